@@ -1,0 +1,70 @@
+# make demo and make test set themselves up: with uv where it is on the path, else with venv and pip.
+.PHONY: demo test check bench protos format clean
+.DEFAULT_GOAL := demo
+
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS := $(shell find protos -name '*.proto')
+# The newest generator whose code loads on every protobuf runtime that pyproject.toml admits.
+GENERATOR := grpcio-tools==1.80.0 mypy-protobuf==3.6.0 setuptools==80.9.0
+GENERATOR_VENV := .venv-protos
+BUF := @bufbuild/buf@1.75.0
+
+$(VENV)/.ready: pyproject.toml uv.lock
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv sync --quiet --frozen --compile-bytecode; \
+	else \
+	  python3 -m venv $(VENV) && $(BIN)/python -m pip install --quiet --upgrade pip && \
+	  $(BIN)/python -m pip install --quiet --editable . --group dev; \
+	fi
+	@touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/comity demo
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/.ready
+	$(BIN)/comity bench --all
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Style, types, import rules, and generated code in step with the protos.
+check: $(VENV)/.ready $(GENERATOR_VENV)/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	  $(MAKE) --no-print-directory generate OUT="$$scratch" && \
+	  diff -r --exclude=__pycache__ --exclude=__init__.py "$$scratch/comity/wire" shared/comity/wire && \
+	  echo "generated code is in step with protos/"
+	@if command -v npx >/dev/null 2>&1; then \
+	  npx --yes --loglevel=error $(BUF) lint && echo "buf lint passed"; \
+	elif [ -n "$$CI" ]; then \
+	  echo "buf lint: npm is needed in CI" >&2; exit 1; \
+	else \
+	  echo "buf lint: skipped, there is no npm on this machine"; \
+	fi
+
+protos: $(GENERATOR_VENV)/.ready
+	@$(MAKE) --no-print-directory generate OUT=shared
+
+$(GENERATOR_VENV)/.ready: Makefile
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --clear $(GENERATOR_VENV) && uv pip install --quiet --python $(GENERATOR_VENV)/bin/python $(foreach p,$(GENERATOR),'$(p)'); \
+	else \
+	  python3 -m venv $(GENERATOR_VENV) && $(GENERATOR_VENV)/bin/python -m pip install --quiet $(foreach p,$(GENERATOR),'$(p)'); \
+	fi
+	@touch $@
+
+.PHONY: generate
+generate:
+	@mkdir -p $(OUT) && PATH="$(CURDIR)/$(GENERATOR_VENV)/bin:$$PATH" $(GENERATOR_VENV)/bin/python -m grpc_tools.protoc \
+	  -I protos --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
+
+clean:
+	rm -rf $(VENV) $(GENERATOR_VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

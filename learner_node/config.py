@@ -1,0 +1,19 @@
+"""What a learner's configuration must hold."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from comity.node.config import NodeConfig, PeerConfig
+
+
+class LearnerConfig(NodeConfig):
+    """A learner's configuration: it opens connections and listens to nobody but its own operator.
+
+    Attributes:
+        peers: Parties that it asks, by name; at least one.
+    """
+
+    peers: Annotated[dict[str, PeerConfig], Field(min_length=1)]

@@ -1,0 +1,143 @@
+"""What a session agrees to.
+
+A contract is made by the party that asks, checked by the party that helps, and hashed by both; every later call quotes
+the hash. It names the model and describes its tensors, but holds no code and no address.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal, Self
+
+from blake3 import blake3
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+Option = bool | int | float | str
+
+EgressKind = Literal["contract", "checkpoint", "loss", "update", "reward", "features", "answer", "sample"]
+"""What can leave a node. `contract` is the negotiation itself, which tells a peer this party's number of samples."""
+
+IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Names of parties and sessions: safe in a path, in metadata and in a certificate."""
+
+Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
+
+
+def _integral(options: dict[str, Option]) -> dict[str, Option]:
+    # The wire's Struct knows one kind of number; 64 and 64.0 must hash alike.
+    return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in options.items()}
+
+
+class Agreed(BaseModel):
+    """A part of a contract: immutable, and without keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Terms(Agreed):
+    """The part of a contract that belongs to one protocol; each slice derives its own."""
+
+
+class TrainingTerms(Terms):
+    """Terms of protocols in which parties train on batches of their own samples.
+
+    Attributes:
+        batch_size: Samples in a training step.
+        evaluation_batch_size: Samples in a block of an evaluation; agreed on since it decides the rounding.
+    """
+
+    batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 256
+    evaluation_batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 256
+
+
+class ModelSpec(Agreed):
+    """A model by name.
+
+    Attributes:
+        name: Name of a model factory that every party has.
+        options: Options of the factory.
+        signature: BLAKE3 (hexadecimal) of the safetensors header of its state dict.
+    """
+
+    name: str
+    options: Annotated[dict[str, Option], AfterValidator(_integral)] = {}
+    signature: str = ""
+
+
+class TaskSpec(Agreed):
+    """What the model is for.
+
+    Attributes:
+        kind: The kind of task.
+        input_shape: Shape of one input, channels first.
+        classes: Number of classes, at least 2.
+        mean: Per-channel mean that is taken off every input, in model range; empty for none.
+        std: Per-channel standard deviation that every input is divided by; empty for none.
+    """
+
+    kind: Literal["classification"] = "classification"
+    input_shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    classes: Annotated[int, Field(ge=2)]
+    mean: tuple[float, ...] = ()
+    std: tuple[Annotated[float, Field(gt=0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _one_value_a_channel(self) -> Self:
+        channels = self.input_shape[0] if self.input_shape else 0
+        if len(self.mean) != len(self.std) or len(self.mean) not in {0, channels}:
+            raise ValueError(f"mean and std need one value each for the {channels} channels, or none")
+        return self
+
+
+class Membership(Agreed):
+    """A party's part in a session.
+
+    Attributes:
+        party: Name of the party, as in its certificate.
+        role: What it does in the session, for example `learner`.
+        samples: Training samples behind its updates and losses.
+    """
+
+    party: Identifier
+    role: str
+    samples: Annotated[int, Field(ge=1)]
+
+
+class Contract(Agreed):
+    """What a session agrees to.
+
+    Attributes:
+        protocol: Registered name of the protocol.
+        version: Version of the protocol.
+        session: Identifier of the session, chosen by the party that asks.
+        seed: Seed of everything public that all parties must agree on, such as the initial weights.
+        rounds: Rounds bought.
+        model: The model that crosses.
+        task: What the model is for.
+        asker: Party that asks for help.
+        helpers: Parties that help.
+        egress: Kinds that may cross, in either direction.
+        terms: The protocol's own terms.
+    """
+
+    protocol: str
+    version: Annotated[int, Field(ge=1)]
+    session: Identifier
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    model: ModelSpec
+    task: TaskSpec
+    asker: Identifier
+    helpers: tuple[Identifier, ...]
+    egress: tuple[EgressKind, ...]
+    terms: SerializeAsAny[Terms]
+
+    @property
+    def hash(self) -> str:
+        """BLAKE3 (hexadecimal) of the contract's canonical form: JSON, keys sorted, no spaces."""
+        return blake3(canonical(self.model_dump(mode="json"))).hexdigest()
+
+
+def canonical(value: object) -> bytes:
+    """Encodes a JSON value in the one form that is hashed: sorted keys, no spaces, shortest floats, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()

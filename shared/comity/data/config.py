@@ -1,0 +1,99 @@
+"""What a node's configuration says about its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from comity.data import partitions, sources
+from comity.data.dataset import Splits
+from comity.errors import InvalidValue
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UniformPartition(_Config):
+    """One of equal random shares.
+
+    Attributes:
+        parties: How many shares there are.
+        index: Which of them this node holds, in [0, parties).
+        seed: The same at every party.
+    """
+
+    name: Literal["uniform"]
+    parties: int = Field(ge=1)
+    index: int = Field(ge=0)
+    seed: int = 0
+
+    def indices(self, labels: Tensor) -> Tensor:
+        """This node's samples among those with these labels."""
+        return partitions.uniform(labels, parties=self.parties, index=self.index, seed=self.seed)
+
+
+class ImbalancePartition(_Config):
+    """The learner's imbalanced share or the provider's balanced one (Chen et al. 2023, section 4.2).
+
+    Attributes:
+        gamma: The size of the learner's minor classes over that of its major class, in [0, 1].
+        share: Which of the two this node holds.
+        seed: The same at both parties.
+    """
+
+    name: Literal["imbalance"]
+    gamma: float = Field(ge=0, le=1)
+    share: Literal["learner", "provider"]
+    seed: int = 0
+
+    def indices(self, labels: Tensor) -> Tensor:
+        """This node's samples among those with these labels."""
+        return partitions.imbalance(labels, gamma=self.gamma, share=self.share, seed=self.seed)
+
+
+PartitionConfig = Annotated[UniformPartition | ImbalancePartition, Field(discriminator="name")]
+"""A partition, told apart by its `name`."""
+
+
+class DataConfig(_Config):
+    """A node's data.
+
+    Attributes:
+        source: `digits`, `torchvision:<Name>`, `imagefolder:<dir>` or `npz:<file>`.
+        root: Where torchvision's files are, or what a relative path in `source` starts from.
+        seed: Decides the test split of `digits`.
+        image_size: The height and width to bring an `imagefolder`'s images to, in pixels.
+        per_class: Keep only the first samples of each class for training, this many; the test split stays whole.
+        partition: Keep only a share of those; absent for data that are this node's own.
+    """
+
+    source: str
+    root: Path | None = None
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    image_size: int | None = Field(default=None, ge=1)
+    per_class: int | None = Field(default=None, ge=1)
+    partition: PartitionConfig | None = None
+
+
+def load_data(config: DataConfig) -> Splits:
+    """Reads a node's data: the source, then the limit for each class, then the node's share.
+
+    Raises:
+        MissingFile: A file or folder is not there or of the wrong kind.
+        InvalidValue: The source or a setting cannot be used, or nothing is left to train on.
+    """
+    splits = sources.load(config.source, root=config.root, seed=config.seed, image_size=config.image_size)
+    train = splits.train
+    if config.per_class is not None:
+        train = train.select(partitions.limit_per_class(train.labels, config.per_class))
+    if config.partition is not None:
+        train = train.select(config.partition.indices(train.labels))
+    if not len(train):
+        raise InvalidValue(
+            "No sample is left to train on", received=f"partition {config.partition}", action="keep more of each class"
+        )
+    return Splits(train, splits.test)

@@ -1,0 +1,127 @@
+"""Labelled samples as two tensors, kept as their source has them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from comity.errors import InvalidValue
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples and their labels, as stored; `prepare` brings a batch of them into the range that models work in.
+
+    Attributes:
+        inputs: uint8 or float32, `[samples, *input_shape]`; images are `[samples, channels, height, width]`.
+        labels: int64 `[samples]`, each in [0, classes).
+        scale: What a stored value is multiplied with: 1/255 for uint8 images, 1/16 for digits, 1 where nothing is to
+            be done.
+        classes: How many classes the task has, also those without a sample here.
+
+    Raises:
+        InvalidValue: The tensors do not fit each other or this description. The values in them are not looked at.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    scale: float
+    classes: int
+
+    def __post_init__(self) -> None:
+        if self.inputs.dtype not in (torch.uint8, torch.float32) or self.inputs.ndim <= 1:
+            raise InvalidValue(
+                "The inputs of a data set",
+                expected="uint8 or float32 [samples, ...]",
+                received=f"{self.inputs.dtype} {list(self.inputs.shape)}",
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.inputs.shape[:1]:
+            raise InvalidValue(
+                "The labels of a data set",
+                expected=f"torch.int64 [{len(self.inputs)}], one for each input",
+                received=f"{self.labels.dtype} {list(self.labels.shape)}",
+            )
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise InvalidValue("The scale of a data set", expected="a finite number above 0", received=self.scale)
+        if self.classes < 1:
+            raise InvalidValue("The classes of a data set", expected="1 or more", received=self.classes)
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        return len(self.labels)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return tuple(self.inputs.shape[1:])
+
+    @property
+    def kind(self) -> str:
+        """What one sample is, in words; two data sets can be used together where theirs are equal."""
+        shape = list(self.input_shape)
+        return f"{self.inputs.dtype} samples of shape {shape}, scale {self.scale}, {self.classes} classes"
+
+    def select(self, indices: Tensor) -> Dataset:
+        """The samples at these places, in this order, copied.
+
+        Args:
+            indices: int64 `[selected]`, each in [0, len(self)), on the device of the data.
+        """
+        return replace(self, inputs=self.inputs[indices], labels=self.labels[indices])
+
+    def concat(self, other: Dataset) -> Dataset:
+        """These samples and then the other's, for baselines on pooled data.
+
+        Raises:
+            InvalidValue: The two differ in shape, dtype, scale or classes.
+        """
+        if self.kind != other.kind:
+            raise InvalidValue("Two data sets cannot be pooled", expected=self.kind, received=other.kind)
+        return replace(
+            self, inputs=torch.cat((self.inputs, other.inputs)), labels=torch.cat((self.labels, other.labels))
+        )
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same samples on a device, still as stored."""
+        return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device))
+
+    def prepare(self, batch_inputs: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+        """Stored inputs as a model takes them: scaled, and then normalized where mean and standard deviation are given.
+
+        Args:
+            batch_inputs: Stored inputs, `[batch, *input_shape]`, on any device.
+            mean: One value for each channel (the first dimension of a sample), in scaled units; () leaves it out.
+            std: The same, each above 0.
+
+        Returns:
+            float32 of the same shape: `(batch_inputs * scale - mean) / std`.
+
+        Raises:
+            InvalidValue: Mean and standard deviation do not fit the channels, or a standard deviation is not above 0.
+        """
+        scaled = batch_inputs.to(torch.float32) * self.scale
+        if not mean and not std:
+            return scaled
+        channels = batch_inputs.shape[1]
+        if len(mean) != channels or len(std) != channels or not all(value > 0 for value in std):
+            raise InvalidValue(
+                "The mean and standard deviation to normalize with",
+                expected=f"{channels} values each, one a channel, each standard deviation above 0",
+                received=f"{mean} and {std}",
+            )
+        per_channel = (-1,) + (1,) * (batch_inputs.ndim - 2)
+        device = batch_inputs.device
+        return (scaled - torch.tensor(mean, device=device).view(per_channel)) / torch.tensor(std, device=device).view(
+            per_channel
+        )
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What to train on, and what to test on where the source has such a split."""
+
+    train: Dataset
+    test: Dataset | None

@@ -1,0 +1,112 @@
+"""Data by name: `digits`, `torchvision:<Name>`, `imagefolder:<dir>`, `npz:<file>`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+
+import torch
+
+from comity.data.dataset import Dataset, Splits
+from comity.errors import InvalidValue
+
+# By name and not imported: each pulls in a large library, and a node reads one source.
+_SOURCES: Mapping[str, str] = {
+    "digits": "comity.data.digits:load",
+    "torchvision:<Name>": "comity.data.vision:load",
+    "imagefolder:<dir>": "comity.data.imagefolder:load",
+    "npz:<file>": "comity.data.npz:load",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a source is asked for.
+
+    Attributes:
+        location: What follows the colon: a name, a folder or a file; empty where the source takes none.
+        root: The folder that relative locations start from; None is the working directory.
+        seed: Decides a split that the source does not bring itself.
+        image_size: The height and width to bring images to, in pixels; None keeps theirs.
+    """
+
+    location: str
+    root: Path | None
+    seed: int
+    image_size: int | None
+
+    @property
+    def path(self) -> Path:
+        """The location as a path."""
+        return ((self.root or Path()).expanduser() / Path(self.location).expanduser()).absolute()
+
+
+def load(source: str, *, root: Path | None, seed: int, image_size: int | None) -> Splits:
+    """Reads a data set into memory.
+
+    Args:
+        source: A kind and, behind a colon, where it is.
+        root: For `torchvision`, the folder that holds the set in torchvision's layout; for the others, what a relative
+            path starts from.
+        seed: For `digits`, decides the test split, in [0, 2**32).
+        image_size: For `imagefolder`, the height and width to bring images to, in pixels; None keeps theirs.
+
+    Returns:
+        The whole source on the CPU, not empty, with finite values and labels in range.
+
+    Raises:
+        MissingFile: A file or folder is not there or of the wrong kind.
+        InvalidValue: There is no such source, it takes no such setting, or what it holds cannot be used.
+    """
+    kind, _, location = source.partition(":")
+    forms = {form.partition(":")[0]: form for form in _SOURCES}
+    if kind not in forms or bool(location) != (":" in forms[kind]):
+        nearest = forms[difflib.get_close_matches(kind, forms, n=1, cutoff=0.0)[0]]
+        raise InvalidValue(
+            "There is no such data source",
+            expected=f"one of {', '.join(_SOURCES)}",
+            received=repr(source),
+            action=f"did you mean {nearest!r}?",
+        )
+    if image_size is not None and (kind != "imagefolder" or image_size < 1):
+        raise InvalidValue(
+            f"The image size for {source!r}",
+            expected="1 or more" if kind == "imagefolder" else "none, since only imagefolder resizes",
+            received=image_size,
+        )
+    loader: Callable[[Request], Splits] = resolve_name(_SOURCES[forms[kind]])
+    splits = loader(Request(location, root, seed, image_size))
+    _check(splits.train, f"{source!r}, training split")
+    if splits.test is not None:
+        _check(splits.test, f"{source!r}, test split")
+        if splits.test.kind != splits.train.kind:
+            raise InvalidValue(
+                f"{source!r}: the test split is not like the training split",
+                expected=splits.train.kind,
+                received=splits.test.kind,
+            )
+    return splits
+
+
+def _check(dataset: Dataset, what: str) -> None:
+    if not len(dataset):
+        raise InvalidValue(f"{what}: there is no sample", action="name a source that holds data")
+    low, high = (int(bound) for bound in dataset.labels.aminmax())
+    if low < 0 or high >= dataset.classes:
+        raise InvalidValue(
+            f"{what}: a label is out of range",
+            expected=f"0 to {dataset.classes - 1}",
+            received=low if low < 0 else high,
+            action="number the classes from 0",
+        )
+    finite = torch.isfinite(dataset.inputs)
+    if not finite.all():
+        raise InvalidValue(
+            f"{what}: inputs are not all finite",
+            expected="finite numbers",
+            received=f"{int((~finite).sum())} that are NaN or infinite",
+            action="remove or fill them in",
+        )

@@ -1,0 +1,1 @@
+"""Assisted learning: what it is compared with, and its demo."""

@@ -1,0 +1,5 @@
+"""Models by name, built alike wherever the name, the sizes, the options and the seed are the same."""
+
+from comity.models.registry import build, names
+
+__all__ = ["build", "names"]

@@ -1,0 +1,145 @@
+"""From a model's name to its module: the built-in factories, and those that installed packages add."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pkgutil import resolve_name
+
+import torch
+from torch import nn
+
+from comity.errors import InvalidValue, UnknownModel
+from comity.randomness import derive, seeded
+
+Factory = Callable[..., nn.Module]
+"""Called as `factory(input_shape, classes, **options)`; what it takes by keyword is the model's options."""
+
+_BUILT_IN: Mapping[str, str] = {
+    "alexnet-cifar": "comity.models.alexnet_cifar:alexnet_cifar",
+    "lenet5": "comity.models.lenet5:lenet5",
+    "mlp": "comity.models.mlp:mlp",
+    "resnet18-cifar": "comity.models.resnet18_cifar:resnet18_cifar",
+}
+_ENTRY_POINTS = "comity.models"
+_MOST_CLASSES = 1_000_000
+"""Far above any task, and low enough that a mistyped number ends in an error and not in a full memory."""
+
+_OPTION_TYPES: Mapping[str, tuple[type, ...]] = {"bool": (bool,), "float": (float, int), "int": (int,), "str": (str,)}
+
+
+def names() -> tuple[str, ...]:
+    """Every name that `build` knows here, sorted. What a package installs cannot replace a built-in name."""
+    return tuple(sorted(_targets()))
+
+
+def build(
+    name: str,
+    *,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, int | float | str | bool],
+    seed: int,
+) -> nn.Module:
+    """Builds a model on the CPU, with initial weights that the seed alone decides.
+
+    Args:
+        name: One of `names()`.
+        input_shape: The shape of one sample, without the batch: `(channels, height, width)` for images.
+        classes: How many scores the model gives for a sample, from 1 to a million.
+        options: The factory's own keyword arguments.
+        seed: The session's seed; the weights come from `derive(seed, "initial weights")`.
+
+    Returns:
+        The model, in training mode. Its weights are bit-identical for the same torch build and instruction set; without
+        AVX2 they may differ in the last bit. torch's global random state is as it was.
+
+    Raises:
+        UnknownModel: No factory has this name, or the package that has it cannot be imported.
+        InvalidValue: A size or an option is one that the model cannot be built with.
+    """
+    factory = _factory(name)
+    if not input_shape or any(size < 1 for size in input_shape):
+        raise InvalidValue(
+            f"Model {name!r} cannot take this input", expected="sizes of 1 or more", received=input_shape
+        )
+    if not 1 <= classes <= _MOST_CLASSES:
+        raise InvalidValue(f"Model {name!r}: classes", expected=f"1 to {_MOST_CLASSES}", received=classes)
+    _check_options(name, factory, input_shape, classes, options)
+    with seeded(derive(seed, "initial weights")), torch.device("cpu"):
+        try:
+            model = factory(input_shape, classes, **options)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise InvalidValue(
+                f"Model {name!r} cannot be built for input shape {input_shape} and {classes} classes: {error}"
+            ) from error
+    if not isinstance(model, nn.Module):
+        raise InvalidValue(
+            f"The factory of model {name!r}", expected="a torch.nn.Module", received=type(model).__name__
+        )
+    return model
+
+
+def _targets() -> dict[str, str]:
+    """Where each factory is, as `module:function`."""
+    return {point.name: point.value for point in entry_points(group=_ENTRY_POINTS)} | dict(_BUILT_IN)
+
+
+def _factory(name: str) -> Factory:
+    targets = _targets()
+    if name not in targets:
+        nearest = difflib.get_close_matches(name, targets, n=1, cutoff=0.0)[0]
+        raise UnknownModel(
+            "There is no model of this name",
+            expected=f"one of {', '.join(sorted(targets))}",
+            received=repr(name),
+            action=f"did you mean {nearest!r}? Others are added by the entry-point group {_ENTRY_POINTS!r}",
+        )
+    try:
+        factory: Factory = resolve_name(targets[name])
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownModel(
+            f"Model {name!r} cannot be imported from {targets[name]}: {error}",
+            action="repair or remove the package that adds it",
+        ) from error
+    if not callable(factory):
+        raise UnknownModel(
+            f"Model {name!r} at {targets[name]}",
+            expected="a callable (input_shape, classes, **options)",
+            received=type(factory).__name__,
+            action="repair or remove the package that adds it",
+        )
+    return factory
+
+
+def _check_options(
+    name: str,
+    factory: Factory,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, int | float | str | bool],
+) -> None:
+    """Holds the options against the factory's signature; a parameter of any other annotation takes any value."""
+    signature = inspect.signature(factory)
+    parameters = {
+        parameter.name: parameter
+        for parameter in list(signature.parameters.values())[2:]
+        if parameter.kind is not parameter.VAR_KEYWORD
+    }
+    try:
+        signature.bind(input_shape, classes, **options)
+    except TypeError as error:
+        raise InvalidValue(
+            f"Model {name!r}: {error}",
+            expected=f"options among {', '.join(parameters) or 'none'}",
+            received=", ".join(options) or "none",
+        ) from error
+    for option, value in options.items():
+        annotation = parameters[option].annotation if option in parameters else None
+        # A module with postponed annotations has their source here in place of the type.
+        wanted = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+        accepted = _OPTION_TYPES.get(wanted)
+        if accepted and not (isinstance(value, accepted) and isinstance(value, bool) == (wanted == "bool")):
+            raise InvalidValue(f"Model {name!r}: option {option!r}", expected=wanted, received=repr(value))

@@ -1,0 +1,178 @@
+"""A node's configuration: a TOML file, with environment variables over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from comity.contract import Identifier
+from comity.data import DataConfig
+from comity.errors import InvalidValue
+from comity.node.validation import explained, read_toml
+from comity.session.policy import Policy
+from comity.transport.identity import Identity
+from comity.transport.link import Patience
+
+ENVIRONMENT_PREFIX = "COMITY_NODE_"
+
+
+class PartyConfig(BaseModel):
+    """What a party brings to a session, wherever it runs.
+
+    Attributes:
+        data: Its data, which stay where they are.
+        secret: Source of its own randomness; leave it out to have one made and kept in `state_dir`.
+        device: `auto`, `cpu`, `cuda` …
+        policy: What it agrees to.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: DataConfig
+    secret: SecretStr | None = None
+    device: str = "auto"
+    policy: Policy = Policy()
+
+
+class TlsConfig(BaseModel):
+    """Certificates, as PEM files.
+
+    Attributes:
+        certificate: This node's certificate; its subject alternative name is the party.
+        key: Its private key.
+        trust: Certificates that the certificates of peers must lead to.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    certificate: Path
+    key: Path
+    trust: Path
+
+
+class PeerConfig(BaseModel):
+    """A party that this node asks.
+
+    Attributes:
+        address: Where its node listens, `host:port`.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    address: str
+
+
+class PatienceConfig(BaseModel):
+    """How long to wait for peers.
+
+    Attributes:
+        call_s: For the answer to one small call, in seconds.
+        retry_s: For a peer that is away, in seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    call_s: Annotated[float, Field(gt=0)] = 30.0
+    retry_s: Annotated[float, Field(ge=0)] = 60.0
+
+
+class NodeConfig(BaseSettings, PartyConfig):
+    """A daemon's configuration. `COMITY_NODE_LISTEN=…`, `COMITY_NODE_DATA__SOURCE=…` go over the file.
+
+    Attributes:
+        party: Name of this party, as in its certificate.
+        state_dir: What the node keeps.
+        listen: Where peers reach it, `host:port`; only nodes that help listen.
+        tls: Certificates.
+        insecure: Plaintext without certificates, on loopback only.
+        peers: Parties that this node asks, by name.
+        patience: How long to wait for them.
+        drain_s: How long calls that are on may take when the node is stopped, in seconds.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    party: Identifier
+    state_dir: Path
+    listen: str = ""
+    tls: TlsConfig | None = None
+    insecure: bool = False
+    peers: dict[str, PeerConfig] = {}
+    patience: PatienceConfig = PatienceConfig()
+    drain_s: Annotated[float, Field(ge=0)] = 5.0
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then the file, which comes as the initial values."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the node's own operator reaches it."""
+        return self.state_dir / "control.sock"
+
+    @property
+    def identity(self) -> Identity:
+        """Certificate and trust; without TLS, the bare name.
+
+        Raises:
+            InvalidValue: There is neither TLS nor `insecure`.
+        """
+        if self.tls is not None:
+            return Identity(self.party, self.tls.certificate, self.tls.key, self.tls.trust)
+        if not self.insecure:
+            action = "configure [tls], or set insecure = true for a trial on loopback"
+            raise InvalidValue(
+                "tls is missing", expected="[tls] with certificate, key and trust", received="nothing", action=action
+            )
+        return Identity(self.party)
+
+    @property
+    def link_patience(self) -> Patience:
+        """How long to wait for peers."""
+        return Patience(self.patience.call_s, self.patience.retry_s)
+
+    def resolved(self, directory: Path) -> Self:
+        """The same configuration with relative paths counted from a directory."""
+        changes: dict[str, Any] = {"state_dir": directory / self.state_dir}
+        if self.tls is not None:
+            tls = {name: directory / path for name, path in self.tls}
+            changes["tls"] = TlsConfig(**tls)
+        root = self.data.root
+        changes["data"] = self.data.model_copy(update={"root": directory / root if root is not None else directory})
+        return self.model_copy(update=changes)
+
+
+Config = TypeVar("Config", bound=NodeConfig)
+
+
+def load_config(kind: type[Config], path: Path) -> Config:
+    """Reads a node's configuration file; relative paths in it count from its folder.
+
+    Raises:
+        MissingFile: The file is not there.
+        UnknownKey: It holds a key that nothing reads.
+        InvalidValue: A value is missing, of the wrong kind or out of range.
+    """
+    values = read_toml(path)
+    try:
+        config = kind(**values)
+    except ValidationError as error:
+        raise explained(kind, error, str(path)) from error
+    return config.resolved(path.resolve().parent)

@@ -1,0 +1,90 @@
+"""The operator's end of a node's control socket. Imports no torch: it only talks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC
+from types import TracebackType
+from typing import Self
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+
+from comity.errors import ComityError, PeerUnreachable, SessionFailed, tree
+from comity.session.events import Event
+from comity.transport.status import from_rpc_error
+from comity.wire.v1 import control_pb2 as pb
+from comity.wire.v1 import control_pb2_grpc
+
+_CALL_S = 60.0
+"""Long enough for a node that reads its data first."""
+
+
+class ControlClient:
+    """A connection to a node.
+
+    Args:
+        url: Where its control socket is, `unix:PATH`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._channel = grpc.insecure_channel(url, [("grpc.default_authority", "localhost")])
+        self._stub = control_pb2_grpc.ControlStub(self._channel)
+
+    def __enter__(self) -> Self:
+        """Connects at the first call."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def describe(self) -> pb.NodeDescription:
+        """Who the node is."""
+        try:
+            return self._stub.Describe(pb.DescribeRequest(), timeout=_CALL_S)
+        except grpc.RpcError as failure:
+            raise self._explained(failure) from failure
+
+    def run(self, script: str) -> str:
+        """Starts a session; returns its identifier."""
+        try:
+            return self._stub.Run(pb.RunRequest(script=script), timeout=_CALL_S).session
+        except grpc.RpcError as failure:
+            raise self._explained(failure) from failure
+
+    def watch(self, session: str, skip: int = 0) -> Iterator[Event]:
+        """The events of a session from index `skip` on, to its end."""
+        try:
+            for message in self._stub.Watch(pb.WatchRequest(session=session, skip=skip)):
+                fields = MessageToDict(message.fields)
+                yield Event(message.kind, message.round, fields, message.time.ToDatetime(UTC))
+        except grpc.RpcError as failure:
+            raise self._explained(failure) from failure
+
+    def _explained(self, failure: grpc.RpcError) -> ComityError:
+        error = from_rpc_error(failure)
+        if isinstance(error, PeerUnreachable):
+            return PeerUnreachable(
+                "no node answers at the control socket",
+                expected="a running node",
+                received=self._url,
+                action="start it, or name another with --node",
+            )
+        return error
+
+
+def raise_failure(event: Event) -> None:
+    """Raises the error that a `session-failed` event tells of."""
+    classes = {error.reason(): error for error in tree()}
+    fields = {name: str(value) for name, value in event.fields.items()}
+    error = classes.get(fields.get("reason", ""), SessionFailed)
+    raise error(
+        fields.get("what", "the session failed"),
+        expected=fields.get("expected"),
+        received=fields.get("received"),
+        action=fields.get("action", ""),
+    )

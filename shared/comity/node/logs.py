@@ -1,0 +1,31 @@
+"""Logs: one line per thing that happens, key=value on a terminal, JSON otherwise, on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+
+def configure_logs(level: str = "info") -> None:
+    """Sets the process's logs up.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`.
+    """
+    terminal = sys.stderr.isatty()
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if terminal:
+        renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event", "session", "round"])
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

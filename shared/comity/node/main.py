@@ -1,0 +1,36 @@
+"""The command line of a daemon, the same for every role."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from comity.errors import ComityError
+from comity.node.config import NodeConfig, load_config
+from comity.node.daemon import run_daemon
+from comity.node.logs import configure_logs
+
+
+def main(role: str, config: type[NodeConfig], arguments: list[str] | None = None) -> int:
+    """Runs a daemon until it is told to stop.
+
+    Args:
+        role: What it does.
+        config: Its configuration class.
+        arguments: Arguments; those of the process where None.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(prog=f"{role}_node", description=f"Runs a {role} node until SIGTERM.")
+    parser.add_argument("--config", type=Path, required=True, help="the node's TOML file")
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    options = parser.parse_args(arguments)
+    configure_logs(options.log_level)
+    try:
+        run_daemon(role, load_config(config, options.config))
+    except ComityError as error:
+        print(f"{role}_node: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
+        return error.exit_code
+    return 0

@@ -1,0 +1,117 @@
+"""Configuration values into typed objects; what does not fit is one clear line."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from comity.errors import InvalidValue, MissingFile, UnknownKey, UsageError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML file.
+
+    Raises:
+        MissingFile: It is not there, or is a folder.
+        InvalidValue: It is no TOML.
+    """
+    if not path.is_file():
+        received = "a folder" if path.is_dir() else "nothing"
+        raise MissingFile(f"{path} cannot be read", expected="a TOML file", received=received, action="check the path")
+    try:
+        return parse_toml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise InvalidValue(f"{path} is no text", expected="TOML in UTF-8", received=error.reason) from error
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """Reads TOML.
+
+    Args:
+        text: The text.
+        source: What to call it in errors.
+
+    Raises:
+        InvalidValue: It is no TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidValue(f"{source} is no TOML", received=error) from error
+
+
+def validated(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
+    """Checks values against a model.
+
+    Args:
+        model: What they should be.
+        values: The values.
+        source: Where they come from, to say so in errors.
+
+    Raises:
+        UnknownKey: There is a key that nothing reads; names the nearest that something does.
+        InvalidValue: A value is missing, of the wrong kind or out of range.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise explained(model, error, source) from error
+
+
+def explained(model: type[BaseModel], error: ValidationError, source: str) -> UsageError:
+    """The first thing that is wrong, unknown keys before others: a misspelt key also shows as a missing one."""
+    found = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")[0]
+    place = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        known = _keys_beside(model, found["loc"])
+        near = difflib.get_close_matches(str(found["loc"][-1]), known, n=1)
+        action = f"did you mean {near[0]}?" if near else "remove it"
+        return UnknownKey(
+            f"{source}: unknown key {place}",
+            expected=f"one of {', '.join(sorted(known))}",
+            received=found["loc"][-1],
+            action=action,
+        )
+    if found["type"] == "missing":
+        return InvalidValue(f"{source}: {place} is missing", expected=f"a value for {place}", received="nothing")
+    received = repr(found["input"])
+    return InvalidValue(f"{source}: {place} cannot be used", expected=found["msg"], received=received[:120])
+
+
+def _keys_beside(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
+    """The keys that are known where an unknown one was found."""
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    current = [schema]
+    for part in list(location)[:-1]:
+        inner = []
+        for each in current:
+            for resolved in _resolved(each, definitions):
+                properties = resolved.get("properties", {})
+                if part in properties:
+                    inner.append(properties[part])
+                elif isinstance(resolved.get("additionalProperties"), dict):
+                    inner.append(resolved["additionalProperties"])
+                elif resolved.get("properties", {}).get("name", {}).get("const") == part:
+                    inner.append(resolved)
+        current = inner
+    return [
+        key for each in current for resolved in _resolved(each, definitions) for key in resolved.get("properties", {})
+    ]
+
+
+def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A schema with its reference or its alternatives followed."""
+    if "$ref" in schema:
+        return _resolved(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    alternatives = schema.get("anyOf", []) + schema.get("oneOf", [])
+    if alternatives:
+        return [resolved for each in alternatives for resolved in _resolved(each, definitions)]
+    return [schema]

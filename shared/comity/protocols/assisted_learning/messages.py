@@ -1,0 +1,113 @@
+"""What learner and provider exchange, and the terms that they agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from blake3 import blake3
+from pydantic import Field
+
+from comity.contract import TrainingTerms, canonical
+from comity.protocols.assisted_learning.algorithm import Loss, Objective
+from comity.tensors import Blob
+from comity.training import OptimizerSpec
+from comity.training.optimizers import OptimizerName
+
+
+class AssistedLearningTerms(TrainingTerms):
+    """The protocol's part of a contract.
+
+    Attributes:
+        optimizer: Optimiser of both parties; it restarts in every phase.
+        learning_rate: η, above 0.
+        iterations: T + T', local iterations of both parties in a round; split in proportion to their samples.
+        sampling_period: I: every I-th model of a local training is a checkpoint.
+        objective: How the two parties' losses make the global loss.
+    """
+
+    optimizer: OptimizerName = "adam"
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    iterations: Annotated[int, Field(ge=2, lt=2**32)] = 2000
+    sampling_period: Annotated[int, Field(ge=1, lt=2**32)] = 50
+    objective: Objective = "sum"
+
+    @property
+    def optimizer_spec(self) -> OptimizerSpec:
+        """The optimiser that both parties use."""
+        return OptimizerSpec(self.optimizer, self.learning_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model of a local training, with its loss on the data of the party that offers it.
+
+    Attributes:
+        index: Position in the trajectory, from 0, the model that the training began with.
+        iteration: Local iterations behind it.
+        blob: The model's state dict.
+        loss: The offering party's loss.
+    """
+
+    index: int
+    iteration: int
+    blob: Blob
+    loss: Loss
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The provider's word that it has the whole offer of a round.
+
+    Attributes:
+        round: The round.
+        count: Checkpoints in the offer.
+        digest: BLAKE3 over the offer, see `offer_digest`.
+    """
+
+    round: int
+    count: int
+    digest: bytes
+
+
+def idle() -> bool:
+    """Nothing to do in the meantime."""
+    return False
+
+
+class Assistance(Protocol):
+    """The port: what a provider does for a learner. Every method may be repeated without harm."""
+
+    def offer(self, round: int, checkpoint: Checkpoint) -> None:
+        """Gives the provider one checkpoint of the learner's trajectory, in the order of their indices.
+
+        Raises:
+            RoundOutOfOrder: The round or the index is not on.
+            ConflictingOffer: The index was offered already with other content.
+        """
+
+    def close(self, round: int, count: int) -> Receipt:
+        """Ends the learner's part of a round, in which `count` checkpoints were offered.
+
+        Raises:
+            RoundOutOfOrder: The round is not on, or another number of checkpoints came.
+        """
+
+    def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
+        """The provider's trajectory as it is made, from index `skip` on; its checkpoint 0 is the one that it picked.
+
+        Args:
+            round: A round that is closed.
+            skip: Checkpoints that the learner has already.
+            meanwhile: Does a piece of the learner's own work while nothing has come yet; False when there is none.
+
+        Raises:
+            RoundOutOfOrder: The round was not closed.
+        """
+
+
+def offer_digest(round: int, checkpoints: Sequence[Checkpoint]) -> bytes:
+    """BLAKE3 over a round's offer: for each checkpoint its digest, iteration and loss, in order."""
+    rows = [[c.blob.hex, c.iteration, c.loss.sum, c.loss.count] for c in checkpoints]
+    return blake3(canonical([round, rows])).digest()

@@ -1,0 +1,155 @@
+"""The provider's port over gRPC."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+from comity.errors import MalformedMessage
+from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.messages import Checkpoint, Receipt, idle
+from comity.session.blobs import SessionBlobs
+from comity.session.gate import EgressGate
+from comity.session.watched import WatchedLog
+from comity.tensors import Blob, Layout
+from comity.transport.blobs import digest_in
+from comity.transport.link import Link
+from comity.wire.v1 import assisted_learning_pb2 as pb
+from comity.wire.v1 import assisted_learning_pb2_grpc, blobs_pb2
+
+_UNSENT = 2
+"""Checkpoints that may wait for the network before the training waits for it."""
+
+
+class RemoteProvider:
+    """Implements `Assistance`: offers leave in a thread of their own, so that training goes on meanwhile.
+
+    Args:
+        link: The line to the provider, which quotes the session already.
+        layout: Layout of the contract's model.
+        blobs: The session's blobs at this party: what is here is not fetched.
+        gate: What may leave.
+    """
+
+    def __init__(self, link: Link, layout: Layout, blobs: SessionBlobs, gate: EgressGate) -> None:
+        self._link = link
+        self._stub = assisted_learning_pb2_grpc.AssistedLearningStub(link.channel)
+        self._layout = layout
+        self._blobs = blobs
+        self._gate = gate
+        self._sender: _Sender | None = None
+
+    def offer(self, round: int, checkpoint: Checkpoint) -> None:
+        """See `Assistance.offer`; what goes wrong on the way is raised by a later call of the round."""
+        if self._sender is None:
+            self._sender = _Sender(lambda item: self._send(*item))
+        self._sender.put((round, checkpoint))
+
+    def close(self, round: int, count: int) -> Receipt:
+        """See `Assistance.close`; waits until every offer has arrived."""
+        if self._sender is not None:
+            sender, self._sender = self._sender, None
+            sender.finish()
+        request = pb.CloseRoundRequest(round=round, count=count)
+        receipt = codec.receipt_from_proto(self._link.call(self._stub.CloseRound, request))
+        if (receipt.round, receipt.count) != (round, count):
+            received = f"round {receipt.round}, {receipt.count} checkpoints"
+            raise MalformedMessage(
+                "the receipt is for something else", expected=f"round {round}, {count} checkpoints", received=received
+            )
+        return receipt
+
+    def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
+        """See `Assistance.results`; a thread fetches while the caller works on what has come."""
+        arrived: WatchedLog[Checkpoint] = WatchedLog()
+        active = threading.Event()
+        active.set()
+        fetcher = threading.Thread(
+            target=self._fetch, args=(round, skip, arrived, active), name="fetch-results", daemon=True
+        )
+        fetcher.start()
+        try:
+            index = 0
+            while True:
+                while index >= len(arrived) and not arrived.closed:
+                    if not meanwhile():
+                        break
+                following = next(arrived.watch(index), None)
+                if following is None:
+                    return
+                yield following
+                index += 1
+        finally:
+            active.clear()
+
+    def _send(self, round: int, checkpoint: Checkpoint) -> None:
+        request = pb.OfferRequest(round=round, checkpoint=codec.checkpoint_to_proto(checkpoint))
+        blob = checkpoint.blob
+        self._link.put(
+            blob, "checkpoint", round, before=lambda: self._gate.release("checkpoint", blob.hex, blob.size, round=round)
+        )
+        self._gate.release("loss", f"checkpoint {checkpoint.index}", request.ByteSize(), round=round)
+        self._link.call(self._stub.Offer, request)
+
+    def _fetch(self, round: int, skip: int, arrived: WatchedLog[Checkpoint], active: threading.Event) -> None:
+        def request() -> pb.WatchResultsRequest:
+            return pb.WatchResultsRequest(round=round, skip=skip + len(arrived))
+
+        try:
+            for result in self._link.watch(self._stub.WatchResults, request):
+                if not active.is_set() or result.HasField("end"):
+                    break
+                checkpoint = codec.checkpoint_from_proto(
+                    result.checkpoint, lambda reference: self._find(reference, round)
+                )
+                self._gate.admit("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=round)
+                arrived.append(checkpoint)
+            arrived.close()
+        except Exception as error:  # noqa: BLE001 - it belongs to the caller of `results`, in another thread
+            arrived.close(error)
+
+    def _find(self, reference: blobs_pb2.BlobRef, round: int) -> Blob:
+        digest = digest_in(reference)
+        if digest in self._blobs:
+            return self._blobs.get(digest)
+        blob = self._link.get(digest, self._layout.size, self._layout.verify)
+        self._blobs.add(blob)
+        self._gate.admit("checkpoint", blob.hex, blob.size, round=round)
+        return blob
+
+
+class _Sender:
+    """A thread that sends what it is given, in order; after a failure it sends nothing more.
+
+    Args:
+        send: Sends one item.
+    """
+
+    def __init__(self, send: Callable[[tuple[int, Checkpoint]], None]) -> None:
+        self._send = send
+        self._items: queue.Queue[tuple[int, Checkpoint] | None] = queue.Queue(_UNSENT)
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="send-offers", daemon=True)
+        self._thread.start()
+
+    def put(self, item: tuple[int, Checkpoint]) -> None:
+        """Queues an item; raises what an earlier one failed with."""
+        if self._failure is not None:
+            raise self._failure
+        self._items.put(item)
+
+    def finish(self) -> None:
+        """Waits until everything is sent; raises what failed."""
+        self._items.put(None)
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        while (item := self._items.get()) is not None:
+            if self._failure is None:
+                try:
+                    self._send(item)
+                except Exception as error:  # noqa: BLE001 - raised by the next `put` or `finish`
+                    self._failure = error

@@ -1,0 +1,75 @@
+"""Incoming calls to the provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+
+from comity.errors import MalformedMessage
+from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.provider import Provider
+from comity.session.hosting import HostedSession, HostedSessions
+from comity.tensors import Blob
+from comity.transport.blobs import digest_in
+from comity.transport.sessions import session_of
+from comity.wire.v1 import assisted_learning_pb2 as pb
+from comity.wire.v1 import assisted_learning_pb2_grpc, blobs_pb2
+
+SERVICE = pb.DESCRIPTOR.services_by_name["AssistedLearning"].full_name
+PROTOCOL_NAME = "assisted_learning"
+
+
+class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServicer):
+    """Brings calls to the provider of the session that they belong to.
+
+    Args:
+        sessions: The node's sessions.
+    """
+
+    def __init__(self, sessions: HostedSessions) -> None:
+        self._sessions = sessions
+
+    def Offer(self, request: pb.OfferRequest, context: grpc.ServicerContext) -> pb.OfferReply:  # noqa: N802
+        """Takes a checkpoint whose blob is here already."""
+        session, provider = self._find(context)
+        if not request.HasField("checkpoint"):
+            raise MalformedMessage("the offer is incomplete", expected="checkpoint", received="nothing")
+
+        def find(reference: blobs_pb2.BlobRef) -> Blob:
+            return session.blobs.get(digest_in(reference))
+
+        checkpoint = codec.checkpoint_from_proto(request.checkpoint, find)
+        session.worker.call(lambda: provider.offer(request.round, checkpoint))
+        session.gate.admit("loss", f"checkpoint {checkpoint.index}", request.ByteSize(), round=request.round)
+        return pb.OfferReply()
+
+    def CloseRound(self, request: pb.CloseRoundRequest, context: grpc.ServicerContext) -> pb.Receipt:  # noqa: N802
+        """Ends the learner's part of a round."""
+        session, provider = self._find(context)
+        return codec.receipt_to_proto(session.worker.call(lambda: provider.close(request.round, request.count)))
+
+    def WatchResults(self, request: pb.WatchResultsRequest, context: grpc.ServicerContext) -> Iterator[pb.Result]:  # noqa: N802
+        """Gives the provider's trajectory as it is made."""
+        session, provider = self._find(context)
+        trajectory = session.worker.call(lambda: provider.trajectory(request.round))
+
+        def is_active() -> bool:
+            return context.is_active() and not session.stopping.is_set()
+
+        for checkpoint in trajectory.watch(request.skip, is_active=is_active):
+            result = pb.Result(checkpoint=codec.checkpoint_to_proto(checkpoint))
+            session.gate.release("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=request.round)
+            yield result
+        session.require_running()
+        yield pb.Result(end=pb.End(count=len(trajectory)))
+
+    def _find(self, context: grpc.ServicerContext) -> tuple[HostedSession, Provider]:
+        session = session_of(self._sessions, context, PROTOCOL_NAME)
+        provider: Provider = session.role
+        return session, provider
+
+
+def serve(server: grpc.Server, sessions: HostedSessions) -> None:
+    """Registers the service."""
+    assisted_learning_pb2_grpc.add_AssistedLearningServicer_to_server(AssistedLearningServicer(sessions), server)

@@ -1,0 +1,252 @@
+"""The blobs of one session at one party: what it made, what it received, what is still coming."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from comity.contract import EgressKind
+from comity.errors import BlobCorrupted, BlobSizeMismatch, BlobTruncated, UnexpectedBlob, UnknownBlob
+from comity.tensors import Blob
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a peer may upload now.
+
+    Attributes:
+        kind: Egress kind of the blobs.
+        round: Round they belong to.
+        size: Exact length of each, in bytes.
+        count: Most that may come.
+        verify: Checks a whole blob's content and raises if it does not fit.
+    """
+
+    kind: EgressKind
+    round: int
+    size: int
+    count: int
+    verify: Callable[[Blob], None]
+
+
+class Incoming:
+    """A blob that is being received into a buffer allocated once, hashed as it comes.
+
+    Args:
+        digest: Digest that the bytes must have.
+        size: Their length.
+    """
+
+    def __init__(self, digest: bytes, size: int) -> None:
+        self.digest = digest
+        self.size = size
+        self.held = 0
+        self._buffer = memoryview(bytearray(size))
+        self._hasher = blake3()
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Appends a piece.
+
+        Raises:
+            BlobSizeMismatch: The piece runs past the announced length.
+        """
+        end = self.held + len(piece)
+        if end > self.size:
+            raise BlobSizeMismatch(
+                "the blob runs past its announced length", expected=f"{self.size} bytes", received=f"{end} or more"
+            )
+        self._buffer[self.held : end] = piece
+        self._hasher.update(piece)
+        self.held = end
+
+    def finish(self) -> Blob:
+        """The whole blob.
+
+        Raises:
+            BlobTruncated: Bytes are missing; what came is kept.
+            BlobCorrupted: The bytes have another digest; nothing of them is kept.
+        """
+        if self.held < self.size:
+            action = "send the rest from there"
+            raise BlobTruncated(
+                "the blob ended early", expected=f"{self.size} bytes", received=f"{self.held} bytes", action=action
+            )
+        digest = self._hasher.digest()
+        if digest != self.digest:
+            self.held = 0
+            self._hasher = blake3()
+            raise BlobCorrupted(
+                "the blob's bytes are not those announced",
+                expected=self.digest.hex(),
+                received=digest.hex(),
+                action="send it again",
+            )
+        return Blob(digest, self._buffer)
+
+
+class SessionBlobs:
+    """The blobs of one session; no other session sees them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._complete: dict[bytes, Blob] = {}
+        self._published: dict[bytes, tuple[EgressKind, int]] = {}
+        self._incoming: dict[bytes, Incoming] = {}
+        self._expected: Expectation | None = None
+        self._received: set[bytes] = set()
+
+    def expect(self, expectation: Expectation | None) -> None:
+        """Replaces what a peer may upload from now on; None for nothing. What was half received is dropped."""
+        with self._lock:
+            self._expected = expectation
+            self._received.clear()
+            self._incoming.clear()
+
+    def add(self, blob: Blob) -> None:
+        """Adds a blob that came whole."""
+        with self._lock:
+            self._complete[blob.digest] = blob
+
+    def publish(self, blob: Blob, kind: EgressKind, round: int) -> None:
+        """Adds a blob that the other party may have; no other can be asked for."""
+        with self._lock:
+            self._complete[blob.digest] = blob
+            self._published[blob.digest] = kind, round
+
+    def published(self, digest: bytes) -> tuple[Blob, EgressKind, int]:
+        """A blob that the other party may have, with its kind and round.
+
+        Raises:
+            UnknownBlob: There is none of that digest.
+        """
+        with self._lock:
+            if digest in self._published:
+                return self._complete[digest], *self._published[digest]
+        raise _unknown(digest)
+
+    def get(self, digest: bytes) -> Blob:
+        """A whole blob.
+
+        Raises:
+            UnknownBlob: It is not here.
+        """
+        with self._lock:
+            blob = self._complete.get(digest)
+        if blob is None:
+            raise _unknown(digest)
+        return blob
+
+    def __contains__(self, digest: bytes) -> bool:
+        """Whether the whole blob is here."""
+        with self._lock:
+            return digest in self._complete
+
+    def held(self, digest: bytes, size: int) -> tuple[int, bool]:
+        """How many bytes of a blob are here, and whether it is whole."""
+        with self._lock:
+            if digest in self._complete:
+                return size, True
+            incoming = self._incoming.get(digest)
+            return (incoming.held if incoming else 0), False
+
+    def keep(self, digests: Collection[bytes]) -> None:
+        """Drops every whole blob but these."""
+        with self._lock:
+            self._complete = {digest: blob for digest, blob in self._complete.items() if digest in digests}
+            self._published = {digest: place for digest, place in self._published.items() if digest in digests}
+
+    def receive(self, kind: EgressKind, round: int, digest: bytes, size: int, offset: int) -> Incoming:
+        """Begins, or goes on with, the upload of a blob.
+
+        The upload is taken out until `put_back` or `complete`, so two uploads of one blob never write to one buffer.
+
+        Raises:
+            UnexpectedBlob: No blob of this kind and round is expected, or no further one.
+            BlobSizeMismatch: It is announced with a length that no such blob has.
+            BlobTruncated: The upload does not go on where the bytes held end.
+        """
+        with self._lock:
+            expected = self._expected
+            if expected is None or (expected.kind, expected.round) != (kind, round):
+                waiting = f"{expected.kind} of round {expected.round}" if expected else "no upload now"
+                raise UnexpectedBlob(
+                    "nobody waits for this blob",
+                    expected=waiting,
+                    received=f"{kind} of round {round}",
+                    action="wait for the round",
+                )
+            if size != expected.size:
+                action = "send the state dict of the contract's model"
+                raise BlobSizeMismatch(
+                    "the blob has another length",
+                    expected=f"{expected.size} bytes",
+                    received=f"{size} bytes",
+                    action=action,
+                )
+            if digest not in self._received and len(self._received) >= expected.count:
+                action = "offer no more than the contract's trajectory"
+                raise UnexpectedBlob(
+                    "too many blobs in this round",
+                    expected=f"at most {expected.count}",
+                    received="one more",
+                    action=action,
+                )
+            self._received.add(digest)
+            incoming = self._incoming.pop(digest, None) or Incoming(digest, size)
+            if incoming.held != offset:
+                self._incoming[digest] = incoming
+                action = "ask how much is held and go on from there"
+                raise BlobTruncated(
+                    "the upload does not go on where it ended",
+                    expected=f"offset {incoming.held}",
+                    received=f"offset {offset}",
+                    action=action,
+                )
+            return incoming
+
+    def put_back(self, incoming: Incoming) -> None:
+        """Keeps an upload that was cut, to be continued."""
+        with self._lock:
+            if incoming.digest in self._received:
+                self._incoming[incoming.digest] = incoming
+
+    def forget(self, incoming: Incoming) -> None:
+        """Drops an upload that cannot be used, so that it does not count."""
+        with self._lock:
+            self._received.discard(incoming.digest)
+
+    def complete(self, incoming: Incoming) -> Blob:
+        """Checks and keeps an upload that came whole; one that fails the check is forgotten.
+
+        Raises:
+            BlobTruncated: Bytes are missing; what came is kept.
+            BlobCorrupted: The bytes have another digest.
+            TensorMismatch: The tensors are not the expected ones.
+            NonFiniteValue: A value is NaN or infinite.
+        """
+        with self._lock:
+            expected = self._expected
+        try:
+            blob = incoming.finish()
+            if expected is not None:
+                expected.verify(blob)
+        except BlobTruncated:
+            self.put_back(incoming)
+            raise
+        except Exception:
+            self.forget(incoming)
+            raise
+        self.add(blob)
+        return blob
+
+
+def _unknown(digest: bytes) -> UnknownBlob:
+    return UnknownBlob(
+        "no such blob in this session",
+        expected="a blob of the round that is on",
+        received=digest.hex(),
+        action="send it first",
+    )

@@ -1,0 +1,83 @@
+"""Contracts and memberships to protobuf and back.
+
+Both directions go through the JSON mapping of protobuf, so that the fields stand in one place each: the pydantic class
+and the message. The hash that both sides compare catches whatever one of them does not know.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
+from pydantic import ValidationError
+
+from comity.contract import Contract, Membership, Terms
+from comity.errors import MalformedMessage
+from comity.wire.v1 import sessions_pb2 as pb
+
+
+def contract_to_proto(contract: Contract, terms: Message) -> pb.Contract:
+    """Encodes a contract.
+
+    Args:
+        contract: The contract.
+        terms: An empty message of the protocol's terms.
+    """
+    fields = contract.model_dump(mode="json")
+    ParseDict(fields.pop("terms"), terms)
+    message = ParseDict(fields, pb.Contract())
+    message.terms.Pack(terms)
+    return message
+
+
+def contract_from_proto(message: pb.Contract, terms: Message, terms_type: type[Terms]) -> Contract:
+    """Decodes a contract.
+
+    Args:
+        message: The message.
+        terms: An empty message of the protocol's terms.
+        terms_type: Their class.
+
+    Raises:
+        MalformedMessage: A field is missing or out of range, or the terms are another protocol's.
+    """
+    if not message.terms.Unpack(terms):
+        expected = terms.DESCRIPTOR.full_name
+        raise MalformedMessage(
+            "the contract has other terms", expected=expected, received=message.terms.type_url or "none"
+        )
+    bare = pb.Contract()
+    bare.CopyFrom(message)
+    bare.ClearField("terms")
+    try:
+        return Contract.model_validate(_fields(bare) | {"terms": terms_type.model_validate(_fields(terms))})
+    except ValidationError as error:
+        raise _malformed("the contract", error) from error
+
+
+def membership_to_proto(membership: Membership) -> pb.Membership:
+    """Encodes a membership."""
+    return ParseDict(membership.model_dump(mode="json"), pb.Membership())
+
+
+def membership_from_proto(message: pb.Membership) -> Membership:
+    """Decodes a membership.
+
+    Raises:
+        MalformedMessage: A field is missing or out of range.
+    """
+    try:
+        return Membership.model_validate(_fields(message))
+    except ValidationError as error:
+        raise _malformed("the membership", error) from error
+
+
+def _fields(message: Message) -> dict[str, object]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def _malformed(what: str, error: ValidationError) -> MalformedMessage:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "its fields"
+    return MalformedMessage(
+        f"{what} cannot be used: {place}", expected=first["msg"], received=repr(first["input"])[:200]
+    )

@@ -1,0 +1,137 @@
+"""The sessions in which a node helps."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from comity.contract import Contract, Membership
+from comity.errors import ContractMismatch, NodeDraining, UnknownSession
+from comity.session.blobs import SessionBlobs
+from comity.session.events import Event
+from comity.session.gate import EgressGate
+from comity.session.watched import WatchedLog
+from comity.session.worker import SessionWorker
+
+
+@dataclass(frozen=True)
+class HostedSession:
+    """A session at the party that helps.
+
+    Attributes:
+        contract: What was agreed.
+        contract_hash: Its hash.
+        own: This party's part.
+        peer: The asking party's part.
+        blobs: The session's blobs.
+        gate: What leaves to the peer.
+        role: The protocol's helping role; touched by the worker alone, unless it says otherwise.
+        worker: Its thread.
+        events: What happened.
+        stopping: Set when the session is ended or its node stops.
+    """
+
+    contract: Contract
+    contract_hash: str
+    own: Membership
+    peer: Membership
+    blobs: SessionBlobs
+    gate: EgressGate
+    role: Any
+    worker: SessionWorker
+    events: WatchedLog[Event] = field(default_factory=WatchedLog)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def require_running(self) -> None:
+        """Checks that the session goes on.
+
+        Raises:
+            NodeDraining: It was ended, or its node stops.
+        """
+        if self.stopping.is_set():
+            raise NodeDraining("the session is being stopped", action="try again when the node is back")
+
+
+class HostedSessions:
+    """The sessions of a helping node, by identifier."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sessions: dict[str, HostedSession] = {}
+        self._draining = False
+
+    def __len__(self) -> int:
+        """Number of sessions."""
+        return len(self._sessions)
+
+    def all(self) -> list[HostedSession]:
+        """Every session, oldest first."""
+        with self._lock:
+            return list(self._sessions.values())
+
+    def find(self, session: str) -> HostedSession | None:
+        """The session of an identifier, whoever takes part in it."""
+        with self._lock:
+            return self._sessions.get(session)
+
+    def require_open(self) -> None:
+        """Checks that new sessions are taken.
+
+        Raises:
+            NodeDraining: The node is stopping.
+        """
+        if self._draining:
+            raise NodeDraining(
+                "the node is stopping",
+                expected="a running node",
+                received="draining",
+                action="try again when it is back",
+            )
+
+    def add(self, session: HostedSession) -> None:
+        """Adds a session."""
+        with self._lock:
+            self._sessions[session.contract.session] = session
+
+    def get(self, session: str, party: str, contract_hash: str, protocol: str | None = None) -> HostedSession:
+        """The session that a call belongs to.
+
+        Args:
+            session: Identifier that the call quotes.
+            party: Party that calls.
+            contract_hash: Hash that the call quotes.
+            protocol: Protocol whose service is called; None for the services of all protocols.
+
+        Raises:
+            UnknownSession: The caller has no such session here.
+            ContractMismatch: The call quotes another contract.
+        """
+        found = self.find(session)
+        # Whether the session exists is nobody's business but its parties'.
+        if found is None or found.peer.party != party or protocol not in {None, found.contract.protocol}:
+            raise UnknownSession(
+                "no such session here",
+                expected=f"a session of {party}",
+                received=session or "none",
+                action="propose it first",
+            )
+        if found.contract_hash != contract_hash:
+            raise ContractMismatch(
+                "the call quotes another contract", expected=found.contract_hash, received=contract_hash or "none"
+            )
+        return found
+
+    def end(self, session: HostedSession) -> None:
+        """Forgets a session and stops its worker."""
+        with self._lock:
+            self._sessions.pop(session.contract.session, None)
+        session.stopping.set()
+        session.worker.stop()
+        session.events.close()
+
+    def drain(self) -> None:
+        """Takes no new session and ends those that are on."""
+        self._draining = True
+        for session in self.all():
+            self.end(session)

@@ -1,0 +1,31 @@
+"""What a session ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from comity.session.events import Json
+from comity.tensors import Blob
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the asking role has at the end.
+
+    Attributes:
+        models: The final model; where a protocol has several, in the order that its README states.
+        metrics: The protocol's own numbers.
+    """
+
+    models: tuple[Blob, ...]
+    metrics: Mapping[str, Json]
+
+    @property
+    def digest(self) -> str:
+        """BLAKE3 (hexadecimal) of the final model in safetensors layout; of several, of the list of their digests."""
+        if len(self.models) == 1:
+            return self.models[0].hex
+        return blake3(b"".join(model.digest for model in self.models)).hexdigest()

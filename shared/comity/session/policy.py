@@ -1,0 +1,74 @@
+"""What a node agrees to, whatever a contract asks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from comity.contract import Contract, EgressKind, Membership
+from comity.errors import PolicyRefusal
+
+
+class Policy(BaseModel):
+    """The limits of what this node agrees to; a contract outside them is refused with the reason.
+
+    Attributes:
+        parties: Parties that may have sessions with this node; empty for all whose certificate it trusts.
+        protocols: Protocols that it takes part in; empty for all that it offers.
+        egress: Kinds that may leave this node.
+        max_rounds: Most rounds of one session.
+        max_sessions: Most sessions at a time.
+        min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parties: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    egress: tuple[EgressKind, ...] = ("contract", "checkpoint", "loss", "update", "reward", "features", "answer")
+    max_rounds: Annotated[int, Field(ge=1)] = 1000
+    max_sessions: Annotated[int, Field(ge=1)] = 4
+    min_samples: Annotated[int, Field(ge=1)] = 10
+
+    def review(self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int) -> None:
+        """Decides whether this node may enter a contract.
+
+        Args:
+            contract: The contract.
+            own: This node's part in it.
+            peers: The other parties.
+            active: Sessions that this node has already.
+
+        Raises:
+            PolicyRefusal: The contract is outside this policy; names the first limit that it passes.
+        """
+        for peer in peers:
+            if self.parties and peer not in self.parties:
+                raise _refusal(own, "parties", ", ".join(self.parties), peer, "ask its operator to add the party")
+        if self.protocols and contract.protocol not in self.protocols:
+            raise _refusal(
+                own, "protocols", ", ".join(self.protocols), contract.protocol, "choose one of these protocols"
+            )
+        if contract.rounds > self.max_rounds:
+            raise _refusal(own, "max_rounds", f"at most {self.max_rounds}", contract.rounds, "buy fewer rounds")
+        if active >= self.max_sessions:
+            raise _refusal(
+                own, "max_sessions", f"at most {self.max_sessions}", active + 1, "wait until a session has ended"
+            )
+        if own.samples < self.min_samples:
+            action = "use more data, or lower the limit if what so few samples reveal may be known"
+            raise _refusal(own, "min_samples", f"at least {self.min_samples}", own.samples, action)
+        for kind in contract.egress:
+            if kind not in self.egress:
+                raise _refusal(own, "egress", ", ".join(self.egress), kind, "ask its operator whether this may leave")
+
+    def may_leave(self, kind: EgressKind) -> bool:
+        """Whether anything of a kind may leave this node at all."""
+        return kind in self.egress
+
+
+def _refusal(own: Membership, limit: str, expected: object, received: object, action: str) -> PolicyRefusal:
+    return PolicyRefusal(
+        f"{own.party}'s policy.{limit} refuses the session", expected=expected, received=received, action=action
+    )

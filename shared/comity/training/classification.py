@@ -1,0 +1,149 @@
+"""Training and evaluating a classifier on a party's own data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from comity.data import Dataset, Splits
+from comity.randomness import seeded
+from comity.tensors import Layout, State
+from comity.training.optimizers import OptimizerSpec
+from comity.training.samples import SampleStream, Secret
+
+
+class Classification:
+    """A party's local task: a model, and the party's samples, which stay here.
+
+    Args:
+        model: The model; its weights are where every session begins.
+        splits: The party's samples, and those that it tests on.
+        normalization: Per-channel mean and standard deviation of the inputs; empty tuples for none.
+        batch_size: Samples in a training step.
+        evaluation_batch_size: Samples in a block of an evaluation; fixed, since it decides the rounding.
+        secret: The node's randomness in the session.
+        device: Where data and model live.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        model: nn.Module,
+        splits: Splits,
+        *,
+        normalization: tuple[tuple[float, ...], tuple[float, ...]],
+        batch_size: int,
+        evaluation_batch_size: int,
+        secret: Secret,
+        device: torch.device,
+    ) -> None:
+        self.layout = Layout.of(model.state_dict())
+        self.initial_state: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        self.evaluation_batch_size = evaluation_batch_size
+        self._device = device
+        self._train_data = splits.train.to(device)
+        self._test_data = splits.test.to(device) if splits.test is not None else None
+        self._normalization = normalization
+        self._batch_size = batch_size
+        self._secret = secret
+        self._model = model.to(device).train()
+        # Evaluation calls a copy with the weights in question, so that it never touches a training in progress.
+        self._evaluated = copy.deepcopy(self._model).eval().requires_grad_(False)
+        self._draws = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in model.modules())  # noqa: SLF001
+
+    @property
+    def samples(self) -> int:
+        """Number of training samples."""
+        return len(self._train_data)
+
+    def trajectory(
+        self, state: State, optimizer: OptimizerSpec, *, iterations: int, period: int, round: int
+    ) -> Iterator[tuple[int, State]]:
+        """Trains from `state` and yields the model at iterations 0, I, 2I, … below T, the first being `state` itself.
+
+        The optimiser starts anew. Iterations after the last that is sampled would change nothing, so they are not made.
+
+        Args:
+            state: Model to start from.
+            optimizer: The optimiser.
+            iterations: T, at least 1.
+            period: The sampling period I, at least 1.
+            round: Round that the training belongs to; decides the order of the samples.
+
+        Yields:
+            Iteration and state dict. The tensors are the live ones: copy what is to be kept.
+        """
+        model = self._model
+        model.load_state_dict(state)
+        rule = optimizer.build(model.parameters())
+        stream = SampleStream(self.samples, self._batch_size, self._secret, round)
+        for iteration in range(iterations):
+            if iteration % period == 0:
+                yield iteration, model.state_dict()
+                if iteration + period >= iterations:
+                    return
+            self._step(rule, stream.batch(iteration), round, iteration)
+
+    def _step(self, rule: torch.optim.Optimizer, batch: Tensor, round: int, iteration: int) -> None:
+        indices = batch.to(self._device)
+        rule.zero_grad(set_to_none=True)
+        if self._draws:
+            with seeded(self._secret.seed("dropout", round, iteration)):
+                loss = self._batch_loss(indices)
+        else:
+            loss = self._batch_loss(indices)
+        loss.backward()
+        rule.step()
+
+    def _batch_loss(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        logits = self._model(self._prepared(self._train_data, indices))
+        return cross_entropy(logits, self._train_data.labels[indices])
+
+    def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
+        """Cross-entropy of each sample under a model, in evaluation mode.
+
+        Args:
+            state: The model.
+            samples: Indices of the samples; None for all, in the order of the data.
+
+        Returns:
+            Losses at or above 0 in float64, on the CPU, in the order of `samples`.
+        """
+        order = torch.arange(self.samples) if samples is None else samples
+        weights = self._on_device(state)
+        parts = [
+            cross_entropy(
+                self._logits(weights, self._train_data, block), self._train_data.labels[block], reduction="none"
+            )
+            for block in order.to(self._device).split(self.evaluation_batch_size)
+        ]
+        return torch.cat(parts).double().cpu()
+
+    def test_accuracy(self, state: State) -> float | None:
+        """Share of the test samples that a model classifies right, 0 to 1; None where there are no test samples."""
+        if self._test_data is None:
+            return None
+        weights = self._on_device(state)
+        right = 0
+        for block in torch.arange(len(self._test_data), device=self._device).split(self.evaluation_batch_size):
+            predicted = self._logits(weights, self._test_data, block).argmax(dim=1)
+            right += int((predicted == self._test_data.labels[block]).sum())
+        return right / len(self._test_data)
+
+    def _on_device(self, state: State) -> dict[str, Tensor]:
+        return {name: tensor.to(self._device, non_blocking=True) for name, tensor in state.items()}
+
+    @torch.inference_mode()
+    def _logits(
+        self, weights: dict[str, Tensor], data: Dataset, indices: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch classes"]:
+        logits: Tensor = functional_call(self._evaluated, weights, (self._prepared(data, indices),), strict=True)
+        return logits
+
+    def _prepared(self, data: Dataset, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
+        return data.prepare(data.inputs[indices], *self._normalization)

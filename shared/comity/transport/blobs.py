@@ -1,0 +1,161 @@
+"""Blobs on the move: the service that takes and gives them, and the chunks that they travel in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast, get_args
+
+import grpc
+
+from comity.contract import EgressKind
+from comity.errors import BlobSizeMismatch, MalformedMessage
+from comity.session.hosting import HostedSession
+from comity.tensors import Blob
+from comity.transport.identity import metadata
+from comity.wire.v1 import blobs_pb2 as pb
+
+CHUNK = 2**20
+"""Bytes in a chunk: the middle of the plateau between 256 KiB and 4 MiB."""
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Blobs"].full_name
+_DIGEST_BYTES = 32
+_FIELD_TAG = b"\x0a"
+"""Field 1, length-delimited: `BlobChunk.data`."""
+
+_KIND, _ROUND, _DIGEST, _SIZE, _OFFSET = "comity-kind", "comity-round", "comity-digest", "comity-size", "comity-offset"
+
+
+def blob_ref(blob: Blob) -> pb.BlobRef:
+    """The message that names a blob."""
+    return pb.BlobRef(digest=blob.digest, size=blob.size)
+
+
+def digest_in(reference: pb.BlobRef) -> bytes:
+    """The digest that a message names.
+
+    Raises:
+        MalformedMessage: It is no BLAKE3 digest.
+    """
+    if len(reference.digest) != _DIGEST_BYTES:
+        raise MalformedMessage(
+            "a blob is named by no digest", expected=f"{_DIGEST_BYTES} bytes", received=f"{len(reference.digest)} bytes"
+        )
+    return bytes(reference.digest)
+
+
+def encode_chunk(data: memoryview) -> bytes:
+    """The bytes of `BlobChunk(data=data)`, with one copy less than protobuf's own encoder makes."""
+    length = len(data)
+    prefix = bytearray(_FIELD_TAG)
+    while length >= 0x80:
+        prefix.append(length & 0x7F | 0x80)
+        length >>= 7
+    prefix.append(length)
+    return b"".join((prefix, data))
+
+
+def decode_chunk(message: bytes) -> memoryview:
+    """The data of an encoded `BlobChunk`, as a view of the message.
+
+    Raises:
+        DecodeError: It is no `BlobChunk`.
+    """
+    view = memoryview(message)
+    length = shift = 0
+    if message[:1] == _FIELD_TAG:
+        for position, byte in enumerate(view[1:6], start=1):
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                if position + 1 + length == len(view):
+                    return view[position + 1 :]
+                break
+    return memoryview(pb.BlobChunk.FromString(message).data)
+
+
+def chunks(blob: Blob, offset: int) -> Iterator[memoryview]:
+    """A blob's bytes from an offset on, cut into chunks."""
+    for begin in range(offset, blob.size, CHUNK):
+        yield blob.data[begin : begin + CHUNK]
+
+
+def put_metadata(blob: Blob, kind: EgressKind, round: int, offset: int) -> tuple[tuple[str, str], ...]:
+    """What travels beside an upload."""
+    return ((_KIND, kind), (_ROUND, str(round)), (_DIGEST, blob.hex), (_SIZE, str(blob.size)), (_OFFSET, str(offset)))
+
+
+class BlobServicer:
+    """Takes and gives the blobs of sessions.
+
+    Args:
+        find: The session that a call belongs to, or an error.
+    """
+
+    def __init__(self, find: Callable[[grpc.ServicerContext], HostedSession]) -> None:
+        self._find = find
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Registers the service, with chunks that skip protobuf's copies."""
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Stat": grpc.unary_unary_rpc_method_handler(
+                self.Stat, pb.BlobRef.FromString, pb.BlobStat.SerializeToString
+            ),
+            "Put": grpc.stream_unary_rpc_method_handler(self.Put, decode_chunk, pb.BlobStat.SerializeToString),
+            "Get": grpc.unary_stream_rpc_method_handler(self.Get, pb.BlobRequest.FromString, encode_chunk),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    def Stat(self, request: pb.BlobRef, context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
+        """How much of a blob is here."""
+        held, complete = self._find(context).blobs.held(digest_in(request), request.size)
+        return pb.BlobStat(held=held, complete=complete)
+
+    def Put(self, request: Iterator[memoryview], context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
+        """Takes the rest of a blob."""
+        session = self._find(context)
+        fields = metadata(context)
+        kind, round = _kind(fields), _number(fields, _ROUND)
+        try:
+            digest = bytes.fromhex(fields.get(_DIGEST, ""))
+        except ValueError:
+            digest = b""
+        digest_in(pb.BlobRef(digest=digest))
+        size, offset = _number(fields, _SIZE), _number(fields, _OFFSET)
+        incoming = session.blobs.receive(kind, round, digest, size, offset)
+        try:
+            for piece in request:
+                incoming.write(piece)
+        except BlobSizeMismatch:
+            session.blobs.forget(incoming)
+            raise
+        except BaseException:
+            session.blobs.put_back(incoming)
+            raise
+        blob = session.blobs.complete(incoming)
+        session.gate.admit(kind, blob.hex, blob.size, round=round)
+        return pb.BlobStat(held=blob.size, complete=True)
+
+    def Get(self, request: pb.BlobRequest, context: grpc.ServicerContext) -> Iterator[memoryview]:  # noqa: N802
+        """Gives a blob from an offset on."""
+        session = self._find(context)
+        blob, kind, round = session.blobs.published(digest_in(request.blob))
+        session.gate.release(kind, blob.hex, blob.size, round=round)
+        yield from chunks(blob, request.offset)
+
+
+def _kind(fields: dict[str, str]) -> EgressKind:
+    kind = fields.get(_KIND, "")
+    if kind not in get_args(EgressKind):
+        raise MalformedMessage(
+            "the upload names no egress kind", expected=", ".join(get_args(EgressKind)), received=kind or "nothing"
+        )
+    return cast(EgressKind, kind)
+
+
+def _number(fields: dict[str, str], key: str) -> int:
+    text = fields.get(key, "")
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise MalformedMessage(
+            f"the upload's {key} cannot be read", expected="a number", received=text[:40] or "nothing"
+        )
+    return int(text)

@@ -1,0 +1,85 @@
+"""Certificates for demos and tests: one authority for all parties of one machine."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from comity.transport.identity import Identity
+
+_LIFETIME = datetime.timedelta(days=7)
+_CLOCK_SKEW = datetime.timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A certificate authority that lives as long as a demo.
+
+    Attributes:
+        certificate: Its own certificate.
+        key: Its private key.
+    """
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def create(cls) -> Authority:
+        """Makes a new authority."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name("comity demo authority")
+        builder = _builder(name, name, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        return cls(builder.sign(key, hashes.SHA256()), key)
+
+    def issue(self, party: str, directory: Path) -> Identity:
+        """Writes a party's certificate and key, and this authority's certificate as what it trusts.
+
+        Args:
+            party: Name of the party.
+            directory: Where the three PEM files go; made if it is not there.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName([x509.DNSName(party)])
+        certificate = (
+            _builder(_name(party), self.certificate.subject, key)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(names, critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        directory.mkdir(parents=True, exist_ok=True)
+        identity = Identity(party, directory / "certificate.pem", directory / "key.pem", directory / "trust.pem")
+        _write(directory / "certificate.pem", certificate.public_bytes(serialization.Encoding.PEM))
+        _write(directory / "trust.pem", self.certificate.public_bytes(serialization.Encoding.PEM))
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        _write(directory / "key.pem", pem)
+        return identity
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(data)
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + _LIFETIME)
+    )

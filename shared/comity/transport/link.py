@@ -1,0 +1,203 @@
+"""A node's line to one peer: calls with deadlines, tried again with back-off, resumed where they were cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+import stamina
+
+from comity.contract import EgressKind
+from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
+from comity.session.blobs import Incoming
+from comity.tensors import Blob
+from comity.transport.blobs import SERVICE, blob_ref, chunks, decode_chunk, encode_chunk, put_metadata
+from comity.transport.diagnosis import diagnose
+from comity.transport.identity import PARTY_KEY, Identity
+from comity.transport.status import from_rpc_error
+from comity.wire.v1 import blobs_pb2
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Result = TypeVar("Result")
+
+SESSION_KEY, CONTRACT_KEY = "comity-session", "comity-contract"
+
+_RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, BlobTruncated)
+"""Errors that may pass by themselves; every call can be repeated without harm."""
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 8 * 2**20),
+    # A peer that is gone without a word is noticed after half a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+_SLOWEST_BYTES_PER_S = 100_000
+"""Link speed below which a transfer is taken for stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a node waits for a peer.
+
+    Attributes:
+        call_s: For the answer to one small call, in seconds.
+        retry_s: For a peer that is away, from the first failure on, in seconds.
+    """
+
+    call_s: float = 30.0
+    retry_s: float = 60.0
+
+
+class Link:
+    """A channel to one peer.
+
+    Args:
+        identity: Who calls.
+        party: Who is called; its certificate must say so.
+        address: Where it listens, `host:port`.
+        patience: How long to wait for it.
+    """
+
+    def __init__(self, identity: Identity, party: str, address: str, patience: Patience) -> None:
+        self.party = party
+        self.patience = patience
+        self._identity = identity
+        self._address = address
+        self._metadata: tuple[tuple[str, str], ...] = ()
+        if identity.is_secure:
+            options = [*_OPTIONS, ("grpc.ssl_target_name_override", party), ("grpc.default_authority", party)]
+            self.channel = grpc.secure_channel(address, identity.client_credentials(), options)
+        else:
+            self.channel = grpc.insecure_channel(address, _OPTIONS)
+            self._metadata = ((PARTY_KEY, identity.party),)
+        self._stat = self.channel.unary_unary(
+            f"/{SERVICE}/Stat", blobs_pb2.BlobRef.SerializeToString, blobs_pb2.BlobStat.FromString
+        )
+        self._put = self.channel.stream_unary(f"/{SERVICE}/Put", encode_chunk, blobs_pb2.BlobStat.FromString)
+        self._get = self.channel.unary_stream(f"/{SERVICE}/Get", blobs_pb2.BlobRequest.SerializeToString, decode_chunk)
+
+    def enter(self, session: str, contract_hash: str) -> None:
+        """Makes every later call quote a session and its contract."""
+        self._metadata = (*self._metadata, (SESSION_KEY, session), (CONTRACT_KEY, contract_hash))
+
+    def __enter__(self) -> Self:
+        """Opens nothing: the channel connects at the first call."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the channel."""
+        self.channel.close()
+
+    def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+        """Makes a small call.
+
+        Raises:
+            ComityError: What the peer answered, or why it did not.
+        """
+        return self._retried(lambda: method(request, timeout=self.patience.call_s, metadata=self._metadata))
+
+    def watch(
+        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Callable[[], Request]
+    ) -> Iterator[Response]:
+        """Follows a stream to its end, starting it again after a cut.
+
+        Args:
+            method: The stub's method.
+            request: Makes the request anew for each start, so that it says what came already.
+
+        Raises:
+            ComityError: What the peer answered, or why it did not.
+        """
+
+        def begin() -> tuple[Iterator[Response], Response | None]:
+            answers = method(request(), metadata=self._metadata)
+            return answers, next(answers, None)
+
+        while True:
+            answers, first = self._retried(begin)
+            if first is None:
+                return
+            yield first
+            try:
+                yield from answers
+            except grpc.RpcError as failure:
+                error = self._explain(failure)
+                if not isinstance(error, _RETRIED):
+                    raise error from failure
+            else:
+                return
+
+    def put(self, blob: Blob, kind: EgressKind, round: int, *, before: Callable[[], None]) -> None:
+        """Uploads what the peer does not hold of a blob.
+
+        Args:
+            blob: The blob.
+            kind: What it is.
+            round: Round it belongs to.
+            before: Called before any byte leaves; raises if it may not.
+
+        Raises:
+            ComityError: What the peer answered, or why it did not.
+        """
+
+        def attempt() -> None:
+            stat = self._stat(blob_ref(blob), timeout=self.patience.call_s, metadata=self._metadata)
+            if stat.complete:
+                return
+            before()
+            beside = (*self._metadata, *put_metadata(blob, kind, round, stat.held))
+            self._put(chunks(blob, stat.held), timeout=self._transfer_s(blob.size), metadata=beside)
+
+        self._retried(attempt)
+
+    def get(self, digest: bytes, size: int, verify: Callable[[Blob], None]) -> Blob:
+        """Downloads a blob into a buffer of its size, going on where a cut left off.
+
+        Args:
+            digest: Its digest.
+            size: Its length.
+            verify: Checks the whole blob and raises if it does not fit.
+
+        Raises:
+            ComityError: What the peer answered, why it did not, or how the blob is wrong.
+        """
+        incoming = Incoming(digest, size)
+        reference = blobs_pb2.BlobRef(digest=digest, size=size)
+
+        def attempt() -> Blob:
+            request = blobs_pb2.BlobRequest(blob=reference, offset=incoming.held)
+            for piece in self._get(request, timeout=self._transfer_s(size), metadata=self._metadata):
+                incoming.write(piece)
+            return incoming.finish()
+
+        blob = self._retried(attempt)
+        verify(blob)
+        return blob
+
+    def _transfer_s(self, size: int) -> float:
+        return self.patience.call_s + size / _SLOWEST_BYTES_PER_S
+
+    def _retried(self, attempt: Callable[[], Result]) -> Result:
+        for trial in stamina.retry_context(
+            on=_RETRIED, attempts=None, timeout=self.patience.retry_s, wait_initial=0.1, wait_max=5.0
+        ):
+            with trial:
+                try:
+                    return attempt()
+                except grpc.RpcError as failure:
+                    raise self._explain(failure) from failure
+        raise AssertionError("a retry context ends with a result or an error")
+
+    def _explain(self, failure: grpc.RpcError) -> ComityError:
+        error = from_rpc_error(failure)
+        if isinstance(error, PeerUnreachable):
+            return diagnose(self._address, self.party, self._identity, error.received or "")
+        return error

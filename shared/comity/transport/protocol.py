@@ -1,0 +1,102 @@
+"""What a protocol must offer so that nodes can run it: five slices, and those of others, are joined in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.message import Message
+
+from comity.contract import Contract, EgressKind, Membership, Terms
+from comity.session.blobs import SessionBlobs
+from comity.session.events import Observer
+from comity.session.gate import EgressGate
+from comity.session.hosting import HostedSessions
+from comity.session.outcome import Outcome
+from comity.session.worker import Steppable
+from comity.tensors import Layout
+from comity.transport.link import Link
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A party's place in one session: all that a role is built from.
+
+    Attributes:
+        contract: What was agreed.
+        own: This party's part.
+        peer: The other party's part.
+        task: This party's model and data; its class belongs to the protocol.
+        blobs: The session's blobs at this party.
+        gate: What leaves to the peer.
+        observe: Is told what happens.
+    """
+
+    contract: Contract
+    own: Membership
+    peer: Membership
+    task: Any
+    blobs: SessionBlobs
+    gate: EgressGate
+    observe: Observer
+
+
+class LocalTask(Protocol):
+    """What negotiation needs to know of a party's model and data."""
+
+    layout: Layout
+
+    @property
+    def samples(self) -> int:
+        """Number of training samples."""
+
+
+class AskingRole(Protocol):
+    """The role of the party that asks."""
+
+    def run(self) -> Outcome:
+        """Runs the session to its end."""
+
+
+@dataclass(frozen=True)
+class ProtocolDefinition:
+    """A protocol, as the entry-point group `comity.protocols` names it.
+
+    Attributes:
+        name: Registered name.
+        version: Version of its messages and rules; both sides must have the same.
+        asker: Role of the party that asks.
+        helper: Role of the party that helps.
+        egress: Kinds that cross in it.
+        terms: Its part of a contract.
+        terms_message: The protobuf message of the terms.
+        help: Builds the helping role.
+        ask: Builds the asking role over the network.
+        ask_in_process: Builds the asking role against a helping role in the same process, whose messages go through the
+            wire's encode and decode; takes both seats.
+        serve: Registers the protocol's services with a server.
+        services: Full names of these services.
+    """
+
+    name: str
+    version: int
+    asker: str
+    helper: str
+    egress: tuple[EgressKind, ...]
+    terms: type[Terms]
+    terms_message: Callable[[], Message]
+    help: Callable[[Seat], Steppable]
+    ask: Callable[[Seat, Link], AskingRole]
+    ask_in_process: Callable[[Seat, Seat, Any], AskingRole]
+    serve: Callable[[grpc.Server, HostedSessions], None]
+    services: tuple[str, ...]
+
+    @property
+    def roles(self) -> tuple[str, str]:
+        """Both roles, the asking one first."""
+        return self.asker, self.helper
+
+
+Protocols = Mapping[str, ProtocolDefinition]

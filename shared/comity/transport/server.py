@@ -1,0 +1,172 @@
+"""The server harness: identity, errors, health and reflection, once for all services."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from comity.errors import AddressInUse, ComityError, InvalidValue, RemoteFailure
+from comity.transport.diagnosis import split_address
+from comity.transport.identity import Identity
+from comity.transport.status import to_status
+
+log = structlog.get_logger()
+
+OPTIONS = [
+    # Uploads come in chunks of a megabyte; nothing else is near it.
+    ("grpc.max_receive_message_length", 8 * 2**20),
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+_THREADS = 32
+"""Calls served at a time; a watcher holds one while it waits."""
+
+
+class ErrorBoundary(grpc.ServerInterceptor):
+    """Turns errors of the tree into statuses, and anything else into one that tells the peer nothing.
+
+    A failed call is logged in one line and leaves the session as it was.
+    """
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wraps the handler of a call."""
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        if handler.response_streaming:
+            kind = "stream_stream" if handler.request_streaming else "unary_stream"
+            wrapped: Callable[..., Any] = _guard_stream(getattr(handler, kind), method)
+        else:
+            kind = "stream_unary" if handler.request_streaming else "unary_unary"
+            wrapped = _guard_unary(getattr(handler, kind), method)
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        made: grpc.RpcMethodHandler[Any, Any] = make(wrapped, handler.request_deserializer, handler.response_serializer)
+        return made
+
+
+def _guard_unary(behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
+    def guarded(request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return behavior(request, context)
+        except Exception as error:  # noqa: BLE001 - the boundary
+            _abort(context, method, error)
+
+    return guarded
+
+
+def _guard_stream(behavior: Callable[..., Iterator[Any]], method: str) -> Callable[..., Iterator[Any]]:
+    def guarded(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        try:
+            yield from behavior(request, context)
+        except Exception as error:  # noqa: BLE001 - the boundary
+            _abort(context, method, error)
+
+    return guarded
+
+
+def _abort(context: grpc.ServicerContext, method: str, error: Exception) -> None:
+    if not context.is_active():
+        return
+    if isinstance(error, ComityError):
+        log.warning("call-refused", method=method, peer=context.peer(), error=error.reason(), detail=str(error))
+    else:
+        log.error("call-failed", method=method, peer=context.peer(), exc_info=error)
+        error = RemoteFailure("the node failed at this call", action="its operator finds the reason in its log")
+    context.abort_with_status(to_status(error))
+
+
+class NodeServer:
+    """A gRPC server with health, reflection and the error boundary.
+
+    Args:
+        identity: Certificate and trust; None serves plaintext, which only a Unix socket or loopback may.
+        services: Full names of the services, for reflection and health.
+    """
+
+    def __init__(self, identity: Identity | None, services: list[str]) -> None:
+        self._identity = identity
+        self._services = services
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rpc")
+        self.server = grpc.server(self._pool, interceptors=[ErrorBoundary()], options=OPTIONS)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self.server)
+
+    def start(self, address: str) -> str:
+        """Listens and serves.
+
+        Args:
+            address: `host:port` with port 0 for any free one, or `unix:path`.
+
+        Returns:
+            The address with the port that is used.
+
+        Raises:
+            InvalidValue: It is no address, or plaintext would leave this machine.
+            AddressInUse: Somebody else listens there.
+        """
+        port = self._bind(address)
+        self.server.start()
+        for name in ["", *self._services]:
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    def _bind(self, address: str) -> int:
+        if not address.startswith("unix:"):
+            require_address(address)
+            if self._identity is None and not is_loopback(address):
+                raise InvalidValue(
+                    "plaintext is for loopback only",
+                    expected="127.0.0.1:port",
+                    received=address,
+                    action="configure [tls]",
+                )
+        try:
+            if self._identity is None:
+                return self.server.add_insecure_port(address)
+            return self.server.add_secure_port(address, self._identity.server_credentials())
+        except RuntimeError as error:
+            action = "stop what listens there, or configure another address"
+            raise AddressInUse(
+                "cannot listen", expected="a free address of this machine", received=address, action=action
+            ) from error
+
+    def stop(self, grace_s: float) -> None:
+        """Says NOT_SERVING, takes no new calls and gives those that are on `grace_s` seconds to end."""
+        self._health.enter_graceful_shutdown()
+        self.server.stop(grace_s).wait()
+        self._pool.shutdown()
+
+
+def require_address(address: str) -> None:
+    """Checks that something is `host:port`.
+
+    Raises:
+        InvalidValue: It is not.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise InvalidValue("not an address", expected="host:port", received=address)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    host, _ = split_address(address)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

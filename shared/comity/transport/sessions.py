@@ -1,0 +1,108 @@
+"""Negotiating sessions over the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+
+from comity.contract import Contract, Membership
+from comity.errors import ContractMismatch, MalformedMessage
+from comity.session.codec import contract_to_proto, membership_from_proto, membership_to_proto
+from comity.session.hosting import HostedSession, HostedSessions
+from comity.transport.identity import caller, metadata
+from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link
+from comity.transport.protocol import ProtocolDefinition
+from comity.wire.v1 import sessions_pb2 as pb
+from comity.wire.v1 import sessions_pb2_grpc
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Sessions"].full_name
+
+Accept = Callable[[str, pb.Proposal], HostedSession]
+"""Decides on a party's proposal; raises to refuse it."""
+
+
+def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol: str | None = None) -> HostedSession:
+    """The session that a call belongs to.
+
+    Raises:
+        UnknownSession: The caller has no such session here.
+        ContractMismatch: The call quotes another contract.
+    """
+    fields = metadata(context)
+    return sessions.get(fields.get(SESSION_KEY, ""), caller(context), fields.get(CONTRACT_KEY, ""), protocol)
+
+
+class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
+    """Takes proposals.
+
+    Args:
+        sessions: The node's sessions.
+        accept: Decides on a proposal.
+    """
+
+    def __init__(self, sessions: HostedSessions, accept: Accept) -> None:
+        self._sessions = sessions
+        self._accept = accept
+
+    def Propose(self, request: pb.Proposal, context: grpc.ServicerContext) -> pb.Agreement:  # noqa: N802
+        """Agrees to a contract, or refuses it with the reason."""
+        self._sessions.require_open()
+        for name in ("contract", "membership"):
+            if not request.HasField(name):  # type: ignore[arg-type]
+                raise MalformedMessage("the proposal is incomplete", expected=name, received="nothing")
+        session = self._accept(caller(context), request)
+        session.gate.admit("contract", "proposal", request.ByteSize())
+        agreement = pb.Agreement(contract_hash=session.contract_hash, membership=membership_to_proto(session.own))
+        session.gate.release("contract", "agreement", agreement.ByteSize())
+        return agreement
+
+    def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: ARG002, N802
+        """Ends a session; ending it again is no error."""
+        fields = metadata(context)
+        if self._sessions.find(fields.get(SESSION_KEY, "")) is not None:
+            self._sessions.end(session_of(self._sessions, context))
+        return pb.EndReply()
+
+
+def encode_proposal(contract: Contract, own: Membership, protocol: ProtocolDefinition) -> pb.Proposal:
+    """The message that offers a contract."""
+    message = contract_to_proto(contract, protocol.terms_message())
+    return pb.Proposal(contract=message, membership=membership_to_proto(own))
+
+
+def agreed_membership(agreement: pb.Agreement, contract: Contract, helper: str, role: str) -> Membership:
+    """The helper's part, as its agreement states it.
+
+    Raises:
+        ContractMismatch: The helper hashed the contract to something else.
+        MalformedMessage: It answers as somebody else.
+    """
+    if agreement.contract_hash != contract.hash:
+        action = "run the same version of comity on both sides"
+        raise ContractMismatch(
+            "the helper agreed to another contract",
+            expected=contract.hash,
+            received=agreement.contract_hash,
+            action=action,
+        )
+    membership = membership_from_proto(agreement.membership)
+    if (membership.party, membership.role) != (helper, role):
+        received = f"{membership.role} {membership.party}"
+        raise MalformedMessage("the agreement is another party's", expected=f"{role} {helper}", received=received)
+    return membership
+
+
+def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement:
+    """Offers a contract to a helper.
+
+    Raises:
+        RefusedError: The helper refuses it; says why.
+        TransportError: The helper did not answer.
+    """
+    return link.call(sessions_pb2_grpc.SessionsStub(link.channel).Propose, proposal)
+
+
+def end(link: Link) -> None:
+    """Tells a helper that the session is over."""
+    link.call(sessions_pb2_grpc.SessionsStub(link.channel).End, pb.EndRequest())

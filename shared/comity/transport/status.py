@@ -1,0 +1,103 @@
+"""Errors to gRPC status and back, in one table.
+
+An error crosses as a status with `google.rpc.ErrorInfo` in its details: the class's reason, and what was expected, what
+came and what to do. The other side raises the same class again.
+"""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from comity import errors
+from comity.errors import ComityError, DeadlineExceeded, PeerUnreachable, RemoteFailure
+
+DOMAIN = "comity"
+
+STATUS: dict[type[ComityError], grpc.StatusCode] = {
+    errors.ComityError: grpc.StatusCode.INTERNAL,
+    errors.UsageError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnknownKey: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidValue: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.MissingFile: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.AddressInUse: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.StateInUse: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.RefusedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.PolicyRefusal: grpc.StatusCode.PERMISSION_DENIED,
+    errors.UnknownParty: grpc.StatusCode.UNAUTHENTICATED,
+    errors.UnsupportedProtocol: grpc.StatusCode.UNIMPLEMENTED,
+    errors.UnknownModel: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModelSignatureMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.TaskMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ContractMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PeerMessageError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.MalformedMessage: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnknownSession: grpc.StatusCode.NOT_FOUND,
+    errors.RoundOutOfOrder: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ConflictingOffer: grpc.StatusCode.ALREADY_EXISTS,
+    errors.NonFiniteValue: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.BlobError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnexpectedBlob: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnknownBlob: grpc.StatusCode.NOT_FOUND,
+    errors.BlobSizeMismatch: grpc.StatusCode.OUT_OF_RANGE,
+    errors.BlobTruncated: grpc.StatusCode.ABORTED,
+    errors.BlobCorrupted: grpc.StatusCode.DATA_LOSS,
+    errors.TensorMismatch: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.TransportError: grpc.StatusCode.UNAVAILABLE,
+    errors.PeerUnreachable: grpc.StatusCode.UNAVAILABLE,
+    errors.CertificateRejected: grpc.StatusCode.UNAUTHENTICATED,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.RemoteFailure: grpc.StatusCode.INTERNAL,
+    errors.SessionFailed: grpc.StatusCode.ABORTED,
+    errors.TrainingDiverged: grpc.StatusCode.ABORTED,
+    errors.LedgerBroken: grpc.StatusCode.DATA_LOSS,
+    errors.NodeDraining: grpc.StatusCode.UNAVAILABLE,
+    errors.NodeProcessFailed: grpc.StatusCode.ABORTED,
+}
+"""The status of every error; a test holds it complete."""
+
+_BY_REASON = {error.reason(): error for error in STATUS}
+_NUMBERS = {code: code_pb2.Code.Value(code.name) for code in grpc.StatusCode if code is not grpc.StatusCode.CANCELLED}
+
+
+def to_status(error: ComityError) -> grpc.Status:
+    """The status, with details, that an error leaves a server as."""
+    info = error_details_pb2.ErrorInfo(reason=error.reason(), domain=DOMAIN)
+    info.metadata["what"] = error.what
+    for name, value in (("expected", error.expected), ("received", error.received), ("action", error.action)):
+        if value:
+            info.metadata[name] = value
+    detail = Any()
+    detail.Pack(info)
+    message = status_pb2.Status(code=_NUMBERS[STATUS[type(error)]], message=str(error), details=[detail])
+    return rpc_status.to_status(message)
+
+
+def from_rpc_error(error: grpc.RpcError) -> ComityError:
+    """The error behind a failed call.
+
+    Args:
+        error: What grpc raised; a call as well, as all errors of its channels are.
+    """
+    code, details = error.code(), error.details() or ""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN and info.reason in _BY_REASON:
+            fields = info.metadata
+            return _BY_REASON[info.reason](
+                fields.get("what", details),
+                expected=fields.get("expected"),
+                received=fields.get("received"),
+                action=fields.get("action", ""),
+            )
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return PeerUnreachable(
+            "the peer does not answer", received=details, action="check that the node runs and its address"
+        )
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceeded("the peer did not answer in time", received=details)
+    name = code.name if code is not None else "no status"
+    return RemoteFailure("the peer failed", received=f"{name}: {details}", action="look at the peer's log")

@@ -1,0 +1,1 @@
+"""The wire: generated code, one package a version of it."""

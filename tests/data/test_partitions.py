@@ -1,0 +1,126 @@
+"""Shares are disjoint, of the size they should be, and each party finds its own alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from comity.data import imbalance, limit_per_class, uniform
+from comity.errors import InvalidValue
+
+seeds = st.integers(min_value=-(2**70), max_value=2**70)
+labels_of = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(torch.tensor)
+any_labels = settings(deadline=None, max_examples=60)
+
+
+def assert_disjoint(shares: list[Tensor]) -> None:
+    together = torch.cat(shares)
+    assert len(set(together.tolist())) == len(together)
+
+
+def assert_ascending(share: Tensor) -> None:
+    assert share.dtype == torch.int64
+    assert torch.equal(share, share.sort().values)
+
+
+@any_labels
+@given(labels_of, st.integers(1, 20))
+def test_limit_keeps_the_first_of_each_class(labels: Tensor, per_class: int) -> None:
+    kept = limit_per_class(labels, per_class)
+    assert_ascending(kept)
+    seen = dict.fromkeys(range(5), 0)
+    expected = []
+    for index, label in enumerate(labels.tolist()):
+        seen[label] += 1
+        if seen[label] <= per_class:
+            expected.append(index)
+    assert kept.tolist() == expected
+
+
+@any_labels
+@given(labels_of, st.data(), seeds)
+def test_uniform_shares_are_disjoint_equal_and_cover(labels: Tensor, data: st.DataObject, seed: int) -> None:
+    parties = data.draw(st.integers(1, len(labels)))
+    shares = [uniform(labels, parties=parties, index=index, seed=seed) for index in range(parties)]
+    for share in shares:
+        assert_ascending(share)
+    assert_disjoint(shares)
+    assert sum(map(len, shares)) == len(labels)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@any_labels
+@given(labels_of, st.floats(0, 1), seeds)
+def test_imbalance_has_the_papers_sizes(labels: Tensor, gamma: float, seed: int) -> None:
+    provider = imbalance(labels, gamma=gamma, share="provider", seed=seed)
+    learner = imbalance(labels, gamma=gamma, share="learner", seed=seed)
+    assert_ascending(provider)
+    assert_ascending(learner)
+    assert_disjoint([provider, learner])
+    present, counts = torch.unique(labels, return_counts=True)
+    major = int(present[counts.argmin()])
+    major_size = int(counts.min()) - int(counts.min()) // 2
+    for label, count in zip(present.tolist(), counts.tolist(), strict=True):
+        assert int((labels[provider] == label).sum()) == count // 2
+        wanted = major_size if label == major else round(gamma * major_size)
+        assert int((labels[learner] == label).sum()) == wanted
+
+
+def test_the_demo_sizes() -> None:
+    labels = torch.arange(10).repeat(20)
+    assert len(imbalance(labels, gamma=0.3, share="provider", seed=0)) == 100
+    learner = imbalance(labels, gamma=0.3, share="learner", seed=0)
+    assert torch.bincount(labels[learner]).tolist() == [10] + [3] * 9
+
+
+def test_a_learner_with_gamma_0_has_one_class_and_with_gamma_1_is_the_balanced_rest() -> None:
+    labels = torch.arange(3).repeat(6)
+    assert set(labels[imbalance(labels, gamma=0, share="learner", seed=0)].tolist()) == {0}
+    shares = [imbalance(labels, gamma=1, share=share, seed=0) for share in ("learner", "provider")]
+    assert torch.equal(torch.cat(shares).sort().values, torch.arange(18))
+
+
+def test_the_major_class_is_the_smallest() -> None:
+    labels = torch.tensor([0] * 8 + [1] * 4 + [2] * 4)
+    assert torch.bincount(labels[imbalance(labels, gamma=0.5, share="learner", seed=0)]).tolist() == [1, 2, 1]
+
+
+def test_shares_depend_on_the_seed_and_not_on_global_state() -> None:
+    labels = torch.arange(10).repeat(20)
+    before = torch.get_rng_state()
+    one = uniform(labels, parties=2, index=0, seed=1), imbalance(labels, gamma=0.5, share="learner", seed=1)
+    torch.rand(1)
+    same = uniform(labels, parties=2, index=0, seed=1), imbalance(labels, gamma=0.5, share="learner", seed=1)
+    other = uniform(labels, parties=2, index=0, seed=2), imbalance(labels, gamma=0.5, share="learner", seed=2)
+    torch.set_rng_state(before)
+    assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_share_is_a_random_one() -> None:
+    share = uniform(torch.zeros(1000, dtype=torch.int64), parties=2, index=0, seed=0)
+    assert 200 < int((share < 500).sum()) < 300
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.1, float("nan"), float("inf")])
+def test_gamma_out_of_range_is_refused(gamma: float) -> None:
+    with pytest.raises(InvalidValue, match="gamma"):
+        imbalance(torch.tensor([0, 1]), gamma=gamma, share="learner", seed=0)
+
+
+def test_wrong_arguments_are_refused() -> None:
+    labels, none = torch.tensor([0, 1]), torch.tensor([], dtype=torch.int64)
+    with pytest.raises(InvalidValue, match="share"):
+        imbalance(labels, gamma=1, share="server", seed=0)  # type: ignore[arg-type]
+    for parties, index in ((0, 0), (3, 0), (2, 2), (2, -1)):
+        with pytest.raises(InvalidValue):
+            uniform(labels, parties=parties, index=index, seed=0)
+    with pytest.raises(InvalidValue, match="class"):
+        limit_per_class(labels, 0)
+    with pytest.raises(InvalidValue, match="no sample"):
+        limit_per_class(none, 1)
+    with pytest.raises(InvalidValue, match="no sample"):
+        imbalance(none, gamma=1, share="learner", seed=0)

@@ -1,0 +1,191 @@
+"""Every model by its name: its size, its shapes, its initial weights, and what it refuses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from comity import models
+from comity.errors import InvalidValue, UnknownModel
+
+BUILT_IN = {
+    "alexnet-cifar": ((3, 32, 32), 2_472_266),
+    "lenet5": ((1, 28, 28), 61_706),
+    "mlp": ((1, 8, 8), 4_810),
+    "resnet18-cifar": ((3, 32, 32), 11_173_962),
+}
+
+
+def build(
+    name: str, *, input_shape: tuple[int, ...] = (), classes: int = 10, seed: int = 0, **options: object
+) -> nn.Module:
+    shape = input_shape or BUILT_IN.get(name, ((4,), 0))[0]
+    return models.build(name, input_shape=shape, classes=classes, options=options, seed=seed)  # type: ignore[arg-type]
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_exports_are_exact() -> None:
+    assert sorted(models.__all__) == ["build", "names"]
+
+
+def test_names_are_all_tested_here() -> None:
+    assert models.names() == tuple(BUILT_IN)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_model_has_its_published_size_and_scores_every_class(name: str) -> None:
+    shape, count = BUILT_IN[name]
+    model = build(name)
+    assert parameters(model) == count
+    assert model(torch.zeros(2, *shape)).shape == (2, 10)
+    assert build(name, classes=7)(torch.zeros(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_initial_weights_come_from_the_seed_alone(name: str) -> None:
+    before = torch.get_rng_state()
+    one, same, other = build(name, seed=1), build(name, seed=1), build(name, seed=2)
+    assert torch.equal(torch.get_rng_state(), before)
+    states = one.state_dict(), same.state_dict(), other.state_dict()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not all(torch.equal(states[0][key], states[2][key]) for key in states[0])
+
+
+def test_models_are_built_on_the_cpu_whatever_the_default_device() -> None:
+    with torch.device("meta"):
+        assert {parameter.device.type for parameter in build("mlp").parameters()} == {"cpu"}
+
+
+def test_mlp_options() -> None:
+    assert parameters(build("mlp", input_shape=(5,), classes=3, hidden=7, hidden_layers=2)) == 42 + 56 + 24
+    assert parameters(build("mlp", input_shape=(5,), classes=3, hidden_layers=0)) == 18
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 28, 31), (1, 32, 32), (3, 33, 50)])
+def test_lenet5_takes_images_from_28x28(shape: tuple[int, ...]) -> None:
+    assert build("lenet5", input_shape=shape)(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+def test_lenet5_is_as_large_for_28x28_as_for_the_original_32x32() -> None:
+    assert parameters(build("lenet5")) == parameters(build("lenet5", input_shape=(1, 32, 32)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("lenet5", (28, 28)),
+        ("lenet5", (2, 28, 28)),
+        ("lenet5", (1, 27, 28)),
+        ("alexnet-cifar", (3, 28, 28)),
+        ("alexnet-cifar", (3, 64, 64)),
+        ("resnet18-cifar", (3, 32, 33)),
+        ("mlp", (0,)),
+        ("mlp", (3, -1)),
+    ],
+)
+def test_an_unusable_input_shape_is_refused(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidValue, match="cannot take this input") as caught:
+        build(name, input_shape=shape)
+    assert caught.value.expected
+    assert "\n" not in str(caught.value)
+
+
+def test_no_input_shape_is_refused() -> None:
+    with pytest.raises(InvalidValue):
+        models.build("mlp", input_shape=(), classes=10, options={}, seed=0)
+
+
+@pytest.mark.parametrize("classes", [0, -1, 10**12])
+def test_classes_out_of_range_are_refused(classes: int) -> None:
+    with pytest.raises(InvalidValue, match="classes"):
+        build("mlp", classes=classes)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hiden": 3},
+        {"input_shape": 3},
+        {"hidden": "64"},
+        {"hidden": 64.0},
+        {"hidden": True},
+        {"hidden": 0},
+        {"hidden": 10**9},
+        {"hidden_layers": -1},
+        {"hidden_layers": 10**9},
+    ],
+)
+def test_an_unusable_option_is_refused_by_name(options: dict[str, object]) -> None:
+    with pytest.raises(InvalidValue, match=next(iter(options))) as caught:
+        models.build("mlp", input_shape=(4,), classes=10, options=options, seed=0)  # type: ignore[arg-type]
+    assert caught.value.expected
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        build("lenet")
+    assert "'lenet5'" in caught.value.action
+    assert all(name in str(caught.value.expected) for name in BUILT_IN)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package as an installer leaves it, that adds models."""
+    (tmp_path / "their_models.py").write_text(
+        "from torch import nn\n"
+        "def linear(input_shape, classes, *, bias: bool, gain: float = 1.0, **others):\n"
+        "    return nn.Linear(input_shape[0], classes, bias=bias)\n"
+        "def broken(input_shape, classes):\n"
+        "    raise ValueError('only squares')\n"
+        "def number(input_shape, classes):\n"
+        "    return 3\n"
+        "constant = 4\n"
+    )
+    info = tmp_path / "their_models-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-models\nVersion: 1.0\n")
+    targets = ["their_models:linear", "their_models:broken", "their_models:number", "their_models:constant"]
+    targets += ["their_models:absent", "no_such_module:model"]
+    lines = [f"their-{target.rpartition(':')[2]} = {target}" for target in targets]
+    (info / "entry_points.txt").write_text("\n".join(["[comity.models]", *lines, "mlp = their_models:broken"]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "their_models", raising=False)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_package_adds_models_but_replaces_none() -> None:
+    assert set(BUILT_IN) < set(models.names())
+    model = build("their-linear", classes=2, bias=False, gain=1, anything="else")
+    assert (type(model), parameters(model)) == (nn.Linear, 8)
+    assert parameters(build("mlp")) == BUILT_IN["mlp"][1]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("their-linear", {}, "bias"),
+        ("their-linear", {"bias": 1}, "bool"),
+        ("their-linear", {"bias": True, "gain": "x"}, "gain"),
+        ("their-broken", {}, "only squares"),
+        ("their-number", {}, "Module"),
+    ],
+)
+def test_an_added_model_that_cannot_be_built_is_refused(name: str, options: dict[str, float], said: str) -> None:
+    with pytest.raises(InvalidValue, match=said):
+        models.build(name, input_shape=(4,), classes=10, options=options, seed=0)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("name", ["their-absent", "their-model", "their-constant"])
+def test_an_added_model_that_cannot_be_imported_is_unknown(name: str) -> None:
+    with pytest.raises(UnknownModel, match=name):
+        build(name)
