@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Protocol
 
 import grpc
-from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import Struct
 
 from comity import version
 from comity.errors import UnknownSession
@@ -76,6 +75,6 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
 def event_to_proto(index: int, event: Event) -> pb.SessionEvent:
     """Encodes an event."""
-    message = pb.SessionEvent(index=index, round=event.round, kind=event.kind, fields=ParseDict(event.fields, Struct()))
+    message = pb.SessionEvent(index=index, round=event.round, kind=event.kind, fields=json.dumps(event.fields))
     message.time.FromDatetime(event.time)
     return message

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC
 from types import TracebackType
 from typing import Self
 
 import grpc
-from google.protobuf.json_format import MessageToDict
 
 from comity.errors import ComityError, PeerUnreachable, SessionFailed, tree
 from comity.session.events import Event
@@ -60,8 +60,7 @@ class ControlClient:
         """The events of a session from index `skip` on, to its end."""
         try:
             for message in self._stub.Watch(pb.WatchRequest(session=session, skip=skip)):
-                fields = MessageToDict(message.fields)
-                yield Event(message.kind, message.round, fields, message.time.ToDatetime(UTC))
+                yield Event(message.kind, message.round, json.loads(message.fields), message.time.ToDatetime(UTC))
         except grpc.RpcError as failure:
             raise self._explained(failure) from failure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from comity.contract import Contract
 from comity.errors import LedgerBroken
@@ -70,3 +70,8 @@ def _holds(ledger: Ledger) -> bool:
     except LedgerBroken:
         return False
     return True
+
+
+def with_metrics(result: SessionResult, metrics: Mapping[str, Json]) -> SessionResult:
+    """The same result with more metrics."""
+    return replace(result, metrics={**result.metrics, **metrics})

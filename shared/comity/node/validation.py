@@ -67,7 +67,7 @@ def validated(model: type[Model], values: Mapping[str, Any], source: str) -> Mod
 
 def explained(model: type[BaseModel], error: ValidationError, source: str) -> UsageError:
     """The first thing that is wrong, unknown keys before others: a misspelt key also shows as a missing one."""
-    found = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")[0]
+    found = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in found["loc"])
     if found["type"] == "extra_forbidden":
         known = _keys_beside(model, found["loc"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import grpc
 
@@ -67,7 +69,8 @@ def caller(context: grpc.ServicerContext) -> str:
     """
     authenticated = context.auth_context()
     if b"ssl" in authenticated.get("transport_security_type", ()):
-        names = authenticated.get("x509_subject_alternative_name", ())
+        # The stubs take a property for one value; it is a sequence of them.
+        names = cast("Sequence[bytes]", authenticated.get("x509_subject_alternative_name", ()))
         if names:
             return names[0].decode()
         raise UnknownParty(

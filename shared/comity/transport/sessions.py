@@ -49,7 +49,7 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         """Agrees to a contract, or refuses it with the reason."""
         self._sessions.require_open()
         for name in ("contract", "membership"):
-            if not request.HasField(name):  # type: ignore[arg-type]
+            if not request.HasField(name):
                 raise MalformedMessage("the proposal is incomplete", expected=name, received="nothing")
         session = self._accept(caller(context), request)
         session.gate.admit("contract", "proposal", request.ByteSize())

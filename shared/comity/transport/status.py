@@ -59,7 +59,7 @@ STATUS: dict[type[ComityError], grpc.StatusCode] = {
 """The status of every error; a test holds it complete."""
 
 _BY_REASON = {error.reason(): error for error in STATUS}
-_NUMBERS = {code: code_pb2.Code.Value(code.name) for code in grpc.StatusCode if code is not grpc.StatusCode.CANCELLED}
+_NUMBERS: dict[grpc.StatusCode, int] = {code: code_pb2.Code.Value(code.name) for code in grpc.StatusCode if code is not grpc.StatusCode.CANCELLED}
 
 
 def to_status(error: ComityError) -> grpc.Status:
@@ -75,12 +75,14 @@ def to_status(error: ComityError) -> grpc.Status:
     return rpc_status.to_status(message)
 
 
-def from_rpc_error(error: grpc.RpcError) -> ComityError:
+def from_rpc_error(error: grpc.RpcError | grpc.Call) -> ComityError:
     """The error behind a failed call.
 
     Args:
         error: What grpc raised; a call as well, as all errors of its channels are.
     """
+    if not isinstance(error, grpc.Call):
+        return RemoteFailure("the call failed", received=error)
     code, details = error.code(), error.details() or ""
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():

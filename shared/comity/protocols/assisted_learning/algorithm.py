@@ -1,7 +1,6 @@
-"""AssistDeep's own mathematics: Algorithm 1 of Chen et al., "Assisted Learning for Organizations with Limited Imbalanced
-Data", TMLR 2023.
+"""AssistDeep's own mathematics, without training, network or disk: losses come in, choices go out.
 
-Nothing here trains, sends or stores: losses come in, choices go out.
+Algorithm 1 of Chen et al., "Assisted Learning for Organizations with Limited Imbalanced Data", TMLR 2023.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def checkpoint_from_proto(message: pb.Checkpoint, find: Callable[[blobs_pb2.Blob
         BlobError: The blob cannot be had.
     """
     for name in ("blob", "loss"):
-        if not message.HasField(name):  # type: ignore[arg-type]
+        if not message.HasField(name):
             raise MalformedMessage("the checkpoint is incomplete", expected=name, received="nothing")
     digest_in(message.blob)
     loss = loss_from_proto(message.loss)

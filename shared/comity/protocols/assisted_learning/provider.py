@@ -106,7 +106,7 @@ class Provider:
             self._observe(Event("offer-closed", round, {"checkpoints": count}))
         return self._receipt
 
-    def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
+    def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:  # noqa: ARG002
         """See `Assistance.results`; does the provider's work as the caller asks for more."""
         trajectory = self.trajectory(round)
         index = skip

@@ -8,7 +8,6 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
-import google.protobuf.struct_pb2
 import google.protobuf.timestamp_pb2
 import typing
 
@@ -129,12 +128,10 @@ class SessionEvent(google.protobuf.message.Message):
     """Round it belongs to; 0 for the session as a whole."""
     kind: builtins.str
     """What happened, for example "picked" or "round-finished"."""
+    fields: builtins.str
+    """What there is to know of it, as a JSON object; named in the protocol's README. Text keeps integers as they are."""
     @property
     def time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
-    @property
-    def fields(self) -> google.protobuf.struct_pb2.Struct:
-        """What there is to know of it; named in the protocol's README."""
-
     def __init__(
         self,
         *,
@@ -142,9 +139,9 @@ class SessionEvent(google.protobuf.message.Message):
         time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         round: builtins.int = ...,
         kind: builtins.str = ...,
-        fields: google.protobuf.struct_pb2.Struct | None = ...,
+        fields: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["fields", b"fields", "time", b"time"]) -> builtins.bool: ...
+    def HasField(self, field_name: typing.Literal["time", b"time"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["fields", b"fields", "index", b"index", "kind", b"kind", "round", b"round", "time", b"time"]) -> None: ...
 
 global___SessionEvent = SessionEvent

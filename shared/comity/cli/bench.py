@@ -1,0 +1,33 @@
+"""`comity bench`."""
+
+from __future__ import annotations
+
+import difflib
+
+from comity.bench import BENCHMARKS, run
+from comity.cli.tables import show_json
+from comity.errors import InvalidValue
+
+
+def run_benchmarks(names: list[str], *, every: bool, quick: bool, as_json: bool) -> None:
+    """Runs benchmarks and prints what they measured; without names, lists them.
+
+    Raises:
+        InvalidValue: There is no benchmark of a name.
+    """
+    chosen = list(BENCHMARKS) if every else names
+    for name in chosen:
+        if name not in BENCHMARKS:
+            near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+            action = f"did you mean {near[0]}?" if near else ""
+            raise InvalidValue("no such benchmark", expected=", ".join(BENCHMARKS), received=name, action=action)
+    if not chosen:
+        print("\n".join(f"{name:<12} {what}" for name, what in BENCHMARKS.items()))  # noqa: T201
+    reports = []
+    for name in chosen:
+        report = run(name, quick=quick)
+        reports.append(report.to_json())
+        if not as_json:
+            print("\n".join(report.lines()))  # noqa: T201
+    if as_json:
+        show_json({"benchmarks": reports})

@@ -1,0 +1,133 @@
+"""The verbs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comity.errors import ComityError
+
+app = typer.Typer(
+    name="comity",
+    help="Organisations help each other's models while the data stays where it is.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Seed of the data's split, the initial weights and the order of samples.")
+]
+
+
+@app.command()
+def demo(
+    protocol: Annotated[str, typer.Argument(help="The protocol to show.")] = "assisted_learning",
+    *,
+    seed: Seed = 0,
+    print_script: Annotated[bool, typer.Option("--print-script", help="Print the demo's script and stop.")] = False,
+    workdir: Annotated[Path | None, typer.Option(help="Keep the nodes' configurations, states and logs here.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Starts real node processes on loopback, with mutual TLS, runs a session between them and shows what came of it.
+
+    Example: `comity demo --seed 7`
+    """
+    from comity.cli.demo import run_demo
+    from comity.experiments import demo_script
+
+    text = demo_script(protocol, seed)
+    if print_script:
+        sys.stdout.write(text)
+        return
+    run_demo(text, workdir=workdir, as_json=json_output)
+
+
+@app.command()
+def simulate(
+    script: Annotated[Path, typer.Argument(help="A script with a [party.NAME] table for each party.")],
+    *,
+    json_output: Json = False,
+) -> None:
+    """Runs a session with all its parties in this process; the result is that of the same session over the network.
+
+    Example: `comity demo --print-script > session.toml && comity simulate session.toml`
+    """
+    from comity.cli.simulate import run_simulation
+
+    run_simulation(script, as_json=json_output)
+
+
+@app.command()
+def run(
+    script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
+    *,
+    node: Annotated[
+        str, typer.Option(envvar="COMITY_NODE", help="Control socket of your node: unix:PATH, or its state_dir.")
+    ] = "state",
+    detach: Annotated[bool, typer.Option("--detach", help="Start the session and return at once.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Runs a session from your own node, which goes on with it when this command is interrupted.
+
+    Example: `comity run session.toml --node learner/state`
+    """
+    from comity.cli.run import run_script
+
+    run_script(script, node=node, detach=detach, as_json=json_output)
+
+
+@app.command()
+def node(
+    role: Annotated[str, typer.Argument(help="learner or provider.")],
+    config: Annotated[Path, typer.Option(help="The node's TOML file.")],
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Runs a daemon until SIGTERM.
+
+    Example: `comity node provider --config provider.toml`
+    """
+    from comity.cli.node import run_node
+
+    run_node(role, config, log_level)
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Benchmarks to run.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Run all of them.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: a look whether it works.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Measures what is claimed about speed, against a named baseline in the same run; without names, lists them.
+
+    Example: `comity bench transfer`
+    """
+    from comity.cli.bench import run_benchmarks
+
+    run_benchmarks(names or [], every=every, quick=quick, as_json=json_output)
+
+
+@app.command()
+def version() -> None:
+    """Prints the installed version."""
+    from comity import version as installed
+
+    sys.stdout.write(f"{installed()}\n")
+
+
+def main() -> None:
+    """Runs the command; an error is one line on standard error, and its class decides the exit code."""
+    try:
+        app(standalone_mode=True)
+    except ComityError as error:
+        if "--json" in sys.argv:
+            sys.stdout.write(json.dumps({"error": error.reason(), "message": str(error)}) + "\n")
+        sys.stderr.write(f"comity: {error}\n")
+        sys.exit(error.exit_code)
