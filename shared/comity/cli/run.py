@@ -43,5 +43,6 @@ def follow(control: ControlClient, session: str, progress: SessionProgress) -> d
         if event.kind == "session-failed":
             raise_failure(event)
         if event.kind == "session-finished":
+            progress.say(f"the model is in {event.fields['folder']}")
             return dict(cast(Mapping[str, Any], event.fields["result"]))
     raise SessionFailed("the node ended the session without a result", action="look at its log")

@@ -134,5 +134,4 @@ class Learner:
             "global_loss_by_round": [each.global_loss for each in rounds],
             "provider_picks": [each.provider_pick for each in rounds],
             "learner_picks": [each.learner_pick for each in rounds],
-            "screening_work_by_round": [each.screening_work for each in rounds],
         }
