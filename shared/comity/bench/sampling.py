@@ -1,0 +1,26 @@
+"""Repeating measurements on a machine that is never quite alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import median
+
+
+def interleaved(cases: Mapping[str, Callable[[], float]], *, repeats: int, warmup: int = 1) -> dict[str, float]:
+    """Measures several things in turn, again and again, so that what else the machine does falls on all of them.
+
+    Args:
+        cases: Each does its work once and returns what it measured.
+        repeats: Measurements of each, at least 1.
+        warmup: Measurements of each before those that count.
+
+    Returns:
+        The median of each.
+    """
+    values: dict[str, list[float]] = {name: [] for name in cases}
+    for repeat in range(warmup + repeats):
+        for name, measure in cases.items():
+            value = measure()
+            if repeat >= warmup:
+                values[name].append(value)
+    return {name: median(measured) for name, measured in values.items()}

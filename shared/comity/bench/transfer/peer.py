@@ -1,0 +1,137 @@
+"""The other process: a node's blob service, and the baselines' servers, driven by lines of JSON.
+
+It answers each line on standard input with one on standard output, and ends with the input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from comity.bench.memory import PeakMemory
+from comity.bench.transfer import sockets, whole
+from comity.bench.transfer.workload import RECEIVER, ROUND, SENDER, Workload
+from comity.contract import Membership
+from comity.session.blobs import Expectation, SessionBlobs
+from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.worker import SessionWorker
+from comity.tensors import Blob
+from comity.transport.blobs import SERVICE, BlobServicer
+from comity.transport.identity import Identity
+from comity.transport.server import NodeServer
+from comity.transport.sessions import session_of
+
+
+class _Idle:
+    """A role with nothing to do."""
+
+    def advance(self) -> bool:
+        """See `Steppable`."""
+        return False
+
+
+class PeerProcess:
+    """What the other process does.
+
+    Args:
+        workload: What is moved.
+        identities: Its certificates by name of the security; None for plaintext.
+    """
+
+    def __init__(self, workload: Workload, identities: dict[str, Identity | None]) -> None:
+        self._workload = workload
+        self._identities = identities
+        self._blobs = SessionBlobs()
+        self._memory: PeakMemory | None = None
+        self._commands: dict[str, Callable[[], dict[str, Any]]] = {
+            "expect": self._expect,
+            "publish": self._publish,
+            "mark": self._mark,
+            "peak": self._peak,
+        }
+
+    def serve(self) -> None:
+        """Serves until standard input ends."""
+        with ExitStack() as stack:
+            ports = {name: self._start(identity, stack) for name, identity in self._identities.items()}
+            self._answer(ports)
+            for line in sys.stdin:
+                self._answer(self._commands[line.strip()]())
+
+    def _start(self, identity: Identity | None, stack: ExitStack) -> dict[str, int]:
+        workload = self._workload
+        contract = workload.contract
+        own = Membership(party=RECEIVER, role=RECEIVER, samples=1)
+        peer = Membership(party=SENDER, role=SENDER, samples=1)
+        worker = SessionWorker(_Idle(), "idle")
+        stack.callback(worker.stop)
+        sessions = HostedSessions()
+        sessions.add(
+            HostedSession(contract, contract.hash, own, peer, self._blobs, workload.gate(SENDER), _Idle(), worker)
+        )
+        node = NodeServer(identity, [SERVICE])
+        BlobServicer(lambda context: session_of(sessions, context)).add_to(node.server)
+        address = node.start("127.0.0.1:0")
+        stack.callback(node.stop, 0)
+        plain, plain_port = whole.serve(identity)
+        stack.callback(lambda: plain.stop(0).wait())
+        context = None if identity is None else sockets.server_context(identity)
+        return {
+            "comity": int(address.rpartition(":")[2]),
+            "whole": plain_port,
+            "raw": sockets.serve(workload.layout.size, context),
+        }
+
+    def _expect(self) -> dict[str, Any]:
+        """Drops what came, and waits for the next."""
+        layout = self._workload.layout
+
+        def verify(blob: Blob) -> None:
+            layout.verify(blob)
+            layout.view(blob.data)
+
+        self._blobs.keep(())
+        self._blobs.expect(Expectation("checkpoint", ROUND, layout.size, 1, verify))
+        return {}
+
+    def _publish(self) -> dict[str, Any]:
+        """Makes a checkpoint that can be asked for."""
+        self._blobs.keep(())
+        blob = self._workload.layout.pack(self._workload.state)
+        self._blobs.publish(blob, "checkpoint", ROUND)
+        self._workload.train()
+        return {"digest": blob.hex}
+
+    def _mark(self) -> dict[str, Any]:
+        """Counts memory from here."""
+        self._blobs.keep(())
+        self._memory = PeakMemory()
+        return {}
+
+    def _peak(self) -> dict[str, Any]:
+        """The memory that was needed since the mark."""
+        return {"growth": self._memory.growth() if self._memory is not None else 0}
+
+    @staticmethod
+    def _answer(reply: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+def main(model: str, directory: Path) -> None:
+    """Runs the other process.
+
+    Args:
+        model: Name of the model whose checkpoints are moved.
+        directory: Its certificates, as `Authority.issue` writes them.
+    """
+    files = (directory / "certificate.pem", directory / "key.pem", directory / "trust.pem")
+    PeerProcess(Workload.of(model), {"plaintext": None, "mTLS": Identity(RECEIVER, *files)}).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
