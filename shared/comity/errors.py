@@ -24,6 +24,7 @@ has to act, and so which code a command exits with; `comity.transport.status` gi
     │   ├── RoundOutOfOrder
     │   ├── ConflictingOffer
     │   ├── NonFiniteValue
+    │   ├── ReceiptInvalid
     │   └── BlobError
     │       ├── UnexpectedBlob
     │       ├── UnknownBlob
@@ -39,6 +40,11 @@ has to act, and so which code a command exits with; `comity.transport.status` gi
     └── SessionFailed             the session's own work could not be done: exit code 1
         ├── TrainingDiverged
         ├── LedgerBroken
+        ├── StorageError
+        │   ├── StorageFailed
+        │   ├── StorageCorrupted
+        │   ├── SchemaTooNew
+        │   └── ClockSteppedBack
         ├── NodeDraining
         └── NodeProcessFailed
 """
@@ -169,6 +175,10 @@ class NonFiniteValue(PeerMessageError):
     """A weight, a loss or a gradient is NaN or infinite."""
 
 
+class ReceiptInvalid(PeerMessageError):
+    """A signed statement is not that of the party that it names, or states something else."""
+
+
 class BlobError(PeerMessageError):
     """A blob cannot be taken or given."""
 
@@ -227,6 +237,26 @@ class TrainingDiverged(SessionFailed):
 
 class LedgerBroken(SessionFailed):
     """The chain of a ledger does not hold."""
+
+
+class StorageError(SessionFailed):
+    """What the node keeps cannot be read or written; nothing is half written."""
+
+
+class StorageFailed(StorageError):
+    """A file or the database cannot be written or read: the disk is full, the folder is read-only."""
+
+
+class StorageCorrupted(StorageError):
+    """What was kept is not what was written."""
+
+
+class SchemaTooNew(StorageError):
+    """The store was written by a later version."""
+
+
+class ClockSteppedBack(StorageError):
+    """The clock shows a time before the last entry's."""
 
 
 class NodeDraining(SessionFailed):

@@ -1,48 +1,60 @@
-"""A node's own record of what left and what came.
+"""A node's own record of what was agreed, what left and what came.
 
 Append-only: each entry holds the hash of the one before it, so that an edit, a swap or a removal shows.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from blake3 import blake3
 
 from comity.contract import EgressKind, canonical
-from comity.errors import LedgerBroken
+from comity.session.events import Json
 
 Direction = Literal["sent", "received"]
+
+Matter = Literal["opened", "intended", "delivered", "receipt", "ended"]
+"""What an entry is about: a session was agreed (its contract's hash, its members and their keys); something is about to
+leave; something left or came; a signed statement was made or received; a session ended."""
 
 GENESIS = "0" * 64
 """What the first entry of a chain names as the hash before it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
-    """Something that left or came.
+class Fact:
+    """What an entry says. No two entries of a ledger say the same: what happens again is not counted again.
 
     Attributes:
+        matter: What it is about.
         session: Session it belongs to.
         round: Round it belongs to; 0 for the session as a whole.
-        direction: Whether it left this node or came to it.
-        kind: Egress kind.
-        subject: What it was, unique among its kind in the round: a blob's digest, or a message's name and index.
-        size: Length on the wire before transport encryption, in bytes.
         peer: Party on the other side.
+        direction: Whether it leaves this node or came to it; None for matters that do neither.
+        kind: Egress kind of what crosses; None for matters that do not cross.
+        subject: What it is, unique among its kind in the round: a blob's digest, or a message's name and index.
+        size: Length on the wire before transport encryption, in bytes.
+        body: For `opened` and `receipt`, what was agreed or stated.
     """
 
+    matter: Matter
     session: str
-    round: int
-    direction: Direction
-    kind: EgressKind
-    subject: str
-    size: int
-    peer: str
+    round: int = 0
+    peer: str = ""
+    direction: Direction | None = None
+    kind: EgressKind | None = None
+    subject: str = ""
+    size: int = 0
+    body: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """What makes two facts the same, as one text."""
+        key = [self.matter, self.session, self.round, self.peer, self.direction, self.kind, self.subject]
+        return canonical(key).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,85 +63,56 @@ class Entry:
 
     Attributes:
         index: Position in the chain, from 0.
-        crossing: What left or came.
-        time: When, UTC, ISO 8601.
+        fact: What it says.
+        time: When, UTC, ISO 8601; never before the entry before it.
         previous: Hash of the entry before.
         hash: Hash of this entry, which covers all other fields.
     """
 
     index: int
-    crossing: Crossing
+    fact: Fact
     time: str
     previous: str
-    hash: str = field(default="")
+    hash: str = ""
 
     def computed_hash(self) -> str:
-        """The hash that this entry must have."""
-        crossing = self.crossing
-        fields = [crossing.session, crossing.round, crossing.direction, crossing.kind]
-        fields += [crossing.subject, crossing.size, crossing.peer]
-        return blake3(canonical([self.index, fields, self.time, self.previous])).hexdigest()
+        """The hash that this entry must have: BLAKE3 over the canonical form of its fields, hexadecimal."""
+        fact = self.fact
+        said = [fact.matter, fact.session, fact.round, fact.peer, fact.direction, fact.kind, fact.subject, fact.size]
+        return blake3(canonical([self.index, said, fact.body, self.time, self.previous])).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a chain.
+
+    Attributes:
+        length: Number of entries.
+        hash: Hash of the last one; of none, `GENESIS`.
+    """
+
+    length: int = 0
+    hash: str = GENESIS
 
 
 class Ledger(Protocol):
     """Where entries are kept."""
 
-    def record(self, crossing: Crossing) -> None:
-        """Appends an entry, unless the same crossing stands there already: what is sent again is not counted again."""
+    def record(self, fact: Fact) -> None:
+        """Appends an entry, durably, unless the same fact stands there already."""
 
-    def entries(self, session: str | None = None) -> Sequence[Entry]:
+    def entries(self, session: str | None = None) -> Iterable[Entry]:
         """The entries in order: all of them, or those of one session."""
 
-
-class MemoryLedger:
-    """A ledger that lives as long as its process."""
-
-    def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self._seen: set[tuple[str, int, Direction, EgressKind, str, str]] = set()
-        self._lock = threading.Lock()
-
-    def record(self, crossing: Crossing) -> None:
-        """See `Ledger.record`."""
-        key = (crossing.session, crossing.round, crossing.direction, crossing.kind, crossing.subject, crossing.peer)
-        with self._lock:
-            if key in self._seen:
-                return
-            previous = self._entries[-1].hash if self._entries else GENESIS
-            draft = Entry(len(self._entries), crossing, datetime.now(UTC).isoformat(), previous)
-            self._entries.append(Entry(draft.index, crossing, draft.time, previous, draft.computed_hash()))
-            self._seen.add(key)
-
-    def entries(self, session: str | None = None) -> Sequence[Entry]:
-        """See `Ledger.entries`."""
-        with self._lock:
-            return [entry for entry in self._entries if session in {None, entry.crossing.session}]
-
-
-def verify(entries: Iterable[Entry]) -> None:
-    """Checks a whole chain.
-
-    Raises:
-        LedgerBroken: Names the first entry that does not fit.
-    """
-    previous = GENESIS
-    for position, entry in enumerate(entries):
-        if entry.index != position:
-            raise LedgerBroken(f"ledger entry {position} is out of place", expected=position, received=entry.index)
-        if entry.previous != previous:
-            raise LedgerBroken(f"ledger entry {position} breaks the chain", expected=previous, received=entry.previous)
-        if entry.hash != entry.computed_hash():
-            raise LedgerBroken(
-                f"ledger entry {position} was changed", expected=entry.computed_hash(), received=entry.hash
-            )
-        previous = entry.hash
+    def head(self) -> Head:
+        """The end of the chain."""
 
 
 def bytes_by_kind(entries: Iterable[Entry], direction: Direction) -> dict[str, int]:
-    """Bytes that crossed in one direction, by egress kind."""
+    """Bytes that were delivered in one direction, by egress kind."""
     totals: dict[str, int] = {}
     for entry in entries:
-        crossing = entry.crossing
-        if crossing.direction == direction:
-            totals[crossing.kind] = totals.get(crossing.kind, 0) + crossing.size
+        fact = entry.fact
+        if fact.matter == "delivered" and fact.direction == direction and fact.kind is not None:
+            totals[fact.kind] = totals.get(fact.kind, 0) + fact.size
     return totals

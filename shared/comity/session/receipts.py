@@ -1,0 +1,130 @@
+"""Signed statements: what one party has of the other's word.
+
+A round is charged when the helper durably has the whole offer. The party that asks signs the request to close it, the
+party that helps signs the receipt; each quotes the end of its own chain, so that neither can rewrite its ledger unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from comity.contract import canonical
+from comity.errors import ReceiptInvalid
+from comity.session.events import Json
+from comity.session.ledger import Head
+
+StatementKind = Literal["request", "receipt", "acknowledgement"]
+"""The asker closes a round; the helper has the whole offer; the asker has the whole result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a party states.
+
+    Attributes:
+        kind: What it states.
+        party: Who states it.
+        session: Session it belongs to.
+        contract: Hash of the contract.
+        round: Round it belongs to.
+        subject: BLAKE3 (hexadecimal) over what it is about, as the protocol defines it: an offer, a result.
+        head_length: Entries in the signer's ledger at that moment.
+        head_hash: Hash of the last of them.
+    """
+
+    kind: StatementKind
+    party: str
+    session: str
+    contract: str
+    round: int
+    subject: str
+    head_length: int
+    head_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedStatement:
+    """A statement with its signature.
+
+    Attributes:
+        statement: What is stated.
+        signature: Ed25519 over its canonical form, hexadecimal.
+    """
+
+    statement: Statement
+    signature: str
+
+    def to_json(self) -> dict[str, Json]:
+        """The statement as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Json]) -> SignedStatement:
+        """Reads what `to_json` gave.
+
+        Raises:
+            ReceiptInvalid: It is something else.
+        """
+        try:
+            return cls(Statement(**value["statement"]), str(value["signature"]))  # type: ignore[arg-type]
+        except (KeyError, TypeError) as error:
+            raise ReceiptInvalid("a receipt cannot be read", received=value) from error
+
+
+class Signer:
+    """A party's Ed25519 key.
+
+    Args:
+        key: The private key.
+        party: The party.
+    """
+
+    def __init__(self, key: Ed25519PrivateKey, party: str) -> None:
+        self._key = key
+        self._party = party
+
+    @classmethod
+    def from_seed(cls, seed: bytes, party: str) -> Signer:
+        """The key that follows from 32 bytes."""
+        return cls(Ed25519PrivateKey.from_private_bytes(seed), party)
+
+    @property
+    def public_key(self) -> str:
+        """The public key, hexadecimal."""
+        raw = self._key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        return raw.hex()
+
+    def state(
+        self, kind: StatementKind, session: str, contract: str, round: int, subject: str, head: Head
+    ) -> SignedStatement:
+        """Signs a statement."""
+        statement = Statement(kind, self._party, session, contract, round, subject, head.length, head.hash)
+        return SignedStatement(statement, self._key.sign(canonical(asdict(statement))).hex())
+
+
+def require_valid(signed: SignedStatement, key: str) -> None:
+    """Checks a signature.
+
+    Args:
+        signed: The statement.
+        key: Public key of the party that it names, hexadecimal.
+
+    Raises:
+        ReceiptInvalid: The signature is not that party's, or not of this statement.
+    """
+    try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+        public.verify(bytes.fromhex(signed.signature), canonical(asdict(signed.statement)))
+    except (InvalidSignature, ValueError) as error:
+        statement = signed.statement
+        raise ReceiptInvalid(
+            f"the {statement.kind} of round {statement.round} is not signed by {statement.party}",
+            expected=f"a signature by key {key[:16]}…",
+            received=f"{signed.signature[:16]}…",
+        ) from error
