@@ -96,11 +96,13 @@ class Membership(Agreed):
         party: Name of the party, as in its certificate.
         role: What it does in the session, for example `learner`.
         samples: Training samples behind its updates and losses.
+        receipt_key: Ed25519 public key of its statements, 64 hexadecimal digits.
     """
 
     party: Identifier
     role: str
     samples: Annotated[int, Field(ge=1)]
+    receipt_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Contract(Agreed):
@@ -138,6 +140,9 @@ class Contract(Agreed):
         return blake3(canonical(self.model_dump(mode="json"))).hexdigest()
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
 def canonical(value: object) -> bytes:
     """Encodes a JSON value in the one form that is hashed: sorted keys, no spaces, shortest floats, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from comity.contract import Contract
+from comity.contract import Contract, Membership
 from comity.errors import InvalidValue
 from comity.node.party import LocalParty, signed_model
 from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script
 from comity.node.validation import validated
-from comity.session.blobs import SessionBlobs
 from comity.session.events import Event, Observer
+from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
+from comity.session.store import StoredSession
 from comity.transport.link import Link
-from comity.transport.protocol import ProtocolDefinition, Seat
-from comity.transport.sessions import agreed_membership, encode_proposal, end, propose
+from comity.transport.protocol import ProtocolDefinition
+from comity.transport.sessions import decode_agreement, encode_proposal, end, propose
 
 
 def draft_contract(script: Script, asker: LocalParty, session: str) -> tuple[Contract, ProtocolDefinition]:
@@ -57,7 +59,7 @@ def draft_contract(script: Script, asker: LocalParty, session: str) -> tuple[Con
 def run_session(
     contract: Contract, definition: ProtocolDefinition, asker: LocalParty, link: Link, observe: Observer
 ) -> tuple[SessionResult, Outcome]:
-    """Runs a session over the network, from the proposal to its end.
+    """Runs a session over the network, from the proposal, or from where it stopped, to its end.
 
     Args:
         contract: What to propose.
@@ -71,19 +73,48 @@ def run_session(
     """
     began = time.monotonic()
     own = asker.membership(definition.asker)
-    asker.config.policy.review(contract, own, contract.helpers, active=0)
-    task = asker.task(contract)
-    gate = asker.gate(contract, link.party)
-    proposal = encode_proposal(contract, own, definition)
-    gate.release("contract", "proposal", proposal.ByteSize())
-    agreement = propose(link, proposal)
-    gate.admit("contract", "agreement", agreement.ByteSize())
-    peer = agreed_membership(agreement, contract, link.party, definition.helper)
+    known = next((each for each in asker.store.sessions() if each.session == contract.session and each.peer), None)
+    if known is None:
+        peer = _agree(contract, definition, asker, own, link)
+        asker.store.save(stored(contract, own, peer))
+    else:
+        peer = Membership.model_validate(known.peer)
     link.enter(contract.session, contract.hash)
     observe(
         Event("session-started", 0, {"protocol": contract.protocol, "helper": peer.party, "rounds": contract.rounds})
     )
-    seat = Seat(contract, own, peer, task, SessionBlobs(), gate, observe)
+    seat = asker.seat(contract, own, peer, observe)
     outcome = definition.ask(seat, link).run()
     end(link)
-    return summarize(contract, outcome, asker.ledger, time.monotonic() - began), outcome
+    return summarize(contract, outcome, asker.store, time.monotonic() - began), outcome
+
+
+def _agree(
+    contract: Contract, definition: ProtocolDefinition, asker: LocalParty, own: Membership, link: Link
+) -> Membership:
+    """Proposes a contract; returns the helper's part in it."""
+    asker.config.policy.review(contract, own, contract.helpers, active=0)
+    gate = EgressGate(contract, asker.config.policy, asker.store, link.party)
+    proposal = encode_proposal(contract, own, asker.signer, definition)
+    gate.intend("contract", "proposal", proposal.ByteSize())
+    agreement = propose(link, proposal)
+    gate.deliver("contract", "proposal")
+    gate.admit("contract", "agreement", agreement.ByteSize())
+    peer = decode_agreement(agreement, contract, link.party, definition.helper)
+    asker.require_room(contract, own, peer, definition)
+    return peer
+
+
+def stored(contract: Contract, own: Membership, peer: Membership) -> StoredSession:
+    """A session as the store keeps it."""
+    return StoredSession(
+        contract.session, contract.model_dump(mode="json"), own.model_dump(mode="json"), peer.model_dump(mode="json")
+    )
+
+
+def stored_contract(session: StoredSession) -> tuple[Contract, ProtocolDefinition]:
+    """The contract of a session that was kept, and its protocol."""
+    fields: dict[str, Any] = dict(session.contract)
+    definition = protocol(fields["protocol"])
+    terms = definition.terms.model_validate(fields["terms"])
+    return Contract.model_validate(fields | {"terms": terms}), definition

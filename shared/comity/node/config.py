@@ -76,7 +76,7 @@ class PatienceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     call_s: Annotated[float, Field(gt=0)] = 30.0
-    retry_s: Annotated[float, Field(ge=0)] = 60.0
+    retry_s: Annotated[float, Field(ge=0)] = 600.0
 
 
 class NodeConfig(BaseSettings, PartyConfig):
@@ -85,6 +85,8 @@ class NodeConfig(BaseSettings, PartyConfig):
     Attributes:
         party: Name of this party, as in its certificate.
         state_dir: What the node keeps.
+        store: URL of the database of ledger, sessions and journals, for example `postgresql+psycopg://…`; empty for SQLite
+            in `state_dir`.
         listen: Where peers reach it, `host:port`; only nodes that help listen.
         tls: Certificates.
         insecure: Plaintext without certificates, on loopback only.
@@ -102,6 +104,7 @@ class NodeConfig(BaseSettings, PartyConfig):
 
     party: Identifier
     state_dir: Path
+    store: str = ""
     listen: str = ""
     tls: TlsConfig | None = None
     insecure: bool = False
@@ -126,6 +129,11 @@ class NodeConfig(BaseSettings, PartyConfig):
     def control_socket(self) -> Path:
         """Where the node's own operator reaches it."""
         return self.state_dir / "control.sock"
+
+    @property
+    def store_url(self) -> str:
+        """The database of ledger, sessions and journals."""
+        return self.store or f"sqlite:///{self.state_dir / 'comity.db'}"
 
     @property
     def identity(self) -> Identity:

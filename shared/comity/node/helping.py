@@ -1,22 +1,24 @@
-"""A session, from the side of the party that helps: deciding on proposals."""
+"""A session, from the side of the party that helps: deciding on proposals, and going on after a restart."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import structlog
 
 from comity.contract import Contract, Membership
-from comity.errors import ContractMismatch, PolicyRefusal, UnknownParty, UnsupportedProtocol
+from comity.errors import ComityError, ContractMismatch, PolicyRefusal, UnknownParty, UnsupportedProtocol
+from comity.node.asking import stored, stored_contract
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
-from comity.session.blobs import SessionBlobs
-from comity.session.codec import contract_from_proto, membership_from_proto
-from comity.session.events import Event
+from comity.session.events import Event, Json
 from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.ledger import Fact
 from comity.session.watched import WatchedLog
 from comity.session.worker import SessionWorker
-from comity.transport.protocol import ProtocolDefinition, Seat
+from comity.transport.protocol import ProtocolDefinition
+from comity.transport.sessions import decode_proposal
 from comity.wire.v1 import sessions_pb2
 
 log = structlog.get_logger()
@@ -37,6 +39,20 @@ class Helper:
         self._sessions = sessions
         self._deciding = threading.Lock()
 
+    def restore(self) -> None:
+        """Takes up the sessions that were on when the node stopped."""
+        for kept in self._party.store.sessions():
+            if kept.state != "active" or kept.own["role"] != self._role:
+                continue
+            try:
+                contract, definition = stored_contract(kept)
+                own, peer = Membership.model_validate(kept.own), Membership.model_validate(kept.peer)
+                self._sessions.add(self._set_up(contract, definition, own, peer))
+                log.info("session-resumed", session=kept.session)
+            except ComityError as error:
+                # The others go on; its asker is told that there is no such session.
+                log.exception("session-not-resumed", session=kept.session, error=str(error))
+
     def accept(self, caller: str, proposal: sessions_pb2.Proposal) -> HostedSession:
         """Agrees to a proposal; to the same one again with the same session.
 
@@ -49,36 +65,37 @@ class Helper:
             MalformedMessage: The proposal cannot be read.
         """
         definition = self._protocol(proposal.contract)
-        contract = contract_from_proto(proposal.contract, definition.terms_message(), definition.terms)
-        peer = membership_from_proto(proposal.membership)
+        contract, peer = decode_proposal(proposal, definition)
         if not caller == contract.asker == peer.party or peer.role != definition.asker:
             expected = f"{caller} as {definition.asker}, which its certificate names"
-            raise UnknownParty(
-                "the proposal is in another party's name",
-                expected=expected,
-                received=f"{contract.asker}, {peer.role} {peer.party}",
-            )
+            received = f"{contract.asker}, {peer.role} {peer.party}"
+            raise UnknownParty("the proposal is in another party's name", expected=expected, received=received)
         if contract.helpers != (self._party.name,):
-            raise UnknownParty(
-                "the contract asks somebody else",
-                expected=self._party.name,
-                received=", ".join(contract.helpers) or "nobody",
-            )
+            received = ", ".join(contract.helpers) or "nobody"
+            raise UnknownParty("the contract asks somebody else", expected=self._party.name, received=received)
         with self._deciding:
-            known = self._sessions.find(contract.session)
-            if known is not None:
-                if (known.contract_hash, known.peer) != (contract.hash, peer):
-                    action = "give the new session another id"
-                    raise ContractMismatch(
-                        "the session exists with another contract",
-                        expected="a new id",
-                        received=contract.session,
-                        action=action,
-                    )
-                return known
-            session = self._set_up(contract, definition, peer)
-            self._sessions.add(session)
-            return session
+            running = self._sessions.find(contract.session)
+            if running is not None and (running.contract.hash, running.seat.peer) == (contract.hash, peer):
+                return running
+            if any(each.session == contract.session for each in self._party.store.sessions()):
+                action = "give the new session another id"
+                raise ContractMismatch(
+                    "the session exists already, with another contract or ended",
+                    expected="a new id",
+                    received=contract.session,
+                    action=action,
+                )
+            return self._open(contract, definition, peer)
+
+    def finish(self, session: HostedSession) -> None:
+        """Ends a session that its asker is done with, and drops what it kept but the ledger."""
+        self._sessions.remove(session)
+        contract, peer = session.contract, session.seat.peer
+        with self._party.store.transaction():
+            self._party.store.record(Fact("ended", contract.session, 0, peer.party))
+            self._party.store.save(replace(stored(contract, session.seat.own, peer), state="finished"))
+        self._party.clear(contract.session)
+        log.info("session-ended", session=contract.session)
 
     def _protocol(self, contract: sessions_pb2.Contract) -> ProtocolDefinition:
         definition = protocol(contract.protocol)
@@ -90,7 +107,7 @@ class Helper:
             )
         return definition
 
-    def _set_up(self, contract: Contract, definition: ProtocolDefinition, peer: Membership) -> HostedSession:
+    def _open(self, contract: Contract, definition: ProtocolDefinition, peer: Membership) -> HostedSession:
         party = self._party
         own = party.membership(definition.helper)
         party.config.policy.review(contract, own, (peer.party,), active=len(self._sessions))
@@ -100,19 +117,23 @@ class Helper:
                 expected=", ".join(definition.egress),
                 received=", ".join(contract.egress),
             )
+        party.require_room(contract, own, peer, definition)
+        session = self._set_up(contract, definition, own, peer)
+        party.store.save(stored(contract, own, peer))
+        self._sessions.add(session)
+        return session
+
+    def _set_up(
+        self, contract: Contract, definition: ProtocolDefinition, own: Membership, peer: Membership
+    ) -> HostedSession:
         events: WatchedLog[Event] = WatchedLog()
-        blobs = SessionBlobs()
-        gate = party.gate(contract, peer.party)
 
         def observe(event: Event) -> None:
             log.info(event.kind, session=contract.session, round=event.round, **event.fields)
             events.append(event)
 
-        role = definition.help(Seat(contract, own, peer, party.task(contract), blobs, gate, observe))
-        observe(
-            Event(
-                "session-accepted", 0, {"protocol": contract.protocol, "asker": peer.party, "rounds": contract.rounds}
-            )
-        )
-        worker = SessionWorker(role, f"session-{contract.session}")
-        return HostedSession(contract, contract.hash, own, peer, blobs, gate, role, worker, events)
+        seat = self._party.seat(contract, own, peer, observe)
+        role = definition.help(seat)
+        accepted: dict[str, Json] = {"protocol": contract.protocol, "asker": peer.party, "rounds": contract.rounds}
+        observe(Event("session-accepted", 0, accepted))
+        return HostedSession(seat, role, SessionWorker(role, f"session-{contract.session}"), events)

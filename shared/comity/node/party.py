@@ -1,20 +1,31 @@
-"""A party on its own machine: its data, its secret, its ledger, and the task that it brings to a session."""
+"""A party on its own machine: its data, its secret, what it keeps, and its seat in a session."""
 
 from __future__ import annotations
 
 import secrets
+import shutil
 from functools import cached_property
 from pathlib import Path
 
+from blake3 import blake3
+
 from comity.contract import Contract, Membership, ModelSpec, TaskSpec, TrainingTerms
 from comity.data import Splits, load_data
-from comity.errors import MalformedMessage, ModelSignatureMismatch, TaskMismatch
+from comity.errors import MalformedMessage, ModelSignatureMismatch, PolicyRefusal, TaskMismatch
 from comity.models import build
 from comity.node.config import PartyConfig
+from comity.session.blob_files import BlobFolder, BlobKeeper, BlobMemory
+from comity.session.blobs import SessionBlobs
+from comity.session.events import Observer
 from comity.session.gate import EgressGate
-from comity.session.ledger import Ledger
+from comity.session.journal import Journal
+from comity.session.notary import Notary, record_opening
+from comity.session.receipts import Signer
+from comity.session.seat import Seat
+from comity.session.store import Store
 from comity.tensors import Layout
 from comity.training import Classification, Secret, choose_device
+from comity.transport.protocol import ProtocolDefinition
 
 
 class LocalParty:
@@ -23,15 +34,18 @@ class LocalParty:
     Args:
         name: Name of the party.
         config: Its data and settings.
-        secret: Source of its own randomness.
-        ledger: Its ledger.
+        secret: Source of its own randomness and of its key.
+        store: Its ledger, sessions and journals.
+        folder: Where blobs of sessions are kept; None for memory.
     """
 
-    def __init__(self, name: str, config: PartyConfig, secret: bytes, ledger: Ledger) -> None:
+    def __init__(self, name: str, config: PartyConfig, secret: bytes, store: Store, folder: Path | None = None) -> None:
         self.name = name
         self.config = config
-        self.ledger = ledger
+        self.store = store
+        self.signer = Signer.from_seed(blake3(secret, derive_key_context="comity receipt key").digest(), name)
         self._secret = secret
+        self._folder = folder
 
     @cached_property
     def splits(self) -> Splits:
@@ -40,16 +54,64 @@ class LocalParty:
 
     def membership(self, role: str) -> Membership:
         """This party's part in a session."""
-        return Membership(party=self.name, role=role, samples=len(self.splits.train))
+        return Membership(
+            party=self.name, role=role, samples=len(self.splits.train), receipt_key=self.signer.public_key
+        )
 
     def task_spec(self, mean: tuple[float, ...], std: tuple[float, ...]) -> TaskSpec:
         """The task that this party's data are for."""
         train = self.splits.train
         return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
 
-    def gate(self, contract: Contract, peer: str) -> EgressGate:
-        """What leaves to a peer in a session."""
-        return EgressGate(contract, self.config.policy, self.ledger, peer)
+    def seat(self, contract: Contract, own: Membership, peer: Membership, observe: Observer) -> Seat:
+        """This party's place in a session, with what it did in it before.
+
+        Raises:
+            RefusedError: This party's model or data do not fit the contract.
+            StorageError: What was kept cannot be read.
+        """
+        task = self.task(contract)
+        with self.store.transaction():
+            record_opening(self.store, contract, own, peer)
+        return Seat(
+            contract,
+            own,
+            peer,
+            task,
+            SessionBlobs(self._keeper(contract.session)),
+            Journal(self.store, contract.session),
+            EgressGate(contract, self.config.policy, self.store, peer.party),
+            Notary(self.signer, self.store, contract, peer),
+            observe,
+        )
+
+    def require_room(self, contract: Contract, own: Membership, peer: Membership, protocol: ProtocolDefinition) -> None:
+        """Checks, before a session is accepted, that there is room for what it will keep.
+
+        Raises:
+            PolicyRefusal: There is not.
+        """
+        if self._folder is None:
+            return
+        needed = protocol.blobs_held(contract, own, peer) * self.task(contract).layout.size
+        free = shutil.disk_usage(self._folder).free
+        quota = self.config.policy.max_state_bytes
+        used = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+        if quota is not None:
+            free = min(free, quota - used)
+        if needed > free:
+            raise PolicyRefusal(
+                f"{self.name} has no room for the session",
+                expected=f"{needed / 1e6:.0f} MB for its checkpoints",
+                received=f"{max(free, 0) / 1e6:.0f} MB",
+                action="raise policy.max_state_bytes or free space with comity gc; or use a longer sampling_period",
+            )
+
+    def clear(self, session: str) -> None:
+        """Drops the blobs and the journal of a session that has ended."""
+        if self._folder is not None:
+            BlobFolder(self._folder / session).clear()
+        self.store.forget(session)
 
     def task(self, contract: Contract, splits: Splits | None = None) -> Classification:
         """This party's model and data, as a contract wants them.
@@ -78,19 +140,15 @@ class LocalParty:
                 received=_described(own),
                 action=action,
             )
-        spec_of_model = contract.model
+        wanted = contract.model
         model = build(
-            spec_of_model.name,
-            input_shape=spec.input_shape,
-            classes=spec.classes,
-            options=spec_of_model.options,
-            seed=contract.seed,
+            wanted.name, input_shape=spec.input_shape, classes=spec.classes, options=wanted.options, seed=contract.seed
         )
         signature = Layout.of(model.state_dict()).signature
-        if signature != contract.model.signature:
+        if signature != wanted.signature:
             raise ModelSignatureMismatch(
-                f"{self.name} builds other tensors for {contract.model.name}",
-                expected=contract.model.signature,
+                f"{self.name} builds other tensors for {wanted.name}",
+                expected=wanted.signature,
                 received=signature,
                 action="run the same version of comity, and of the model, on both sides",
             )
@@ -103,6 +161,9 @@ class LocalParty:
             secret=Secret(self._secret, contract.session),
             device=choose_device(self.config.device),
         )
+
+    def _keeper(self, session: str) -> BlobKeeper:
+        return BlobMemory() if self._folder is None else BlobFolder(self._folder / session)
 
 
 def signed_model(name: str, options: dict[str, bool | int | float | str], task: TaskSpec, seed: int) -> ModelSpec:
@@ -122,8 +183,10 @@ def own_secret(config: PartyConfig, state_dir: Path) -> bytes:
         return config.secret.get_secret_value().encode()
     path = state_dir / "secret"
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(32))
+        part = path.with_suffix(".part")
+        part.touch(mode=0o600)
+        part.write_bytes(secrets.token_bytes(32))
+        part.replace(path)
     return path.read_bytes()
 
 

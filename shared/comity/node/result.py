@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from comity.contract import Contract
 from comity.errors import LedgerBroken
 from comity.session.events import Json
-from comity.session.ledger import Ledger, bytes_by_kind, verify
+from comity.session.ledger import Ledger, bytes_by_kind
 from comity.session.outcome import Outcome
+from comity.session.verification import verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class SessionResult:
 
 def summarize(contract: Contract, outcome: Outcome, ledger: Ledger, wall_s: float) -> SessionResult:
     """The result of a session, with what its ledger says of it."""
-    entries = ledger.entries(contract.session)
+    entries = list(ledger.entries(contract.session))
     return SessionResult(
         protocol=contract.protocol,
         session=contract.session,
@@ -66,7 +67,7 @@ def summarize(contract: Contract, outcome: Outcome, ledger: Ledger, wall_s: floa
 
 def _holds(ledger: Ledger) -> bool:
     try:
-        verify(ledger.entries())
+        verify(ledger.entries(), ledger.head())
     except LedgerBroken:
         return False
     return True

@@ -10,6 +10,8 @@ from blake3 import blake3
 
 from comity.contract import EgressKind
 from comity.errors import BlobCorrupted, BlobSizeMismatch, BlobTruncated, UnexpectedBlob, UnknownBlob
+from comity.session import faults
+from comity.session.blob_files import BlobKeeper, BlobMemory
 from comity.tensors import Blob
 
 
@@ -88,11 +90,15 @@ class Incoming:
 
 
 class SessionBlobs:
-    """The blobs of one session; no other session sees them."""
+    """The blobs of one session; no other session sees them.
 
-    def __init__(self) -> None:
+    Args:
+        keeper: Where whole blobs are kept; None for memory.
+    """
+
+    def __init__(self, keeper: BlobKeeper | None = None) -> None:
         self._lock = threading.Lock()
-        self._complete: dict[bytes, Blob] = {}
+        self._keeper = keeper if keeper is not None else BlobMemory()
         self._published: dict[bytes, tuple[EgressKind, int]] = {}
         self._incoming: dict[bytes, Incoming] = {}
         self._expected: Expectation | None = None
@@ -105,16 +111,19 @@ class SessionBlobs:
             self._received.clear()
             self._incoming.clear()
 
-    def add(self, blob: Blob) -> None:
-        """Adds a blob that came whole."""
+    def add(self, blob: Blob) -> Blob:
+        """Keeps a whole blob, durably; returns it as it is kept."""
         with self._lock:
-            self._complete[blob.digest] = blob
+            if (kept := self._keeper.read(blob.digest)) is not None:
+                return kept
+            kept = self._keeper.write(blob)
+        faults.point("commit")
+        return kept
 
-    def publish(self, blob: Blob, kind: EgressKind, round: int) -> None:
-        """Adds a blob that the other party may have; no other can be asked for."""
+    def publish(self, digest: bytes, kind: EgressKind, round: int) -> None:
+        """Lets the other party have a blob that is kept here; no other can be asked for."""
         with self._lock:
-            self._complete[blob.digest] = blob
-            self._published[blob.digest] = kind, round
+            self._published[digest] = kind, round
 
     def published(self, digest: bytes) -> tuple[Blob, EgressKind, int]:
         """A blob that the other party may have, with its kind and round.
@@ -123,9 +132,10 @@ class SessionBlobs:
             UnknownBlob: There is none of that digest.
         """
         with self._lock:
-            if digest in self._published:
-                return self._complete[digest], *self._published[digest]
-        raise _unknown(digest)
+            place = self._published.get(digest)
+        if place is None:
+            raise _unknown(digest)
+        return self.get(digest), *place
 
     def get(self, digest: bytes) -> Blob:
         """A whole blob.
@@ -134,7 +144,7 @@ class SessionBlobs:
             UnknownBlob: It is not here.
         """
         with self._lock:
-            blob = self._complete.get(digest)
+            blob = self._keeper.read(digest)
         if blob is None:
             raise _unknown(digest)
         return blob
@@ -142,20 +152,27 @@ class SessionBlobs:
     def __contains__(self, digest: bytes) -> bool:
         """Whether the whole blob is here."""
         with self._lock:
-            return digest in self._complete
+            return self._keeper.read(digest) is not None
 
-    def held(self, digest: bytes, size: int) -> tuple[int, bool]:
+    def held(self, digest: bytes) -> tuple[int, bool]:
         """How many bytes of a blob are here, and whether it is whole."""
         with self._lock:
-            if digest in self._complete:
-                return size, True
+            if (blob := self._keeper.read(digest)) is not None:
+                return blob.size, True
             incoming = self._incoming.get(digest)
             return (incoming.held if incoming else 0), False
+
+    def drop(self, digest: bytes) -> None:
+        """Drops a whole blob."""
+        with self._lock:
+            self._keeper.remove(digest)
+            self._published.pop(digest, None)
 
     def keep(self, digests: Collection[bytes]) -> None:
         """Drops every whole blob but these."""
         with self._lock:
-            self._complete = {digest: blob for digest, blob in self._complete.items() if digest in digests}
+            for digest in self._keeper.digests() - set(digests):
+                self._keeper.remove(digest)
             self._published = {digest: place for digest, place in self._published.items() if digest in digests}
 
     def receive(self, kind: EgressKind, round: int, digest: bytes, size: int, offset: int) -> Incoming:
@@ -218,8 +235,12 @@ class SessionBlobs:
         with self._lock:
             self._received.discard(incoming.digest)
 
-    def complete(self, incoming: Incoming) -> Blob:
+    def complete(self, incoming: Incoming, before: Callable[[Blob], None]) -> Blob:
         """Checks and keeps an upload that came whole; one that fails the check is forgotten.
+
+        Args:
+            incoming: The upload.
+            before: Called with the checked blob before it is kept: what is kept was recorded.
 
         Raises:
             BlobTruncated: Bytes are missing; what came is kept.
@@ -233,14 +254,14 @@ class SessionBlobs:
             blob = incoming.finish()
             if expected is not None:
                 expected.verify(blob)
+            before(blob)
+            return self.add(blob)
         except BlobTruncated:
             self.put_back(incoming)
             raise
         except Exception:
             self.forget(incoming)
             raise
-        self.add(blob)
-        return blob
 
 
 def _unknown(digest: bytes) -> UnknownBlob:

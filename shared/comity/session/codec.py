@@ -6,12 +6,16 @@ and the message. The hash that both sides compare catches whatever one of them d
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import cast, get_args
+
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 from pydantic import ValidationError
 
 from comity.contract import Contract, Membership, Terms
 from comity.errors import MalformedMessage
+from comity.session.receipts import SignedStatement, Statement, StatementKind
 from comity.wire.v1 import sessions_pb2 as pb
 
 
@@ -69,6 +73,35 @@ def membership_from_proto(message: pb.Membership) -> Membership:
         return Membership.model_validate(_fields(message))
     except ValidationError as error:
         raise _malformed("the membership", error) from error
+
+
+def statement_to_proto(signed: SignedStatement) -> pb.SignedStatement:
+    """Encodes a signed statement."""
+    return pb.SignedStatement(signature=bytes.fromhex(signed.signature), **asdict(signed.statement))
+
+
+def statement_from_proto(message: pb.SignedStatement) -> SignedStatement:
+    """Decodes a signed statement, which is still to be checked.
+
+    Raises:
+        MalformedMessage: It is of no known kind.
+    """
+    kind = message.kind
+    if kind not in get_args(StatementKind):
+        raise MalformedMessage(
+            "the statement is of no known kind", expected=", ".join(get_args(StatementKind)), received=kind or "nothing"
+        )
+    statement = Statement(
+        cast(StatementKind, kind),
+        message.party,
+        message.session,
+        message.contract,
+        message.round,
+        message.subject,
+        message.head_length,
+        message.head_hash,
+    )
+    return SignedStatement(statement, message.signature.hex())
 
 
 def _fields(message: Message) -> dict[str, object]:

@@ -1,22 +1,27 @@
-"""The egress gate: the one way out of a node."""
+"""The egress gate: the one way out of a node.
+
+Every outgoing blob and message passes `intend` before it leaves. What neither the contract nor the node's policy allows
+stays here.
+"""
 
 from __future__ import annotations
 
+import threading
+
 from comity.contract import Contract, EgressKind
 from comity.errors import PolicyRefusal
-from comity.session.ledger import Crossing, Direction, Ledger
+from comity.session import faults
+from comity.session.ledger import Direction, Fact, Ledger, Matter
 from comity.session.policy import Policy
 
 
 class EgressGate:
-    """Decides what leaves in one session with one peer, and records what left and what came.
-
-    Every outgoing blob and message passes `release`; what neither the contract nor the node's policy allows stays here.
+    """Decides what leaves in one session with one peer, and records what is about to leave, what left and what came.
 
     Args:
         contract: The session's contract.
         policy: The node's own policy.
-        ledger: Where crossings are recorded.
+        ledger: Where it is recorded.
         peer: Party on the other side.
     """
 
@@ -25,9 +30,20 @@ class EgressGate:
         self._policy = policy
         self._ledger = ledger
         self.peer = peer
+        self._lock = threading.Lock()
+        # What is on its way, with its size: read once, kept in step.
+        self._intended: dict[tuple[int, EgressKind, str], int] = {}
+        for entry in ledger.entries(contract.session):
+            fact = entry.fact
+            if fact.peer == peer and fact.direction == "sent" and fact.kind is not None:
+                place = (fact.round, fact.kind, fact.subject)
+                if fact.matter == "intended":
+                    self._intended[place] = fact.size
+                else:
+                    self._intended.pop(place, None)
 
-    def release(self, kind: EgressKind, subject: str, size: int, *, round: int = 0) -> None:
-        """Lets something out and records it.
+    def intend(self, kind: EgressKind, subject: str, size: int, *, round: int = 0) -> None:
+        """Lets something out, and records that it is about to leave.
 
         Args:
             kind: What it is.
@@ -42,14 +58,33 @@ class EgressGate:
             raise self._refusal("the contract", kind, ", ".join(self._contract.egress))
         if not self._policy.may_leave(kind):
             raise self._refusal("policy.egress", kind, ", ".join(self._policy.egress))
-        self._record("sent", kind, subject, size, round)
+        self._record("intended", "sent", kind, subject, size, round)
+        with self._lock:
+            self._intended[round, kind, subject] = size
+        faults.point("transfer")
+
+    def deliver(self, kind: EgressKind, subject: str, *, round: int = 0) -> None:
+        """Records that the peer has what was about to leave; nothing where nothing was."""
+        with self._lock:
+            size = self._intended.pop((round, kind, subject), None)
+        if size is not None:
+            self._record("delivered", "sent", kind, subject, size, round)
+
+    def deliver_all(self, round: int) -> None:
+        """Records that the peer has everything that was about to leave in a round."""
+        with self._lock:
+            waiting = [place for place in self._intended if place[0] == round]
+        for _, kind, subject in waiting:
+            self.deliver(kind, subject, round=round)
 
     def admit(self, kind: EgressKind, subject: str, size: int, *, round: int = 0) -> None:
         """Records something that came."""
-        self._record("received", kind, subject, size, round)
+        self._record("delivered", "received", kind, subject, size, round)
 
-    def _record(self, direction: Direction, kind: EgressKind, subject: str, size: int, round: int) -> None:
-        self._ledger.record(Crossing(self._contract.session, round, direction, kind, subject, size, self.peer))
+    def _record(
+        self, matter: Matter, direction: Direction, kind: EgressKind, subject: str, size: int, round: int
+    ) -> None:
+        self._ledger.record(Fact(matter, self._contract.session, round, self.peer, direction, kind, subject, size))
 
     def _refusal(self, by: str, kind: str, allowed: str) -> PolicyRefusal:
         return PolicyRefusal(

@@ -6,11 +6,13 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from comity.contract import Contract, Membership
+from comity.contract import Contract
 from comity.errors import ContractMismatch, NodeDraining, UnknownSession
 from comity.session.blobs import SessionBlobs
 from comity.session.events import Event
 from comity.session.gate import EgressGate
+from comity.session.journal import Journal
+from comity.session.seat import Seat
 from comity.session.watched import WatchedLog
 from comity.session.worker import SessionWorker
 
@@ -20,28 +22,38 @@ class HostedSession:
     """A session at the party that helps.
 
     Attributes:
-        contract: What was agreed.
-        contract_hash: Its hash.
-        own: This party's part.
-        peer: The asking party's part.
-        blobs: The session's blobs.
-        gate: What leaves to the peer.
+        seat: This party's place in it.
         role: The protocol's helping role; touched by the worker alone, unless it says otherwise.
         worker: Its thread.
-        events: What happened.
+        events: What happened since the node started.
         stopping: Set when the session is ended or its node stops.
     """
 
-    contract: Contract
-    contract_hash: str
-    own: Membership
-    peer: Membership
-    blobs: SessionBlobs
-    gate: EgressGate
+    seat: Seat
     role: Any
     worker: SessionWorker
     events: WatchedLog[Event] = field(default_factory=WatchedLog)
     stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def contract(self) -> Contract:
+        """What was agreed."""
+        return self.seat.contract
+
+    @property
+    def blobs(self) -> SessionBlobs:
+        """The session's blobs."""
+        return self.seat.blobs
+
+    @property
+    def gate(self) -> EgressGate:
+        """What leaves to the peer."""
+        return self.seat.gate
+
+    @property
+    def journal(self) -> Journal:
+        """What is done."""
+        return self.seat.journal
 
     def require_running(self) -> None:
         """Checks that the session goes on.
@@ -51,6 +63,12 @@ class HostedSession:
         """
         if self.stopping.is_set():
             raise NodeDraining("the session is being stopped", action="try again when the node is back")
+
+    def stop(self) -> None:
+        """Ends its thread after the unit of work that is on; what is done is kept."""
+        self.stopping.set()
+        self.worker.stop()
+        self.events.close()
 
 
 class HostedSessions:
@@ -109,29 +127,27 @@ class HostedSessions:
         """
         found = self.find(session)
         # Whether the session exists is nobody's business but its parties'.
-        if found is None or found.peer.party != party or protocol not in {None, found.contract.protocol}:
+        if found is None or found.seat.peer.party != party or protocol not in {None, found.contract.protocol}:
             raise UnknownSession(
                 "no such session here",
                 expected=f"a session of {party}",
                 received=session or "none",
                 action="propose it first",
             )
-        if found.contract_hash != contract_hash:
+        if found.contract.hash != contract_hash:
             raise ContractMismatch(
-                "the call quotes another contract", expected=found.contract_hash, received=contract_hash or "none"
+                "the call quotes another contract", expected=found.contract.hash, received=contract_hash or "none"
             )
         return found
 
-    def end(self, session: HostedSession) -> None:
-        """Forgets a session and stops its worker."""
+    def remove(self, session: HostedSession) -> None:
+        """Forgets a session and stops its thread."""
         with self._lock:
             self._sessions.pop(session.contract.session, None)
-        session.stopping.set()
-        session.worker.stop()
-        session.events.close()
+        session.stop()
 
     def drain(self) -> None:
-        """Takes no new session and ends those that are on."""
+        """Takes no new session and stops those that are on."""
         self._draining = True
         for session in self.all():
-            self.end(session)
+            session.stop()

@@ -20,6 +20,7 @@ class Policy(BaseModel):
         max_rounds: Most rounds of one session.
         max_sessions: Most sessions at a time.
         min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples.
+        max_state_bytes: Most that checkpoints of all sessions may take on disk; None for what the disk holds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +31,7 @@ class Policy(BaseModel):
     max_rounds: Annotated[int, Field(ge=1)] = 1000
     max_sessions: Annotated[int, Field(ge=1)] = 4
     min_samples: Annotated[int, Field(ge=1)] = 10
+    max_state_bytes: Annotated[int, Field(ge=0)] | None = None
 
     def review(self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int) -> None:
         """Decides whether this node may enter a contract.

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from comity.contract import canonical
+from comity.contract import Membership, canonical
 from comity.errors import ReceiptInvalid
 from comity.session.events import Json
 from comity.session.ledger import Head
@@ -106,6 +106,31 @@ class Signer:
         """Signs a statement."""
         statement = Statement(kind, self._party, session, contract, round, subject, head.length, head.hash)
         return SignedStatement(statement, self._key.sign(canonical(asdict(statement))).hex())
+
+    def sign_membership(self, contract: str, membership: Membership) -> bytes:
+        """Signs this party's part in a contract, given by its hash."""
+        return self._key.sign(_membership_bytes(contract, membership))
+
+
+def require_member(contract: str, membership: Membership, signature: bytes) -> None:
+    """Checks that a membership is signed by the key that it names.
+
+    Raises:
+        ReceiptInvalid: It is not.
+    """
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(membership.receipt_key))
+        key.verify(signature, _membership_bytes(contract, membership))
+    except (InvalidSignature, ValueError) as error:
+        raise ReceiptInvalid(
+            f"{membership.party}'s part in the contract is not signed",
+            expected=f"a signature by key {membership.receipt_key[:16]}…",
+            received=f"{signature.hex()[:16] or 'nothing'}…",
+        ) from error
+
+
+def _membership_bytes(contract: str, membership: Membership) -> bytes:
+    return canonical([contract, membership.model_dump(mode="json")])
 
 
 def require_valid(signed: SignedStatement, key: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
-from comity.errors import ComityError, NodeDraining
+from comity.errors import ComityError, NodeDraining, StorageError
 
 Result = TypeVar("Result")
 
@@ -33,6 +33,7 @@ class SessionWorker:
         self._requests: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._stopped = False
+        self._broken: StorageError | None = None
         self._thread.start()
 
     def call(self, request: Callable[[], Result], *, timeout: float | None = None) -> Result:
@@ -72,14 +73,22 @@ class SessionWorker:
     def _advance(self) -> bool:
         try:
             return self._role.advance()
+        except StorageError as error:
+            self._broken = error
+            return False
         except ComityError:
             # The role has told those who follow it, and answers every later call with the same error.
             return False
 
-    @staticmethod
-    def _answer(future: Future[Any], request: Callable[[], Any]) -> None:
+    def _answer(self, future: Future[Any], request: Callable[[], Any]) -> None:
         try:
+            if self._broken is not None:
+                raise self._broken
             future.set_result(request())
+        except StorageError as error:
+            # The role may be ahead of what is kept: only a restart, which goes by what is kept, brings them together.
+            self._broken = error
+            future.set_exception(error)
         except Exception as error:  # noqa: BLE001 - it belongs to the caller, who waits in another thread
             future.set_exception(error)
 

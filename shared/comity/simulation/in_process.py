@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 
+from comity.contract import Contract, Membership
 from comity.errors import InvalidValue
 from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script
-from comity.session.blobs import SessionBlobs
-from comity.session.codec import contract_from_proto, membership_to_proto
 from comity.session.events import Event, Observer, nobody
-from comity.session.ledger import MemoryLedger
+from comity.session.gate import EgressGate
+from comity.session.memory_store import MemoryStore
 from comity.session.outcome import Outcome
-from comity.transport.in_process import pass_message
-from comity.transport.protocol import ProtocolDefinition, Seat
-from comity.transport.sessions import agreed_membership, encode_proposal
-from comity.wire.v1 import sessions_pb2
+from comity.transport.in_process import encoded
+from comity.transport.protocol import ProtocolDefinition
+from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
 def simulate(script: Script, observe: Observer = nobody) -> tuple[SessionResult, Outcome]:
@@ -38,14 +37,14 @@ def simulate(script: Script, observe: Observer = nobody) -> tuple[SessionResult,
     own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
     asker.config.policy.review(contract, own, (helper.name,), active=0)
     helper.config.policy.review(contract, peer, (asker.name,), active=0)
-    seat = Seat(contract, own, peer, asker.task(contract), SessionBlobs(), asker.gate(contract, helper.name), observe)
-    other = Seat(contract, peer, own, helper.task(contract), SessionBlobs(), helper.gate(contract, asker.name), nobody)
-    _negotiate(definition, seat, other)
+    _agree(contract, definition, (asker, own), (helper, peer))
+    seat = asker.seat(contract, own, peer, observe)
+    other = helper.seat(contract, peer, own, nobody)
     observe(
         Event("session-started", 0, {"protocol": contract.protocol, "helper": helper.name, "rounds": contract.rounds})
     )
     outcome = definition.ask_in_process(seat, other, definition.help(other)).run()
-    return summarize(contract, outcome, asker.ledger, time.monotonic() - began), outcome
+    return summarize(contract, outcome, asker.store, time.monotonic() - began), outcome
 
 
 def parties(script: Script) -> tuple[LocalParty, LocalParty]:
@@ -66,14 +65,25 @@ def _local(script: Script, name: str) -> LocalParty:
     section = script.party[name]
     # Simulations repeat: a party without a secret of its own gets one from its name.
     secret = section.secret.get_secret_value() if section.secret is not None else f"{name}-{script.session.seed}"
-    return LocalParty(name, section, secret.encode(), MemoryLedger())
+    return LocalParty(name, section, secret.encode(), MemoryStore())
 
 
-def _negotiate(definition: ProtocolDefinition, seat: Seat, other: Seat) -> None:
+def _agree(
+    contract: Contract,
+    definition: ProtocolDefinition,
+    asking: tuple[LocalParty, Membership],
+    helping: tuple[LocalParty, Membership],
+) -> None:
     """Passes proposal and agreement by way of the wire, as two nodes do."""
-    offered = encode_proposal(seat.contract, seat.own, definition)
-    proposal = pass_message(offered, "contract", "proposal", 0, seat, other)
-    contract = contract_from_proto(proposal.contract, definition.terms_message(), definition.terms)
-    accepted = sessions_pb2.Agreement(contract_hash=contract.hash, membership=membership_to_proto(other.own))
-    agreement = pass_message(accepted, "contract", "agreement", 0, other, seat)
-    agreed_membership(agreement, seat.contract, other.own.party, definition.helper)
+    (asker, own), (helper, peer) = asking, helping
+    ours = EgressGate(contract, asker.config.policy, asker.store, helper.name)
+    theirs = EgressGate(contract, helper.config.policy, helper.store, asker.name)
+    proposal = encoded(encode_proposal(contract, own, asker.signer, definition))
+    ours.intend("contract", "proposal", proposal.ByteSize())
+    theirs.admit("contract", "proposal", proposal.ByteSize())
+    agreed, _ = decode_proposal(proposal, definition)
+    agreement = encoded(encode_agreement(agreed, peer, helper.signer))
+    theirs.intend("contract", "agreement", agreement.ByteSize())
+    ours.deliver("contract", "proposal")
+    ours.admit("contract", "agreement", agreement.ByteSize())
+    decode_agreement(agreement, contract, helper.name, definition.helper)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import safetensors.torch
 import torch
 from blake3 import blake3
 from torch import Tensor
@@ -139,6 +140,11 @@ class Layout:
                 flat = torch.empty(0, dtype=place.dtype)
             tensors[name] = flat.view(place.shape)
         return tensors
+
+    @staticmethod
+    def unpack(blob: Blob) -> dict[str, Tensor]:
+        """The tensors in a blob that this node packed itself, whatever its layout."""
+        return safetensors.torch.load(bytes(blob.data))
 
     def verify(self, blob: Blob) -> None:
         """Checks that a peer's blob holds exactly the tensors of this layout, with finite values.

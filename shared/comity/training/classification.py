@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -14,8 +15,36 @@ from torch.nn.functional import cross_entropy
 from comity.data import Dataset, Splits
 from comity.randomness import seeded
 from comity.tensors import Layout, State
-from comity.training.optimizers import OptimizerSpec
+from comity.training.optimizers import OptimizerSpec, optimizer_state, restore_optimizer
 from comity.training.samples import SampleStream, Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A model of a training, with what is needed to go on from it.
+
+    Attributes:
+        iteration: Iterations behind it.
+        state: Its state dict.
+        optimizer: The optimiser's tensors.
+    """
+
+    iteration: int
+    state: State
+    optimizer: State
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a training goes on.
+
+    Attributes:
+        iteration: Iterations that were made.
+        optimizer: The optimiser's tensors there.
+    """
+
+    iteration: int
+    optimizer: State
 
 
 class Classification:
@@ -62,29 +91,41 @@ class Classification:
         return len(self._train_data)
 
     def trajectory(
-        self, state: State, optimizer: OptimizerSpec, *, iterations: int, period: int, round: int
-    ) -> Iterator[tuple[int, State]]:
+        self,
+        state: State,
+        optimizer: OptimizerSpec,
+        *,
+        iterations: int,
+        period: int,
+        round: int,
+        resume: Resume | None = None,
+    ) -> Iterator[Sample]:
         """Trains from `state` and yields the model at iterations 0, I, 2I, … below T, the first being `state` itself.
 
         The optimiser starts anew. Iterations after the last that is sampled would change nothing, so they are not made.
 
         Args:
-            state: Model to start from.
+            state: Model to start from, or to go on from.
             optimizer: The optimiser.
             iterations: T, at least 1.
             period: The sampling period I, at least 1.
             round: Round that the training belongs to; decides the order of the samples.
+            resume: Where an earlier training stopped, `state` being its model there; what was yielded is not again.
 
         Yields:
-            Iteration and state dict. The tensors are the live ones: copy what is to be kept.
+            Models with what is needed to go on from them. The tensors are the live ones: copy what is to be kept.
         """
         model = self._model
         model.load_state_dict(state)
         rule = optimizer.build(model.parameters())
+        if resume is not None:
+            restore_optimizer(rule, resume.optimizer)
         stream = SampleStream(self.samples, self._batch_size, self._secret, round)
-        for iteration in range(iterations):
+        first = 0 if resume is None else resume.iteration
+        for iteration in range(first, iterations):
             if iteration % period == 0:
-                yield iteration, model.state_dict()
+                if resume is None or iteration > first:
+                    yield Sample(iteration, model.state_dict(), optimizer_state(rule))
                 if iteration + period >= iterations:
                     return
             self._step(rule, stream.batch(iteration), round, iteration)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 OptimizerName = Literal["adam", "sgd"]
 
@@ -31,3 +31,18 @@ class OptimizerSpec:
                 return torch.optim.Adam(parameters, lr=self.learning_rate)
             case "sgd":
                 return torch.optim.SGD(parameters, lr=self.learning_rate)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's tensors as a flat dict: those of parameter 3 begin with `3.`; empty before the first step."""
+    state = optimizer.state_dict()["state"]
+    return {f"{parameter}.{name}": tensor for parameter, tensors in state.items() for name, tensor in tensors.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Sets an optimiser's tensors to what `optimizer_state` gave."""
+    tensors: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        parameter, _, key = name.partition(".")
+        tensors.setdefault(int(parameter), {})[key] = tensor.clone()
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": tensors})

@@ -25,11 +25,6 @@ _FIELD_TAG = b"\x0a"
 _KIND, _ROUND, _DIGEST, _SIZE, _OFFSET = "comity-kind", "comity-round", "comity-digest", "comity-size", "comity-offset"
 
 
-def blob_ref(blob: Blob) -> pb.BlobRef:
-    """The message that names a blob."""
-    return pb.BlobRef(digest=blob.digest, size=blob.size)
-
-
 def digest_in(reference: pb.BlobRef) -> bytes:
     """The digest that a message names.
 
@@ -107,7 +102,7 @@ class BlobServicer:
 
     def Stat(self, request: pb.BlobRef, context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
         """How much of a blob is here."""
-        held, complete = self._find(context).blobs.held(digest_in(request), request.size)
+        held, complete = self._find(context).blobs.held(digest_in(request))
         return pb.BlobStat(held=held, complete=complete)
 
     def Put(self, request: Iterator[memoryview], context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
@@ -131,15 +126,18 @@ class BlobServicer:
         except BaseException:
             session.blobs.put_back(incoming)
             raise
-        blob = session.blobs.complete(incoming)
-        session.gate.admit(kind, blob.hex, blob.size, round=round)
+
+        def record(whole: Blob) -> None:
+            session.gate.admit(kind, whole.hex, whole.size, round=round)
+
+        blob = session.blobs.complete(incoming, record)
         return pb.BlobStat(held=blob.size, complete=True)
 
     def Get(self, request: pb.BlobRequest, context: grpc.ServicerContext) -> Iterator[memoryview]:  # noqa: N802
         """Gives a blob from an offset on."""
         session = self._find(context)
         blob, kind, round = session.blobs.published(digest_in(request.blob))
-        session.gate.release(kind, blob.hex, blob.size, round=round)
+        session.gate.intend(kind, blob.hex, blob.size, round=round)
         yield from chunks(blob, request.offset)
 
 

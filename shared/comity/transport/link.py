@@ -14,7 +14,7 @@ from comity.contract import EgressKind
 from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
 from comity.session.blobs import Incoming
 from comity.tensors import Blob
-from comity.transport.blobs import SERVICE, blob_ref, chunks, decode_chunk, encode_chunk, put_metadata
+from comity.transport.blobs import SERVICE, chunks, decode_chunk, encode_chunk, put_metadata
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import PARTY_KEY, Identity
 from comity.transport.status import from_rpc_error
@@ -149,7 +149,9 @@ class Link:
         """
 
         def attempt() -> None:
-            stat = self._stat(blob_ref(blob), timeout=self.patience.call_s, metadata=self._metadata)
+            stat = self._stat(
+                blobs_pb2.BlobRef(digest=blob.digest), timeout=self.patience.call_s, metadata=self._metadata
+            )
             if stat.complete:
                 return
             before()
@@ -170,7 +172,7 @@ class Link:
             ComityError: What the peer answered, why it did not, or how the blob is wrong.
         """
         incoming = Incoming(digest, size)
-        reference = blobs_pb2.BlobRef(digest=digest, size=size)
+        reference = blobs_pb2.BlobRef(digest=digest)
 
         def attempt() -> Blob:
             request = blobs_pb2.BlobRequest(blob=reference, offset=incoming.held)

@@ -10,37 +10,12 @@ import grpc
 from google.protobuf.message import Message
 
 from comity.contract import Contract, EgressKind, Membership, Terms
-from comity.session.blobs import SessionBlobs
-from comity.session.events import Observer
-from comity.session.gate import EgressGate
 from comity.session.hosting import HostedSessions
 from comity.session.outcome import Outcome
+from comity.session.seat import Seat
 from comity.session.worker import Steppable
 from comity.tensors import Layout
 from comity.transport.link import Link
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A party's place in one session: all that a role is built from.
-
-    Attributes:
-        contract: What was agreed.
-        own: This party's part.
-        peer: The other party's part.
-        task: This party's model and data; its class belongs to the protocol.
-        blobs: The session's blobs at this party.
-        gate: What leaves to the peer.
-        observe: Is told what happens.
-    """
-
-    contract: Contract
-    own: Membership
-    peer: Membership
-    task: Any
-    blobs: SessionBlobs
-    gate: EgressGate
-    observe: Observer
 
 
 class LocalTask(Protocol):
@@ -78,6 +53,7 @@ class ProtocolDefinition:
             wire's encode and decode; takes both seats.
         serve: Registers the protocol's services with a server.
         services: Full names of these services.
+        blobs_held: Most blobs of the model's size that a party keeps at a time, from the contract and both memberships.
     """
 
     name: str
@@ -92,6 +68,7 @@ class ProtocolDefinition:
     ask_in_process: Callable[[Seat, Seat, Any], AskingRole]
     serve: Callable[[grpc.Server, HostedSessions], None]
     services: tuple[str, ...]
+    blobs_held: Callable[[Contract, Membership, Membership], int]
 
     @property
     def roles(self) -> tuple[str, str]:

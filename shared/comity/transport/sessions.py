@@ -8,8 +8,14 @@ import grpc
 
 from comity.contract import Contract, Membership
 from comity.errors import ContractMismatch, MalformedMessage
-from comity.session.codec import contract_to_proto, membership_from_proto, membership_to_proto
+from comity.session.codec import (
+    contract_from_proto,
+    contract_to_proto,
+    membership_from_proto,
+    membership_to_proto,
+)
 from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.receipts import Signer, require_member
 from comity.transport.identity import caller, metadata
 from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link
 from comity.transport.protocol import ProtocolDefinition
@@ -20,6 +26,9 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Sessions"].full_name
 
 Accept = Callable[[str, pb.Proposal], HostedSession]
 """Decides on a party's proposal; raises to refuse it."""
+
+Finish = Callable[[HostedSession], None]
+"""Ends a session that its asker is done with."""
 
 
 def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol: str | None = None) -> HostedSession:
@@ -39,11 +48,15 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
     Args:
         sessions: The node's sessions.
         accept: Decides on a proposal.
+        finish: Ends a session.
+        signer: This node's key.
     """
 
-    def __init__(self, sessions: HostedSessions, accept: Accept) -> None:
+    def __init__(self, sessions: HostedSessions, accept: Accept, finish: Finish, signer: Signer) -> None:
         self._sessions = sessions
         self._accept = accept
+        self._finish = finish
+        self._signer = signer
 
     def Propose(self, request: pb.Proposal, context: grpc.ServicerContext) -> pb.Agreement:  # noqa: N802
         """Agrees to a contract, or refuses it with the reason."""
@@ -53,30 +66,51 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
                 raise MalformedMessage("the proposal is incomplete", expected=name, received="nothing")
         session = self._accept(caller(context), request)
         session.gate.admit("contract", "proposal", request.ByteSize())
-        agreement = pb.Agreement(contract_hash=session.contract_hash, membership=membership_to_proto(session.own))
-        session.gate.release("contract", "agreement", agreement.ByteSize())
+        agreement = encode_agreement(session.seat.contract, session.seat.own, self._signer)
+        session.gate.intend("contract", "agreement", agreement.ByteSize())
         return agreement
 
     def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: ARG002, N802
         """Ends a session; ending it again is no error."""
         fields = metadata(context)
         if self._sessions.find(fields.get(SESSION_KEY, "")) is not None:
-            self._sessions.end(session_of(self._sessions, context))
+            self._finish(session_of(self._sessions, context))
         return pb.EndReply()
 
 
-def encode_proposal(contract: Contract, own: Membership, protocol: ProtocolDefinition) -> pb.Proposal:
+def encode_proposal(contract: Contract, own: Membership, signer: Signer, protocol: ProtocolDefinition) -> pb.Proposal:
     """The message that offers a contract."""
     message = contract_to_proto(contract, protocol.terms_message())
-    return pb.Proposal(contract=message, membership=membership_to_proto(own))
+    signature = signer.sign_membership(contract.hash, own)
+    return pb.Proposal(contract=message, membership=membership_to_proto(own), signature=signature)
 
 
-def agreed_membership(agreement: pb.Agreement, contract: Contract, helper: str, role: str) -> Membership:
+def decode_proposal(proposal: pb.Proposal, protocol: ProtocolDefinition) -> tuple[Contract, Membership]:
+    """The contract and the asker's signed part in it.
+
+    Raises:
+        MalformedMessage: A field is missing or out of range.
+        ReceiptInvalid: The part is not signed by the key that it names.
+    """
+    contract = contract_from_proto(proposal.contract, protocol.terms_message(), protocol.terms)
+    membership = membership_from_proto(proposal.membership)
+    require_member(contract.hash, membership, proposal.signature)
+    return contract, membership
+
+
+def encode_agreement(contract: Contract, own: Membership, signer: Signer) -> pb.Agreement:
+    """The message that accepts a contract."""
+    signature = signer.sign_membership(contract.hash, own)
+    return pb.Agreement(contract_hash=contract.hash, membership=membership_to_proto(own), signature=signature)
+
+
+def decode_agreement(agreement: pb.Agreement, contract: Contract, helper: str, role: str) -> Membership:
     """The helper's part, as its agreement states it.
 
     Raises:
         ContractMismatch: The helper hashed the contract to something else.
         MalformedMessage: It answers as somebody else.
+        ReceiptInvalid: The part is not signed by the key that it names.
     """
     if agreement.contract_hash != contract.hash:
         action = "run the same version of comity on both sides"
@@ -90,6 +124,7 @@ def agreed_membership(agreement: pb.Agreement, contract: Contract, helper: str, 
     if (membership.party, membership.role) != (helper, role):
         received = f"{membership.role} {membership.party}"
         raise MalformedMessage("the agreement is another party's", expected=f"{role} {helper}", received=received)
+    require_member(contract.hash, membership, agreement.signature)
     return membership
 
 

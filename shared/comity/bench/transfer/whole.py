@@ -73,9 +73,7 @@ def _handler(load: Callable[[bytes], dict[str, torch.Tensor]]) -> Callable[[Any,
 
 def upload(channel: grpc.Channel, state: State, format: str) -> float:
     """Seconds from a state dict here to its tensors there."""
-    method = channel.unary_unary(
-        f"/{_SERVICE}/{format}", pb.BlobChunk.SerializeToString, pb.BlobStat.FromString
-    )
+    method = channel.unary_unary(f"/{_SERVICE}/{format}", pb.BlobChunk.SerializeToString, pb.BlobStat.FromString)
     began = time.perf_counter()
     method(pb.BlobChunk(data=_SAVERS[format](state)))
     return time.perf_counter() - began

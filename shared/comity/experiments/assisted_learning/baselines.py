@@ -38,8 +38,8 @@ def _accuracy(script: Script, learner: LocalParty, splits: Splits) -> float | No
     iterations = terms.iterations * contract.rounds
     final: State = {}
     # Sampled at its beginning and its end.
-    for _, state in task.trajectory(
+    for sample in task.trajectory(
         task.initial_state, terms.optimizer_spec, iterations=iterations + 1, period=iterations, round=0
     ):
-        final = state
+        final = sample.state
     return task.test_accuracy(final)

@@ -1,5 +1,7 @@
 """Assisted learning: Chen et al., "Assisted Learning for Organizations with Limited Imbalanced Data", TMLR 2023."""
 
+from comity.contract import Contract, Membership
+from comity.protocols.assisted_learning.algorithm import sampled_iterations, split_iterations
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
@@ -7,28 +9,39 @@ from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.protocols.assisted_learning.servicer import PROTOCOL_NAME, SERVICE, serve
+from comity.session.seat import Seat
 from comity.transport.link import Link
-from comity.transport.protocol import ProtocolDefinition, Seat
+from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import assisted_learning_pb2
 
 __all__ = ["PROTOCOL"]
 
 
 def _party(seat: Seat) -> Party:
-    return Party(seat.task, seat.blobs, seat.contract, seat.own, seat.peer)
+    return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
 
 
 def _help(seat: Seat) -> Provider:
-    return Provider(_party(seat), seat.observe)
+    return Provider(_party(seat), seat.notary, seat.observe)
 
 
 def _ask(seat: Seat, link: Link) -> Learner:
     remote = RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate)
-    return Learner(_party(seat), remote, seat.observe)
+    return Learner(_party(seat), remote, seat.notary, seat.observe)
 
 
 def _ask_in_process(seat: Seat, helper: Seat, provider: Provider) -> Learner:
-    return Learner(_party(seat), InProcessProvider(seat, helper, provider), seat.observe)
+    return Learner(_party(seat), InProcessProvider(seat, helper, provider), seat.notary, seat.observe)
+
+
+def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:
+    """Both trajectories of a round, what was picked before, and two states of an optimiser with two moments."""
+    terms = contract.terms
+    if not isinstance(terms, AssistedLearningTerms):
+        return 0
+    samples = {own.role: own.samples, peer.role: peer.samples}
+    parts = split_iterations(terms.iterations, samples["learner"], samples["provider"])
+    return sum(len(sampled_iterations(part, terms.sampling_period)) for part in parts) + 2 + 4
 
 
 PROTOCOL = ProtocolDefinition(
@@ -44,5 +57,6 @@ PROTOCOL = ProtocolDefinition(
     ask_in_process=_ask_in_process,
     serve=serve,
     services=(SERVICE,),
+    blobs_held=_blobs_held,
 )
 """How nodes run it."""

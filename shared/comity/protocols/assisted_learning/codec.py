@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from comity.errors import MalformedMessage, NonFiniteValue
 from comity.protocols.assisted_learning.algorithm import Loss
-from comity.protocols.assisted_learning.messages import Checkpoint, Receipt
-from comity.tensors import Blob
-from comity.transport.blobs import blob_ref, digest_in
+from comity.protocols.assisted_learning.messages import Checkpoint
+from comity.transport.blobs import digest_in
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import blobs_pb2
 
@@ -44,44 +42,19 @@ def checkpoint_to_proto(checkpoint: Checkpoint) -> pb.Checkpoint:
     return pb.Checkpoint(
         index=checkpoint.index,
         iteration=checkpoint.iteration,
-        blob=blob_ref(checkpoint.blob),
+        blob=blobs_pb2.BlobRef(digest=checkpoint.digest),
         loss=loss_to_proto(checkpoint.loss),
     )
 
 
-def checkpoint_from_proto(message: pb.Checkpoint, find: Callable[[blobs_pb2.BlobRef], Blob]) -> Checkpoint:
+def checkpoint_from_proto(message: pb.Checkpoint) -> Checkpoint:
     """Decodes a checkpoint.
-
-    Args:
-        message: The message.
-        find: Brings the blob that the message names.
 
     Raises:
         MalformedMessage: A field is missing or out of range.
         NonFiniteValue: The loss is not finite.
-        BlobError: The blob cannot be had.
     """
     for name in ("blob", "loss"):
         if not message.HasField(name):
             raise MalformedMessage("the checkpoint is incomplete", expected=name, received="nothing")
-    digest_in(message.blob)
-    loss = loss_from_proto(message.loss)
-    return Checkpoint(message.index, message.iteration, find(message.blob), loss)
-
-
-def receipt_to_proto(receipt: Receipt) -> pb.Receipt:
-    """Encodes a receipt."""
-    return pb.Receipt(round=receipt.round, count=receipt.count, digest=receipt.digest)
-
-
-def receipt_from_proto(message: pb.Receipt) -> Receipt:
-    """Decodes a receipt.
-
-    Raises:
-        MalformedMessage: It has no digest.
-    """
-    if len(message.digest) != 32:
-        raise MalformedMessage(
-            "the receipt has no digest", expected="32 bytes", received=f"{len(message.digest)} bytes"
-        )
-    return Receipt(message.round, message.count, bytes(message.digest))
+    return Checkpoint(message.index, message.iteration, digest_in(message.blob), loss_from_proto(message.loss))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from comity.protocols.assisted_learning import codec
-from comity.protocols.assisted_learning.messages import Checkpoint, Receipt, idle
+from comity.protocols.assisted_learning.messages import Checkpoint, idle
 from comity.protocols.assisted_learning.provider import Provider
-from comity.transport.blobs import digest_in
-from comity.transport.in_process import download, pass_message, upload
-from comity.transport.protocol import Seat
+from comity.session.codec import statement_from_proto, statement_to_proto
+from comity.session.receipts import SignedStatement
+from comity.session.seat import Seat
+from comity.transport.in_process import download, encoded, pass_message, upload
 from comity.wire.v1 import assisted_learning_pb2 as pb
 
 
@@ -29,24 +30,31 @@ class InProcessProvider:
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
         """See `Assistance.offer`."""
-        upload(checkpoint.blob, "checkpoint", round, self._learner, self._seat)
-        request = pb.OfferRequest(round=round, checkpoint=codec.checkpoint_to_proto(checkpoint))
-        request = pass_message(request, "loss", f"checkpoint {checkpoint.index}", round, self._learner, self._seat)
-        offered = codec.checkpoint_from_proto(request.checkpoint, lambda ref: self._seat.blobs.get(digest_in(ref)))
-        self._provider.offer(request.round, offered)
+        upload(checkpoint.digest, "checkpoint", round, self._learner, self._seat)
+        message = pb.OfferRequest(round=round, checkpoint=codec.checkpoint_to_proto(checkpoint))
+        subject = f"checkpoint {checkpoint.index}"
+        with pass_message(message, "loss", subject, round, self._learner, self._seat) as request:
+            self._provider.offer(request.round, codec.checkpoint_from_proto(request.checkpoint))
+        self._learner.gate.deliver("loss", subject, round=round)
 
-    def close(self, round: int, count: int) -> Receipt:
+    def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
         """See `Assistance.close`."""
-        request = pb.CloseRoundRequest.FromString(pb.CloseRoundRequest(round=round, count=count).SerializeToString())
-        receipt = codec.receipt_to_proto(self._provider.close(request.round, request.count))
-        return codec.receipt_from_proto(pb.Receipt.FromString(receipt.SerializeToString()))
+        sent = encoded(pb.CloseRoundRequest(round=round, count=count, request=statement_to_proto(request)))
+        receipt = self._provider.close(sent.round, sent.count, statement_from_proto(sent.request))
+        return statement_from_proto(encoded(statement_to_proto(receipt)))
 
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:  # noqa: ARG002
         """See `Assistance.results`; nobody waits, so nothing is done meanwhile."""
-        for checkpoint in self._provider.results(round, skip):
-            result = pb.Result(checkpoint=codec.checkpoint_to_proto(checkpoint))
-            subject = f"checkpoint {checkpoint.index}"
-            result = pass_message(result, "loss", subject, round, self._seat, self._learner)
-            yield codec.checkpoint_from_proto(
-                result.checkpoint, lambda ref: download(digest_in(ref), self._seat, self._learner)
-            )
+        for made in self._provider.results(round, skip):
+            message = pb.Result(checkpoint=codec.checkpoint_to_proto(made))
+            self._seat.gate.intend("loss", f"checkpoint {made.index}", message.ByteSize(), round=round)
+            checkpoint = codec.checkpoint_from_proto(encoded(message).checkpoint)
+            download(checkpoint.digest, self._seat, self._learner)
+            self._learner.gate.admit("loss", f"checkpoint {made.index}", message.ByteSize(), round=round)
+            yield checkpoint
+
+    def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
+        """See `Assistance.acknowledge`."""
+        sent = encoded(pb.AcknowledgeRequest(round=round, acknowledgement=statement_to_proto(acknowledgement)))
+        self._provider.acknowledge(sent.round, statement_from_proto(sent.acknowledgement))
+        self._seat.gate.deliver_all(round)

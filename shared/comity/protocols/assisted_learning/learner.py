@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from comity.errors import MalformedMessage
 from comity.protocols.assisted_learning.algorithm import argmin
-from comity.protocols.assisted_learning.messages import Assistance, Checkpoint
+from comity.protocols.assisted_learning.messages import Assistance, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.session.events import Event, Json, Observer
+from comity.session.notary import Notary
 from comity.session.outcome import Outcome
-from comity.tensors import Blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Round:
         test_accuracy: Of θ^r on the learner's test samples, 0 to 1, where it has any.
         screening_work: Forward passes of the learner's evaluation, as a share of a full one.
         seconds: Wall time.
+        model: Digest of θ^r, hexadecimal.
     """
 
     provider_pick: int
@@ -33,103 +35,143 @@ class Round:
     test_accuracy: float | None
     screening_work: float
     seconds: float
+    model: str
 
 
 class Learner:
-    """The asking role.
+    """The asking role. Its state follows from its journal: records `trained`, `closed`, `received`, `picked`, `finished`.
 
     Args:
         party: This party's side of the session.
         provider: The provider, in process or over the network.
+        notary: Signs and checks statements.
         observe: Is told what happens.
     """
 
-    def __init__(self, party: Party, provider: Assistance, observe: Observer) -> None:
+    def __init__(self, party: Party, provider: Assistance, notary: Notary, observe: Observer) -> None:
         self._party = party
         self._provider = provider
+        self._notary = notary
         self._observe = observe
-        self._current = party.task.layout.pack(party.task.initial_state)
         self._rounds: list[Round] = []
+        self._closed = self._picked = False
+        self._initial = party.task.layout.pack(party.task.initial_state)
+        for record in party.journal.records():
+            party.replay(record)
+            fields: Any = record.fields
+            match record.kind:
+                case "closed":
+                    self._closed = True
+                case "picked":
+                    self._picked = True
+                case "finished":
+                    self._finish(Round(**fields))
 
     def run(self) -> Outcome:
-        """Runs all rounds that were bought.
+        """Runs what is left of the rounds that were bought.
 
         Returns:
             The best θ^r with the session's metrics.
         """
-        best = self._current
-        for number in range(1, self._party.rounds + 1):
-            self._rounds.append(self._run_round(number))
-            # By Proposition 1 the losses never rise, so the best is the first that has the least.
-            if argmin([each.global_loss for each in self._rounds]) == number - 1:
-                best = self._current
-        return Outcome((best,), self._metrics(best))
+        self._party.blobs.add(self._initial)
+        while len(self._rounds) < self._party.rounds:
+            self._run_round(len(self._rounds) + 1)
+        best = self._best()
+        return Outcome((self._party.blobs.get(best),), self._metrics(best))
 
-    def _run_round(self, number: int) -> Round:
+    def _run_round(self, number: int) -> None:
         began = time.monotonic()
-        offered = self._offer(number)
-        initial = self._receive(number, offered)
-        picked, selection = self._party.select()
-        self._current = picked.blob
-        self._party.blobs.keep({picked.blob.digest})
-        finished = Round(
-            provider_pick=offered.index(initial.blob.digest),
-            learner_pick=picked.index,
-            global_loss=selection.total,
-            test_accuracy=self._test_accuracy(picked.blob),
-            screening_work=selection.work,
-            seconds=time.monotonic() - began,
-        )
-        self._observe(Event("round-finished", number, asdict(finished)))
-        return finished
-
-    def _offer(self, number: int) -> list[bytes]:
-        """Trains, offering each checkpoint as it is made; returns their digests in order."""
-        digests = []
-        for checkpoint in self._party.train(self._current, number):
-            self._provider.offer(number, checkpoint)
-            digests.append(checkpoint.blob.digest)
-            fields: dict[str, Json] = {
-                "index": checkpoint.index,
-                "of": self._party.checkpoints,
-                "loss": checkpoint.loss.sum,
-            }
-            self._observe(Event("checkpoint-offered", number, fields))
-        self._provider.close(number, len(digests))
-        return digests
-
-    def _receive(self, number: int, offered: list[bytes]) -> Checkpoint:
-        """Takes the provider's trajectory, evaluating while it waits; returns the checkpoint that it began with."""
-        initial: Checkpoint | None = None
-        for checkpoint in self._provider.results(number, meanwhile=self._party.advance):
-            if initial is None:
-                initial = checkpoint
-                if initial.blob.digest not in offered:
-                    raise MalformedMessage(
-                        f"the provider did not start round {number} from an offered checkpoint",
-                        expected="the digest of one of them",
-                        received=initial.blob.hex,
-                    )
-            self._party.receive(checkpoint)
-            fields: dict[str, Json] = {
-                "index": checkpoint.index,
-                "of": self._party.peer_checkpoints,
-                "loss": checkpoint.loss.sum,
-            }
-            self._observe(Event("checkpoint-received", number, fields))
-        if initial is None:
+        party = self._party
+        if not self._closed:
+            self._offer(number)
+        self._receive(number)
+        if not self._picked:
+            party.select(number)
+        picked = party.pick
+        if picked is None:
             raise MalformedMessage(
                 f"the provider sent no trajectory in round {number}", expected="checkpoint 0", received="nothing"
             )
-        return initial
+        finished = Round(
+            provider_pick=self._provider_pick(number),
+            learner_pick=picked.index,
+            global_loss=party.pick_total,
+            test_accuracy=party.test_accuracy(picked.digest),
+            screening_work=party.work,
+            seconds=time.monotonic() - began,
+            model=picked.digest.hex(),
+        )
+        fields = asdict(finished)
+        party.journal.append("finished", number, **fields)
+        self._finish(finished)
+        party.retain(self._best())
+        self._observe(Event("round-finished", number, fields))
 
-    def _test_accuracy(self, blob: Blob) -> float | None:
-        return self._party.task.test_accuracy(self._party.task.layout.view(blob.data))
+    def _offer(self, number: int) -> None:
+        """Trains, offering each checkpoint as it is made, and closes the round."""
+        party = self._party
+        # What was made before a restart is offered again: the provider knows what it has.
+        for checkpoint in party.trained:
+            self._provider.offer(number, checkpoint)
+        start = bytes.fromhex(self._rounds[-1].model) if self._rounds else self._initial.digest
+        for checkpoint in party.train(start, number):
+            self._provider.offer(number, checkpoint)
+            fields: dict[str, Json] = {"index": checkpoint.index, "of": party.checkpoints, "loss": checkpoint.loss.sum}
+            self._observe(Event("checkpoint-offered", number, fields))
+        subject = trajectory_digest(number, party.trained)
+        request = self._notary.sign("request", number, subject)
+        receipt = self._provider.close(number, len(party.trained), request)
+        with party.journal.transaction():
+            self._notary.accept(receipt, "receipt", number, subject)
+            party.journal.append("closed", number)
+        self._closed = True
 
-    def _metrics(self, best: Blob) -> dict[str, Json]:
+    def _receive(self, number: int) -> None:
+        """Takes the provider's trajectory, evaluating while it waits, and acknowledges it."""
+        party = self._party
+        for checkpoint in self._provider.results(number, len(party.received), meanwhile=party.advance):
+            party.receive(checkpoint, number)
+            if checkpoint.index == 0:
+                self._provider_pick(number)
+            fields: dict[str, Json] = {
+                "index": checkpoint.index,
+                "of": party.peer_checkpoints,
+                "loss": checkpoint.loss.sum,
+            }
+            self._observe(Event("checkpoint-received", number, fields))
+        subject = trajectory_digest(number, party.received)
+        self._provider.acknowledge(number, self._notary.sign("acknowledgement", number, subject))
+
+    def _provider_pick(self, number: int) -> int:
+        """Index of the learner's checkpoint that the provider started from.
+
+        Raises:
+            MalformedMessage: It started from another model.
+        """
+        initial = self._party.received[0].digest
+        offered = [checkpoint.digest for checkpoint in self._party.trained]
+        if initial not in offered:
+            raise MalformedMessage(
+                f"the provider did not start round {number} from an offered checkpoint",
+                expected="the digest of one of them",
+                received=initial.hex(),
+            )
+        return offered.index(initial)
+
+    def _finish(self, finished: Round) -> None:
+        self._rounds.append(finished)
+        self._closed = self._picked = False
+        self._party.begin_round()
+
+    def _best(self) -> bytes:
+        # By Proposition 1 the losses never rise, so this is the first that has the least.
+        best = self._rounds[argmin([each.global_loss for each in self._rounds])]
+        return bytes.fromhex(best.model)
+
+    def _metrics(self, best: bytes) -> dict[str, Json]:
         rounds = self._rounds
         return {
-            "assisted": self._test_accuracy(best),
+            "assisted": self._party.test_accuracy(best),
             "assisted_by_round": [each.test_accuracy for each in rounds],
             "global_loss_by_round": [each.global_loss for each in rounds],
             "provider_picks": [each.provider_pick for each in rounds],

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from blake3 import blake3
 from pydantic import Field
 
 from comity.contract import TrainingTerms, canonical
 from comity.protocols.assisted_learning.algorithm import Loss, Objective
-from comity.tensors import Blob
+from comity.session.events import Json
+from comity.session.receipts import SignedStatement
 from comity.training import OptimizerSpec
 from comity.training.optimizers import OptimizerName
 
@@ -46,29 +47,36 @@ class Checkpoint:
     Attributes:
         index: Position in the trajectory, from 0, the model that the training began with.
         iteration: Local iterations behind it.
-        blob: The model's state dict.
+        digest: Digest of its state dict, which is among the session's blobs.
         loss: The offering party's loss.
     """
 
     index: int
     iteration: int
-    blob: Blob
+    digest: bytes
     loss: Loss
 
+    def to_json(self) -> dict[str, Json]:
+        """The checkpoint as a JSON object."""
+        return {
+            "index": self.index,
+            "iteration": self.iteration,
+            "digest": self.digest.hex(),
+            "sum": self.loss.sum,
+            "count": self.loss.count,
+        }
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The provider's word that it has the whole offer of a round.
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Checkpoint:
+        """Reads what `to_json` gave."""
+        loss = Loss(value["sum"], value["count"])
+        return cls(value["index"], value["iteration"], bytes.fromhex(value["digest"]), loss)
 
-    Attributes:
-        round: The round.
-        count: Checkpoints in the offer.
-        digest: BLAKE3 over the offer, see `offer_digest`.
-    """
 
-    round: int
-    count: int
-    digest: bytes
+def trajectory_digest(round: int, checkpoints: Sequence[Checkpoint]) -> bytes:
+    """BLAKE3 over a round's checkpoints of one party: for each its digest, iteration and loss, in order."""
+    rows = [[c.digest.hex(), c.iteration, c.loss.sum, c.loss.count] for c in checkpoints]
+    return blake3(canonical([round, rows])).digest()
 
 
 def idle() -> bool:
@@ -87,11 +95,20 @@ class Assistance(Protocol):
             ConflictingOffer: The index was offered already with other content.
         """
 
-    def close(self, round: int, count: int) -> Receipt:
-        """Ends the learner's part of a round, in which `count` checkpoints were offered.
+    def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
+        """Ends the learner's part of a round, in which `count` checkpoints were offered, and charges it once.
+
+        Args:
+            round: The round.
+            count: Checkpoints offered.
+            request: The learner's `request` about the `trajectory_digest` of the offer.
+
+        Returns:
+            The provider's `receipt` about the same.
 
         Raises:
             RoundOutOfOrder: The round is not on, or another number of checkpoints came.
+            ReceiptInvalid: The request is not the learner's, or about another offer.
         """
 
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
@@ -106,8 +123,14 @@ class Assistance(Protocol):
             RoundOutOfOrder: The round was not closed.
         """
 
+    def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
+        """Tells the provider that the learner has its whole trajectory.
 
-def offer_digest(round: int, checkpoints: Sequence[Checkpoint]) -> bytes:
-    """BLAKE3 over a round's offer: for each checkpoint its digest, iteration and loss, in order."""
-    rows = [[c.blob.hex, c.iteration, c.loss.sum, c.loss.count] for c in checkpoints]
-    return blake3(canonical([round, rows])).digest()
+        Args:
+            round: The round.
+            acknowledgement: The learner's `acknowledgement` about the `trajectory_digest` of the results.
+
+        Raises:
+            RoundOutOfOrder: The round is not on, or its results are not complete.
+            ReceiptInvalid: It is not the learner's, or about other results.
+        """

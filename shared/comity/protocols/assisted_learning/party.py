@@ -1,10 +1,16 @@
-"""What both parties do in a round: train and offer a trajectory, and pick from the other's."""
+"""What both parties do in a round: train and offer a trajectory, and pick from the other's.
+
+What is done is in the session's journal before anybody is told of it, so that a party that was killed goes on from its
+records: it trains at most one sampling period again.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -13,14 +19,17 @@ from comity.errors import MalformedMessage, NonFiniteValue, RoundOutOfOrder, Tra
 from comity.protocols.assisted_learning.algorithm import (
     Loss,
     Screening,
-    Selection,
     sampled_iterations,
     split_iterations,
 )
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint
+from comity.session import faults
 from comity.session.blobs import Expectation, SessionBlobs
+from comity.session.events import Json
+from comity.session.journal import Journal
+from comity.session.store import Record
 from comity.tensors import Blob, Layout, State
-from comity.training import OptimizerSpec
+from comity.training import OptimizerSpec, Resume, Sample
 
 
 class LocalTask(Protocol):
@@ -34,8 +43,15 @@ class LocalTask(Protocol):
         """Number of training samples."""
 
     def trajectory(
-        self, state: State, optimizer: OptimizerSpec, *, iterations: int, period: int, round: int
-    ) -> Iterator[tuple[int, State]]:
+        self,
+        state: State,
+        optimizer: OptimizerSpec,
+        *,
+        iterations: int,
+        period: int,
+        round: int,
+        resume: Resume | None = None,
+    ) -> Iterator[Sample]:
         """Trains from `state` and yields the live model at iterations 0, I, 2I, … below T."""
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
@@ -51,13 +67,20 @@ class Party:
     Args:
         task: This party's model and data.
         blobs: The session's blobs at this party.
+        journal: The session's journal at this party.
         contract: What was agreed.
         own: This party's part in it.
         peer: The other party's part in it.
     """
 
     def __init__(
-        self, task: LocalTask, blobs: SessionBlobs, contract: Contract, own: Membership, peer: Membership
+        self,
+        task: LocalTask,
+        blobs: SessionBlobs,
+        journal: Journal,
+        contract: Contract,
+        own: Membership,
+        peer: Membership,
     ) -> None:
         if not isinstance(contract.terms, AssistedLearningTerms):
             raise MalformedMessage(
@@ -65,23 +88,31 @@ class Party:
             )
         self.task = task
         self.blobs = blobs
+        self.journal = journal
         self.rounds = contract.rounds
-        self.terms = contract.terms
         self.peer = peer
+        self.trained: list[Checkpoint] = []
+        self.received: list[Checkpoint] = []
+        self.pick: Checkpoint | None = None
+        self.pick_total = math.nan
+        self.work = 0.0
+        self._terms = contract.terms
         samples = {own.role: own.samples, peer.role: peer.samples}
-        learner, provider = split_iterations(self.terms.iterations, samples["learner"], samples["provider"])
+        learner, provider = split_iterations(self._terms.iterations, samples["learner"], samples["provider"])
         iterations = {"learner": learner, "provider": provider}
-        self.iterations = iterations[own.role]
-        self._peer_sampled = sampled_iterations(iterations[peer.role], self.terms.sampling_period)
+        self._iterations = iterations[own.role]
+        self._peer_sampled = sampled_iterations(iterations[peer.role], self._terms.sampling_period)
+        self._optimizer: bytes | None = None
         self._screening: Screening | None = None
-        self._received: list[Checkpoint] = []
-        # Per-sample losses on this party's data of models that may come back, by digest of the model.
+        # Per-sample losses on this party's data, by digest of the model. Those of the pick outlive the process: they were
+        # found block by block, and what follows must rest on the very same numbers.
         self._known: dict[bytes, Float[Tensor, " samples"]] = {}
+        self._pick_losses: bytes | None = None
 
     @property
     def checkpoints(self) -> int:
         """Checkpoints in this party's trajectory of a round."""
-        return len(sampled_iterations(self.iterations, self.terms.sampling_period))
+        return len(sampled_iterations(self._iterations, self._terms.sampling_period))
 
     @property
     def peer_checkpoints(self) -> int:
@@ -93,39 +124,75 @@ class Party:
         layout = self.task.layout
         return Expectation("checkpoint", round, layout.size, self.peer_checkpoints, layout.verify)
 
-    def train(self, start: Blob, round: int) -> Iterator[Checkpoint]:
+    def begin_round(self) -> None:
+        """Forgets the trajectories of the round before; what was picked stays."""
+        self.trained = []
+        self.received = []
+        self._screening = None
+
+    def replay(self, record: Record) -> None:
+        """Does again, without the work, what a record says was done."""
+        fields: Any = record.fields
+        match record.kind:
+            case "trained":
+                checkpoint = Checkpoint.from_json(fields)
+                self._keep_trained(checkpoint, _digest(fields["optimizer"]), record.round)
+            case "received":
+                self.received.append(Checkpoint.from_json(fields))
+            case "picked":
+                self._keep_pick(fields["pick"], fields["total"], _digest(fields["losses"]))
+
+    def train(self, start: bytes, round: int) -> Iterator[Checkpoint]:
         """Trains from a model and makes the trajectory's checkpoints, each as soon as its model is there.
+
+        Goes on after the checkpoints that are there already.
+
+        Args:
+            start: Digest of the model.
+            round: The round.
 
         Raises:
             TrainingDiverged: A loss became NaN or infinite.
         """
-        period = self.terms.sampling_period
-        models = self.task.trajectory(
-            self._view(start), self.terms.optimizer_spec, iterations=self.iterations, period=period, round=round
+        if len(self.trained) == self.checkpoints:
+            return
+        at, resume = start, None
+        if self.trained:
+            at = self.trained[-1].digest
+            resume = Resume(self.trained[-1].iteration, self._optimizer_state())
+        samples = self.task.trajectory(
+            self._view(at),
+            self._terms.optimizer_spec,
+            iterations=self._iterations,
+            period=self._terms.sampling_period,
+            round=round,
+            resume=resume,
         )
-        for index, (iteration, state) in enumerate(models):
-            blob = start if index == 0 else self.task.layout.pack(state)
-            loss = self._own_loss(blob)
-            if not _is_finite(loss):
-                raise TrainingDiverged(
-                    f"training diverged in round {round} at iteration {iteration}",
-                    expected="a finite loss",
-                    received=loss.sum,
-                    action="lower the session's learning_rate",
-                )
-            self.blobs.publish(blob, "checkpoint", round)
-            yield Checkpoint(index, iteration, blob, loss)
+        for sample in samples:
+            faults.point("training")
+            index = len(self.trained)
+            digest = start if index == 0 else self.blobs.add(self.task.layout.pack(sample.state)).digest
+            optimizer = self._pack_optimizer(sample.optimizer)
+            checkpoint = Checkpoint(index, sample.iteration, digest, self._finite_loss(digest, round, sample.iteration))
+            before = self._optimizer
+            state = None if optimizer is None else optimizer.hex()
+            self.journal.append("trained", round, **checkpoint.to_json(), optimizer=state)
+            self._keep_trained(checkpoint, optimizer, round)
+            if before is not None and before != optimizer:
+                self.blobs.drop(before)
+            yield checkpoint
 
-    def receive(self, checkpoint: Checkpoint) -> None:
+    def receive(self, checkpoint: Checkpoint, round: int) -> None:
         """Takes the next checkpoint of the other party's trajectory.
 
         Raises:
             RoundOutOfOrder: Another index is next.
             MalformedMessage: It does not fit the contract.
+            UnknownBlob: Its state dict is not here.
         """
         index = checkpoint.index
-        if index != len(self._received) or index >= self.peer_checkpoints:
-            wanted = f"index {len(self._received)} of {self.peer_checkpoints}"
+        if index != len(self.received) or index >= self.peer_checkpoints:
+            wanted = f"index {len(self.received)} of {self.peer_checkpoints}"
             raise RoundOutOfOrder("a checkpoint is out of order", expected=wanted, received=f"index {index}")
         if checkpoint.iteration != self._peer_sampled[index]:
             raise MalformedMessage(
@@ -137,58 +204,114 @@ class Party:
             raise MalformedMessage(
                 "the loss is over another number of samples", expected=self.peer.samples, received=checkpoint.loss.count
             )
-        digest = checkpoint.blob.digest
-        if self._screening is None:
-            hardness = self._losses(checkpoint.blob)
-            self._screening = Screening(
-                self._evaluate, hardness, block=self.terms.evaluation_batch_size, objective=self.terms.objective
-            )
-        self._received.append(checkpoint)
-        self._screening.add(checkpoint.index, checkpoint.loss, self._known.get(digest))
+        self.blobs.get(checkpoint.digest)
+        self.journal.append("received", round, **checkpoint.to_json())
+        self.received.append(checkpoint)
+        faults.point("offering")
 
     def advance(self) -> bool:
         """Evaluates a block of what was received; False when there is nothing to gain by it."""
-        return self._screening is not None and self._screening.advance()
+        if not self.received:
+            return False
+        faults.point("evaluation")
+        return self._screened().advance()
 
-    def select(self) -> tuple[Checkpoint, Selection]:
-        """The received checkpoint of least global loss. The next one received begins a new trajectory.
+    def select(self, round: int) -> Checkpoint:
+        """Picks the received checkpoint of least global loss, once all were received.
 
         Raises:
             NonFiniteValue: No checkpoint has a finite global loss.
         """
-        if self._screening is None:
-            raise ValueError("nothing was received")
-        selection = self._screening.select()
-        picked = self._received[selection.index]
-        if not _is_finite(Loss(selection.total, 1)):
+        selection = self._screened().select()
+        if not math.isfinite(selection.total):
             raise NonFiniteValue(
                 "no checkpoint has a finite global loss",
                 expected="a finite loss",
                 received=selection.total,
                 action="lower the learning_rate",
             )
+        faults.point("selection")
+        self.work = selection.work
+        losses = self.blobs.add(_pack_losses(selection.losses)).digest
+        fields: dict[str, Json] = {"pick": selection.index, "total": selection.total, "losses": losses.hex()}
+        self.journal.append("picked", round, **fields)
+        return self._keep_pick(selection.index, selection.total, losses)
+
+    def retain(self, *more: bytes) -> None:
+        """Drops every blob but the pick, its losses, and those named."""
+        kept = {self._pick_losses, self.pick.digest if self.pick else None, *more}
+        self.blobs.keep({digest for digest in kept if digest is not None})
+
+    def test_accuracy(self, digest: bytes) -> float | None:
+        """Accuracy of a model on this party's test samples, 0 to 1, where it has any."""
+        return self.task.test_accuracy(self._view(digest))
+
+    def _keep_trained(self, checkpoint: Checkpoint, optimizer: bytes | None, round: int) -> None:
+        self.trained.append(checkpoint)
+        self._optimizer = optimizer
+        self.blobs.publish(checkpoint.digest, "checkpoint", round)
+
+    def _keep_pick(self, index: int, total: float, losses: bytes | None) -> Checkpoint:
+        self.pick = self.received[index]
+        self.pick_total = total
+        self._pick_losses = losses
+        self._known.clear()
         self._screening = None
-        self._received = []
-        self._known = {picked.blob.digest: selection.losses}
-        return picked, selection
+        return self.pick
 
-    def _own_loss(self, blob: Blob) -> Loss:
-        return Loss(float(self._losses(blob).sum()), self.task.samples)
+    def _screened(self) -> Screening:
+        """The screening of what was received, with everything added that came."""
+        first = self.received[0].digest
+        if self._screening is None:
+            self._screening = Screening(
+                self._evaluate,
+                self._losses(first),
+                block=self._terms.evaluation_batch_size,
+                objective=self._terms.objective,
+            )
+        for checkpoint in self.received[len(self._screening) :]:
+            known = self._losses(first) if checkpoint.digest == first else None
+            self._screening.add(checkpoint.index, checkpoint.loss, known)
+        return self._screening
 
-    def _losses(self, blob: Blob) -> Float[Tensor, " samples"]:
-        if blob.digest not in self._known:
-            self._known[blob.digest] = _ordered(self.task.losses(self._view(blob)))
-        return self._known[blob.digest]
+    def _finite_loss(self, digest: bytes, round: int, iteration: int) -> Loss:
+        total = float(self._losses(digest).sum())
+        if not math.isfinite(total):
+            raise TrainingDiverged(
+                f"training diverged in round {round} at iteration {iteration}",
+                expected="a finite loss",
+                received=total,
+                action="lower the session's learning_rate",
+            )
+        return Loss(total, self.task.samples)
+
+    def _losses(self, digest: bytes) -> Float[Tensor, " samples"]:
+        if digest not in self._known:
+            if self.pick is not None and self._pick_losses is not None and digest == self.pick.digest:
+                self._known[digest] = torch.frombuffer(self.blobs.get(self._pick_losses).data, dtype=torch.float64)
+            else:
+                self._known[digest] = _ordered(self.task.losses(self._view(digest)))
+        return self._known[digest]
 
     def _evaluate(self, index: int, samples: Int[Tensor, " block"]) -> Float[Tensor, " block"]:
-        return _ordered(self.task.losses(self._view(self._received[index].blob), samples))
+        return _ordered(self.task.losses(self._view(self.received[index].digest), samples))
 
-    def _view(self, blob: Blob) -> State:
-        return self.task.layout.view(blob.data)
+    def _view(self, digest: bytes) -> State:
+        return self.task.layout.view(self.blobs.get(digest).data)
+
+    def _pack_optimizer(self, state: State) -> bytes | None:
+        return self.blobs.add(Layout.of(state).pack(state)).digest if state else None
+
+    def _optimizer_state(self) -> State:
+        return {} if self._optimizer is None else Layout.unpack(self.blobs.get(self._optimizer))
 
 
-def _is_finite(loss: Loss) -> bool:
-    return loss.sum < float("inf")
+def _digest(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)
+
+
+def _pack_losses(losses: Float[Tensor, " samples"]) -> Blob:
+    return Blob.of(bytearray(losses.contiguous().numpy().tobytes()))
 
 
 def _ordered(losses: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
-from comity.protocols.assisted_learning.messages import Checkpoint, Receipt, idle, offer_digest
+from comity.protocols.assisted_learning.messages import Checkpoint, idle, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.session.events import Event, Observer
+from comity.session.notary import Notary
+from comity.session.receipts import SignedStatement
+from comity.session.store import Record
 from comity.session.watched import WatchedLog
 
 
@@ -21,31 +24,36 @@ class Phase(Enum):
     """The offer is closed; what is left of the evaluation is done."""
     TRAINING = auto()
     """The provider's own trajectory is being made."""
-    DONE = auto()
-    """All rounds that were bought are over."""
+    FINISHED = auto()
+    """The trajectory is complete; the next round, if there is one, begins with its first offer."""
+    FAILED = auto()
+    """The session cannot go on."""
 
 
 class Provider:
     """The helping role; implements `Assistance` in process.
 
     It is single-threaded and works in small units: whoever drives it calls `advance` while nothing else is asked of it.
+    Its state follows from its journal: records `received`, `closed`, `picked`, `trained`, `finished`.
 
     Args:
         party: This party's side of the session.
+        notary: Signs and checks statements.
         observe: Is told what happens.
     """
 
-    def __init__(self, party: Party, observe: Observer) -> None:
+    def __init__(self, party: Party, notary: Notary, observe: Observer) -> None:
         self._party = party
+        self._notary = notary
         self._observe = observe
         self._round = 1
         self._phase = Phase.OFFERING
-        self._offered: list[Checkpoint] = []
-        self._receipt: Receipt | None = None
-        self._training: Iterator[Checkpoint] = iter(())
+        self._training: Iterator[Checkpoint] | None = None
         self._trajectory: WatchedLog[Checkpoint] = WatchedLog()
         self._failure: ComityError | None = None
-        party.blobs.expect(party.expectation(1))
+        for record in party.journal.records():
+            self._replay(record)
+        self._expect_uploads()
 
     @property
     def round(self) -> int:
@@ -60,51 +68,53 @@ class Provider:
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
         """See `Assistance.offer`."""
         self._require_healthy()
-        if self._is_next_round(round):
+        if self._phase is Phase.FINISHED and round == self._round + 1 <= self._party.rounds:
             self._begin(round)
         if round != self._round:
             raise RoundOutOfOrder(
                 "the offer is not of the round that is on", expected=f"round {self._round}", received=f"round {round}"
             )
-        if checkpoint.index < len(self._offered):
-            known = self._offered[checkpoint.index]
-            if (known.blob.digest, known.loss) != (checkpoint.blob.digest, checkpoint.loss):
+        offered = self._party.received
+        if checkpoint.index < len(offered):
+            known = offered[checkpoint.index]
+            if known != checkpoint:
                 raise ConflictingOffer(
                     f"checkpoint {checkpoint.index} of round {round} was offered already",
-                    expected=known.blob.hex,
-                    received=checkpoint.blob.hex,
+                    expected=f"{known.digest.hex()}, loss {known.loss.sum}",
+                    received=f"{checkpoint.digest.hex()}, loss {checkpoint.loss.sum}",
                     action="an offered checkpoint cannot change",
                 )
             return
-        if self._phase is not Phase.OFFERING or checkpoint.index > len(self._offered):
-            wanted = (
-                f"checkpoint {len(self._offered)}" if self._phase is Phase.OFFERING else "none, the offer is closed"
-            )
+        if self._phase is not Phase.OFFERING:
+            wanted = "none, the offer is closed"
             raise RoundOutOfOrder(
                 f"the offer in round {round} is out of order",
                 expected=wanted,
                 received=f"checkpoint {checkpoint.index}",
             )
-        self._party.receive(checkpoint)
-        self._offered.append(checkpoint)
+        self._party.receive(checkpoint, round)
 
-    def close(self, round: int, count: int) -> Receipt:
+    def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
         """See `Assistance.close`."""
         self._require_healthy()
         if round != self._round:
             raise RoundOutOfOrder(
                 "the round to close is not on", expected=f"round {self._round}", received=f"round {round}"
             )
-        if count != len(self._offered) or count == 0:
+        offered = self._party.received
+        if count != len(offered) or count == 0:
             raise RoundOutOfOrder(
-                f"round {round} cannot be closed", expected=f"{len(self._offered)} checkpoints", received=count
+                f"round {round} cannot be closed", expected=f"{len(offered)} checkpoints", received=count
             )
-        if self._receipt is None:
-            self._receipt = Receipt(round, count, offer_digest(round, self._offered))
-            self._phase = Phase.SELECTING
-            self._party.blobs.expect(None)
-            self._observe(Event("offer-closed", round, {"checkpoints": count}))
-        return self._receipt
+        subject = trajectory_digest(round, offered)
+        with self._party.journal.transaction():
+            self._notary.accept(request, "request", round, subject)
+            receipt = self._notary.sign("receipt", round, subject)
+            if self._phase is Phase.OFFERING:
+                self._replay(self._party.journal.append("closed", round, checkpoints=count))
+                self._party.blobs.expect(None)
+                self._observe(Event("offer-closed", round, {"checkpoints": count}))
+        return receipt
 
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:  # noqa: ARG002
         """See `Assistance.results`; does the provider's work as the caller asks for more."""
@@ -118,6 +128,15 @@ class Provider:
             yield trajectory[index]
             index += 1
 
+    def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
+        """See `Assistance.acknowledge`."""
+        self._require_healthy()
+        if round != self._round or self._phase is not Phase.FINISHED:
+            on = f"round {self._round}" if self._phase is Phase.FINISHED else "none yet"
+            raise RoundOutOfOrder("there are no such results", expected=on, received=f"round {round}")
+        subject = trajectory_digest(round, self._party.trained)
+        self._notary.accept(acknowledgement, "acknowledgement", round, subject)
+
     def trajectory(self, round: int) -> WatchedLog[Checkpoint]:
         """The provider's checkpoints of a closed round, to be followed while they are made.
 
@@ -125,8 +144,8 @@ class Provider:
             RoundOutOfOrder: The round was not closed, or another one has begun.
         """
         self._require_healthy()
-        if round != self._round or self._receipt is None:
-            closed = self._round if self._receipt is not None else "none"
+        if round != self._round or self._phase is Phase.OFFERING:
+            closed = "none" if self._phase is Phase.OFFERING else self._round
             raise RoundOutOfOrder(
                 "there are no results of that round", expected=f"closed round: {closed}", received=f"round {round}"
             )
@@ -146,46 +165,63 @@ class Provider:
                     return self._party.advance() or self._select()
                 case Phase.TRAINING:
                     return self._train()
-                case Phase.DONE:
+                case Phase.FINISHED | Phase.FAILED:
                     return False
         except ComityError as error:
             self._failure = error
-            self._phase = Phase.DONE
+            self._phase = Phase.FAILED
             self._trajectory.close(error)
-            self._observe(Event("session-failed", self._round, {"error": str(error)}))
+            self._observe(Event("session-failed", self._round, {"what": str(error), "reason": error.reason()}))
             raise
 
     def _select(self) -> bool:
-        picked, selection = self._party.select()
-        self._party.blobs.keep({picked.blob.digest})
-        self._training = self._party.train(picked.blob, self._round)
+        picked = self._party.select(self._round)
+        self._party.retain()
         self._phase = Phase.TRAINING
-        fields = {"pick": picked.index, "global_loss": selection.total, "screening_work": selection.work}
+        fields = {"pick": picked.index, "global_loss": self._party.pick_total, "screening_work": self._party.work}
         self._observe(Event("picked", self._round, fields))
         return True
 
     def _train(self) -> bool:
-        checkpoint = next(self._training, None)
+        if self._training is None and self._party.pick is not None:
+            self._training = self._party.train(self._party.pick.digest, self._round)
+        checkpoint = next(self._training, None) if self._training is not None else None
         if checkpoint is not None:
             self._trajectory.append(checkpoint)
             return True
-        # The uploads of the next round may come from now on; it begins with its first offer.
-        last = self._round == self._party.rounds
-        self._phase = Phase.DONE if last else Phase.OFFERING
-        self._party.blobs.expect(None if last else self._party.expectation(self._round + 1))
-        self._trajectory.close()
+        self._replay(self._party.journal.append("finished", self._round))
+        self._expect_uploads()
         self._observe(Event("round-finished", self._round, {"checkpoints": len(self._trajectory)}))
         return False
 
-    def _is_next_round(self, round: int) -> bool:
-        finished = self._receipt is not None and self._phase is Phase.OFFERING
-        return finished and round == self._round + 1
+    def _replay(self, record: Record) -> None:
+        """Does again, without the work, what a record says was done."""
+        if record.kind == "received" and record.round != self._round:
+            self._begin(record.round)
+        self._party.replay(record)
+        match record.kind:
+            case "closed":
+                self._phase = Phase.SELECTING
+            case "picked":
+                self._phase = Phase.TRAINING
+            case "trained":
+                self._trajectory.append(self._party.trained[-1])
+            case "finished":
+                self._phase = Phase.FINISHED
+                self._training = None
+                self._trajectory.close()
 
     def _begin(self, round: int) -> None:
         self._round = round
-        self._offered = []
-        self._receipt = None
+        self._phase = Phase.OFFERING
         self._trajectory = WatchedLog()
+        self._party.begin_round()
+
+    def _expect_uploads(self) -> None:
+        # Uploads of the next round may come before its first offer, with which it begins.
+        coming = self._round + (self._phase is Phase.FINISHED)
+        waiting = self._phase in {Phase.OFFERING, Phase.FINISHED} and coming <= self._party.rounds
+        self._party.blobs.expect(self._party.expectation(coming) if waiting else None)
 
     def _require_healthy(self) -> None:
         if self._failure is not None:

@@ -6,17 +6,17 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 
-from comity.errors import MalformedMessage
 from comity.protocols.assisted_learning import codec
-from comity.protocols.assisted_learning.messages import Checkpoint, Receipt, idle
+from comity.protocols.assisted_learning.messages import Checkpoint, idle
 from comity.session.blobs import SessionBlobs
+from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.gate import EgressGate
+from comity.session.receipts import SignedStatement
 from comity.session.watched import WatchedLog
-from comity.tensors import Blob, Layout
-from comity.transport.blobs import digest_in
+from comity.tensors import Layout
 from comity.transport.link import Link
 from comity.wire.v1 import assisted_learning_pb2 as pb
-from comity.wire.v1 import assisted_learning_pb2_grpc, blobs_pb2
+from comity.wire.v1 import assisted_learning_pb2_grpc
 
 _UNSENT = 2
 """Checkpoints that may wait for the network before the training waits for it."""
@@ -46,19 +46,18 @@ class RemoteProvider:
             self._sender = _Sender(lambda item: self._send(*item))
         self._sender.put((round, checkpoint))
 
-    def close(self, round: int, count: int) -> Receipt:
+    def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
         """See `Assistance.close`; waits until every offer has arrived."""
         if self._sender is not None:
             sender, self._sender = self._sender, None
             sender.finish()
-        request = pb.CloseRoundRequest(round=round, count=count)
-        receipt = codec.receipt_from_proto(self._link.call(self._stub.CloseRound, request))
-        if (receipt.round, receipt.count) != (round, count):
-            received = f"round {receipt.round}, {receipt.count} checkpoints"
-            raise MalformedMessage(
-                "the receipt is for something else", expected=f"round {round}, {count} checkpoints", received=received
-            )
-        return receipt
+        message = pb.CloseRoundRequest(round=round, count=count, request=statement_to_proto(request))
+        return statement_from_proto(self._link.call(self._stub.CloseRound, message))
+
+    def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
+        """See `Assistance.acknowledge`."""
+        message = pb.AcknowledgeRequest(round=round, acknowledgement=statement_to_proto(acknowledgement))
+        self._link.call(self._stub.Acknowledge, message)
 
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
         """See `Assistance.results`; a thread fetches while the caller works on what has come."""
@@ -84,13 +83,16 @@ class RemoteProvider:
             active.clear()
 
     def _send(self, round: int, checkpoint: Checkpoint) -> None:
-        request = pb.OfferRequest(round=round, checkpoint=codec.checkpoint_to_proto(checkpoint))
-        blob = checkpoint.blob
+        blob = self._blobs.get(checkpoint.digest)
         self._link.put(
-            blob, "checkpoint", round, before=lambda: self._gate.release("checkpoint", blob.hex, blob.size, round=round)
+            blob, "checkpoint", round, before=lambda: self._gate.intend("checkpoint", blob.hex, blob.size, round=round)
         )
-        self._gate.release("loss", f"checkpoint {checkpoint.index}", request.ByteSize(), round=round)
+        self._gate.deliver("checkpoint", blob.hex, round=round)
+        request = pb.OfferRequest(round=round, checkpoint=codec.checkpoint_to_proto(checkpoint))
+        subject = f"checkpoint {checkpoint.index}"
+        self._gate.intend("loss", subject, request.ByteSize(), round=round)
         self._link.call(self._stub.Offer, request)
+        self._gate.deliver("loss", subject, round=round)
 
     def _fetch(self, round: int, skip: int, arrived: WatchedLog[Checkpoint], active: threading.Event) -> None:
         def request() -> pb.WatchResultsRequest:
@@ -100,23 +102,19 @@ class RemoteProvider:
             for result in self._link.watch(self._stub.WatchResults, request):
                 if not active.is_set() or result.HasField("end"):
                     break
-                checkpoint = codec.checkpoint_from_proto(
-                    result.checkpoint, lambda reference: self._find(reference, round)
-                )
+                checkpoint = codec.checkpoint_from_proto(result.checkpoint)
+                self._fetch_blob(checkpoint.digest, round)
                 self._gate.admit("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=round)
                 arrived.append(checkpoint)
             arrived.close()
         except Exception as error:  # noqa: BLE001 - it belongs to the caller of `results`, in another thread
             arrived.close(error)
 
-    def _find(self, reference: blobs_pb2.BlobRef, round: int) -> Blob:
-        digest = digest_in(reference)
-        if digest in self._blobs:
-            return self._blobs.get(digest)
-        blob = self._link.get(digest, self._layout.size, self._layout.verify)
-        self._blobs.add(blob)
-        self._gate.admit("checkpoint", blob.hex, blob.size, round=round)
-        return blob
+    def _fetch_blob(self, digest: bytes, round: int) -> None:
+        if digest not in self._blobs:
+            blob = self._link.get(digest, self._layout.size, self._layout.verify)
+            self._gate.admit("checkpoint", blob.hex, blob.size, round=round)
+            self._blobs.add(blob)
 
 
 class _Sender:

@@ -9,12 +9,11 @@ import grpc
 from comity.errors import MalformedMessage
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.provider import Provider
+from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.hosting import HostedSession, HostedSessions
-from comity.tensors import Blob
-from comity.transport.blobs import digest_in
 from comity.transport.sessions import session_of
 from comity.wire.v1 import assisted_learning_pb2 as pb
-from comity.wire.v1 import assisted_learning_pb2_grpc, blobs_pb2
+from comity.wire.v1 import assisted_learning_pb2_grpc, sessions_pb2
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AssistedLearning"].full_name
 PROTOCOL_NAME = "assisted_learning"
@@ -35,19 +34,35 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
         session, provider = self._find(context)
         if not request.HasField("checkpoint"):
             raise MalformedMessage("the offer is incomplete", expected="checkpoint", received="nothing")
+        checkpoint = codec.checkpoint_from_proto(request.checkpoint)
 
-        def find(reference: blobs_pb2.BlobRef) -> Blob:
-            return session.blobs.get(digest_in(reference))
+        def take() -> None:
+            with session.journal.transaction():
+                provider.offer(request.round, checkpoint)
+                subject = f"checkpoint {checkpoint.index}"
+                session.gate.admit("loss", subject, request.ByteSize(), round=request.round)
 
-        checkpoint = codec.checkpoint_from_proto(request.checkpoint, find)
-        session.worker.call(lambda: provider.offer(request.round, checkpoint))
-        session.gate.admit("loss", f"checkpoint {checkpoint.index}", request.ByteSize(), round=request.round)
+        session.worker.call(take)
         return pb.OfferReply()
 
-    def CloseRound(self, request: pb.CloseRoundRequest, context: grpc.ServicerContext) -> pb.Receipt:  # noqa: N802
+    def CloseRound(self, request: pb.CloseRoundRequest, context: grpc.ServicerContext) -> sessions_pb2.SignedStatement:  # noqa: N802
         """Ends the learner's part of a round."""
         session, provider = self._find(context)
-        return codec.receipt_to_proto(session.worker.call(lambda: provider.close(request.round, request.count)))
+        signed = statement_from_proto(request.request)
+        receipt = session.worker.call(lambda: provider.close(request.round, request.count, signed))
+        return statement_to_proto(receipt)
+
+    def Acknowledge(self, request: pb.AcknowledgeRequest, context: grpc.ServicerContext) -> pb.AcknowledgeReply:  # noqa: N802
+        """Takes the learner's word that it has the whole trajectory."""
+        session, provider = self._find(context)
+        signed = statement_from_proto(request.acknowledgement)
+
+        def take() -> None:
+            provider.acknowledge(request.round, signed)
+            session.gate.deliver_all(request.round)
+
+        session.worker.call(take)
+        return pb.AcknowledgeReply()
 
     def WatchResults(self, request: pb.WatchResultsRequest, context: grpc.ServicerContext) -> Iterator[pb.Result]:  # noqa: N802
         """Gives the provider's trajectory as it is made."""
@@ -59,7 +74,7 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
 
         for checkpoint in trajectory.watch(request.skip, is_active=is_active):
             result = pb.Result(checkpoint=codec.checkpoint_to_proto(checkpoint))
-            session.gate.release("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=request.round)
+            session.gate.intend("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=request.round)
             yield result
         session.require_running()
         yield pb.Result(end=pb.End(count=len(trajectory)))

@@ -5,6 +5,7 @@ AssistDeep (Chen et al. 2023, Algorithm 1) between a learner and a provider."""
 
 import builtins
 import comity.wire.v1.blobs_pb2
+import comity.wire.v1.sessions_pb2
 import google.protobuf.descriptor
 import google.protobuf.message
 import typing
@@ -141,42 +142,57 @@ class CloseRoundRequest(google.protobuf.message.Message):
 
     ROUND_FIELD_NUMBER: builtins.int
     COUNT_FIELD_NUMBER: builtins.int
+    REQUEST_FIELD_NUMBER: builtins.int
     round: builtins.int
     count: builtins.int
     """Checkpoints offered."""
+    @property
+    def request(self) -> comity.wire.v1.sessions_pb2.SignedStatement:
+        """The learner's signed request; its subject is BLAKE3 over the offer."""
+
     def __init__(
         self,
         *,
         round: builtins.int = ...,
         count: builtins.int = ...,
+        request: comity.wire.v1.sessions_pb2.SignedStatement | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["count", b"count", "round", b"round"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "request", b"request", "round", b"round"]) -> None: ...
 
 global___CloseRoundRequest = CloseRoundRequest
 
 @typing.final
-class Receipt(google.protobuf.message.Message):
-    """The provider has the whole offer."""
-
+class AcknowledgeRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ROUND_FIELD_NUMBER: builtins.int
-    COUNT_FIELD_NUMBER: builtins.int
-    DIGEST_FIELD_NUMBER: builtins.int
+    ACKNOWLEDGEMENT_FIELD_NUMBER: builtins.int
     round: builtins.int
-    count: builtins.int
-    digest: builtins.bytes
-    """BLAKE3 over the digests and losses of the offer, in order."""
+    @property
+    def acknowledgement(self) -> comity.wire.v1.sessions_pb2.SignedStatement:
+        """The learner's signed acknowledgement; its subject is BLAKE3 over the provider's trajectory."""
+
     def __init__(
         self,
         *,
         round: builtins.int = ...,
-        count: builtins.int = ...,
-        digest: builtins.bytes = ...,
+        acknowledgement: comity.wire.v1.sessions_pb2.SignedStatement | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["count", b"count", "digest", b"digest", "round", b"round"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["acknowledgement", b"acknowledgement"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["acknowledgement", b"acknowledgement", "round", b"round"]) -> None: ...
 
-global___Receipt = Receipt
+global___AcknowledgeRequest = AcknowledgeRequest
+
+@typing.final
+class AcknowledgeReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___AcknowledgeReply = AcknowledgeReply
 
 @typing.final
 class WatchResultsRequest(google.protobuf.message.Message):

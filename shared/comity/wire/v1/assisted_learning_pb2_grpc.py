@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from comity.wire.v1 import assisted_learning_pb2 as comity_dot_wire_dot_v1_dot_assisted__learning__pb2
+from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 GRPC_GENERATED_VERSION = '1.80.0'
 GRPC_VERSION = grpc.__version__
@@ -43,12 +44,17 @@ class AssistedLearningStub(object):
         self.CloseRound = channel.unary_unary(
                 '/comity.wire.v1.AssistedLearning/CloseRound',
                 request_serializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.CloseRoundRequest.SerializeToString,
-                response_deserializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.Receipt.FromString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.SignedStatement.FromString,
                 _registered_method=True)
         self.WatchResults = channel.unary_stream(
                 '/comity.wire.v1.AssistedLearning/WatchResults',
                 request_serializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.WatchResultsRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.Result.FromString,
+                _registered_method=True)
+        self.Acknowledge = channel.unary_unary(
+                '/comity.wire.v1.AssistedLearning/Acknowledge',
+                request_serializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.AcknowledgeRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.AcknowledgeReply.FromString,
                 _registered_method=True)
 
 
@@ -64,7 +70,7 @@ class AssistedLearningServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CloseRound(self, request, context):
-        """Ends the learner's part of a round: so many checkpoints were offered.
+        """Ends the learner's part of a round and charges it; answers with the provider's signed receipt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +78,13 @@ class AssistedLearningServicer(object):
 
     def WatchResults(self, request, context):
         """The provider's trajectory as it is made, from an index on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Acknowledge(self, request, context):
+        """The learner has the whole trajectory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,12 +101,17 @@ def add_AssistedLearningServicer_to_server(servicer, server):
             'CloseRound': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseRound,
                     request_deserializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.CloseRoundRequest.FromString,
-                    response_serializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.Receipt.SerializeToString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.SignedStatement.SerializeToString,
             ),
             'WatchResults': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchResults,
                     request_deserializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.WatchResultsRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.Result.SerializeToString,
+            ),
+            'Acknowledge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Acknowledge,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.AcknowledgeRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.AcknowledgeReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -150,7 +168,7 @@ class AssistedLearning(object):
             target,
             '/comity.wire.v1.AssistedLearning/CloseRound',
             comity_dot_wire_dot_v1_dot_assisted__learning__pb2.CloseRoundRequest.SerializeToString,
-            comity_dot_wire_dot_v1_dot_assisted__learning__pb2.Receipt.FromString,
+            comity_dot_wire_dot_v1_dot_sessions__pb2.SignedStatement.FromString,
             options,
             channel_credentials,
             insecure,
@@ -178,6 +196,33 @@ class AssistedLearning(object):
             '/comity.wire.v1.AssistedLearning/WatchResults',
             comity_dot_wire_dot_v1_dot_assisted__learning__pb2.WatchResultsRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_assisted__learning__pb2.Result.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Acknowledge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.AssistedLearning/Acknowledge',
+            comity_dot_wire_dot_v1_dot_assisted__learning__pb2.AcknowledgeRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_assisted__learning__pb2.AcknowledgeReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ AssistDeep (Chen et al. 2023, Algorithm 1) between a learner and a provider."""
 import abc
 import collections.abc
 import comity.wire.v1.assisted_learning_pb2
+import comity.wire.v1.sessions_pb2
 import grpc
 import grpc.aio
 import typing
@@ -29,15 +30,21 @@ class AssistedLearningStub:
 
     CloseRound: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.assisted_learning_pb2.CloseRoundRequest,
-        comity.wire.v1.assisted_learning_pb2.Receipt,
+        comity.wire.v1.sessions_pb2.SignedStatement,
     ]
-    """Ends the learner's part of a round: so many checkpoints were offered."""
+    """Ends the learner's part of a round and charges it; answers with the provider's signed receipt."""
 
     WatchResults: grpc.UnaryStreamMultiCallable[
         comity.wire.v1.assisted_learning_pb2.WatchResultsRequest,
         comity.wire.v1.assisted_learning_pb2.Result,
     ]
     """The provider's trajectory as it is made, from an index on."""
+
+    Acknowledge: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.assisted_learning_pb2.AcknowledgeRequest,
+        comity.wire.v1.assisted_learning_pb2.AcknowledgeReply,
+    ]
+    """The learner has the whole trajectory."""
 
 class AssistedLearningAsyncStub:
     """Served by the provider. Every method can be repeated without harm; an answer that was lost is given again."""
@@ -50,15 +57,21 @@ class AssistedLearningAsyncStub:
 
     CloseRound: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.assisted_learning_pb2.CloseRoundRequest,
-        comity.wire.v1.assisted_learning_pb2.Receipt,
+        comity.wire.v1.sessions_pb2.SignedStatement,
     ]
-    """Ends the learner's part of a round: so many checkpoints were offered."""
+    """Ends the learner's part of a round and charges it; answers with the provider's signed receipt."""
 
     WatchResults: grpc.aio.UnaryStreamMultiCallable[
         comity.wire.v1.assisted_learning_pb2.WatchResultsRequest,
         comity.wire.v1.assisted_learning_pb2.Result,
     ]
     """The provider's trajectory as it is made, from an index on."""
+
+    Acknowledge: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.assisted_learning_pb2.AcknowledgeRequest,
+        comity.wire.v1.assisted_learning_pb2.AcknowledgeReply,
+    ]
+    """The learner has the whole trajectory."""
 
 class AssistedLearningServicer(metaclass=abc.ABCMeta):
     """Served by the provider. Every method can be repeated without harm; an answer that was lost is given again."""
@@ -76,8 +89,8 @@ class AssistedLearningServicer(metaclass=abc.ABCMeta):
         self,
         request: comity.wire.v1.assisted_learning_pb2.CloseRoundRequest,
         context: _ServicerContext,
-    ) -> typing.Union[comity.wire.v1.assisted_learning_pb2.Receipt, collections.abc.Awaitable[comity.wire.v1.assisted_learning_pb2.Receipt]]:
-        """Ends the learner's part of a round: so many checkpoints were offered."""
+    ) -> typing.Union[comity.wire.v1.sessions_pb2.SignedStatement, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.SignedStatement]]:
+        """Ends the learner's part of a round and charges it; answers with the provider's signed receipt."""
 
     @abc.abstractmethod
     def WatchResults(
@@ -86,5 +99,13 @@ class AssistedLearningServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[comity.wire.v1.assisted_learning_pb2.Result], collections.abc.AsyncIterator[comity.wire.v1.assisted_learning_pb2.Result]]:
         """The provider's trajectory as it is made, from an index on."""
+
+    @abc.abstractmethod
+    def Acknowledge(
+        self,
+        request: comity.wire.v1.assisted_learning_pb2.AcknowledgeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.assisted_learning_pb2.AcknowledgeReply, collections.abc.Awaitable[comity.wire.v1.assisted_learning_pb2.AcknowledgeReply]]:
+        """The learner has the whole trajectory."""
 
 def add_AssistedLearningServicer_to_server(servicer: AssistedLearningServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

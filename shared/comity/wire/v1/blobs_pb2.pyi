@@ -17,18 +17,14 @@ class BlobRef(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DIGEST_FIELD_NUMBER: builtins.int
-    SIZE_FIELD_NUMBER: builtins.int
     digest: builtins.bytes
     """BLAKE3 of the decoded bytes, 32 bytes."""
-    size: builtins.int
-    """Length of the decoded bytes."""
     def __init__(
         self,
         *,
         digest: builtins.bytes = ...,
-        size: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["digest", b"digest", "size", b"size"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest"]) -> None: ...
 
 global___BlobRef = BlobRef
 

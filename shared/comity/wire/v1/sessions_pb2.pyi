@@ -151,20 +151,72 @@ class Membership(google.protobuf.message.Message):
     PARTY_FIELD_NUMBER: builtins.int
     ROLE_FIELD_NUMBER: builtins.int
     SAMPLES_FIELD_NUMBER: builtins.int
+    RECEIPT_KEY_FIELD_NUMBER: builtins.int
     party: builtins.str
     role: builtins.str
     samples: builtins.int
     """Training samples behind this party's updates and losses."""
+    receipt_key: builtins.str
+    """Ed25519 public key of this party's statements, hexadecimal."""
     def __init__(
         self,
         *,
         party: builtins.str = ...,
         role: builtins.str = ...,
         samples: builtins.int = ...,
+        receipt_key: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["party", b"party", "role", b"role", "samples", b"samples"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["party", b"party", "receipt_key", b"receipt_key", "role", b"role", "samples", b"samples"]) -> None: ...
 
 global___Membership = Membership
+
+@typing.final
+class SignedStatement(google.protobuf.message.Message):
+    """What one party has of the other's word."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    PARTY_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    CONTRACT_FIELD_NUMBER: builtins.int
+    ROUND_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
+    HEAD_LENGTH_FIELD_NUMBER: builtins.int
+    HEAD_HASH_FIELD_NUMBER: builtins.int
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    """"request": the asker closes a round; "receipt": the helper has the whole offer; "acknowledgement": the asker has the
+    whole result.
+    """
+    party: builtins.str
+    session: builtins.str
+    contract: builtins.str
+    """Hash of the contract, hexadecimal."""
+    round: builtins.int
+    subject: builtins.str
+    """BLAKE3 over what it is about, as the protocol defines it, hexadecimal."""
+    head_length: builtins.int
+    """Entries in the signer's ledger at that moment, and the hash of the last."""
+    head_hash: builtins.str
+    signature: builtins.bytes
+    """Ed25519 over the canonical form of the other fields."""
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        party: builtins.str = ...,
+        session: builtins.str = ...,
+        contract: builtins.str = ...,
+        round: builtins.int = ...,
+        subject: builtins.str = ...,
+        head_length: builtins.int = ...,
+        head_hash: builtins.str = ...,
+        signature: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contract", b"contract", "head_hash", b"head_hash", "head_length", b"head_length", "kind", b"kind", "party", b"party", "round", b"round", "session", b"session", "signature", b"signature", "subject", b"subject"]) -> None: ...
+
+global___SignedStatement = SignedStatement
 
 @typing.final
 class Proposal(google.protobuf.message.Message):
@@ -172,6 +224,9 @@ class Proposal(google.protobuf.message.Message):
 
     CONTRACT_FIELD_NUMBER: builtins.int
     MEMBERSHIP_FIELD_NUMBER: builtins.int
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    signature: builtins.bytes
+    """By the membership's key, over the contract's hash and the membership."""
     @property
     def contract(self) -> global___Contract: ...
     @property
@@ -181,9 +236,10 @@ class Proposal(google.protobuf.message.Message):
         *,
         contract: global___Contract | None = ...,
         membership: global___Membership | None = ...,
+        signature: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["contract", b"contract", "membership", b"membership"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["contract", b"contract", "membership", b"membership"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contract", b"contract", "membership", b"membership", "signature", b"signature"]) -> None: ...
 
 global___Proposal = Proposal
 
@@ -193,8 +249,11 @@ class Agreement(google.protobuf.message.Message):
 
     CONTRACT_HASH_FIELD_NUMBER: builtins.int
     MEMBERSHIP_FIELD_NUMBER: builtins.int
+    SIGNATURE_FIELD_NUMBER: builtins.int
     contract_hash: builtins.str
     """The contract's hash as the helper computed it, hexadecimal."""
+    signature: builtins.bytes
+    """By the membership's key, over the contract's hash and the membership."""
     @property
     def membership(self) -> global___Membership: ...
     def __init__(
@@ -202,9 +261,10 @@ class Agreement(google.protobuf.message.Message):
         *,
         contract_hash: builtins.str = ...,
         membership: global___Membership | None = ...,
+        signature: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["membership", b"membership"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["contract_hash", b"contract_hash", "membership", b"membership"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contract_hash", b"contract_hash", "membership", b"membership", "signature", b"signature"]) -> None: ...
 
 global___Agreement = Agreement
 

@@ -1,0 +1,97 @@
+"""A party's statements in one session: made, checked and recorded."""
+
+from __future__ import annotations
+
+from comity.contract import Contract, Membership
+from comity.errors import ReceiptInvalid
+from comity.session import faults
+from comity.session.events import Json
+from comity.session.ledger import Direction, Fact
+from comity.session.receipts import SignedStatement, Signer, StatementKind, require_valid
+from comity.session.store import Store
+
+
+class Notary:
+    """Signs this party's statements and checks the other's.
+
+    Args:
+        signer: This party's key.
+        store: Where statements are recorded.
+        contract: The session's contract.
+        peer: The other party's part in it, with its key.
+    """
+
+    def __init__(self, signer: Signer, store: Store, contract: Contract, peer: Membership) -> None:
+        self._signer = signer
+        self._store = store
+        self._contract = contract
+        self._hash = contract.hash
+        self._peer = peer
+        self._made = {
+            (entry.fact.subject, entry.fact.round): SignedStatement.from_json(entry.fact.body)
+            for entry in store.entries(contract.session)
+            if (entry.fact.matter, entry.fact.direction, entry.fact.peer) == ("receipt", "sent", peer.party)
+        }
+
+    def sign(self, kind: StatementKind, round: int, subject: bytes) -> SignedStatement:
+        """Makes and records a statement; the same one again is the first one again."""
+        made = self._made.get((kind, round))
+        if made is not None and made.statement.subject == subject.hex():
+            return made
+        with self._store.transaction():
+            session = self._contract.session
+            signed = self._signer.state(kind, session, self._hash, round, subject.hex(), self._store.head())
+            self._record(signed, "sent")
+        self._made[kind, round] = signed
+        faults.point("receipt")
+        return signed
+
+    def accept(self, signed: SignedStatement, kind: StatementKind, round: int, subject: bytes) -> None:
+        """Checks and records the other party's statement.
+
+        Raises:
+            ReceiptInvalid: It states something else, or its signature is not the other party's.
+        """
+        statement = signed.statement
+        expected = (kind, self._peer.party, self._contract.session, self._hash, round, subject.hex())
+        received = (
+            statement.kind,
+            statement.party,
+            statement.session,
+            statement.contract,
+            statement.round,
+            statement.subject,
+        )
+        if received != expected:
+            names = ("kind", "party", "session", "contract", "round", "subject")
+            name, wanted, came = next(
+                each for each in zip(names, expected, received, strict=True) if each[1] != each[2]
+            )
+            raise ReceiptInvalid(f"the {kind} of round {round} states another {name}", expected=wanted, received=came)
+        require_valid(signed, self._peer.receipt_key)
+        self._record(signed, "received")
+        faults.point("receipt")
+
+    def _record(self, signed: SignedStatement, direction: Direction) -> None:
+        statement = signed.statement
+        peer = self._peer.party
+        self._store.record(
+            Fact(
+                "receipt",
+                statement.session,
+                statement.round,
+                peer,
+                direction,
+                None,
+                statement.kind,
+                0,
+                signed.to_json(),
+            )
+        )
+
+
+def record_opening(store: Store, contract: Contract, own: Membership, peer: Membership) -> None:
+    """Records that a session was agreed: its contract's hash, its members and their keys."""
+    members: list[Json] = [own.model_dump(mode="json"), peer.model_dump(mode="json")]
+    body: dict[str, Json] = {"contract": contract.hash, "members": members}
+    store.record(Fact("opened", contract.session, 0, peer.party, body=body))

@@ -1,0 +1,129 @@
+"""Connections to the databases that a store can be in."""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from comity.errors import InvalidValue, MissingFile
+
+BUSY_S = 10.0
+"""How long to wait for another process that holds the database, in seconds."""
+
+_LOCK = 0x434F4D49
+"""The family of PostgreSQL's advisory locks that are ours."""
+
+_FORMS = "sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+
+
+def parsed(url: str | URL) -> URL:
+    """The URL of a database that a store can be in.
+
+    Raises:
+        InvalidValue: It is of another kind, or its driver is not installed.
+    """
+    try:
+        read = make_url(url)
+    except ArgumentError as error:
+        raise InvalidValue("a store's URL cannot be read", expected=_FORMS, received=url) from error
+    kind = read.get_backend_name()
+    if kind == "sqlite" and read.database not in {None, "", ":memory:"}:
+        return read.set(drivername="sqlite")
+    if kind == "postgresql":
+        if find_spec("psycopg") is None:
+            raise InvalidValue(
+                "PostgreSQL needs a driver", expected="psycopg", action="pip install 'comity[postgres]'"
+            )
+        return read.set(drivername="postgresql+psycopg")
+    raise InvalidValue("a store cannot be there", expected=_FORMS, received=read.render_as_string())
+
+
+def place_of(url: URL) -> str:
+    """Where a store is, as it may be shown: a path, or a URL without its password."""
+    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+
+
+def make_engine(url: URL, *, read_only: bool, durable: bool) -> Engine:
+    """The engine for a store: one connection at a time, made as the store needs it.
+
+    Args:
+        url: What `parsed` gave.
+        read_only: Change nothing.
+        durable: Have a commit wait for the disk.
+    """
+    if url.get_backend_name() == "sqlite":
+        return _sqlite(Path(str(url.database)), read_only=read_only, durable=durable)
+    return _postgresql(url, read_only=read_only, durable=durable)
+
+
+def _sqlite(path: Path, *, read_only: bool, durable: bool) -> Engine:
+    def connect() -> sqlite3.Connection:
+        if not read_only:
+            return _open_sqlite(path, "mode=rwc", durable=durable)
+        if not path.is_file():
+            raise MissingFile(f"there is no store at {path}", action="name a node's state_dir")
+        try:
+            return _open_sqlite(path, "mode=ro")
+        except sqlite3.OperationalError:
+            # In a folder that cannot be written SQLite reads only a file of which nobody else can be writing.
+            if path.with_name(f"{path.name}-wal").exists():
+                raise
+            return _open_sqlite(path, "mode=ro&immutable=1")
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    # The driver is in autocommit, so that transactions begin where the store begins them. A writer begins as one: were
+    # it to begin as a reader, another could come between.
+    begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "begin", on_begin)
+    return engine
+
+
+def _open_sqlite(path: Path, how: str, *, durable: bool = True) -> sqlite3.Connection:
+    uri = f"file:{quote(str(path.absolute()))}?{how}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+    try:
+        if how == "mode=rwc":
+            # A write-ahead log: one sync a commit instead of three, and whoever reads keeps nobody from writing. With
+            # FULL the sync comes before the commit returns, and a kill at any moment leaves whole transactions.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _postgresql(url: URL, *, read_only: bool, durable: bool) -> Engine:
+    # A reader sees ledger and head as of one moment.
+    engine = create_engine(
+        url,
+        poolclass=NullPool,
+        isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
+        connect_args={"connect_timeout": int(BUSY_S)},
+    )
+
+    def on_connect(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            if read_only:
+                cursor.execute("SET default_transaction_read_only = on")
+            else:
+                cursor.execute(f"SET synchronous_commit = {'on' if durable else 'off'}")
+                # Two nodes in one schema would tear each other's chain. The lock ends with the connection.
+                cursor.execute(f"SET lock_timeout = '{BUSY_S:.0f}s'")
+                cursor.execute(f"SELECT pg_advisory_lock({_LOCK}, hashtext(current_schema()))")
+        connection.commit()
+
+    event.listen(engine, "connect", on_connect)
+    return engine
