@@ -19,10 +19,19 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+ledger = typer.Typer(help="What left this node, what came, and whether the record of it holds.", no_args_is_help=True)
+app.add_typer(ledger, name="ledger")
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Seed = Annotated[
     int, typer.Option(min=0, help="Seed of the data's split, the initial weights and the order of samples.")
 ]
+
+State = Annotated[Path, typer.Option(help="The node's state_dir; the node may be running.")]
+StoreUrl = Annotated[str, typer.Option("--store", help="The store's URL, where it is not in the state_dir.")]
+Session = Annotated[str, typer.Option("--session", help="This session alone.")]
+
+_STATE = Path("state")
 
 
 @app.command()
@@ -112,6 +121,58 @@ def bench(
     from comity.cli.bench import run_benchmarks
 
     run_benchmarks(names or [], every=every, quick=quick, as_json=json_output)
+
+
+@ledger.command()
+def show(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
+    """Lists the entries, with the bytes by kind and the rounds that were charged.
+
+    Example: `comity ledger show --state learner/state`
+    """
+    from comity.cli.ledger import show_ledger
+
+    show_ledger(state, store, session, as_json=json_output)
+
+
+@ledger.command()
+def verify(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
+    """Checks the chain and every signed statement; names the first entry that is bad and exits with 1.
+
+    Example: `comity ledger verify --state learner/state`
+    """
+    from comity.cli.ledger import verify_ledger
+
+    verify_ledger(state, store, session, as_json=json_output)
+
+
+@ledger.command()
+def export(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
+    """Writes the ledger to standard output, for the other party; with a session, nothing of other sessions shows.
+
+    Example: `comity ledger export --state learner/state --session s-1 > ours.jsonl`
+    """
+    from comity.cli.ledger import export_ledger
+
+    export_ledger(state, store, session, as_json=json_output)
+
+
+@ledger.command()
+def compare(
+    file: Annotated[Path, typer.Argument(help="The ledger that the other party exported.")],
+    *,
+    state: State = _STATE,
+    store: StoreUrl = "",
+    session: Session = "",
+    json_output: Json = False,
+) -> None:
+    """Compares the ledger with the other party's; exits with 1 where they differ.
+
+    Example: `comity ledger compare theirs.jsonl --state learner/state`
+    """
+    from comity.cli.ledger import compare_ledgers
+
+    if not compare_ledgers(file, state, store, session, as_json=json_output):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -37,9 +37,7 @@ def parsed(url: str | URL) -> URL:
         return read.set(drivername="sqlite")
     if kind == "postgresql":
         if find_spec("psycopg") is None:
-            raise InvalidValue(
-                "PostgreSQL needs a driver", expected="psycopg", action="pip install 'comity[postgres]'"
-            )
+            raise InvalidValue("PostgreSQL needs a driver", expected="psycopg", action="pip install 'comity[postgres]'")
         return read.set(drivername="postgresql+psycopg")
     raise InvalidValue("a store cannot be there", expected=_FORMS, received=read.render_as_string())
 

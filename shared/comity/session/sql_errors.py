@@ -17,6 +17,7 @@ _SQLITE: tuple[tuple[str, type[ComityError], str, str], ...] = (
     ("SQLITE_LOCKED", StorageFailed, "another process holds it", "end that process, or wait for it, and try again"),
     ("SQLITE_IOERR", StorageFailed, "the disk gives an error", "see the system's log; nothing is half written"),
     ("SQLITE_TOOBIG", StorageFailed, "a value is too large", "nothing is half written"),
+    ("SQLITE_CONSTRAINT", StorageFailed, "another process wrote to it", "let one node alone use it"),
     ("SQLITE_CORRUPT", StorageCorrupted, "the file is damaged", _DAMAGED),
     ("SQLITE_NOTADB", StorageCorrupted, "the file is no SQLite database", _DAMAGED),
 )
@@ -26,6 +27,7 @@ _POSTGRESQL: tuple[tuple[str, type[ComityError], str, str], ...] = (
     ("53100", StorageFailed, "the server's disk is full", "free some space; nothing is half written"),
     ("25006", StorageFailed, "it is read-only", "name the server that takes writes"),
     ("42501", StorageFailed, "this user may not use it", "grant the user the rights on the schema"),
+    ("23505", StorageFailed, "another process wrote to it", "let one node alone use it"),
     ("55P03", StateInUse, "another node process uses it", "stop that one, or give each node its own database"),
     ("XX001", StorageCorrupted, "the server finds it damaged", "see the server's log"),
     ("XX002", StorageCorrupted, "the server finds it damaged", "see the server's log"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,12 +12,22 @@ from pathlib import Path
 from typing import Any, cast
 
 from blake3 import blake3
-from sqlalchemy import URL, Connection, NestedTransaction, Row, RootTransaction, delete, inspect, select, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    Transaction,
+    bindparam,
+    delete,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from comity.contract import canonical
-from comity.errors import ClockSteppedBack, LedgerBroken, SchemaTooNew, StorageError, StorageFailed
+from comity.errors import ClockSteppedBack, LedgerBroken, SchemaTooNew, StorageFailed
 from comity.session import sql_schema as tables
 from comity.session.chain import Clock, Tail, utc_now
 from comity.session.events import Json
@@ -33,6 +44,30 @@ CLOCK_SLACK = timedelta(minutes=5)
 
 _PAGE = 2000
 """Entries that are read at a time."""
+
+# Statements are built once: what they cost then is the database's, not ours.
+_MOVE_HEAD = update(tables.head)
+_READ_HEAD = select(tables.head.c.length, tables.head.c.hash)
+_READ_TAIL = (
+    select(*tables.ledger.c["position", "hash", "time"].values()).order_by(tables.ledger.c.position.desc()).limit(1)
+)
+_ENTRIES = (
+    select(*(column for column in tables.ledger.c if column.name != "identity"))
+    .where(tables.ledger.c.position > bindparam("after"))
+    .order_by(tables.ledger.c.position)
+    .limit(_PAGE)
+)
+_ENTRIES_OF_SESSION = _ENTRIES.where(tables.ledger.c.session == bindparam("name"))
+_SESSIONS = select(*(column for column in tables.sessions.c if column.name != "position")).order_by(
+    tables.sessions.c.position
+)
+_ADD_RECORD = insert(tables.journal)
+_RECORDS = (
+    select(*tables.journal.c["kind", "round", "fields", "digest"].values())
+    .where(tables.journal.c.session == bindparam("name"))
+    .order_by(tables.journal.c.position)
+)
+_FORGET = delete(tables.journal).where(tables.journal.c.session == bindparam("name"))
 
 
 def store_url(state_dir: Path) -> URL:
@@ -66,19 +101,21 @@ class SqlStore:
         self._clock = clock
         self._lock = threading.RLock()
         self._engine = make_engine(where, read_only=read_only, durable=durable)
-        self._insert = postgresql.insert if where.get_backend_name() == "postgresql" else sqlite.insert
-        self._new_entry = (
-            self._insert(tables.ledger)
+        upsert = postgresql.insert if where.get_backend_name() == "postgresql" else sqlite.insert
+        self._add_entry = (
+            upsert(tables.ledger)
             .on_conflict_do_nothing(index_elements=["identity"])
             .execution_options(preserve_rowcount=True)
         )
+        added = upsert(tables.sessions)
+        new = {name: added.excluded[name] for name in ("contract", "own", "peer", "state", "result", "digest")}
+        self._save_session = added.on_conflict_do_update(index_elements=["session"], set_=new)
         self._connection: Connection | None = None
+        # The end of the chain; None while it has to be read.
         self._tail: Tail | None = None
-        """The end of the chain; None while it has to be read."""
+        # Whether the transaction that is on has added entries, and whether the database failed in it.
         self._grown = False
-        """Whether the transaction that is on has added entries."""
-        self._failure: StorageError | None = None
-        """Why the transaction that is on cannot be committed."""
+        self._broken = False
         self._depth = 0
         self._closed = False
         try:
@@ -88,13 +125,11 @@ class SqlStore:
             raise
 
     def _check(self) -> None:
-        with self._translated() as connection:
+        with self._working() as connection:
             if connection.dialect.name == "sqlite":
-                problems = [row[0] for row in connection.exec_driver_sql("PRAGMA quick_check(1)")]
-                connection.rollback()
-                if problems != ["ok"]:
-                    raise damaged(self._place, problems[0])
-        with self.transaction(), self._translated() as connection:
+                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+                if found != "ok":
+                    raise damaged(self._place, found)
             self._require_schema(connection)
             if not self._read_only:
                 self._tail = self._read_tail(connection)
@@ -104,8 +139,8 @@ class SqlStore:
         there = set(inspect(connection).get_table_names())
         if tables.meta.name not in there and not self._read_only and tables.ledger.name not in there:
             tables.metadata.create_all(connection)
-            connection.execute(self._insert(tables.meta).values(key="schema", value=str(tables.VERSION)))
-            connection.execute(self._insert(tables.head).values(id=0, length=0, hash=Head().hash))
+            connection.execute(insert(tables.meta).values(key="schema", value=str(tables.VERSION)))
+            connection.execute(insert(tables.head).values(id=0, length=0, hash=Head().hash))
             return
         if not there >= {tables.meta.name, tables.ledger.name}:
             raise damaged(self._place, f"no tables {tables.meta.name} and {tables.ledger.name}")
@@ -137,8 +172,7 @@ class SqlStore:
 
     def _read_tail(self, connection: Connection) -> Tail:
         head = self._read_head(connection)
-        c = tables.ledger.c
-        last = connection.execute(select(c.position, c.hash, c.time).order_by(c.position.desc()).limit(1)).first()
+        last = connection.execute(_READ_TAIL).first()
         tail = Tail() if last is None else Tail(last.position + 1, last.hash, last.time)
         if tail.head != head:
             raise LedgerBroken(
@@ -150,7 +184,7 @@ class SqlStore:
         return tail
 
     def _read_head(self, connection: Connection) -> Head:
-        row = connection.execute(select(tables.head.c.length, tables.head.c.hash)).first()
+        row = connection.execute(_READ_HEAD).first()
         if row is None:
             raise LedgerBroken(f"the head of the ledger in {self._place} is missing", expected="one row in table head")
         return Head(row.length, row.hash)
@@ -159,68 +193,260 @@ class SqlStore:
     def transaction(self) -> Iterator[None]:
         """What is written inside is there as a whole or not at all, and durable at the end. Transactions nest.
 
+        Other threads wait until it is over.
+
         Raises:
-            StorageError: It cannot be committed; nothing of it is there.
+            StorageError: It cannot be begun or committed; nothing of it is there.
         """
         with self._lock:
-            tail, grown = self._tail, self._grown
-            transaction = self._begin()
+            before = (self._tail, self._grown) if self._depth else (None, False)
+            transaction: Transaction | None = None
             self._depth += 1
             try:
+                transaction = self._begin()
                 yield
                 self._commit(transaction)
             except BaseException:
-                self._tail, self._grown = tail, grown
+                self._tail, self._grown = before
                 self._roll_back(transaction)
                 raise
             finally:
                 self._depth -= 1
+                if self._broken and not self._depth:
+                    # What state the connection is in, nobody knows; what the database has, the next one will see.
+                    self._disconnect()
 
-    def _begin(self) -> RootTransaction | NestedTransaction:
-        with self._translated() as connection:
-            if self._depth:
+    def _begin(self) -> Transaction:
+        with self._connected() as connection:
+            if self._depth > 1:
                 return connection.begin_nested()
             self._grown = False
             return connection.begin()
 
-    def _commit(self, transaction: RootTransaction | NestedTransaction) -> None:
-        with self._translated() as connection:
-            if isinstance(transaction, RootTransaction) and self._grown and self._tail is not None:
-                connection.execute(update(tables.head).values(length=self._tail.length, hash=self._tail.hash))
+    def _commit(self, transaction: Transaction) -> None:
+        with self._connected() as connection:
+            if self._depth == 1 and self._grown and self._tail is not None:
+                end = {"length": self._tail.length, "hash": self._tail.hash}
+                connection.execute(_MOVE_HEAD, end)
             transaction.commit()
 
-    def _roll_back(self, transaction: RootTransaction | NestedTransaction) -> None:
-        if self._failure is None:
-            try:
-                transaction.rollback()
-            except DBAPIError as error:
-                self._give_up(error)
-        if self._failure is not None and isinstance(transaction, RootTransaction):
-            # What state the connection is in, nobody knows; what the database has, the next one will see.
-            self._disconnect()
+    def _roll_back(self, transaction: Transaction | None) -> None:
+        if transaction is None or self._broken:
+            return
+        try:
+            transaction.rollback()
+        except DBAPIError:
+            self._broken = True
+
+    def _disconnect(self) -> None:
+        connection, self._connection, self._tail, self._broken = self._connection, None, None, False
+        if connection is not None:
+            with contextlib.suppress(DBAPIError):
+                connection.invalidate()
+            connection.close()
 
     @contextmanager
-    def _translated(self) -> Iterator[Connection]:
-        """The connection, with the database's errors turned into ours; under the lock."""
+    def _connected(self) -> Iterator[Connection]:
+        """The connection; what the database raises is raised as an error of ours."""
         if self._closed:
             raise StorageFailed(f"{self._place} was closed")
-        if self._failure is not None:
+        if self._broken:
             raise StorageFailed(f"{self._place} has failed in this transaction", action="nothing of it is kept")
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
             yield self._connection
         except (DBAPIError, OSError) as error:
-            raise self._give_up(error) from error
-
-    def _give_up(self, error: DBAPIError | OSError) -> Exception: ...
+            self._broken = True
+            raise explained(error, self._place) from error
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def _working(self) -> Iterator[Connection]:
+        """The connection in a transaction: the one that is on, or one of its own."""
         with self._lock:
             if self._depth:
-                with self._translated() as connection:
+                with self._connected() as connection:
                     yield connection
             else:
-                with self.transaction(), self._translated() as connection:
+                with self.transaction(), self._connected() as connection:
                     yield connection
+
+    def record(self, fact: Fact) -> None:
+        """Appends an entry, durably, unless the same fact stands there already.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        with self._working() as connection:
+            tail = self._read_tail(connection) if self._tail is None else self._tail
+            entry = tail.next(fact, self._clock())
+            if connection.execute(self._add_entry, _entry_row(entry)).rowcount:
+                tail = Tail.after(entry)
+                self._grown = True
+            self._tail = tail
+
+    def entries(self, session: str | None = None) -> Iterable[Entry]:
+        """The entries in order: all of them, or those of one session. They are read, page by page, when iterated.
+
+        Raises:
+            StorageError: They cannot be read.
+            LedgerBroken: What stands there is no entry; raised when iteration comes to it.
+        """
+        return _Entries(self, session)
+
+    def page(self, session: str | None, after: int) -> Sequence[Sequence[Any]]:
+        """Some rows of the ledger: those that follow a position."""
+        query = _ENTRIES if session is None else _ENTRIES_OF_SESSION
+        with self._working() as connection:
+            return connection.execute(query, {"after": after, "name": session}).all()
+
+    def head(self) -> Head:
+        """The end of the chain.
+
+        Raises:
+            StorageError: It cannot be read.
+            LedgerBroken: It is not there, or the ledger does not end there.
+        """
+        with self._working() as connection:
+            if self._read_only:
+                return self._read_head(connection)
+            if self._tail is None:
+                self._tail = self._read_tail(connection)
+            return self._tail.head
+
+    def save(self, session: StoredSession) -> None:
+        """Adds a session, or replaces what is kept of it.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        row: dict[str, str] = {
+            "session": session.session,
+            "contract": _text(session.contract),
+            "own": _text(session.own),
+            "peer": _text(session.peer),
+            "state": session.state,
+            "result": _text(session.result),
+        }
+        with self._working() as connection:
+            connection.execute(self._save_session, row | {"digest": _digest(row.values())})
+
+    def sessions(self) -> Sequence[StoredSession]:
+        """All sessions, in the order in which they were added.
+
+        Raises:
+            StorageError: They cannot be read, or are not what was written.
+        """
+        with self._working() as connection:
+            rows = connection.execute(_SESSIONS).all()
+        found = []
+        for name, contract, own, peer, state, result, digest in rows:
+            self._require_digest([name, contract, own, peer, state, result], digest, f"session {name}")
+            kept = StoredSession(
+                name,
+                json.loads(contract),
+                json.loads(own),
+                json.loads(peer),
+                cast("SessionState", state),
+                json.loads(result),
+            )
+            found.append(kept)
+        return found
+
+    def append(self, session: str, record: Record) -> None:
+        """Adds a record to a session's journal.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        row = {"session": session, "kind": record.kind, "round": record.round, "fields": _text(record.fields)}
+        with self._working() as connection:
+            connection.execute(_ADD_RECORD, row | {"digest": _digest(row.values())})
+
+    def records(self, session: str) -> Sequence[Record]:
+        """A session's journal, in order.
+
+        Raises:
+            StorageError: It cannot be read, or is not what was written.
+        """
+        with self._working() as connection:
+            rows = connection.execute(_RECORDS, {"name": session}).all()
+        found = []
+        for kind, round, fields, digest in rows:
+            self._require_digest([session, kind, round, fields], digest, f"the journal of session {session}")
+            found.append(Record(kind, round, json.loads(fields)))
+        return found
+
+    def _require_digest(self, values: Iterable[object], digest: object, what: str) -> None:
+        if _digest(values) != digest:
+            raise damaged(self._place, f"{what} with another content than was written")
+
+    def forget(self, session: str) -> None:
+        """Drops a session's journal, when nothing of it is needed any more; session and ledger stay.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        with self._working() as connection:
+            connection.execute(_FORGET, {"name": session})
+
+    def close(self) -> None:
+        """Lets go of files and connections. Closing twice is fine."""
+        with self._lock:
+            self._closed = True
+            self._disconnect()
+            self._engine.dispose()
+
+
+class _Entries:
+    """Entries that are read when iterated, as often as that is."""
+
+    def __init__(self, store: SqlStore, session: str | None) -> None:
+        self._store = store
+        self._session = session
+
+    def __iter__(self) -> Iterator[Entry]:
+        after = -1
+        while rows := self._store.page(self._session, after):
+            yield from map(_entry, rows)
+            after = rows[-1][0]
+
+
+def _entry_row(entry: Entry) -> dict[str, object]:
+    fact = entry.fact
+    return {
+        "position": entry.index,
+        "matter": fact.matter,
+        "session": fact.session,
+        "round": fact.round,
+        "peer": fact.peer,
+        "direction": fact.direction,
+        "kind": fact.kind,
+        "subject": fact.subject,
+        "size": fact.size,
+        "body": _text(fact.body),
+        "time": entry.time,
+        "previous": entry.previous,
+        "hash": entry.hash,
+        "identity": blake3(fact.identity.encode()).digest(),
+    }
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    index, matter, session, round, peer, direction, kind, subject, size, body, time, previous, hash = row
+    if body == "{}":
+        said: Mapping[str, Json] = {}
+    else:
+        try:
+            said = json.loads(body)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise LedgerBroken(f"ledger entry {index} cannot be read", expected="a JSON body", received=body) from error
+    return Entry(index, Fact(matter, session, round, peer, direction, kind, subject, size, said), time, previous, hash)
+
+
+def _text(value: Mapping[str, Json]) -> str:
+    return canonical(value).decode() if value else "{}"
+
+
+def _digest(values: Iterable[object]) -> str:
+    return blake3(canonical(list(values))).hexdigest()

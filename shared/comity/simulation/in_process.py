@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue
@@ -14,17 +17,21 @@ from comity.session.events import Event, Observer, nobody
 from comity.session.gate import EgressGate
 from comity.session.memory_store import MemoryStore
 from comity.session.outcome import Outcome
+from comity.session.sql_store import SqlStore
 from comity.transport.in_process import encoded
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
-def simulate(script: Script, observe: Observer = nobody) -> tuple[SessionResult, Outcome]:
+def simulate(
+    script: Script, observe: Observer = nobody, *, state: Path | None = None
+) -> tuple[SessionResult, Outcome]:
     """Runs a session in this process.
 
     Args:
         script: A script with a table for each party.
         observe: Is told what happens at the party that asks.
+        state: Where both parties keep what nodes keep, so that a simulation that was killed goes on; None for memory.
 
     Raises:
         UsageError: The script cannot be used.
@@ -32,7 +39,17 @@ def simulate(script: Script, observe: Observer = nobody) -> tuple[SessionResult,
         SessionFailed: The session failed.
     """
     began = time.monotonic()
-    asker, helper = parties(script)
+    with ExitStack() as stack:
+        asker, helper = parties(script, state)
+        for party in (asker, helper):
+            stack.callback(party.store.close)
+        result, outcome = _run(script, asker, helper, observe)
+    return replace(result, wall_s=time.monotonic() - began), outcome
+
+
+def _run(
+    script: Script, asker: LocalParty, helper: LocalParty, observe: Observer
+) -> tuple[SessionResult, Outcome]:
     contract, definition = draft_contract(script, asker, f"simulation-{script.session.seed}")
     own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
     asker.config.policy.review(contract, own, (helper.name,), active=0)
@@ -44,11 +61,11 @@ def simulate(script: Script, observe: Observer = nobody) -> tuple[SessionResult,
         Event("session-started", 0, {"protocol": contract.protocol, "helper": helper.name, "rounds": contract.rounds})
     )
     outcome = definition.ask_in_process(seat, other, definition.help(other)).run()
-    return summarize(contract, outcome, asker.store, time.monotonic() - began), outcome
+    return summarize(contract, outcome, asker.store, 0.0), outcome
 
 
-def parties(script: Script) -> tuple[LocalParty, LocalParty]:
-    """The asking and the helping party of a script, with data and ledgers of their own."""
+def parties(script: Script, state: Path | None = None) -> tuple[LocalParty, LocalParty]:
+    """The asking and the helping party of a script, with data and stores of their own."""
     helpers = [name for name in script.party if name in script.session.helpers]
     askers = [name for name in script.party if name not in script.session.helpers]
     if len(helpers) != len(script.session.helpers) or len(askers) != 1:
@@ -57,15 +74,19 @@ def parties(script: Script) -> tuple[LocalParty, LocalParty]:
             expected=f"a [party.NAME] table for {', '.join(script.session.helpers)} and for one party that asks",
             received=", ".join(script.party) or "none",
         )
-    asker, helper = (_local(script, name) for name in (askers[0], helpers[0]))
+    asker, helper = (_local(script, name, state) for name in (askers[0], helpers[0]))
     return asker, helper
 
 
-def _local(script: Script, name: str) -> LocalParty:
+def _local(script: Script, name: str, state: Path | None) -> LocalParty:
     section = script.party[name]
     # Simulations repeat: a party without a secret of its own gets one from its name.
     secret = section.secret.get_secret_value() if section.secret is not None else f"{name}-{script.session.seed}"
-    return LocalParty(name, section, secret.encode(), MemoryStore())
+    if state is None:
+        return LocalParty(name, section, secret.encode(), MemoryStore())
+    blobs = state / name / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    return LocalParty(name, section, secret.encode(), SqlStore(f"sqlite:///{state / name / 'comity.db'}"), blobs)
 
 
 def _agree(
@@ -87,3 +108,4 @@ def _agree(
     ours.deliver("contract", "proposal")
     ours.admit("contract", "agreement", agreement.ByteSize())
     decode_agreement(agreement, contract, helper.name, definition.helper)
+    theirs.deliver_all(0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,48 @@ _STOP_S = 15.0
 _POLL_S = 0.05
 
 
-@dataclass(frozen=True)
 class NodeProcess:
-    """A running daemon.
+    """A daemon as a process of its own, which can be started again after it died.
 
-    Attributes:
-        party: Its party.
-        folder: Its configuration, state and log.
-        process: The process.
+    Args:
+        role: Its role; the daemon is the module `<role>_node`.
+        folder: Where its configuration, state and log go.
+        config: Its configuration.
+        threads: Threads of its tensor operations; results are the same only for equal numbers.
     """
 
-    party: str
-    folder: Path
-    process: subprocess.Popen[bytes]
+    def __init__(self, role: str, folder: Path, config: dict[str, Any], *, threads: int = 1) -> None:
+        self.party: str = config["party"]
+        self.folder = folder
+        self._role = role
+        self._threads = threads
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "node.toml").write_text(tomli_w.dumps(config))
+
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """Starts the process.
+
+        Args:
+            environment: Variables over those of this process.
+        """
+        variables = os.environ | {"OMP_NUM_THREADS": str(self._threads)} | dict(environment or {})
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", f"{self._role}_node", "--config", str(self.folder / "node.toml")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=variables,
+                start_new_session=True,
+            )
 
     @property
     def control_url(self) -> str:
         """Where its operator reaches it."""
         return f"unix:{self.folder / 'state' / 'control.sock'}"
 
-    def wait_ready(self) -> str:
-        """Waits until it serves; returns the address that peers reach it at, empty for a node that only asks.
+    def wait_ready(self) -> None:
+        """Waits until it serves.
 
         Raises:
             NodeProcessFailed: It ended, or did not come up in time.
@@ -64,7 +85,7 @@ class NodeProcess:
                     pass
                 else:
                     if description.pid == self.process.pid:
-                        return description.address
+                        return
             time.sleep(_POLL_S)
         raise NodeProcessFailed(
             f"node {self.party} did not start in time",
@@ -88,31 +109,6 @@ class NodeProcess:
             self.process.wait()
 
 
-def start_node(role: str, folder: Path, config: dict[str, Any], *, threads: int = 1) -> NodeProcess:
-    """Starts a daemon as a process of its own.
-
-    Args:
-        role: Its role; the daemon is the module `<role>_node`.
-        folder: Where its configuration, state and log go.
-        config: Its configuration.
-        threads: Threads of its tensor operations; results are the same only for equal numbers.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "node.toml"
-    path.write_text(tomli_w.dumps(config))
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"{role}_node", "--config", str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-        )
-    return NodeProcess(config["party"], folder, process)
-
-
 def node_config(name: str, section: PartySection, identity: Identity, **more: object) -> dict[str, Any]:
     """The configuration of a daemon that is this party of a script."""
     values = section.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"role", "secret"})
@@ -124,36 +120,55 @@ def node_config(name: str, section: PartySection, identity: Identity, **more: ob
 
 
 @contextmanager
-def running(script: Script, workdir: Path, *, threads: int = 1) -> Iterator[dict[str, NodeProcess]]:
+def running(
+    script: Script, workdir: Path, *, threads: int = 1, environments: Mapping[str, Mapping[str, str]] | None = None
+) -> Iterator[dict[str, NodeProcess]]:
     """Runs a script's parties as processes, and stops them at the end.
 
     Args:
         script: A script with a table for each party.
         workdir: Where their configurations, certificates, states and logs go.
         threads: Threads of each node's tensor operations.
+        environments: Variables over those of this process, by party.
 
     Yields:
-        The processes by party, ready; those that help listen on free ports of loopback.
+        The processes by party, ready.
 
     Raises:
         NodeProcessFailed: One did not start.
     """
-    authority = Authority.create()
-    nodes: dict[str, NodeProcess] = {}
-    addresses: dict[str, str] = {}
-    # Those who help come first: those who ask need their addresses.
-    order = sorted(script.party, key=lambda name: name not in script.session.helpers)
     with ExitStack() as stack:
-        for name in order:
-            section = script.party[name]
-            folder = workdir / name
-            identity = authority.issue(name, folder / "tls")
-            if name in script.session.helpers:
-                more: dict[str, object] = {"listen": "127.0.0.1:0"}
-            else:
-                more = {"peers": {peer: {"address": address} for peer, address in addresses.items()}}
-            node = start_node(section.role, folder, node_config(name, section, identity, **more), threads=threads)
+        nodes = prepare(script, workdir, threads=threads)
+        for name, node in nodes.items():
+            node.start((environments or {}).get(name))
             stack.callback(node.stop)
-            nodes[name] = node
-            addresses[name] = node.wait_ready()
+        for node in nodes.values():
+            node.wait_ready()
         yield nodes
+
+
+def prepare(script: Script, workdir: Path, *, threads: int = 1) -> dict[str, NodeProcess]:
+    """Configurations and certificates for a script's parties, on addresses of loopback that are free now.
+
+    Returns:
+        The nodes by party, those that help first; none is started.
+    """
+    authority = Authority.create()
+    helpers = {name: f"127.0.0.1:{_free_port()}" for name in script.session.helpers}
+    nodes = {}
+    for name in sorted(script.party, key=lambda name: name not in helpers):
+        section = script.party[name]
+        identity = authority.issue(name, workdir / name / "tls")
+        more: dict[str, object] = {"peers": {peer: {"address": address} for peer, address in helpers.items()}}
+        if name in helpers:
+            more = {"listen": helpers[name]}
+        config = node_config(name, section, identity, **more)
+        nodes[name] = NodeProcess(section.role, workdir / name, config, threads=threads)
+    return nodes
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

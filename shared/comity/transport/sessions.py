@@ -39,7 +39,10 @@ def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol
         ContractMismatch: The call quotes another contract.
     """
     fields = metadata(context)
-    return sessions.get(fields.get(SESSION_KEY, ""), caller(context), fields.get(CONTRACT_KEY, ""), protocol)
+    session = sessions.get(fields.get(SESSION_KEY, ""), caller(context), fields.get(CONTRACT_KEY, ""), protocol)
+    # Whoever quotes the contract has the agreement.
+    session.gate.deliver_all(0)
+    return session
 
 
 class SessionsServicer(sessions_pb2_grpc.SessionsServicer):

@@ -1,0 +1,200 @@
+"""Real daemons, killed with SIGKILL wherever a seed says, and started again, until the session is over.
+
+The session must end in the digest of a simulation that nobody killed, with both ledgers whole and in agreement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import get_args
+
+from comity.errors import ComityError, NodeProcessFailed
+from comity.experiments import DEMOS, demo_script
+from comity.node.control_client import ControlClient
+from comity.node.script import Script, parse_script, session_text
+from comity.randomness import derive
+from comity.session.faults import ENVIRONMENT, Phase
+from comity.session.charges import rounds_charged
+from comity.session.comparison import compare
+from comity.session.sql_store import SqlStore
+from comity.session.verification import verify
+from comity.simulation.in_process import simulate
+from comity.simulation.processes import NodeProcess, prepare
+
+_SESSION_S = 600.0
+_POLL_S = 0.05
+
+
+@dataclass
+class Tally:
+    """What a run of kills came to.
+
+    Attributes:
+        kills: Kills by side and phase.
+        sessions: Sessions that were run.
+        identical: Kills after which the session ended as if nobody had been killed.
+        lost: Kills after which it did not.
+        charged_twice: Rounds that were charged more than once.
+    """
+
+    kills: Counter[tuple[str, Phase]] = field(default_factory=Counter)
+    sessions: int = 0
+    identical: int = 0
+    lost: int = 0
+    charged_twice: int = 0
+
+    def lines(self) -> list[str]:
+        """The tally as text, a line for each phase and the sum at the end."""
+        phases = get_args(Phase)
+        sides = sorted({side for side, _ in self.kills})
+        rows = [f"{phase:<11}" + "".join(f"{side} {self.kills[side, phase]:<5}" for side in sides) for phase in phases]
+        total = self.kills.total()
+        end = f"{total} kills, {self.identical} identical, {self.lost} lost, {self.charged_twice} charged twice"
+        return [*rows, f"{self.sessions} sessions", end]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was lost or charged twice, and no phase went without a kill."""
+        covered = {phase for _, phase in self.kills}
+        return not self.lost and not self.charged_twice and covered == set(get_args(Phase))
+
+
+def plan(seed: int, sides: list[str]) -> Iterator[tuple[str, Phase, int]]:
+    """Whom to kill next, in which phase, and at which point of it: all phases and sides in turn, the point by the seed."""
+    for number, (phase, side) in enumerate(cycle([(phase, side) for phase in get_args(Phase) for side in sides])):
+        yield side, phase, 1 + derive(seed, "kill", number) % 12
+
+
+def run(script: Script, kills: int, seed: int, *, a_session: int = 8) -> Tally:
+    """Runs sessions until so many kills were made.
+
+    Args:
+        script: The session; its parties are the sides.
+        kills: Kills to make.
+        seed: Decides whom to kill where.
+        a_session: Kills in one session at the most.
+    """
+    expected, _ = simulate(script)
+    tally = Tally()
+    kills_to_come = plan(seed, list(script.party))
+    while tally.kills.total() < kills:
+        before = tally.kills.total()
+        with tempfile.TemporaryDirectory(prefix="comity-chaos-") as folder:
+            budget = min(a_session, kills - before)
+            digest = _session(script, Path(folder), kills_to_come, tally, budget)
+            twice = _charged_twice(script, Path(folder)) if digest == expected.digest else 0
+        made = tally.kills.total() - before
+        tally.sessions += 1
+        tally.charged_twice += twice
+        if digest == expected.digest:
+            tally.identical += made
+        else:
+            tally.lost += made
+    return tally
+
+
+def _session(
+    script: Script, folder: Path, kills_to_come: Iterator[tuple[str, Phase, int]], tally: Tally, budget: int
+) -> str | None:
+    """Runs a session, killing and restarting its nodes; returns its digest, None where it did not end."""
+    nodes = prepare(script, folder)
+    asker = next(name for name in nodes if name not in script.session.helpers)
+    armed: dict[str, Phase] = {}
+    result = folder / asker / "state" / "sessions" / f"{script.session.id}" / "result.json"
+    with ExitStack() as stack:
+        for node in nodes.values():
+            node.start()
+            stack.callback(node.stop)
+        for node in nodes.values():
+            node.wait_ready()
+        with ControlClient(nodes[asker].control_url) as control:
+            side, phase, point = next(kills_to_come)
+            # The first victim is started anew, before the session, with its fate set.
+            nodes[side].stop()
+            _start(nodes[side], phase, point, armed)
+            nodes[side].wait_ready()
+        with ControlClient(nodes[asker].control_url) as control:
+            control.run(session_text(script))
+        made = 0
+        deadline = time.monotonic() + _SESSION_S
+        while not result.exists() and time.monotonic() < deadline:
+            for name, node in nodes.items():
+                code = node.process.poll()
+                if code is None:
+                    continue
+                if code != -signal.SIGKILL or name not in armed:
+                    raise NodeProcessFailed(f"node {name} ended by itself", received=node.last_words())
+                tally.kills[name, armed.pop(name)] += 1
+                made += 1
+                if made < budget:
+                    side, phase, point = next(kills_to_come)
+                    # Whoever is down gets the next fate of its side.
+                    while side != name:
+                        side, phase, point = next(kills_to_come)
+                    _start(node, phase, point, armed)
+                else:
+                    node.start()
+            time.sleep(_POLL_S)
+        if not result.exists():
+            return None
+        digest: str = json.loads(result.read_text())["digest"]
+        return digest
+
+
+def _start(node: NodeProcess, phase: Phase, point: int, armed: dict[str, Phase]) -> None:
+    armed[node.party] = phase
+    node.start({ENVIRONMENT: f"{phase}:{point}"})
+
+
+def _charged_twice(script: Script, folder: Path) -> int:
+    """Checks both ledgers of an ended session; returns how many rounds were charged more often than bought.
+
+    Raises:
+        LedgerBroken: A chain does not hold, or the two disagree.
+    """
+    ledgers = []
+    for party in script.party:
+        store = SqlStore(f"sqlite:///{folder / party / 'state' / 'comity.db'}")
+        try:
+            entries, head = list(store.entries()), store.head()
+        finally:
+            store.close()
+        verify(entries, head)
+        ledgers.append(entries)
+    differences = compare(ledgers[0], ledgers[1])
+    if differences:
+        raise NodeProcessFailed("the ledgers disagree", received=differences[0])
+    charged = [len(rounds_charged(entries)) for entries in ledgers]
+    return sum(count - script.session.rounds for count in charged)
+
+
+def main() -> int:
+    """`python -m comity.experiments.chaos --kills 200`."""
+    parser = argparse.ArgumentParser(description="Kills real nodes until the number is reached, and checks what is left.")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--protocol", choices=DEMOS, default=DEMOS[0])
+    options = parser.parse_args()
+    script = parse_script(demo_script(options.protocol, options.seed))
+    try:
+        tally = run(script, options.kills, options.seed)
+    except ComityError as error:
+        print(f"chaos: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print("\n".join(tally.lines()))  # noqa: T201
+    return 0 if tally.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""A session that dies at any durable write or message, and goes on, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from comity.node.result import SessionResult
+from comity.node.script import Script, parse_script
+from comity.session import faults
+from comity.session.charges import rounds_charged
+from comity.session.comparison import compare
+from comity.session.sql_store import SqlStore
+from comity.session.verification import verify
+from comity.simulation.in_process import simulate
+from comity.training import Classification
+
+PERIOD = 2
+SCRIPTS = {
+    "assisted_learning": """
+        [session]
+        protocol = "assisted_learning"
+        id = "crash"
+        helpers = ["provider"]
+        rounds = 2
+        seed = 3
+        [session.model]
+        name = "mlp"
+        options = { hidden = 8 }
+        [session.terms]
+        learning_rate = 0.01
+        batch_size = 16
+        iterations = 12
+        sampling_period = 2
+        evaluation_batch_size = 16
+        [party.learner]
+        role = "learner"
+        data = { source = "digits", per_class = 10, partition = { name = "imbalance", gamma = 0.6, share = "learner" } }
+        [party.provider]
+        role = "provider"
+        data = { source = "digits", per_class = 10, partition = { name = "imbalance", gamma = 0.6, share = "provider" } }
+    """,
+}
+"""Every protocol is tested by being listed."""
+
+
+class Crash(BaseException):
+    """Ends everything at once, like a SIGKILL."""
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("protocol", SCRIPTS)
+def test_session_killed_anywhere_ends_as_if_it_had_not_been(
+    protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = parse_script(SCRIPTS[protocol])
+    steps = _counted_steps(monkeypatch)
+    phases = Counter[str]()
+    faults.install(lambda phase: phases.update([phase]))
+    expected, _ = simulate(script, state=tmp_path / "whole")
+    assert all(phases[phase] for phase in ("training", "offering", "transfer", "evaluation", "selection", "commit", "receipt"))
+    needed = steps["made"]
+
+    for point in range(1, phases.total() + 1):
+        state = tmp_path / f"crash-{point}"
+        steps["made"] = 0
+        with pytest.raises(Crash):
+            _simulate_until(script, state, point)
+        result, _ = simulate(script, state=state)
+        assert_same_end(result, expected)
+        assert steps["made"] <= needed + PERIOD, f"trained {steps['made'] - needed} iterations again after point {point}"
+        assert_ledgers_agree(state, script)
+
+
+def assert_same_end(result: SessionResult, expected: SessionResult) -> None:
+    assert (result.digest, result.metrics) == (expected.digest, expected.metrics)
+    assert (result.bytes_sent, result.bytes_received) == (expected.bytes_sent, expected.bytes_received)
+
+
+def assert_ledgers_agree(state: Path, script: Script) -> None:
+    """Both chains hold, say the same of what was delivered, and charge each round once."""
+    ledgers = []
+    for party in ("learner", "provider"):
+        store = SqlStore(f"sqlite:///{state / party / 'comity.db'}")
+        entries, head = list(store.entries()), store.head()
+        store.close()
+        verify(entries, head)
+        charged = rounds_charged(entries)
+        assert [(each.session, each.round) for each in charged] == [("crash", number) for number in range(1, script.session.rounds + 1)]
+        ledgers.append(entries)
+    assert compare(*ledgers) == []
+
+
+def _simulate_until(script: Script, state: Path, point: int) -> None:
+    passed = itertools.count(1)
+
+    def hook(phase: faults.Phase) -> None:
+        if next(passed) == point:
+            raise Crash(phase)
+
+    faults.install(hook)
+    try:
+        simulate(script, state=state)
+    finally:
+        faults.install(None)
+
+
+def _counted_steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    steps = {"made": 0}
+    step = Classification._step
+
+    def counted(self: Classification, *arguments: object) -> None:
+        steps["made"] += 1
+        step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Classification, "_step", counted)
+    return steps
