@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,28 +13,43 @@ from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
 from comity.cli.tables import show_json, show_result
 from comity.experiments import baselines
+from comity.errors import InvalidValue
 from comity.node.control_client import ControlClient
 from comity.node.script import Script, parse_script, session_text
-from comity.simulation.processes import running
+from comity.session import faults
+from comity.simulation.processes import NodeProcess, running
 
 
-def run_demo(text: str, *, workdir: Path | None, as_json: bool) -> None:
+KILLED_AT = "training:50"
+"""Where `--kill` strikes: the provider of the demo has made 45 checkpoints in three rounds, and is in its fourth."""
+
+
+def run_demo(text: str, *, workdir: Path | None, kill: str | None, as_json: bool) -> None:
     """Runs a script's parties as processes of this machine and shows the result.
 
     Args:
         text: The script.
         workdir: Where to keep the nodes' files; None for a folder that is removed.
+        kill: Party whose daemon is killed in the middle of a round; None for none.
         as_json: Print one JSON object instead of tables.
+
+    Raises:
+        InvalidValue: The party to kill is none that helps.
     """
     script = parse_script(text, "the demo's script")
+    if kill is not None and kill not in script.session.helpers:
+        raise InvalidValue("nobody to kill", expected=", ".join(script.session.helpers), received=kill)
+    environments = {kill: {faults.ENVIRONMENT: KILLED_AT}} if kill is not None else {}
     with ExitStack() as stack:
         folder = workdir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="comity-")))
         folder.mkdir(parents=True, exist_ok=True)
         progress = stack.enter_context(SessionProgress(quiet=as_json))
         progress.say("starting a daemon for each party, on loopback, with mutual TLS")
-        with running(script, folder) as nodes:
+        with running(script, folder, environments=environments) as nodes:
             for name, node in nodes.items():
                 progress.say(f"  {name:<10} process {node.process.pid}")
+            if kill is not None:
+                threading.Thread(target=_revive, args=(nodes[kill], progress), daemon=True).start()
             asker = next(name for name in nodes if name not in script.session.helpers)
             with ControlClient(nodes[asker].control_url) as control:
                 result = follow(control, control.run(session_text(script)), progress)
@@ -44,6 +61,15 @@ def run_demo(text: str, *, workdir: Path | None, as_json: bool) -> None:
     else:
         show_result(result)
         _show_next(script, workdir)
+
+
+def _revive(node: NodeProcess, progress: SessionProgress) -> None:
+    """Waits until a daemon was killed, and starts it again."""
+    if node.process.wait() != -signal.SIGKILL:
+        return
+    progress.say(f"  {node.party} was killed with SIGKILL in the middle of a round")
+    node.start()
+    progress.say(f"  {node.party} is started again as process {node.process.pid} and goes on by itself")
 
 
 def _baselines(script: Script) -> dict[str, float | None]:

@@ -41,6 +41,9 @@ def demo(
     seed: Seed = 0,
     print_script: Annotated[bool, typer.Option("--print-script", help="Print the demo's script and stop.")] = False,
     workdir: Annotated[Path | None, typer.Option(help="Keep the nodes' configurations, states and logs here.")] = None,
+    kill: Annotated[
+        str | None, typer.Option(help="Kill this party's daemon in the middle of a round, and start it again.")
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Starts real node processes on loopback, with mutual TLS, runs a session between them and shows what came of it.
@@ -54,7 +57,7 @@ def demo(
     if print_script:
         sys.stdout.write(text)
         return
-    run_demo(text, workdir=workdir, as_json=json_output)
+    run_demo(text, workdir=workdir, kill=kill, as_json=json_output)
 
 
 @app.command()
@@ -104,6 +107,21 @@ def node(
     from comity.cli.node import run_node
 
     run_node(role, config, log_level)
+
+
+@app.command()
+def gc(
+    *,
+    state: Annotated[Path, typer.Option(help="The node's state_dir; the node must not run.")] = Path("state"),
+    json_output: Json = False,
+) -> None:
+    """Frees the checkpoints that ended sessions left behind; ledger and results stay.
+
+    Example: `comity gc --state learner/state`
+    """
+    from comity.cli.gc import collect_garbage
+
+    collect_garbage(state, as_json=json_output)
 
 
 @app.command()

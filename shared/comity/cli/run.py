@@ -28,7 +28,9 @@ def run_script(path: Path, *, node: str, detach: bool, as_json: bool) -> None:
             except KeyboardInterrupt:
                 progress.say(f"session {session} goes on at {node}")
                 raise
-        result["processes"] = [control.describe().pid]
+        description = control.describe()
+        result["processes"] = [description.pid]
+        progress.say(f"the model is in {Path(description.state_dir) / 'sessions' / session}")
     (show_json if as_json else show_result)(result)
 
 
@@ -43,6 +45,5 @@ def follow(control: ControlClient, session: str, progress: SessionProgress) -> d
         if event.kind == "session-failed":
             raise_failure(event)
         if event.kind == "session-finished":
-            progress.say(f"the model is in {event.fields['folder']}")
             return dict(cast(Mapping[str, Any], event.fields["result"]))
     raise SessionFailed("the node ended the session without a result", action="look at its log")

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -70,10 +70,11 @@ class Tally:
         return not self.lost and not self.charged_twice and covered == set(get_args(Phase))
 
 
-def plan(seed: int, sides: list[str]) -> Iterator[tuple[str, Phase, int]]:
-    """Whom to kill next, in which phase, and at which point of it: all phases and sides in turn, the point by the seed."""
-    for number, (phase, side) in enumerate(cycle([(phase, side) for phase in get_args(Phase) for side in sides])):
-        yield side, phase, 1 + derive(seed, "kill", number) % 12
+def fates(seed: int, side: str) -> Iterator[tuple[Phase, int]]:
+    """Where to kill a side, one time after the other: in each phase in turn, at a point of it that the seed says."""
+    for number, phase in enumerate(cycle(get_args(Phase))):
+        # Rounds pass few points of some phases; whoever is set for a later one than there is lives on.
+        yield phase, 1 + derive(seed, side, number) % (4 if phase in {"selection", "receipt"} else 12)
 
 
 def run(script: Script, kills: int, seed: int, *, a_session: int = 8) -> Tally:
@@ -87,12 +88,12 @@ def run(script: Script, kills: int, seed: int, *, a_session: int = 8) -> Tally:
     """
     expected, _ = simulate(script)
     tally = Tally()
-    kills_to_come = plan(seed, list(script.party))
+    to_come = {side: fates(seed, side) for side in script.party}
     while tally.kills.total() < kills:
         before = tally.kills.total()
         with tempfile.TemporaryDirectory(prefix="comity-chaos-") as folder:
             budget = min(a_session, kills - before)
-            digest = _session(script, Path(folder), kills_to_come, tally, budget)
+            digest = _session(script, Path(folder), to_come, tally, budget)
             twice = _charged_twice(script, Path(folder)) if digest == expected.digest else 0
         made = tally.kills.total() - before
         tally.sessions += 1
@@ -105,28 +106,22 @@ def run(script: Script, kills: int, seed: int, *, a_session: int = 8) -> Tally:
 
 
 def _session(
-    script: Script, folder: Path, kills_to_come: Iterator[tuple[str, Phase, int]], tally: Tally, budget: int
+    script: Script, folder: Path, to_come: Mapping[str, Iterator[tuple[Phase, int]]], tally: Tally, budget: int
 ) -> str | None:
     """Runs a session, killing and restarting its nodes; returns its digest, None where it did not end."""
     nodes = prepare(script, folder)
     asker = next(name for name in nodes if name not in script.session.helpers)
-    armed: dict[str, Phase] = {}
     result = folder / asker / "state" / "sessions" / f"{script.session.id}" / "result.json"
+    armed: dict[str, Phase] = {}
     with ExitStack() as stack:
-        for node in nodes.values():
-            node.start()
+        for name, node in nodes.items():
+            _start(node, *next(to_come[name]), armed)
             stack.callback(node.stop)
         for node in nodes.values():
             node.wait_ready()
         with ControlClient(nodes[asker].control_url) as control:
-            side, phase, point = next(kills_to_come)
-            # The first victim is started anew, before the session, with its fate set.
-            nodes[side].stop()
-            _start(nodes[side], phase, point, armed)
-            nodes[side].wait_ready()
-        with ControlClient(nodes[asker].control_url) as control:
             control.run(session_text(script))
-        made = 0
+        killed = 0
         deadline = time.monotonic() + _SESSION_S
         while not result.exists() and time.monotonic() < deadline:
             for name, node in nodes.items():
@@ -136,19 +131,14 @@ def _session(
                 if code != -signal.SIGKILL or name not in armed:
                     raise NodeProcessFailed(f"node {name} ended by itself", received=node.last_words())
                 tally.kills[name, armed.pop(name)] += 1
-                made += 1
-                if made < budget:
-                    side, phase, point = next(kills_to_come)
-                    # Whoever is down gets the next fate of its side.
-                    while side != name:
-                        side, phase, point = next(kills_to_come)
-                    _start(node, phase, point, armed)
+                killed += 1
+                # The last nodes live, so that the session ends.
+                if killed + len(armed) < budget:
+                    _start(node, *next(to_come[name]), armed)
                 else:
                     node.start()
             time.sleep(_POLL_S)
-        if not result.exists():
-            return None
-        digest: str = json.loads(result.read_text())["digest"]
+        digest: str | None = json.loads(result.read_text())["digest"] if result.exists() else None
         return digest
 
 
@@ -181,7 +171,9 @@ def _charged_twice(script: Script, folder: Path) -> int:
 
 def main() -> int:
     """`python -m comity.experiments.chaos --kills 200`."""
-    parser = argparse.ArgumentParser(description="Kills real nodes until the number is reached, and checks what is left.")
+    parser = argparse.ArgumentParser(
+        description="Kills real nodes until the number is reached, and checks what is left."
+    )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--protocol", choices=DEMOS, default=DEMOS[0])

@@ -112,8 +112,7 @@ class AskedSessions:
         _write(folder / "result.json", json.dumps(result.to_json(), indent=2).encode())
         self._keep_state(contract, definition, "finished", result.to_json())
         self._party.clear(contract.session)
-        fields: dict[str, Json] = {"result": result.to_json(), "folder": str(folder.resolve())}
-        self._observe(contract, Event("session-finished", 0, fields))
+        self._observe(contract, Event("session-finished", 0, {"result": result.to_json()}))
 
     def _keep_state(
         self, contract: Contract, definition: ProtocolDefinition, state: SessionState, result: dict[str, Json]

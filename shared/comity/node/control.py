@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import grpc
@@ -27,6 +28,7 @@ class Operated(Protocol):
     party: str
     role: str
     address: str
+    state_dir: Path
 
     def run(self, script: Script) -> str:
         """Starts a session; returns its identifier."""
@@ -55,6 +57,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             protocols=[each.name for each in protocols_for(self._node.role)],
             sessions=list(self._node.events()),
             pid=os.getpid(),
+            state_dir=str(self._node.state_dir),
         )
 
     def Run(self, request: pb.RunRequest, context: grpc.ServicerContext) -> pb.RunReply:  # noqa: ARG002, N802

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 
 import structlog
 
-from comity.errors import InvalidValue, NodeDraining, StateInUse, StorageFailed
+from comity.errors import InvalidValue, NodeDraining, StorageFailed
 from comity.node.asked import AskedSessions
 from comity.node.asking import draft_contract
 from comity.node.config import NodeConfig
 from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
+from comity.node.garbage import exclusive
 from comity.node.helping import Helper
 from comity.node.party import LocalParty, own_secret
 from comity.node.registry import protocols_for
@@ -48,6 +46,7 @@ class Node:
         self.party = config.party
         self.role = role
         self.address = ""
+        self.state_dir = config.state_dir.resolve()
         self._config = config
         self._identity = config.identity
         self._protocols = protocols_for(role)
@@ -70,7 +69,7 @@ class Node:
                 "state_dir cannot be used", expected="a writable folder", received=error, action=action
             ) from error
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_exclusive(config.state_dir))
+            stack.enter_context(exclusive(config.state_dir))
             store = stack.enter_context(contextlib.closing(SqlStore(config.store_url)))
             secret = own_secret(config, config.state_dir)
             self._local = LocalParty(config.party, config, secret, store, config.state_dir / "blobs")
@@ -144,23 +143,6 @@ class Node:
         self.address = server.start(self._config.listen)
         stack.callback(server.stop, self._config.drain_s)
         stack.callback(self._hosted.drain)
-
-
-@contextlib.contextmanager
-def _exclusive(state_dir: Path) -> Iterator[None]:
-    """Holds the lock of a state directory; the system lets go of it when the process ends, however it ends."""
-    with (state_dir / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            action = "stop it, or configure another state_dir"
-            raise StateInUse(
-                "another node works in this state_dir",
-                expected="a folder of its own",
-                received=state_dir,
-                action=action,
-            ) from error
-        yield
 
 
 def run_daemon(role: str, config: NodeConfig) -> None:

@@ -109,7 +109,7 @@ def _postgresql(url: URL, *, read_only: bool, durable: bool) -> Engine:
         url,
         poolclass=NullPool,
         isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
-        connect_args={"connect_timeout": int(BUSY_S)},
+        connect_args={"connect_timeout": 10},
     )
 
     def on_connect(connection: Any, _record: object) -> None:
@@ -119,7 +119,7 @@ def _postgresql(url: URL, *, read_only: bool, durable: bool) -> Engine:
             else:
                 cursor.execute(f"SET synchronous_commit = {'on' if durable else 'off'}")
                 # Two nodes in one schema would tear each other's chain. The lock ends with the connection.
-                cursor.execute(f"SET lock_timeout = '{BUSY_S:.0f}s'")
+                cursor.execute(f"SET lock_timeout = '{1000 * BUSY_S:.0f}ms'")
                 cursor.execute(f"SELECT pg_advisory_lock({_LOCK}, hashtext(current_schema()))")
         connection.commit()
 

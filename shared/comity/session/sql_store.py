@@ -127,7 +127,9 @@ class SqlStore:
     def _check(self) -> None:
         with self._working() as connection:
             if connection.dialect.name == "sqlite":
-                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+                # A node finds its records by the indexes, which the quick check leaves out.
+                check = "quick_check" if self._read_only else "integrity_check"
+                found = connection.exec_driver_sql(f"PRAGMA {check}(1)").scalar()
                 if found != "ok":
                     raise damaged(self._place, found)
             self._require_schema(connection)

@@ -23,9 +23,7 @@ from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
-def simulate(
-    script: Script, observe: Observer = nobody, *, state: Path | None = None
-) -> tuple[SessionResult, Outcome]:
+def simulate(script: Script, observe: Observer = nobody, *, state: Path | None = None) -> tuple[SessionResult, Outcome]:
     """Runs a session in this process.
 
     Args:
@@ -47,9 +45,7 @@ def simulate(
     return replace(result, wall_s=time.monotonic() - began), outcome
 
 
-def _run(
-    script: Script, asker: LocalParty, helper: LocalParty, observe: Observer
-) -> tuple[SessionResult, Outcome]:
+def _run(script: Script, asker: LocalParty, helper: LocalParty, observe: Observer) -> tuple[SessionResult, Outcome]:
     contract, definition = draft_contract(script, asker, f"simulation-{script.session.seed}")
     own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
     asker.config.policy.review(contract, own, (helper.name,), active=0)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63omity/wire/v1/control.proto\x12\x0e\x63omity.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x82\x01\n\x0fNodeDescription\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tprotocols\x18\x05 \x03(\t\x12\x10\n\x08sessions\x18\x06 \x03(\t\x12\x0b\n\x03pid\x18\x07 \x01(\x03\"\x1c\n\nRunRequest\x12\x0e\n\x06script\x18\x01 \x01(\t\"\x1b\n\x08RunReply\x12\x0f\n\x07session\x18\x01 \x01(\t\"-\n\x0cWatchRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\x04\"t\n\x0cSessionEvent\x12\r\n\x05index\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06\x66ields\x18\x05 \x01(\t2\xdb\x01\n\x07\x43ontrol\x12L\n\x08\x44\x65scribe\x12\x1f.comity.wire.v1.DescribeRequest\x1a\x1f.comity.wire.v1.NodeDescription\x12;\n\x03Run\x12\x1a.comity.wire.v1.RunRequest\x1a\x18.comity.wire.v1.RunReply\x12\x45\n\x05Watch\x12\x1c.comity.wire.v1.WatchRequest\x1a\x1c.comity.wire.v1.SessionEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63omity/wire/v1/control.proto\x12\x0e\x63omity.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x95\x01\n\x0fNodeDescription\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tprotocols\x18\x05 \x03(\t\x12\x10\n\x08sessions\x18\x06 \x03(\t\x12\x0b\n\x03pid\x18\x07 \x01(\x03\x12\x11\n\tstate_dir\x18\x08 \x01(\t\"\x1c\n\nRunRequest\x12\x0e\n\x06script\x18\x01 \x01(\t\"\x1b\n\x08RunReply\x12\x0f\n\x07session\x18\x01 \x01(\t\"-\n\x0cWatchRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\x04\"t\n\x0cSessionEvent\x12\r\n\x05index\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06\x66ields\x18\x05 \x01(\t2\xdb\x01\n\x07\x43ontrol\x12L\n\x08\x44\x65scribe\x12\x1f.comity.wire.v1.DescribeRequest\x1a\x1f.comity.wire.v1.NodeDescription\x12;\n\x03Run\x12\x1a.comity.wire.v1.RunRequest\x1a\x18.comity.wire.v1.RunReply\x12\x45\n\x05Watch\x12\x1c.comity.wire.v1.WatchRequest\x1a\x1c.comity.wire.v1.SessionEvent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEREQUEST']._serialized_start=81
   _globals['_DESCRIBEREQUEST']._serialized_end=98
   _globals['_NODEDESCRIPTION']._serialized_start=101
-  _globals['_NODEDESCRIPTION']._serialized_end=231
-  _globals['_RUNREQUEST']._serialized_start=233
-  _globals['_RUNREQUEST']._serialized_end=261
-  _globals['_RUNREPLY']._serialized_start=263
-  _globals['_RUNREPLY']._serialized_end=290
-  _globals['_WATCHREQUEST']._serialized_start=292
-  _globals['_WATCHREQUEST']._serialized_end=337
-  _globals['_SESSIONEVENT']._serialized_start=339
-  _globals['_SESSIONEVENT']._serialized_end=455
-  _globals['_CONTROL']._serialized_start=458
-  _globals['_CONTROL']._serialized_end=677
+  _globals['_NODEDESCRIPTION']._serialized_end=250
+  _globals['_RUNREQUEST']._serialized_start=252
+  _globals['_RUNREQUEST']._serialized_end=280
+  _globals['_RUNREPLY']._serialized_start=282
+  _globals['_RUNREPLY']._serialized_end=309
+  _globals['_WATCHREQUEST']._serialized_start=311
+  _globals['_WATCHREQUEST']._serialized_end=356
+  _globals['_SESSIONEVENT']._serialized_start=358
+  _globals['_SESSIONEVENT']._serialized_end=474
+  _globals['_CONTROL']._serialized_start=477
+  _globals['_CONTROL']._serialized_end=696
 # @@protoc_insertion_point(module_scope)

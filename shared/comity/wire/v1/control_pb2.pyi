@@ -34,12 +34,14 @@ class NodeDescription(google.protobuf.message.Message):
     PROTOCOLS_FIELD_NUMBER: builtins.int
     SESSIONS_FIELD_NUMBER: builtins.int
     PID_FIELD_NUMBER: builtins.int
+    STATE_DIR_FIELD_NUMBER: builtins.int
     party: builtins.str
     role: builtins.str
     version: builtins.str
     address: builtins.str
     """Where peers reach it; empty for a node that only asks."""
     pid: builtins.int
+    state_dir: builtins.str
     @property
     def protocols(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -56,8 +58,9 @@ class NodeDescription(google.protobuf.message.Message):
         protocols: collections.abc.Iterable[builtins.str] | None = ...,
         sessions: collections.abc.Iterable[builtins.str] | None = ...,
         pid: builtins.int = ...,
+        state_dir: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "party", b"party", "pid", b"pid", "protocols", b"protocols", "role", b"role", "sessions", b"sessions", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "party", b"party", "pid", b"pid", "protocols", b"protocols", "role", b"role", "sessions", b"sessions", "state_dir", b"state_dir", "version", b"version"]) -> None: ...
 
 global___NodeDescription = NodeDescription
 

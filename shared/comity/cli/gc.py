@@ -1,0 +1,34 @@
+"""`comity gc`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from comity.cli.tables import show_json
+from comity.errors import MissingFile
+from comity.node.garbage import collect, exclusive
+from comity.session.sql_store import SqlStore
+
+
+def collect_garbage(state: Path, *, as_json: bool) -> None:
+    """Frees what ended sessions left in a node's `state_dir`.
+
+    Raises:
+        MissingFile: There is no such folder.
+        StateInUse: The node is running.
+    """
+    if not (state / "comity.db").is_file():
+        raise MissingFile(
+            "no node keeps its state here",
+            expected=f"{state / 'comity.db'}",
+            received="nothing",
+            action="name its state_dir with --state",
+        )
+    with exclusive(state), contextlib.closing(SqlStore(f"sqlite:///{state / 'comity.db'}")) as store:
+        freed = collect(state, store)
+    if as_json:
+        show_json({"bytes_freed": freed})
+    else:
+        sys.stdout.write(f"{freed / 1e6:.1f} MB freed\n")

@@ -1,0 +1,48 @@
+"""Freeing what sessions that have ended left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from comity.errors import StateInUse
+from comity.session.store import Store
+
+
+@contextlib.contextmanager
+def exclusive(state_dir: Path) -> Iterator[None]:
+    """Holds the lock of a state directory; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+        StateInUse: A node works in it.
+    """
+    with (state_dir / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StateInUse(
+                "another node works in this state_dir",
+                expected="a folder of its own",
+                received=state_dir,
+                action="stop it, or use another state_dir",
+            ) from error
+        yield
+
+
+def collect(state_dir: Path, store: Store) -> int:
+    """Drops blobs and journals of sessions that are not on; ledger and results stay.
+
+    Returns:
+        Bytes that were freed.
+    """
+    active = {each.session for each in store.sessions() if each.state == "active"}
+    freed = 0
+    for folder in sorted((state_dir / "blobs").glob("*")):
+        if folder.name not in active:
+            freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            shutil.rmtree(folder)
+            store.forget(folder.name)
+    return freed

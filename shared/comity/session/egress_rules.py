@@ -1,0 +1,29 @@
+"""A rule for every field that could carry data out of a node.
+
+What bytes, floats and open-ended messages on the wire may hold, field by field. A test goes through all protos and fails
+on a field without a rule, so that a new one is thought about before it exists.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from comity.contract import EgressKind
+
+Rule = EgressKind | Literal["blob", "identifier", "signature"]
+"""An egress kind: the gate lets the message out as this kind. `blob`: the gate lets the blob out as the kind that it was
+published or uploaded as. `identifier`, `signature`: a digest or a signature of what the gate lets out elsewhere."""
+
+FIELD_RULES: dict[str, Rule] = {
+    "comity.wire.v1.BlobRef.digest": "identifier",
+    "comity.wire.v1.BlobChunk.data": "blob",
+    "comity.wire.v1.Contract.terms": "contract",
+    "comity.wire.v1.Model.options": "contract",
+    "comity.wire.v1.Task.mean": "contract",
+    "comity.wire.v1.Task.std": "contract",
+    "comity.wire.v1.Proposal.signature": "signature",
+    "comity.wire.v1.Agreement.signature": "signature",
+    "comity.wire.v1.SignedStatement.signature": "signature",
+    "comity.wire.v1.AssistedLearningTerms.learning_rate": "contract",
+    "comity.wire.v1.Loss.sum": "loss",
+}

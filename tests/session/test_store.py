@@ -1,0 +1,448 @@
+"""One suite for every store: in memory, in SQLite, on a PostgreSQL server."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from comity.errors import InvalidValue, MissingFile, StateInUse, StorageFailed
+from comity.session import sql_engine
+from comity.session.ledger import Fact, Head
+from comity.session.memory_store import MemoryStore
+from comity.session.sql_store import SqlStore, store_url
+from comity.session.store import Record, Store, StoredSession
+from comity.session.verification import verify
+
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Clock:
+    """Shows what it is set to."""
+
+    def __init__(self) -> None:
+        self.time = BEGINNING
+
+    def __call__(self) -> datetime:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Store]:
+    if request.param == "memory":
+        opened: Store = MemoryStore(clock=clock)
+    else:
+        opened = SqlStore(request.getfixturevalue(f"{request.param}_url"), clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def reopen(database: str) -> Iterator[Callable[..., SqlStore]]:
+    """Opens the same database again and again; what is open is closed first."""
+    with ExitStack() as stack:
+
+        def open_again(**options: object) -> SqlStore:
+            stack.pop_all().close()
+            opened = SqlStore(database, **options)
+            stack.callback(opened.close)
+            return opened
+
+        yield open_again
+
+
+def make_fact(number: int = 0, **changes: object) -> Fact:
+    values = {
+        "matter": "intended",
+        "session": "s-1",
+        "round": 1,
+        "peer": "hospital",
+        "direction": "sent",
+        "kind": "checkpoint",
+        "subject": f"{number:064x}",
+        "size": 1000 + number,
+    }
+    return Fact(**(values | changes))
+
+
+def make_session(name: str = "s-1", **changes: object) -> StoredSession:
+    values = {"contract": {"rounds": 3, "rate": 0.1}, "own": {"party": "clinic"}, "peer": {"party": "hospital"}}
+    return StoredSession(name, **(values | changes))
+
+
+def assert_holds(store: Store, length: int) -> None:
+    assert verify(store.entries(), store.head()).entries == length
+
+
+def everything(store: Store) -> object:
+    names = [each.session for each in store.sessions()]
+    return list(store.entries()), store.head(), list(store.sessions()), [list(store.records(name)) for name in names]
+
+
+class TestLedger:
+    def test_begins_empty(self, store: Store) -> None:
+        assert store.head() == Head()
+        assert list(store.entries()) == []
+        assert list(store.entries("s-1")) == []
+
+    def test_keeps_facts_in_a_chain(self, store: Store) -> None:
+        facts = [make_fact(number, session=f"s-{number % 2}") for number in range(5)]
+        for fact in facts:
+            store.record(fact)
+        entries = list(store.entries())
+        assert [entry.fact for entry in entries] == facts
+        assert [entry.index for entry in entries] == [0, 1, 2, 3, 4]
+        assert store.head() == Head(5, entries[-1].hash)
+        assert [entry.index for entry in store.entries("s-1")] == [1, 3]
+        assert_holds(store, 5)
+
+    def test_what_happens_again_is_not_counted_again(self, store: Store) -> None:
+        store.record(make_fact(size=10))
+        head = store.head()
+        store.record(make_fact(size=20, body={"another": True}))
+        assert store.head() == head
+        assert [entry.fact.size for entry in store.entries()] == [10]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"matter": "delivered"},
+            {"session": "s-2"},
+            {"round": 2},
+            {"peer": "clinic"},
+            {"direction": None},
+            {"kind": "loss"},
+            {"kind": None},
+            {"subject": "another"},
+        ],
+    )
+    def test_whatever_else_differs_is_another_fact(self, store: Store, change: dict[str, object]) -> None:
+        store.record(make_fact())
+        store.record(make_fact(**change))
+        assert store.head().length == 2
+
+    def test_a_body_comes_back_as_json(self, store: Store) -> None:
+        body = {"text": "Übergabe \u2028 \n", "float": 0.1, "list": (1, None, {"deep": [True]}), "large": 2**60}
+        store.record(make_fact(body=body))
+        (entry,) = store.entries()
+        assert entry.fact.body == body | {"list": [1, None, {"deep": [True]}]}
+        assert_holds(store, 1)
+
+    def test_a_body_is_a_copy(self, store: Store) -> None:
+        body = {"list": [1]}
+        store.record(make_fact(body=body))
+        body["list"].append(2)
+        assert_holds(store, 1)
+
+    def test_nan_is_refused_and_leaves_nothing(self, store: Store) -> None:
+        with pytest.raises(ValueError, match="JSON"):
+            store.record(make_fact(body={"loss": math.nan}))
+        with pytest.raises(ValueError, match="JSON"):
+            store.append("s-1", Record("trained", 1, {"loss": math.inf}))
+        assert everything(store) == ([], Head(), [], [])
+
+    def test_time_never_goes_back(self, store: Store, clock: Clock) -> None:
+        for number, minutes in enumerate([0, 10, 5, 11]):
+            clock.time = BEGINNING + timedelta(minutes=minutes)
+            store.record(make_fact(number))
+        times = [datetime.fromisoformat(entry.time) - BEGINNING for entry in store.entries()]
+        assert times == [timedelta(minutes=minutes) for minutes in (0, 10, 10, 11)]
+        assert_holds(store, 4)
+
+    def test_entries_can_be_gone_through_again(self, store: Store) -> None:
+        store.record(make_fact())
+        entries = store.entries()
+        assert list(entries) == list(entries) != []
+
+    def test_many_entries(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        with store.transaction():
+            for number in range(4100):
+                store.record(make_fact(number, session=f"s-{number % 2}"))
+        assert_holds(store, 4100)
+        assert [entry.index for entry in store.entries("s-0")] == list(range(0, 4100, 2))
+
+
+class TestSessions:
+    def test_begins_empty(self, store: Store) -> None:
+        assert list(store.sessions()) == []
+        assert list(store.records("s-1")) == []
+
+    def test_keeps_sessions_in_order(self, store: Store) -> None:
+        names = ["b", "a", "c"]
+        for name in names:
+            store.save(make_session(name))
+        store.save(make_session("b", state="finished", peer={"party": "other"}, result={"digest": "ab", "n": (1, 2)}))
+        assert [each.session for each in store.sessions()] == names
+        assert store.sessions()[0] == make_session(
+            "b", state="finished", peer={"party": "other"}, result={"digest": "ab", "n": [1, 2]}
+        )
+        assert store.sessions()[1] == make_session("a")
+
+    def test_keeps_a_journal_in_order(self, store: Store) -> None:
+        records = [Record("offered", number, {"digest": f"{number:x}", "loss": 1 / (number + 1)}) for number in range(5)]
+        for record in records:
+            store.append("s-1", record)
+            store.append("s-2", Record("other"))
+        assert list(store.records("s-1")) == records
+        assert len(store.records("s-2")) == 5
+
+    def test_forgets_a_journal_and_nothing_else(self, store: Store) -> None:
+        store.save(make_session())
+        store.record(make_fact())
+        store.append("s-1", Record("offered"))
+        store.append("s-2", Record("offered"))
+        store.forget("s-1")
+        store.forget("unknown")
+        assert list(store.records("s-1")) == []
+        assert len(store.records("s-2")) == 1
+        assert len(store.sessions()) == 1
+        assert_holds(store, 1)
+        store.append("s-1", Record("again"))
+        assert [each.kind for each in store.records("s-1")] == ["again"]
+
+
+class Interrupted(Exception):
+    """A caller's own error."""
+
+
+def write_all(store: Store, number: int) -> None:
+    store.record(make_fact(number))
+    store.save(make_session("s-1", result={"number": number}))
+    store.save(make_session(f"new-{number}"))
+    store.append("s-1", Record("offered", number))
+    store.append(f"new-{number}", Record("offered", number))
+
+
+class TestTransactions:
+    def test_a_failed_one_leaves_nothing(self, store: Store) -> None:
+        write_all(store, 0)
+        before = everything(store)
+        for _ in range(2):
+            with pytest.raises(Interrupted), store.transaction():  # noqa: PT012
+                write_all(store, 1)
+                store.forget("s-1")
+                store.append("s-1", Record("again"))
+                raise Interrupted
+            assert everything(store) == before
+        write_all(store, 2)
+        assert_holds(store, 2)
+        assert [each.round for each in store.records("s-1")] == [0, 2]
+
+    def test_sees_its_own_writes(self, store: Store) -> None:
+        with store.transaction():
+            write_all(store, 0)
+            assert store.head().length == 1
+            assert [entry.hash for entry in store.entries()] == [store.head().hash]
+            assert len(store.records("s-1")) == 1
+        assert_holds(store, 1)
+
+    def test_an_inner_one_fails_alone(self, store: Store) -> None:
+        with store.transaction():
+            write_all(store, 0)
+            with suppress(Interrupted), store.transaction():
+                write_all(store, 1)
+                raise Interrupted
+            with store.transaction():
+                write_all(store, 2)
+        assert [entry.fact.size for entry in store.entries()] == [1000, 1002]
+        assert [each.session for each in store.sessions()] == ["s-1", "new-0", "new-2"]
+        assert [each.round for each in store.records("s-1")] == [0, 2]
+        assert_holds(store, 2)
+
+    def test_an_outer_one_takes_inner_ones_along(self, store: Store) -> None:
+        before = everything(store)
+        with suppress(Interrupted), store.transaction():
+            with store.transaction():
+                write_all(store, 0)
+            raise Interrupted
+        assert everything(store) == before
+
+    def test_a_fact_that_was_taken_back_can_be_recorded(self, store: Store) -> None:
+        with suppress(Interrupted), store.transaction():
+            store.record(make_fact())
+            raise Interrupted
+        store.record(make_fact())
+        assert_holds(store, 1)
+
+    def test_nothing_of_an_open_one_is_seen_elsewhere(self, store: Store) -> None:
+        seen: list[int] = []
+        reader = threading.Thread(target=lambda: seen.append(len(list(store.entries()))))
+        with store.transaction():
+            store.record(make_fact(0))
+            reader.start()
+            reader.join(0.05)
+            store.record(make_fact(1))
+            assert seen == []
+        reader.join()
+        assert seen == [2]
+
+    def test_threads_share_a_store(self, store: Store) -> None:
+        failures: list[BaseException] = []
+
+        def work(thread: int) -> None:
+            try:
+                for number in range(20):
+                    with store.transaction():
+                        store.record(make_fact(number, session=f"s-{thread}"))
+                        store.record(make_fact(number, session=f"s-{thread}", matter="delivered"))
+                        store.append(f"s-{thread}", Record("sent", number))
+                    with suppress(Interrupted), store.transaction():
+                        store.record(make_fact(number, session="never"))
+                        raise Interrupted
+                    list(store.entries(f"s-{thread}"))
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert_holds(store, 160)
+        for thread in range(4):
+            facts = [entry.fact for entry in store.entries(f"s-{thread}")]
+            assert [fact.matter for fact in facts] == ["intended", "delivered"] * 20
+            assert [each.round for each in store.records(f"s-{thread}")] == list(range(20))
+
+
+class TestDatabase:
+    def test_keeps_everything(self, reopen: Callable[..., SqlStore]) -> None:
+        store = reopen()
+        for number in range(3):
+            write_all(store, number)
+        before = everything(store)
+        assert everything(reopen()) == before
+        assert everything(reopen(read_only=True)) == before
+        store = reopen(durable=False)
+        write_all(store, 3)
+        assert_holds(store, 4)
+        assert_holds(reopen(), 4)
+
+    def test_a_reader_changes_nothing(self, reopen: Callable[..., SqlStore]) -> None:
+        write_all(reopen(), 0)
+        store = reopen(read_only=True)
+        before = everything(store)
+        for write in (lambda: store.record(make_fact(1)), lambda: write_all(store, 1), lambda: store.forget("s-1")):
+            with pytest.raises(StorageFailed, match="read-only"):
+                write()
+        assert everything(store) == before
+
+    def test_a_reader_sees_a_store_that_is_at_work(self, database: str) -> None:
+        writer = SqlStore(database)
+        write_all(writer, 0)
+        reader = SqlStore(database, read_only=True)
+        with reader.transaction():
+            assert_holds(reader, 1)
+            write_all(writer, 1)
+            # Ledger and head are those of one moment.
+            assert_holds(reader, 1)
+        assert_holds(reader, 2)
+        with writer.transaction():
+            write_all(writer, 2)
+            assert_holds(reader, 2)
+        assert_holds(reader, 3)
+        reader.close()
+        writer.close()
+
+    def test_a_closed_one_says_so(self, reopen: Callable[..., SqlStore]) -> None:
+        store = reopen()
+        store.close()
+        with pytest.raises(StorageFailed, match="was closed"):
+            store.record(make_fact())
+        with pytest.raises(StorageFailed, match="was closed"):
+            store.head()
+        store.close()
+
+    def test_an_error_within_a_transaction_ends_it(self, reopen: Callable[..., SqlStore]) -> None:
+        store = reopen()
+        write_all(store, 0)
+        before = everything(store)
+        with pytest.raises(StorageFailed, match="failed in this transaction"), store.transaction():  # noqa: PT012
+            store.record(make_fact(1))
+            with suppress(StorageFailed):
+                store.save(StoredSession("s-9", {}, {}, state=None))
+            store.record(make_fact(2))
+        assert everything(store) == before
+        write_all(store, 3)
+        assert_holds(store, 2)
+
+    def test_an_error_in_an_inner_transaction_cannot_be_passed_over(self, reopen: Callable[..., SqlStore]) -> None:
+        store = reopen()
+        with pytest.raises(StorageFailed, match="failed in this transaction"), store.transaction():  # noqa: PT012
+            store.record(make_fact(1))
+            with suppress(StorageFailed), store.transaction():
+                store.save(StoredSession("s-9", {}, {}, state=None))
+        assert list(store.entries()) == []
+
+    def test_two_writers_do_not_tear_the_chain(self, sqlite_url: str) -> None:
+        first, second = SqlStore(sqlite_url), SqlStore(sqlite_url)
+        first.record(make_fact(0))
+        with pytest.raises(StorageFailed, match="another process wrote to it"):
+            second.record(make_fact(1))
+        second.record(make_fact(1))
+        assert_holds(second, 2)
+        first.close()
+        second.close()
+
+    def test_a_second_node_on_a_postgresql_schema_is_refused(
+        self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sql_engine, "BUSY_S", 0.1)
+        store = SqlStore(postgresql_url)
+        with pytest.raises(StateInUse, match="another node process uses it"):
+            SqlStore(postgresql_url)
+        store.close()
+        SqlStore(postgresql_url).close()
+
+    def test_a_lost_connection_is_made_again(self, postgresql_url: str, postgresql_server: Path) -> None:
+        import psycopg
+
+        store = SqlStore(postgresql_url)
+        store.record(make_fact(0))
+        with psycopg.connect(host=str(postgresql_server), user="comity", dbname="comity", autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+        with pytest.raises(StorageFailed):
+            store.record(make_fact(1))
+        store.record(make_fact(2))
+        assert [entry.fact.size for entry in store.entries()] == [1000, 1002]
+        assert_holds(store, 2)
+        store.close()
+
+
+class TestUrl:
+    def test_a_state_dir_may_have_any_name(self, tmp_path: Path) -> None:
+        folder = tmp_path / "what? a #1 100% näme"
+        folder.mkdir()
+        store = SqlStore(store_url(folder))
+        store.record(make_fact())
+        store.close()
+        assert (folder / "comity.db").is_file()
+
+    @pytest.mark.parametrize("url", ["comity.db", "mysql://host/db", "sqlite://", "sqlite:///:memory:"])
+    def test_others_are_refused(self, url: str) -> None:
+        with pytest.raises(InvalidValue, match="store"):
+            SqlStore(url)
+
+    def test_a_password_is_not_shown(self) -> None:
+        url = make_url("postgresql://comity:secret@127.0.0.1:1/comity")
+        with pytest.raises(StorageFailed) as caught:
+            SqlStore(url)
+        assert "secret" not in str(caught.value)
+        assert "127.0.0.1" in str(caught.value)
+
+    def test_there_is_nothing_to_read(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingFile):
+            SqlStore(store_url(tmp_path), read_only=True)
+        assert list(tmp_path.iterdir()) == []
