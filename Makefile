@@ -1,5 +1,5 @@
 # make demo and make test set themselves up: with uv where it is on the path, else with venv and pip.
-.PHONY: demo test check bench protos format clean
+.PHONY: demo test check bench chaos protos format clean
 .DEFAULT_GOAL := demo
 
 VENV := .venv
@@ -27,6 +27,11 @@ test: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/comity bench --all
+
+# Kills real daemons with SIGKILL, so often, and checks that nothing is lost.
+KILLS := 20
+chaos: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m comity.experiments.chaos --kills $(KILLS)
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .

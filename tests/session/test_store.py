@@ -190,7 +190,9 @@ class TestSessions:
         assert store.sessions()[1] == make_session("a")
 
     def test_keeps_a_journal_in_order(self, store: Store) -> None:
-        records = [Record("offered", number, {"digest": f"{number:x}", "loss": 1 / (number + 1)}) for number in range(5)]
+        records = [
+            Record("offered", number, {"digest": f"{number:x}", "loss": 1 / (number + 1)}) for number in range(5)
+        ]
         for record in records:
             store.append("s-1", record)
             store.append("s-2", Record("other"))
@@ -412,7 +414,9 @@ class TestDatabase:
         store = SqlStore(postgresql_url)
         store.record(make_fact(0))
         with psycopg.connect(host=str(postgresql_server), user="comity", dbname="comity", autocommit=True) as other:
-            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
         with pytest.raises(StorageFailed):
             store.record(make_fact(1))
         store.record(make_fact(2))

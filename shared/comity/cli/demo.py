@@ -12,13 +12,12 @@ from pathlib import Path
 from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
 from comity.cli.tables import show_json, show_result
-from comity.experiments import baselines
 from comity.errors import InvalidValue
+from comity.experiments import baselines
 from comity.node.control_client import ControlClient
 from comity.node.script import Script, parse_script, session_text
 from comity.session import faults
 from comity.simulation.processes import NodeProcess, running
-
 
 KILLED_AT = "training:50"
 """Where `--kill` strikes: the provider of the demo has made 45 checkpoints in three rounds, and is in its fourth."""

@@ -24,15 +24,15 @@ from comity.experiments import DEMOS, demo_script
 from comity.node.control_client import ControlClient
 from comity.node.script import Script, parse_script, session_text
 from comity.randomness import derive
-from comity.session.faults import ENVIRONMENT, Phase
 from comity.session.charges import rounds_charged
 from comity.session.comparison import compare
+from comity.session.faults import ENVIRONMENT, Phase
 from comity.session.sql_store import SqlStore
 from comity.session.verification import verify
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, prepare
 
-_SESSION_S = 600.0
+_SESSION_S = 240.0
 _POLL_S = 0.05
 
 

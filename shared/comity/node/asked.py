@@ -43,10 +43,12 @@ class AskedSessions:
     def restore(self, role: str) -> None:
         """Takes up the sessions that were on when the node stopped."""
         for kept in self._party.store.sessions():
-            if kept.state == "active" and kept.own["role"] == role:
-                contract, definition = stored_contract(kept)
-                self._start(contract, definition)
+            if kept.state != "active" or kept.own["role"] != role:
+                continue
+            contract, definition = stored_contract(kept)
+            if definition.asker == role:
                 log.info("session-resumed", session=kept.session)
+                self._start(contract, definition)
 
     def start(self, contract: Contract, definition: ProtocolDefinition) -> None:
         """Starts a session.

@@ -46,6 +46,8 @@ class Helper:
                 continue
             try:
                 contract, definition = stored_contract(kept)
+                if definition.helper != self._role:
+                    continue
                 own, peer = Membership.model_validate(kept.own), Membership.model_validate(kept.peer)
                 self._sessions.add(self._set_up(contract, definition, own, peer))
                 log.info("session-resumed", session=kept.session)

@@ -103,6 +103,7 @@ class SessionBlobs:
         self._incoming: dict[bytes, Incoming] = {}
         self._expected: Expectation | None = None
         self._received: set[bytes] = set()
+        self._settled: set[bytes] = set()
 
     def expect(self, expectation: Expectation | None) -> None:
         """Replaces what a peer may upload from now on; None for nothing. What was half received is dropped."""
@@ -110,6 +111,16 @@ class SessionBlobs:
             self._expected = expectation
             self._received.clear()
             self._incoming.clear()
+
+    def settle(self, digest: bytes) -> None:
+        """Says that a blob need not come again this round, though it may be dropped: what it was for is done."""
+        with self._lock:
+            self._settled.add(digest)
+
+    def begin_round(self) -> None:
+        """Forgets what was settled in the round before."""
+        with self._lock:
+            self._settled.clear()
 
     def add(self, blob: Blob) -> Blob:
         """Keeps a whole blob, durably; returns it as it is kept."""
@@ -155,8 +166,10 @@ class SessionBlobs:
             return self._keeper.read(digest) is not None
 
     def held(self, digest: bytes) -> tuple[int, bool]:
-        """How many bytes of a blob are here, and whether it is whole."""
+        """How many bytes of a blob are here, and whether no more need come."""
         with self._lock:
+            if digest in self._settled:
+                return 0, True
             if (blob := self._keeper.read(digest)) is not None:
                 return blob.size, True
             incoming = self._incoming.get(digest)

@@ -17,7 +17,7 @@ _SQLITE: tuple[tuple[str, type[ComityError], str, str], ...] = (
     ("SQLITE_LOCKED", StorageFailed, "another process holds it", "end that process, or wait for it, and try again"),
     ("SQLITE_IOERR", StorageFailed, "the disk gives an error", "see the system's log; nothing is half written"),
     ("SQLITE_TOOBIG", StorageFailed, "a value is too large", "nothing is half written"),
-    ("SQLITE_CONSTRAINT", StorageFailed, "another process wrote to it", "let one node alone use it"),
+    ("SQLITE_CONSTRAINT_PRIMARYKEY", StorageFailed, "another process wrote to it", "let one node alone use it"),
     ("SQLITE_CORRUPT", StorageCorrupted, "the file is damaged", _DAMAGED),
     ("SQLITE_NOTADB", StorageCorrupted, "the file is no SQLite database", _DAMAGED),
 )

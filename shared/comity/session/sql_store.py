@@ -30,6 +30,7 @@ from comity.contract import canonical
 from comity.errors import ClockSteppedBack, LedgerBroken, SchemaTooNew, StorageFailed
 from comity.session import sql_schema as tables
 from comity.session.chain import Clock, Tail, utc_now
+from comity.session.charges import broken
 from comity.session.events import Json
 from comity.session.ledger import Entry, Fact, Head
 from comity.session.sql_engine import make_engine, parsed, place_of
@@ -163,7 +164,7 @@ class SqlStore:
             last = datetime.fromisoformat(tail.time) if tail.time else now
             behind = last - now
         except (TypeError, ValueError) as error:
-            raise LedgerBroken(f"ledger entry {tail.length - 1} has no time", received=tail.time) from error
+            raise broken(tail.length - 1, "has no time", received=tail.time) from error
         if behind > CLOCK_SLACK:
             raise ClockSteppedBack(
                 "the clock is behind the ledger's last entry",
@@ -442,7 +443,7 @@ def _entry(row: Sequence[Any]) -> Entry:
         try:
             said = json.loads(body)
         except (TypeError, ValueError, RecursionError) as error:
-            raise LedgerBroken(f"ledger entry {index} cannot be read", expected="a JSON body", received=body) from error
+            raise broken(index, "its body cannot be read", expected="a JSON object", received=body) from error
     return Entry(index, Fact(matter, session, round, peer, direction, kind, subject, size, said), time, previous, hash)
 
 

@@ -35,7 +35,7 @@ def pass_message(
 
 def upload(digest: bytes, kind: EgressKind, round: int, sender: Seat, receiver: Seat) -> None:
     """Brings a blob to a party that expects it, unless it is there already."""
-    if digest not in receiver.blobs:
+    if not receiver.blobs.held(digest)[1]:
         blob = sender.blobs.get(digest)
         sender.gate.intend(kind, blob.hex, blob.size, round=round)
         incoming = receiver.blobs.receive(kind, round, digest, blob.size, 0)

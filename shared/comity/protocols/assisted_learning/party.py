@@ -129,6 +129,7 @@ class Party:
         self.trained = []
         self.received = []
         self._screening = None
+        self.blobs.begin_round()
 
     def replay(self, record: Record) -> None:
         """Does again, without the work, what a record says was done."""
@@ -138,7 +139,7 @@ class Party:
                 checkpoint = Checkpoint.from_json(fields)
                 self._keep_trained(checkpoint, _digest(fields["optimizer"]), record.round)
             case "received":
-                self.received.append(Checkpoint.from_json(fields))
+                self._keep_received(Checkpoint.from_json(fields))
             case "picked":
                 self._keep_pick(fields["pick"], fields["total"], _digest(fields["losses"]))
 
@@ -206,7 +207,7 @@ class Party:
             )
         self.blobs.get(checkpoint.digest)
         self.journal.append("received", round, **checkpoint.to_json())
-        self.received.append(checkpoint)
+        self._keep_received(checkpoint)
         faults.point("offering")
 
     def advance(self) -> bool:
@@ -250,6 +251,11 @@ class Party:
         self.trained.append(checkpoint)
         self._optimizer = optimizer
         self.blobs.publish(checkpoint.digest, "checkpoint", round)
+
+    def _keep_received(self, checkpoint: Checkpoint) -> None:
+        self.received.append(checkpoint)
+        # The offer may be repeated after the blob was dropped.
+        self.blobs.settle(checkpoint.digest)
 
     def _keep_pick(self, index: int, total: float, losses: bytes | None) -> Checkpoint:
         self.pick = self.received[index]
