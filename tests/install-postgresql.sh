@@ -5,8 +5,8 @@ if ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1; then
   exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive
-# Without this the package makes a cluster and starts it.
-mkdir -p /etc/postgresql-common
-echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
 apt-get update -qq
+apt-get install -y -qq --no-install-recommends postgresql-common
+# Else the package makes a cluster and starts it.
+sed -ri 's/^#?\s*create_main_cluster\b.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 apt-get install -y -qq --no-install-recommends postgresql

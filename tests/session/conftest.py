@@ -62,8 +62,7 @@ _schemas = itertools.count()
 @pytest.fixture
 def postgresql_url(postgresql_server: Path) -> str:
     """An empty schema of its own."""
-    import psycopg
-
+    psycopg = pytest.importorskip("psycopg")
     name = f"s{next(_schemas)}"
     with psycopg.connect(host=str(postgresql_server), user="comity", dbname="comity", autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -165,7 +166,7 @@ class TestLedger:
         entries = store.entries()
         assert list(entries) == list(entries) != []
 
-    def test_many_entries(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_many_entries(self, store: Store) -> None:
         with store.transaction():
             for number in range(4100):
                 store.record(make_fact(number, session=f"s-{number % 2}"))
@@ -290,28 +291,19 @@ class TestTransactions:
         assert seen == [2]
 
     def test_threads_share_a_store(self, store: Store) -> None:
-        failures: list[BaseException] = []
-
         def work(thread: int) -> None:
-            try:
-                for number in range(20):
-                    with store.transaction():
-                        store.record(make_fact(number, session=f"s-{thread}"))
-                        store.record(make_fact(number, session=f"s-{thread}", matter="delivered"))
-                        store.append(f"s-{thread}", Record("sent", number))
-                    with suppress(Interrupted), store.transaction():
-                        store.record(make_fact(number, session="never"))
-                        raise Interrupted
-                    list(store.entries(f"s-{thread}"))
-            except BaseException as error:
-                failures.append(error)
+            for number in range(20):
+                with store.transaction():
+                    store.record(make_fact(number, session=f"s-{thread}"))
+                    store.record(make_fact(number, session=f"s-{thread}", matter="delivered"))
+                    store.append(f"s-{thread}", Record("sent", number))
+                with suppress(Interrupted), store.transaction():
+                    store.record(make_fact(number, session="never"))
+                    raise Interrupted
+                list(store.entries(f"s-{thread}"))
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(work, range(4)))
         assert_holds(store, 160)
         for thread in range(4):
             facts = [entry.fact for entry in store.entries(f"s-{thread}")]
@@ -409,8 +401,7 @@ class TestDatabase:
         SqlStore(postgresql_url).close()
 
     def test_a_lost_connection_is_made_again(self, postgresql_url: str, postgresql_server: Path) -> None:
-        import psycopg
-
+        psycopg = pytest.importorskip("psycopg")
         store = SqlStore(postgresql_url)
         store.record(make_fact(0))
         with psycopg.connect(host=str(postgresql_server), user="comity", dbname="comity", autocommit=True) as other:

@@ -46,7 +46,7 @@ def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None
     charged = Counter(each.session for each in rounds_charged(entries))
     for name, rounds in charged.items():
         _print(f"session {name}: {_count(rounds, 'round')} charged")
-    _print(f"{_count(len(entries), 'entry')} of {head.length}; the chain ends in {head.hash}")
+    _print(f"{len(entries)} of {_count(head.length, 'entry')}; the chain ends in {head.hash}")
 
 
 def verify_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None:

@@ -69,12 +69,12 @@ class Charges:
     def _request(self, rounds: dict[int, _Request], entry: Entry, statement: Statement) -> None:
         fact = entry.fact
         if fact.round in rounds:
-            raise broken(entry, f"round {fact.round} of session {fact.session} is asked for twice")
+            raise broken(entry, f"asks again for round {fact.round} of session {fact.session}")
         for round, earlier in rounds.items():
             if round < fact.round and not earlier.is_charged:
                 raise broken(
                     earlier.entry,
-                    f"round {round} of session {fact.session} is unearned",
+                    f"leaves round {round} of session {fact.session} unearned",
                     expected=f"a receipt before round {fact.round}",
                     received="a request alone",
                 )
@@ -82,7 +82,7 @@ class Charges:
 
     def _receipt(self, rounds: dict[int, _Request], entry: Entry, statement: Statement) -> None:
         fact = entry.fact
-        unpaid = f"round {fact.round} of session {fact.session} is unpaid"
+        unpaid = f"leaves round {fact.round} of session {fact.session} unpaid"
         request = rounds.get(fact.round)
         if request is None:
             raise broken(entry, unpaid, expected="a request before the receipt", received="a receipt alone")
@@ -91,7 +91,7 @@ class Charges:
         if request.subject != statement.subject:
             raise broken(entry, unpaid, expected=f"a receipt for {request.subject}", received=statement.subject)
         if request.is_charged:
-            raise broken(entry, f"round {fact.round} of session {fact.session} is charged twice")
+            raise broken(entry, f"charges round {fact.round} of session {fact.session} twice")
         request.is_charged = True
         self.charged.append(Charge(fact.session, fact.round, fact.peer, statement.subject))
 
@@ -119,18 +119,20 @@ def statement_of(entry: Entry) -> SignedStatement:
     try:
         signed = SignedStatement.from_json(body)
     except ReceiptInvalid as error:
-        raise broken(entry, "its statement cannot be read") from error
+        raise broken(entry, "holds a statement that cannot be read") from error
     for name, kind in _TYPES.items():
         value = getattr(signed.statement, name)
         if type(value) is not kind:
-            raise broken(entry, f"its statement's {name} cannot be read", expected=kind.__name__, received=value)
+            raise broken(
+                entry, f"holds a statement whose {name} cannot be read", expected=kind.__name__, received=value
+            )
     if signed.statement.kind not in get_args(StatementKind):
         known = ", ".join(get_args(StatementKind))
-        raise broken(entry, "its statement is of no known kind", expected=known, received=signed.statement.kind)
+        raise broken(entry, "holds a statement of no known kind", expected=known, received=signed.statement.kind)
     return signed
 
 
 def broken(entry: Line | int, what: str, *, expected: object = None, received: object = None) -> LedgerBroken:
-    """The error that names an entry and what is wrong with it."""
+    """The error that names an entry and says of it what is wrong."""
     index = entry if isinstance(entry, int) else entry.index
-    return LedgerBroken(f"ledger entry {index}: {what}", expected=expected, received=received)
+    return LedgerBroken(f"ledger entry {index} {what}", expected=expected, received=received)

@@ -104,6 +104,15 @@ def _open_sqlite(path: Path, how: str, *, durable: bool = True) -> sqlite3.Conne
 
 
 def _postgresql(url: URL, *, read_only: bool, durable: bool) -> Engine:
+    if read_only:
+        settings = ["SET default_transaction_read_only = on"]
+    else:
+        settings = [
+            f"SET synchronous_commit = {'on' if durable else 'off'}",
+            f"SET lock_timeout = '{1000 * BUSY_S:.0f}ms'",
+            # Two nodes in one schema would tear each other's chain. The lock ends with the connection.
+            f"SELECT pg_advisory_lock({_LOCK}, hashtext(current_schema()))",
+        ]
     # A reader sees ledger and head as of one moment.
     engine = create_engine(
         url,
@@ -113,15 +122,14 @@ def _postgresql(url: URL, *, read_only: bool, durable: bool) -> Engine:
     )
 
     def on_connect(connection: Any, _record: object) -> None:
-        with connection.cursor() as cursor:
-            if read_only:
-                cursor.execute("SET default_transaction_read_only = on")
-            else:
-                cursor.execute(f"SET synchronous_commit = {'on' if durable else 'off'}")
-                # Two nodes in one schema would tear each other's chain. The lock ends with the connection.
-                cursor.execute(f"SET lock_timeout = '{1000 * BUSY_S:.0f}ms'")
-                cursor.execute(f"SELECT pg_advisory_lock({_LOCK}, hashtext(current_schema()))")
-        connection.commit()
+        try:
+            with connection.cursor() as cursor:
+                for statement in settings:
+                    cursor.execute(statement)
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
 
     event.listen(engine, "connect", on_connect)
     return engine

@@ -35,13 +35,16 @@ _POSTGRESQL: tuple[tuple[str, type[ComityError], str, str], ...] = (
 """By the beginning of PostgreSQL's error code."""
 
 
-def explained(error: DBAPIError | OSError, place: str) -> ComityError:
+def explained(error: DBAPIError | OSError | UnicodeDecodeError, place: str) -> ComityError:
     """The error of ours for one of a database.
 
     Args:
         error: What the driver raised.
         place: The file or server, as it may be shown.
     """
+    if isinstance(error, UnicodeDecodeError):
+        # SQLite quotes from a damaged page, and Python's driver cannot read what it says.
+        return damaged(place, error)
     if isinstance(error, OSError):
         return StorageFailed(f"{place} cannot be used", received=error.strerror or error)
     said = error.orig if error.orig is not None else error

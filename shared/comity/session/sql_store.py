@@ -148,7 +148,7 @@ class SqlStore:
         if not there >= {tables.meta.name, tables.ledger.name}:
             raise damaged(self._place, f"no tables {tables.meta.name} and {tables.ledger.name}")
         value = connection.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
-        if value is None or not value.isdecimal():
+        if not str(value).isdecimal():
             raise damaged(self._place, f"a schema of version {value}")
         if int(value) > tables.VERSION:
             raise SchemaTooNew(
@@ -259,7 +259,7 @@ class SqlStore:
             if self._connection is None:
                 self._connection = self._engine.connect()
             yield self._connection
-        except (DBAPIError, OSError) as error:
+        except (DBAPIError, OSError, UnicodeDecodeError) as error:
             self._broken = True
             raise explained(error, self._place) from error
 
@@ -443,7 +443,7 @@ def _entry(row: Sequence[Any]) -> Entry:
         try:
             said = json.loads(body)
         except (TypeError, ValueError, RecursionError) as error:
-            raise broken(index, "its body cannot be read", expected="a JSON object", received=body) from error
+            raise broken(index, "has a body that cannot be read", expected="a JSON object", received=body) from error
     return Entry(index, Fact(matter, session, round, peer, direction, kind, subject, size, said), time, previous, hash)
 
 

@@ -48,7 +48,7 @@ def verify(entries: Iterable[Line], head: Head, *, keys: Mapping[str, str] | Non
             with must be these.
 
     Raises:
-        LedgerBroken: It does not hold; the message begins with the first entry that is bad, and says what is wrong.
+        LedgerBroken: It does not hold; the message begins with the first entry that is bad, as `ledger entry 7 …`.
     """
     verifier = _Verifier(keys or {})
     for entry in entries:
@@ -162,7 +162,10 @@ class _Verifier:
             case "delivered" if fact.direction == "sent":
                 if crossing not in self._intended:
                     raise broken(
-                        entry, f"{fact.kind} {fact.subject} left", expected="an intention before it", received="none"
+                        entry,
+                        f"delivers {fact.kind} {fact.subject}",
+                        expected="an intention before it",
+                        received="none",
                     )
             case "intended" if fact.direction == "sent":
                 self._intended.add(crossing)
@@ -202,7 +205,9 @@ class _Verifier:
         try:
             require_valid(signed, opened.keys[statement.party])
         except ReceiptInvalid as error:
-            raise broken(entry, error.what, expected=error.expected, received=error.received) from error
+            raise broken(
+                entry, f"is not signed by {statement.party}", expected=error.expected, received=error.received
+            ) from error
         if entry.fact.direction == "sent":
             self._check_own_head(entry, statement)
         else:
@@ -213,7 +218,10 @@ class _Verifier:
         length = statement.head_length
         if not 0 <= length <= entry.index:
             raise broken(
-                entry, "quotes a head of this ledger", expected=f"at most {entry.index} entries", received=length
+                entry,
+                "quotes a head of this ledger that is not before it",
+                expected=f"at most {entry.index} entries",
+                received=length,
             )
         if statement.head_hash != self.hashes[length]:
             raise broken(
@@ -271,10 +279,15 @@ def _check_quoted_head(entry: Entry, statement: Statement, opened: _Opened) -> N
     if quoted.length < last.length:
         raise broken(
             entry,
-            f"{statement.party}'s ledger shrank",
+            f"quotes a ledger of {statement.party} that shrank",
             expected=f"{last.length} entries or more",
             received=quoted.length,
         )
     if quoted.length == last.length and quoted.hash != last.hash:
-        raise broken(entry, f"{statement.party}'s ledger changed", expected=f"head {last.hash}", received=quoted.hash)
+        raise broken(
+            entry,
+            f"quotes a ledger of {statement.party} that changed",
+            expected=f"head {last.hash}",
+            received=quoted.hash,
+        )
     opened.quoted[statement.party] = quoted
