@@ -116,7 +116,10 @@ def bench(
 
 @app.command()
 def version() -> None:
-    """Prints the installed version."""
+    """Prints the installed version.
+
+    Example: `comity version`
+    """
     from comity import version as installed
 
     sys.stdout.write(f"{installed()}\n")

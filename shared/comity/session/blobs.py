@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+import numpy as np
 from blake3 import blake3
 
 from comity.contract import EgressKind
@@ -44,7 +45,8 @@ class Incoming:
         self.digest = digest
         self.size = size
         self.held = 0
-        self._buffer = memoryview(bytearray(size))
+        # Not zeroed: nobody sees it before every byte is written and the digest is right.
+        self._buffer = np.empty(size, np.uint8).data
         self._hasher = blake3()
 
     def write(self, piece: bytes | memoryview) -> None:
@@ -222,6 +224,7 @@ class SessionBlobs:
         """Checks and keeps an upload that came whole; one that fails the check is forgotten.
 
         Raises:
+            UnexpectedBlob: What is expected has changed since it began.
             BlobTruncated: Bytes are missing; what came is kept.
             BlobCorrupted: The bytes have another digest.
             TensorMismatch: The tensors are not the expected ones.
@@ -229,10 +232,12 @@ class SessionBlobs:
         """
         with self._lock:
             expected = self._expected
+            waited_for = incoming.digest in self._received
+        if expected is None or not waited_for:
+            raise UnexpectedBlob("nobody waits for this blob any more", action="wait for the round")
         try:
             blob = incoming.finish()
-            if expected is not None:
-                expected.verify(blob)
+            expected.verify(blob)
         except BlobTruncated:
             self.put_back(incoming)
             raise

@@ -138,6 +138,8 @@ def running(script: Script, workdir: Path, *, threads: int = 1) -> Iterator[dict
     Raises:
         NodeProcessFailed: One did not start.
     """
+    # A daemon counts relative paths from its configuration's folder, not from here.
+    workdir = workdir.resolve()
     authority = Authority.create()
     nodes: dict[str, NodeProcess] = {}
     addresses: dict[str, str] = {}
