@@ -23,8 +23,15 @@ IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
 
 
+_EXACT = 2**53
+"""Whole numbers up to here are exact in a double."""
+
+
 def _integral(options: dict[str, Option]) -> dict[str, Option]:
-    # The wire's Struct knows one kind of number; 64 and 64.0 must hash alike.
+    # The wire's Struct knows one kind of number, a double; 64 and 64.0 must hash alike.
+    for name, value in options.items():
+        if isinstance(value, int) and abs(value) > _EXACT:
+            raise ValueError(f"{name} is no number that the wire can carry, at most 2**53")
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in options.items()}
 
 

@@ -83,7 +83,8 @@ class ComityError(Exception):
             line += f"{':' if self.expected is None else ','} received {self.received}"
         if self.action:
             line += f"; {self.action}"
-        return " ".join(line.split())
+        # Parts of it may come from a peer: none of them breaks a line or drives a terminal.
+        return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in " ".join(line.split()))
 
     @classmethod
     def reason(cls) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from statistics import median
+
+import torch
 
 
 def interleaved(cases: Mapping[str, Callable[[], float]], *, repeats: int, warmup: int = 1) -> dict[str, float]:
@@ -24,3 +27,14 @@ def interleaved(cases: Mapping[str, Callable[[], float]], *, repeats: int, warmu
             if repeat >= warmup:
                 values[name].append(value)
     return {name: median(measured) for name, measured in values.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Tensor operations on one thread, as in the processes that are compared with."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -195,7 +195,10 @@ def compare(
 
 @app.command()
 def version() -> None:
-    """Prints the installed version."""
+    """Prints the installed version.
+
+    Example: `comity version`
+    """
     from comity import version as installed
 
     sys.stdout.write(f"{installed()}\n")

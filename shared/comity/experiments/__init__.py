@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from comity.errors import InvalidValue
+
 if TYPE_CHECKING:
     from comity.node.script import Script
 
@@ -13,7 +15,13 @@ DEMOS = ("assisted_learning",)
 
 
 def demo_script(protocol: str, seed: int) -> str:
-    """The script of a protocol's demo, as TOML."""
+    """The script of a protocol's demo, as TOML.
+
+    Raises:
+        InvalidValue: There is no demo of this protocol.
+    """
+    if protocol not in DEMOS:
+        raise InvalidValue("no such demo", expected=", ".join(DEMOS), received=protocol, action="name one of these")
     text: str = import_module(f"comity.experiments.{protocol}.demo").script(seed)
     return text
 

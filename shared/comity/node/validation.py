@@ -81,7 +81,7 @@ def explained(model: type[BaseModel], error: ValidationError, source: str) -> Us
         )
     if found["type"] == "missing":
         return InvalidValue(f"{source}: {place} is missing", expected=f"a value for {place}", received="nothing")
-    received = repr(found["input"])
+    received = "a value that is not shown" if "secret" in found["loc"] else repr(found["input"])
     return InvalidValue(f"{source}: {place} cannot be used", expected=found["msg"], received=received[:120])
 
 
@@ -99,6 +99,8 @@ def _keys_beside(model: type[BaseModel], location: Iterable[int | str]) -> list[
                     inner.append(properties[part])
                 elif isinstance(resolved.get("additionalProperties"), dict):
                     inner.append(resolved["additionalProperties"])
+                elif "patternProperties" in resolved:
+                    inner.extend(resolved["patternProperties"].values())
                 elif resolved.get("properties", {}).get("name", {}).get("const") == part:
                     inner.append(resolved)
         current = inner

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+import numpy as np
 from blake3 import blake3
 
 from comity.contract import EgressKind
@@ -46,7 +47,8 @@ class Incoming:
         self.digest = digest
         self.size = size
         self.held = 0
-        self._buffer = memoryview(bytearray(size))
+        # Not zeroed: nobody sees it before every byte is written and the digest is right.
+        self._buffer = np.empty(size, np.uint8).data
         self._hasher = blake3()
 
     def write(self, piece: bytes | memoryview) -> None:
@@ -256,6 +258,7 @@ class SessionBlobs:
             before: Called with the checked blob before it is kept: what is kept was recorded.
 
         Raises:
+            UnexpectedBlob: What is expected has changed since it began.
             BlobTruncated: Bytes are missing; what came is kept.
             BlobCorrupted: The bytes have another digest.
             TensorMismatch: The tensors are not the expected ones.
@@ -263,10 +266,18 @@ class SessionBlobs:
         """
         with self._lock:
             expected = self._expected
+            waited_for = incoming.digest in self._received
+        if expected is None or not waited_for:
+            waiting = f"{expected.kind} of round {expected.round}" if expected else "no upload now"
+            raise UnexpectedBlob(
+                "nobody waits for this blob any more",
+                expected=waiting,
+                received=incoming.digest.hex(),
+                action="wait for the round",
+            )
         try:
             blob = incoming.finish()
-            if expected is not None:
-                expected.verify(blob)
+            expected.verify(blob)
             before(blob)
             return self.add(blob)
         except BlobTruncated:

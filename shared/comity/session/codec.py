@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import cast, get_args
 
-from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.message import Message
+from google.protobuf.json_format import MessageToDict, ParseDict, SerializeToJsonError
+from google.protobuf.message import DecodeError, Message
 from pydantic import ValidationError
 
 from comity.contract import Contract, Membership, Terms
@@ -44,8 +44,12 @@ def contract_from_proto(message: pb.Contract, terms: Message, terms_type: type[T
     Raises:
         MalformedMessage: A field is missing or out of range, or the terms are another protocol's.
     """
-    if not message.terms.Unpack(terms):
-        expected = terms.DESCRIPTOR.full_name
+    expected = terms.DESCRIPTOR.full_name
+    try:
+        fits = message.terms.Unpack(terms)
+    except DecodeError as error:
+        raise MalformedMessage("the contract's terms cannot be read", expected=expected, received="other bytes") from error
+    if not fits:
         raise MalformedMessage(
             "the contract has other terms", expected=expected, received=message.terms.type_url or "none"
         )
@@ -56,6 +60,8 @@ def contract_from_proto(message: pb.Contract, terms: Message, terms_type: type[T
         return Contract.model_validate(_fields(bare) | {"terms": terms_type.model_validate(_fields(terms))})
     except ValidationError as error:
         raise _malformed("the contract", error) from error
+    except SerializeToJsonError as error:
+        raise MalformedMessage(f"the contract cannot be used: {error}", expected="finite numbers") from error
 
 
 def membership_to_proto(membership: Membership) -> pb.Membership:
@@ -111,6 +117,5 @@ def _fields(message: Message) -> dict[str, object]:
 def _malformed(what: str, error: ValidationError) -> MalformedMessage:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "its fields"
-    return MalformedMessage(
-        f"{what} cannot be used: {place}", expected=first["msg"], received=repr(first["input"])[:200]
-    )
+    received = "nothing" if first["type"] == "missing" else repr(first["input"])[:200]
+    return MalformedMessage(f"{what} cannot be used: {place}", expected=first["msg"], received=received)

@@ -147,8 +147,8 @@ class SqlStore:
             return
         if not there >= {tables.meta.name, tables.ledger.name}:
             raise damaged(self._place, f"no tables {tables.meta.name} and {tables.ledger.name}")
-        value = connection.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
-        if not str(value).isdecimal():
+        value = str(connection.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema")))
+        if not value.isdecimal():
             raise damaged(self._place, f"a schema of version {value}")
         if int(value) > tables.VERSION:
             raise SchemaTooNew(

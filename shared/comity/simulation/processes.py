@@ -153,6 +153,8 @@ def prepare(script: Script, workdir: Path, *, threads: int = 1) -> dict[str, Nod
     Returns:
         The nodes by party, those that help first; none is started.
     """
+    # A daemon counts relative paths from its configuration's folder, not from here.
+    workdir = workdir.resolve()
     authority = Authority.create()
     helpers = {name: f"127.0.0.1:{_free_port()}" for name in script.session.helpers}
     nodes = {}

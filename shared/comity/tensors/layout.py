@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import safetensors.torch
 import torch
 from blake3 import blake3
@@ -122,11 +123,12 @@ class Layout:
             TensorMismatch: The state dict is of another layout.
         """
         self._require_same(state)
-        buffer = bytearray(self.size)
+        # Fresh memory costs more than the copy into it: numpy's is not zeroed first, and comes in huge pages.
+        buffer = np.empty(self.size, np.uint8).data
         buffer[: len(self.header)] = self.header
         for name, target in self.view(buffer).items():
             target.copy_(state[name].detach())
-        return Blob.of(buffer)
+        return Blob(blake3(buffer, max_threads=blake3.AUTO).digest(), buffer)
 
     def view(self, data: bytearray | memoryview) -> dict[str, Tensor]:
         """The tensors in a blob's bytes, without a copy; writing to one writes to the blob."""
@@ -189,6 +191,10 @@ def _mismatch(layout: Layout, blob: Blob) -> TensorMismatch:
     action = "send the state dict of the contract's model"
     if blob.size < _LENGTH.size:
         return TensorMismatch("the blob has no header", expected=expected, received=f"{blob.size} bytes", action=action)
+    if bytes(blob.data[: len(layout.header)]) == layout.header:
+        return TensorMismatch(
+            "the blob has another length", expected=f"{layout.size} bytes", received=f"{blob.size} bytes", action=action
+        )
     length = _LENGTH.unpack(blob.data[: _LENGTH.size])[0]
     if length > min(blob.size - _LENGTH.size, 2 * len(layout.header) + 4096):
         return TensorMismatch(

@@ -188,8 +188,11 @@ class Link:
         return self.patience.call_s + size / _SLOWEST_BYTES_PER_S
 
     def _retried(self, attempt: Callable[[], Result]) -> Result:
+        # stamina takes no patience at all for a mistake.
+        retry_s = self.patience.retry_s or None
+        attempts = None if retry_s else 1
         for trial in stamina.retry_context(
-            on=_RETRIED, attempts=None, timeout=self.patience.retry_s, wait_initial=0.1, wait_max=5.0
+            on=_RETRIED, attempts=attempts, timeout=retry_s, wait_initial=0.1, wait_max=5.0
         ):
             with trial:
                 try:

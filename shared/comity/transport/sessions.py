@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import grpc
 
 from comity.contract import Contract, Membership
-from comity.errors import ContractMismatch, MalformedMessage
+from comity.errors import ContractMismatch, MalformedMessage, UnknownSession
 from comity.session.codec import (
     contract_from_proto,
     contract_to_proto,
@@ -75,8 +76,8 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
 
     def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: ARG002, N802
         """Ends a session; ending it again is no error."""
-        fields = metadata(context)
-        if self._sessions.find(fields.get(SESSION_KEY, "")) is not None:
+        # A session that is gone, and one that was never the caller's, are the same to it.
+        with contextlib.suppress(UnknownSession):
             self._finish(session_of(self._sessions, context))
         return pb.EndReply()
 

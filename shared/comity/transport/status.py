@@ -69,18 +69,26 @@ _NUMBERS: dict[grpc.StatusCode, int] = {
     code: code_pb2.Code.Value(code.name) for code in grpc.StatusCode if code is not grpc.StatusCode.CANCELLED
 }
 
+_LONGEST = 500
+"""Characters of a part of an error that cross; what a peer sent wrong may be far longer."""
+
 
 def to_status(error: ComityError) -> grpc.Status:
     """The status, with details, that an error leaves a server as."""
     info = error_details_pb2.ErrorInfo(reason=error.reason(), domain=DOMAIN)
-    info.metadata["what"] = error.what
-    for name, value in (("expected", error.expected), ("received", error.received), ("action", error.action)):
+    parts = {"what": error.what, "expected": error.expected, "received": error.received, "action": error.action}
+    for name, value in parts.items():
         if value:
-            info.metadata[name] = value
+            info.metadata[name] = _cut(value)
     detail = Any()
     detail.Pack(info)
-    message = status_pb2.Status(code=_NUMBERS[STATUS[type(error)]], message=str(error), details=[detail])
+    message = status_pb2.Status(code=_NUMBERS[STATUS[type(error)]], message=_cut(str(error)), details=[detail])
     return rpc_status.to_status(message)
+
+
+def _cut(text: str) -> str:
+    """What of a text fits: all metadata of a call are 8 KiB, and its bytes may travel percent-encoded."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def from_rpc_error(error: grpc.RpcError | grpc.Call) -> ComityError:

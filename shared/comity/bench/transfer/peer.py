@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from comity.bench.memory import PeakMemory
-from comity.bench.transfer import sockets, whole
+from comity.bench.transfer import plain, sockets
 from comity.bench.transfer.workload import RECEIVER, ROUND, SENDER, Workload
 from comity.contract import Membership
 from comity.session.blobs import Expectation, SessionBlobs
@@ -57,34 +57,35 @@ class PeerProcess:
     def serve(self) -> None:
         """Serves until standard input ends."""
         with ExitStack() as stack:
-            ports = {name: self._start(identity, stack) for name, identity in self._identities.items()}
+            sessions = self._session(stack)
+            ports = {name: self._start(identity, sessions, stack) for name, identity in self._identities.items()}
             self._answer(ports)
             for line in sys.stdin:
                 self._answer(self._commands[line.strip()]())
 
-    def _start(self, identity: Identity | None, stack: ExitStack) -> dict[str, int]:
-        workload = self._workload
-        contract = workload.contract
+    def _session(self, stack: ExitStack) -> HostedSessions:
+        """The one session that all services look into."""
+        contract = self._workload.contract
         own = Membership(party=RECEIVER, role=RECEIVER, samples=1)
         peer = Membership(party=SENDER, role=SENDER, samples=1)
+        gate = self._workload.gate(SENDER)
         worker = SessionWorker(_Idle(), "idle")
         stack.callback(worker.stop)
         sessions = HostedSessions()
-        sessions.add(
-            HostedSession(contract, contract.hash, own, peer, self._blobs, workload.gate(SENDER), _Idle(), worker)
-        )
+        sessions.add(HostedSession(contract, contract.hash, own, peer, self._blobs, gate, _Idle(), worker))
+        return sessions
+
+    def _start(self, identity: Identity | None, sessions: HostedSessions, stack: ExitStack) -> dict[str, int]:
+        """Starts the node's blob service and both baselines; returns their ports."""
         node = NodeServer(identity, [SERVICE])
         BlobServicer(lambda context: session_of(sessions, context)).add_to(node.server)
         address = node.start("127.0.0.1:0")
         stack.callback(node.stop, 0)
-        plain, plain_port = whole.serve(identity)
-        stack.callback(lambda: plain.stop(0).wait())
+        server, port = plain.serve(identity)
+        stack.callback(lambda: server.stop(0).wait())
         context = None if identity is None else sockets.server_context(identity)
-        return {
-            "comity": int(address.rpartition(":")[2]),
-            "whole": plain_port,
-            "raw": sockets.serve(workload.layout.size, context),
-        }
+        raw = sockets.serve(self._workload.layout.size, context)
+        return {"comity": int(address.rpartition(":")[2]), "plain": port, "raw": raw}
 
     def _expect(self) -> dict[str, Any]:
         """Drops what came, and waits for the next."""

@@ -98,14 +98,22 @@ class RemoteProvider:
         def request() -> pb.WatchResultsRequest:
             return pb.WatchResultsRequest(round=round, skip=skip + len(arrived))
 
+        whole = False
         try:
             for result in self._link.watch(self._stub.WatchResults, request):
+                whole = result.HasField("end") and result.end.count <= skip + len(arrived)
                 if not active.is_set() or result.HasField("end"):
                     break
                 checkpoint = codec.checkpoint_from_proto(result.checkpoint)
                 self._fetch_blob(checkpoint.digest, round)
                 self._gate.admit("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=round)
                 arrived.append(checkpoint)
+            if active.is_set() and not whole:
+                raise MalformedMessage(
+                    f"the provider's trajectory in round {round} is not whole",
+                    expected="as many checkpoints as its end counts",
+                    received=f"{skip + len(arrived)}",
+                )
             arrived.close()
         except Exception as error:  # noqa: BLE001 - it belongs to the caller of `results`, in another thread
             arrived.close(error)

@@ -1,0 +1,192 @@
+"""Screening: what part of a full evaluation finds the checkpoint of least global loss, and that it finds the same one."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from comity.bench.machine import describe
+from comity.bench.report import Report, Row, Target
+from comity.bench.sampling import one_thread
+from comity.bench.trajectories import Trajectory, replay
+from comity.experiments import demo_script
+from comity.node.script import Script, parse_script
+from comity.protocols.assisted_learning.algorithm import Loss, Screening, argmin
+
+DATA = "COMITY_DATA"
+"""Environment variable that names the folder of the real data sets."""
+
+_CIFAR = """\
+[session]
+protocol = "assisted_learning"
+helpers = ["provider"]
+rounds = 10
+seed = {seed}
+model = {{ name = "lenet5" }}
+normalization = {{ mean = [0.491, 0.482, 0.447], std = [0.247, 0.243, 0.262] }}
+
+[session.terms]
+learning_rate = 0.001
+batch_size = 256
+iterations = 200
+sampling_period = 10
+
+[party.learner]
+role = "learner"
+
+[party.learner.data]
+source = "imagefolder:{folder}"
+per_class = 500
+partition = {{ name = "imbalance", gamma = 0.3, share = "learner", seed = {seed} }}
+
+[party.provider]
+role = "provider"
+
+[party.provider.data]
+source = "imagefolder:{folder}"
+per_class = 500
+partition = {{ name = "imbalance", gamma = 0.3, share = "provider", seed = {seed} }}
+"""
+
+
+def run(*, quick: bool = False) -> Report:
+    """Runs the benchmark; on CIFAR-10 too where `COMITY_DATA` names a folder that holds `cifar10`.
+
+    Args:
+        quick: Two rounds on digits.
+    """
+    machine = describe()
+    measured = _measure("digits", [_digits(seed, quick=quick) for seed in range(1 if quick else 5)])
+    folder = Path(os.environ.get(DATA, "")) / "cifar10"
+    if not quick and os.environ.get(DATA) and folder.is_dir():
+        measured |= _measure("cifar10", [parse_script(_CIFAR.format(folder=folder.resolve(), seed=0))])
+    rows = [row for name, comparison in measured.items() for row in comparison.rows(name)]
+    targets = [comparison.target(name) for name, comparison in measured.items()]
+    return Report("screening", machine, rows, targets)
+
+
+@dataclass
+class Comparison:
+    """Screening against full evaluation on the trajectories seen so far.
+
+    Attributes:
+        full_s: Seconds of each full evaluation.
+        screening_s: Seconds of each screening.
+        full_passes: Samples evaluated by all full evaluations.
+        screening_passes: Samples evaluated by all screenings.
+        agreed: Trajectories in which both chose the same checkpoint.
+    """
+
+    full_s: list[float] = field(default_factory=list)
+    screening_s: list[float] = field(default_factory=list)
+    full_passes: int = 0
+    screening_passes: int = 0
+    agreed: int = 0
+
+    def examine(self, trajectory: Trajectory) -> None:
+        """Evaluates a trajectory in both ways, the first in turn."""
+        ways = (_evaluate_fully, _screen) if len(self.full_s) % 2 else (_screen, _evaluate_fully)
+        done = {way: way(trajectory) for way in ways}
+        full, screened = done[_evaluate_fully], done[_screen]
+        self.full_s.append(full.seconds)
+        self.screening_s.append(screened.seconds)
+        self.full_passes += full.passes
+        self.screening_passes += screened.passes
+        self.agreed += full.index == screened.index
+
+    def rows(self, name: str) -> list[Row]:
+        """What was measured: medians over the trajectories, and all passes."""
+        full = Row(f"{name}, full evaluation", 1e3 * median(self.full_s), "ms")
+        passes = Row(f"{name}, full evaluation, {len(self.full_s)} trajectories", self.full_passes, "passes")
+        return [
+            full,
+            Row(f"{name}, screening", 1e3 * median(self.screening_s), "ms").over(full),
+            passes,
+            Row(f"{name}, screening, the same trajectories", self.screening_passes, "passes").over(passes),
+        ]
+
+    def target(self, name: str) -> Target:
+        """That the choice is always the same."""
+        return Target.at_least(
+            f"{name}, share of trajectories in which both choose the same", 1, self.agreed / len(self.full_s)
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What an evaluation came to.
+
+    Attributes:
+        index: The checkpoint that it chose.
+        passes: Samples that were passed through a model.
+        seconds: Time that it took.
+    """
+
+    index: int
+    passes: int
+    seconds: float
+
+
+def _digits(seed: int, *, quick: bool) -> Script:
+    script = parse_script(demo_script("assisted_learning", seed))
+    if quick:
+        script.session.rounds = 2
+    return script
+
+
+def _measure(name: str, scripts: list[Script]) -> dict[str, Comparison]:
+    """Runs sessions on one data set; returns what was found at each party."""
+    comparisons = {"provider": Comparison(), "learner": Comparison()}
+
+    def examine(trajectory: Trajectory) -> None:
+        comparisons[trajectory.receiver].examine(trajectory)
+
+    with one_thread():
+        for script in scripts:
+            replay(script, examine)
+    return {f"{name}, {receiver}": comparison for receiver, comparison in comparisons.items()}
+
+
+def _evaluate_fully(trajectory: Trajectory) -> Choice:
+    """Evaluates every checkpoint on every sample, but one whose losses are known."""
+    began = time.perf_counter()
+    task, objective = trajectory.task, trajectory.terms.objective
+    passes = 0
+    totals = []
+    for checkpoint in trajectory.checkpoints:
+        if checkpoint.index == 0 and trajectory.known is not None:
+            losses = trajectory.known
+        else:
+            losses = task.losses(task.layout.view(checkpoint.blob.data))
+            passes += task.samples
+        own = Loss(float(losses.sum()), task.samples)
+        totals.append(checkpoint.loss.value(objective) + own.value(objective))
+    return Choice(argmin(totals), passes, time.perf_counter() - began)
+
+
+def _screen(trajectory: Trajectory) -> Choice:
+    """Chooses as a session does."""
+    began = time.perf_counter()
+    task, terms = trajectory.task, trajectory.terms
+    checkpoints = trajectory.checkpoints
+    passes = 0
+
+    def evaluate(index: int, samples: Int[Tensor, " block"]) -> Float[Tensor, " block"]:
+        nonlocal passes
+        passes += len(samples)
+        return task.losses(task.layout.view(checkpoints[index].blob.data), samples)
+
+    hardness = trajectory.known
+    if hardness is None:
+        hardness = task.losses(task.layout.view(checkpoints[0].blob.data))
+        passes += task.samples
+    screening = Screening(evaluate, hardness, block=terms.evaluation_batch_size, objective=terms.objective)
+    for checkpoint in checkpoints:
+        screening.add(checkpoint.index, checkpoint.loss, hardness if checkpoint.index == 0 else None)
+    return Choice(screening.select().index, passes, time.perf_counter() - began)

@@ -1,0 +1,251 @@
+"""What tests share: nothing is left behind, and small sessions to work on."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+from comity.contract import Contract, Membership, ModelSpec, TaskSpec
+from comity.data import DataConfig, Splits, load_data
+from comity.models import build
+from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.session.blobs import SessionBlobs
+from comity.session.events import nobody
+from comity.session.gate import EgressGate
+from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.ledger import MemoryLedger
+from comity.session.policy import Policy
+from comity.session.worker import SessionWorker, Steppable
+from comity.tensors import Layout
+from comity.training import Classification, Secret
+from comity.transport import blobs, sessions
+from comity.transport.identity import Identity
+from comity.transport.link import Link, Patience
+from comity.transport.protocol import Seat
+from comity.transport.server import NodeServer
+from comity.wire.v1 import sessions_pb2_grpc
+
+settings.register_profile("fast", deadline=None, max_examples=30)
+settings.register_profile("deep", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tensors here are tiny: threads that wait for each other cost more than they do, above all beside other workers."""
+    torch.set_num_threads(1)
+
+
+PATIENCE_S = 5.0
+"""How long what a test started may take to end."""
+SET_BY_LIBRARIES = ("PYTEST_", "KMP_", "TORCHINDUCTOR_")
+"""Environment variables that pytest, scikit-learn and torch set when they are first used."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a test could leave behind."""
+
+    threads: frozenset[threading.Thread]
+    children: frozenset[psutil.Process]
+    ports: frozenset[int]
+    environment: dict[str, str]
+
+    @classmethod
+    def now(cls) -> Surroundings:
+        process = psutil.Process()
+        # Threads that torch or grpc made outside of Python appear as dummies and belong to nobody.
+        threads = (each for each in threading.enumerate() if not isinstance(each, threading._DummyThread))
+        listening = (each for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(SET_BY_LIBRARIES)}
+        return cls(
+            frozenset(threads),
+            frozenset(process.children(recursive=True)),
+            frozenset(each.laddr.port for each in listening),
+            environment,
+        )
+
+    def left_behind(self) -> list[str]:
+        """What is there now and was not then, in words; threads and processes get a while to end."""
+        deadline = time.monotonic() + PATIENCE_S
+        new = Surroundings.now()
+        for thread in new.threads - self.threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        psutil.wait_procs(new.children - self.children, timeout=max(0.0, deadline - time.monotonic()))
+        new = Surroundings.now()
+        found = [f"thread {thread.name}" for thread in new.threads - self.threads]
+        found += [f"process {child.pid}" for child in new.children - self.children]
+        found += [f"listener on port {port}" for port in new.ports - self.ports]
+        changed = {name for name, _ in self.environment.items() ^ new.environment.items()}
+        return found + [f"environment variable {name}" for name in sorted(changed)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    before = Surroundings.now()
+    yield
+    left = before.left_behind()
+    assert not left, f"the test left behind: {', '.join(left)}"
+
+
+def _make_contract(**changes: Any) -> Contract:
+    values: dict[str, Any] = {
+        "protocol": PROTOCOL.name,
+        "version": PROTOCOL.version,
+        "session": "s-1",
+        "seed": 7,
+        "rounds": 3,
+        "model": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64),
+        "task": TaskSpec(input_shape=(1, 8, 8), classes=10),
+        "asker": "clinic",
+        "helpers": ("hospital",),
+        "egress": PROTOCOL.egress,
+        "terms": AssistedLearningTerms(),
+    }
+    return Contract(**(values | changes))
+
+
+@pytest.fixture(scope="session")
+def make_contract() -> Callable[..., Contract]:
+    """A contract between clinic and hospital, with any of its fields replaced."""
+    return _make_contract
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both seats of one session, and the ledgers behind them."""
+
+    learner: Seat
+    provider: Seat
+    learner_ledger: MemoryLedger
+    provider_ledger: MemoryLedger
+
+
+@cache
+def _digits(gamma: float, share: str, seed: int) -> Splits:
+    partition = {"name": "imbalance", "gamma": gamma, "share": share, "seed": seed}
+    return load_data(DataConfig.model_validate({"source": "digits", "per_class": 20, "partition": partition}))
+
+
+def _make_pair(
+    *, model: nn.Module | None = None, gamma: float = 0.3, seed: int = 7, rounds: int = 3, **terms: Any
+) -> Pair:
+    learner_data, provider_data = _digits(gamma, "learner", seed), _digits(gamma, "provider", seed)
+    shape, classes = learner_data.train.input_shape, learner_data.train.classes
+    model = model or build("mlp", input_shape=shape, classes=classes, options={"hidden": 8}, seed=seed)
+    defaults = {"learning_rate": 0.01, "batch_size": 32, "iterations": 40, "sampling_period": 5}
+    contract = _make_contract(
+        seed=seed,
+        rounds=rounds,
+        model=ModelSpec(name="mlp", signature=Layout.of(model.state_dict()).signature),
+        task=TaskSpec(input_shape=shape, classes=classes),
+        terms=AssistedLearningTerms(**(defaults | {"evaluation_batch_size": 32} | terms)),
+    )
+    clinic = Membership(party="clinic", role="learner", samples=len(learner_data.train))
+    hospital = Membership(party="hospital", role="provider", samples=len(provider_data.train))
+    ledgers = MemoryLedger(), MemoryLedger()
+    learner = _seat(contract, clinic, hospital, model, learner_data, ledgers[0])
+    provider = _seat(contract, hospital, clinic, model, provider_data, ledgers[1])
+    return Pair(learner, provider, *ledgers)
+
+
+def _seat(
+    contract: Contract, own: Membership, peer: Membership, model: nn.Module, data: Splits, ledger: MemoryLedger
+) -> Seat:
+    assert isinstance(contract.terms, AssistedLearningTerms)
+    task = Classification(
+        copy.deepcopy(model),
+        data,
+        normalization=((), ()),
+        batch_size=contract.terms.batch_size,
+        evaluation_batch_size=contract.terms.evaluation_batch_size,
+        secret=Secret(own.party.encode(), contract.session),
+        device=torch.device("cpu"),
+    )
+    gate = EgressGate(contract, Policy(), ledger, peer.party)
+    return Seat(contract, own, peer, task, SessionBlobs(), gate, nobody)
+
+
+@pytest.fixture(scope="session")
+def make_pair() -> Callable[..., Pair]:
+    """A learner's and a provider's seat on digits; keywords go to the contract's terms."""
+    return _make_pair
+
+
+@dataclass(frozen=True)
+class Host:
+    """A helping node that serves sessions."""
+
+    address: str
+    sessions: HostedSessions
+    server: NodeServer
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Host]]:
+    """Serves sessions, each given as the helper's seat and role, on loopback with the real services."""
+    with ExitStack() as stack:
+
+        def start(
+            *seats: tuple[Seat, Steppable], identity: Identity | None = None, address: str = "127.0.0.1:0"
+        ) -> Host:
+            hosted = HostedSessions()
+            stack.callback(hosted.drain)
+            for seat, role in seats:
+                worker = SessionWorker(role, f"session-{seat.contract.session}")
+                hosted.add(
+                    HostedSession(
+                        seat.contract, seat.contract.hash, seat.own, seat.peer, seat.blobs, seat.gate, role, worker
+                    )
+                )
+            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services])
+
+            def refuse(caller: str, proposal: object) -> HostedSession:
+                raise AssertionError(f"{caller} proposes {proposal}")
+
+            servicer = sessions.SessionsServicer(hosted, refuse)
+            sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
+            blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
+            PROTOCOL.serve(server.server, hosted)
+            host = Host(server.start(address), hosted, server)
+            stack.callback(server.stop, 0)
+            # What is on ends first, so that nobody waits for it.
+            stack.callback(hosted.drain)
+            return host
+
+        yield start
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Link]]:
+    """Opens a line to hospital as clinic."""
+    with ExitStack() as stack:
+
+        def start(
+            address: str,
+            *,
+            identity: Identity | None = None,
+            party: str = "hospital",
+            contract: Contract | None = None,
+            patience: Patience | None = None,
+        ) -> Link:
+            link = Link(identity or Identity("clinic"), party, address, patience or Patience(10.0, 10.0))
+            if contract is not None:
+                link.enter(contract.session, contract.hash)
+            return stack.enter_context(link)
+
+        yield start

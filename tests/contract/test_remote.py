@@ -1,0 +1,171 @@
+"""What only the network's implementation of the port can get wrong: a peer that answers something else, and its threads."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+
+from comity.errors import ComityError, MalformedMessage, SessionFailed, TrainingDiverged
+from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.learner import Learner
+from comity.protocols.assisted_learning.messages import Checkpoint
+from comity.protocols.assisted_learning.party import Party
+from comity.protocols.assisted_learning.provider import Provider
+from comity.protocols.assisted_learning.remote import RemoteProvider
+from comity.session.events import nobody
+from comity.transport.link import Link
+from comity.transport.protocol import Seat
+from comity.transport.server import NodeServer
+from comity.wire.v1 import assisted_learning_pb2 as pb
+from comity.wire.v1 import assisted_learning_pb2_grpc
+
+Answer = Callable[[Checkpoint], list[pb.Result]]
+
+
+def party(seat: Seat) -> Party:
+    return Party(seat.task, seat.blobs, seat.contract, seat.own, seat.peer)
+
+
+def remote(seat: Seat, link: Link) -> RemoteProvider:
+    return RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate)
+
+
+class Scripted(assisted_learning_pb2_grpc.AssistedLearningServicer):
+    """A provider that says what a test tells it to say."""
+
+    def __init__(self, receipt: pb.Receipt, results: list[pb.Result]) -> None:
+        self._receipt = receipt
+        self._results = results
+
+    def CloseRound(self, request: pb.CloseRoundRequest, context: grpc.ServicerContext) -> pb.Receipt:  # noqa: N802
+        return self._receipt
+
+    def WatchResults(  # noqa: N802
+        self, request: pb.WatchResultsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.Result]:
+        yield from self._results[request.skip :]
+
+
+@pytest.fixture
+def answered(connect: Callable[..., Link], make_pair: Callable[..., Any]) -> Iterator[Callable[..., RemoteProvider]]:
+    """A port to a provider that answers as it is told; the learner's first checkpoint stands for its whole trajectory."""
+    servers = []
+
+    def begin(receipt: pb.Receipt | None = None, answer: Answer = lambda checkpoint: []) -> RemoteProvider:
+        pair = make_pair()
+        learner = party(pair.learner)
+        # Published, so that it is here already and is not fetched.
+        checkpoint = next(iter(learner.train(learner.task.layout.pack(learner.task.initial_state), 1)))
+        server = NodeServer(None, [])
+        servers.append(server)
+        assisted_learning_pb2_grpc.add_AssistedLearningServicer_to_server(
+            Scripted(receipt or pb.Receipt(), answer(checkpoint)), server.server
+        )
+        return remote(pair.learner, connect(server.start("127.0.0.1:0")))
+
+    yield begin
+    for server in servers:
+        server.stop(0)
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        pb.Receipt(round=2, count=1, digest=bytes(32)),
+        pb.Receipt(round=1, count=2, digest=bytes(32)),
+        pb.Receipt(round=1, count=1, digest=bytes(31)),
+    ],
+    ids=["round", "count", "digest"],
+)
+def test_a_receipt_for_something_else_is_refused(answered: Callable[..., RemoteProvider], receipt: pb.Receipt) -> None:
+    with pytest.raises(MalformedMessage, match="receipt"):
+        answered(receipt).close(1, 1)
+
+
+def result(checkpoint: Checkpoint) -> pb.Result:
+    return pb.Result(checkpoint=codec.checkpoint_to_proto(checkpoint))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda checkpoint: [result(checkpoint), pb.Result(end=pb.End(count=2))],
+        lambda checkpoint: [result(checkpoint)],
+        lambda checkpoint: [],
+        lambda checkpoint: [result(checkpoint), pb.Result()],
+    ],
+    ids=["one is missing", "no end", "nothing", "neither"],
+)
+def test_a_trajectory_that_is_not_whole_is_refused(answered: Callable[..., RemoteProvider], answer: Answer) -> None:
+    with pytest.raises(MalformedMessage):
+        list(answered(answer=answer).results(1))
+
+
+def test_a_whole_trajectory_is_taken(answered: Callable[..., RemoteProvider]) -> None:
+    port = answered(answer=lambda checkpoint: [result(checkpoint), pb.Result(end=pb.End(count=1))])
+    assert [each.index for each in port.results(1)] == [0]
+
+
+def breaking(seat: Seat) -> Seat:
+    """The same seat, whose training fails in a way that nobody foresaw."""
+    task = copy.copy(seat.task)
+
+    def trajectory(*args: object, **options: object) -> Iterator[object]:
+        raise RuntimeError("out of memory: /secret/path")
+        yield
+
+    task.trajectory = trajectory
+    return replace(seat, task=task)
+
+
+@pytest.mark.timeout(20)
+def test_a_provider_that_breaks_says_so_to_the_learner(
+    serve: Callable[..., Any], connect: Callable[..., Link], make_pair: Callable[..., Any]
+) -> None:
+    pair = make_pair()
+    seat = breaking(pair.provider)
+    host = serve((seat, Provider(party(seat), nobody)))
+    session = Learner(party(pair.learner), remote(pair.learner, connect(host.address, contract=seat.contract)), nobody)
+    with pytest.raises(SessionFailed) as caught:
+        session.run()
+    assert "secret" not in str(caught.value)
+
+
+def assert_no_thread(name: str) -> None:
+    assert name not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("steep", ["learner", "provider"])
+def test_a_session_that_fails_leaves_no_thread(
+    serve: Callable[..., Any], connect: Callable[..., Link], make_pair: Callable[..., Any], steep: str
+) -> None:
+    calm, wild = make_pair(), make_pair(optimizer="sgd", learning_rate=1e30)
+    learner, provider = (wild, calm) if steep == "learner" else (calm, wild)
+    host = serve((provider.provider, Provider(party(provider.provider), nobody)))
+    with connect(host.address, contract=provider.provider.contract) as link:
+        session = Learner(party(learner.learner), remote(learner.learner, link), nobody)
+        with pytest.raises(TrainingDiverged):
+            session.run()
+    for thread in threading.enumerate():
+        if thread.name in {"send-offers", "fetch-results"}:
+            thread.join(2.0)
+    assert_no_thread("send-offers")
+    assert_no_thread("fetch-results")
+
+
+def test_a_refused_offer_leaves_no_thread(
+    serve: Callable[..., Any], connect: Callable[..., Link], make_pair: Callable[..., Any]
+) -> None:
+    pair = make_pair()
+    provider = Provider(party(pair.provider), nobody)
+    host = serve((pair.provider, provider))
+    with connect(host.address) as link:
+        link.enter("no-such-session", "0" * 64)
+        with pytest.raises(ComityError):
+            Learner(party(pair.learner), remote(pair.learner, link), nobody).run()

@@ -1,0 +1,240 @@
+"""What the end-to-end tests share: the command as a user starts it, daemons as processes, and a watch over both."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+import pytest
+
+from comity.node.script import Script, parse_script
+from comity.session.outcome import Outcome
+from comity.simulation.in_process import simulate
+from comity.simulation.processes import NodeProcess, start_node
+from comity.transport.certificates import Authority
+from comity.transport.identity import Identity
+
+COMMAND = Path(sys.executable).with_name("comity")
+MARK = "E2E_STARTED_BY"
+"""Environment variable by which a process that these tests started is known, however far down it is."""
+
+
+def started_here(mark: str) -> list[psutil.Process]:
+    """Every process that carries a mark."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def until(condition: Callable[[], object], what: str, *, deadline_s: float = 30.0) -> None:
+    """Waits until a condition holds."""
+    deadline = time.monotonic() + deadline_s
+    between_looks = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {deadline_s:.0f} s: {what}"
+        between_looks.wait(0.02)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without what would decide for the command."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("COMITY_", "OMP_", "PYTEST_"))}
+    return kept | {"PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"} | more
+
+
+@dataclass
+class Command:
+    """`comity`, as a user starts it."""
+
+    mark: str
+
+    def __call__(
+        self, *arguments: object, cwd: Path, executable: Path = COMMAND, deadline_s: float = 120.0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs it to its end, and checks that it leaves no process."""
+        own = f"{self.mark}-{uuid.uuid4().hex}"
+        done = subprocess.run(
+            [str(executable), *map(str, arguments)],
+            cwd=cwd,
+            env=clean_environment(**{MARK: own} | environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=deadline_s,
+        )
+        left = started_here(own)
+        for process in left:
+            process.kill()
+        assert not left, f"comity {arguments[0]} left processes behind: {left}"
+        return done
+
+    def fails(self, *arguments: object, cwd: Path, code: int, **environment: str) -> str:
+        """Runs it; it must end with an exit code, and one line that begins with its name. Returns that line."""
+        done = self(*arguments, cwd=cwd, **environment)
+        assert done.returncode == code, done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith("comity: ")]
+        assert len(lines) == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        return lines[0].removeprefix("comity: ")
+
+    def json(self, *arguments: object, cwd: Path, executable: Path = COMMAND, **environment: str) -> dict[str, Any]:
+        """Runs it with `--json`; standard output must be one JSON object and nothing else."""
+        done = self(*arguments, "--json", cwd=cwd, executable=executable, **environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("\n") == 1
+        value = json.loads(done.stdout)
+        assert isinstance(value, dict)
+        return value
+
+
+@dataclass
+class Site:
+    """A folder with an authority, in which daemons run until the site is closed.
+
+    Attributes:
+        folder: Where everything goes.
+        authority: Who certifies the parties.
+        stack: What is undone at the end.
+    """
+
+    folder: Path
+    authority: Authority = field(default_factory=Authority.create)
+    stack: ExitStack = field(default_factory=ExitStack)
+    _identities: dict[str, Identity] = field(default_factory=dict)
+
+    def identity(self, party: str) -> Identity:
+        """A party's certificate, made when it is first asked for."""
+        if party not in self._identities:
+            self._identities[party] = self.authority.issue(party, self.folder / party / "tls")
+        return self._identities[party]
+
+    def start(self, role: str, party: str, *, secure: bool = True, **config: Any) -> NodeProcess:
+        """Starts a daemon and waits until it serves."""
+        node = self.launch(role, party, secure=secure, **config)
+        node.wait_ready()
+        return node
+
+    def launch(self, role: str, party: str, *, secure: bool = True, **config: Any) -> NodeProcess:
+        """Starts a daemon; it may fail."""
+        values: dict[str, Any] = {"party": party, "state_dir": "state"}
+        if secure:
+            self.identity(party)
+            values["tls"] = {name: f"tls/{name}.pem" for name in ("certificate", "key", "trust")}
+        else:
+            values["insecure"] = True
+        node = start_node(role, self.folder / party, values | config)
+        self.stack.callback(node.stop)
+        return node
+
+
+@contextmanager
+def opened_site() -> Iterator[Site]:
+    """A site that is closed at the end, in a folder with a short name."""
+    with TemporaryDirectory(prefix="e2e-") as folder:
+        site = Site(Path(folder))
+        with site.stack:
+            yield site
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mark() -> Iterator[str]:
+    """Marks every process that these tests start; at the end none may be there."""
+    own = uuid.uuid4().hex
+    os.environ[MARK] = own
+    yield own
+    del os.environ[MARK]
+    left = started_here(own)
+    for process in left:
+        process.kill()
+    assert not left, f"the tests left processes behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def comity(mark: str) -> Command:
+    """The `comity` command."""
+    return Command(mark)
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a name short enough for a Unix socket in a folder of a folder of it; `tmp_path` may be too long."""
+    with TemporaryDirectory(prefix="e2e-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """A place for the daemons of one file of tests."""
+    with opened_site() as opened:
+        yield opened
+
+
+@pytest.fixture
+def own_site() -> Iterator[Site]:
+    """A place for the daemons of one test."""
+    with opened_site() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., None]:
+    """Waits for a condition with a deadline."""
+    return until
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]:
+    """Does a long piece of work once for all workers of a run: its folder, and what it returned, as JSON."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def work(name: str, make: Callable[[Path], Any]) -> tuple[Path, Any]:
+        folder = shared / f"once-{name}"
+        folder.mkdir(exist_ok=True)
+        result = folder / "once.json"
+        with (folder / "once.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not result.exists():
+                result.write_text(json.dumps(make(folder)))
+        return folder, json.loads(result.read_text())
+
+    return work
+
+
+@pytest.fixture(scope="session")
+def the_demo(comity: Command, once: Callable[..., tuple[Path, Any]]) -> tuple[Path, dict[str, Any]]:
+    """`comity demo --json --seed 0 --workdir kept`, run once: the folder that it ran in, and what it printed."""
+
+    def run(folder: Path) -> dict[str, Any]:
+        (folder / "tmp").mkdir()
+        return comity.json("demo", "--seed", 0, "--workdir", "kept", cwd=folder, TMPDIR=str(folder / "tmp"))
+
+    return once("demo", run)
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Callable[[str], tuple[Script, Outcome]]:
+    """What a script comes to in this process."""
+
+    def run(text: str) -> tuple[Script, Outcome]:
+        script = parse_script(text)
+        return script, simulate(script)[1]
+
+    return run

@@ -1,0 +1,602 @@
+"""The command as a user meets it: configuration files, two nodes, exit codes, and stopping."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+from comity.node.main import main
+from comity.node.script import Script
+from comity.session.outcome import Outcome
+from provider_node.config import ProviderConfig
+
+PROVIDER = """\
+party = "hospital"
+state_dir = "state"
+listen = "{listen}"
+secret = "hospital's"
+
+[tls]
+certificate = "tls/certificate.pem"
+key = "tls/key.pem"
+trust = "tls/trust.pem"
+
+[data]
+source = "digits"
+seed = 5
+per_class = 20
+partition = {{ name = "imbalance", gamma = 0.3, share = "provider", seed = 5 }}
+
+[policy]
+parties = ["clinic"]
+max_rounds = 20
+"""
+LEARNER = """\
+party = "clinic"
+state_dir = "state"
+secret = "clinic's"
+
+[tls]
+certificate = "tls/certificate.pem"
+key = "tls/key.pem"
+trust = "tls/trust.pem"
+
+[data]
+source = "digits"
+seed = 5
+per_class = 20
+partition = {{ name = "imbalance", gamma = 0.3, share = "learner", seed = 5 }}
+
+[policy]
+max_rounds = 30
+
+[peers.hospital]
+address = "{address}"
+
+[patience]
+call_s = 5
+retry_s = {retry_s}
+"""
+SESSION = """\
+[session]
+protocol = "assisted_learning"
+id = "{id}"
+helpers = ["hospital"]
+rounds = {rounds}
+seed = 5
+
+[session.model]
+name = "mlp"
+options = {{ hidden = 16 }}
+
+[session.terms]
+learning_rate = {learning_rate}
+batch_size = 32
+iterations = {iterations}
+sampling_period = {sampling_period}
+evaluation_batch_size = 32
+"""
+PARTIES = """\
+[party.{name}]
+role = "{role}"
+secret = "{name}'s"
+[party.{name}.data]
+source = "digits"
+seed = 5
+per_class = 20
+partition = {{ name = "imbalance", gamma = 0.3, share = "{role}", seed = 5 }}
+"""
+STOPS_IN_S = 10.0
+RETRY_S = 3
+
+
+def session(
+    id: str, *, rounds: int = 2, learning_rate: float = 0.003, iterations: int = 40, sampling_period: int = 5
+) -> str:
+    values = {"rounds": rounds, "learning_rate": learning_rate}
+    return SESSION.format(id=id, iterations=iterations, sampling_period=sampling_period, **values)
+
+
+# --- Without a node -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([verb, "--help"] for verb in ("demo", "run", "node")), ["version"]]
+)
+def test_help_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from comity.cli.main import main\n"
+        f"sys.argv = ['comity', *{arguments!r}]\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'grpc', 'sklearn', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_a_missing_script(comity: Any, tmp_path: Path) -> None:
+    for verb in ("run", "simulate"):
+        line = comity.fails(verb, "nowhere.toml", cwd=tmp_path, code=2)
+        assert line.startswith("nowhere.toml cannot be read: expected a script in TOML, received nothing; ")
+    line = comity.fails("simulate", ".", cwd=tmp_path, code=2)
+    assert "received a folder" in line
+
+
+def test_a_missing_node(comity: Any, tmp_path: Path) -> None:
+    (tmp_path / "session.toml").write_text(session("s-1"))
+    line = comity.fails("run", "session.toml", cwd=tmp_path, code=2)
+    assert line.startswith(
+        "no node runs here: expected a control socket at state/control.sock, received nothing; start"
+    )
+
+
+def test_a_socket_that_nobody_answers_at(comity: Any, short_path: Path) -> None:
+    (short_path / "session.toml").write_text(session("s-1"))
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(short_path / "control.sock"))
+    line = comity.fails("run", "session.toml", "--node", short_path, cwd=short_path, code=1)
+    assert line.startswith("no node answers at the control socket: expected a running node, received unix:")
+    assert "start it" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (session("s").replace("rounds", "ronds"), ("unknown key session.ronds", "did you mean rounds?")),
+        (session("s").replace("[session.model]", "[session.modle]"), ("unknown key session.modle", "model")),
+        (
+            session("s").replace("batch_size = 32\niter", "batchsize = 32\niter"),
+            ("batchsize", "did you mean batch_size"),
+        ),
+        (session("s") + "[sesion]\n", ("unknown key sesion", "did you mean session?")),
+        (session("s").replace('"mlp"', '"mpl"'), ("'mpl'", "did you mean 'mlp'")),
+        (session("s").replace("rounds = 2", "rounds = 0"), ("session.rounds", "greater than or equal to 1", "0")),
+        ("[session", ("is no TOML",)),
+        ("", ("session is missing",)),
+    ],
+)
+def test_a_script_that_cannot_be_used(comity: Any, tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:
+    parties = "".join(PARTIES.format(name=n, role=r) for n, r in (("clinic", "learner"), ("hospital", "provider")))
+    (tmp_path / "session.toml").write_text(text + (parties if text.startswith("[session]") else ""))
+    line = comity.fails("simulate", "session.toml", cwd=tmp_path, code=3 if "'mpl'" in parts else 2)
+    for part in parts:
+        assert part in line
+
+
+def test_a_simulation_without_parties(comity: Any, tmp_path: Path) -> None:
+    (tmp_path / "session.toml").write_text(session("s-1"))
+    line = comity.fails("simulate", "session.toml", cwd=tmp_path, code=2)
+    assert "[party.NAME]" in line
+    assert "hospital" in line
+
+
+def test_a_simulation_that_a_policy_refuses(comity: Any, tmp_path: Path) -> None:
+    parties = "".join(PARTIES.format(name=n, role=r) for n, r in (("clinic", "learner"), ("hospital", "provider")))
+    (tmp_path / "session.toml").write_text(session("s-1") + parties + "[party.hospital.policy]\nmax_rounds = 1\n")
+    line = comity.fails("simulate", "session.toml", cwd=tmp_path, code=3)
+    assert line.startswith(
+        "hospital's policy.max_rounds refuses the session: expected at most 1, received 2; buy fewer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["demo", "nothing"], "assisted_learning"),
+        (["demo", "--seed", "99999999999"], "seed"),
+        (["node", "doctor", "--config", "node.toml"], "learner or provider"),
+        (["bench", "nothing"], "transfer"),
+    ],
+)
+def test_names_that_nobody_knows(comity: Any, tmp_path: Path, arguments: list[str], part: str) -> None:
+    line = comity.fails(*arguments, cwd=tmp_path, code=2)
+    assert part in line
+    assert arguments[-1] in line or "doctor" in line
+
+
+@pytest.mark.parametrize("arguments", [[], ["frob"], ["run"], ["demo", "--sed", "1"], ["node", "learner"]])
+def test_wrong_usage(comity: Any, tmp_path: Path, arguments: list[str]) -> None:
+    done = comity(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_is_an_object_where_json_was_asked_for(comity: Any, tmp_path: Path) -> None:
+    done = comity("simulate", "nowhere.toml", "--json", cwd=tmp_path)
+    assert done.returncode == 2
+    told = json.loads(done.stdout)
+    assert told["error"] == "MISSING_FILE"
+    assert done.stderr == f"comity: {told['message']}\n"
+
+
+# --- Nodes, started as a user starts them --------------------------------------------------------------------------------
+
+
+@dataclass
+class Daemon:
+    """A node that was started by hand.
+
+    Attributes:
+        process: The process.
+        folder: Its configuration, state and log.
+    """
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What it logged."""
+        lines = (self.folder / "log").read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def logged(self, event: str, **fields: object) -> bool:
+        """Whether it logged something."""
+        return any(each["event"] == event and fields.items() <= each.items() for each in self.log)
+
+    def terminate(self) -> tuple[int, float]:
+        """Sends SIGTERM; its exit code, and the seconds that it took."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(3 * STOPS_IN_S)
+        return code, time.monotonic() - began
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class Hand:
+    """Someone at a shell, with a folder for each node."""
+
+    def __init__(self, site: Any) -> None:
+        self.site = site
+
+    def start(self, arguments: list[object], folder: Path) -> Daemon:
+        with (folder / "log").open("ab") as log:
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            command = [str(each) for each in arguments]
+            process = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+        daemon = Daemon(process, folder)
+        self.site.stack.callback(daemon.end)
+        return daemon
+
+    def write(self, party: str, text: str, folder: str | None = None) -> Path:
+        """Puts a node's files where its configuration says."""
+        home: Path = self.site.folder / (folder or party)
+        home.mkdir(exist_ok=True)
+        if not (home / "tls").exists():
+            self.site.authority.issue(party, home / "tls")
+        (home / "node.toml").write_text(text)
+        return home
+
+    def ready(self, daemon: Daemon, until: Callable[..., None]) -> str:
+        """Waits until a daemon says that it is there; its address."""
+
+        def there() -> bool:
+            assert daemon.process.poll() is None, (daemon.folder / "log").read_text()
+            return daemon.logged("node-ready", pid=daemon.process.pid)
+
+        until(there, f"{daemon.folder.name} is ready", deadline_s=60)
+        (line,) = [each for each in daemon.log if each["event"] == "node-ready" and each["pid"] == daemon.process.pid]
+        address: str = line["address"]
+        return address
+
+
+@dataclass
+class Pair:
+    """A provider and a learner.
+
+    Attributes:
+        hand: Who started them.
+        provider: The provider's node.
+        learner: The learner's node.
+        address: Where the provider listens.
+    """
+
+    hand: Hand
+    provider: Daemon
+    learner: Daemon
+    address: str
+
+    @property
+    def node(self) -> Path:
+        """What `--node` takes."""
+        return self.learner.folder / "state"
+
+
+COMITY = Path(sys.executable).with_name("comity")
+
+
+def start_pair(site: Any, until: Callable[..., None], *, retry_s: float) -> Pair:
+    """Both nodes, the provider by `comity node`, the learner by its module."""
+    hand = Hand(site)
+    provider = hand.start(
+        [COMITY, "node", "provider", "--config", "node.toml"],
+        hand.write("hospital", PROVIDER.format(listen="127.0.0.1:0")),
+    )
+    address = hand.ready(provider, until)
+    home = hand.write("clinic", LEARNER.format(address=address, retry_s=retry_s))
+    learner = hand.start([sys.executable, "-m", "learner_node", "--config", home / "node.toml"], home)
+    hand.ready(learner, until)
+    return Pair(hand, provider, learner, address)
+
+
+@pytest.fixture(scope="module")
+def pair(site: Any, wait_until: Callable[..., None]) -> Iterator[Pair]:
+    """Two nodes for the tests of this file; they stop as they should at the end."""
+    nodes = start_pair(site, wait_until, retry_s=RETRY_S)
+    yield nodes
+    for node in (nodes.learner, nodes.provider):
+        code, seconds = node.terminate()
+        assert code == 0, (node.folder / "log").read_text()
+        assert seconds < STOPS_IN_S
+        assert not (node.folder / "state" / "control.sock").exists()
+
+
+@pytest.fixture
+def script(short_path: Path) -> Callable[..., Path]:
+    """Writes a session's script."""
+
+    def write(id: str, text: str = "", **values: Any) -> Path:
+        path = short_path / "session.toml"
+        path.write_text(text or session(id, **values))
+        return path
+
+    return write
+
+
+Simulated = Callable[[str], tuple[Script, Outcome]]
+
+
+def with_parties(text: str) -> str:
+    parties = (("clinic", "learner"), ("hospital", "provider"))
+    return text + "".join(PARTIES.format(name=name, role=role) for name, role in parties)
+
+
+def test_run_shows_a_session(pair: Pair, comity: Any, script: Callable[..., Path], simulated: Simulated) -> None:
+    done = comity("run", script("shown"), "--node", pair.node, cwd=pair.learner.folder)
+    assert done.returncode == 0, done.stderr
+    digest = simulated(with_parties(session("shown")))[1].digest
+    assert f"model digest {digest}" in done.stdout
+    for word in ("assisted", "checkpoint", "loss", "ledger verified", "session shown, 2 rounds"):
+        assert word in done.stdout
+    # A pipe gets plain lines: one a round, and nothing that moves a cursor.
+    assert len([line for line in done.stderr.splitlines() if line.split()[:1] in (["1"], ["2"])]) == 2
+    assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_run_gives_json(pair: Pair, comity: Any, script: Callable[..., Path], simulated: Simulated) -> None:
+    result = comity.json("run", script("told"), cwd=pair.learner.folder)  # the default of --node is ./state
+    outcome = simulated(with_parties(session("told")))[1]
+    assert result["digest"] == outcome.digest
+    assert result["metrics"] == outcome.metrics
+    assert result["processes"] == [pair.learner.process.pid]
+    assert result["ledger_verified"] is True
+    assert (result["session"], result["seed"], result["rounds"]) == ("told", 5, 2)
+    kept = pair.node / "sessions" / "told"
+    assert json.loads((kept / "result.json").read_text())["digest"] == result["digest"]
+    assert blake3((kept / "model.safetensors").read_bytes()).hexdigest() == result["digest"]
+
+
+def test_detach_returns_and_the_session_goes_on(
+    pair: Pair, comity: Any, script: Callable[..., Path], wait_until: Callable[..., None], simulated: Simulated
+) -> None:
+    started = comity.json(
+        "run", script("detached"), "--node", f"unix:{pair.node}/control.sock", "--detach", cwd=pair.node
+    )
+    assert started == {"session": "detached", "node": f"unix:{pair.node}/control.sock"}
+    kept = pair.node / "sessions" / "detached" / "result.json"
+    wait_until(lambda: pair.learner.logged("session-finished", session="detached"), "the session ends")
+    assert json.loads(kept.read_text())["digest"] == simulated(with_parties(session("detached")))[1].digest
+
+
+def test_a_node_gives_a_session_a_name(pair: Pair, comity: Any, script: Callable[..., Path]) -> None:
+    text = "\n".join(line for line in session("x").splitlines() if not line.startswith("id ="))
+    told = [comity.json("run", script("", text), cwd=pair.learner.folder)["session"] for _ in range(2)]
+    assert len(set(told)) == 2
+    assert all(name.startswith("s-") for name in told)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "parts"),
+    [
+        (session("r-1", rounds=21), 3, ("hospital's policy.max_rounds", "at most 20", "21", "buy fewer")),
+        (session("r-2", rounds=31), 3, ("clinic's policy.max_rounds", "at most 30", "31", "buy fewer")),
+        (session("r-3", learning_rate=1e30), 1, ("training diverged in round 1", "lower the session's learning_rate")),
+        (with_parties(session("r-4")), 2, ("describes parties", "[party.clinic], [party.hospital]", "comity simulate")),
+        (session("r-5").replace("rounds", "ronds"), 2, ("unknown key session.ronds", "did you mean rounds?")),
+        (session("r-6").replace("hospital", "nobody"), 2, ("unknown peer", "hospital", "nobody", "[peers.nobody]")),
+        (session("r-7").replace("mlp", "lenet6"), 3, ("'lenet6'", "did you mean 'lenet5'")),
+        (session("r-8").replace("mlp", "lenet5").replace("options", "# options"), 2, ("lenet5", "1, 8, 8")),
+        (session("r-9").replace("hidden", "hiden"), 2, ("hiden", "hidden")),
+        (session("r-10").replace("assisted_learning", "asisted_learning"), 3, ("did you mean assisted_learning?",)),
+        (session("r-11", iterations=1), 2, ("session.terms", "iterations")),
+        (session("r 12"), 2, ("session.id", "r 12")),
+        (session("r-13", learning_rate=1e300), 1, ("learning_rate",)),
+    ],
+)
+def test_a_session_that_cannot_be_had(
+    pair: Pair, comity: Any, script: Callable[..., Path], text: str, code: int, parts: tuple[str, ...]
+) -> None:
+    path = script("", text)
+    line = comity.fails("run", path, "--node", pair.node, cwd=pair.node, code=code)
+    for part in parts:
+        assert part in line
+
+
+def test_an_id_that_is_taken(pair: Pair, comity: Any, script: Callable[..., Path]) -> None:
+    path = script("twice", rounds=1)
+    comity.json("run", path, cwd=pair.learner.folder)
+    line = comity.fails("run", path, cwd=pair.learner.folder, code=2)
+    assert "taken" in line
+
+
+def test_a_node_that_does_not_ask(pair: Pair, comity: Any, script: Callable[..., Path]) -> None:
+    line = comity.fails("run", script("asked"), cwd=pair.provider.folder, code=2)
+    assert "expected a learner node, received a provider node" in line
+
+
+def test_sessions_that_failed_leave_room_for_others(pair: Pair, comity: Any, script: Callable[..., Path]) -> None:
+    """The provider takes four sessions at a time: those of a learner that gave up are none of them."""
+    for number in range(5):
+        text = session(f"diverged-{number}", rounds=1, learning_rate=1e30)
+        line = comity.fails("run", script("", text), cwd=pair.learner.folder, code=1)
+        assert "training diverged" in line
+    assert comity.json("run", script("after-failures", rounds=1), cwd=pair.learner.folder)["rounds"] == 1
+
+
+def test_a_second_node_in_the_same_state_dir(pair: Pair) -> None:
+    done = subprocess.run(
+        [COMITY, "node", "provider", "--config", "node.toml"],
+        cwd=pair.provider.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(
+        "provider_node: another node works in this state_dir: expected a folder of its own, received "
+    )
+    assert "stop it" in line
+    assert pair.provider.process.poll() is None
+
+
+def test_a_port_in_use(pair: Pair) -> None:
+    folder = pair.hand.write("hospital", PROVIDER.format(listen=pair.address), folder="elsewhere")
+    done = subprocess.run(
+        [sys.executable, "-m", "provider_node", "--config", "node.toml"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("provider_node: cannot listen: expected a free address of this machine, received 127.0.0.1:")
+    assert not (folder / "state" / "control.sock").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (PROVIDER.replace("max_rounds", "max_round"), ("unknown key policy.max_round", "did you mean max_rounds?")),
+        (PROVIDER.replace("state_dir", "statedir"), ("unknown key statedir", "did you mean state_dir?")),
+        (PROVIDER.replace("gamma", "gama"), ("gama", "gamma")),
+        (PROVIDER.replace("listen", "# listen"), ("listen is missing",)),
+        (PROVIDER.replace("tls/key.pem", "tls/kye.pem"), ("TLS file is missing", "kye.pem", "set tls.certificate")),
+        (PROVIDER.replace('"digits"', '"diggits"'), ("'diggits'", "did you mean 'digits'")),
+        (PROVIDER.replace("127.0.0.1:0", "127.0.0.1"), ("not an address", "host:port", "127.0.0.1")),
+    ],
+)
+def test_a_configuration_that_cannot_be_used(
+    site: Any, text: str, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Hand(site).write("hospital", text.format(listen="127.0.0.1:0"), folder="broken")
+    # In this process: to import torch anew for each of them would take longer than all the rest.
+    monkeypatch.setattr("comity.node.main.configure_logs", lambda _: None)
+    monkeypatch.setattr("comity.node.daemon.signal.signal", lambda *_: None)
+    assert main("provider", ProviderConfig, ["--config", str(folder / "node.toml")]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("provider_node: ")
+    for part in parts:
+        assert part in told
+
+
+def test_a_broken_configuration_as_a_user_meets_it(comity: Any, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text(LEARNER.replace("state_dir", "statedir"))
+    done = comity("node", "learner", "--config", "node.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("learner_node: node.toml: unknown key statedir: expected one of ")
+    assert done.stderr.endswith("received statedir; did you mean state_dir?\n")
+
+
+# --- Stopping -------------------------------------------------------------------------------------------------------------
+
+
+def following(pair: Pair, path: Path) -> subprocess.Popen[str]:
+    """`comity run`, which goes on."""
+    process = subprocess.Popen(
+        [COMITY, "run", path, "--node", pair.node],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pair.hand.site.stack.callback(process.kill)
+    return process
+
+
+def last_line(process: subprocess.Popen[str], *, code: int) -> str:
+    """The last line of a command that ends with an exit code."""
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == code, told
+    assert "Traceback" not in told
+    return told.splitlines()[-1]
+
+
+def test_a_provider_that_is_stopped_in_the_middle_of_a_session(
+    pair: Pair, comity: Any, script: Callable[..., Path], wait_until: Callable[..., None]
+) -> None:
+    """It does not finish what may take minutes; the learner waits for it as long as its patience lasts."""
+    # The learner's share is one checkpoint, the provider's third comes after 600,000 steps.
+    path = script("stopped", rounds=3, iterations=1_000_000, sampling_period=300_000)
+    process = following(pair, path)
+    wait_until(lambda: pair.provider.logged("picked", session="stopped"), "the provider trains")
+    wait_until(lambda: pair.learner.logged("checkpoint-received", session="stopped"), "the learner waits")
+    code, seconds = pair.provider.terminate()
+    assert code == 0, (pair.provider.folder / "log").read_text()
+    assert seconds < STOPS_IN_S
+    assert pair.provider.logged("node-draining")
+    began = time.monotonic()
+    line = last_line(process, code=1)
+    assert line.startswith(f"comity: hospital cannot be reached: expected a node at {pair.address}, received ")
+    assert "check that it runs" in line
+    assert time.monotonic() - began < 2 * RETRY_S + 5
+    # It comes back at the same place, and the learner finds it.
+    pair.provider = pair.hand.start(
+        [COMITY, "node", "provider", "--config", "node.toml"],
+        pair.hand.write("hospital", PROVIDER.format(listen=pair.address)),
+    )
+    assert pair.hand.ready(pair.provider, wait_until) == pair.address
+    assert comity.json("run", script("back", rounds=1), "--node", pair.node, cwd=pair.node)["rounds"] == 1
+
+
+def test_a_learner_that_is_stopped_in_the_middle_of_a_session(
+    pair: Pair, comity: Any, script: Callable[..., Path], wait_until: Callable[..., None]
+) -> None:
+    process = following(pair, script("left", rounds=20, iterations=4000, sampling_period=50))
+    wait_until(lambda: pair.learner.logged("checkpoint-received", session="left"), "the session is on")
+    code, seconds = pair.learner.terminate()
+    assert code == 0, (pair.learner.folder / "log").read_text()
+    assert seconds < STOPS_IN_S
+    assert last_line(process, code=1).startswith("comity: ")
+    assert not (pair.node / "sessions" / "left").exists()
+    home = pair.learner.folder
+    pair.learner = pair.hand.start([sys.executable, "-m", "learner_node", "--config", home / "node.toml"], home)
+    pair.hand.ready(pair.learner, wait_until)
+    assert comity.json("run", script("again", rounds=1), "--node", pair.node, cwd=pair.node)["rounds"] == 1

@@ -1,0 +1,623 @@
+"""Nothing of a sample crosses: all that two daemons say to each other is recorded, undone to its bytes, and searched.
+
+The parties talk in plaintext through a relay that records. What it recorded is taken apart again here, from TCP to
+HTTP/2 frames, headers and messages, and blobs are put together from their chunks: a sample may not be anywhere, in any
+form in which it could have left. That the search finds what is there is shown with providers that leak.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from blake3 import blake3
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+from safetensors.torch import load as load_safetensors
+
+from comity.cli.progress import SessionProgress
+from comity.cli.run import follow
+from comity.errors import ComityError, TrainingDiverged
+from comity.node.config import NodeConfig
+from comity.node.control_client import ControlClient
+from comity.node.daemon import Node
+from comity.protocols.assisted_learning import codec
+from comity.tensors import Layout, State
+from comity.transport import blobs as blob_transport
+from comity.transport import link as link_module
+from comity.wire.v1 import assisted_learning_pb2 as pb
+from comity.wire.v1 import blobs_pb2, sessions_pb2
+
+DEADLINE_S = 60.0
+SHAPE = (1, 8, 8)
+CLASSES = 4
+MEAN, STD = 0.44, 0.21
+RUN = 16
+"""Values in a row of a sample that are looked for: a quarter of it is a leak as well."""
+SENTINEL = b"COMITY SENTINEL: THIS ROW OF PIXELS MAY NEVER LEAVE ITS NODE. !!"
+SECRETS = {"learner": "the-learner's-own-secret", "provider": "the-provider's-own-secret"}
+
+SCRIPT = f"""\
+[session]
+protocol = "assisted_learning"
+id = "{{id}}"
+helpers = ["provider"]
+rounds = {{rounds}}
+
+[session.model]
+name = "mlp"
+options = {{{{ hidden = 12 }}}}
+
+[session.normalization]
+mean = [{MEAN}]
+std = [{STD}]
+
+[session.terms]
+learning_rate = {{learning_rate}}
+batch_size = 16
+iterations = 40
+sampling_period = 5
+evaluation_batch_size = 16
+"""
+
+
+# --- Samples, and all the forms that they could cross in ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Party:
+    """A party's data: noise with a pattern in it, so that any row of pixels is the only one of its kind."""
+
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+
+    def save(self, path: Path) -> None:
+        np.savez(path, x=self.x, y=self.y, x_test=self.x[:8], y_test=self.y[:8], classes=np.array(CLASSES))
+
+    @property
+    def scaled(self) -> NDArray[np.float32]:
+        """The samples as a model would see them without normalisation."""
+        stored = self.x.astype(np.float32)
+        return stored * np.float32(1 / 255) if self.x.dtype == np.uint8 else stored
+
+    def forms(self) -> dict[str, NDArray[Any]]:
+        """The samples in every form that a message could hold, `[samples, values]`."""
+        scaled = self.scaled
+        normalized = (scaled - np.float32(MEAN)) / np.float32(STD)
+        bytewise = np.clip(np.rint(scaled * 255), 0, 255).astype(np.uint8)
+        forms = {"stored": self.x, "uint8": bytewise, "uint8 as float32": bytewise.astype(np.float32)}
+        for name, values in (("scaled", scaled), ("normalized", normalized)):
+            forms[name] = values
+            forms[f"{name} float64"] = values.astype(np.float64)
+            forms[f"{name} float16"] = values.astype(np.float16)
+            forms[f"{name} big-endian"] = values.astype(">f4")
+        return {name: values.reshape(len(values), -1) for name, values in forms.items()}
+
+    def needles(self) -> Iterator[tuple[str, bytes]]:
+        """What to look for: every quarter of every sample in every form, the labels, and the sentinel."""
+        for form, samples in self.forms().items():
+            for number, sample in enumerate(samples):
+                for begin in range(0, sample.size, RUN):
+                    yield f"sample {number} as {form}", sample[begin : begin + RUN].tobytes()
+        for dtype in (np.uint8, np.int32, np.int64, np.float32):
+            yield f"labels as {np.dtype(dtype)}", self.y.astype(dtype).tobytes()
+        yield "the sentinel", SENTINEL[:RUN]
+
+
+def make_party(seed: int, samples: int, *, as_floats: bool) -> Party:
+    random = np.random.default_rng(seed)
+    y = np.concatenate([np.arange(CLASSES), random.integers(0, CLASSES, samples - CLASSES)])
+    pixels = random.integers(0, 200, (samples, *SHAPE)).astype(np.uint8)
+    # Something to learn: each class has a bright row of its own.
+    for label in range(CLASSES):
+        pixels[y == label, 0, label] += np.uint8(50)
+    pixels[samples // 2] = np.frombuffer(SENTINEL, np.uint8).reshape(SHAPE)
+    x = pixels.astype(np.float32) / np.float32(255) if as_floats else pixels
+    return Party(x, y)
+
+
+LEARNER, PROVIDER = make_party(1, 24, as_floats=False), make_party(2, 40, as_floats=True)
+NEEDLES = {name: list(party.needles()) for name, party in (("learner", LEARNER), ("provider", PROVIDER))}
+
+
+# --- The relay --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Connection:
+    """What a connection carried, in each direction."""
+
+    asked: bytearray = field(default_factory=bytearray)
+    answered: bytearray = field(default_factory=bytearray)
+
+
+class Relay:
+    """Passes TCP connections on, and keeps what they carry.
+
+    Attributes:
+        address: Where it listens.
+        connections: What it passed on.
+    """
+
+    def __init__(self, target: str) -> None:
+        host, port = target.rsplit(":", 1)
+        self._target = host, int(port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections: list[Connection] = []
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def close(self) -> None:
+        """Ends every connection and thread."""
+        for each in (self._listener, *self._sockets):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        for thread in self._threads:
+            thread.join(DEADLINE_S)
+
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, name="relay", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._target)
+            self._sockets += [client, server]
+            connection = Connection()
+            self.connections.append(connection)
+            self._start(self._pump, client, server, connection.asked)
+            self._start(self._pump, server, client, connection.answered)
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket, record: bytearray) -> None:
+        try:
+            while data := source.recv(2**16):
+                record += data
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+
+@contextmanager
+def relaying(target: str) -> Iterator[Relay]:
+    relay = Relay(target)
+    try:
+        yield relay
+    finally:
+        relay.close()
+
+
+# --- From bytes to what was said ------------------------------------------------------------------------------------------
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, CONTINUATION = 0, 1, 9
+END_HEADERS, PADDED, PRIORITY = 4, 8, 32
+STATIC_PATHS = {4: "/", 5: "/index.html"}
+STATIC_ENTRIES = 61
+
+
+class Headers:
+    """Undoes HPACK (RFC 7541) as gRPC writes it in one direction: without Huffman codes, so that text is text.
+
+    Attributes:
+        strings: Every name and value that crossed as a literal.
+    """
+
+    def __init__(self) -> None:
+        self.strings: list[bytes] = []
+        self._table: list[tuple[bytes, bytes]] = []
+
+    def decode(self, block: bytes) -> dict[bytes, bytes]:
+        """The headers of a block; those of HPACK's static table are left out, `:path` aside."""
+        found: dict[bytes, bytes] = {}
+        position = 0
+        while position < len(block):
+            first = block[position]
+            if first & 0x80:
+                index, position = self._integer(block, position, 7)
+                name, value = self._entry(index)
+            elif first & 0xE0 == 0x20:
+                _, position = self._integer(block, position, 5)
+                continue
+            else:
+                indexed = bool(first & 0x40)
+                index, position = self._integer(block, position, 6 if indexed else 4)
+                if index:
+                    name = self._entry(index)[0]
+                else:
+                    name, position = self._string(block, position)
+                value, position = self._string(block, position)
+                if indexed:
+                    self._table.insert(0, (name, value))
+            found[name] = value
+        return found
+
+    def _entry(self, index: int) -> tuple[bytes, bytes]:
+        if index <= STATIC_ENTRIES:
+            return (b":path" if index in STATIC_PATHS else b"", b"")
+        return self._table[index - STATIC_ENTRIES - 1]
+
+    def _string(self, block: bytes, position: int) -> tuple[bytes, int]:
+        assert not block[position] & 0x80, "a header in Huffman codes: this search would pass it by"
+        length, position = self._integer(block, position, 7)
+        text = block[position : position + length]
+        assert len(text) == length
+        self.strings.append(text)
+        return text, position + length
+
+    @staticmethod
+    def _integer(block: bytes, position: int, bits: int) -> tuple[int, int]:
+        limit = 2**bits - 1
+        value = block[position] & limit
+        position += 1
+        if value == limit:
+            shift = 0
+            while True:
+                byte = block[position]
+                position += 1
+                value += (byte & 0x7F) << shift
+                shift += 7
+                if not byte & 0x80:
+                    break
+        return value, position
+
+
+@dataclass
+class Call:
+    """One direction of an RPC.
+
+    Attributes:
+        method: Its full name.
+        messages: The messages, as they were encoded.
+    """
+
+    method: str
+    messages: list[bytes]
+
+
+@dataclass
+class Recording:
+    """What crossed, at every level.
+
+    Attributes:
+        calls: The calls, each direction apart.
+        haystacks: All bytes that crossed: as TCP carried them, and with each encoding undone.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    haystacks: list[bytes] = field(default_factory=list)
+
+    def blobs(self) -> list[bytes]:
+        """The blobs that crossed, put together from their chunks."""
+        moved = [call for call in self.calls if call.method.endswith(("Blobs/Put:asked", "Blobs/Get:answered"))]
+        return [b"".join(blobs_pb2.BlobChunk.FromString(each).data for each in call.messages) for call in moved]
+
+    def find(self, needles: list[tuple[str, bytes]]) -> list[str]:
+        """The names of what is in there."""
+        # One search text: a needle is too long to come about where two texts meet.
+        text = b"\0\1\2\3".join(self.haystacks)
+        return [name for name, needle in needles if needle in text]
+
+
+def frames(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """HTTP/2 frames (RFC 9113): kind, flags, stream and payload."""
+    position = 0
+    while position + 9 <= len(data):
+        length = int.from_bytes(data[position : position + 3], "big")
+        kind, flags, stream = struct.unpack(">BBI", data[position + 3 : position + 9])
+        payload = data[position + 9 : position + 9 + length]
+        if len(payload) < length:
+            return
+        yield kind, flags, stream & 0x7FFFFFFF, payload
+        position += 9 + length
+
+
+def body(kind: int, flags: int, payload: bytes) -> bytes:
+    """A frame's payload without its padding and priority."""
+    padding = payload[0] if flags & PADDED else 0
+    begin = (1 if flags & PADDED else 0) + (5 if kind == HEADERS and flags & PRIORITY else 0)
+    return payload[begin : len(payload) - padding]
+
+
+def messages(data: bytes) -> list[bytes]:
+    """gRPC's messages in a stream's data; none may be compressed, or it would have to be undone."""
+    found = []
+    position = 0
+    while position + 5 <= len(data):
+        compressed, length = struct.unpack(">BI", data[position : position + 5])
+        assert not compressed, "a compressed message: this search would pass it by"
+        found.append(data[position + 5 : position + 5 + length])
+        position += 5 + length
+    return found
+
+
+def texts_in(message: Message) -> Iterator[bytes]:
+    """Every text and every piece of bytes in a message, however deep."""
+    for descriptor, value in message.ListFields():
+        values = value if descriptor.is_repeated else [value]
+        for each in values:
+            if isinstance(each, Message):
+                yield from texts_in(each)
+            elif isinstance(each, bytes):
+                yield each
+            elif isinstance(each, str):
+                yield each.encode()
+
+
+TYPES: Mapping[str, type[Message]] = {
+    "Sessions/Propose:asked": sessions_pb2.Proposal,
+    "Sessions/Propose:answered": sessions_pb2.Agreement,
+    "Sessions/End:asked": sessions_pb2.EndRequest,
+    "Sessions/End:answered": sessions_pb2.EndReply,
+    "Blobs/Stat:asked": blobs_pb2.BlobRef,
+    "Blobs/Stat:answered": blobs_pb2.BlobStat,
+    "Blobs/Put:asked": blobs_pb2.BlobChunk,
+    "Blobs/Put:answered": blobs_pb2.BlobStat,
+    "Blobs/Get:asked": blobs_pb2.BlobRequest,
+    "Blobs/Get:answered": blobs_pb2.BlobChunk,
+    "AssistedLearning/Offer:asked": pb.OfferRequest,
+    "AssistedLearning/Offer:answered": pb.OfferReply,
+    "AssistedLearning/CloseRound:asked": pb.CloseRoundRequest,
+    "AssistedLearning/CloseRound:answered": pb.Receipt,
+    "AssistedLearning/WatchResults:asked": pb.WatchResultsRequest,
+    "AssistedLearning/WatchResults:answered": pb.Result,
+}
+
+
+def undo(connections: list[Connection]) -> Recording:
+    """Takes apart what a relay recorded."""
+    recording = Recording()
+    for connection in connections:
+        asked, answered = bytes(connection.asked), bytes(connection.answered)
+        assert asked.startswith(PREFACE)
+        recording.haystacks += [asked, answered]
+        paths: dict[int, str] = {}
+        for direction, data in (("asked", asked[len(PREFACE) :]), ("answered", answered)):
+            headers = Headers()
+            streams: dict[int, bytearray] = {}
+            block = b""
+            for kind, flags, stream, payload in frames(data):
+                if kind == DATA:
+                    streams.setdefault(stream, bytearray()).extend(body(kind, flags, payload))
+                elif kind in {HEADERS, CONTINUATION}:
+                    block += body(kind, flags, payload)
+                    if flags & END_HEADERS:
+                        named = headers.decode(block)
+                        block = b""
+                        if b":path" in named:
+                            paths[stream] = named[b":path"].decode()
+            recording.haystacks += headers.strings
+            for stream, content in streams.items():
+                method = f"{paths[stream].removeprefix('/comity.wire.v1.')}:{direction}"
+                call = Call(method, messages(bytes(content)))
+                recording.calls.append(call)
+                recording.haystacks.append(bytes(content))
+                for encoded in call.messages:
+                    decoded = TYPES[method].FromString(encoded)
+                    recording.haystacks += [encoded, *texts_in(decoded)]
+    recording.haystacks += recording.blobs()
+    return recording
+
+
+# --- The daemons ----------------------------------------------------------------------------------------------------------
+
+
+def config(party: str, folder: Path, /, **more: Any) -> dict[str, Any]:
+    return {
+        "data": {"source": f"npz:{folder / 'vault-of-the-sentinel' / party}.npz"},
+        "secret": SECRETS[party],
+        "patience": {"call_s": 20.0, "retry_s": 5.0},
+    } | more
+
+
+def save_data(folder: Path) -> None:
+    vault = folder / "vault-of-the-sentinel"
+    vault.mkdir()
+    LEARNER.save(vault / "learner.npz")
+    PROVIDER.save(vault / "provider.npz")
+
+
+@contextmanager
+def in_a_thread(role: str, values: dict[str, Any]) -> Iterator[Node]:
+    """A node in this process, where a test can change what it does."""
+    node = Node(role, NodeConfig(**values))
+    stop = threading.Event()
+    thread = threading.Thread(target=node.serve, args=(stop,), name=f"{role} node")
+    thread.start()
+    try:
+        yield node
+    finally:
+        stop.set()
+        thread.join(DEADLINE_S)
+        for each in node._threads:
+            each.join(DEADLINE_S)
+
+
+def run(control_url: str, script: str) -> dict[str, Any]:
+    with ControlClient(control_url) as control, SessionProgress(quiet=True) as progress:
+        return follow(control, control.run(script), progress)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A session between two daemons.
+
+    Attributes:
+        result: What it came to.
+        model: The model that it ended in.
+        recording: What crossed.
+    """
+
+    result: dict[str, Any]
+    model: bytes
+    recording: Recording
+
+
+@pytest.fixture(scope="module")
+def captured(site: Any) -> Captured:
+    """Two daemons as processes: a whole session, one that is refused and one that fails, all of it recorded."""
+    save_data(site.folder)
+    provider = site.launch(
+        "provider",
+        "provider",
+        secure=False,
+        **config("provider", site.folder, listen="127.0.0.1:0", policy={"max_rounds": 5}),
+    )
+    with relaying(provider.wait_ready()) as relay:
+        peers = {"provider": {"address": relay.address}}
+        learner = site.start("learner", "learner", secure=False, **config("learner", site.folder, peers=peers))
+        result = run(learner.control_url, SCRIPT.format(id="watched", rounds=4, learning_rate=0.01))
+        with pytest.raises(ComityError, match="max_rounds"):
+            run(learner.control_url, SCRIPT.format(id="refused", rounds=6, learning_rate=0.01))
+        with pytest.raises(TrainingDiverged):
+            run(learner.control_url, SCRIPT.format(id="failed", rounds=1, learning_rate=1e30))
+        learner.stop()
+        provider.stop()
+    model = site.folder / "learner" / "state" / "sessions" / "watched" / "model.safetensors"
+    return Captured(result, model.read_bytes(), undo(relay.connections))
+
+
+def test_all_that_crossed_was_seen(captured: Captured) -> None:
+    """The recording is whole: every checkpoint of every round, to the byte, and the session's own count of bytes."""
+    blobs = captured.recording.blobs()
+    whole = {blake3(each).hexdigest() for each in blobs if each}
+    assert captured.result["digest"] in whole
+    assert captured.model in blobs
+    for each in blobs:
+        assert set(load_safetensors(each)) == {"1.weight", "1.bias", "3.weight", "3.bias"}
+    metrics = captured.result["metrics"]
+    assert len(metrics["global_loss_by_round"]) == 4
+    uploads = [call for call in captured.recording.calls if call.method == "Blobs/Put:asked"]
+    downloads = [call for call in captured.recording.calls if call.method == "Blobs/Get:answered"]
+    sizes = len(captured.model)
+    assert captured.result["bytes_received"]["checkpoint"] == len(downloads) * sizes
+    # The session that fails sends its first checkpoints too.
+    assert captured.result["bytes_sent"]["checkpoint"] <= len(uploads) * sizes
+    assert {call.method for call in captured.recording.calls} == set(TYPES)
+
+
+@pytest.mark.parametrize("party", NEEDLES)
+def test_no_sample_crosses(captured: Captured, party: str) -> None:
+    assert captured.recording.find(NEEDLES[party]) == []
+
+
+def test_neither_secrets_nor_places_cross(captured: Captured) -> None:
+    private = [*((f"secret of {party}", secret.encode()) for party, secret in SECRETS.items())]
+    private += [("a path", b"vault-of-the-sentinel"), ("a file", b".npz")]
+    assert captured.recording.find(private) == []
+
+
+def test_a_search_for_what_did_cross_finds_it(captured: Captured) -> None:
+    """Any sixteen weights of the final model are found as any sixteen pixels would be, and what messages say as well."""
+    weights = load_safetensors(captured.model)["1.weight"].numpy().reshape(-1)
+    parts = [(f"weights {begin}", weights[begin : begin + RUN].tobytes()) for begin in range(0, weights.size, RUN)]
+    words = [(word, word.encode()) for word in ("watched", "buy fewer rounds", "comity-digest", "checkpoint")]
+    assert captured.recording.find([*parts, *words]) == [name for name, _ in [*parts, *words]]
+
+
+# --- Leaks, which must be found -------------------------------------------------------------------------------------------
+
+
+def leak_in_a_blob(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample, normalised, in the place of some weights: the blob is a model in all else."""
+    sample = PROVIDER.forms()["normalized"][7]
+    honest = Layout.pack
+
+    def pack(layout: Layout, state: State) -> Any:
+        leaking = {name: tensor.clone() for name, tensor in state.items()}
+        leaking["1.weight"].view(-1)[5 : 5 + sample.size] = leaking["1.weight"].new_tensor(sample)
+        return honest(layout, leaking)
+
+    monkeypatch.setattr(Layout, "pack", pack)
+
+
+def leak_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, in so small pieces that no message holds enough of it."""
+    monkeypatch.setattr(blob_transport, "CHUNK", 24)
+    leak_in_a_blob(monkeypatch)
+
+
+def leak_in_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a sample, as stored, for the digest in a receipt."""
+    sample = PROVIDER.forms()["uint8"][7]
+
+    def to_proto(receipt: Any) -> pb.Receipt:
+        return pb.Receipt(round=receipt.round, count=receipt.count, digest=sample[:32].tobytes())
+
+    monkeypatch.setattr(codec, "receipt_to_proto", to_proto)
+
+
+def leak_in_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample beside an upload; the learner's, since it is the learner who asks."""
+    sample = LEARNER.forms()["scaled"][7]
+    honest = link_module.put_metadata
+
+    def beside(*arguments: Any) -> tuple[tuple[str, Any], ...]:
+        return (*honest(*arguments), ("comity-note-bin", sample.tobytes()))
+
+    monkeypatch.setattr(link_module, "put_metadata", beside)
+
+
+def leak_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels in the words of an error."""
+    labels = PROVIDER.y.astype(np.uint8).tobytes()
+
+    def refuse(*_: object) -> None:
+        raise TrainingDiverged("training diverged", received=labels.decode("latin-1"))
+
+    monkeypatch.setattr("comity.protocols.assisted_learning.provider.Provider.close", refuse)
+
+
+LEAKS: Mapping[str, tuple[Callable[[pytest.MonkeyPatch], None], str, str]] = {
+    "a blob": (leak_in_a_blob, "provider", "sample 7 as normalized"),
+    "chunks": (leak_in_chunks, "provider", "sample 7 as normalized"),
+    "a field": (leak_in_a_field, "provider", "sample 7 as uint8"),
+    "a header": (leak_in_a_header, "learner", "sample 7 as scaled"),
+    "an error": (leak_in_an_error, "provider", "labels as uint8"),
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_leak_is_found(
+    leak: str, short_path: Path, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil, party, name = LEAKS[leak]
+    save_data(short_path)
+    with ExitStack() as stack:
+
+        def start(role: str, **more: Any) -> Node:
+            values = config(role, short_path, party=role, state_dir=short_path / role, insecure=True, **more)
+            return stack.enter_context(in_a_thread(role, values))
+
+        provider = start("provider", listen="127.0.0.1:0")
+        wait_until(lambda: provider.address, "the provider serves")
+        relay = stack.enter_context(relaying(provider.address))
+        start("learner", peers={"provider": {"address": relay.address}})
+        socket_path = short_path / "learner" / "control.sock"
+        wait_until(socket_path.exists, "the learner serves")
+        spoil(monkeypatch)
+        try:
+            run(f"unix:{socket_path}", SCRIPT.format(id="leaking", rounds=1, learning_rate=0.01))
+        except ComityError:
+            assert leak in {"an error", "a field"}
+    recording = undo(relay.connections)
+    assert name in recording.find(NEEDLES[party])
+    other = "learner" if party == "provider" else "provider"
+    assert recording.find(NEEDLES[other]) == []

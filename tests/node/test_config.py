@@ -1,0 +1,237 @@
+"""A node's configuration: what is wrong in it is one line that names the place, and the environment goes over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from comity.errors import InvalidValue, MissingFile, UnknownKey, UsageError
+from comity.node.config import NodeConfig, load_config
+from comity.transport.link import Patience
+from learner_node.config import LearnerConfig
+from provider_node.config import ProviderConfig
+
+SECRET = "hunter2-hunter2"  # noqa: S105
+COMPLETE = f"""
+party = "hospital"
+state_dir = "state"
+listen = "127.0.0.1:0"
+secret = "{SECRET}"
+
+[tls]
+certificate = "tls/certificate.pem"
+key = "/keys/key.pem"
+trust = "../trust.pem"
+
+[data]
+source = "digits"
+partition = {{ name = "imbalance", gamma = 0.3, share = "provider" }}
+
+[policy]
+parties = ["clinic"]
+max_rounds = 5
+
+[peers.bank]
+address = "bank.example.org:5500"
+
+[patience]
+retry_s = 2
+"""
+
+Load = Callable[..., NodeConfig]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Reads a configuration from a text with one replacement."""
+
+    def read(old: str = "", new: str = "", *, kind: type[NodeConfig] = ProviderConfig) -> NodeConfig:
+        assert old in COMPLETE
+        path = tmp_path / "node.toml"
+        path.write_text(COMPLETE.replace(old, new) if old else COMPLETE + new)
+        return load_config(kind, path)
+
+    return read
+
+
+def test_a_complete_configuration_is_read(load: Load) -> None:
+    config = load()
+    assert (config.party, config.listen, config.insecure) == ("hospital", "127.0.0.1:0", False)
+    assert config.policy.parties == ("clinic",)
+    assert config.policy.max_rounds == 5
+    assert config.peers["bank"].address == "bank.example.org:5500"
+    assert config.link_patience == Patience(30.0, 2.0)
+    assert config.secret is not None
+    assert config.secret.get_secret_value() == SECRET
+
+
+def test_relative_paths_count_from_the_files_folder(load: Load, tmp_path: Path) -> None:
+    config = load()
+    assert config.state_dir == tmp_path / "state"
+    assert config.control_socket == tmp_path / "state" / "control.sock"
+    identity = config.identity
+    assert identity.certificate == tmp_path / "tls" / "certificate.pem"
+    assert identity.key == Path("/keys/key.pem")
+    assert identity.trust == tmp_path / ".." / "trust.pem"
+    assert config.data.root == tmp_path
+    assert load('source = "digits"', 'source = "digits"\nroot = "here"').data.root == tmp_path / "here"
+    assert load('source = "digits"', 'source = "digits"\nroot = "/there"').data.root == Path("/there")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "near"),
+    [
+        ("listen =", "lisen =", "lisen", "listen"),
+        ("certificate =", "certifcate =", "tls.certifcate", "certificate"),
+        ("source =", "sorce =", "data.sorce", "source"),
+        ("gamma =", "gama =", "data.partition.imbalance.gama", "gamma"),
+        ("max_rounds =", "max_round =", "policy.max_round", "max_rounds"),
+        ("address =", "adress =", "peers.bank.adress", "address"),
+        ("retry_s =", "retry =", "patience.retry", "retry_s"),
+        ("[policy]", "[polcy]", "polcy", "policy"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest(load: Load, old: str, new: str, place: str, near: str) -> None:
+    with pytest.raises(UnknownKey, match=rf"node\.toml: unknown key {place}.*; did you mean {near}\?$"):
+        load(old, new)
+
+
+def test_a_key_near_none_is_refused_with_all_there_are(load: Load) -> None:
+    with pytest.raises(UnknownKey, match=r"expected one of certificate, key, trust, received colour; remove it$"):
+        load("[tls]", '[tls]\ncolour = "red"')
+
+
+@pytest.mark.parametrize(
+    ("old", "place"),
+    [
+        ('party = "hospital"', "party"),
+        ('state_dir = "state"', "state_dir"),
+        ('listen = "127.0.0.1:0"', "listen"),
+        ('source = "digits"', "data.source"),
+        ('trust = "../trust.pem"', "tls.trust"),
+        ('address = "bank.example.org:5500"', "peers.bank.address"),
+        ("gamma = 0.3, ", "data.partition.imbalance.gamma"),
+    ],
+)
+def test_a_missing_value_is_named(load: Load, old: str, place: str) -> None:
+    with pytest.raises(InvalidValue, match=rf"node\.toml: {place} is missing: expected a value for {place}"):
+        load(old, "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("max_rounds = 5", 'max_rounds = "many"', "policy.max_rounds"),
+        ("max_rounds = 5", "max_rounds = 0", "policy.max_rounds"),
+        ("retry_s = 2", "retry_s = -1", "patience.retry_s"),
+        ('"hospital"', '"no spaces, please"', "party"),
+        ('"hospital"', '"../etc"', "party"),
+        ("gamma = 0.3", "gamma = 1.5", "data.partition.imbalance.gamma"),
+        ('name = "imbalance"', 'name = "fair"', "data.partition"),
+        ('["clinic"]', '"clinic"', "policy.parties"),
+        ('listen = "127.0.0.1:0"', "listen = 5500", "listen"),
+        ('source = "digits"', "source = 1", "data.source"),
+    ],
+)
+def test_a_wrong_value_is_named(load: Load, old: str, new: str, place: str) -> None:
+    with pytest.raises(InvalidValue, match=rf"node\.toml: {place} cannot be used") as caught:
+        load(old, new)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_node_that_asks_names_its_peers_and_one_that_helps_its_address(load: Load) -> None:
+    assert load('listen = "127.0.0.1:0"', "", kind=LearnerConfig).listen == ""
+    with pytest.raises(InvalidValue, match="peers is missing"):
+        load('[peers.bank]\naddress = "bank.example.org:5500"', "", kind=LearnerConfig)
+    with pytest.raises(InvalidValue, match="listen is missing"):
+        load('listen = "127.0.0.1:0"', "")
+
+
+def test_without_tls_a_node_must_be_told_to_be_insecure(load: Load) -> None:
+    tls = COMPLETE[COMPLETE.index("[tls]") : COMPLETE.index("[data]")]
+    with pytest.raises(InvalidValue, match=r"tls is missing.*insecure = true"):
+        _ = load(tls, "").identity
+    assert not load(f"{tls}[data]", "insecure = true\n[data]").identity.is_secure
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, MissingFile, "received nothing"),
+        (b"party = ", InvalidValue, "no TOML"),
+        (b"party = 1\nparty = 2", InvalidValue, "no TOML"),
+        (b"party = '\xff'", InvalidValue, "no text"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes | None, error: type[UsageError], message: str
+) -> None:
+    path = tmp_path / "node.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error, match=rf"node\.toml.*{message}"):
+        load_config(ProviderConfig, path)
+    with pytest.raises(MissingFile, match="a folder"):
+        load_config(ProviderConfig, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "got"),
+    [
+        ("PARTY", "bank", lambda config: config.party == "bank"),
+        ("LISTEN", "127.0.0.1:6000", lambda config: config.listen == "127.0.0.1:6000"),
+        ("DATA__SOURCE", "npz:mine.npz", lambda config: config.data.source == "npz:mine.npz"),
+        ("POLICY__MAX_ROUNDS", "7", lambda config: config.policy.max_rounds == 7),
+        ("PATIENCE__CALL_S", "1.5", lambda config: config.link_patience == Patience(1.5, 2.0)),
+        ("TLS__KEY", "other.pem", lambda config: config.identity.key.name == "other.pem"),
+        ("SECRET", "other", lambda config: config.secret.get_secret_value() == "other"),
+    ],
+)
+def test_the_environment_goes_over_the_file(
+    load: Load, monkeypatch: pytest.MonkeyPatch, name: str, value: str, got: Callable[[NodeConfig], bool]
+) -> None:
+    assert not got(load())
+    monkeypatch.setenv(f"COMITY_NODE_{name}", value)
+    config = load()
+    assert got(config)
+    # What stands beside it in the file is still there.
+    assert config.data.partition is not None
+    assert config.policy.parties == ("clinic",)
+
+
+@pytest.mark.parametrize("name", ["POLICY__MAX_ROUNDS", "DRAIN_S"])
+def test_a_wrong_value_in_the_environment_is_named(load: Load, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"COMITY_NODE_{name}", "many")
+    with pytest.raises(InvalidValue, match=rf"{name.lower().replace('__', '.')} cannot be used"):
+        load()
+
+
+@pytest.mark.parametrize("name", ["LISTN", "POLICY__MAX_ROUND"])
+def test_an_unknown_key_in_the_environment_is_refused(load: Load, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"COMITY_NODE_{name}", "1")
+    with pytest.raises(UnknownKey, match="did you mean"):
+        load()
+
+
+def test_secrets_are_not_shown(load: Load) -> None:
+    config = load()
+    for shown in (repr(config), str(config), repr(config.secret), config.model_dump_json()):
+        assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (f'secret = "{SECRET}"', f'secret = ["{SECRET}"]'),
+        (f'secret = "{SECRET}"', f'secret = {{ value = "{SECRET}" }}'),
+        (f'secret = "{SECRET}"', f'secrets = "{SECRET}"'),
+        ('party = "hospital"', "party = 1"),
+        ("[data]", "[date]"),
+    ],
+)
+def test_secrets_are_not_shown_by_errors(load: Load, old: str, new: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(old, new)
+    assert SECRET not in str(caught.value)

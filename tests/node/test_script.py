@@ -1,0 +1,153 @@
+"""A script: what becomes a contract, and what is wrong in it as one line that names the place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from comity.contract import TaskSpec
+from comity.errors import InvalidValue, RefusedError, UnknownKey, UnknownModel, UnsupportedProtocol
+from comity.experiments.assisted_learning.demo import script as demo_script
+from comity.node.asking import draft_contract
+from comity.node.config import PartyConfig
+from comity.node.party import LocalParty
+from comity.node.script import Script, parse_script, session_text
+from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.session.ledger import MemoryLedger
+
+SESSION = """
+[session]
+protocol = "assisted_learning"
+helpers = ["hospital"]
+rounds = 3
+
+[session.model]
+name = "mlp"
+options = { hidden = 8 }
+
+[session.terms]
+learning_rate = 0.01
+"""
+PARTY = """
+[party.clinic]
+role = "learner"
+secret = "hunter2"
+
+[party.clinic.data]
+source = "digits"
+"""
+
+
+def changed(old: str, new: str) -> Script:
+    assert old in SESSION + PARTY
+    return parse_script((SESSION + PARTY).replace(old, new), "session.toml")
+
+
+def clinic() -> LocalParty:
+    config = PartyConfig.model_validate({"data": {"source": "digits", "per_class": 2}})
+    return LocalParty("clinic", config, b"secret", MemoryLedger())
+
+
+def test_a_script_becomes_a_contract() -> None:
+    contract, definition = draft_contract(parse_script(SESSION), clinic(), "s-9")
+    assert (contract.protocol, contract.version) == (definition.name, definition.version)
+    assert (contract.session, contract.seed, contract.rounds) == ("s-9", 0, 3)
+    assert (contract.asker, contract.helpers, contract.egress) == ("clinic", ("hospital",), definition.egress)
+    assert contract.task == TaskSpec(input_shape=(1, 8, 8), classes=10)
+    assert contract.terms == AssistedLearningTerms(learning_rate=0.01)
+    assert contract.model.options == {"hidden": 8}
+    assert len(contract.model.signature) == 64
+
+
+def test_a_script_may_name_its_session_and_its_normalization() -> None:
+    text = SESSION.replace("rounds", 'id = "mine"\nnormalization = { mean = [0.5], std = [2] }\nrounds')
+    contract, _ = draft_contract(parse_script(text), clinic(), "s-9")
+    assert contract.session == "mine"
+    assert (contract.task.mean, contract.task.std) == ((0.5,), (2.0,))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "near"),
+    [
+        ("[session]", "[sesion]", "sesion", "session"),
+        ("rounds =", "round =", "session.round", "rounds"),
+        ("options =", "option =", "session.model.option", "options"),
+        ("[party.clinic.data]", "[party.clinic.date]", "party.clinic.date", "data"),
+        ("source =", "sorce =", "party.clinic.data.sorce", "source"),
+        ("role =", "rôle =", "party.clinic.rôle", "role"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest(old: str, new: str, place: str, near: str) -> None:
+    new = new.replace("rôle", '"rôle"')
+    with pytest.raises(UnknownKey, match=rf"session\.toml: unknown key {place}.*; did you mean {near}\?$"):
+        changed(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('helpers = ["hospital"]', "", "session.helpers is missing"),
+        ('name = "mlp"', "", "session.model.name is missing"),
+        ("rounds = 3", "rounds = 0", "session.rounds cannot be used"),
+        ("rounds = 3", "rounds = 10001", "session.rounds cannot be used"),
+        ("rounds = 3", "rounds = 3\nseed = -1", "session.seed cannot be used"),
+        ("rounds = 3", 'rounds = 3\nid = "a/b"', "session.id cannot be used"),
+        ('["hospital"]', "[]", "session.helpers cannot be used"),
+        ("hidden = 8", "hidden = [8]", "session.model.options.hidden.* cannot be used"),
+        ("[party.clinic", "[party.'a b'", "party.* cannot be used"),
+        ("[session]", "session", "no TOML"),
+    ],
+)
+def test_a_wrong_value_is_named(old: str, new: str, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message) as caught:
+        changed(old, new)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "message"),
+    [
+        (
+            "learning_rate =",
+            "learning_rat =",
+            UnknownKey,
+            r"session\.terms: .*learning_rat.*did you mean learning_rate",
+        ),
+        ("0.01", "0.0", InvalidValue, r"session\.terms: learning_rate cannot be used"),
+        ("0.01", "nan", InvalidValue, r"session\.terms: learning_rate cannot be used"),
+        ('["hospital"]', '["hospital", "bank"]', InvalidValue, "session.helpers cannot be used: expected one provider"),
+        ('"assisted_learning"', '"assisted_leaning"', UnsupportedProtocol, "did you mean assisted_learning"),
+        ('"mlp"', '"mpl"', UnknownModel, "did you mean 'mlp'"),
+        ("hidden = 8", "hiden = 8", InvalidValue, "hiden"),
+    ],
+)
+def test_what_only_the_asker_can_tell_is_named_too(
+    old: str, new: str, error: type[InvalidValue | RefusedError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        draft_contract(changed(old, new), clinic(), "s-9")
+
+
+def test_a_node_runs_no_script_with_parties() -> None:
+    script = parse_script(SESSION + PARTY)
+    with pytest.raises(InvalidValue, match=r"received \[party\.clinic\]; use comity simulate"):
+        script.require_no_parties()
+    parse_script(SESSION).require_no_parties()
+    parse_script(session_text(script)).require_no_parties()
+    assert parse_script(session_text(script)).session == script.session
+
+
+def test_secrets_are_not_shown() -> None:
+    script = parse_script(SESSION + PARTY)
+    assert "hunter2" not in f"{script!r} {script} {script.model_dump_json()}"
+    assert "hunter2" not in session_text(script)
+
+
+def test_the_demos_script_is_one(make_contract: Callable[..., Any]) -> None:
+    script = parse_script(demo_script(3))
+    assert set(script.party) == {"learner", "provider"}
+    assert script.session.seed == 3
+    AssistedLearningTerms.model_validate(script.session.terms)

@@ -1,0 +1,108 @@
+"""Nothing leaves that contract and policy do not both allow, and every limit of a policy has its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+
+from comity.contract import Contract, EgressKind, Membership
+from comity.errors import PolicyRefusal
+from comity.session.gate import EgressGate
+from comity.session.ledger import MemoryLedger
+from comity.session.policy import Policy
+
+KINDS: tuple[EgressKind, ...] = get_args(EgressKind)
+OWN = Membership(party="hospital", role="provider", samples=10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("by_contract", [True, False])
+@pytest.mark.parametrize("by_policy", [True, False])
+def test_what_leaves_needs_contract_and_policy(
+    make_contract: Callable[..., Contract], kind: EgressKind, by_contract: bool, by_policy: bool
+) -> None:
+    others = tuple(each for each in KINDS if each != kind)
+    ledger = MemoryLedger()
+    gate = EgressGate(
+        make_contract(egress=KINDS if by_contract else others),
+        Policy(egress=KINDS if by_policy else others),
+        ledger,
+        "clinic",
+    )
+    if by_contract and by_policy:
+        gate.release(kind, "it", 5, round=2)
+        (entry,) = ledger.entries()
+        assert (entry.crossing.kind, entry.crossing.subject, entry.crossing.size) == (kind, "it", 5)
+        assert (entry.crossing.direction, entry.crossing.round, entry.crossing.peer) == ("sent", 2, "clinic")
+    else:
+        by = "policy.egress" if by_contract else "the contract"
+        with pytest.raises(PolicyRefusal, match=f"{by} keeps {kind} from leaving"):
+            gate.release(kind, "it", 5)
+        assert not ledger.entries()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_leaves_by_default(make_contract: Callable[..., Contract], kind: EgressKind) -> None:
+    gate = EgressGate(make_contract(egress=()), Policy(), MemoryLedger(), "clinic")
+    with pytest.raises(PolicyRefusal):
+        gate.release(kind, "it", 1)
+
+
+def test_samples_leave_only_where_the_policy_says_so(make_contract: Callable[..., Contract]) -> None:
+    assert [kind for kind in KINDS if not Policy().may_leave(kind)] == ["sample"]
+    gate = EgressGate(make_contract(egress=("sample",)), Policy(), MemoryLedger(), "clinic")
+    with pytest.raises(PolicyRefusal, match=r"policy\.egress keeps sample"):
+        gate.release("sample", "it", 1)
+
+
+def test_what_comes_is_recorded(make_contract: Callable[..., Contract]) -> None:
+    ledger = MemoryLedger()
+    EgressGate(make_contract(), Policy(), ledger, "clinic").admit("loss", "checkpoint 3", 7, round=1)
+    (entry,) = ledger.entries()
+    crossing = entry.crossing
+    assert (crossing.session, crossing.direction, crossing.peer, crossing.size) == ("s-1", "received", "clinic", 7)
+
+
+def review(policy: Policy, contract: Contract, *, own: Membership = OWN, active: int = 0) -> None:
+    policy.review(contract, own, ("clinic",), active=active)
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "active", "samples", "limit", "reason"),
+    [
+        ({"parties": ["bank"]}, {}, 0, 10, "parties", "expected bank, received clinic"),
+        ({"protocols": ["nash_bargaining"]}, {}, 0, 10, "protocols", "expected nash_bargaining, received assisted_"),
+        ({"max_rounds": 2}, {"rounds": 3}, 0, 10, "max_rounds", "expected at most 2, received 3"),
+        ({"max_sessions": 2}, {}, 2, 10, "max_sessions", "expected at most 2, received 3"),
+        ({"min_samples": 10}, {}, 0, 9, "min_samples", "expected at least 10, received 9"),
+        ({"egress": ["contract", "loss"]}, {}, 0, 10, "egress", "expected contract, loss, received checkpoint"),
+        ({}, {"egress": ("sample",)}, 0, 10, "egress", "received sample"),
+    ],
+)
+def test_each_limit_refuses_with_its_reason(
+    make_contract: Callable[..., Contract],
+    policy: dict[str, Any],
+    changes: dict[str, Any],
+    active: int,
+    samples: int,
+    limit: str,
+    reason: str,
+) -> None:
+    own = OWN.model_copy(update={"samples": samples})
+    with pytest.raises(PolicyRefusal, match=rf"hospital's policy\.{limit} refuses the session: .*{reason}") as caught:
+        review(Policy(**policy), make_contract(**changes), own=own, active=active)
+    assert caught.value.action
+
+
+def test_a_contract_at_every_limit_is_entered(make_contract: Callable[..., Contract]) -> None:
+    policy = Policy(
+        parties=("clinic",),
+        protocols=("assisted_learning",),
+        egress=("contract", "loss", "checkpoint"),
+        max_rounds=3,
+        max_sessions=2,
+        min_samples=10,
+    )
+    review(policy, make_contract(rounds=3), active=1)

@@ -1,0 +1,182 @@
+"""A worker drives a role alone: calls come between units of work, and everybody who waits is answered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from comity.errors import NodeDraining, TrainingDiverged
+from comity.session.worker import SessionWorker
+
+DEADLINE_S = 5.0
+
+
+class Counting:
+    """A role with so many units of work, which fails when they are done if it is told how."""
+
+    def __init__(self, units: int = 0, failure: Exception | None = None) -> None:
+        self.left = units
+        self.done = 0
+        self.failure = failure
+        self.threads: set[str] = set()
+        self.idle = threading.Event()
+
+    def advance(self) -> bool:
+        self.threads.add(threading.current_thread().name)
+        if self.left:
+            self.left -= 1
+            self.done += 1
+            return True
+        self.idle.set()
+        if self.failure is not None:
+            raise self.failure
+        return False
+
+
+@pytest.fixture
+def work() -> Iterator[Callable[[Counting], SessionWorker]]:
+    workers = []
+
+    def start(role: Counting) -> SessionWorker:
+        workers.append(SessionWorker(role, "worker"))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.stop()
+
+
+def test_work_is_done_without_being_asked_for(work: Callable[[Counting], SessionWorker]) -> None:
+    role = Counting(5)
+    work(role)
+    assert role.idle.wait(DEADLINE_S)
+    assert role.done == 5
+    assert role.threads == {"worker"}
+
+
+def test_calls_run_in_the_workers_thread_and_return(work: Callable[[Counting], SessionWorker]) -> None:
+    worker = work(Counting())
+    assert worker.call(lambda: threading.current_thread().name, timeout=DEADLINE_S) == "worker"
+
+
+def test_a_call_brings_new_work(work: Callable[[Counting], SessionWorker]) -> None:
+    role = Counting()
+    worker = work(role)
+    assert role.idle.wait(DEADLINE_S)
+
+    def more() -> None:
+        role.left = 3
+        role.idle.clear()
+
+    worker.call(more, timeout=DEADLINE_S)
+    assert role.idle.wait(DEADLINE_S)
+    assert role.done == 3
+
+
+def test_a_call_is_answered_between_two_units_of_endless_work(work: Callable[[Counting], SessionWorker]) -> None:
+    role = Counting(10**9)
+    worker = work(role)
+    first = worker.call(lambda: role.done, timeout=DEADLINE_S)
+    assert worker.call(lambda: role.done, timeout=DEADLINE_S) >= first
+    assert role.left
+
+
+@pytest.mark.parametrize("error", [TrainingDiverged("it diverged"), KeyError("strange")])
+def test_a_calls_error_belongs_to_its_caller_alone(work: Callable[[Counting], SessionWorker], error: Exception) -> None:
+    worker = work(Counting())
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        worker.call(fail, timeout=DEADLINE_S)
+    assert caught.value is error
+    assert worker.call(lambda: 1, timeout=DEADLINE_S) == 1
+
+
+@pytest.mark.parametrize("failure", [TrainingDiverged("it diverged"), RuntimeError("out of memory")])
+def test_a_role_that_fails_still_answers(work: Callable[[Counting], SessionWorker], failure: Exception) -> None:
+    # A role tells those who follow it; a worker that is gone would leave everybody else waiting for ever.
+    role = Counting(1, failure)
+    worker = work(role)
+    assert role.idle.wait(DEADLINE_S)
+    assert worker.call(lambda: role.done, timeout=DEADLINE_S) == 1
+
+
+def test_calls_take_turns(work: Callable[[Counting], SessionWorker]) -> None:
+    worker = work(Counting(10**9))
+    inside = threading.Lock()
+
+    def alone() -> bool:
+        with inside:
+            return True
+
+    with ThreadPoolExecutor(8) as callers:
+        answers = [callers.submit(worker.call, alone, timeout=DEADLINE_S) for _ in range(50)]
+        assert all(each.result(DEADLINE_S) for each in answers)
+
+
+def test_a_stopped_worker_takes_no_calls(work: Callable[[Counting], SessionWorker]) -> None:
+    worker = work(Counting(10**9))
+    worker.stop()
+    worker.stop()
+    with pytest.raises(NodeDraining, match="stopped"):
+        worker.call(lambda: 1)
+
+
+def test_those_who_wait_when_it_stops_are_answered(work: Callable[[Counting], SessionWorker]) -> None:
+    worker = work(Counting())
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        entered.set()
+        return leave.wait(DEADLINE_S)
+
+    queued = 4
+    with ThreadPoolExecutor(queued + 2) as callers:
+        holding = callers.submit(worker.call, hold)
+        assert entered.wait(DEADLINE_S)
+        stopping = callers.submit(worker.stop)
+        waiting = [callers.submit(worker.call, lambda: True) for _ in range(queued)]
+        leave.set()
+        stopping.result(DEADLINE_S)
+        assert holding.result(DEADLINE_S)
+        for each in waiting:
+            with suppress(NodeDraining):
+                assert each.result(DEADLINE_S)
+
+
+def test_a_call_that_meets_a_stop_is_answered(
+    work: Callable[[Counting], SessionWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = work(Counting())
+    requests = worker._requests
+
+    class StopsMeanwhile:
+        """Gives the worker time to end between a call's look at it and its request."""
+
+        def put(self, item: Any) -> None:
+            monkeypatch.undo()
+            stopping.start()
+            stopping.join(0.2)
+            requests.put(item)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(requests, name)
+
+    stopping = threading.Thread(target=worker.stop)
+    monkeypatch.setattr(worker, "_requests", StopsMeanwhile())
+    with suppress(NodeDraining):
+        assert worker.call(lambda: True, timeout=1.0)
+    stopping.join()
+
+
+def test_a_worker_can_be_stopped_from_within(work: Callable[[Counting], SessionWorker]) -> None:
+    worker = work(Counting())
+    worker.call(worker.stop, timeout=DEADLINE_S)
+    worker.stop()

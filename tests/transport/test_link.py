@@ -1,0 +1,261 @@
+"""A line to a peer: what was cut goes on, a peer that comes back is found, and what cannot help is not repeated."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+import stamina.instrumentation
+import torch
+
+from comity.contract import Contract, Membership
+from comity.errors import (
+    BlobCorrupted,
+    BlobSizeMismatch,
+    DeadlineExceeded,
+    NodeDraining,
+    PolicyRefusal,
+    TensorMismatch,
+    UnexpectedBlob,
+    UnknownBlob,
+)
+from comity.session.blobs import Expectation, Incoming, SessionBlobs
+from comity.session.events import nobody
+from comity.session.gate import EgressGate
+from comity.session.ledger import MemoryLedger
+from comity.session.policy import Policy
+from comity.tensors import Blob, Layout
+from comity.transport.blobs import CHUNK
+from comity.transport.link import Link, Patience
+from comity.transport.protocol import Seat
+
+DEADLINE_S = 10.0
+STATE = {"w": torch.arange(6 * CHUNK // 4, dtype=torch.float32)}
+LAYOUT = Layout.of(STATE)
+BLOB = LAYOUT.pack(STATE)
+
+
+class Idle:
+    """A role without work."""
+
+    def advance(self) -> bool:
+        return False
+
+
+class Watched(SessionBlobs):
+    """Blobs that remember from where uploads went on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offsets: list[int] = []
+
+    def receive(self, kind: Any, round: int, digest: bytes, size: int, offset: int) -> Incoming:
+        incoming = super().receive(kind, round, digest, size, offset)
+        self.offsets.append(offset)
+        return incoming
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The hospital's end of a session that waits for checkpoints of round 1."""
+
+    contract: Contract
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    blobs: Watched = field(default_factory=Watched)
+
+    @property
+    def seat(self) -> Seat:
+        own, peer = (
+            Membership(party=party, role=role, samples=10)
+            for party, role in (("hospital", "provider"), ("clinic", "learner"))
+        )
+        gate = EgressGate(self.contract, Policy(), self.ledger, "clinic")
+        return Seat(self.contract, own, peer, None, self.blobs, gate, nobody)
+
+
+@pytest.fixture
+def peer(make_contract: Callable[..., Contract]) -> Peer:
+    peer = Peer(make_contract())
+    peer.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify))
+    return peer
+
+
+@pytest.fixture
+def address(serve: Callable[..., Any], peer: Peer) -> str:
+    return serve((peer.seat, Idle())).address
+
+
+def nothing() -> None:
+    """What is asked before a blob leaves."""
+
+
+def put(link: Link, blob: Blob = BLOB) -> None:
+    link.put(blob, "checkpoint", 1, before=nothing)
+
+
+@pytest.fixture
+def retried() -> Iterator[threading.Event]:
+    """Is set when an attempt failed and is to be repeated."""
+    event = threading.Event()
+    before = stamina.instrumentation.get_on_retry_hooks()
+    stamina.instrumentation.set_on_retry_hooks([lambda details: event.set()])
+    yield event
+    stamina.instrumentation.set_on_retry_hooks(before)
+
+
+def test_a_blob_arrives_whole_and_once(connect: Callable[..., Link], peer: Peer, address: str) -> None:
+    link = connect(address, contract=peer.contract)
+    put(link)
+    put(link)
+    assert peer.blobs.offsets == [0]
+    assert bytes(peer.blobs.get(BLOB.digest).data) == bytes(BLOB.data)
+    (entry,) = peer.ledger.entries()
+    crossing = entry.crossing
+    assert (crossing.direction, crossing.kind, crossing.round) == ("received", "checkpoint", 1)
+    assert (crossing.subject, crossing.size) == (BLOB.hex, BLOB.size)
+
+
+def test_a_published_blob_is_had(connect: Callable[..., Link], peer: Peer, address: str) -> None:
+    peer.blobs.publish(BLOB, "checkpoint", 1)
+    link = connect(address, contract=peer.contract)
+    got = link.get(BLOB.digest, LAYOUT.size, LAYOUT.verify)
+    assert got == BLOB
+    assert [entry.crossing.direction for entry in peer.ledger.entries()] == ["sent"]
+
+
+def test_an_upload_that_was_cut_goes_on_where_it_ended(
+    connect: Callable[..., Link], cut: Callable[..., Any], peer: Peer, address: str, retried: threading.Event
+) -> None:
+    proxy = cut(address, after=BLOB.size // 2, upstream=True)
+    put(connect(proxy.address, contract=peer.contract))
+    assert retried.is_set()
+    assert bytes(peer.blobs.get(BLOB.digest).data) == bytes(BLOB.data)
+    first, *_, last = peer.blobs.offsets
+    assert first == 0 < last < BLOB.size
+    assert proxy.passed[-1] < BLOB.size
+
+
+def test_a_download_that_was_cut_goes_on_where_it_ended(
+    connect: Callable[..., Link], cut: Callable[..., Any], peer: Peer, address: str, retried: threading.Event
+) -> None:
+    peer.blobs.publish(BLOB, "checkpoint", 1)
+    proxy = cut(address, after=BLOB.size // 2, upstream=False)
+    link = connect(proxy.address, contract=peer.contract)
+    assert link.get(BLOB.digest, LAYOUT.size, LAYOUT.verify) == BLOB
+    assert retried.is_set()
+    assert CHUNK < proxy.passed[-1] < BLOB.size
+    assert sum(proxy.passed) < 1.6 * BLOB.size
+
+
+def test_a_peer_that_comes_back_is_found(
+    connect: Callable[..., Link], serve: Callable[..., Any], peer: Peer, free_address: str, retried: threading.Event
+) -> None:
+    link = connect(free_address, contract=peer.contract)
+    with ThreadPoolExecutor(1) as pool:
+        putting = pool.submit(put, link)
+        assert retried.wait(DEADLINE_S)
+        serve((peer.seat, Idle()), address=free_address)
+        putting.result(DEADLINE_S)
+    assert BLOB.digest in peer.blobs
+
+
+def test_a_call_is_repeated_while_a_node_is_going_down(
+    connect: Callable[..., Link], echo: Callable[..., Any], method: Callable[..., Any], retried: threading.Event
+) -> None:
+    def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
+        if not retried.is_set():
+            raise NodeDraining("the node is stopping")
+        return b"back"
+
+    link = connect(echo(behave).address)
+    assert link.call(method(link.channel), b"") == b"back"
+
+
+def test_a_refusal_is_not_repeated(
+    connect: Callable[..., Link], echo: Callable[..., Any], method: Callable[..., Any], retried: threading.Event
+) -> None:
+    calls = []
+
+    def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
+        calls.append(request)
+        raise PolicyRefusal("no")
+
+    link = connect(echo(behave).address)
+    with pytest.raises(PolicyRefusal):
+        link.call(method(link.channel), b"")
+    assert len(calls) == 1
+    assert not retried.is_set()
+
+
+def test_a_peer_that_takes_too_long_is_given_up(
+    connect: Callable[..., Link], echo: Callable[..., Any], method: Callable[..., Any]
+) -> None:
+    release = threading.Event()
+
+    def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
+        release.wait(DEADLINE_S)
+        return b""
+
+    link = connect(echo(behave).address, patience=Patience(call_s=0.1, retry_s=0.0))
+    with pytest.raises(DeadlineExceeded):
+        link.call(method(link.channel), b"")
+    release.set()
+
+
+def test_what_the_gate_keeps_never_leaves(connect: Callable[..., Link], peer: Peer, address: str) -> None:
+    def refuse() -> None:
+        raise PolicyRefusal("policy.egress keeps checkpoint from leaving")
+
+    link = connect(address, contract=peer.contract)
+    with pytest.raises(PolicyRefusal):
+        link.put(BLOB, "checkpoint", 1, before=refuse)
+    assert not peer.blobs.offsets
+
+
+def test_blobs_that_do_not_fit_are_refused_and_leave_the_session_as_it_was(
+    connect: Callable[..., Link], peer: Peer, address: str
+) -> None:
+    link = connect(address, contract=peer.contract)
+    small = Layout.of({"w": torch.zeros(3)}).pack({"w": torch.zeros(3)})
+    renamed = {"v": STATE["w"]}
+    with pytest.raises(BlobSizeMismatch):
+        put(link, small)
+    with pytest.raises(TensorMismatch, match="tensor w is missing"):
+        put(link, Layout.of(renamed).pack(renamed))
+    with pytest.raises(BlobCorrupted):
+        put(link, Blob(bytes(32), BLOB.data))
+    with pytest.raises(UnexpectedBlob, match="received checkpoint of round 2"):
+        link.put(BLOB, "checkpoint", 2, before=nothing)
+    put(link)
+    assert BLOB.digest in peer.blobs
+
+
+def test_a_blob_longer_than_announced_is_refused(
+    connect: Callable[..., Link], peer: Peer, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = connect(address, contract=peer.contract)
+    with monkeypatch.context() as patch:
+        patch.setattr("comity.transport.link.chunks", lambda blob, offset: iter([blob.data, blob.data]))
+        with pytest.raises(BlobSizeMismatch, match="runs past"):
+            put(link)
+    put(link)
+    assert BLOB.digest in peer.blobs
+
+
+def test_what_a_peer_gives_is_checked(connect: Callable[..., Link], peer: Peer, address: str) -> None:
+    link = connect(address, contract=peer.contract)
+    with pytest.raises(UnknownBlob):
+        link.get(BLOB.digest, LAYOUT.size, LAYOUT.verify)
+    peer.blobs.publish(Blob(bytes(32), BLOB.data), "checkpoint", 1)
+    with pytest.raises(BlobCorrupted):
+        link.get(bytes(32), LAYOUT.size, LAYOUT.verify)
+    peer.blobs.publish(BLOB, "checkpoint", 1)
+    with pytest.raises(BlobSizeMismatch):
+        link.get(BLOB.digest, LAYOUT.size - 1, LAYOUT.verify)
+    with pytest.raises(TensorMismatch):
+        link.get(BLOB.digest, LAYOUT.size, Layout.of({"v": STATE["w"]}).verify)

@@ -1,0 +1,118 @@
+"""A call belongs to a session of its caller, under the contract that both agreed to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from comity.contract import Contract, Membership
+from comity.errors import ContractMismatch, MalformedMessage, UnknownSession
+from comity.session.blobs import SessionBlobs
+from comity.session.codec import membership_to_proto
+from comity.session.events import nobody
+from comity.session.gate import EgressGate
+from comity.session.ledger import MemoryLedger
+from comity.session.policy import Policy
+from comity.transport.identity import Identity
+from comity.transport.link import Link
+from comity.transport.protocol import Seat
+from comity.transport.sessions import agreed_membership, end, propose
+from comity.wire.v1 import blobs_pb2, blobs_pb2_grpc
+from comity.wire.v1 import sessions_pb2 as pb
+
+HOSPITAL = Membership(party="hospital", role="provider", samples=10)
+CLINIC = Membership(party="clinic", role="learner", samples=10)
+
+
+class Idle:
+    """A role without work."""
+
+    def advance(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def contract(make_contract: Callable[..., Contract]) -> Contract:
+    return make_contract()
+
+
+@pytest.fixture
+def host(serve: Callable[..., Any], contract: Contract) -> Any:
+    """A node with one session of the clinic's."""
+    gate = EgressGate(contract, Policy(), MemoryLedger(), "clinic")
+    return serve((Seat(contract, HOSPITAL, CLINIC, None, SessionBlobs(), gate, nobody), Idle()))
+
+
+def stat(link: Link) -> blobs_pb2.BlobStat:
+    """A call of a session."""
+    return link.call(blobs_pb2_grpc.BlobsStub(link.channel).Stat, blobs_pb2.BlobRef(digest=bytes(32)))
+
+
+def test_a_call_reaches_its_session(connect: Callable[..., Link], host: Any, contract: Contract) -> None:
+    assert not stat(connect(host.address, contract=contract)).complete
+
+
+def test_a_call_without_a_session_is_refused(connect: Callable[..., Link], host: Any) -> None:
+    with pytest.raises(UnknownSession, match="received none"):
+        stat(connect(host.address))
+
+
+def test_a_call_under_another_contract_is_refused(
+    connect: Callable[..., Link], host: Any, contract: Contract, make_contract: Callable[..., Contract]
+) -> None:
+    other = make_contract(seed=8)
+    with pytest.raises(ContractMismatch, match=f"expected {contract.hash}, received {other.hash}"):
+        stat(connect(host.address, contract=other))
+
+
+def test_another_party_does_not_learn_that_a_session_exists(
+    connect: Callable[..., Link], host: Any, contract: Contract, make_contract: Callable[..., Contract]
+) -> None:
+    answers = []
+    for each in (contract, make_contract(session="s-2")):
+        link = connect(host.address, identity=Identity("bank"), contract=each)
+        with pytest.raises(UnknownSession) as caught:
+            stat(link)
+        answers.append(str(caught.value).replace(each.session, "…"))
+        end(link)
+    assert answers[0] == answers[1]
+    assert host.sessions.find(contract.session) is not None
+
+
+def test_a_session_ends_once_and_for_all(connect: Callable[..., Link], host: Any, contract: Contract) -> None:
+    link = connect(host.address, contract=contract)
+    end(link)
+    assert host.sessions.find(contract.session) is None
+    end(link)
+    with pytest.raises(UnknownSession):
+        stat(link)
+
+
+@pytest.mark.parametrize(
+    ("proposal", "missing"),
+    [
+        (pb.Proposal(), "contract"),
+        (pb.Proposal(contract=pb.Contract()), "membership"),
+        (pb.Proposal(membership=pb.Membership()), "contract"),
+    ],
+)
+def test_half_a_proposal_is_refused(
+    connect: Callable[..., Link], host: Any, proposal: pb.Proposal, missing: str
+) -> None:
+    with pytest.raises(MalformedMessage, match=f"expected {missing}"):
+        propose(connect(host.address), proposal)
+
+
+def test_a_helper_must_agree_to_the_same_contract_as_itself(contract: Contract) -> None:
+    agreement = pb.Agreement(contract_hash=contract.hash, membership=membership_to_proto(HOSPITAL))
+    assert agreed_membership(agreement, contract, "hospital", "provider") == HOSPITAL
+    with pytest.raises(MalformedMessage, match="expected provider bank, received provider hospital"):
+        agreed_membership(agreement, contract, "bank", "provider")
+    with pytest.raises(MalformedMessage, match="expected server hospital"):
+        agreed_membership(agreement, contract, "hospital", "server")
+    with pytest.raises(MalformedMessage, match="membership"):
+        agreed_membership(pb.Agreement(contract_hash=contract.hash), contract, "hospital", "provider")
+    with pytest.raises(ContractMismatch, match=contract.hash):
+        agreed_membership(pb.Agreement(contract_hash="0" * 64), contract, "hospital", "provider")

@@ -1,0 +1,257 @@
+"""Contracts and memberships cross unchanged, their hash says so, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comity.contract import Contract, EgressKind, Membership, ModelSpec, TaskSpec
+from comity.errors import MalformedMessage
+from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.session.codec import contract_from_proto, contract_to_proto, membership_from_proto, membership_to_proto
+from comity.wire.v1 import sessions_pb2 as pb
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(0, exclude_min=True, allow_infinity=False)
+# The wire's Struct knows one kind of number, a double.
+options = st.dictionaries(texts, st.booleans() | texts | finite | st.integers(-(2**53), 2**53), max_size=4)
+sizes = st.integers(1, 2**32 - 1)
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> TaskSpec:
+    shape = tuple(draw(st.lists(st.integers(1, 5), max_size=3)))
+    channels = shape[0] if shape and draw(st.booleans()) else 0
+    values = [draw(st.lists(each, min_size=channels, max_size=channels)) for each in (finite, positive)]
+    return TaskSpec(input_shape=shape, classes=draw(st.integers(2, 2**32 - 1)), mean=values[0], std=values[1])
+
+
+terms = st.builds(
+    AssistedLearningTerms,
+    batch_size=sizes,
+    evaluation_batch_size=sizes,
+    optimizer=st.sampled_from(["adam", "sgd"]),
+    learning_rate=positive,
+    iterations=st.integers(2, 2**32 - 1),
+    sampling_period=sizes,
+    objective=st.sampled_from(["sum", "mean"]),
+)
+contracts = st.builds(
+    Contract,
+    protocol=texts,
+    version=sizes,
+    session=names,
+    seed=st.integers(0, 2**63 - 1),
+    rounds=st.integers(1, 10_000),
+    model=st.builds(ModelSpec, name=texts, options=options, signature=texts),
+    task=tasks(),
+    asker=names,
+    helpers=st.lists(names, max_size=3),
+    egress=st.lists(st.sampled_from(get_args(EgressKind)), max_size=3),
+    terms=terms,
+)
+memberships = st.builds(Membership, party=names, role=texts, samples=st.integers(1, 2**64 - 1))
+
+
+def encoded(contract: Contract) -> pb.Contract:
+    return contract_to_proto(contract, PROTOCOL.terms_message())
+
+
+def decoded(message: pb.Contract) -> Contract:
+    return contract_from_proto(message, PROTOCOL.terms_message(), PROTOCOL.terms)
+
+
+@given(contracts)
+def test_contracts_cross_unchanged(contract: Contract) -> None:
+    data = encoded(contract).SerializeToString()
+    crossed = decoded(pb.Contract.FromString(data))
+    assert crossed == contract
+    assert crossed.hash == contract.hash
+    assert isinstance(crossed.terms, AssistedLearningTerms)
+
+
+@given(memberships)
+def test_memberships_cross_unchanged(membership: Membership) -> None:
+    data = membership_to_proto(membership).SerializeToString()
+    assert membership_from_proto(pb.Membership.FromString(data)) == membership
+
+
+def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..., Contract]) -> None:
+    # Both sides quote it: a change here means that old and new nodes agree on nothing.
+    contract = make_contract(
+        model=ModelSpec(name="mlp", options={"hidden": 64, "rate": 0.5, "wide": True, "kind": "é"}, signature="ab"),
+        task=TaskSpec(input_shape=(1, 8, 8), classes=10, mean=(0.1,), std=(1.0,)),
+    )
+    assert contract.hash == "0c4840f17f41fd190eff0dd2887f9f8650fec5e3befa81557f8e265d63187cac"
+
+
+CHANGES: dict[str, Any] = {
+    "protocol": "gradient_rewards",
+    "version": 2,
+    "session": "s-2",
+    "seed": 8,
+    "rounds": 4,
+    "model": ModelSpec(name="mlp", options={"hidden": 9}, signature="0" * 64),
+    "task": TaskSpec(input_shape=(1, 8, 9), classes=10),
+    "asker": "hospital",
+    "helpers": ("hospital", "clinic"),
+    "egress": ("contract", "loss"),
+    "terms": AssistedLearningTerms(sampling_period=51),
+}
+
+
+def test_every_field_of_a_contract_is_in_its_hash(make_contract: Callable[..., Contract]) -> None:
+    assert set(CHANGES) == set(Contract.model_fields)
+    hashes = {make_contract(**{name: value}).hash for name, value in CHANGES.items()}
+    assert len(hashes | {make_contract().hash}) == len(CHANGES) + 1
+
+
+def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> None:
+    changes: dict[str, Any] = {
+        "batch_size": 1,
+        "evaluation_batch_size": 1,
+        "optimizer": "sgd",
+        "learning_rate": 1.0,
+        "iterations": 3,
+        "sampling_period": 1,
+        "objective": "mean",
+    }
+    assert set(changes) == set(AssistedLearningTerms.model_fields)
+    terms = [AssistedLearningTerms(**{name: value}) for name, value in changes.items()]
+    hashes = {make_contract(terms=each).hash for each in [*terms, AssistedLearningTerms()]}
+    assert len(hashes) == len(changes) + 1
+
+
+def test_whole_numbers_hash_alike_however_they_are_written(make_contract: Callable[..., Contract]) -> None:
+    one, other = ({"hidden": value} for value in (64, 64.0))
+    contracts = [make_contract(model=ModelSpec(name="mlp", options=options)) for options in (one, other)]
+    assert contracts[0].hash == contracts[1].hash
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1])
+def test_options_that_the_wire_would_round_are_refused(value: int) -> None:
+    with pytest.raises(ValueError, match="options"):
+        ModelSpec(name="mlp", options={"hidden": value})
+
+
+def put(path: str, value: Any) -> Callable[[pb.Contract], None]:
+    def change(message: pb.Contract) -> None:
+        place: Any = message
+        *parents, last = path.split(".")
+        for name in parents:
+            place = getattr(place, name)
+        if last == "options":
+            place.options.update(value)
+        elif isinstance(value, list):
+            getattr(place, last).extend(value)
+        else:
+            setattr(place, last, value)
+
+    return change
+
+
+def clear(*names: str) -> Callable[[pb.Contract], None]:
+    def change(message: pb.Contract) -> None:
+        for name in names:
+            message.ClearField(name)
+
+    return change
+
+
+def pack(message: Any) -> Callable[[pb.Contract], None]:
+    def change(contract: pb.Contract) -> None:
+        contract.terms.Pack(message)
+
+    return change
+
+
+def garble(message: pb.Contract) -> None:
+    message.terms.value = b"\xff\xff\xff"
+
+
+def without(name: str) -> Callable[[pb.Contract], None]:
+    terms = PROTOCOL.terms_message()
+    for field in AssistedLearningTerms.model_fields:
+        if field != name:
+            value = AssistedLearningTerms.model_fields[field].default
+            setattr(terms, field, value)
+    return pack(terms)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (clear("model"), "model"),
+        (clear("task"), "task"),
+        (clear("terms"), "other terms"),
+        (clear("session"), "session"),
+        (clear("version"), "version"),
+        (clear("rounds"), "rounds"),
+        (clear("asker"), "asker"),
+        (put("session", "../../etc"), "session"),
+        (put("asker", "a b"), "asker"),
+        (put("helpers", [""]), "helpers"),
+        (put("egress", ["everything"]), "egress"),
+        (put("rounds", 10_001), "rounds"),
+        (put("seed", 2**63), "seed"),
+        (put("task.classes", 1), "classes"),
+        (put("task.kind", "regression"), "kind"),
+        (put("task.input_shape", [0]), "input_shape"),
+        (put("task.mean", [0.0]), "mean and std"),
+        (put("model.options", {"hidden": [1]}), "options"),
+        (put("model.options", {"hidden": {"a": 1}}), "options"),
+        (put("model.options", {"hidden": None}), "options"),
+        (put("model.options", {"hidden": float("nan")}), "contract"),
+        (put("model.options", {"hidden": float("inf")}), "contract"),
+        (garble, "contract"),
+        (pack(pb.Membership(party="clinic")), "other terms"),
+        (without("optimizer"), "optimizer"),
+        (without("learning_rate"), "learning_rate"),
+        (without("batch_size"), "batch_size"),
+        (without("iterations"), "iterations"),
+        (without("sampling_period"), "sampling_period"),
+        (without("objective"), "objective"),
+    ],
+)
+def test_contracts_that_do_not_fit_are_refused(
+    make_contract: Callable[..., Contract], change: Callable[[pb.Contract], None], named: str
+) -> None:
+    message = encoded(make_contract())
+    change(message)
+    with pytest.raises(MalformedMessage, match=named) as caught:
+        decoded(pb.Contract.FromString(message.SerializeToString()))
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
+def test_learning_rates_out_of_range_are_refused(make_contract: Callable[..., Contract], value: float) -> None:
+    message = encoded(make_contract())
+    terms = PROTOCOL.terms_message()
+    message.terms.Unpack(terms)
+    terms.learning_rate = value  # type: ignore[attr-defined]
+    message.terms.Pack(terms)
+    with pytest.raises(MalformedMessage, match="learning_rate"):
+        decoded(message)
+
+
+def test_terms_under_a_strange_type_are_refused(make_contract: Callable[..., Contract]) -> None:
+    message = encoded(make_contract())
+    message.terms.CopyFrom(AnyMessage(type_url="x/comity.wire.v1.Nothing", value=b""))
+    with pytest.raises(MalformedMessage, match="Nothing"):
+        decoded(message)
+
+
+@pytest.mark.parametrize(
+    "message", [pb.Membership(party="clinic"), pb.Membership(samples=1), pb.Membership(party="a/b", samples=1)]
+)
+def test_memberships_that_do_not_fit_are_refused(message: pb.Membership) -> None:
+    with pytest.raises(MalformedMessage, match="membership"):
+        membership_from_proto(message)
