@@ -27,15 +27,18 @@ from comity.session.blobs import SessionBlobs
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
 from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.ledger import MemoryLedger
+from comity.session.journal import Journal
+from comity.session.memory_store import MemoryStore
+from comity.session.notary import Notary, record_opening
 from comity.session.policy import Policy
+from comity.session.receipts import Signer
+from comity.session.seat import Seat
 from comity.session.worker import SessionWorker, Steppable
 from comity.tensors import Layout
 from comity.training import Classification, Secret
 from comity.transport import blobs, sessions
 from comity.transport.identity import Identity
 from comity.transport.link import Link, Patience
-from comity.transport.protocol import Seat
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
 
@@ -127,12 +130,32 @@ def make_contract() -> Callable[..., Contract]:
 
 @dataclass(frozen=True)
 class Pair:
-    """Both seats of one session, and the ledgers behind them."""
+    """Both seats of one session, and the stores behind them."""
 
     learner: Seat
     provider: Seat
-    learner_ledger: MemoryLedger
-    provider_ledger: MemoryLedger
+    learner_store: MemoryStore
+    provider_store: MemoryStore
+
+
+def _make_signer(party: str) -> Signer:
+    return Signer.from_seed(party.encode().ljust(32, b"-"), party)
+
+
+@pytest.fixture(scope="session")
+def make_signer() -> Callable[[str], Signer]:
+    """A party's key; the same one for the same name."""
+    return _make_signer
+
+
+def _make_member(party: str, role: str, samples: int) -> Membership:
+    return Membership(party=party, role=role, samples=samples, receipt_key=_make_signer(party).public_key)
+
+
+@pytest.fixture(scope="session")
+def make_member() -> Callable[[str, str, int], Membership]:
+    """A party's part in a session, with its key."""
+    return _make_member
 
 
 @cache
@@ -155,16 +178,16 @@ def _make_pair(
         task=TaskSpec(input_shape=shape, classes=classes),
         terms=AssistedLearningTerms(**(defaults | {"evaluation_batch_size": 32} | terms)),
     )
-    clinic = Membership(party="clinic", role="learner", samples=len(learner_data.train))
-    hospital = Membership(party="hospital", role="provider", samples=len(provider_data.train))
-    ledgers = MemoryLedger(), MemoryLedger()
-    learner = _seat(contract, clinic, hospital, model, learner_data, ledgers[0])
-    provider = _seat(contract, hospital, clinic, model, provider_data, ledgers[1])
-    return Pair(learner, provider, *ledgers)
+    clinic = _make_member("clinic", "learner", len(learner_data.train))
+    hospital = _make_member("hospital", "provider", len(provider_data.train))
+    stores = MemoryStore(), MemoryStore()
+    learner = _seat(contract, clinic, hospital, model, learner_data, stores[0])
+    provider = _seat(contract, hospital, clinic, model, provider_data, stores[1])
+    return Pair(learner, provider, *stores)
 
 
 def _seat(
-    contract: Contract, own: Membership, peer: Membership, model: nn.Module, data: Splits, ledger: MemoryLedger
+    contract: Contract, own: Membership, peer: Membership, model: nn.Module, data: Splits, store: MemoryStore
 ) -> Seat:
     assert isinstance(contract.terms, AssistedLearningTerms)
     task = Classification(
@@ -176,8 +199,12 @@ def _seat(
         secret=Secret(own.party.encode(), contract.session),
         device=torch.device("cpu"),
     )
-    gate = EgressGate(contract, Policy(), ledger, peer.party)
-    return Seat(contract, own, peer, task, SessionBlobs(), gate, nobody)
+    record_opening(store, contract, own, peer)
+    gate = EgressGate(contract, Policy(), store, peer.party)
+    notary = Notary(_make_signer(own.party), store, contract, peer)
+    return Seat(
+        contract, own, peer, task, SessionBlobs(), Journal(store, contract.session), gate, notary, nobody
+    )
 
 
 @pytest.fixture(scope="session")
@@ -207,17 +234,13 @@ def serve() -> Iterator[Callable[..., Host]]:
             stack.callback(hosted.drain)
             for seat, role in seats:
                 worker = SessionWorker(role, f"session-{seat.contract.session}")
-                hosted.add(
-                    HostedSession(
-                        seat.contract, seat.contract.hash, seat.own, seat.peer, seat.blobs, seat.gate, role, worker
-                    )
-                )
+                hosted.add(HostedSession(seat, role, worker))
             server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services])
 
             def refuse(caller: str, proposal: object) -> HostedSession:
                 raise AssertionError(f"{caller} proposes {proposal}")
 
-            servicer = sessions.SessionsServicer(hosted, refuse)
+            servicer = sessions.SessionsServicer(hosted, refuse, hosted.remove, _make_signer("hospital"))
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
             PROTOCOL.serve(server.server, hosted)

@@ -9,7 +9,7 @@ from pathlib import Path
 from comity.cli.tables import show_json
 from comity.errors import MissingFile
 from comity.node.garbage import collect, exclusive
-from comity.session.sql_store import SqlStore
+from comity.session.sql_store import FILE_NAME, SqlStore, store_url
 
 
 def collect_garbage(state: Path, *, as_json: bool) -> None:
@@ -19,14 +19,14 @@ def collect_garbage(state: Path, *, as_json: bool) -> None:
         MissingFile: There is no such folder.
         StateInUse: The node is running.
     """
-    if not (state / "comity.db").is_file():
+    if not (state / FILE_NAME).is_file():
         raise MissingFile(
             "no node keeps its state here",
-            expected=f"{state / 'comity.db'}",
+            expected=f"{state / FILE_NAME}",
             received="nothing",
             action="name its state_dir with --state",
         )
-    with exclusive(state), contextlib.closing(SqlStore(f"sqlite:///{state / 'comity.db'}")) as store:
+    with exclusive(state), contextlib.closing(SqlStore(store_url(state))) as store:
         freed = collect(state, store)
     if as_json:
         show_json({"bytes_freed": freed})

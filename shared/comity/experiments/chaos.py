@@ -27,7 +27,7 @@ from comity.randomness import derive
 from comity.session.charges import rounds_charged
 from comity.session.comparison import compare
 from comity.session.faults import ENVIRONMENT, Phase
-from comity.session.sql_store import SqlStore
+from comity.session.sql_store import SqlStore, store_url
 from comity.session.verification import verify
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, prepare
@@ -155,7 +155,7 @@ def _charged_twice(script: Script, folder: Path) -> int:
     """
     ledgers = []
     for party in script.party:
-        store = SqlStore(f"sqlite:///{folder / party / 'state' / 'comity.db'}")
+        store = SqlStore(store_url(folder / party / "state"), read_only=True)
         try:
             entries, head = list(store.entries()), store.head()
         finally:

@@ -13,6 +13,7 @@ from comity.data import DataConfig
 from comity.errors import InvalidValue
 from comity.node.validation import explained, read_toml
 from comity.session.policy import Policy
+from comity.session.sql_store import store_url
 from comity.transport.identity import Identity
 from comity.transport.link import Patience
 
@@ -133,7 +134,7 @@ class NodeConfig(BaseSettings, PartyConfig):
     @property
     def store_url(self) -> str:
         """The database of ledger, sessions and journals."""
-        return self.store or f"sqlite:///{self.state_dir / 'comity.db'}"
+        return self.store or store_url(self.state_dir).render_as_string(hide_password=False)
 
     @property
     def identity(self) -> Identity:

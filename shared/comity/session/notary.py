@@ -27,16 +27,28 @@ class Notary:
         self._contract = contract
         self._hash = contract.hash
         self._peer = peer
-        self._made = {
-            (entry.fact.subject, entry.fact.round): SignedStatement.from_json(entry.fact.body)
-            for entry in store.entries(contract.session)
-            if (entry.fact.matter, entry.fact.direction, entry.fact.peer) == ("receipt", "sent", peer.party)
-        }
+        self._made: dict[tuple[StatementKind, int], SignedStatement] = {}
+        self._accepted: dict[tuple[StatementKind, int], SignedStatement] = {}
+        for entry in store.entries(contract.session):
+            if entry.fact.matter == "receipt" and entry.fact.peer == peer.party:
+                signed = SignedStatement.from_json(entry.fact.body)
+                known = self._made if entry.fact.direction == "sent" else self._accepted
+                known[signed.statement.kind, signed.statement.round] = signed
 
     def sign(self, kind: StatementKind, round: int, subject: bytes) -> SignedStatement:
-        """Makes and records a statement; the same one again is the first one again."""
+        """Makes and records a statement; the same one again is the first one again.
+
+        Raises:
+            ReceiptInvalid: This party has signed for something else in this round.
+        """
         made = self._made.get((kind, round))
-        if made is not None and made.statement.subject == subject.hex():
+        if made is not None:
+            if made.statement.subject != subject.hex():
+                raise ReceiptInvalid(
+                    f"a {kind} of round {round} was signed for something else",
+                    expected=made.statement.subject,
+                    received=subject.hex(),
+                )
             return made
         with self._store.transaction():
             session = self._contract.session
@@ -68,8 +80,19 @@ class Notary:
                 each for each in zip(names, expected, received, strict=True) if each[1] != each[2]
             )
             raise ReceiptInvalid(f"the {kind} of round {round} states another {name}", expected=wanted, received=came)
+        known = self._accepted.get((kind, round))
+        if known == signed:
+            return
         require_valid(signed, self._peer.receipt_key)
+        longest = max((each.statement.head_length for each in self._accepted.values()), default=0)
+        if known is not None or statement.head_length < longest:
+            raise ReceiptInvalid(
+                f"the {kind} of round {round} does not follow {self._peer.party}'s earlier statements",
+                expected=f"the first {kind} of the round, over {longest} ledger entries or more",
+                received=f"another, over {statement.head_length}",
+            )
         self._record(signed, "received")
+        self._accepted[kind, round] = signed
         faults.point("receipt")
 
     def _record(self, signed: SignedStatement, direction: Direction) -> None:

@@ -17,7 +17,7 @@ from comity.session.events import Event, Observer, nobody
 from comity.session.gate import EgressGate
 from comity.session.memory_store import MemoryStore
 from comity.session.outcome import Outcome
-from comity.session.sql_store import SqlStore
+from comity.session.sql_store import SqlStore, store_url
 from comity.transport.in_process import encoded
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
@@ -82,7 +82,7 @@ def _local(script: Script, name: str, state: Path | None) -> LocalParty:
         return LocalParty(name, section, secret.encode(), MemoryStore())
     blobs = state / name / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
-    return LocalParty(name, section, secret.encode(), SqlStore(f"sqlite:///{state / name / 'comity.db'}"), blobs)
+    return LocalParty(name, section, secret.encode(), SqlStore(store_url(state / name)), blobs)
 
 
 def _agree(
