@@ -57,12 +57,14 @@ class Helper:
                 "the proposal is in another party's name",
                 expected=expected,
                 received=f"{contract.asker}, {peer.role} {peer.party}",
+                action="propose in the name that your certificate states",
             )
         if contract.helpers != (self._party.name,):
             raise UnknownParty(
                 "the contract asks somebody else",
                 expected=self._party.name,
                 received=", ".join(contract.helpers) or "nobody",
+                action="propose to each helper a contract with it alone",
             )
         with self._deciding:
             known = self._sessions.find(contract.session)
@@ -86,7 +88,10 @@ class Helper:
             expected = f"{definition.name} version {definition.version}, helped by a {definition.helper}"
             received = f"version {contract.version}, asked of a {self._role}"
             raise UnsupportedProtocol(
-                "the contract's protocol is not offered here", expected=expected, received=received
+                "the contract's protocol is not offered here",
+                expected=expected,
+                received=received,
+                action="run the same version of comity on both sides",
             )
         return definition
 
@@ -99,6 +104,7 @@ class Helper:
                 "the contract lets more cross than its protocol needs",
                 expected=", ".join(definition.egress),
                 received=", ".join(contract.egress),
+                action="leave the others out of the contract",
             )
         events: WatchedLog[Event] = WatchedLog()
         blobs = SessionBlobs()

@@ -58,7 +58,10 @@ class Incoming:
         end = self.held + len(piece)
         if end > self.size:
             raise BlobSizeMismatch(
-                "the blob runs past its announced length", expected=f"{self.size} bytes", received=f"{end} or more"
+                "the blob runs past its announced length",
+                expected=f"{self.size} bytes",
+                received=f"{end} or more",
+                action="send what was announced",
             )
         self._buffer[self.held : end] = piece
         self._hasher.update(piece)
@@ -234,7 +237,12 @@ class SessionBlobs:
             expected = self._expected
             waited_for = incoming.digest in self._received
         if expected is None or not waited_for:
-            raise UnexpectedBlob("nobody waits for this blob any more", action="wait for the round")
+            raise UnexpectedBlob(
+                "nobody waits for this blob any more",
+                expected="its end within its round",
+                received=incoming.digest.hex(),
+                action="wait for the round",
+            )
         try:
             blob = incoming.finish()
             expected.verify(blob)

@@ -14,6 +14,8 @@ from comity.contract import Contract, Membership, Terms
 from comity.errors import MalformedMessage
 from comity.wire.v1 import sessions_pb2 as pb
 
+_PROPOSE_AGAIN = "correct it and propose again"
+
 
 def contract_to_proto(contract: Contract, terms: Message) -> pb.Contract:
     """Encodes a contract.
@@ -44,10 +46,15 @@ def contract_from_proto(message: pb.Contract, terms: Message, terms_type: type[T
     try:
         fits = message.terms.Unpack(terms)
     except DecodeError as error:
-        raise MalformedMessage("the contract's terms cannot be read", expected=expected, received="other bytes") from error
+        raise MalformedMessage(
+            "the contract's terms cannot be read", expected=expected, received="other bytes", action=_PROPOSE_AGAIN
+        ) from error
     if not fits:
         raise MalformedMessage(
-            "the contract has other terms", expected=expected, received=message.terms.type_url or "none"
+            "the contract has other terms",
+            expected=expected,
+            received=message.terms.type_url or "none",
+            action=_PROPOSE_AGAIN,
         )
     bare = pb.Contract()
     bare.CopyFrom(message)
@@ -57,7 +64,12 @@ def contract_from_proto(message: pb.Contract, terms: Message, terms_type: type[T
     except ValidationError as error:
         raise _malformed("the contract", error) from error
     except SerializeToJsonError as error:
-        raise MalformedMessage(f"the contract cannot be used: {error}", expected="finite numbers") from error
+        raise MalformedMessage(
+            "the contract cannot be used: model.options",
+            expected="finite numbers",
+            received=error,
+            action=_PROPOSE_AGAIN,
+        ) from error
 
 
 def membership_to_proto(membership: Membership) -> pb.Membership:
@@ -85,4 +97,6 @@ def _malformed(what: str, error: ValidationError) -> MalformedMessage:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "its fields"
     received = "nothing" if first["type"] == "missing" else repr(first["input"])[:200]
-    return MalformedMessage(f"{what} cannot be used: {place}", expected=first["msg"], received=received)
+    return MalformedMessage(
+        f"{what} cannot be used: {place}", expected=first["msg"], received=received, action=_PROPOSE_AGAIN
+    )

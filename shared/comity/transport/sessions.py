@@ -51,7 +51,12 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         self._sessions.require_open()
         for name in ("contract", "membership"):
             if not request.HasField(name):
-                raise MalformedMessage("the proposal is incomplete", expected=name, received="nothing")
+                raise MalformedMessage(
+                    "the proposal is incomplete",
+                    expected=name,
+                    received="nothing",
+                    action="send contract and membership",
+                )
         session = self._accept(caller(context), request)
         session.gate.admit("contract", "proposal", request.ByteSize())
         agreement = pb.Agreement(contract_hash=session.contract_hash, membership=membership_to_proto(session.own))
@@ -90,7 +95,12 @@ def agreed_membership(agreement: pb.Agreement, contract: Contract, helper: str, 
     membership = membership_from_proto(agreement.membership)
     if (membership.party, membership.role) != (helper, role):
         received = f"{membership.role} {membership.party}"
-        raise MalformedMessage("the agreement is another party's", expected=f"{role} {helper}", received=received)
+        raise MalformedMessage(
+            "the agreement is another party's",
+            expected=f"{role} {helper}",
+            received=received,
+            action=f"check whose node answers at the address of {helper}",
+        )
     return membership
 
 

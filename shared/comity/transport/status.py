@@ -59,7 +59,9 @@ STATUS: dict[type[ComityError], grpc.StatusCode] = {
 """The status of every error; a test holds it complete."""
 
 _BY_REASON = {error.reason(): error for error in STATUS}
-_NUMBERS: dict[grpc.StatusCode, int] = {code: code_pb2.Code.Value(code.name) for code in grpc.StatusCode if code is not grpc.StatusCode.CANCELLED}
+_NUMBERS: dict[grpc.StatusCode, int] = {
+    code: code_pb2.Code.Value(code.name) for code in grpc.StatusCode if code is not grpc.StatusCode.CANCELLED
+}
 
 _LONGEST = 500
 """Characters of a part of an error that cross; what a peer sent wrong may be far longer."""

@@ -35,6 +35,7 @@ def loss_from_proto(message: pb.Loss) -> Loss:
             "the loss is out of range",
             expected="a sum from 0 over 1 sample or more",
             received=f"{message.sum} over {message.count}",
+            action="send the sum of the samples' losses and their number",
         )
     return Loss(message.sum, message.count)
 
@@ -63,7 +64,9 @@ def checkpoint_from_proto(message: pb.Checkpoint, find: Callable[[blobs_pb2.Blob
     """
     for name in ("blob", "loss"):
         if not message.HasField(name):
-            raise MalformedMessage("the checkpoint is incomplete", expected=name, received="nothing")
+            raise MalformedMessage(
+                "the checkpoint is incomplete", expected=name, received="nothing", action="send both blob and loss"
+            )
     digest_in(message.blob)
     loss = loss_from_proto(message.loss)
     return Checkpoint(message.index, message.iteration, find(message.blob), loss)
@@ -82,6 +85,9 @@ def receipt_from_proto(message: pb.Receipt) -> Receipt:
     """
     if len(message.digest) != 32:
         raise MalformedMessage(
-            "the receipt has no digest", expected="32 bytes", received=f"{len(message.digest)} bytes"
+            "the receipt has no digest",
+            expected="32 bytes",
+            received=f"{len(message.digest)} bytes",
+            action="send the digest of the offer",
         )
     return Receipt(message.round, message.count, bytes(message.digest))

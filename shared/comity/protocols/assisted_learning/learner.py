@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 
 from comity.errors import MalformedMessage
 from comity.protocols.assisted_learning.algorithm import argmin
-from comity.protocols.assisted_learning.messages import Assistance, Checkpoint
+from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, offer_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.session.events import Event, Json, Observer
 from comity.session.outcome import Outcome
 from comity.tensors import Blob
+
+_ASK = "ask the provider's operator what happened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +87,31 @@ class Learner:
 
     def _offer(self, number: int) -> list[bytes]:
         """Trains, offering each checkpoint as it is made; returns their digests in order."""
-        digests = []
+        offered = []
         for checkpoint in self._party.train(self._current, number):
             self._provider.offer(number, checkpoint)
-            digests.append(checkpoint.blob.digest)
+            offered.append(checkpoint)
             fields: dict[str, Json] = {
                 "index": checkpoint.index,
                 "of": self._party.checkpoints,
                 "loss": checkpoint.loss.sum,
             }
             self._observe(Event("checkpoint-offered", number, fields))
-        self._provider.close(number, len(digests))
-        return digests
+        receipt = self._provider.close(number, len(offered))
+        digest = offer_digest(number, offered)
+        if receipt.digest != digest:
+            raise MalformedMessage(
+                f"the receipt of round {number} is for another offer",
+                expected=digest.hex(),
+                received=receipt.digest.hex(),
+                action=_ASK,
+            )
+        return [checkpoint.blob.digest for checkpoint in offered]
 
     def _receive(self, number: int, offered: list[bytes]) -> Checkpoint:
         """Takes the provider's trajectory, evaluating while it waits; returns the checkpoint that it began with."""
         initial: Checkpoint | None = None
+        count = 0
         for checkpoint in self._provider.results(number, meanwhile=self._party.advance):
             if initial is None:
                 initial = checkpoint
@@ -109,8 +120,10 @@ class Learner:
                         f"the provider did not start round {number} from an offered checkpoint",
                         expected="the digest of one of them",
                         received=initial.blob.hex,
+                        action=_ASK,
                     )
             self._party.receive(checkpoint)
+            count += 1
             fields: dict[str, Json] = {
                 "index": checkpoint.index,
                 "of": self._party.peer_checkpoints,
@@ -119,7 +132,17 @@ class Learner:
             self._observe(Event("checkpoint-received", number, fields))
         if initial is None:
             raise MalformedMessage(
-                f"the provider sent no trajectory in round {number}", expected="checkpoint 0", received="nothing"
+                f"the provider sent no trajectory in round {number}",
+                expected="checkpoint 0",
+                received="nothing",
+                action=_ASK,
+            )
+        if count != self._party.peer_checkpoints:
+            raise MalformedMessage(
+                f"the provider's trajectory in round {number} is not whole",
+                expected=f"{self._party.peer_checkpoints} checkpoints",
+                received=count,
+                action=_ASK,
             )
         return initial
 

@@ -64,15 +64,18 @@ class Provider:
             self._begin(round)
         if round != self._round:
             raise RoundOutOfOrder(
-                "the offer is not of the round that is on", expected=f"round {self._round}", received=f"round {round}"
+                "the offer is not of the round that is on",
+                expected=f"round {self._round}",
+                received=f"round {round}",
+                action="go on with the round that is on",
             )
         if checkpoint.index < len(self._offered):
             known = self._offered[checkpoint.index]
-            if (known.blob.digest, known.loss) != (checkpoint.blob.digest, checkpoint.loss):
+            if _terms(known) != _terms(checkpoint):
                 raise ConflictingOffer(
                     f"checkpoint {checkpoint.index} of round {round} was offered already",
-                    expected=known.blob.hex,
-                    received=checkpoint.blob.hex,
+                    expected=_described(known),
+                    received=_described(checkpoint),
                     action="an offered checkpoint cannot change",
                 )
             return
@@ -84,6 +87,7 @@ class Provider:
                 f"the offer in round {round} is out of order",
                 expected=wanted,
                 received=f"checkpoint {checkpoint.index}",
+                action="offer in order, and before the round is closed",
             )
         self._party.receive(checkpoint)
         self._offered.append(checkpoint)
@@ -93,11 +97,17 @@ class Provider:
         self._require_healthy()
         if round != self._round:
             raise RoundOutOfOrder(
-                "the round to close is not on", expected=f"round {self._round}", received=f"round {round}"
+                "the round to close is not on",
+                expected=f"round {self._round}",
+                received=f"round {round}",
+                action="go on with the round that is on",
             )
         if count != len(self._offered) or count == 0:
             raise RoundOutOfOrder(
-                f"round {round} cannot be closed", expected=f"{len(self._offered)} checkpoints", received=count
+                f"round {round} cannot be closed",
+                expected=f"{len(self._offered) or 'some'} checkpoints",
+                received=count,
+                action="offer checkpoints, and close with their number",
             )
         if self._receipt is None:
             self._receipt = Receipt(round, count, offer_digest(round, self._offered))
@@ -128,7 +138,10 @@ class Provider:
         if round != self._round or self._receipt is None:
             closed = self._round if self._receipt is not None else "none"
             raise RoundOutOfOrder(
-                "there are no results of that round", expected=f"closed round: {closed}", received=f"round {round}"
+                "there are no results of that round",
+                expected=f"closed round: {closed}",
+                received=f"round {round}",
+                action="close the round first",
             )
         return self._trajectory
 
@@ -190,3 +203,11 @@ class Provider:
     def _require_healthy(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _terms(checkpoint: Checkpoint) -> tuple[str, int, float, int]:
+    return checkpoint.blob.hex, checkpoint.iteration, checkpoint.loss.sum, checkpoint.loss.count
+
+
+def _described(checkpoint: Checkpoint) -> str:
+    return "{} of iteration {} with loss {} over {}".format(*_terms(checkpoint))

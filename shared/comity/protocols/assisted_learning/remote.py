@@ -56,7 +56,10 @@ class RemoteProvider:
         if (receipt.round, receipt.count) != (round, count):
             received = f"round {receipt.round}, {receipt.count} checkpoints"
             raise MalformedMessage(
-                "the receipt is for something else", expected=f"round {round}, {count} checkpoints", received=received
+                "the receipt is for something else",
+                expected=f"round {round}, {count} checkpoints",
+                received=received,
+                action="ask the provider's operator what happened",
             )
         return receipt
 
@@ -112,6 +115,7 @@ class RemoteProvider:
                     f"the provider's trajectory in round {round} is not whole",
                     expected="as many checkpoints as its end counts",
                     received=f"{skip + len(arrived)}",
+                    action="ask the provider's operator what happened",
                 )
             arrived.close()
         except Exception as error:  # noqa: BLE001 - it belongs to the caller of `results`, in another thread

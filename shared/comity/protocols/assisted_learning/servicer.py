@@ -34,7 +34,9 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
         """Takes a checkpoint whose blob is here already."""
         session, provider = self._find(context)
         if not request.HasField("checkpoint"):
-            raise MalformedMessage("the offer is incomplete", expected="checkpoint", received="nothing")
+            raise MalformedMessage(
+                "the offer is incomplete", expected="checkpoint", received="nothing", action="send a checkpoint"
+            )
 
         def find(reference: blobs_pb2.BlobRef) -> Blob:
             return session.blobs.get(digest_in(reference))
