@@ -10,6 +10,7 @@ from comity.errors import InvalidValue
 
 _WIDEST = 8192
 _DEEPEST = 16
+_ACTION = "correct the model's options"
 
 
 def mlp(input_shape: tuple[int, ...], classes: int, *, hidden: int = 64, hidden_layers: int = 1) -> nn.Module:
@@ -26,9 +27,11 @@ def mlp(input_shape: tuple[int, ...], classes: int, *, hidden: int = 64, hidden_
     """
     # Without bounds, a number in a peer's contract could claim any amount of memory.
     if not 1 <= hidden <= _WIDEST:
-        raise InvalidValue("Model 'mlp': option 'hidden'", expected=f"1 to {_WIDEST}", received=hidden)
+        raise InvalidValue("Model 'mlp': option 'hidden'", expected=f"1 to {_WIDEST}", received=hidden, action=_ACTION)
     if not 0 <= hidden_layers <= _DEEPEST:
-        raise InvalidValue("Model 'mlp': option 'hidden_layers'", expected=f"0 to {_DEEPEST}", received=hidden_layers)
+        raise InvalidValue(
+            "Model 'mlp': option 'hidden_layers'", expected=f"0 to {_DEEPEST}", received=hidden_layers, action=_ACTION
+        )
     layers: list[nn.Module] = [nn.Flatten()]
     width = prod(input_shape)
     for _ in range(hidden_layers):

@@ -135,6 +135,7 @@ def _check_options(
             f"Model {name!r}: {error}",
             expected=f"options among {', '.join(parameters) or 'none'}",
             received=", ".join(options) or "none",
+            action="correct the model's options",
         ) from error
     for option, value in options.items():
         annotation = parameters[option].annotation if option in parameters else None
@@ -142,4 +143,7 @@ def _check_options(
         wanted = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
         accepted = _OPTION_TYPES.get(wanted)
         if accepted and not (isinstance(value, accepted) and isinstance(value, bool) == (wanted == "bool")):
-            raise InvalidValue(f"Model {name!r}: option {option!r}", expected=wanted, received=repr(value))
+            action = "correct the model's options"
+            raise InvalidValue(
+                f"Model {name!r}: option {option!r}", expected=wanted, received=repr(value), action=action
+            )

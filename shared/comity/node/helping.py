@@ -71,10 +71,20 @@ class Helper:
         if not caller == contract.asker == peer.party or peer.role != definition.asker:
             expected = f"{caller} as {definition.asker}, which its certificate names"
             received = f"{contract.asker}, {peer.role} {peer.party}"
-            raise UnknownParty("the proposal is in another party's name", expected=expected, received=received)
+            raise UnknownParty(
+                "the proposal is in another party's name",
+                expected=expected,
+                received=received,
+                action="propose in the name that your certificate states",
+            )
         if contract.helpers != (self._party.name,):
             received = ", ".join(contract.helpers) or "nobody"
-            raise UnknownParty("the contract asks somebody else", expected=self._party.name, received=received)
+            raise UnknownParty(
+                "the contract asks somebody else",
+                expected=self._party.name,
+                received=received,
+                action="propose to each helper a contract with it alone",
+            )
         with self._deciding:
             running = self._sessions.find(contract.session)
             if running is not None and (running.contract.hash, running.seat.peer) == (contract.hash, peer):
@@ -105,7 +115,10 @@ class Helper:
             expected = f"{definition.name} version {definition.version}, helped by a {definition.helper}"
             received = f"version {contract.version}, asked of a {self._role}"
             raise UnsupportedProtocol(
-                "the contract's protocol is not offered here", expected=expected, received=received
+                "the contract's protocol is not offered here",
+                expected=expected,
+                received=received,
+                action="run the same version of comity on both sides",
             )
         return definition
 
@@ -118,6 +131,7 @@ class Helper:
                 "the contract lets more cross than its protocol needs",
                 expected=", ".join(definition.egress),
                 received=", ".join(contract.egress),
+                action="leave the others out of the contract",
             )
         party.require_room(contract, own, peer, definition)
         session = self._set_up(contract, definition, own, peer)

@@ -60,7 +60,10 @@ class Incoming:
         end = self.held + len(piece)
         if end > self.size:
             raise BlobSizeMismatch(
-                "the blob runs past its announced length", expected=f"{self.size} bytes", received=f"{end} or more"
+                "the blob runs past its announced length",
+                expected=f"{self.size} bytes",
+                received=f"{end} or more",
+                action="send what was announced",
             )
         self._buffer[self.held : end] = piece
         self._hasher.update(piece)

@@ -18,6 +18,8 @@ from comity.errors import MalformedMessage
 from comity.session.receipts import SignedStatement, Statement, StatementKind
 from comity.wire.v1 import sessions_pb2 as pb
 
+_PROPOSE_AGAIN = "correct it and propose again"
+
 
 def contract_to_proto(contract: Contract, terms: Message) -> pb.Contract:
     """Encodes a contract.
@@ -48,10 +50,15 @@ def contract_from_proto(message: pb.Contract, terms: Message, terms_type: type[T
     try:
         fits = message.terms.Unpack(terms)
     except DecodeError as error:
-        raise MalformedMessage("the contract's terms cannot be read", expected=expected, received="other bytes") from error
+        raise MalformedMessage(
+            "the contract's terms cannot be read", expected=expected, received="other bytes", action=_PROPOSE_AGAIN
+        ) from error
     if not fits:
         raise MalformedMessage(
-            "the contract has other terms", expected=expected, received=message.terms.type_url or "none"
+            "the contract has other terms",
+            expected=expected,
+            received=message.terms.type_url or "none",
+            action=_PROPOSE_AGAIN,
         )
     bare = pb.Contract()
     bare.CopyFrom(message)
@@ -61,7 +68,12 @@ def contract_from_proto(message: pb.Contract, terms: Message, terms_type: type[T
     except ValidationError as error:
         raise _malformed("the contract", error) from error
     except SerializeToJsonError as error:
-        raise MalformedMessage(f"the contract cannot be used: {error}", expected="finite numbers") from error
+        raise MalformedMessage(
+            "the contract cannot be used: model.options",
+            expected="finite numbers",
+            received=error,
+            action=_PROPOSE_AGAIN,
+        ) from error
 
 
 def membership_to_proto(membership: Membership) -> pb.Membership:
@@ -95,7 +107,10 @@ def statement_from_proto(message: pb.SignedStatement) -> SignedStatement:
     kind = message.kind
     if kind not in get_args(StatementKind):
         raise MalformedMessage(
-            "the statement is of no known kind", expected=", ".join(get_args(StatementKind)), received=kind or "nothing"
+            "the statement is of no known kind",
+            expected=", ".join(get_args(StatementKind)),
+            received=kind or "nothing",
+            action="name one of these",
         )
     statement = Statement(
         cast(StatementKind, kind),
@@ -118,4 +133,6 @@ def _malformed(what: str, error: ValidationError) -> MalformedMessage:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "its fields"
     received = "nothing" if first["type"] == "missing" else repr(first["input"])[:200]
-    return MalformedMessage(f"{what} cannot be used: {place}", expected=first["msg"], received=received)
+    return MalformedMessage(
+        f"{what} cannot be used: {place}", expected=first["msg"], received=received, action=_PROPOSE_AGAIN
+    )

@@ -136,7 +136,10 @@ class HostedSessions:
             )
         if found.contract.hash != contract_hash:
             raise ContractMismatch(
-                "the call quotes another contract", expected=found.contract.hash, received=contract_hash or "none"
+                "the call quotes another contract",
+                expected=found.contract.hash,
+                received=contract_hash or "none",
+                action="quote the contract that was agreed on",
             )
         return found
 

@@ -48,6 +48,7 @@ class Notary:
                     f"a {kind} of round {round} was signed for something else",
                     expected=made.statement.subject,
                     received=subject.hex(),
+                    action="ask for what was asked for first",
                 )
             return made
         with self._store.transaction():
@@ -79,7 +80,12 @@ class Notary:
             name, wanted, came = next(
                 each for each in zip(names, expected, received, strict=True) if each[1] != each[2]
             )
-            raise ReceiptInvalid(f"the {kind} of round {round} states another {name}", expected=wanted, received=came)
+            raise ReceiptInvalid(
+                f"the {kind} of round {round} states another {name}",
+                expected=wanted,
+                received=came,
+                action="state what was offered or received in this session",
+            )
         known = self._accepted.get((kind, round))
         if known == signed:
             return
@@ -90,6 +96,7 @@ class Notary:
                 f"the {kind} of round {round} does not follow {self._peer.party}'s earlier statements",
                 expected=f"the first {kind} of the round, over {longest} ledger entries or more",
                 received=f"another, over {statement.head_length}",
+                action="repeat the first statement as it was",
             )
         self._record(signed, "received")
         self._accepted[kind, round] = signed

@@ -126,6 +126,7 @@ def require_member(contract: str, membership: Membership, signature: bytes) -> N
             f"{membership.party}'s part in the contract is not signed",
             expected=f"a signature by key {membership.receipt_key[:16]}…",
             received=f"{signature.hex()[:16] or 'nothing'}…",
+            action="sign it with the key that it names",
         ) from error
 
 
@@ -152,4 +153,5 @@ def require_valid(signed: SignedStatement, key: str) -> None:
             f"the {statement.kind} of round {statement.round} is not signed by {statement.party}",
             expected=f"a signature by key {key[:16]}…",
             received=f"{signed.signature[:16]}…",
+            action="sign it with the key of the session's membership",
         ) from error

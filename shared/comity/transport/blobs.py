@@ -33,7 +33,10 @@ def digest_in(reference: pb.BlobRef) -> bytes:
     """
     if len(reference.digest) != _DIGEST_BYTES:
         raise MalformedMessage(
-            "a blob is named by no digest", expected=f"{_DIGEST_BYTES} bytes", received=f"{len(reference.digest)} bytes"
+            "a blob is named by no digest",
+            expected=f"{_DIGEST_BYTES} bytes",
+            received=f"{len(reference.digest)} bytes",
+            action="name it by the BLAKE3 digest of its bytes",
         )
     return bytes(reference.digest)
 
@@ -145,7 +148,10 @@ def _kind(fields: dict[str, str]) -> EgressKind:
     kind = fields.get(_KIND, "")
     if kind not in get_args(EgressKind):
         raise MalformedMessage(
-            "the upload names no egress kind", expected=", ".join(get_args(EgressKind)), received=kind or "nothing"
+            "the upload names no egress kind",
+            expected=", ".join(get_args(EgressKind)),
+            received=kind[:40] or "nothing",
+            action="name one of these",
         )
     return cast(EgressKind, kind)
 
@@ -154,6 +160,9 @@ def _number(fields: dict[str, str], key: str) -> int:
     text = fields.get(key, "")
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise MalformedMessage(
-            f"the upload's {key} cannot be read", expected="a number", received=text[:40] or "nothing"
+            f"the upload's {key} cannot be read",
+            expected="a number",
+            received=text[:40] or "nothing",
+            action="send a whole number from 0 in decimal digits",
         )
     return int(text)

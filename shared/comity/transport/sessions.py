@@ -67,7 +67,12 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         self._sessions.require_open()
         for name in ("contract", "membership"):
             if not request.HasField(name):
-                raise MalformedMessage("the proposal is incomplete", expected=name, received="nothing")
+                raise MalformedMessage(
+                    "the proposal is incomplete",
+                    expected=name,
+                    received="nothing",
+                    action="send contract and membership",
+                )
         session = self._accept(caller(context), request)
         session.gate.admit("contract", "proposal", request.ByteSize())
         agreement = encode_agreement(session.seat.contract, session.seat.own, self._signer)
@@ -127,7 +132,12 @@ def decode_agreement(agreement: pb.Agreement, contract: Contract, helper: str, r
     membership = membership_from_proto(agreement.membership)
     if (membership.party, membership.role) != (helper, role):
         received = f"{membership.role} {membership.party}"
-        raise MalformedMessage("the agreement is another party's", expected=f"{role} {helper}", received=received)
+        raise MalformedMessage(
+            "the agreement is another party's",
+            expected=f"{role} {helper}",
+            received=received,
+            action=f"check whose node answers at the address of {helper}",
+        )
     require_member(contract.hash, membership, agreement.signature)
     return membership
 

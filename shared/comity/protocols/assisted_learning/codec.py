@@ -33,6 +33,7 @@ def loss_from_proto(message: pb.Loss) -> Loss:
             "the loss is out of range",
             expected="a sum from 0 over 1 sample or more",
             received=f"{message.sum} over {message.count}",
+            action="send the sum of the samples' losses and their number",
         )
     return Loss(message.sum, message.count)
 
@@ -56,5 +57,7 @@ def checkpoint_from_proto(message: pb.Checkpoint) -> Checkpoint:
     """
     for name in ("blob", "loss"):
         if not message.HasField(name):
-            raise MalformedMessage("the checkpoint is incomplete", expected=name, received="nothing")
+            raise MalformedMessage(
+                "the checkpoint is incomplete", expected=name, received="nothing", action="send both blob and loss"
+            )
     return Checkpoint(message.index, message.iteration, digest_in(message.blob), loss_from_proto(message.loss))

@@ -90,7 +90,10 @@ class Learner:
         picked = party.pick
         if picked is None:
             raise MalformedMessage(
-                f"the provider sent no trajectory in round {number}", expected="checkpoint 0", received="nothing"
+                f"the provider sent no trajectory in round {number}",
+                expected="checkpoint 0",
+                received="nothing",
+                action="ask the provider's operator what happened",
             )
         finished = Round(
             provider_pick=self._provider_pick(number),
@@ -139,6 +142,13 @@ class Learner:
                 "loss": checkpoint.loss.sum,
             }
             self._observe(Event("checkpoint-received", number, fields))
+        if len(party.received) != party.peer_checkpoints:
+            raise MalformedMessage(
+                f"the provider's trajectory in round {number} is not whole",
+                expected=f"{party.peer_checkpoints} checkpoints",
+                received=len(party.received),
+                action="ask the provider's operator what happened",
+            )
         subject = trajectory_digest(number, party.received)
         self._provider.acknowledge(number, self._notary.sign("acknowledgement", number, subject))
 
@@ -155,6 +165,7 @@ class Learner:
                 f"the provider did not start round {number} from an offered checkpoint",
                 expected="the digest of one of them",
                 received=initial.hex(),
+                action="ask the provider's operator what happened",
             )
         return offered.index(initial)
 

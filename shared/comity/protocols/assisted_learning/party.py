@@ -194,16 +194,25 @@ class Party:
         index = checkpoint.index
         if index != len(self.received) or index >= self.peer_checkpoints:
             wanted = f"index {len(self.received)} of {self.peer_checkpoints}"
-            raise RoundOutOfOrder("a checkpoint is out of order", expected=wanted, received=f"index {index}")
+            raise RoundOutOfOrder(
+                "a checkpoint is out of order",
+                expected=wanted,
+                received=f"index {index}",
+                action="send the contract's trajectory in order",
+            )
         if checkpoint.iteration != self._peer_sampled[index]:
             raise MalformedMessage(
                 f"checkpoint {index} is of another iteration",
                 expected=self._peer_sampled[index],
                 received=checkpoint.iteration,
+                action="send the models of the contract's iterations",
             )
         if checkpoint.loss.count != self.peer.samples:
             raise MalformedMessage(
-                "the loss is over another number of samples", expected=self.peer.samples, received=checkpoint.loss.count
+                "the loss is over another number of samples",
+                expected=self.peer.samples,
+                received=checkpoint.loss.count,
+                action="evaluate on the samples that were agreed on",
             )
         self.blobs.get(checkpoint.digest)
         self.journal.append("received", round, **checkpoint.to_json())

@@ -72,7 +72,10 @@ class Provider:
             self._begin(round)
         if round != self._round:
             raise RoundOutOfOrder(
-                "the offer is not of the round that is on", expected=f"round {self._round}", received=f"round {round}"
+                "the offer is not of the round that is on",
+                expected=f"round {self._round}",
+                received=f"round {round}",
+                action="go on with the round that is on",
             )
         offered = self._party.received
         if checkpoint.index < len(offered):
@@ -80,8 +83,8 @@ class Provider:
             if known != checkpoint:
                 raise ConflictingOffer(
                     f"checkpoint {checkpoint.index} of round {round} was offered already",
-                    expected=f"{known.digest.hex()}, loss {known.loss.sum}",
-                    received=f"{checkpoint.digest.hex()}, loss {checkpoint.loss.sum}",
+                    expected=_described(known),
+                    received=_described(checkpoint),
                     action="an offered checkpoint cannot change",
                 )
             return
@@ -91,6 +94,7 @@ class Provider:
                 f"the offer in round {round} is out of order",
                 expected=wanted,
                 received=f"checkpoint {checkpoint.index}",
+                action="offer in order, and before the round is closed",
             )
         self._party.receive(checkpoint, round)
 
@@ -99,12 +103,18 @@ class Provider:
         self._require_healthy()
         if round != self._round:
             raise RoundOutOfOrder(
-                "the round to close is not on", expected=f"round {self._round}", received=f"round {round}"
+                "the round to close is not on",
+                expected=f"round {self._round}",
+                received=f"round {round}",
+                action="go on with the round that is on",
             )
         offered = self._party.received
         if count != len(offered) or count == 0:
             raise RoundOutOfOrder(
-                f"round {round} cannot be closed", expected=f"{len(offered)} checkpoints", received=count
+                f"round {round} cannot be closed",
+                expected=f"{len(offered) or 'some'} checkpoints",
+                received=count,
+                action="offer checkpoints, and close with their number",
             )
         subject = trajectory_digest(round, offered)
         with self._party.journal.transaction():
@@ -133,7 +143,12 @@ class Provider:
         self._require_healthy()
         if round != self._round or self._phase is not Phase.FINISHED:
             on = f"round {self._round}" if self._phase is Phase.FINISHED else "none yet"
-            raise RoundOutOfOrder("there are no such results", expected=on, received=f"round {round}")
+            raise RoundOutOfOrder(
+                "there are no such results",
+                expected=on,
+                received=f"round {round}",
+                action="acknowledge the results of the round that is on",
+            )
         subject = trajectory_digest(round, self._party.trained)
         self._notary.accept(acknowledgement, "acknowledgement", round, subject)
 
@@ -147,7 +162,10 @@ class Provider:
         if round != self._round or self._phase is Phase.OFFERING:
             closed = "none" if self._phase is Phase.OFFERING else self._round
             raise RoundOutOfOrder(
-                "there are no results of that round", expected=f"closed round: {closed}", received=f"round {round}"
+                "there are no results of that round",
+                expected=f"closed round: {closed}",
+                received=f"round {round}",
+                action="close the round first",
             )
         return self._trajectory
 
@@ -226,3 +244,8 @@ class Provider:
     def _require_healthy(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _described(checkpoint: Checkpoint) -> str:
+    loss = checkpoint.loss
+    return f"{checkpoint.digest.hex()} of iteration {checkpoint.iteration} with loss {loss.sum} over {loss.count}"

@@ -113,6 +113,7 @@ class RemoteProvider:
                     f"the provider's trajectory in round {round} is not whole",
                     expected="as many checkpoints as its end counts",
                     received=f"{skip + len(arrived)}",
+                    action="ask the provider's operator what happened",
                 )
             arrived.close()
         except Exception as error:  # noqa: BLE001 - it belongs to the caller of `results`, in another thread

@@ -33,7 +33,9 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
         """Takes a checkpoint whose blob is here already."""
         session, provider = self._find(context)
         if not request.HasField("checkpoint"):
-            raise MalformedMessage("the offer is incomplete", expected="checkpoint", received="nothing")
+            raise MalformedMessage(
+                "the offer is incomplete", expected="checkpoint", received="nothing", action="send a checkpoint"
+            )
         checkpoint = codec.checkpoint_from_proto(request.checkpoint)
 
         def take() -> None:
