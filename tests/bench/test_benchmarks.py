@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,11 +61,16 @@ def test_screening(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(target.met for target in report.targets)
     passes = {row.label: row for row in report.rows if row.unit == "passes"}
     for receiver in ("learner", "provider"):
-        # Two rounds, in each of which both parties receive a trajectory.
-        row = passes[f"digits, {receiver}, screening, the same trajectories"]
-        assert row.baseline == f"digits, {receiver}, full evaluation, 2 trajectories"
-        assert row.ratio is not None
-        assert 0 < row.ratio <= 1
+        ratios = []
+        for block in (32, 8):
+            name = f"digits in blocks of {block}, {receiver}"
+            # Two rounds, in each of which both parties receive a trajectory.
+            row = passes[f"{name}, screening, the same trajectories"]
+            assert row.baseline == f"{name}, full evaluation, 2 trajectories"
+            assert row.ratio is not None
+            ratios.append(row.ratio)
+        coarse, fine = ratios
+        assert 0 < fine <= coarse <= 1
 
 
 def test_overhead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,9 +78,49 @@ def test_overhead(monkeypatch: pytest.MonkeyPatch) -> None:
     medians = {row.label: row.median for row in report.rows}
     for size in (4, 16):
         assert medians[f"round of {size} checkpoints, in one process"] > 0
+        assert medians[f"round of {size} checkpoints, in one process, on disk"] > 0
         assert medians[f"round of {size} checkpoints, over the network"] > 0
     assert {"the network's cost of a round", "the network's cost of a checkpoint that crosses"} <= set(medians)
     assert [target.required for target in report.targets] == ["<= 1.1"]
+
+
+def test_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("ledger", monkeypatch)
+    rows = {row.label: row for row in report.rows}
+    assert rows["verify"].baseline == "hash every entry"
+    assert rows["append to SQLite"].baseline == "append in memory"
+    assert all(row.unit == "1/s" for row in report.rows)
+    assert [target.required for target in report.targets] == [">= 20000"]
+
+
+def test_durability(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("durability", monkeypatch)
+    memory, disk, *_ = report.rows
+    assert disk.label.startswith("session of 1 rounds, on disk")
+    assert disk.baseline == memory.label == "session of 1 rounds, in memory"
+    assert [target.required for target in report.targets] == ["<= 1.05"]
+
+
+def test_a_session_that_ends_otherwise_on_disk_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    from comity.bench import durability  # noqa: PLC0415
+
+    digests = iter("abcd")
+
+    def simulate(script: object, *, state: object) -> tuple[SimpleNamespace, None]:
+        del script, state
+        return SimpleNamespace(digest=next(digests)), None
+
+    monkeypatch.setattr(durability, "simulate", simulate)
+    with pytest.raises(AssertionError, match="another model"):
+        run("durability", quick=True)
+
+
+def test_durability_wants_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    from comity.bench import durability  # noqa: PLC0415
+
+    monkeypatch.setattr(durability, "filesystem", lambda _: "tmpfs on tmpfs")
+    with pytest.raises(InvalidValue, match="received tmpfs on tmpfs"):
+        run("durability")
 
 
 def test_a_wrong_name_is_answered_with_the_near_one() -> None:
@@ -105,4 +151,6 @@ def test_cifar_is_measured_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path
     screening.run()
     (tmp_path / "cifar10").mkdir()
     screening.run()
-    assert measured == [("digits", 5), ("digits", 5), ("cifar10", 1)]
+    digits = [("digits in blocks of 32", 5), ("digits in blocks of 8", 5)]
+    cifar = [("cifar10 in blocks of 256", 1), ("cifar10 in blocks of 64", 1)]
+    assert measured == [*digits, *digits, *cifar]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from comity.bench import Report, Row, Target
+from comity.bench.machine import filesystem
 from comity.bench.memory import PeakMemory, is_measurable
 from comity.bench.sampling import interleaved, one_thread
 
@@ -80,3 +83,9 @@ def test_threads_are_set_back() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mounts").exists(), reason="this system does not tell")
+def test_a_folder_is_on_the_file_system_mounted_nearest() -> None:
+    assert filesystem(Path("/proc/self")).startswith("proc on ")
+    assert filesystem(Path("/"))

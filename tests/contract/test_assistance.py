@@ -16,6 +16,7 @@ from comity.errors import (
     ConflictingOffer,
     MalformedMessage,
     NonFiniteValue,
+    ReceiptInvalid,
     RoundOutOfOrder,
     TensorMismatch,
     TrainingDiverged,
@@ -24,15 +25,16 @@ from comity.errors import (
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, offer_digest
+from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.events import nobody
-from comity.session.ledger import bytes_by_kind
+from comity.session.ledger import Head, bytes_by_kind
 from comity.session.outcome import Outcome
+from comity.session.receipts import SignedStatement, Signer
+from comity.session.seat import Seat
 from comity.tensors import Blob, Layout
-from comity.transport.protocol import Seat
 
 IMPLEMENTATIONS = ["provider", "in_process", "remote"]
 OVER_THE_WIRE = IMPLEMENTATIONS[1:]
@@ -40,7 +42,7 @@ OVER_THE_WIRE = IMPLEMENTATIONS[1:]
 
 
 def party(seat: Seat) -> Party:
-    return Party(seat.task, seat.blobs, seat.contract, seat.own, seat.peer)
+    return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
 
 
 @dataclass(frozen=True)
@@ -51,33 +53,64 @@ class Help:
     learner: Party
     port: Assistance
     offers: list[Checkpoint]
+    signer: Signer
 
     @property
     def count(self) -> int:
         return len(self.offers)
 
+    def sign(self, kind: Any, round: int, checkpoints: Sequence[Checkpoint]) -> SignedStatement:
+        contract = self.pair.provider.contract
+        subject = trajectory_digest(round, checkpoints).hex()
+        return self.signer.state(kind, contract.session, contract.hash, round, subject, Head())
+
     def offer_all(self, checkpoints: Sequence[Checkpoint], round: int = 1) -> None:
         for checkpoint in checkpoints:
+            if isinstance(self.port, Provider):
+                # Nothing carries blobs to a role that is called directly.
+                self.pair.provider.blobs.add(self.learner.blobs.get(checkpoint.digest))
             self.port.offer(round, checkpoint)
+
+    def close(self, count: int | None = None, offers: Sequence[Checkpoint] | None = None, round: int = 1) -> Any:
+        offers = self.offers if offers is None else offers
+        return self.port.close(round, len(offers) if count is None else count, self.sign("request", round, offers))
+
+    def acknowledge(self, round: int = 1) -> None:
+        self.port.acknowledge(round, self.sign("acknowledgement", round, list(self.port.results(round))))
 
     def complete(self) -> list[bytes]:
         """Goes through the first round; returns the digests of the provider's trajectory."""
         self.offer_all(self.offers)
-        self.port.close(1, self.count)
-        return [each.blob.digest for each in self.port.results(1)]
+        self.close()
+        digests = [each.digest for each in self.port.results(1)]
+        self.acknowledge()
+        return digests
 
     def next_offers(self) -> list[Checkpoint]:
         """What the learner offers in the second round, after the first."""
         for checkpoint in self.port.results(1):
-            self.learner.receive(checkpoint)
-        return list(self.learner.train(self.learner.select()[0].blob, 2))
+            if isinstance(self.port, Provider):
+                self.learner.blobs.add(self.pair.provider.blobs.get(checkpoint.digest))
+            self.learner.receive(checkpoint, 1)
+        start = self.learner.select(1).digest
+        self.learner.begin_round()
+        return list(self.learner.train(start, 2))
+
+
+def begin_learner(seat: Seat) -> tuple[Party, list[Checkpoint]]:
+    """A learner and its first trajectory."""
+    learner = party(seat)
+    start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
+    return learner, list(learner.train(start.digest, 1))
 
 
 @pytest.fixture
-def helped(request: pytest.FixtureRequest, make_pair: Callable[..., Any]) -> Callable[..., Help]:
+def helped(
+    request: pytest.FixtureRequest, make_pair: Callable[..., Any], make_signer: Callable[[str], Signer]
+) -> Callable[..., Help]:
     def begin(implementation: str, pair: Any = None, learner_pair: Any = None) -> Help:
         pair = pair or make_pair(rounds=2)
-        provider = Provider(party(pair.provider), nobody)
+        provider = Provider(party(pair.provider), pair.provider.notary, nobody)
         if implementation == "provider":
             port: Assistance = provider
         elif implementation == "in_process":
@@ -86,9 +119,10 @@ def helped(request: pytest.FixtureRequest, make_pair: Callable[..., Any]) -> Cal
             host = request.getfixturevalue("serve")((pair.provider, provider))
             link = request.getfixturevalue("connect")(host.address, contract=pair.provider.contract)
             port = RemoteProvider(link, pair.learner.task.layout, pair.learner.blobs, pair.learner.gate)
-        learner = party((learner_pair or pair).learner)
-        start = learner.task.layout.pack(learner.task.initial_state)
-        return Help(pair, learner, port, list(learner.train(start, 1)))
+        # Its own blobs go over the port's.
+        learner_seat = replace((learner_pair or pair).learner, blobs=pair.learner.blobs)
+        learner, offers = begin_learner(learner_seat)
+        return Help(pair, learner, port, offers, make_signer("clinic"))
 
     return begin
 
@@ -104,33 +138,60 @@ def wired(request: pytest.FixtureRequest, helped: Callable[..., Help]) -> Help:
 
 
 @pytest.fixture(scope="module")
-def expected(make_pair: Callable[..., Any]) -> list[bytes]:
+def expected(make_pair: Callable[..., Any], make_signer: Callable[[str], Signer]) -> list[bytes]:
     """The provider's trajectory in the first round, when nothing goes wrong."""
     pair = make_pair(rounds=2)
-    learner = party(pair.learner)
-    port = Provider(party(pair.provider), nobody)
-    offers = list(learner.train(learner.task.layout.pack(learner.task.initial_state), 1))
-    return Help(pair, learner, port, offers).complete()
+    learner, offers = begin_learner(pair.learner)
+    port = Provider(party(pair.provider), pair.provider.notary, nobody)
+    return Help(pair, learner, port, offers, make_signer("clinic")).complete()
 
 
 def assert_refused(help: Help, error: type[ComityError] | tuple[type[ComityError], ...], *bad: Checkpoint) -> str:
     """Offers what must be refused; an implementation may say so no later than when the round is closed."""
     with pytest.raises(error) as caught:
         help.offer_all(bad)
-        help.port.close(1, help.count)
+        help.close()
     return str(caught.value)
 
 
 def test_a_round_gives_the_providers_whole_trajectory(help: Help, expected: list[bytes]) -> None:
     assert help.complete() == expected
-    assert expected[0] in [each.blob.digest for each in help.offers]
+    assert expected[0] in [each.digest for each in help.offers]
 
 
 def test_a_receipt_says_what_was_offered(help: Help) -> None:
     help.offer_all(help.offers)
-    receipt = help.port.close(1, help.count)
-    assert (receipt.round, receipt.count) == (1, help.count)
-    assert receipt.digest == offer_digest(1, help.offers)
+    statement = help.close().statement
+    assert (statement.kind, statement.party, statement.round) == ("receipt", "hospital", 1)
+    assert statement.subject == trajectory_digest(1, help.offers).hex()
+
+
+def test_a_request_about_another_offer_is_refused(help: Help, expected: list[bytes]) -> None:
+    help.offer_all(help.offers)
+    with pytest.raises(ReceiptInvalid, match="another subject"):
+        help.close(count=help.count, offers=help.offers[:-1])
+    assert help.complete() == expected
+
+
+def test_a_request_by_another_key_is_refused(
+    help: Help, expected: list[bytes], make_signer: Callable[[str], Signer]
+) -> None:
+    help.offer_all(help.offers)
+    forged = replace(help.sign("request", 1, help.offers), signature="00" * 64)
+    for request in (forged, replace(help, signer=make_signer("hospital")).sign("request", 1, help.offers)):
+        with pytest.raises(ReceiptInvalid):
+            help.port.close(1, help.count, request)
+    assert help.complete() == expected
+
+
+def test_results_are_acknowledged_once_they_are_complete(help: Help, expected: list[bytes]) -> None:
+    help.offer_all(help.offers)
+    with pytest.raises(RoundOutOfOrder, match="no such results"):
+        help.port.acknowledge(1, help.sign("acknowledgement", 1, help.offers))
+    assert help.complete() == expected
+    help.acknowledge()
+    with pytest.raises(ReceiptInvalid, match="another subject"):
+        help.port.acknowledge(1, help.sign("acknowledgement", 1, help.offers))
 
 
 def test_offering_again_changes_nothing(help: Help, expected: list[bytes]) -> None:
@@ -139,52 +200,39 @@ def test_offering_again_changes_nothing(help: Help, expected: list[bytes]) -> No
     assert help.complete() == expected
 
 
-@pytest.mark.parametrize(
-    "implementation",
-    [
-        "provider",
-        *(
-            pytest.param(name, marks=pytest.mark.xfail(reason="the blobs of a closed round are gone", strict=True))
-            for name in OVER_THE_WIRE
-        ),
-    ],
-)
-def test_offering_a_closed_round_again_changes_nothing(
-    implementation: str, helped: Callable[..., Help], expected: list[bytes]
-) -> None:
-    # DESIGN section 5: submitting a round again returns the first answer. Needed when learners come back from a crash.
-    help = helped(implementation)
+def test_offering_a_closed_round_again_changes_nothing(help: Help, expected: list[bytes]) -> None:
+    # Submitting a round again returns the first answer. Needed when learners come back from a crash.
     assert help.complete() == expected
     assert help.complete() == expected
 
 
 def test_closing_again_gives_the_same_receipt(help: Help, expected: list[bytes]) -> None:
     help.offer_all(help.offers)
-    assert help.port.close(1, help.count) == help.port.close(1, help.count)
-    assert [each.blob.digest for each in help.port.results(1)] == expected
-    assert help.port.close(1, help.count) == help.port.close(1, help.count)
+    assert help.close() == help.close()
+    assert [each.digest for each in help.port.results(1)] == expected
+    assert help.close() == help.close()
 
 
 def test_results_come_again_and_from_any_index(help: Help, expected: list[bytes]) -> None:
     assert help.complete() == expected
     for skip in (0, 1, len(expected) - 1, len(expected), len(expected) + 1):
         again = list(help.port.results(1, skip))
-        assert [each.blob.digest for each in again] == expected[skip:]
+        assert [each.digest for each in again] == expected[skip:]
         assert [each.index for each in again] == list(range(skip, len(expected)))
 
 
 def test_results_that_were_left_are_taken_up_again(help: Help, expected: list[bytes]) -> None:
     help.offer_all(help.offers)
-    help.port.close(1, help.count)
+    help.close()
     left = help.port.results(1)
     first = next(left)
     del left
     rest = help.port.results(1, 1)
-    assert [first.blob.digest, *(each.blob.digest for each in rest)] == expected
+    assert [first.digest, *(each.digest for each in rest)] == expected
 
 
 def test_offers_out_of_order_are_refused(help: Help, expected: list[bytes]) -> None:
-    assert "checkpoint 0" in assert_refused(help, RoundOutOfOrder, help.offers[1])
+    assert "index 0" in assert_refused(help, RoundOutOfOrder, help.offers[1])
     help.offer_all(help.offers[:1])
     assert_refused(help, RoundOutOfOrder, help.offers[2])
     assert help.complete() == expected
@@ -195,7 +243,7 @@ def test_an_offer_cannot_change(help: Help, expected: list[bytes], change: str) 
     first, second = help.offers[:2]
     other = replace(first, loss=Loss(first.loss.sum + 1, first.loss.count))
     if change == "blob":
-        other = replace(first, blob=second.blob)
+        other = replace(first, digest=second.digest)
     message = assert_refused(help, ConflictingOffer, first, other)
     assert "checkpoint 0" in message
     assert help.complete() == expected
@@ -205,13 +253,13 @@ def test_an_offer_cannot_change(help: Help, expected: list[bytes], change: str) 
 def test_a_round_closes_with_the_number_that_was_offered(help: Help, expected: list[bytes], wrong: int) -> None:
     help.offer_all(help.offers)
     with pytest.raises(RoundOutOfOrder, match=f"expected {help.count} checkpoints, received {help.count + wrong}"):
-        help.port.close(1, help.count + wrong)
+        help.close(count=help.count + wrong)
     assert help.complete() == expected
 
 
 def test_an_empty_round_cannot_be_closed(help: Help, expected: list[bytes]) -> None:
     with pytest.raises(RoundOutOfOrder):
-        help.port.close(1, 0)
+        help.close(count=0)
     assert help.complete() == expected
 
 
@@ -226,9 +274,9 @@ def test_there_are_no_results_before_a_round_is_closed(help: Help, expected: lis
 def test_another_round_is_not_on(help: Help, expected: list[bytes], round: int) -> None:
     with pytest.raises((RoundOutOfOrder, UnexpectedBlob), match=f"round {round}"):
         help.offer_all(help.offers[:1], round)
-        help.port.close(1, help.count)
+        help.close()
     with pytest.raises(RoundOutOfOrder, match=f"round {round}"):
-        help.port.close(round, help.count)
+        help.close(round=round)
     with pytest.raises(RoundOutOfOrder, match=f"round {round}"):
         list(help.port.results(round))
     assert help.complete() == expected
@@ -261,33 +309,36 @@ def test_a_negative_loss_is_refused(wired: Help, expected: list[bytes]) -> None:
 
 def test_weights_that_are_not_finite_are_refused(wired: Help, expected: list[bytes]) -> None:
     first = wired.offers[0]
-    poisoned = Blob.of(bytearray(first.blob.data[:-4]) + b"\x00\x00\xc0\x7f")
-    assert "NaN" in assert_refused(wired, NonFiniteValue, replace(first, blob=poisoned))
+    data = bytearray(wired.learner.blobs.get(first.digest).data)
+    poisoned = wired.learner.blobs.add(Blob.of(data[:-4] + b"\x00\x00\xc0\x7f"))
+    assert "NaN" in assert_refused(wired, NonFiniteValue, replace(first, digest=poisoned.digest))
     assert wired.complete() == expected
 
 
 def test_tensors_of_another_model_are_refused(wired: Help, expected: list[bytes]) -> None:
-    state = wired.learner.task.layout.view(wired.offers[0].blob.data)
+    state = wired.learner.task.layout.view(wired.learner.blobs.get(wired.offers[0].digest).data)
     renamed = {name.replace("weight", "height"): tensor for name, tensor in state.items()}
-    other = Layout.of(renamed).pack(renamed)
-    assert_refused(wired, TensorMismatch, replace(wired.offers[0], blob=other))
+    other = wired.learner.blobs.add(Layout.of(renamed).pack(renamed))
+    assert_refused(wired, TensorMismatch, replace(wired.offers[0], digest=other.digest))
     assert wired.complete() == expected
 
 
 def test_more_checkpoints_than_the_contracts_are_refused(help: Help, expected: list[bytes]) -> None:
     last = help.offers[-1]
-    state = {name: tensor + 1 for name, tensor in help.learner.task.layout.view(last.blob.data).items()}
-    extra = replace(last, index=last.index + 1, iteration=last.iteration + 5, blob=help.learner.task.layout.pack(state))
+    layout = help.learner.task.layout
+    state = {name: tensor + 1 for name, tensor in layout.view(help.learner.blobs.get(last.digest).data).items()}
+    more = help.learner.blobs.add(layout.pack(state))
+    extra = replace(last, index=last.index + 1, iteration=last.iteration + 5, digest=more.digest)
     assert_refused(help, (RoundOutOfOrder, UnexpectedBlob), *help.offers, extra)
     assert help.complete() == expected
 
 
 def test_nothing_can_be_offered_once_a_round_is_closed(help: Help, expected: list[bytes]) -> None:
     help.offer_all(help.offers[:-1])
-    help.port.close(1, help.count - 1)
+    help.close(offers=help.offers[:-1])
     with pytest.raises((RoundOutOfOrder, UnexpectedBlob)):
         help.offer_all(help.offers[-1:])
-        help.port.close(1, help.count)
+        help.close()
     assert len(list(help.port.results(1))) == len(expected)
 
 
@@ -295,10 +346,10 @@ def test_a_finished_round_is_over_when_the_next_begins(help: Help, expected: lis
     assert help.complete() == expected
     offers = help.next_offers()
     help.offer_all(offers, 2)
-    help.port.close(2, len(offers))
+    help.close(offers=offers, round=2)
     for old in (1, 3):
         with pytest.raises(RoundOutOfOrder):
-            help.port.close(old, help.count)
+            help.close(round=old)
         with pytest.raises(RoundOutOfOrder):
             list(help.port.results(old))
     assert len(list(help.port.results(2))) == len(expected)
@@ -308,12 +359,12 @@ def test_no_round_follows_the_last(help: Help) -> None:
     help.complete()
     offers = help.next_offers()
     help.offer_all(offers, 2)
-    help.port.close(2, len(offers))
-    before = [each.blob.digest for each in help.port.results(2)]
+    help.close(offers=offers, round=2)
+    before = [each.digest for each in help.port.results(2)]
     with pytest.raises((RoundOutOfOrder, UnexpectedBlob)):
         help.offer_all(help.offers[:1], 3)
-        help.port.close(3, 1)
-    assert [each.blob.digest for each in help.port.results(2)] == before
+        help.close(offers=help.offers[:1], round=3)
+    assert [each.digest for each in help.port.results(2)] == before
 
 
 def test_a_round_can_be_followed_while_the_learner_works(help: Help, expected: list[bytes]) -> None:
@@ -323,8 +374,8 @@ def test_a_round_can_be_followed_while_the_learner_works(help: Help, expected: l
         return next(work, False)
 
     help.offer_all(help.offers)
-    help.port.close(1, help.count)
-    assert [each.blob.digest for each in help.port.results(1, meanwhile=meanwhile)] == expected
+    help.close()
+    assert [each.digest for each in help.port.results(1, meanwhile=meanwhile)] == expected
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -334,7 +385,7 @@ def test_a_provider_that_diverges_says_so_to_the_learner(
     steep = make_pair(rounds=2, optimizer="sgd", learning_rate=1e30)
     help = helped(implementation, steep, learner_pair=make_pair(rounds=2))
     help.offer_all(help.offers)
-    help.port.close(1, help.count)
+    help.close()
     got = []
     with pytest.raises(TrainingDiverged, match=r"round 1 at iteration \d+.*lower the session's learning_rate"):
         got.extend(help.port.results(1))
@@ -343,18 +394,18 @@ def test_a_provider_that_diverges_says_so_to_the_learner(
     with pytest.raises(TrainingDiverged):
         list(help.port.results(1, len(got)))
     with pytest.raises(TrainingDiverged):
-        help.port.close(1, help.count)
+        help.close()
 
 
 def run(help: Help) -> Outcome:
-    return Learner(party(help.pair.learner), help.port, nobody).run()
+    return Learner(party(help.pair.learner), help.port, help.pair.learner.notary, nobody).run()
 
 
 def test_a_session_is_the_same_through_every_implementation(
     helped: Callable[..., Help], make_pair: Callable[..., Any]
 ) -> None:
     runs = {}
-    for implementation in IMPLEMENTATIONS:
+    for implementation in OVER_THE_WIRE:
         help = helped(implementation, make_pair(rounds=3))
         runs[implementation] = run(help), help.pair
     digests = {outcome.digest for outcome, _ in runs.values()}
@@ -364,9 +415,9 @@ def test_a_session_is_the_same_through_every_implementation(
     crossed = []
     for implementation in OVER_THE_WIRE:
         pair = runs[implementation][1]
-        sent, received = (bytes_by_kind(pair.learner_ledger.entries(), way) for way in ("sent", "received"))
-        assert sent == bytes_by_kind(pair.provider_ledger.entries(), "received")
-        assert received == bytes_by_kind(pair.provider_ledger.entries(), "sent")
+        sent, received = (bytes_by_kind(pair.learner_store.entries(), way) for way in ("sent", "received"))
+        assert sent == bytes_by_kind(pair.provider_store.entries(), "received")
+        assert received == bytes_by_kind(pair.provider_store.entries(), "sent")
         crossed.append((sent, received))
     assert crossed[0] == crossed[1]
     assert set(crossed[0][0]) == {"checkpoint", "loss"}

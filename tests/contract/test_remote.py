@@ -19,17 +19,18 @@ from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.events import nobody
+from comity.session.seat import Seat
+from comity.training import Sample
 from comity.transport.link import Link
-from comity.transport.protocol import Seat
 from comity.transport.server import NodeServer
 from comity.wire.v1 import assisted_learning_pb2 as pb
-from comity.wire.v1 import assisted_learning_pb2_grpc
+from comity.wire.v1 import assisted_learning_pb2_grpc, sessions_pb2
 
 Answer = Callable[[Checkpoint], list[pb.Result]]
 
 
 def party(seat: Seat) -> Party:
-    return Party(seat.task, seat.blobs, seat.contract, seat.own, seat.peer)
+    return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
 
 
 def remote(seat: Seat, link: Link) -> RemoteProvider:
@@ -39,11 +40,11 @@ def remote(seat: Seat, link: Link) -> RemoteProvider:
 class Scripted(assisted_learning_pb2_grpc.AssistedLearningServicer):
     """A provider that says what a test tells it to say."""
 
-    def __init__(self, receipt: pb.Receipt, results: list[pb.Result]) -> None:
+    def __init__(self, receipt: sessions_pb2.SignedStatement, results: list[pb.Result]) -> None:
         self._receipt = receipt
         self._results = results
 
-    def CloseRound(self, request: pb.CloseRoundRequest, context: grpc.ServicerContext) -> pb.Receipt:  # noqa: N802
+    def CloseRound(self, request: pb.CloseRoundRequest, context: grpc.ServicerContext) -> sessions_pb2.SignedStatement:  # noqa: N802
         return self._receipt
 
     def WatchResults(  # noqa: N802
@@ -57,15 +58,16 @@ def answered(connect: Callable[..., Link], make_pair: Callable[..., Any]) -> Ite
     """A port to a provider that answers as it is told; the learner's first checkpoint stands for its whole trajectory."""
     servers = []
 
-    def begin(receipt: pb.Receipt | None = None, answer: Answer = lambda checkpoint: []) -> RemoteProvider:
+    def begin(receipt: sessions_pb2.SignedStatement | None = None, answer: Answer = lambda checkpoint: []) -> RemoteProvider:
         pair = make_pair()
         learner = party(pair.learner)
         # Published, so that it is here already and is not fetched.
-        checkpoint = next(iter(learner.train(learner.task.layout.pack(learner.task.initial_state), 1)))
+        start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
+        checkpoint = next(iter(learner.train(start.digest, 1)))
         server = NodeServer(None, [])
         servers.append(server)
         assisted_learning_pb2_grpc.add_AssistedLearningServicer_to_server(
-            Scripted(receipt or pb.Receipt(), answer(checkpoint)), server.server
+            Scripted(receipt or sessions_pb2.SignedStatement(), answer(checkpoint)), server.server
         )
         return remote(pair.learner, connect(server.start("127.0.0.1:0")))
 
@@ -74,18 +76,12 @@ def answered(connect: Callable[..., Link], make_pair: Callable[..., Any]) -> Ite
         server.stop(0)
 
 
-@pytest.mark.parametrize(
-    "receipt",
-    [
-        pb.Receipt(round=2, count=1, digest=bytes(32)),
-        pb.Receipt(round=1, count=2, digest=bytes(32)),
-        pb.Receipt(round=1, count=1, digest=bytes(31)),
-    ],
-    ids=["round", "count", "digest"],
-)
-def test_a_receipt_for_something_else_is_refused(answered: Callable[..., RemoteProvider], receipt: pb.Receipt) -> None:
-    with pytest.raises(MalformedMessage, match="receipt"):
-        answered(receipt).close(1, 1)
+def test_an_answer_that_is_no_receipt_is_refused(
+    answered: Callable[..., RemoteProvider], make_pair: Callable[..., Any]
+) -> None:
+    request = make_pair().learner.notary.sign("request", 1, bytes(32))
+    with pytest.raises(MalformedMessage, match="no known kind"):
+        answered(sessions_pb2.SignedStatement()).close(1, 1, request)
 
 
 def result(checkpoint: Checkpoint) -> pb.Result:
@@ -112,13 +108,13 @@ def test_a_whole_trajectory_is_taken(answered: Callable[..., RemoteProvider]) ->
     assert [each.index for each in port.results(1)] == [0]
 
 
-def breaking(seat: Seat) -> Seat:
-    """The same seat, whose training fails in a way that nobody foresaw."""
+def breaking(seat: Seat, error: Exception) -> Seat:
+    """The same seat, whose training fails after its first model."""
     task = copy.copy(seat.task)
 
     def trajectory(*args: object, **options: object) -> Iterator[object]:
-        raise RuntimeError("out of memory: /secret/path")
-        yield
+        yield Sample(0, seat.task.initial_state, {})
+        raise error
 
     task.trajectory = trajectory
     return replace(seat, task=task)
@@ -129,9 +125,10 @@ def test_a_provider_that_breaks_says_so_to_the_learner(
     serve: Callable[..., Any], connect: Callable[..., Link], make_pair: Callable[..., Any]
 ) -> None:
     pair = make_pair()
-    seat = breaking(pair.provider)
-    host = serve((seat, Provider(party(seat), nobody)))
-    session = Learner(party(pair.learner), remote(pair.learner, connect(host.address, contract=seat.contract)), nobody)
+    seat = breaking(pair.provider, RuntimeError("out of memory: /secret/path"))
+    host = serve((seat, Provider(party(seat), seat.notary, nobody)))
+    port = remote(pair.learner, connect(host.address, contract=seat.contract))
+    session = Learner(party(pair.learner), port, pair.learner.notary, nobody)
     with pytest.raises(SessionFailed) as caught:
         session.run()
     assert "secret" not in str(caught.value)
@@ -145,11 +142,13 @@ def assert_no_thread(name: str) -> None:
 def test_a_session_that_fails_leaves_no_thread(
     serve: Callable[..., Any], connect: Callable[..., Link], make_pair: Callable[..., Any], steep: str
 ) -> None:
-    calm, wild = make_pair(), make_pair(optimizer="sgd", learning_rate=1e30)
-    learner, provider = (wild, calm) if steep == "learner" else (calm, wild)
-    host = serve((provider.provider, Provider(party(provider.provider), nobody)))
-    with connect(host.address, contract=provider.provider.contract) as link:
-        session = Learner(party(learner.learner), remote(learner.learner, link), nobody)
+    pair = make_pair()
+    diverged = TrainingDiverged("training diverged")
+    learner = breaking(pair.learner, diverged) if steep == "learner" else pair.learner
+    provider = breaking(pair.provider, diverged) if steep == "provider" else pair.provider
+    host = serve((provider, Provider(party(provider), provider.notary, nobody)))
+    with connect(host.address, contract=provider.contract) as link:
+        session = Learner(party(learner), remote(learner, link), learner.notary, nobody)
         with pytest.raises(TrainingDiverged):
             session.run()
     for thread in threading.enumerate():
@@ -163,9 +162,9 @@ def test_a_refused_offer_leaves_no_thread(
     serve: Callable[..., Any], connect: Callable[..., Link], make_pair: Callable[..., Any]
 ) -> None:
     pair = make_pair()
-    provider = Provider(party(pair.provider), nobody)
+    provider = Provider(party(pair.provider), pair.provider.notary, nobody)
     host = serve((pair.provider, provider))
     with connect(host.address) as link:
         link.enter("no-such-session", "0" * 64)
         with pytest.raises(ComityError):
-            Learner(party(pair.learner), remote(pair.learner, link), nobody).run()
+            Learner(party(pair.learner), remote(pair.learner, link), pair.learner.notary, nobody).run()

@@ -11,6 +11,7 @@ from comity.errors import (
     BlobSizeMismatch,
     BlobTruncated,
     NonFiniteValue,
+    StorageFailed,
     UnexpectedBlob,
     UnknownBlob,
 )
@@ -47,7 +48,7 @@ def begin(blobs: SessionBlobs, blob: Blob, offset: int = 0) -> Incoming:
 def upload(blobs: SessionBlobs, blob: Blob) -> Blob:
     incoming = begin(blobs, blob)
     incoming.write(blob.data)
-    return blobs.complete(incoming)
+    return blobs.complete(incoming, accept)
 
 
 @given(st.binary(max_size=60), st.data())
@@ -94,16 +95,16 @@ def test_a_blob_with_other_bytes_begins_anew() -> None:
 
 def test_an_upload_goes_on_where_it_was_cut(blobs: SessionBlobs) -> None:
     whole = blob()
-    assert blobs.held(whole.digest, SIZE) == (0, False)
+    assert blobs.held(whole.digest) == (0, False)
     incoming = begin(blobs, whole)
     incoming.write(whole.data[:5])
     blobs.put_back(incoming)
-    assert blobs.held(whole.digest, SIZE) == (5, False)
+    assert blobs.held(whole.digest) == (5, False)
     assert whole.digest not in blobs
     incoming = begin(blobs, whole, offset=5)
     incoming.write(whole.data[5:])
-    assert blobs.complete(incoming) == whole
-    assert blobs.held(whole.digest, SIZE) == (SIZE, True)
+    assert blobs.complete(incoming, accept) == whole
+    assert blobs.held(whole.digest) == (SIZE, True)
     assert blobs.get(whole.digest) == whole
 
 
@@ -115,7 +116,7 @@ def test_an_upload_from_another_offset_is_refused(blobs: SessionBlobs, offset: i
     blobs.put_back(incoming)
     with pytest.raises(BlobTruncated, match=f"expected offset 5, received offset {offset}"):
         begin(blobs, whole, offset)
-    assert blobs.held(whole.digest, SIZE) == (5, False)
+    assert blobs.held(whole.digest) == (5, False)
 
 
 def test_two_uploads_of_one_blob_do_not_share_a_buffer(blobs: SessionBlobs) -> None:
@@ -123,9 +124,9 @@ def test_two_uploads_of_one_blob_do_not_share_a_buffer(blobs: SessionBlobs) -> N
     first, second = begin(blobs, whole), begin(blobs, whole)
     first.write(b"garbage!")
     second.write(whole.data)
-    assert blobs.complete(second) == whole
+    assert blobs.complete(second, accept) == whole
     with pytest.raises(BlobCorrupted):
-        blobs.complete(first)
+        blobs.complete(first, accept)
     assert bytes(blobs.get(whole.digest).data) == bytes(whole.data)
 
 
@@ -165,7 +166,7 @@ def test_a_blob_that_is_refused_does_not_count(blobs: SessionBlobs) -> None:
         incoming = begin(blobs, blob(number))
         incoming.write(b"garbage!")
         with pytest.raises(BlobCorrupted):
-            blobs.complete(incoming)
+            blobs.complete(incoming, accept)
         assert blob(number).digest not in blobs
     assert upload(blobs, blob(5)) == blob(5)
 
@@ -178,15 +179,15 @@ def test_what_the_expectation_refuses_is_not_kept() -> None:
     assert blob().digest not in blobs
     with pytest.raises(UnknownBlob):
         blobs.get(blob().digest)
-    assert blobs.held(blob().digest, SIZE) == (0, False)
+    assert blobs.held(blob().digest) == (0, False)
 
 
 def test_a_truncated_upload_is_kept_by_complete(blobs: SessionBlobs) -> None:
     incoming = begin(blobs, blob())
     incoming.write(blob().data[:3])
     with pytest.raises(BlobTruncated):
-        blobs.complete(incoming)
-    assert blobs.held(blob().digest, SIZE) == (3, False)
+        blobs.complete(incoming, accept)
+    assert blobs.held(blob().digest) == (3, False)
 
 
 @pytest.mark.parametrize("following", [None, Expectation("checkpoint", 2, SIZE, 2, accept)])
@@ -197,16 +198,16 @@ def test_an_upload_that_outlasts_its_round_is_dropped(blobs: SessionBlobs, follo
     late.write(blob(2).data)
     blobs.expect(following)
     blobs.put_back(cut)
-    assert blobs.held(blob(1).digest, SIZE) == (0, False)
+    assert blobs.held(blob(1).digest) == (0, False)
     with pytest.raises(UnexpectedBlob):
-        blobs.complete(late)
+        blobs.complete(late, accept)
     assert blob(2).digest not in blobs
 
 
 def test_only_published_blobs_can_be_asked_for(blobs: SessionBlobs) -> None:
     came, added, made = upload(blobs, blob(1)), blob(2), blob(3)
     blobs.add(added)
-    blobs.publish(made, "checkpoint", 1)
+    blobs.publish(blobs.add(made).digest, "checkpoint", 1)
     assert blobs.published(made.digest) == (made, "checkpoint", 1)
     for hidden in (came, added, blob(4)):
         with pytest.raises(UnknownBlob, match=hidden.hex):
@@ -216,7 +217,7 @@ def test_only_published_blobs_can_be_asked_for(blobs: SessionBlobs) -> None:
 
 def test_keep_drops_everything_else(blobs: SessionBlobs) -> None:
     for number in (1, 2):
-        blobs.publish(blob(number), "checkpoint", 1)
+        blobs.publish(blobs.add(blob(number)).digest, "checkpoint", 1)
     blobs.keep({blob(2).digest})
     assert blob(1).digest not in blobs
     for find in (blobs.get, blobs.published):
@@ -226,9 +227,30 @@ def test_keep_drops_everything_else(blobs: SessionBlobs) -> None:
 
 
 def test_no_session_sees_anothers_blobs(blobs: SessionBlobs) -> None:
-    blobs.publish(blob(), "checkpoint", 1)
+    blobs.publish(blobs.add(blob()).digest, "checkpoint", 1)
     other = SessionBlobs()
-    assert other.held(blob().digest, SIZE) == (0, False)
+    assert other.held(blob().digest) == (0, False)
     for find in (other.get, other.published):
         with pytest.raises(UnknownBlob):
             find(blob().digest)
+
+
+def test_a_blob_is_kept_only_after_it_was_recorded(blobs: SessionBlobs) -> None:
+    def full_disk(blob: Blob) -> None:
+        assert blob.digest not in blobs
+        raise StorageFailed("the ledger cannot be written")
+
+    incoming = begin(blobs, blob())
+    incoming.write(blob().data)
+    with pytest.raises(StorageFailed):
+        blobs.complete(incoming, full_disk)
+    assert blob().digest not in blobs
+    assert upload(blobs, blob()) == blob()
+
+
+def test_what_is_settled_need_not_come_again_this_round(blobs: SessionBlobs) -> None:
+    blobs.settle(blob().digest)
+    assert blobs.held(blob().digest) == (0, True)
+    assert blob().digest not in blobs
+    blobs.begin_round()
+    assert blobs.held(blob().digest) == (0, False)

@@ -10,11 +10,12 @@ import pytest
 from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
 from comity.session.gate import EgressGate
-from comity.session.ledger import MemoryLedger
+from comity.session.ledger import bytes_by_kind
+from comity.session.memory_store import MemoryStore
 from comity.session.policy import Policy
 
 KINDS: tuple[EgressKind, ...] = get_args(EgressKind)
-OWN = Membership(party="hospital", role="provider", samples=10)
+OWN = Membership(party="hospital", role="provider", samples=10, receipt_key="0" * 64)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -24,7 +25,7 @@ def test_what_leaves_needs_contract_and_policy(
     make_contract: Callable[..., Contract], kind: EgressKind, by_contract: bool, by_policy: bool
 ) -> None:
     others = tuple(each for each in KINDS if each != kind)
-    ledger = MemoryLedger()
+    ledger = MemoryStore()
     gate = EgressGate(
         make_contract(egress=KINDS if by_contract else others),
         Policy(egress=KINDS if by_policy else others),
@@ -32,37 +33,62 @@ def test_what_leaves_needs_contract_and_policy(
         "clinic",
     )
     if by_contract and by_policy:
-        gate.release(kind, "it", 5, round=2)
+        gate.intend(kind, "it", 5, round=2)
         (entry,) = ledger.entries()
-        assert (entry.crossing.kind, entry.crossing.subject, entry.crossing.size) == (kind, "it", 5)
-        assert (entry.crossing.direction, entry.crossing.round, entry.crossing.peer) == ("sent", 2, "clinic")
+        assert (entry.fact.kind, entry.fact.subject, entry.fact.size) == (kind, "it", 5)
+        assert (entry.fact.direction, entry.fact.round, entry.fact.peer) == ("sent", 2, "clinic")
     else:
         by = "policy.egress" if by_contract else "the contract"
         with pytest.raises(PolicyRefusal, match=f"{by} keeps {kind} from leaving"):
-            gate.release(kind, "it", 5)
-        assert not ledger.entries()
+            gate.intend(kind, "it", 5)
+        assert not list(ledger.entries())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_leaves_by_default(make_contract: Callable[..., Contract], kind: EgressKind) -> None:
-    gate = EgressGate(make_contract(egress=()), Policy(), MemoryLedger(), "clinic")
+    gate = EgressGate(make_contract(egress=()), Policy(), MemoryStore(), "clinic")
     with pytest.raises(PolicyRefusal):
-        gate.release(kind, "it", 1)
+        gate.intend(kind, "it", 1)
 
 
 def test_samples_leave_only_where_the_policy_says_so(make_contract: Callable[..., Contract]) -> None:
     assert [kind for kind in KINDS if not Policy().may_leave(kind)] == ["sample"]
-    gate = EgressGate(make_contract(egress=("sample",)), Policy(), MemoryLedger(), "clinic")
+    gate = EgressGate(make_contract(egress=("sample",)), Policy(), MemoryStore(), "clinic")
     with pytest.raises(PolicyRefusal, match=r"policy\.egress keeps sample"):
-        gate.release("sample", "it", 1)
+        gate.intend("sample", "it", 1)
 
 
 def test_what_comes_is_recorded(make_contract: Callable[..., Contract]) -> None:
-    ledger = MemoryLedger()
+    ledger = MemoryStore()
     EgressGate(make_contract(), Policy(), ledger, "clinic").admit("loss", "checkpoint 3", 7, round=1)
     (entry,) = ledger.entries()
-    crossing = entry.crossing
-    assert (crossing.session, crossing.direction, crossing.peer, crossing.size) == ("s-1", "received", "clinic", 7)
+    fact = entry.fact
+    assert (fact.session, fact.direction, fact.peer, fact.size) == ("s-1", "received", "clinic", 7)
+
+
+def matters(store: MemoryStore) -> list[tuple[str, int, str]]:
+    return [(each.fact.matter, each.fact.round, each.fact.subject) for each in store.entries()]
+
+
+def test_what_is_delivered_was_about_to_leave(make_contract: Callable[..., Contract]) -> None:
+    store = MemoryStore()
+    gate = EgressGate(make_contract(), Policy(), store, "clinic")
+    gate.deliver("loss", "checkpoint 0", round=1)
+    gate.intend("loss", "checkpoint 0", 7, round=1)
+    gate.intend("loss", "checkpoint 1", 7, round=1)
+    gate.intend("loss", "checkpoint 0", 7, round=2)
+    gate.deliver("loss", "checkpoint 0", round=1)
+    gate.deliver("loss", "checkpoint 0", round=1)
+    # A gate that comes after a restart knows what is on its way.
+    EgressGate(make_contract(), Policy(), store, "clinic").deliver_all(1)
+    assert matters(store) == [
+        ("intended", 1, "checkpoint 0"),
+        ("intended", 1, "checkpoint 1"),
+        ("intended", 2, "checkpoint 0"),
+        ("delivered", 1, "checkpoint 0"),
+        ("delivered", 1, "checkpoint 1"),
+    ]
+    assert bytes_by_kind(store.entries(), "sent") == {"loss": 14}
 
 
 def review(policy: Policy, contract: Contract, *, own: Membership = OWN, active: int = 0) -> None:

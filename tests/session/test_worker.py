@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from comity.errors import NodeDraining, TrainingDiverged
+from comity.errors import ComityError, NodeDraining, TrainingDiverged
 from comity.session.worker import SessionWorker
 
 DEADLINE_S = 5.0
@@ -25,6 +25,10 @@ class Counting:
         self.failure = failure
         self.threads: set[str] = set()
         self.idle = threading.Event()
+        self.failed = threading.Event()
+
+    def fail(self, error: ComityError) -> None:
+        self.failed.set()
 
     def advance(self) -> bool:
         self.threads.add(threading.current_thread().name)
@@ -104,7 +108,7 @@ def test_a_role_that_fails_still_answers(work: Callable[[Counting], SessionWorke
     # A role tells those who follow it; a worker that is gone would leave everybody else waiting for ever.
     role = Counting(1, failure)
     worker = work(role)
-    assert role.idle.wait(DEADLINE_S)
+    assert role.failed.wait(DEADLINE_S)
     assert worker.call(lambda: role.done, timeout=DEADLINE_S) == 1
 
 

@@ -20,6 +20,7 @@ BENCHMARKS: Mapping[str, str] = MappingProxyType(
         "transfer": "a checkpoint from one process to another, against raw sockets and whole gRPC messages",
         "screening": "finding a trajectory's best checkpoint, against evaluating every checkpoint on every sample",
         "overhead": "what the network costs a session besides training, against the same roles in one process",
+        "durability": "what keeping everything on disk costs a session, against the same session in memory",
         "ledger": "checking a ledger, against hashing it alone; writing it durably, against memory",
     }
 )

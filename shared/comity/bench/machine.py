@@ -21,6 +21,22 @@ def describe() -> dict[str, str]:
     }
 
 
+def filesystem(folder: Path) -> str:
+    """What a folder is on, such as `ext4 on /dev/vda`; empty where the system does not tell."""
+    try:
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    mounts = [line.split()[:3] for line in lines]
+    over = [(len(point), f"{kind} on {device}") for device, point, kind in mounts if _holds(point, folder)]
+    # Of two on one place, the later one is seen.
+    return max(reversed(over), key=lambda each: each[0], default=(0, ""))[1]
+
+
+def _holds(mount: str, folder: Path) -> bool:
+    return folder.resolve().is_relative_to(mount)
+
+
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

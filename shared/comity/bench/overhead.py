@@ -1,6 +1,7 @@
 """What the network costs a session besides training.
 
-The same session runs as two daemons with mTLS on loopback, and with both roles in one process, each role with one thread.
+The same session runs as two daemons with mTLS on loopback, and with both roles in one process, each role with one thread;
+in one process both in memory and, as daemons do, with everything on disk.
 Rounds of next to no training, with few and with many checkpoints, tell the cost of a round and of a checkpoint; rounds of
 long training tell what is left of it where sessions are real.
 """
@@ -14,7 +15,7 @@ from statistics import linear_regression
 
 from comity.bench.machine import describe
 from comity.bench.report import Report, Row, Target
-from comity.bench.rounds import Load, Ways
+from comity.bench.rounds import Load, Seconds, Ways
 from comity.bench.sampling import interleaved, one_thread
 from comity.node.asking import draft_contract
 from comity.node.control_client import ControlClient
@@ -43,7 +44,7 @@ def run(*, quick: bool = False) -> Report:
         long, training_s = _long(_LONG_S / 100 if quick else _LONG_S)
         script = long.script("bench")
         with running(script, Path(folder)) as nodes, ControlClient(nodes["learner"].control_url) as control:
-            ways = Ways(control)
+            ways = Ways(control, Path(folder) / "in-process")
             measured = ways.compare(short, repeats=1 if quick else 5)
             measured |= ways.compare({"long": long}, repeats=1 if quick else 4)
     return _report(machine, short, measured, training_s)
@@ -73,26 +74,30 @@ def _long(seconds: float) -> tuple[Load, float]:
     return load, load.crossing * period * iteration_s
 
 
-def _report(
-    machine: dict[str, str], short: dict[str, Load], measured: dict[str, tuple[float, float]], training_s: float
-) -> Report:
+def _report(machine: dict[str, str], short: dict[str, Load], measured: dict[str, Seconds], training_s: float) -> Report:
     rows: list[Row] = []
     for name in short:
-        alone, together = (1e3 * seconds for seconds in measured[name])
-        baseline = Row(f"round of {name}, in one process", alone, "ms")
-        rows += [baseline, Row(f"round of {name}, over the network", together, "ms").over(baseline)]
+        rows += _rows(f"round of {name}", measured[name], 1e3, "ms")
     counts = [load.crossing for load in short.values()]
-    extra = [1e3 * (measured[name][1] - measured[name][0]) for name in short]
+    extra = [1e3 * (measured[name].network - measured[name].disk) for name in short]
     slope, intercept = linear_regression(counts, extra)
-    alone, together = measured["long"]
-    baseline = Row("long round, in one process", alone, "s")
-    over = Row("long round, over the network", together, "s").over(baseline)
+    long = _rows("long round", measured["long"], 1, "s")
     rows += [
         Row("the network's cost of a round", intercept, "ms"),
         Row("the network's cost of a checkpoint that crosses", slope, "ms"),
         Row("long round, training alone", training_s, "s"),
-        baseline,
-        over,
+        *long,
     ]
-    what = "a long round over the network, over the same in one process"
-    return Report("overhead", machine, rows, [Target.at_most(what, _MOST_OVER_IN_PROCESS, over.ratio or 0.0)])
+    what = "a long round over the network, over the same in one process in memory"
+    return Report("overhead", machine, rows, [Target.at_most(what, _MOST_OVER_IN_PROCESS, long[-1].ratio or 0.0)])
+
+
+def _rows(what: str, seconds: Seconds, scale: float, unit: str) -> list[Row]:
+    """A round in all three ways, each over the one in memory."""
+    baseline = Row(f"{what}, in one process", scale * seconds.memory, unit)
+    disk = Row(f"{what}, in one process, on disk", scale * seconds.disk, unit)
+    return [
+        baseline,
+        disk.over(baseline),
+        Row(f"{what}, over the network", scale * seconds.network, unit).over(baseline),
+    ]

@@ -1,9 +1,10 @@
-"""The same rounds in two ways: over the network between two daemons, and with both roles in one process."""
+"""The same rounds over the network between two daemons, and in one process, in memory and on disk as daemons have it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from comity.node.control_client import ControlClient, raise_failure
@@ -71,39 +72,52 @@ class Load:
         return script
 
 
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Median seconds of a round.
+
+    Attributes:
+        memory: In one process, in memory.
+        disk: In one process, on disk.
+        network: Over the network; daemons keep everything on disk.
+    """
+
+    memory: float
+    disk: float
+    network: float
+
+
 class Ways:
-    """Runs sessions in both ways.
+    """Runs sessions in all three ways.
 
     Args:
         control: The learner's node.
+        folder: Where sessions in one process keep what they keep.
     """
 
-    def __init__(self, control: ControlClient) -> None:
+    def __init__(self, control: ControlClient, folder: Path) -> None:
         self._control = control
+        self._folder = folder
         self._sessions = 0
 
-    def compare(self, loads: Mapping[str, Load], *, repeats: int) -> dict[str, tuple[float, float]]:
-        """Runs sessions of each load in both ways, in turn, again and again; the first of each does not count.
-
-        Returns:
-            Median seconds of a round in one process, and over the network.
-        """
-        inside: dict[str, list[float]] = {name: [] for name in loads}
-        outside: dict[str, list[float]] = {name: [] for name in loads}
+    def compare(self, loads: Mapping[str, Load], *, repeats: int) -> dict[str, Seconds]:
+        """Runs sessions of each load in all ways, in turn, again and again; the first of each does not count."""
+        measured: dict[str, tuple[list[float], ...]] = {name: ([], [], []) for name in loads}
         for repeat in range(1 + repeats):
             for name, load in loads.items():
                 self._sessions += 1
                 script = load.script(f"bench-{self._sessions}")
-                alone, together = self._in_process(script), self._over_network(script)
+                state = self._folder / f"bench-{self._sessions}"
+                ways = self._in_process(script, None), self._in_process(script, state), self._over_network(script)
                 if repeat:
-                    inside[name] += alone
-                    outside[name] += together
-        return {name: (median(inside[name]), median(outside[name])) for name in loads}
+                    for seconds, found in zip(measured[name], ways, strict=True):
+                        seconds.extend(found)
+        return {name: Seconds(*map(median, ways)) for name, ways in measured.items()}
 
     @staticmethod
-    def _in_process(script: Script) -> list[float]:
+    def _in_process(script: Script, state: Path | None) -> list[float]:
         rounds = _Rounds()
-        simulate(script, rounds.observe)
+        simulate(script, rounds.observe, state=state)
         return rounds.seconds
 
     def _over_network(self, script: Script) -> list[float]:

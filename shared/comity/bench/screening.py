@@ -22,6 +22,10 @@ from comity.protocols.assisted_learning.algorithm import Loss, Screening, argmin
 DATA = "COMITY_DATA"
 """Environment variable that names the folder of the real data sets."""
 
+_DIGITS_BLOCKS, _CIFAR_BLOCKS = (32, 8), (256, 64)
+"""Samples in a block of an evaluation: as sessions have them, and a quarter of that. A checkpoint costs a block at least,
+so that coarse blocks hide some of what screening saves."""
+
 _CIFAR = """\
 [session]
 protocol = "assisted_learning"
@@ -62,10 +66,15 @@ def run(*, quick: bool = False) -> Report:
         quick: Two rounds on digits.
     """
     machine = describe()
-    measured = _measure("digits", [_digits(seed, quick=quick) for seed in range(1 if quick else 5)])
+    measured: dict[str, Comparison] = {}
+    digits = [_digits(seed, quick=quick) for seed in range(1 if quick else 5)]
+    for block in _DIGITS_BLOCKS:
+        measured |= _measure(f"digits in blocks of {block}", _in_blocks(digits, block))
     folder = Path(os.environ.get(DATA, "")) / "cifar10"
     if not quick and os.environ.get(DATA) and folder.is_dir():
-        measured |= _measure("cifar10", [parse_script(_CIFAR.format(folder=folder.resolve(), seed=0))])
+        cifar = [parse_script(_CIFAR.format(folder=folder.resolve(), seed=0))]
+        for block in _CIFAR_BLOCKS:
+            measured |= _measure(f"cifar10 in blocks of {block}", _in_blocks(cifar, block))
     rows = [row for name, comparison in measured.items() for row in comparison.rows(name)]
     targets = [comparison.target(name) for name, comparison in measured.items()]
     return Report("screening", machine, rows, targets)
@@ -140,6 +149,13 @@ def _digits(seed: int, *, quick: bool) -> Script:
     return script
 
 
+def _in_blocks(scripts: list[Script], block: int) -> list[Script]:
+    copies = [script.model_copy(deep=True) for script in scripts]
+    for script in copies:
+        script.session.terms["evaluation_batch_size"] = block
+    return copies
+
+
 def _measure(name: str, scripts: list[Script]) -> dict[str, Comparison]:
     """Runs sessions on one data set; returns what was found at each party."""
     comparisons = {"provider": Comparison(), "learner": Comparison()}
@@ -163,7 +179,7 @@ def _evaluate_fully(trajectory: Trajectory) -> Choice:
         if checkpoint.index == 0 and trajectory.known is not None:
             losses = trajectory.known
         else:
-            losses = task.losses(task.layout.view(checkpoint.blob.data))
+            losses = task.losses(trajectory.state(checkpoint.index))
             passes += task.samples
         own = Loss(float(losses.sum()), task.samples)
         totals.append(checkpoint.loss.value(objective) + own.value(objective))
@@ -180,11 +196,11 @@ def _screen(trajectory: Trajectory) -> Choice:
     def evaluate(index: int, samples: Int[Tensor, " block"]) -> Float[Tensor, " block"]:
         nonlocal passes
         passes += len(samples)
-        return task.losses(task.layout.view(checkpoints[index].blob.data), samples)
+        return task.losses(trajectory.state(index), samples)
 
     hardness = trajectory.known
     if hardness is None:
-        hardness = task.losses(task.layout.view(checkpoints[0].blob.data))
+        hardness = task.losses(trajectory.state(0))
         passes += task.samples
     screening = Screening(evaluate, hardness, block=terms.evaluation_batch_size, objective=terms.objective)
     for checkpoint in checkpoints:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,19 +12,14 @@ from comity.node.asking import draft_contract
 from comity.node.script import Script
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import (
-    Assistance,
-    AssistedLearningTerms,
-    Checkpoint,
-    Receipt,
-    idle,
-)
+from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms, Checkpoint, idle
 from comity.protocols.assisted_learning.party import LocalTask, Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.blobs import SessionBlobs
 from comity.session.events import nobody
+from comity.session.receipts import SignedStatement
 from comity.simulation.in_process import parties
-from comity.transport.protocol import Seat
+from comity.tensors import State
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,7 @@ class Trajectory:
     Attributes:
         receiver: Role of the party that received it.
         task: That party's model and data.
+        blobs: What that party holds.
         terms: The session's terms.
         checkpoints: What it received, in order.
         known: Its per-sample losses under checkpoint 0, where it has evaluated that model before.
@@ -41,9 +37,14 @@ class Trajectory:
 
     receiver: str
     task: LocalTask
+    blobs: SessionBlobs
     terms: AssistedLearningTerms
     checkpoints: Sequence[Checkpoint]
     known: Float[Tensor, " samples"] | None
+
+    def state(self, index: int) -> State:
+        """A checkpoint's tensors."""
+        return self.task.layout.view(self.blobs.get(self.checkpoints[index].digest).data)
 
 
 Examine = Callable[[Trajectory], None]
@@ -54,11 +55,14 @@ def replay(script: Script, examine: Examine) -> None:
     asker, helper = parties(script)
     contract, definition = draft_contract(script, asker, "bench")
     own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
-    seat = Seat(contract, own, peer, asker.task(contract), SessionBlobs(), asker.gate(contract, helper.name), nobody)
-    other = Seat(contract, peer, own, helper.task(contract), SessionBlobs(), helper.gate(contract, asker.name), nobody)
-    learner, provider = (Party(each.task, each.blobs, contract, each.own, each.peer) for each in (seat, other))
-    port = InProcessProvider(seat, other, Provider(provider, nobody))
-    Learner(learner, _Onlooker(port, learner, provider, examine), nobody).run()
+    seat, other = asker.seat(contract, own, peer, nobody), helper.seat(contract, peer, own, nobody)
+    learner, provider = (
+        Party(each.task, each.blobs, each.journal, contract, each.own, each.peer) for each in (seat, other)
+    )
+    port = InProcessProvider(seat, other, Provider(provider, other.notary, nobody))
+    terms = AssistedLearningTerms.model_validate(contract.terms.model_dump())
+    onlooker = _Onlooker(port, {"learner": learner, "provider": provider}, terms, examine)
+    Learner(learner, onlooker, seat.notary, nobody).run()
 
 
 class _Onlooker:
@@ -66,15 +70,17 @@ class _Onlooker:
 
     Args:
         port: The provider.
-        learner: The learner's side.
-        provider: The provider's side.
+        parties: Both sides, by role.
+        terms: The session's terms.
         examine: Is shown the trajectories.
     """
 
-    def __init__(self, port: Assistance, learner: Party, provider: Party, examine: Examine) -> None:
+    def __init__(
+        self, port: Assistance, parties: Mapping[str, Party], terms: AssistedLearningTerms, examine: Examine
+    ) -> None:
         self._port = port
-        self._learner = learner
-        self._provider = provider
+        self._parties = parties
+        self._terms = terms
         self._examine = examine
         self._offered: list[Checkpoint] = []
 
@@ -83,12 +89,12 @@ class _Onlooker:
         self._offered.append(checkpoint)
         self._port.offer(round, checkpoint)
 
-    def close(self, round: int, count: int) -> Receipt:
+    def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
         """See `Assistance.close`."""
         # From the second round on, the learner begins with a model of the provider's own.
-        self._show("provider", self._provider, self._offered, is_known=round > 1)
+        self._show("provider", self._offered, is_known=round > 1)
         self._offered = []
-        return self._port.close(round, count)
+        return self._port.close(round, count, request)
 
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
         """See `Assistance.results`."""
@@ -96,9 +102,13 @@ class _Onlooker:
         for checkpoint in self._port.results(round, skip, meanwhile):
             received.append(checkpoint)
             yield checkpoint
-        self._show("learner", self._learner, received, is_known=True)
+        self._show("learner", received, is_known=True)
 
-    def _show(self, receiver: str, party: Party, checkpoints: Sequence[Checkpoint], *, is_known: bool) -> None:
-        task = party.task
-        known = task.losses(task.layout.view(checkpoints[0].blob.data)) if is_known else None
-        self._examine(Trajectory(receiver, task, party.terms, checkpoints, known))
+    def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
+        """See `Assistance.acknowledge`."""
+        self._port.acknowledge(round, acknowledgement)
+
+    def _show(self, receiver: str, checkpoints: Sequence[Checkpoint], *, is_known: bool) -> None:
+        party = self._parties[receiver]
+        shown = Trajectory(receiver, party.task, party.blobs, self._terms, checkpoints, None)
+        self._examine(replace(shown, known=party.task.losses(shown.state(0))) if is_known else shown)

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
-from comity.errors import ComityError, NodeDraining, StorageError
+import structlog
+
+from comity.errors import ComityError, NodeDraining, SessionFailed, StorageError
+
+log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
@@ -18,6 +22,9 @@ class Steppable(Protocol):
 
     def advance(self) -> bool:
         """Does a unit of the work at hand; False when there is none until somebody asks for something."""
+
+    def fail(self, error: ComityError) -> None:
+        """Ends the session: those who follow it are told, and every later call is answered with the error."""
 
 
 class SessionWorker:
@@ -32,6 +39,8 @@ class SessionWorker:
         self._role = role
         self._requests: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        # Nobody comes in once it is closed, so everything asked stands before the end.
+        self._door = threading.Lock()
         self._stopped = False
         self._broken: StorageError | None = None
         self._thread.start()
@@ -43,16 +52,18 @@ class SessionWorker:
             NodeDraining: The worker was stopped.
             TimeoutError: It was not reached in `timeout` seconds.
         """
-        if self._stopped:
-            raise NodeDraining("the session is being stopped", action="try again when the node is back")
         future: Future[Result] = Future()
-        self._requests.put((future, request))
+        with self._door:
+            if self._stopped:
+                raise NodeDraining("the session is being stopped", action="try again when the node is back")
+            self._requests.put((future, request))
         return future.result(timeout)
 
     def stop(self) -> None:
-        """Ends the thread after the unit that it is in; returns when it has ended."""
-        self._stopped = True
-        self._requests.put(None)
+        """Ends the thread after the unit that it is in and what was asked before; returns when it has ended."""
+        with self._door:
+            self._stopped = True
+            self._requests.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -68,22 +79,27 @@ class SessionWorker:
                 break
             self._answer(*item)
             busy = True
-        self._refuse_rest()
 
     def _advance(self) -> bool:
         try:
             return self._role.advance()
-        except StorageError as error:
-            self._broken = error
-            return False
-        except ComityError:
-            # The role has told those who follow it, and answers every later call with the same error.
-            return False
+        except ComityError as error:
+            if isinstance(error, StorageError):
+                self._broken = error
+            self._role.fail(error)
+        except Exception as error:
+            log.exception("session-broken", thread=self._thread.name)
+            what = "the node failed in this session"
+            self._role.fail(
+                SessionFailed(what, received=type(error).__name__, action="its operator finds the reason in its log")
+            )
+        return False
 
     def _answer(self, future: Future[Any], request: Callable[[], Any]) -> None:
+        if self._broken is not None:
+            future.set_exception(self._broken)
+            return
         try:
-            if self._broken is not None:
-                raise self._broken
             future.set_result(request())
         except StorageError as error:
             # The role may be ahead of what is kept: only a restart, which goes by what is kept, brings them together.
@@ -91,11 +107,3 @@ class SessionWorker:
             future.set_exception(error)
         except Exception as error:  # noqa: BLE001 - it belongs to the caller, who waits in another thread
             future.set_exception(error)
-
-    def _refuse_rest(self) -> None:
-        while not self._requests.empty():
-            item = self._requests.get()
-            if item is not None:
-                item[0].set_exception(
-                    NodeDraining("the session is being stopped", action="try again when the node is back")
-                )

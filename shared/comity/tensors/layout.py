@@ -172,8 +172,9 @@ def require_finite(state: State) -> None:
         NonFiniteValue: A value is NaN or infinite; names the tensor.
     """
     for name, tensor in state.items():
-        # NaN propagates through aminmax, so one pass without a temporary decides.
-        if tensor.is_floating_point() and tensor.numel():
+        # A NaN or an infinity stays in every sum, so a finite one decides, in the fastest pass over the values.
+        if tensor.is_floating_point() and not torch.isfinite(tensor.sum()):
+            # Large finite values may add up to infinity; NaN propagates through aminmax.
             low, high = torch.aminmax(tensor)
             if not (torch.isfinite(low) and torch.isfinite(high)):
                 received = "NaN" if torch.isnan(low) else "an infinite value"

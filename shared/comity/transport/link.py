@@ -70,6 +70,7 @@ class Link:
         self._identity = identity
         self._address = address
         self._metadata: tuple[tuple[str, str], ...] = ()
+        self._at_close: list[Callable[[], None]] = []
         if identity.is_secure:
             options = [*_OPTIONS, ("grpc.ssl_target_name_override", party), ("grpc.default_authority", party)]
             self.channel = grpc.secure_channel(address, identity.client_credentials(), options)
@@ -93,8 +94,14 @@ class Link:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the channel."""
+        """Closes the channel, and ends what works on it."""
         self.channel.close()
+        for end in self._at_close:
+            end()
+
+    def at_close(self, end: Callable[[], None]) -> None:
+        """Has something called once the line is closed."""
+        self._at_close.append(end)
 
     def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
         """Makes a small call.

@@ -31,7 +31,7 @@ class Courier:
         self._workload.train()
         began = time.perf_counter()
         blob = self.pack()
-        self._link.put(blob, "checkpoint", ROUND, before=lambda: self._release(blob))
+        self._link.put(blob, "checkpoint", ROUND, before=lambda: self._intend(blob))
         return time.perf_counter() - began
 
     def download(self) -> float:
@@ -47,5 +47,5 @@ class Courier:
         """A blob of the state dict here."""
         return self._workload.layout.pack(self._workload.state)
 
-    def _release(self, blob: Blob) -> None:
-        self._gate.release("checkpoint", blob.hex, blob.size, round=ROUND)
+    def _intend(self, blob: Blob) -> None:
+        self._gate.intend("checkpoint", blob.hex, blob.size, round=ROUND)

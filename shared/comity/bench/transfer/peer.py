@@ -17,7 +17,15 @@ from comity.bench.transfer import plain, sockets
 from comity.bench.transfer.workload import RECEIVER, ROUND, SENDER, Workload
 from comity.contract import Membership
 from comity.session.blobs import Expectation, SessionBlobs
+from comity.session.events import nobody
+from comity.session.gate import EgressGate
 from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.journal import Journal
+from comity.session.memory_store import MemoryStore
+from comity.session.notary import Notary
+from comity.session.policy import Policy
+from comity.session.receipts import Signer
+from comity.session.seat import Seat
 from comity.session.worker import SessionWorker
 from comity.tensors import Blob
 from comity.transport.blobs import SERVICE, BlobServicer
@@ -66,13 +74,27 @@ class PeerProcess:
     def _session(self, stack: ExitStack) -> HostedSessions:
         """The one session that all services look into."""
         contract = self._workload.contract
-        own = Membership(party=RECEIVER, role=RECEIVER, samples=1)
-        peer = Membership(party=SENDER, role=SENDER, samples=1)
-        gate = self._workload.gate(SENDER)
+        signers = {name: Signer.from_seed(name.encode().ljust(32), name) for name in (RECEIVER, SENDER)}
+        own, peer = (
+            Membership(party=name, role=name, samples=1, receipt_key=signer.public_key)
+            for name, signer in signers.items()
+        )
+        store = MemoryStore()
+        seat = Seat(
+            contract,
+            own,
+            peer,
+            task=None,
+            blobs=self._blobs,
+            journal=Journal(store, contract.session),
+            gate=EgressGate(contract, Policy(), store, SENDER),
+            notary=Notary(signers[RECEIVER], store, contract, peer),
+            observe=nobody,
+        )
         worker = SessionWorker(_Idle(), "idle")
         stack.callback(worker.stop)
         sessions = HostedSessions()
-        sessions.add(HostedSession(contract, contract.hash, own, peer, self._blobs, gate, _Idle(), worker))
+        sessions.add(HostedSession(seat, _Idle(), worker))
         return sessions
 
     def _start(self, identity: Identity | None, sessions: HostedSessions, stack: ExitStack) -> dict[str, int]:
@@ -102,8 +124,8 @@ class PeerProcess:
     def _publish(self) -> dict[str, Any]:
         """Makes a checkpoint that can be asked for."""
         self._blobs.keep(())
-        blob = self._workload.layout.pack(self._workload.state)
-        self._blobs.publish(blob, "checkpoint", ROUND)
+        blob = self._blobs.add(self._workload.layout.pack(self._workload.state))
+        self._blobs.publish(blob.digest, "checkpoint", ROUND)
         self._workload.train()
         return {"digest": blob.hex}
 

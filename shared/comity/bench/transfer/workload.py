@@ -8,7 +8,7 @@ from typing import Self
 from comity.contract import Contract, ModelSpec, TaskSpec, Terms
 from comity.models import build
 from comity.session.gate import EgressGate
-from comity.session.ledger import MemoryLedger
+from comity.session.memory_store import MemoryStore
 from comity.session.policy import Policy
 from comity.tensors import Layout, State
 
@@ -60,4 +60,4 @@ class Workload:
 
     def gate(self, peer: str) -> EgressGate:
         """What lets checkpoints out to a peer."""
-        return EgressGate(self.contract, Policy(), MemoryLedger(), peer)
+        return EgressGate(self.contract, Policy(), MemoryStore(), peer)

@@ -186,11 +186,16 @@ class Provider:
                 case Phase.FINISHED | Phase.FAILED:
                     return False
         except ComityError as error:
+            self.fail(error)
+            raise
+
+    def fail(self, error: ComityError) -> None:
+        """Ends the session: those who follow it are told, and every later call is answered with the error."""
+        if self._failure is None:
             self._failure = error
             self._phase = Phase.FAILED
             self._trajectory.close(error)
             self._observe(Event("session-failed", self._round, {"what": str(error), "reason": error.reason()}))
-            raise
 
     def _select(self) -> bool:
         picked = self._party.select(self._round)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
 
+from comity.errors import MalformedMessage, NodeDraining
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.messages import Checkpoint, idle
 from comity.session.blobs import SessionBlobs
@@ -44,6 +46,7 @@ class RemoteProvider:
         """See `Assistance.offer`; what goes wrong on the way is raised by a later call of the round."""
         if self._sender is None:
             self._sender = _Sender(lambda item: self._send(*item))
+            self._link.at_close(self._sender.abandon)
         self._sender.put((round, checkpoint))
 
     def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
@@ -108,13 +111,7 @@ class RemoteProvider:
                 self._fetch_blob(checkpoint.digest, round)
                 self._gate.admit("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=round)
                 arrived.append(checkpoint)
-            if active.is_set() and not whole:
-                raise MalformedMessage(
-                    f"the provider's trajectory in round {round} is not whole",
-                    expected="as many checkpoints as its end counts",
-                    received=f"{skip + len(arrived)}",
-                    action="ask the provider's operator what happened",
-                )
+            _require_whole(round, whole=whole or not active.is_set(), received=skip + len(arrived))
             arrived.close()
         except Exception as error:  # noqa: BLE001 - it belongs to the caller of `results`, in another thread
             arrived.close(error)
@@ -124,6 +121,16 @@ class RemoteProvider:
             blob = self._link.get(digest, self._layout.size, self._layout.verify)
             self._gate.admit("checkpoint", blob.hex, blob.size, round=round)
             self._blobs.add(blob)
+
+
+def _require_whole(round: int, *, whole: bool, received: int) -> None:
+    if not whole:
+        raise MalformedMessage(
+            f"the provider's trajectory in round {round} is not whole",
+            expected="as many checkpoints as its end counts",
+            received=received,
+            action="ask the provider's operator what happened",
+        )
 
 
 class _Sender:
@@ -152,6 +159,14 @@ class _Sender:
         self._thread.join()
         if self._failure is not None:
             raise self._failure
+
+    def abandon(self) -> None:
+        """Ends the thread without sending what is left."""
+        self._failure = self._failure or NodeDraining("the line is closed", action="run the session again")
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Full):
+                self._items.put(None, timeout=0.1)
+            self._thread.join(0.1)
 
     def _work(self) -> None:
         while (item := self._items.get()) is not None:
