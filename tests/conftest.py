@@ -202,9 +202,7 @@ def _seat(
     record_opening(store, contract, own, peer)
     gate = EgressGate(contract, Policy(), store, peer.party)
     notary = Notary(_make_signer(own.party), store, contract, peer)
-    return Seat(
-        contract, own, peer, task, SessionBlobs(), Journal(store, contract.session), gate, notary, nobody
-    )
+    return Seat(contract, own, peer, task, SessionBlobs(), Journal(store, contract.session), gate, notary, nobody)
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,9 @@ def answered(connect: Callable[..., Link], make_pair: Callable[..., Any]) -> Ite
     """A port to a provider that answers as it is told; the learner's first checkpoint stands for its whole trajectory."""
     servers = []
 
-    def begin(receipt: sessions_pb2.SignedStatement | None = None, answer: Answer = lambda checkpoint: []) -> RemoteProvider:
+    def begin(
+        receipt: sessions_pb2.SignedStatement | None = None, answer: Answer = lambda checkpoint: []
+    ) -> RemoteProvider:
         pair = make_pair()
         learner = party(pair.learner)
         # Published, so that it is here already and is not fetched.

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from comity.node.result import SessionResult
 from comity.node.script import Script, parse_script
 from comity.session import faults
@@ -63,7 +64,9 @@ def test_session_killed_anywhere_ends_as_if_it_had_not_been(
     phases = Counter[str]()
     faults.install(lambda phase: phases.update([phase]))
     expected, _ = simulate(script, state=tmp_path / "whole")
-    assert all(phases[phase] for phase in ("training", "offering", "transfer", "evaluation", "selection", "commit", "receipt"))
+    assert all(
+        phases[phase] for phase in ("training", "offering", "transfer", "evaluation", "selection", "commit", "receipt")
+    )
     needed = steps["made"]
 
     for point in range(1 + part, phases.total() + 1, PARTS):
@@ -73,7 +76,9 @@ def test_session_killed_anywhere_ends_as_if_it_had_not_been(
             _simulate_until(script, state, point)
         result, _ = simulate(script, state=state)
         assert_same_end(result, expected)
-        assert steps["made"] <= needed + PERIOD, f"trained {steps['made'] - needed} iterations again after point {point}"
+        assert steps["made"] <= needed + PERIOD, (
+            f"trained {steps['made'] - needed} iterations again after point {point}"
+        )
         assert_ledgers_agree(state, script)
 
 
@@ -91,7 +96,9 @@ def assert_ledgers_agree(state: Path, script: Script) -> None:
         store.close()
         verify(entries, head)
         charged = rounds_charged(entries)
-        assert [(each.session, each.round) for each in charged] == [("crash", number) for number in range(1, script.session.rounds + 1)]
+        assert [(each.session, each.round) for each in charged] == [
+            ("crash", number) for number in range(1, script.session.rounds + 1)
+        ]
         ledgers.append(entries)
     assert compare(*ledgers) == []
 

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import get_args
 
 import pytest
+
 from comity.experiments import DEMOS, demo_script
 from comity.experiments.chaos import fates, run
 from comity.node.script import parse_script

@@ -13,7 +13,7 @@ from comity.transport.link import Patience
 from learner_node.config import LearnerConfig
 from provider_node.config import ProviderConfig
 
-SECRET = "hunter2-hunter2"  # noqa: S105
+SECRET = "hunter2-hunter2"
 COMPLETE = f"""
 party = "hospital"
 state_dir = "state"

@@ -15,7 +15,7 @@ from comity.node.config import PartyConfig
 from comity.node.party import LocalParty
 from comity.node.script import Script, parse_script, session_text
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.session.ledger import MemoryLedger
+from comity.session.memory_store import MemoryStore
 
 SESSION = """
 [session]
@@ -47,7 +47,7 @@ def changed(old: str, new: str) -> Script:
 
 def clinic() -> LocalParty:
     config = PartyConfig.model_validate({"data": {"source": "digits", "per_class": 2}})
-    return LocalParty("clinic", config, b"secret", MemoryLedger())
+    return LocalParty("clinic", config, b"secret", MemoryStore())
 
 
 def test_a_script_becomes_a_contract() -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from comity.errors import StorageCorrupted, StorageFailed
 from comity.session.blob_files import BlobFolder, BlobKeeper, BlobMemory
 from comity.tensors import Blob

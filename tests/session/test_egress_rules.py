@@ -6,9 +6,10 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
 from comity.session.egress_rules import FIELD_RULES
 from comity.wire import v1
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 CARRIERS = {FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT}
 OPEN_ENDED = {"google.protobuf.Any", "google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.BytesValue"}

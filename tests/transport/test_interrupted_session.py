@@ -13,7 +13,7 @@ from comity.transport.link import Link
 
 
 def crossed(pair: Any) -> list[dict[str, int]]:
-    entries = pair.learner_ledger.entries(), pair.provider_ledger.entries()
+    entries = list(pair.learner_store.entries()), list(pair.provider_store.entries())
     return [bytes_by_kind(each, direction) for each in entries for direction in ("sent", "received")]
 
 

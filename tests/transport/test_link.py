@@ -27,12 +27,15 @@ from comity.errors import (
 from comity.session.blobs import Expectation, Incoming, SessionBlobs
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
-from comity.session.ledger import MemoryLedger
+from comity.session.journal import Journal
+from comity.session.memory_store import MemoryStore
+from comity.session.notary import Notary
 from comity.session.policy import Policy
+from comity.session.receipts import Signer
+from comity.session.seat import Seat
 from comity.tensors import Blob, Layout
 from comity.transport.blobs import CHUNK
 from comity.transport.link import Link, Patience
-from comity.transport.protocol import Seat
 
 DEADLINE_S = 10.0
 STATE = {"w": torch.arange(6 * CHUNK // 4, dtype=torch.float32)}
@@ -65,17 +68,19 @@ class Peer:
     """The hospital's end of a session that waits for checkpoints of round 1."""
 
     contract: Contract
-    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    store: MemoryStore = field(default_factory=MemoryStore)
     blobs: Watched = field(default_factory=Watched)
 
     @property
     def seat(self) -> Seat:
         own, peer = (
-            Membership(party=party, role=role, samples=10)
+            Membership(party=party, role=role, samples=10, receipt_key="0" * 64)
             for party, role in (("hospital", "provider"), ("clinic", "learner"))
         )
-        gate = EgressGate(self.contract, Policy(), self.ledger, "clinic")
-        return Seat(self.contract, own, peer, None, self.blobs, gate, nobody)
+        gate = EgressGate(self.contract, Policy(), self.store, "clinic")
+        notary = Notary(Signer.from_seed(bytes(32), "hospital"), self.store, self.contract, peer)
+        journal = Journal(self.store, self.contract.session)
+        return Seat(self.contract, own, peer, None, self.blobs, journal, gate, notary, nobody)
 
 
 @pytest.fixture
@@ -114,18 +119,18 @@ def test_a_blob_arrives_whole_and_once(connect: Callable[..., Link], peer: Peer,
     put(link)
     assert peer.blobs.offsets == [0]
     assert bytes(peer.blobs.get(BLOB.digest).data) == bytes(BLOB.data)
-    (entry,) = peer.ledger.entries()
-    crossing = entry.crossing
+    (entry,) = peer.store.entries()
+    crossing = entry.fact
     assert (crossing.direction, crossing.kind, crossing.round) == ("received", "checkpoint", 1)
     assert (crossing.subject, crossing.size) == (BLOB.hex, BLOB.size)
 
 
 def test_a_published_blob_is_had(connect: Callable[..., Link], peer: Peer, address: str) -> None:
-    peer.blobs.publish(BLOB, "checkpoint", 1)
+    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", 1)
     link = connect(address, contract=peer.contract)
     got = link.get(BLOB.digest, LAYOUT.size, LAYOUT.verify)
     assert got == BLOB
-    assert [entry.crossing.direction for entry in peer.ledger.entries()] == ["sent"]
+    assert [entry.fact.direction for entry in peer.store.entries()] == ["sent"]
 
 
 def test_an_upload_that_was_cut_goes_on_where_it_ended(
@@ -143,7 +148,7 @@ def test_an_upload_that_was_cut_goes_on_where_it_ended(
 def test_a_download_that_was_cut_goes_on_where_it_ended(
     connect: Callable[..., Link], cut: Callable[..., Any], peer: Peer, address: str, retried: threading.Event
 ) -> None:
-    peer.blobs.publish(BLOB, "checkpoint", 1)
+    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", 1)
     proxy = cut(address, after=BLOB.size // 2, upstream=False)
     link = connect(proxy.address, contract=peer.contract)
     assert link.get(BLOB.digest, LAYOUT.size, LAYOUT.verify) == BLOB
@@ -251,10 +256,10 @@ def test_what_a_peer_gives_is_checked(connect: Callable[..., Link], peer: Peer, 
     link = connect(address, contract=peer.contract)
     with pytest.raises(UnknownBlob):
         link.get(BLOB.digest, LAYOUT.size, LAYOUT.verify)
-    peer.blobs.publish(Blob(bytes(32), BLOB.data), "checkpoint", 1)
+    peer.blobs.publish(peer.blobs.add(Blob(bytes(32), BLOB.data)).digest, "checkpoint", 1)
     with pytest.raises(BlobCorrupted):
         link.get(bytes(32), LAYOUT.size, LAYOUT.verify)
-    peer.blobs.publish(BLOB, "checkpoint", 1)
+    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", 1)
     with pytest.raises(BlobSizeMismatch):
         link.get(BLOB.digest, LAYOUT.size - 1, LAYOUT.verify)
     with pytest.raises(TensorMismatch):

@@ -8,22 +8,26 @@ from typing import Any
 import pytest
 
 from comity.contract import Contract, Membership
-from comity.errors import ContractMismatch, MalformedMessage, UnknownSession
+from comity.errors import ComityError, ContractMismatch, MalformedMessage, ReceiptInvalid, UnknownSession
 from comity.session.blobs import SessionBlobs
 from comity.session.codec import membership_to_proto
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
-from comity.session.ledger import MemoryLedger
+from comity.session.journal import Journal
+from comity.session.memory_store import MemoryStore
+from comity.session.notary import Notary
 from comity.session.policy import Policy
+from comity.session.receipts import Signer
+from comity.session.seat import Seat
 from comity.transport.identity import Identity
 from comity.transport.link import Link
-from comity.transport.protocol import Seat
-from comity.transport.sessions import agreed_membership, end, propose
+from comity.transport.sessions import decode_agreement, encode_agreement, end, propose
 from comity.wire.v1 import blobs_pb2, blobs_pb2_grpc
 from comity.wire.v1 import sessions_pb2 as pb
 
-HOSPITAL = Membership(party="hospital", role="provider", samples=10)
-CLINIC = Membership(party="clinic", role="learner", samples=10)
+SIGNER = Signer.from_seed(bytes(32), "hospital")
+HOSPITAL = Membership(party="hospital", role="provider", samples=10, receipt_key=SIGNER.public_key)
+CLINIC = Membership(party="clinic", role="learner", samples=10, receipt_key="0" * 64)
 
 
 class Idle:
@@ -31,6 +35,9 @@ class Idle:
 
     def advance(self) -> bool:
         return False
+
+    def fail(self, error: ComityError) -> None:
+        raise AssertionError(error)
 
 
 @pytest.fixture
@@ -41,8 +48,11 @@ def contract(make_contract: Callable[..., Contract]) -> Contract:
 @pytest.fixture
 def host(serve: Callable[..., Any], contract: Contract) -> Any:
     """A node with one session of the clinic's."""
-    gate = EgressGate(contract, Policy(), MemoryLedger(), "clinic")
-    return serve((Seat(contract, HOSPITAL, CLINIC, None, SessionBlobs(), gate, nobody), Idle()))
+    store = MemoryStore()
+    gate = EgressGate(contract, Policy(), store, "clinic")
+    notary = Notary(SIGNER, store, contract, CLINIC)
+    journal = Journal(store, contract.session)
+    return serve((Seat(contract, HOSPITAL, CLINIC, None, SessionBlobs(), journal, gate, notary, nobody), Idle()))
 
 
 def stat(link: Link) -> blobs_pb2.BlobStat:
@@ -106,13 +116,29 @@ def test_half_a_proposal_is_refused(
 
 
 def test_a_helper_must_agree_to_the_same_contract_as_itself(contract: Contract) -> None:
-    agreement = pb.Agreement(contract_hash=contract.hash, membership=membership_to_proto(HOSPITAL))
-    assert agreed_membership(agreement, contract, "hospital", "provider") == HOSPITAL
+    agreement = encode_agreement(contract, HOSPITAL, SIGNER)
+    assert decode_agreement(agreement, contract, "hospital", "provider") == HOSPITAL
     with pytest.raises(MalformedMessage, match="expected provider bank, received provider hospital"):
-        agreed_membership(agreement, contract, "bank", "provider")
+        decode_agreement(agreement, contract, "bank", "provider")
     with pytest.raises(MalformedMessage, match="expected server hospital"):
-        agreed_membership(agreement, contract, "hospital", "server")
+        decode_agreement(agreement, contract, "hospital", "server")
     with pytest.raises(MalformedMessage, match="membership"):
-        agreed_membership(pb.Agreement(contract_hash=contract.hash), contract, "hospital", "provider")
+        decode_agreement(pb.Agreement(contract_hash=contract.hash), contract, "hospital", "provider")
     with pytest.raises(ContractMismatch, match=contract.hash):
-        agreed_membership(pb.Agreement(contract_hash="0" * 64), contract, "hospital", "provider")
+        decode_agreement(pb.Agreement(contract_hash="0" * 64), contract, "hospital", "provider")
+
+
+def test_a_membership_must_be_signed_by_its_own_key(contract: Contract) -> None:
+    forger = Signer.from_seed(bytes(31) + b"f", "hospital")
+    other = contract.model_copy(update={"seed": contract.seed + 1})
+    for forged in (
+        encode_agreement(contract, HOSPITAL, forger),
+        pb.Agreement(contract_hash=contract.hash, membership=membership_to_proto(HOSPITAL)),
+        pb.Agreement(
+            contract_hash=contract.hash,
+            membership=membership_to_proto(HOSPITAL),
+            signature=encode_agreement(other, HOSPITAL, SIGNER).signature,
+        ),
+    ):
+        with pytest.raises(ReceiptInvalid, match="not signed"):
+            decode_agreement(forged, contract, "hospital", "provider")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -16,19 +17,25 @@ from comity.protocols.assisted_learning.codec import (
     checkpoint_to_proto,
     loss_from_proto,
     loss_to_proto,
-    receipt_from_proto,
-    receipt_to_proto,
 )
-from comity.protocols.assisted_learning.messages import Checkpoint, Receipt, offer_digest
-from comity.tensors import Blob
+from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
+from comity.session.codec import statement_from_proto, statement_to_proto
+from comity.session.receipts import SignedStatement, Statement
 from comity.wire.v1 import assisted_learning_pb2 as pb
-from comity.wire.v1 import blobs_pb2
+from comity.wire.v1 import blobs_pb2, sessions_pb2
 
 numbers = st.integers(0, 2**32 - 1)
 losses = st.builds(Loss, st.floats(0, allow_infinity=False), st.integers(1, 2**64 - 1))
-blobs = st.binary(max_size=20).map(Blob.of)
-checkpoints = st.builds(Checkpoint, numbers, numbers, blobs, losses)
-receipts = st.builds(Receipt, numbers, numbers, st.binary(min_size=32, max_size=32))
+digests = st.binary(min_size=32, max_size=32)
+checkpoints = st.builds(Checkpoint, numbers, numbers, digests, losses)
+texts = st.text(st.characters(codec="utf-8"), max_size=10)
+kinds = st.sampled_from(["request", "receipt", "acknowledgement"])
+lengths = st.integers(0, 2**64 - 1)
+statements = st.builds(
+    SignedStatement,
+    st.builds(Statement, kinds, texts, texts, texts, numbers, texts, lengths, texts),
+    st.binary(max_size=64).map(bytes.hex),
+)
 
 
 @given(losses)
@@ -38,20 +45,25 @@ def test_losses_cross_unchanged(loss: Loss) -> None:
 
 @given(checkpoints)
 def test_checkpoints_cross_unchanged(checkpoint: Checkpoint) -> None:
-    asked = []
-
-    def find(reference: blobs_pb2.BlobRef) -> Blob:
-        asked.append((reference.digest, reference.size))
-        return checkpoint.blob
-
     message = pb.Checkpoint.FromString(checkpoint_to_proto(checkpoint).SerializeToString())
-    assert checkpoint_from_proto(message, find) == checkpoint
-    assert asked == [(checkpoint.blob.digest, checkpoint.blob.size)]
+    assert checkpoint_from_proto(message) == checkpoint
 
 
-@given(receipts)
-def test_receipts_cross_unchanged(receipt: Receipt) -> None:
-    assert receipt_from_proto(pb.Receipt.FromString(receipt_to_proto(receipt).SerializeToString())) == receipt
+@given(checkpoints)
+def test_a_record_of_a_checkpoint_is_the_checkpoint(checkpoint: Checkpoint) -> None:
+    assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
+
+
+@given(statements)
+def test_statements_cross_unchanged(signed: SignedStatement) -> None:
+    data = statement_to_proto(signed).SerializeToString()
+    assert statement_from_proto(sessions_pb2.SignedStatement.FromString(data)) == signed
+
+
+@pytest.mark.parametrize("kind", ["", "promise"])
+def test_statements_of_no_known_kind_are_refused(kind: str) -> None:
+    with pytest.raises(MalformedMessage, match="no known kind"):
+        statement_from_proto(sessions_pb2.SignedStatement(kind=kind))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +82,7 @@ def test_losses_out_of_range_are_refused(message: pb.Loss, error: type[ComityErr
         loss_from_proto(message)
 
 
-GOOD = {"blob": blobs_pb2.BlobRef(digest=bytes(32), size=1), "loss": pb.Loss(sum=1.0, count=1)}
+GOOD = {"blob": blobs_pb2.BlobRef(digest=bytes(32)), "loss": pb.Loss(sum=1.0, count=1)}
 
 
 @pytest.mark.parametrize(
@@ -78,37 +90,30 @@ GOOD = {"blob": blobs_pb2.BlobRef(digest=bytes(32), size=1), "loss": pb.Loss(sum
     [
         ({"blob": None}, "blob"),
         ({"loss": None}, "loss"),
-        ({"blob": blobs_pb2.BlobRef(size=1)}, "32 bytes"),
+        ({"blob": blobs_pb2.BlobRef()}, "32 bytes"),
         ({"blob": blobs_pb2.BlobRef(digest=bytes(31))}, "32 bytes"),
         ({"blob": blobs_pb2.BlobRef(digest=bytes(33))}, "32 bytes"),
         ({"loss": pb.Loss(sum=-1.0, count=1)}, "a sum from 0"),
     ],
 )
-def test_checkpoints_that_do_not_fit_are_refused_before_their_blob_is_looked_for(
-    changes: dict[str, Any], expected: str
-) -> None:
-    def find(reference: blobs_pb2.BlobRef) -> Blob:
-        raise AssertionError(f"{reference} was looked for")
-
+def test_checkpoints_that_do_not_fit_are_refused(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(MalformedMessage, match=expected):
-        checkpoint_from_proto(pb.Checkpoint(**(GOOD | changes)), find)
-
-
-@pytest.mark.parametrize("length", [0, 31, 33])
-def test_receipts_without_a_digest_are_refused(length: int) -> None:
-    with pytest.raises(MalformedMessage, match="32 bytes"):
-        receipt_from_proto(pb.Receipt(round=1, count=1, digest=bytes(length)))
+        checkpoint_from_proto(pb.Checkpoint(**(GOOD | changes)))
 
 
 @given(st.lists(checkpoints, min_size=1, max_size=3), numbers)
 def test_the_digest_of_an_offer_covers_everything_in_it(offer: list[Checkpoint], round: int) -> None:
     first, *rest = offer
     changed = [
-        Checkpoint(first.index, first.iteration + 1, first.blob, first.loss),
-        Checkpoint(first.index, first.iteration, Blob.of(bytes(first.blob.data) + b"x"), first.loss),
-        Checkpoint(first.index, first.iteration, first.blob, Loss(first.loss.sum, first.loss.count + 1)),
-        Checkpoint(first.index, first.iteration, first.blob, Loss(0.0 if first.loss.sum else 1.0, first.loss.count)),
+        Checkpoint(first.index, first.iteration + 1, first.digest, first.loss),
+        Checkpoint(first.index, first.iteration, bytes([first.digest[0] ^ 1]) + first.digest[1:], first.loss),
+        Checkpoint(first.index, first.iteration, first.digest, Loss(first.loss.sum, first.loss.count + 1)),
+        Checkpoint(first.index, first.iteration, first.digest, Loss(0.0 if first.loss.sum else 1.0, first.loss.count)),
     ]
-    digests = {offer_digest(round, offer), offer_digest(round + 1, offer), offer_digest(round, [*offer, first])}
-    digests |= {offer_digest(round, [each, *rest]) for each in changed}
+    digests = {
+        trajectory_digest(round, offer),
+        trajectory_digest(round + 1, offer),
+        trajectory_digest(round, [*offer, first]),
+    }
+    digests |= {trajectory_digest(round, [each, *rest]) for each in changed}
     assert len(digests) == 3 + len(changed)

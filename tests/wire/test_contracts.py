@@ -58,7 +58,8 @@ contracts = st.builds(
     egress=st.lists(st.sampled_from(get_args(EgressKind)), max_size=3),
     terms=terms,
 )
-memberships = st.builds(Membership, party=names, role=texts, samples=st.integers(1, 2**64 - 1))
+keys = st.binary(min_size=32, max_size=32).map(bytes.hex)
+memberships = st.builds(Membership, party=names, role=texts, samples=st.integers(1, 2**64 - 1), receipt_key=keys)
 
 
 def encoded(contract: Contract) -> pb.Contract:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
 from comity.contract import Contract, Membership
-from comity.errors import InvalidValue
+from comity.errors import ComityError, InvalidValue, StorageError, TransportError
 from comity.node.party import LocalParty, signed_model
 from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
@@ -84,7 +85,16 @@ def run_session(
         Event("session-started", 0, {"protocol": contract.protocol, "helper": peer.party, "rounds": contract.rounds})
     )
     seat = asker.seat(contract, own, peer, observe)
-    outcome = definition.ask(seat, link).run()
+    try:
+        outcome = definition.ask(seat, link).run()
+    except (TransportError, StorageError):
+        # The session is taken up again, or nobody would hear that it is over.
+        raise
+    except Exception:
+        # Or it would count as one that goes on, against what the helper's policy allows at a time.
+        with contextlib.suppress(ComityError):
+            end(link)
+        raise
     end(link)
     return summarize(contract, outcome, asker.store, time.monotonic() - began), outcome
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -10,7 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from comity.contract import Identifier
 from comity.data import DataConfig
-from comity.errors import InvalidValue
+from comity.errors import InvalidValue, UnknownKey
 from comity.node.validation import explained, read_toml
 from comity.session.policy import Policy
 from comity.session.sql_store import store_url
@@ -171,6 +173,21 @@ class NodeConfig(BaseSettings, PartyConfig):
 Config = TypeVar("Config", bound=NodeConfig)
 
 
+def _require_known_variables(kind: type[NodeConfig]) -> None:
+    """Refuses environment variables that look like configuration and are none; pydantic passes over them."""
+    for name in os.environ:
+        if name.startswith(ENVIRONMENT_PREFIX):
+            field = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")[0].lower()
+            if field not in kind.model_fields:
+                near = difflib.get_close_matches(field, kind.model_fields, n=1)
+                raise UnknownKey(
+                    f"the environment: unknown variable {name}",
+                    expected=f"one of {', '.join(kind.model_fields)}",
+                    received=field,
+                    action=f"did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?" if near else "remove it",
+                )
+
+
 def load_config(kind: type[Config], path: Path) -> Config:
     """Reads a node's configuration file; relative paths in it count from its folder.
 
@@ -180,6 +197,7 @@ def load_config(kind: type[Config], path: Path) -> Config:
         InvalidValue: A value is missing, of the wrong kind or out of range.
     """
     values = read_toml(path)
+    _require_known_variables(kind)
     try:
         config = kind(**values)
     except ValidationError as error:

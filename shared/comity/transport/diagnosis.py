@@ -9,16 +9,11 @@ import socket
 import ssl
 
 from comity.errors import CertificateRejected, PeerUnreachable, TransportError
+from comity.transport.addresses import split_address
 from comity.transport.identity import Identity
 
 _TIMEOUT_S = 3.0
 _VERIFY = "the peer's certificate is not accepted here"
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port` or `[v6]:port`."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def diagnose(address: str, party: str, identity: Identity, failure: str) -> TransportError:
@@ -70,30 +65,65 @@ def _try_handshake(
         context.load_cert_chain(identity.certificate, identity.key)
     context.set_alpn_protocols(["h2"])
     try:
-        with context.wrap_socket(connection, server_hostname=party) as wrapped:
-            # With TLS 1.3 a server judges the client's certificate after the client has finished.
-            wrapped.recv(1)
+        wrapped = context.wrap_socket(connection, server_hostname=party)
     except ssl.SSLCertVerificationError as error:
         action = f"check the address, and that tls.trust holds what {party} is certified by"
-        return CertificateRejected(
-            _VERIFY, expected=f"a certificate of {party}", received=error.verify_message, action=action
-        )
+        expected = f"a certificate of {party}"
+        return CertificateRejected(_VERIFY, expected=expected, received=error.verify_message, action=action)
+    except (ssl.SSLEOFError, ConnectionError, TimeoutError):
+        return _broken_off(address, party, failure)
     except ssl.SSLError as error:
-        reason = (error.reason or str(error)).replace("_", " ").lower()
-        if "wrong version" in reason or "record layer" in reason or "packet length" in reason:
-            return CertificateRejected(
-                f"{party} at {address} does not speak TLS",
-                expected="TLS",
-                received="plaintext",
-                action="turn off insecure there",
+        return _explain_alert(error, address, party)
+    with wrapped:
+        return _after_handshake(wrapped, address, party, failure)
+
+
+def _after_handshake(wrapped: ssl.SSLSocket, address: str, party: str, failure: str) -> TransportError:
+    try:
+        # With TLS 1.3 a server judges the client's certificate after the client has finished.
+        if wrapped.recv(1):
+            return PeerUnreachable(
+                f"{party} at {address} did not answer the call", received=failure, action="try again"
             )
-        action = f"have {party} trust the certificate in tls.certificate"
+    except (ssl.SSLEOFError, ConnectionError):
+        pass
+    except TimeoutError:
+        return _broken_off(address, party, failure)
+    except ssl.SSLError as error:
+        return _explain_alert(error, address, party)
+    # gRPC hangs up without a word on a caller that it does not trust; a node that goes down is not there afterwards.
+    return _rejected(party, "it hung up") if _is_listening(address) else _broken_off(address, party, failure)
+
+
+def _broken_off(address: str, party: str, failure: str) -> PeerUnreachable:
+    return PeerUnreachable(
+        f"{party} at {address} broke the connection off", received=failure, action="check that its node runs"
+    )
+
+
+def _explain_alert(error: ssl.SSLError, address: str, party: str) -> CertificateRejected:
+    reason = (error.reason or str(error)).replace("_", " ").lower()
+    if "wrong version" in reason or "record layer" in reason or "packet length" in reason:
         return CertificateRejected(
-            f"{party} does not accept our certificate",
-            expected="a certificate it trusts",
-            received=reason,
-            action=action,
+            f"{party} at {address} does not speak TLS",
+            expected="TLS",
+            received="plaintext",
+            action="turn off insecure there",
         )
-    except OSError as error:
-        return PeerUnreachable(f"{party} at {address} broke the connection off", received=error.strerror or error)
-    return PeerUnreachable(f"{party} at {address} did not answer the call", received=failure, action="try again")
+    return _rejected(party, reason)
+
+
+def _rejected(party: str, reason: str) -> CertificateRejected:
+    action = f"have {party} trust the certificate in tls.certificate"
+    expected = "a certificate it trusts"
+    return CertificateRejected(
+        f"{party} does not accept our certificate", expected=expected, received=reason, action=action
+    )
+
+
+def _is_listening(address: str) -> bool:
+    try:
+        socket.create_connection(split_address(address), timeout=_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import grpc
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from comity.errors import MissingFile, UnknownParty
+from comity.errors import InvalidValue, MissingFile, UnknownParty
 
 PARTY_KEY = "comity-party"
 """Metadata in which a caller names itself where there is no TLS: on loopback only."""
@@ -41,24 +44,40 @@ class Identity:
 
         Raises:
             MissingFile: A file is not there.
+            InvalidValue: A file is not what it should be.
         """
-        return grpc.ssl_channel_credentials(_pem(self.trust), _pem(self.key), _pem(self.certificate))
+        trust, key, certificate = self._files()
+        return grpc.ssl_channel_credentials(trust, key, certificate)
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Credentials for a server that takes calls of trusted parties only.
 
         Raises:
             MissingFile: A file is not there.
+            InvalidValue: A file is not what it should be.
         """
-        pair = (_pem(self.key), _pem(self.certificate))
-        return grpc.ssl_server_credentials([pair], root_certificates=_pem(self.trust), require_client_auth=True)
+        trust, key, certificate = self._files()
+        return grpc.ssl_server_credentials([(key, certificate)], root_certificates=trust, require_client_auth=True)
+
+    def _files(self) -> tuple[bytes, bytes, bytes]:
+        """What to trust, this node's key and its certificate, each checked."""
+        trust = _pem(self.trust, "certificates", x509.load_pem_x509_certificates)
+        key = _pem(self.key, "a private key without a password", lambda data: load_pem_private_key(data, None))
+        return trust, key, _pem(self.certificate, "a certificate", x509.load_pem_x509_certificates)
 
 
-def _pem(path: Path | None) -> bytes:
+def _pem(path: Path | None, what: str, parse: Callable[[bytes], object]) -> bytes:
+    action = "set tls.certificate, tls.key and tls.trust to PEM files"
     if path is None or not path.is_file():
-        action = "set tls.certificate, tls.key and tls.trust to PEM files"
-        raise MissingFile("a TLS file is missing", expected="a PEM file", received=path or "nothing", action=action)
-    return path.read_bytes()
+        raise MissingFile("a TLS file is missing", expected=f"{what} in PEM", received=path or "nothing", action=action)
+    data = path.read_bytes()
+    try:
+        parse(data)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidValue(
+            f"{path} cannot be used", expected=f"{what} in PEM", received="something else", action=action
+        ) from error
+    return data
 
 
 def caller(context: grpc.ServicerContext) -> str:

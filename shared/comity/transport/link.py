@@ -14,6 +14,7 @@ from comity.contract import EgressKind
 from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
 from comity.session.blobs import Incoming
 from comity.tensors import Blob
+from comity.transport.addresses import split_address
 from comity.transport.blobs import SERVICE, chunks, decode_chunk, encode_chunk, put_metadata
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import PARTY_KEY, Identity
@@ -62,9 +63,14 @@ class Link:
         party: Who is called; its certificate must say so.
         address: Where it listens, `host:port`.
         patience: How long to wait for it.
+
+    Raises:
+        InvalidValue: The address is none.
+        MissingFile: A TLS file is not there.
     """
 
     def __init__(self, identity: Identity, party: str, address: str, patience: Patience) -> None:
+        split_address(address)
         self.party = party
         self.patience = patience
         self._identity = identity

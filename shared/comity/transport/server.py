@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from comity.errors import AddressInUse, ComityError, InvalidValue, RemoteFailure
-from comity.transport.diagnosis import split_address
+from comity.transport.addresses import is_loopback, split_address
 from comity.transport.identity import Identity
 from comity.transport.status import to_status
 
@@ -127,7 +126,7 @@ class NodeServer:
 
     def _bind(self, address: str) -> int:
         if not address.startswith("unix:"):
-            require_address(address)
+            split_address(address)
             if self._identity is None and not is_loopback(address):
                 raise InvalidValue(
                     "plaintext is for loopback only",
@@ -150,23 +149,3 @@ class NodeServer:
         self._health.enter_graceful_shutdown()
         self.server.stop(grace_s).wait()
         self._pool.shutdown()
-
-
-def require_address(address: str) -> None:
-    """Checks that something is `host:port`.
-
-    Raises:
-        InvalidValue: It is not.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise InvalidValue("not an address", expected="host:port", received=address)
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    host, _ = split_address(address)
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

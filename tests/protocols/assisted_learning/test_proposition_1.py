@@ -19,36 +19,46 @@ from comity.models import build
 from comity.protocols.assisted_learning.algorithm import Loss, Objective, argmin
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, Receipt, idle
+from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
+from comity.session.blobs import SessionBlobs
 from comity.session.events import nobody
 from comity.session.outcome import Outcome
-from comity.tensors import Blob
-from comity.transport.protocol import Seat
+from comity.session.receipts import SignedStatement
+from comity.session.seat import Seat
 
 ROUNDS = 4
 
 
 class Recording:
-    """Passes everything on and keeps the checkpoints of both directions, by round."""
+    """Passes everything on and keeps the checkpoints of both directions, by round, and their models."""
 
-    def __init__(self, port: Assistance) -> None:
+    def __init__(self, port: Assistance, blobs: SessionBlobs) -> None:
         self._port = port
+        self._blobs = blobs
+        self.models: dict[bytes, bytes] = {}
         self.offered: dict[int, list[Checkpoint]] = defaultdict(list)
         self.returned: dict[int, list[Checkpoint]] = defaultdict(list)
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
-        self.offered[round].append(checkpoint)
+        self._keep(self.offered[round], checkpoint)
         self._port.offer(round, checkpoint)
 
-    def close(self, round: int, count: int) -> Receipt:
-        return self._port.close(round, count)
+    def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
+        return self._port.close(round, count, request)
+
+    def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
+        self._port.acknowledge(round, acknowledgement)
 
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
         for checkpoint in self._port.results(round, skip, meanwhile):
-            self.returned[round].append(checkpoint)
+            self._keep(self.returned[round], checkpoint)
             yield checkpoint
+
+    def _keep(self, trajectory: list[Checkpoint], checkpoint: Checkpoint) -> None:
+        trajectory.append(checkpoint)
+        self.models[checkpoint.digest] = bytes(self._blobs.get(checkpoint.digest).data)
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class Session:
     objective: Objective
     offered: dict[int, list[Checkpoint]]
     returned: dict[int, list[Checkpoint]]
+    models: dict[bytes, bytes]
     outcome: Outcome
 
     def metric(self, name: str) -> list[Any]:
@@ -91,16 +102,20 @@ def session(request: pytest.FixtureRequest, make_pair: Callable[..., Any]) -> Se
     model = make_model()
     pair = make_pair(model=model, gamma=gamma, rounds=ROUNDS, objective=objective, iterations=60, sampling_period=4)
     learner, provider = (
-        Party(seat.task, seat.blobs, seat.contract, seat.own, seat.peer) for seat in (pair.learner, pair.provider)
+        Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
+        for seat in (pair.learner, pair.provider)
     )
-    port = Recording(InProcessProvider(pair.learner, pair.provider, Provider(provider, nobody)))
-    outcome = Learner(learner, port, nobody).run()
-    return Session(pair.learner, pair.provider, model, objective, port.offered, port.returned, outcome)
+    port = Recording(
+        InProcessProvider(pair.learner, pair.provider, Provider(provider, pair.provider.notary, nobody)),
+        pair.learner.blobs,
+    )
+    outcome = Learner(learner, port, pair.learner.notary, nobody).run()
+    return Session(pair.learner, pair.provider, model, objective, port.offered, port.returned, port.models, outcome)
 
 
-def own_loss(seat: Seat, blob: Blob) -> Loss:
+def own_loss(seat: Seat, model: bytes) -> Loss:
     """A party's own evaluation of a model, as it would state it."""
-    return Loss(float(seat.task.losses(seat.task.layout.view(blob.data)).sum()), seat.task.samples)
+    return Loss(float(seat.task.losses(seat.task.layout.view(bytearray(model))).sum()), seat.task.samples)
 
 
 def global_losses(session: Session) -> tuple[list[float], list[float]]:
@@ -114,16 +129,16 @@ def global_losses(session: Session) -> tuple[list[float], list[float]]:
         return learner.value(session.objective) + provider.value(session.objective)
 
     initial = session.offered[1][0]
-    rounds = [added(initial.loss, own_loss(session.provider, initial.blob))]
+    rounds = [added(initial.loss, own_loss(session.provider, session.models[initial.digest]))]
     starts = []
     for number in range(1, ROUNDS + 1):
         start = session.returned[number][0]
         picked = session.returned[number][session.metric("learner_picks")[number - 1]]
-        said = next(each.loss for each in session.offered[number] if each.blob.digest == start.blob.digest)
+        said = next(each.loss for each in session.offered[number] if each.digest == start.digest)
         starts.append(added(said, start.loss))
         if number < ROUNDS:
             following = session.offered[number + 1][0]
-            assert following.blob.digest == picked.blob.digest
+            assert following.digest == picked.digest
             rounds.append(added(following.loss, picked.loss))
         else:
             rounds.append(session.metric("global_loss_by_round")[-1])
@@ -149,11 +164,11 @@ def test_the_learner_reports_the_losses_that_the_messages_add_up_to(session: Ses
     assert session.metric("global_loss_by_round") == rounds[1:]
 
 
-def independent_loss(session: Session, seat: Seat, blob: Blob) -> float:
+def independent_loss(session: Session, seat: Seat, digest: bytes) -> float:
     """A party's loss of a model by other code: float64, all samples at once, the file read by safetensors."""
     data: Dataset = seat.task._train_data
     model = copy.deepcopy(session.model)
-    model.load_state_dict(safetensors.torch.load(bytes(blob.data)))
+    model.load_state_dict(safetensors.torch.load(session.models[digest]))
     model = model.double().eval()
     with torch.no_grad():
         logits = model(data.inputs.double() * data.scale)
@@ -166,27 +181,29 @@ def test_every_pick_is_the_argmin_of_a_full_evaluation(session: Session, directi
     trajectories: dict[int, list[Checkpoint]] = getattr(session, direction)
     picks = session.metric("provider_picks" if direction == "offered" else "learner_picks")
     for number, checkpoints in trajectories.items():
-        totals = [sum(independent_loss(session, seat, each.blob) for seat in seats) for each in checkpoints]
+        totals = [sum(independent_loss(session, seat, each.digest) for seat in seats) for each in checkpoints]
         assert picks[number - 1] == argmin(totals)
 
 
 def test_trajectories_begin_with_the_model_that_they_start_from(session: Session) -> None:
-    current = session.learner.task.layout.pack(session.learner.task.initial_state)
+    current = session.learner.task.layout.pack(session.learner.task.initial_state).digest
     for number in range(1, ROUNDS + 1):
         offered, returned = session.offered[number], session.returned[number]
         for trajectory in (offered, returned):
             assert [each.iteration for each in trajectory] == list(range(0, 4 * len(trajectory), 4))
             assert [each.index for each in trajectory] == list(range(len(trajectory)))
-        assert bytes(offered[0].blob.data) == bytes(current.data)
+        assert offered[0].digest == current
         picked = offered[session.metric("provider_picks")[number - 1]]
-        assert bytes(returned[0].blob.data) == bytes(picked.blob.data)
-        current = returned[session.metric("learner_picks")[number - 1]].blob
+        assert returned[0].digest == picked.digest
+        assert session.models[returned[0].digest] == session.models[picked.digest]
+        current = returned[session.metric("learner_picks")[number - 1]].digest
 
 
 def test_the_outcome_is_the_best_model_of_all_rounds(session: Session) -> None:
     losses = session.metric("global_loss_by_round")
     best = argmin(losses)
     picked = session.returned[best + 1][session.metric("learner_picks")[best]]
-    assert session.outcome.models == (picked.blob,)
-    assert session.outcome.digest == picked.blob.hex
+    (model,) = session.outcome.models
+    assert bytes(model.data) == session.models[picked.digest]
+    assert session.outcome.digest == picked.digest.hex()
     assert session.outcome.metrics["assisted"] == session.metric("assisted_by_round")[best]

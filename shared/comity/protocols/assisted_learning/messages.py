@@ -22,14 +22,14 @@ class AssistedLearningTerms(TrainingTerms):
 
     Attributes:
         optimizer: Optimiser of both parties; it restarts in every phase.
-        learning_rate: η, above 0.
+        learning_rate: η, above 0; beyond 1e30 a step would not fit a float32.
         iterations: T + T', local iterations of both parties in a round; split in proportion to their samples.
         sampling_period: I: every I-th model of a local training is a checkpoint.
         objective: How the two parties' losses make the global loss.
     """
 
     optimizer: OptimizerName = "adam"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1e30)] = 1e-3
     iterations: Annotated[int, Field(ge=2, lt=2**32)] = 2000
     sampling_period: Annotated[int, Field(ge=1, lt=2**32)] = 50
     objective: Objective = "sum"

@@ -1,0 +1,32 @@
+"""Addresses, `host:port`."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from comity.errors import InvalidValue
+
+_LAST_PORT = 65535
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[v6]:port`.
+
+    Raises:
+        InvalidValue: It is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > _LAST_PORT:
+        raise InvalidValue(
+            "not an address", expected="host:port", received=address, action="correct it in the configuration"
+        )
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    host, _ = split_address(address)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
