@@ -25,6 +25,7 @@ has to act, and so which code a command exits with; `comity.transport.status` gi
     │   ├── ConflictingOffer
     │   ├── NonFiniteValue
     │   ├── ReceiptInvalid
+    │   ├── TooManyCalls
     │   └── BlobError
     │       ├── UnexpectedBlob
     │       ├── UnknownBlob
@@ -178,6 +179,10 @@ class NonFiniteValue(PeerMessageError):
 
 class ReceiptInvalid(PeerMessageError):
     """A signed statement is not that of the party that it names, or states something else."""
+
+
+class TooManyCalls(PeerMessageError):
+    """One party has more calls open at a time than it may."""
 
 
 class BlobError(PeerMessageError):

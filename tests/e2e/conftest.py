@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -143,6 +144,103 @@ class Site:
         return node
 
 
+@dataclass
+class Daemon:
+    """A node that was started by hand.
+
+    Attributes:
+        process: The process.
+        folder: Its configuration, state and log.
+    """
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What it logged."""
+        lines = (self.folder / "log").read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def logged(self, event: str, **fields: object) -> bool:
+        """Whether it logged something."""
+        return any(each["event"] == event and fields.items() <= each.items() for each in self.log)
+
+    def terminate(self, patience_s: float) -> tuple[int, float]:
+        """Sends SIGTERM; its exit code, and the seconds that it took."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{self.folder.name} goes on {patience_s:.0f} s after SIGTERM")
+        return code, time.monotonic() - began
+
+    def end(self) -> None:
+        """Ends it, one way or the other."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class Hand:
+    """Someone at a shell, with a folder for each node."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def start(self, arguments: list[object], folder: Path) -> Daemon:
+        """Runs a daemon in a node's folder, with one thread for its tensors."""
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [str(each) for each in arguments],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=clean_environment(OMP_NUM_THREADS="1"),
+            )
+        daemon = Daemon(process, folder)
+        self.site.stack.callback(daemon.end)
+        return daemon
+
+    def follow(self, *arguments: object, cwd: Path) -> subprocess.Popen[str]:
+        """Runs a command that goes on, and complains to a pipe."""
+        process = subprocess.Popen(
+            [str(each) for each in arguments],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=clean_environment(),
+        )
+        self.site.stack.callback(process.communicate)
+        self.site.stack.callback(process.kill)
+        return process
+
+    def write(self, party: str, text: str, *, folder: str | None = None) -> Path:
+        """Puts a node's files where its configuration says."""
+        home: Path = self.site.folder / (folder or party)
+        home.mkdir(exist_ok=True)
+        if not (home / "tls").exists():
+            self.site.authority.issue(party, home / "tls")
+        (home / "node.toml").write_text(text)
+        return home
+
+    def ready(self, daemon: Daemon) -> str:
+        """Waits until a daemon says that it is there; its address."""
+
+        def there() -> bool:
+            assert daemon.process.poll() is None, (daemon.folder / "log").read_text()
+            return daemon.logged("node-ready", pid=daemon.process.pid)
+
+        until(there, f"{daemon.folder.name} is ready", deadline_s=60)
+        (line,) = [each for each in daemon.log if each["event"] == "node-ready" and each["pid"] == daemon.process.pid]
+        address: str = line["address"]
+        return address
+
+
 @contextmanager
 def opened_site() -> Iterator[Site]:
     """A site that is closed at the end, in a folder with a short name."""
@@ -190,6 +288,18 @@ def own_site() -> Iterator[Site]:
     """A place for the daemons of one test."""
     with opened_site() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def hand(site: Site) -> Hand:
+    """Someone who starts the daemons of one file of tests by hand."""
+    return Hand(site)
+
+
+@pytest.fixture
+def own_hand(own_site: Site) -> Hand:
+    """Someone who starts the daemons of one test by hand."""
+    return Hand(own_site)
 
 
 @pytest.fixture(scope="session")

@@ -28,20 +28,23 @@ from pydantic import SecretStr
 from comity import errors
 from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
-from comity.contract import Contract, Membership
+from comity.contract import Contract
 from comity.errors import ComityError
 from comity.node.asking import draft_contract, run_session
 from comity.node.control_client import ControlClient
 from comity.node.helping import Helper
 from comity.node.party import LocalParty
 from comity.node.script import parse_script
-from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning import PROTOCOL, codec
 from comity.protocols.assisted_learning import servicer as assisted_servicer
-from comity.session.blobs import SessionBlobs
+from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
+from comity.session.codec import contract_from_proto, membership_from_proto, statement_to_proto
 from comity.session.events import Event, Observer, nobody
 from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.ledger import MemoryLedger
+from comity.session.ledger import Head
+from comity.session.memory_store import MemoryStore
 from comity.session.outcome import Outcome
+from comity.session.seat import Seat
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess
 from comity.tensors import Blob, Layout
@@ -49,7 +52,6 @@ from comity.transport import blobs, sessions
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
 from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link, Patience
-from comity.transport.protocol import Seat
 from comity.transport.server import NodeServer
 from comity.transport.sessions import encode_proposal
 from comity.transport.status import from_rpc_error
@@ -102,7 +104,7 @@ def script_for(id: str, *, helper: str = "provider", rounds: int = 2, asker: str
 
 def asking(script: Any, asker: str = "learner") -> LocalParty:
     section = script.party[asker]
-    return LocalParty(asker, section, section.secret.get_secret_value().encode(), MemoryLedger())
+    return LocalParty(asker, section, section.secret.get_secret_value().encode(), MemoryStore())
 
 
 def run_honestly(
@@ -263,6 +265,7 @@ class Attack:
     contract: Contract
     party: LocalParty
     seat: Seat
+    offers: dict[int, Checkpoint] = field(default_factory=dict)
     stub: assisted_learning_pb2_grpc.AssistedLearningStub = field(init=False)
 
     def __post_init__(self) -> None:
@@ -301,11 +304,23 @@ class Attack:
     def checkpoint(
         self, blob: Blob | None = None, *, index: int = 0, iteration: int = 0, sum: float = 85.0, count: int = 37
     ) -> pb.Checkpoint:
-        reference = blobs.blob_ref(blob or self.blob)
+        reference = blobs_pb2.BlobRef(digest=(blob or self.blob).digest)
         return pb.Checkpoint(index=index, iteration=iteration, blob=reference, loss=pb.Loss(sum=sum, count=count))
 
     def offer(self, checkpoint: pb.Checkpoint | None, round: int = 1) -> pb.OfferReply:
-        return self.call("Offer", pb.OfferRequest(round=round, checkpoint=checkpoint))
+        reply = self.call("Offer", pb.OfferRequest(round=round, checkpoint=checkpoint))
+        if checkpoint is not None:
+            self.offers[checkpoint.index] = codec.checkpoint_from_proto(checkpoint)
+        return reply
+
+    def close(self, count: int = 1, round: int = 1) -> sessions_pb2.SignedStatement:
+        """Closes a round with a request that is signed as an honest learner's."""
+        subject = trajectory_digest(round, list(self.offers.values())).hex()
+        contract = self.contract
+        signed = self.party.signer.state("request", contract.session, contract.hash, round, subject, Head())
+        request = pb.CloseRoundRequest(round=round, count=count, request=statement_to_proto(signed))
+        answer: sessions_pb2.SignedStatement = self.call("CloseRound", request)
+        return answer
 
     def call(self, method: str, request: Message) -> Any:
         return getattr(self.stub, method)(request, metadata=self.link._metadata, timeout=QUICK.call_s)
@@ -344,13 +359,11 @@ def agreed(line: Link, id: str, **changes: Any) -> Iterator[Attack]:
     """A session of Mallory's, that is agreed on in good order and ended."""
     contract, party = mallorys(id, **changes)
     own = party.membership("learner")
-    agreement = sessions.propose(line, encode_proposal(contract, own, PROTOCOL))
-    peer = sessions.agreed_membership(agreement, contract, "provider", "provider")
+    agreement = sessions.propose(line, encode_proposal(contract, own, party.signer, PROTOCOL))
+    peer = sessions.decode_agreement(agreement, contract, "provider", "provider")
     line.enter(contract.session, contract.hash)
-    gate = party.gate(contract, "provider")
     try:
-        seat = Seat(contract, own, peer, party.task(contract), SessionBlobs(), gate, nobody)
-        yield Attack(line, contract, party, seat)
+        yield Attack(line, contract, party, party.seat(contract, own, peer, nobody))
     finally:
         sessions.end(line)
 
@@ -369,7 +382,18 @@ def attack(line: Link, during: None) -> Iterator[Attack]:
 def proposal(**changes: Any) -> sessions_pb2.Proposal:
     """Mallory's proposal, with fields of the contract replaced before they are encoded."""
     contract, party = mallorys("proposed", **changes)
-    return encode_proposal(contract, party.membership("learner"), PROTOCOL)
+    return encode_proposal(contract, party.membership("learner"), party.signer, PROTOCOL)
+
+
+def signed(message: sessions_pb2.Proposal) -> sessions_pb2.Proposal:
+    """A proposal that was changed, signed again by Mallory where it can be read at all."""
+    try:
+        contract = contract_from_proto(message.contract, PROTOCOL.terms_message(), PROTOCOL.terms)
+        membership = membership_from_proto(message.membership)
+    except ComityError:
+        return message
+    message.signature = mallorys("proposed")[1].signer.sign_membership(contract.hash, membership)
+    return message
 
 
 def edited(edit: Callable[[sessions_pb2.Proposal], object]) -> sessions_pb2.Proposal:
@@ -427,7 +451,11 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     "an unknown option": (lambda: with_option("hiden", 17), errors.InvalidValue, ("hidden", "hiden")),
     "an option of another type": (lambda: with_option("hidden", "wide"), errors.InvalidValue, ("int", "'wide'")),
     "an option out of range": (lambda: with_option("hidden", 1e15), errors.InvalidValue, ("8192", "1000000000000000")),
-    "an option that is no number": (lambda: with_option("hidden", math.nan), errors.MalformedMessage, ("hidden",)),
+    "an option that is no number": (
+        lambda: with_option("hidden", math.nan),
+        errors.MalformedMessage,
+        ("model.options", "NaN"),
+    ),
     "an option that is null": (lambda: with_option("hidden", None), errors.MalformedMessage, ("hidden",)),
     "options in options": (lambda: with_option("hidden", {"a": 1}), errors.MalformedMessage, ("hidden",)),
     "inputs of another shape": (
@@ -523,12 +551,17 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     "a learning rate of NaN": (
         lambda: with_terms(learning_rate=math.nan),
         errors.MalformedMessage,
-        ("learning_rate", "nan"),
+        ("learning_rate", "NaN"),
     ),
     "a negative learning rate": (
         lambda: with_terms(learning_rate=-1.0),
         errors.MalformedMessage,
         ("learning_rate", "-1"),
+    ),
+    "a step size that no tensor can take": (
+        lambda: with_terms(learning_rate=1e300),
+        errors.MalformedMessage,
+        ("learning_rate", "1e+300"),
     ),
     "no iterations": (lambda: with_terms(iterations=0), errors.MalformedMessage, ("iterations", "0")),
     "no sampling period": (lambda: with_terms(sampling_period=0), errors.MalformedMessage, ("sampling_period", "0")),
@@ -556,30 +589,16 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
 @pytest.mark.usefixtures("during")
 def test_a_proposal_that_cannot_be_taken(case: str, line: Link) -> None:
     make, kind, parts = PROPOSALS[case]
-    assert_clear(refusal(lambda: sessions.propose(line, make())), kind, *parts)
+    assert_clear(refusal(lambda: sessions.propose(line, signed(make()))), kind, *parts)
 
 
 @pytest.mark.usefixtures("during")
 def test_a_party_outside_the_policy(target: Target) -> None:
     contract, party = mallorys("uninvited", asker="stranger")
-    own = Membership(party="stranger", role="learner", samples=party.membership("learner").samples)
+    own = party.membership("learner").model_copy(update={"party": "stranger"})
     with Link(target.stranger, "provider", target.address, QUICK) as link:
-        error = refusal(lambda: sessions.propose(link, encode_proposal(contract, own, PROTOCOL)))
+        error = refusal(lambda: sessions.propose(link, encode_proposal(contract, own, party.signer, PROTOCOL)))
     assert_clear(error, errors.PolicyRefusal, "policy.parties", "learner, mallory", "stranger", "add the party")
-
-
-@pytest.mark.usefixtures("during")
-def test_a_step_size_that_no_tensor_can_take_ends_the_session_and_nothing_else(line: Link) -> None:
-    """torch raises where a number does not fit a float32: in the provider's own training."""
-    terms = mallorys("any")[0].terms.model_copy(update={"learning_rate": 1e300})
-    with agreed(line, "m-step-size", terms=terms) as attack:
-        attack.begin()
-        attack.call("CloseRound", pb.CloseRoundRequest(round=1, count=1))
-        error = refusal(attack.watch)
-        assert not isinstance(error, errors.TransportError) or type(error) is errors.RemoteFailure, repr(error)
-        assert "\n" not in str(error)
-        # Whoever asks again is told the same, and does not wait for work that nobody does.
-        assert type(refusal(lambda: attack.offer(attack.checkpoint(index=1)))) is type(error)
 
 
 # Who calls.
@@ -587,7 +606,7 @@ def test_a_step_size_that_no_tensor_can_take_ends_the_session_and_nothing_else(l
 
 def reach(identity: Identity, address: str, party: str = "provider") -> ComityError:
     contract, asker = mallorys("unreached")
-    message = encode_proposal(contract, asker.membership("learner"), PROTOCOL)
+    message = encode_proposal(contract, asker.membership("learner"), asker.signer, PROTOCOL)
     with Link(identity, party, address, Patience(call_s=5.0, retry_s=5.0)) as link:
         return refusal(lambda: sessions.propose(link, message))
 
@@ -653,7 +672,7 @@ def test_noise_on_the_port(target: Target, noise: bytes) -> None:
 # Calls outside a session.
 
 METHODS: Mapping[str, tuple[str, Message]] = {
-    "/comity.wire.v1.Blobs/Stat": ("unary_unary", blobs_pb2.BlobRef(digest=bytes(32), size=1)),
+    "/comity.wire.v1.Blobs/Stat": ("unary_unary", blobs_pb2.BlobRef(digest=bytes(32))),
     "/comity.wire.v1.Blobs/Put": ("stream_unary", blobs_pb2.BlobChunk(data=b"a")),
     "/comity.wire.v1.Blobs/Get": ("unary_stream", blobs_pb2.BlobRequest(blob=blobs_pb2.BlobRef(digest=bytes(32)))),
     "/comity.wire.v1.AssistedLearning/Offer": ("unary_unary", pb.OfferRequest(round=1)),
@@ -764,7 +783,7 @@ def test_a_truncated_blob(attack: Attack) -> None:
     error = refusal(lambda: attack.offer(attack.checkpoint(blob)))
     assert_clear(error, errors.UnknownBlob, blob.hex, "send it first")
     # What came is kept, and can be gone on from.
-    stat = attack.link._stat(blobs.blob_ref(blob), metadata=attack.link._metadata)
+    stat = attack.link._stat(blobs_pb2.BlobRef(digest=blob.digest), metadata=attack.link._metadata)
     assert (stat.held, stat.complete) == (half, False)
     error = refusal(lambda: attack.put(blob.data))
     assert_clear(error, errors.BlobTruncated, f"offset {half}", "offset 0", "go on from there")
@@ -903,14 +922,14 @@ def test_an_upload_that_outlives_its_round(line: Link) -> None:
         upload.start()
         try:
             assert held.wait(DEADLINE_S)
-            attack.call("CloseRound", pb.CloseRoundRequest(round=1, count=1))
+            attack.close()
             assert attack.watch()[-1].HasField("end")
         finally:
             closed.set()
             upload.join(DEADLINE_S)
         assert len(found) == 1, "the upload was taken"
-        assert_clear(found[0], errors.UnexpectedBlob, "checkpoint of round 1")
-        stat = attack.link._stat(blobs.blob_ref(bad), metadata=attack.link._metadata)
+        assert_clear(found[0], errors.UnexpectedBlob, bad.hex, "wait for the round")
+        stat = attack.link._stat(blobs_pb2.BlobRef(digest=bad.digest), metadata=attack.link._metadata)
         assert (stat.held, stat.complete) == (0, False)
 
 
@@ -918,7 +937,7 @@ def test_blobs_that_are_not_there_to_be_had(attack: Attack) -> None:
     own = attack.begin()
 
     def get(digest: bytes) -> object:
-        request = blobs_pb2.BlobRequest(blob=blobs_pb2.BlobRef(digest=digest, size=own.size))
+        request = blobs_pb2.BlobRequest(blob=blobs_pb2.BlobRef(digest=digest))
         return list(attack.link._get(request, metadata=attack.link._metadata, timeout=QUICK.call_s))
 
     # What came is not what may leave.
@@ -976,7 +995,7 @@ def test_losses_too_great_to_be_added(attack: Attack) -> None:
     blob = attack.blob
     assert attack.put(blob.data).complete
     attack.offer(attack.checkpoint(blob, sum=1.7976931348623157e308))
-    attack.call("CloseRound", pb.CloseRoundRequest(round=1, count=1))
+    attack.close()
     results = attack.watch()
     assert results[-1].HasField("end")
 
@@ -987,7 +1006,7 @@ def test_a_round_out_of_order(attack: Attack, round: int) -> None:
     assert attack.put(blob.data).complete
     for call in (
         lambda: attack.offer(attack.checkpoint(blob), round=round),
-        lambda: attack.call("CloseRound", pb.CloseRoundRequest(round=round, count=1)),
+        lambda: attack.close(round=round),
     ):
         assert_clear(refusal(call), errors.RoundOutOfOrder, "round 1", f"round {round}")
     assert_clear(refusal(lambda: attack.watch(round)), errors.RoundOutOfOrder, "none", f"round {round}")
@@ -999,7 +1018,7 @@ def test_an_index_out_of_order(attack: Attack) -> None:
     assert attack.put(blob.data).complete
     for index in (1, 2, 3, 2**32 - 1):
         error = refusal(lambda index=index: attack.offer(attack.checkpoint(blob, index=index)))  # type: ignore[misc]
-        assert_clear(error, errors.RoundOutOfOrder, "checkpoint 0", f"checkpoint {index}")
+        assert_clear(error, errors.RoundOutOfOrder, "index 0", f"index {index}")
     error = refusal(lambda: attack.offer(attack.checkpoint(blob, iteration=5)))
     assert_clear(error, errors.MalformedMessage, "another iteration", "expected 0", "received 5")
     # One more than the contract's trajectory has.
@@ -1030,13 +1049,12 @@ def test_an_offer_that_changes_afterwards(attack: Attack) -> None:
 
 def test_a_round_that_is_closed(attack: Attack) -> None:
     for count in (0, 1, 2**32 - 1):
-        close = pb.CloseRoundRequest(round=1, count=count)
-        error = refusal(lambda close=close: attack.call("CloseRound", close))  # type: ignore[misc]
-        assert_clear(error, errors.RoundOutOfOrder, "0 checkpoints", str(count))
+        error = refusal(lambda count=count: attack.close(count))  # type: ignore[misc]
+        assert_clear(error, errors.RoundOutOfOrder, "checkpoints", f"received {count}", "close with their number")
     assert_clear(refusal(attack.watch), errors.RoundOutOfOrder, "none", "round 1")
     blob = attack.begin()
-    receipt = attack.call("CloseRound", pb.CloseRoundRequest(round=1, count=1))
-    assert attack.call("CloseRound", pb.CloseRoundRequest(round=1, count=1)) == receipt
+    receipt = attack.close()
+    assert attack.close() == receipt
     error = refusal(lambda: attack.offer(attack.checkpoint(blob, index=1, iteration=5)))
     assert_clear(error, errors.RoundOutOfOrder, "closed", "checkpoint 1")
     error = refusal(lambda: attack.put(attack.blob.data))
@@ -1055,7 +1073,7 @@ def test_a_session_is_as_it_was_after_all_of_it(attack: Attack) -> None:
     refusal(lambda: attack.put(spoiled_headers(attack.layout, blob)["another dtype"]))
     refusal(lambda: attack.offer(attack.checkpoint(), round=2))
     refusal(lambda: attack.offer(attack.checkpoint(sum=math.nan)))
-    refusal(lambda: attack.call("CloseRound", pb.CloseRoundRequest(round=1, count=1)))
+    refusal(attack.close)
     expected = simulate(script_for(attack.contract.session, asker="mallory"))[1]
     assert attack.play_on() == expected.digest
 
@@ -1099,7 +1117,7 @@ class Cheat:
 
     results: Callable[[Results, HostedSession], Results] = lambda results, _: results
     pieces: Callable[[Iterator[memoryview]], Iterator[memoryview]] = lambda pieces: pieces
-    receipt: Callable[[pb.Receipt], object] = lambda _: None
+    receipt: Callable[[sessions_pb2.SignedStatement], object] = lambda _: None
     agreement: Callable[[sessions_pb2.Agreement], object] = lambda _: None
     raw: Mapping[str, bytes] = field(default_factory=dict)
     fails: str = ""
@@ -1110,7 +1128,7 @@ class CheatingAssistance(assisted_servicer.AssistedLearningServicer):
         super().__init__(sessions)
         self._cheat = cheat
 
-    def CloseRound(self, request: pb.CloseRoundRequest, context: grpc.ServicerContext) -> pb.Receipt:  # noqa: N802
+    def CloseRound(self, request: pb.CloseRoundRequest, context: grpc.ServicerContext) -> sessions_pb2.SignedStatement:  # noqa: N802
         if self._cheat.fails:
             raise errors.SessionFailed(self._cheat.fails)
         receipt = super().CloseRound(request, context)
@@ -1131,8 +1149,8 @@ class CheatingBlobs(blobs.BlobServicer):
 
 
 class CheatingSessions(sessions.SessionsServicer):
-    def __init__(self, hosted: HostedSessions, accept: sessions.Accept, cheat: Cheat) -> None:
-        super().__init__(hosted, accept)
+    def __init__(self, hosted: HostedSessions, helper: Helper, party: LocalParty, cheat: Cheat) -> None:
+        super().__init__(hosted, helper.accept, helper.finish, party.signer)
         self._cheat = cheat
 
     def Propose(self, request: sessions_pb2.Proposal, context: grpc.ServicerContext) -> sessions_pb2.Agreement:  # noqa: N802
@@ -1146,11 +1164,11 @@ def cheating(identity: Identity, address: str, cheat: Cheat) -> Iterator[None]:
     """A provider that is honest in all but one thing, in this process."""
     section = script_for("any", helper="cheat").party["cheat"]
     section.policy = section.policy.model_copy(update={"max_sessions": 1000})
-    party = LocalParty("cheat", section, b"cheat's", MemoryLedger())
+    party = LocalParty("cheat", section, b"cheat's", MemoryStore())
     hosted = HostedSessions()
     server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, assisted_servicer.SERVICE])
-    accept = Helper(party, "provider", hosted).accept
-    sessions_pb2_grpc.add_SessionsServicer_to_server(CheatingSessions(hosted, accept, cheat), server.server)
+    helper = Helper(party, "provider", hosted)
+    sessions_pb2_grpc.add_SessionsServicer_to_server(CheatingSessions(hosted, helper, party, cheat), server.server)
     CheatingBlobs(lambda context: sessions.session_of(hosted, context), cheat).add_to(server.server)
     assisted_learning_pb2_grpc.add_AssistedLearningServicer_to_server(CheatingAssistance(hosted, cheat), server.server)
     for path, answer in cheat.raw.items():
@@ -1221,7 +1239,7 @@ def swap(index: int, change: Callable[[Layout, Blob], bytes | memoryview]) -> Ch
         for position, result in enumerate(honest):
             if position == index:
                 other = Blob.of(bytes(change(layout, session.blobs.get(result.checkpoint.blob.digest))))
-                session.blobs.publish(other, "checkpoint", 1)
+                session.blobs.publish(session.blobs.add(other).digest, "checkpoint", 1)
                 result.checkpoint.blob.digest = other.digest
             yield result
 
@@ -1334,7 +1352,7 @@ CHEATS: Mapping[str, tuple[Cheat, type[ComityError], tuple[str, ...]]] = {
     "a count of something else": (
         instead(lambda results: [*results[:6], pb.Result(end=pb.End(count=7))]),
         errors.MalformedMessage,
-        ("7",),
+        ("not whole", "6"),
     ),
     "fewer checkpoints than were bought": (
         instead(lambda results: [*results[:3], pb.Result(end=pb.End(count=3))]),
@@ -1348,16 +1366,36 @@ CHEATS: Mapping[str, tuple[Cheat, type[ComityError], tuple[str, ...]]] = {
     ),
     "a receipt for another round": (
         Cheat(receipt=setting_fields(round=2)),
-        errors.MalformedMessage,
-        ("round 1", "round 2"),
+        errors.ReceiptInvalid,
+        ("another round", "expected 1", "received 2"),
     ),
     "a receipt for another offer": (
-        Cheat(receipt=setting_fields(digest=bytes(32))),
-        errors.MalformedMessage,
-        ("receipt",),
+        Cheat(receipt=setting_fields(subject="00" * 32)),
+        errors.ReceiptInvalid,
+        ("another subject", "00" * 32),
+    ),
+    "a receipt that nobody signed": (
+        Cheat(receipt=setting_fields(signature=bytes(64))),
+        errors.ReceiptInvalid,
+        ("is not signed by cheat",),
+    ),
+    "a request for a receipt": (
+        Cheat(receipt=setting_fields(kind="request")),
+        errors.ReceiptInvalid,
+        ("another kind",),
+    ),
+    "an agreement that nobody signed": (
+        Cheat(agreement=setting_fields(signature=bytes(64))),
+        errors.ReceiptInvalid,
+        ("is not signed",),
+    ),
+    "an agreement with another key": (
+        Cheat(agreement=setting_fields(membership__receipt_key="ab" * 32)),
+        errors.ReceiptInvalid,
+        ("is not signed",),
     ),
     "a receipt of nine megabytes": (
-        Cheat(receipt=setting_fields(digest=bytes(9 * 2**20))),
+        Cheat(receipt=setting_fields(signature=bytes(9 * 2**20))),
         errors.RemoteFailure,
         ("RESOURCE_EXHAUSTED",),
     ),

@@ -125,7 +125,7 @@ class TestFullDisk:
             store = stack.enter_context(closing(SqlStore(store_url(folder))))
             written = 0
             for _ in range(3):
-                with pytest.raises(StorageFailed, match=r"comity\.db cannot be used: .*nothing is half written"):  # noqa: PT012
+                with pytest.raises(StorageFailed, match=r"comity\.db cannot be used: .*nothing is half written"):
                     while written < 2000:
                         write(store, written, 1000)
                         written += 1

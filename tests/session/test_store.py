@@ -232,7 +232,7 @@ class TestTransactions:
         write_all(store, 0)
         before = everything(store)
         for _ in range(2):
-            with pytest.raises(Interrupted), store.transaction():  # noqa: PT012
+            with pytest.raises(Interrupted), store.transaction():
                 write_all(store, 1)
                 store.forget("s-1")
                 store.append("s-1", Record("again"))
@@ -363,7 +363,7 @@ class TestDatabase:
         store = reopen()
         write_all(store, 0)
         before = everything(store)
-        with pytest.raises(StorageFailed, match="failed in this transaction"), store.transaction():  # noqa: PT012
+        with pytest.raises(StorageFailed, match="failed in this transaction"), store.transaction():
             store.record(make_fact(1))
             with suppress(StorageFailed):
                 store.save(StoredSession("s-9", {}, {}, state=None))
@@ -374,7 +374,7 @@ class TestDatabase:
 
     def test_an_error_in_an_inner_transaction_cannot_be_passed_over(self, reopen: Callable[..., SqlStore]) -> None:
         store = reopen()
-        with pytest.raises(StorageFailed, match="failed in this transaction"), store.transaction():  # noqa: PT012
+        with pytest.raises(StorageFailed, match="failed in this transaction"), store.transaction():
             store.record(make_fact(1))
             with suppress(StorageFailed), store.transaction():
                 store.save(StoredSession("s-9", {}, {}, state=None))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+
+import torch
 
 from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
@@ -73,7 +74,8 @@ def _revive(node: NodeProcess, progress: SessionProgress) -> None:
 
 def _baselines(script: Script) -> dict[str, float | None]:
     """The baselines, computed as the nodes compute: with one thread, so that numbers repeat."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Not by OMP_NUM_THREADS: torch read it when it was imported.
+    torch.set_num_threads(1)
     return baselines(script)
 
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from comity.errors import ComityError
 from comity.node.config import NodeConfig, load_config
 from comity.node.daemon import run_daemon
 from comity.node.logs import configure_logs
+
+
+def run(role: str, config: type[NodeConfig]) -> NoReturn:
+    """Runs a daemon as this process, and ends the process."""
+    code = main(role, config)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: a thread may be in the middle of a training step, and aborts when the interpreter ends beneath it.
+    os._exit(code)
 
 
 def main(role: str, config: type[NodeConfig], arguments: list[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,9 @@ from comity.session.journal import Journal
 from comity.session.seat import Seat
 from comity.session.watched import WatchedLog
 from comity.session.worker import SessionWorker
+
+_STOP_S = 3.0
+"""How long the threads of sessions that stop are waited for, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,10 @@ class HostedSession:
         if self.stopping.is_set():
             raise NodeDraining("the session is being stopped", action="try again when the node is back")
 
-    def stop(self) -> None:
-        """Ends its thread after the unit of work that is on; what is done is kept."""
+    def stop(self, patience_s: float = _STOP_S) -> None:
+        """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
         self.stopping.set()
-        self.worker.stop()
+        self.worker.stop(patience_s)
         self.events.close()
 
 
@@ -152,5 +156,8 @@ class HostedSessions:
     def drain(self) -> None:
         """Takes no new session and stops those that are on."""
         self._draining = True
+        deadline = time.monotonic() + _STOP_S
         for session in self.all():
-            session.stop()
+            session.stop(0.0)
+        for session in self.all():
+            session.stop(max(0.0, deadline - time.monotonic()))

@@ -59,13 +59,17 @@ class SessionWorker:
             self._requests.put((future, request))
         return future.result(timeout)
 
-    def stop(self) -> None:
-        """Ends the thread after the unit that it is in and what was asked before; returns when it has ended."""
+    def stop(self, patience_s: float | None = None) -> None:
+        """Ends the thread after the unit that it is in and what was asked before.
+
+        Args:
+            patience_s: How long to wait for that, in seconds; None for as long as it takes.
+        """
         with self._door:
             self._stopped = True
             self._requests.put(None)
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(patience_s)
 
     def _work(self) -> None:
         busy = True

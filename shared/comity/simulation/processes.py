@@ -65,8 +65,8 @@ class NodeProcess:
         """Where its operator reaches it."""
         return f"unix:{self.folder / 'state' / 'control.sock'}"
 
-    def wait_ready(self) -> None:
-        """Waits until it serves.
+    def wait_ready(self) -> str:
+        """Waits until it serves; returns the address that peers reach it at, empty for a node that only asks.
 
         Raises:
             NodeProcessFailed: It ended, or did not come up in time.
@@ -85,7 +85,7 @@ class NodeProcess:
                     pass
                 else:
                     if description.pid == self.process.pid:
-                        return
+                        return description.address
             time.sleep(_POLL_S)
         raise NodeProcessFailed(
             f"node {self.party} did not start in time",
@@ -107,6 +107,13 @@ class NodeProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def start_node(role: str, folder: Path, config: dict[str, Any]) -> NodeProcess:
+    """Starts a daemon; see `NodeProcess`."""
+    node = NodeProcess(role, folder, config)
+    node.start()
+    return node
 
 
 def node_config(name: str, section: PartySection, identity: Identity, **more: object) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -11,9 +14,9 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from comity.errors import AddressInUse, ComityError, InvalidValue, RemoteFailure
+from comity.errors import AddressInUse, ComityError, InvalidValue, RemoteFailure, TooManyCalls
 from comity.transport.addresses import is_loopback, split_address
-from comity.transport.identity import Identity
+from comity.transport.identity import Identity, caller
 from comity.transport.status import to_status
 
 log = structlog.get_logger()
@@ -28,12 +31,46 @@ OPTIONS = [
 _THREADS = 32
 """Calls served at a time; a watcher holds one while it waits."""
 
+_CALLS_A_PARTY = _THREADS // 2
+"""Calls of one party served at a time, so that nobody keeps the others out."""
+
+
+class Places:
+    """Counts the calls that each party has open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def taken_by(self, party: str) -> Iterator[None]:
+        """Holds a place for a call.
+
+        Raises:
+            TooManyCalls: The party holds as many as it may.
+        """
+        with self._lock:
+            if self._open[party] >= _CALLS_A_PARTY:
+                expected = f"at most {_CALLS_A_PARTY} calls at a time"
+                raise TooManyCalls(
+                    "too many calls", expected=expected, received="one more", action="wait for their answers"
+                )
+            self._open[party] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open[party] -= 1
+
 
 class ErrorBoundary(grpc.ServerInterceptor):
     """Turns errors of the tree into statuses, and anything else into one that tells the peer nothing.
 
     A failed call is logged in one line and leaves the session as it was.
     """
+
+    def __init__(self) -> None:
+        self._places = Places()
 
     def intercept_service(
         self,
@@ -47,29 +84,36 @@ class ErrorBoundary(grpc.ServerInterceptor):
         method = handler_call_details.method
         if handler.response_streaming:
             kind = "stream_stream" if handler.request_streaming else "unary_stream"
-            wrapped: Callable[..., Any] = _guard_stream(getattr(handler, kind), method)
+            wrapped: Callable[..., Any] = _guard_stream(getattr(handler, kind), method, self._places)
         else:
             kind = "stream_unary" if handler.request_streaming else "unary_unary"
-            wrapped = _guard_unary(getattr(handler, kind), method)
+            wrapped = _guard_unary(getattr(handler, kind), method, self._places)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         made: grpc.RpcMethodHandler[Any, Any] = make(wrapped, handler.request_deserializer, handler.response_serializer)
         return made
 
 
-def _guard_unary(behavior: Callable[..., Any], method: str) -> Callable[..., Any]:
+def _guard_unary(behavior: Callable[..., Any], method: str, places: Places) -> Callable[..., Any]:
     def guarded(request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            return behavior(request, context)
+            with places.taken_by(caller(context)):
+                return behavior(request, context)
+        except grpc.RpcError:
+            # The caller is gone, which the request's iterator says in this way; gRPC knows, and says nothing of it.
+            raise
         except Exception as error:  # noqa: BLE001 - the boundary
             _abort(context, method, error)
 
     return guarded
 
 
-def _guard_stream(behavior: Callable[..., Iterator[Any]], method: str) -> Callable[..., Iterator[Any]]:
+def _guard_stream(behavior: Callable[..., Iterator[Any]], method: str, places: Places) -> Callable[..., Iterator[Any]]:
     def guarded(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
-            yield from behavior(request, context)
+            with places.taken_by(caller(context)):
+                yield from behavior(request, context)
+        except grpc.RpcError:
+            raise
         except Exception as error:  # noqa: BLE001 - the boundary
             _abort(context, method, error)
 

@@ -39,6 +39,7 @@ STATUS: dict[type[ComityError], grpc.StatusCode] = {
     errors.ConflictingOffer: grpc.StatusCode.ALREADY_EXISTS,
     errors.NonFiniteValue: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ReceiptInvalid: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.BlobError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnexpectedBlob: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnknownBlob: grpc.StatusCode.NOT_FOUND,

@@ -16,6 +16,7 @@ from comity.bench.memory import PeakMemory
 from comity.bench.transfer import plain, sockets
 from comity.bench.transfer.workload import RECEIVER, ROUND, SENDER, Workload
 from comity.contract import Membership
+from comity.errors import ComityError
 from comity.session.blobs import Expectation, SessionBlobs
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
@@ -40,6 +41,9 @@ class _Idle:
     def advance(self) -> bool:
         """See `Steppable`."""
         return False
+
+    def fail(self, error: ComityError) -> None:
+        """See `Steppable`."""
 
 
 class PeerProcess:
