@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 
@@ -361,24 +362,16 @@ def texts_in(message: Message) -> Iterator[bytes]:
                 yield each.encode()
 
 
-TYPES: Mapping[str, type[Message]] = {
-    "Sessions/Propose:asked": sessions_pb2.Proposal,
-    "Sessions/Propose:answered": sessions_pb2.Agreement,
-    "Sessions/End:asked": sessions_pb2.EndRequest,
-    "Sessions/End:answered": sessions_pb2.EndReply,
-    "Blobs/Stat:asked": blobs_pb2.BlobRef,
-    "Blobs/Stat:answered": blobs_pb2.BlobStat,
-    "Blobs/Put:asked": blobs_pb2.BlobChunk,
-    "Blobs/Put:answered": blobs_pb2.BlobStat,
-    "Blobs/Get:asked": blobs_pb2.BlobRequest,
-    "Blobs/Get:answered": blobs_pb2.BlobChunk,
-    "AssistedLearning/Offer:asked": pb.OfferRequest,
-    "AssistedLearning/Offer:answered": pb.OfferReply,
-    "AssistedLearning/CloseRound:asked": pb.CloseRoundRequest,
-    "AssistedLearning/CloseRound:answered": pb.Receipt,
-    "AssistedLearning/WatchResults:asked": pb.WatchResultsRequest,
-    "AssistedLearning/WatchResults:answered": pb.Result,
-}
+def message_types() -> Iterator[tuple[str, type[Message]]]:
+    """What each direction of each method between peers carries."""
+    for module in (sessions_pb2, blobs_pb2, pb):
+        for service in module.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                yield f"{service.name}/{method.name}:asked", GetMessageClass(method.input_type)
+                yield f"{service.name}/{method.name}:answered", GetMessageClass(method.output_type)
+
+
+TYPES: Mapping[str, type[Message]] = dict(message_types())
 
 
 def undo(connections: list[Connection]) -> Recording:
