@@ -30,7 +30,7 @@ from comity.errors import ComityError, TrainingDiverged
 from comity.node.config import NodeConfig
 from comity.node.control_client import ControlClient
 from comity.node.daemon import Node
-from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning import servicer as assisted_servicer
 from comity.tensors import Layout, State
 from comity.transport import blobs as blob_transport
 from comity.transport import link as link_module
@@ -439,8 +439,6 @@ def in_a_thread(role: str, values: dict[str, Any]) -> Iterator[Node]:
     finally:
         stop.set()
         thread.join(DEADLINE_S)
-        for each in node._threads:
-            each.join(DEADLINE_S)
 
 
 def run(control_url: str, script: str) -> dict[str, Any]:
@@ -534,6 +532,8 @@ def leak_in_a_blob(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Layout.pack
 
     def pack(layout: Layout, state: State) -> Any:
+        if "1.weight" not in state:  # the optimiser's, which stays at home
+            return honest(layout, state)
         leaking = {name: tensor.clone() for name, tensor in state.items()}
         leaking["1.weight"].view(-1)[5 : 5 + sample.size] = leaking["1.weight"].new_tensor(sample)
         return honest(layout, leaking)
@@ -548,13 +548,16 @@ def leak_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leak_in_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a sample, as stored, for the digest in a receipt."""
-    sample = PROVIDER.forms()["uint8"][7]
+    """A sample, as stored, for the signature under a receipt: they are both 64 bytes."""
+    sample = PROVIDER.forms()["uint8"][7].tobytes()
+    honest = assisted_servicer.statement_to_proto
 
-    def to_proto(receipt: Any) -> pb.Receipt:
-        return pb.Receipt(round=receipt.round, count=receipt.count, digest=sample[:32].tobytes())
+    def to_proto(signed: Any) -> sessions_pb2.SignedStatement:
+        message = honest(signed)
+        message.signature = sample
+        return message
 
-    monkeypatch.setattr(codec, "receipt_to_proto", to_proto)
+    monkeypatch.setattr(assisted_servicer, "statement_to_proto", to_proto)
 
 
 def leak_in_a_header(monkeypatch: pytest.MonkeyPatch) -> None:

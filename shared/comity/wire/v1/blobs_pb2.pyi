@@ -39,7 +39,7 @@ class BlobStat(google.protobuf.message.Message):
     held: builtins.int
     """Bytes held, counted from the beginning."""
     complete: builtins.bool
-    """Whether the blob is whole and verified."""
+    """Whether no more of it need come: it is whole and verified, or what it was for is done."""
     def __init__(
         self,
         *,
