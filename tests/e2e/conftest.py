@@ -58,6 +58,17 @@ def clean_environment(**more: str) -> dict[str, str]:
     return kept | {"PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"} | more
 
 
+SHARED = {"pair", "target", "captured", "installed"}
+"""Fixtures of one file that start daemons, or take as long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the tests that share daemons on one worker, where xdist is told to (`--dist loadgroup`)."""
+    for item in items:
+        if SHARED & set(getattr(item, "fixturenames", ())) and item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @dataclass
 class Command:
     """`comity`, as a user starts it."""
@@ -84,6 +95,25 @@ class Command:
             process.kill()
         assert not left, f"comity {arguments[0]} left processes behind: {left}"
         return done
+
+    @contextmanager
+    def begun(self, *arguments: object, cwd: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+        """Runs it while the body lasts: the process, and the mark of all that it starts."""
+        own = f"{self.mark}-{uuid.uuid4().hex}"
+        process = subprocess.Popen(
+            [str(COMMAND), *map(str, arguments)],
+            cwd=cwd,
+            env=clean_environment(**{MARK: own} | environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield process, own
+        finally:
+            for each in started_here(own):
+                each.kill()
+            process.wait()
 
     def fails(self, *arguments: object, cwd: Path, code: int, **environment: str) -> str:
         """Runs it; it must end with an exit code, and one line that begins with its name. Returns that line."""
@@ -306,6 +336,12 @@ def own_hand(own_site: Site) -> Hand:
 def wait_until() -> Callable[..., None]:
     """Waits for a condition with a deadline."""
     return until
+
+
+@pytest.fixture(scope="session")
+def marked() -> Callable[[str], list[psutil.Process]]:
+    """The processes that carry a mark."""
+    return started_here
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -41,6 +42,9 @@ def run_demo(text: str, *, workdir: Path | None, kill: str | None, as_json: bool
         raise InvalidValue("nobody to kill", expected=", ".join(script.session.helpers), received=kill)
     environments = {kill: {faults.ENVIRONMENT: KILLED_AT}} if kill is not None else {}
     with ExitStack() as stack:
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            # As an interrupt does: or the daemons would go on without anybody who knows of them.
+            stack.callback(signal.signal, each, signal.signal(each, _leave))
         folder = workdir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="comity-")))
         folder.mkdir(parents=True, exist_ok=True)
         progress = stack.enter_context(SessionProgress(quiet=as_json))
@@ -61,6 +65,11 @@ def run_demo(text: str, *, workdir: Path | None, kill: str | None, as_json: bool
     else:
         show_result(result)
         _show_next(script, workdir)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise SystemExit(128 + number)
 
 
 def _revive(node: NodeProcess, progress: SessionProgress) -> None:

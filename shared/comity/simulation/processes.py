@@ -99,7 +99,9 @@ class NodeProcess:
         return lines[-1] if lines else "nothing in its log"
 
     def stop(self) -> None:
-        """Asks it to stop; after a while, makes it."""
+        """Asks it to stop; after a while, makes it. One that was never started is left as it is."""
+        if "process" not in vars(self):
+            return
         if self.process.poll() is None:
             self.process.terminate()
         try:
@@ -147,8 +149,9 @@ def running(
     with ExitStack() as stack:
         nodes = prepare(script, workdir, threads=threads)
         for name, node in nodes.items():
-            node.start((environments or {}).get(name))
+            # Before it starts: whoever interrupts us in between leaves no daemon behind.
             stack.callback(node.stop)
+            node.start((environments or {}).get(name))
         for node in nodes.values():
             node.wait_ready()
         yield nodes
