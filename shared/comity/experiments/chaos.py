@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -59,9 +59,13 @@ class Tally:
         phases = get_args(Phase)
         sides = sorted({side for side, _ in self.kills})
         rows = [f"{phase:<11}" + "".join(f"{side} {self.kills[side, phase]:<5}" for side in sides) for phase in phases]
+        return [*rows, f"{self.sessions} sessions", self.sum]
+
+    @property
+    def sum(self) -> str:
+        """The tally in one line."""
         total = self.kills.total()
-        end = f"{total} kills, {self.identical} identical, {self.lost} lost, {self.charged_twice} charged twice"
-        return [*rows, f"{self.sessions} sessions", end]
+        return f"{total} kills, {self.identical} identical, {self.lost} lost, {self.charged_twice} charged twice"
 
     @property
     def passed(self) -> bool:
@@ -77,7 +81,9 @@ def fates(seed: int, side: str) -> Iterator[tuple[Phase, int]]:
         yield phase, 1 + derive(seed, side, number) % (4 if phase in {"selection", "receipt"} else 12)
 
 
-def run(script: Script, kills: int, seed: int, *, a_session: int = 8) -> Tally:
+def run(
+    script: Script, kills: int, seed: int, *, a_session: int = 8, report: Callable[[Tally], None] = lambda _: None
+) -> Tally:
     """Runs sessions until so many kills were made.
 
     Args:
@@ -85,6 +91,7 @@ def run(script: Script, kills: int, seed: int, *, a_session: int = 8) -> Tally:
         kills: Kills to make.
         seed: Decides whom to kill where.
         a_session: Kills in one session at the most.
+        report: Told how it stands after every session.
     """
     expected, _ = simulate(script)
     tally = Tally()
@@ -102,6 +109,7 @@ def run(script: Script, kills: int, seed: int, *, a_session: int = 8) -> Tally:
             tally.identical += made
         else:
             tally.lost += made
+        report(tally)
     return tally
 
 
@@ -180,7 +188,7 @@ def main() -> int:
     options = parser.parse_args()
     script = parse_script(demo_script(options.protocol, options.seed))
     try:
-        tally = run(script, options.kills, options.seed)
+        tally = run(script, options.kills, options.seed, report=lambda tally: print(tally.sum, file=sys.stderr))  # noqa: T201
     except ComityError as error:
         print(f"chaos: {error}", file=sys.stderr)  # noqa: T201
         return 1
