@@ -238,7 +238,9 @@ def serve() -> Iterator[Callable[..., Host]]:
             def refuse(caller: str, proposal: object) -> HostedSession:
                 raise AssertionError(f"{caller} proposes {proposal}")
 
-            servicer = sessions.SessionsServicer(hosted, refuse, hosted.remove, _make_signer("hospital"))
+            servicer = sessions.SessionsServicer(
+                hosted, refuse, lambda session, _: hosted.remove(session), _make_signer("hospital")
+            )
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
             PROTOCOL.serve(server.server, hosted)

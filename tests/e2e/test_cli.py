@@ -170,7 +170,7 @@ def test_a_missing_node(comity: Any, tmp_path: Path) -> None:
     (tmp_path / "session.toml").write_text(session("s-1"))
     line = comity.fails("run", "session.toml", cwd=tmp_path, code=2)
     assert line.startswith(
-        "no node runs here: expected a control socket at state/control.sock, received nothing; start"
+        "no node runs here: expected a control socket at control.sock or state/control.sock, received nothing; start"
     )
 
 
@@ -489,7 +489,7 @@ def test_nodes_that_are_stopped_in_the_middle_of_a_session(
 
     # The learner: who follows the session is told, and the learner can be started again at once.
     process = nodes.follow(script("left", rounds=20, iterations=4000, sampling_period=50))
-    wait_until(lambda: nodes.learner.logged("checkpoint-received", session="left"), "the session is on")
+    wait_until(lambda: nodes.provider.logged("picked", session="left"), "the session is on")
     stops_well(nodes.learner)
     assert last_line(process, code=1).startswith("comity: ")
     assert not (nodes.node / "sessions" / "left").exists()

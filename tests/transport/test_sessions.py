@@ -86,16 +86,16 @@ def test_another_party_does_not_learn_that_a_session_exists(
         with pytest.raises(UnknownSession) as caught:
             stat(link)
         answers.append(str(caught.value).replace(each.session, "…"))
-        end(link)
+        end(link, "finished")
     assert answers[0] == answers[1]
     assert host.sessions.find(contract.session) is not None
 
 
 def test_a_session_ends_once_and_for_all(connect: Callable[..., Link], host: Any, contract: Contract) -> None:
     link = connect(host.address, contract=contract)
-    end(link)
+    end(link, "finished")
     assert host.sessions.find(contract.session) is None
-    end(link)
+    end(link, "finished")
     with pytest.raises(UnknownSession):
         stat(link)
 

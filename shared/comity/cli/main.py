@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from comity.errors import ComityError
+
+if TYPE_CHECKING:
+    from comity.cli.nodes import NodeChoice
 
 app = typer.Typer(
     name="comity",
@@ -31,7 +34,18 @@ State = Annotated[Path, typer.Option(help="The node's state_dir; the node may be
 StoreUrl = Annotated[str, typer.Option("--store", help="The store's URL, where it is not in the state_dir.")]
 Session = Annotated[str, typer.Option("--session", help="This session alone.")]
 
+NodeName = Annotated[
+    str, typer.Option("--node", envvar="COMITY_NODE", help="Your node: its folder, its state_dir or unix:PATH.")
+]
+SessionName = Annotated[str, typer.Argument(help="The session's identifier; comity sessions lists them.")]
+
 _STATE = Path("state")
+
+
+def _chosen(node: str) -> NodeChoice:
+    from comity.cli.nodes import NodeChoice
+
+    return NodeChoice(node or ".", default=not node)
 
 
 @app.command()
@@ -79,19 +93,77 @@ def simulate(
 def run(
     script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
     *,
-    node: Annotated[
-        str, typer.Option(envvar="COMITY_NODE", help="Control socket of your node: unix:PATH, or its state_dir.")
-    ] = "state",
+    node: NodeName = "",
     detach: Annotated[bool, typer.Option("--detach", help="Start the session and return at once.")] = False,
     json_output: Json = False,
 ) -> None:
     """Runs a session from your own node, which goes on with it when this command is interrupted.
 
-    Example: `comity run session.toml --node learner/state`
+    Example: `comity run session.toml --node clinic`
     """
     from comity.cli.run import run_script
 
-    run_script(script, node=node, detach=detach, as_json=json_output)
+    run_script(script, node=_chosen(node), detach=detach, as_json=json_output)
+
+
+@app.command()
+def watch(
+    session: Annotated[str, typer.Argument(help="The session; left out, the one that the node entered last.")] = "",
+    *,
+    node: NodeName = "",
+    json_output: Json = False,
+) -> None:
+    """Follows a session, live, from its first round to its end; the same at both parties.
+
+    Example: `comity watch s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.run import watch_session
+
+    watch_session(session, node=_chosen(node), as_json=json_output)
+
+
+@app.command()
+def sessions(*, node: NodeName = "", json_output: Json = False) -> None:
+    """Lists a node's sessions, oldest first, with their state and rounds.
+
+    Example: `comity sessions --node clinic`
+    """
+    from comity.cli.sessions import list_sessions
+
+    list_sessions(_chosen(node), as_json=json_output)
+
+
+@app.command(name="show")
+def show_session(session: SessionName, *, node: NodeName = "", json_output: Json = False) -> None:
+    """Shows one session: its state, its contract, what crossed, and what it ended with.
+
+    Example: `comity show s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.sessions import show_session as run_show
+
+    run_show(session, _chosen(node), as_json=json_output)
+
+
+@app.command()
+def cancel(session: SessionName, *, node: NodeName = "", json_output: Json = False) -> None:
+    """Ends a session before its time, and tells the other party; what was bought stays in the ledger.
+
+    Example: `comity cancel s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.sessions import cancel_session
+
+    cancel_session(session, _chosen(node), as_json=json_output)
+
+
+@app.command()
+def resume(session: SessionName, *, node: NodeName = "", json_output: Json = False) -> None:
+    """Goes on with a session that stopped because the other party, or the disk, was away.
+
+    Example: `comity resume s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.sessions import resume_session
+
+    resume_session(session, _chosen(node), as_json=json_output)
 
 
 @app.command()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from comity.contract import Contract, Membership
-from comity.errors import ComityError, InvalidValue, StorageError, TransportError
+from comity.errors import ComityError, InvalidValue, SessionCancelled, StorageError, TransportError
 from comity.node.party import LocalParty, signed_model
 from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
@@ -74,28 +76,30 @@ def run_session(
     """
     began = time.monotonic()
     own = asker.membership(definition.asker)
-    known = next((each for each in asker.store.sessions() if each.session == contract.session and each.peer), None)
-    if known is None:
-        peer = _agree(contract, definition, asker, own, link)
-        asker.store.save(stored(contract, own, peer))
+    known = asker.store.find(contract.session) or stored(contract, own)
+    if known.peers:
+        peer = Membership.model_validate(known.peers[0])
     else:
-        peer = Membership.model_validate(known.peer)
+        peer = _agree(contract, definition, asker, own, link)
+        asker.store.save(replace(known, peers=(peer.model_dump(mode="json"),)))
     link.enter(contract.session, contract.hash)
-    observe(
-        Event("session-started", 0, {"protocol": contract.protocol, "helper": peer.party, "rounds": contract.rounds})
-    )
+    observe(definition.started(contract, definition.asker, [peer.party]))
+    for record in asker.store.records(contract.session):
+        # Those who look on after a restart see what was before it.
+        if record.kind == "finished":
+            observe(Event("round-finished", record.round, record.fields))
     seat = asker.seat(contract, own, peer, observe)
     try:
         outcome = definition.ask(seat, link).run()
-    except (TransportError, StorageError):
-        # The session is taken up again, or nobody would hear that it is over.
+    except (TransportError, StorageError, SessionCancelled):
+        # The session is taken up again, or is over at the helper.
         raise
     except Exception:
         # Or it would count as one that goes on, against what the helper's policy allows at a time.
         with contextlib.suppress(ComityError):
-            end(link)
+            end(link, "failed")
         raise
-    end(link)
+    end(link, "finished")
     return summarize(contract, outcome, asker.store, time.monotonic() - began), outcome
 
 
@@ -115,10 +119,14 @@ def _agree(
     return peer
 
 
-def stored(contract: Contract, own: Membership, peer: Membership) -> StoredSession:
-    """A session as the store keeps it."""
+def stored(contract: Contract, own: Membership, *peers: Membership) -> StoredSession:
+    """A session that is entered now, as the store keeps it."""
     return StoredSession(
-        contract.session, contract.model_dump(mode="json"), own.model_dump(mode="json"), peer.model_dump(mode="json")
+        contract.session,
+        contract.model_dump(mode="json"),
+        own.model_dump(mode="json"),
+        tuple(each.model_dump(mode="json") for each in peers),
+        begun=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

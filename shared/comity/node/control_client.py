@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import grpc
 
@@ -15,6 +15,9 @@ from comity.session.events import Event
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
 
 _CALL_S = 60.0
 """Long enough for a node that reads its data first."""
@@ -44,23 +47,39 @@ class ControlClient:
 
     def describe(self) -> pb.NodeDescription:
         """Who the node is."""
-        try:
-            return self._stub.Describe(pb.DescribeRequest(), timeout=_CALL_S)
-        except grpc.RpcError as failure:
-            raise self._explained(failure) from failure
+        return self._call(self._stub.Describe, pb.DescribeRequest())
 
     def run(self, script: str) -> str:
         """Starts a session; returns its identifier."""
-        try:
-            return self._stub.Run(pb.RunRequest(script=script), timeout=_CALL_S).session
-        except grpc.RpcError as failure:
-            raise self._explained(failure) from failure
+        return self._call(self._stub.Run, pb.RunRequest(script=script)).session
 
     def watch(self, session: str, skip: int = 0) -> Iterator[Event]:
         """The events of a session from index `skip` on, to its end."""
         try:
             for message in self._stub.Watch(pb.WatchRequest(session=session, skip=skip)):
                 yield Event(message.kind, message.round, json.loads(message.fields), message.time.ToDatetime(UTC))
+        except grpc.RpcError as failure:
+            raise self._explained(failure) from failure
+
+    def sessions(self) -> Sequence[pb.SessionSummary]:
+        """Every session of the node, oldest first."""
+        return self._call(self._stub.ListSessions, pb.ListSessionsRequest()).sessions
+
+    def details(self, session: str) -> pb.SessionDetails:
+        """One session."""
+        return self._call(self._stub.ShowSession, pb.ShowSessionRequest(session=session))
+
+    def cancel(self, session: str) -> bool:
+        """Ends a session before its time; returns whether the other party was told."""
+        return self._call(self._stub.Cancel, pb.CancelRequest(session=session)).peer_told
+
+    def resume(self, session: str) -> None:
+        """Goes on with a session that stopped."""
+        self._call(self._stub.Resume, pb.ResumeRequest(session=session))
+
+    def _call(self, method: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
+        try:
+            return method(request, timeout=_CALL_S)
         except grpc.RpcError as failure:
             raise self._explained(failure) from failure
 
@@ -77,7 +96,7 @@ class ControlClient:
 
 
 def raise_failure(event: Event) -> None:
-    """Raises the error that a `session-failed` event tells of."""
+    """Raises the error that a `session-failed`, `-stopped` or `-cancelled` event tells of."""
     classes = {error.reason(): error for error in tree()}
     fields = {name: str(value) for name, value in event.fields.items()}
     error = classes.get(fields.get("reason", ""), SessionFailed)

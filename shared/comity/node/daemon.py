@@ -19,6 +19,7 @@ from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
 from comity.node.garbage import exclusive
 from comity.node.helping import Helper
+from comity.node.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
 from comity.node.party import LocalParty, own_secret
 from comity.node.registry import protocols_for
 from comity.node.script import Script
@@ -102,9 +103,55 @@ class Node:
         self._asked.start(contract, definition)
         return contract.session
 
-    def events(self) -> dict[str, WatchedLog[Event]]:
-        """The events of every session since the node started, by its identifier."""
-        return self._asked.events() | {each.contract.session: each.events for each in self._hosted.all()}
+    def sessions(self) -> list[SessionSummary]:
+        """Every session that the node keeps, oldest first."""
+        return summarized(self._local.store, self._running())
+
+    def details(self, session: str) -> SessionDetails:
+        """One session.
+
+        Raises:
+            InvalidValue: There is none of that identifier.
+        """
+        return detailed(self._local.store, self._running(), session)
+
+    def events(self, session: str) -> WatchedLog[Event]:
+        """What happens in a session, from its beginning.
+
+        Raises:
+            InvalidValue: There is none of that identifier.
+        """
+        on = self._asked.find(session) or self._hosted.find(session)
+        if on is not None:
+            return on.events
+        past: WatchedLog[Event] = WatchedLog()
+        for event in past_events(self._local.store, session):
+            past.append(event)
+        past.close()
+        return past
+
+    def cancel(self, session: str) -> bool:
+        """Ends a session before its time; returns whether the other party was told, or will be at its next call.
+
+        Raises:
+            InvalidValue: It is not on.
+        """
+        hosted = self._hosted.find(session)
+        if hosted is None:
+            return self._asked.cancel(session)
+        self._helper.cancel(hosted)
+        return True
+
+    def resume(self, session: str) -> None:
+        """Goes on with a session that stopped.
+
+        Raises:
+            InvalidValue: There is nothing to go on with.
+        """
+        self._asked.resume(session)
+
+    def _running(self) -> set[str]:
+        return self._asked.running() | {each.contract.session for each in self._hosted.all()}
 
     def _serve_operator(self, stack: contextlib.ExitStack) -> None:
         server = NodeServer(None, [CONTROL_SERVICE])
@@ -132,10 +179,11 @@ class Node:
         services = [sessions.SERVICE, blobs.SERVICE, *(name for each in self._protocols for name in each.services)]
         identity = self._identity if self._identity.is_secure else None
         server = NodeServer(identity, services)
-        helper = Helper(self._local, self.role, self._hosted)
-        helper.restore()
+        self._helper = Helper(self._local, self.role, self._hosted)
+        self._helper.restore()
         sessions_pb2_grpc.add_SessionsServicer_to_server(
-            sessions.SessionsServicer(self._hosted, helper.accept, helper.finish, self._local.signer), server.server
+            sessions.SessionsServicer(self._hosted, self._helper.accept, self._helper.finish, self._local.signer),
+            server.server,
         )
         blobs.BlobServicer(lambda context: sessions.session_of(self._hosted, context)).add_to(server.server)
         for each in self._protocols:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 import structlog
 
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, ContractMismatch, PolicyRefusal, UnknownParty, UnsupportedProtocol
 from comity.node.asking import stored, stored_contract
+from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
-from comity.session.events import Event, Json
+from comity.session.events import Event
 from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.ledger import Fact
 from comity.session.watched import WatchedLog
 from comity.session.worker import SessionWorker
 from comity.transport.protocol import ProtocolDefinition
-from comity.transport.sessions import decode_proposal
+from comity.transport.sessions import Ending, decode_proposal
 from comity.wire.v1 import sessions_pb2
 
 log = structlog.get_logger()
@@ -42,13 +41,17 @@ class Helper:
     def restore(self) -> None:
         """Takes up the sessions that were on when the node stopped."""
         for kept in self._party.store.sessions():
-            if kept.state != "active" or kept.own["role"] != self._role:
+            if kept.own["role"] != self._role:
+                continue
+            if kept.state == "cancelled":
+                self._sessions.cancel(kept.session, str(kept.peers[0]["party"]))
+            if kept.state != "active":
                 continue
             try:
                 contract, definition = stored_contract(kept)
                 if definition.helper != self._role:
                     continue
-                own, peer = Membership.model_validate(kept.own), Membership.model_validate(kept.peer)
+                own, peer = Membership.model_validate(kept.own), Membership.model_validate(kept.peers[0])
                 self._sessions.add(self._set_up(contract, definition, own, peer))
                 log.info("session-resumed", session=kept.session)
             except ComityError as error:
@@ -89,7 +92,7 @@ class Helper:
             running = self._sessions.find(contract.session)
             if running is not None and (running.contract.hash, running.seat.peer) == (contract.hash, peer):
                 return running
-            if any(each.session == contract.session for each in self._party.store.sessions()):
+            if self._party.store.find(contract.session) is not None:
                 action = "give the new session another id"
                 raise ContractMismatch(
                     "the session exists already, with another contract or ended",
@@ -99,15 +102,16 @@ class Helper:
                 )
             return self._open(contract, definition, peer)
 
-    def finish(self, session: HostedSession) -> None:
+    def finish(self, session: HostedSession, ending: Ending) -> None:
         """Ends a session that its asker is done with, and drops what it kept but the ledger."""
         self._sessions.remove(session)
-        contract, peer = session.contract, session.seat.peer
-        with self._party.store.transaction():
-            self._party.store.record(Fact("ended", contract.session, 0, peer.party))
-            self._party.store.save(replace(stored(contract, session.seat.own, peer), state="finished"))
-        self._party.clear(contract.session)
-        log.info("session-ended", session=contract.session)
+        self._party.end(session.contract.session, ending)
+        log.info("session-ended", session=session.contract.session, ending=ending)
+
+    def cancel(self, session: HostedSession) -> None:
+        """Ends a session before its time; its asker is told at its next call."""
+        self._sessions.cancel(session.contract.session, session.seat.peer.party)
+        self.finish(session, "cancelled")
 
     def _protocol(self, contract: sessions_pb2.Contract) -> ProtocolDefinition:
         definition = protocol(contract.protocol)
@@ -145,11 +149,13 @@ class Helper:
         events: WatchedLog[Event] = WatchedLog()
 
         def observe(event: Event) -> None:
-            log.info(event.kind, session=contract.session, round=event.round, **event.fields)
+            log_event(contract.session, event)
             events.append(event)
 
         seat = self._party.seat(contract, own, peer, observe)
         role = definition.help(seat)
-        accepted: dict[str, Json] = {"protocol": contract.protocol, "asker": peer.party, "rounds": contract.rounds}
-        observe(Event("session-accepted", 0, accepted))
+        observe(definition.started(contract, definition.helper, [peer.party]))
+        for record in seat.journal.records():
+            if record.kind == "finished":
+                events.append(Event("round-finished", record.round, record.fields))
         return HostedSession(seat, role, SessionWorker(role, f"session-{contract.session}"), events)

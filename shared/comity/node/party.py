@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,9 +18,10 @@ from comity.models import build
 from comity.node.config import PartyConfig
 from comity.session.blob_files import BlobFolder, BlobKeeper, BlobMemory
 from comity.session.blobs import SessionBlobs
-from comity.session.events import Observer
+from comity.session.events import Event, Json, Observer
 from comity.session.gate import EgressGate
 from comity.session.journal import Journal
+from comity.session.ledger import Fact
 from comity.session.notary import Notary, record_opening
 from comity.session.receipts import Signer
 from comity.session.seat import Seat
@@ -26,6 +29,7 @@ from comity.session.store import Store
 from comity.tensors import Layout
 from comity.training import Classification, Secret, choose_device
 from comity.transport.protocol import ProtocolDefinition
+from comity.transport.sessions import Ending
 
 
 class LocalParty:
@@ -73,6 +77,14 @@ class LocalParty:
         task = self.task(contract)
         with self.store.transaction():
             record_opening(self.store, contract, own, peer)
+        gate = EgressGate(contract, self.config.policy, self.store, peer.party)
+
+        def observed(event: Event) -> None:
+            if event.kind == "round-finished":
+                crossed = {"bytes_sent": gate.delivered("sent"), "bytes_received": gate.delivered("received")}
+                event = replace(event, fields={**event.fields, **crossed})
+            observe(event)
+
         return Seat(
             contract,
             own,
@@ -80,9 +92,9 @@ class LocalParty:
             task,
             SessionBlobs(self._keeper(contract.session)),
             Journal(self.store, contract.session),
-            EgressGate(contract, self.config.policy, self.store, peer.party),
+            gate,
             Notary(self.signer, self.store, contract, peer),
-            observe,
+            observed,
         )
 
     def require_room(self, contract: Contract, own: Membership, peer: Membership, protocol: ProtocolDefinition) -> None:
@@ -107,11 +119,22 @@ class LocalParty:
                 action="raise policy.max_state_bytes or free space with comity gc; or use a longer sampling_period",
             )
 
-    def clear(self, session: str) -> None:
-        """Drops the blobs and the journal of a session that has ended."""
+    def end(self, session: str, ending: Ending, result: Mapping[str, Json] | None = None) -> None:
+        """Keeps how a session ended, and drops its blobs and its journal."""
+        kept = self.store.find(session)
+        if kept is None or kept.state != "active":
+            return
+        ended = {**(result or {}), "rounds_finished": self.rounds_finished(session)}
+        with self.store.transaction():
+            self.store.record(Fact("ended", session, 0, str(kept.peers[0]["party"]) if kept.peers else ""))
+            self.store.save(replace(kept, state=ending, result=ended))
         if self._folder is not None:
             BlobFolder(self._folder / session).clear()
         self.store.forget(session)
+
+    def rounds_finished(self, session: str) -> int:
+        """Rounds that this party is done with, of a session that is on."""
+        return sum(record.kind == "finished" for record in self.store.records(session))
 
     def task(self, contract: Contract, splits: Splits | None = None) -> Classification:
         """This party's model and data, as a contract wants them.

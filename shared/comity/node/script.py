@@ -80,9 +80,11 @@ class SimulationSection(_Section):
 
     Attributes:
         baselines: Whether to train the protocol's baselines beside the session, for comparison.
+        threads: Threads of tensor operations, on which the last digits depend; left out, torch decides.
     """
 
     baselines: bool = False
+    threads: Annotated[int, Field(ge=1)] | None = None
 
 
 class Script(_Section):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comity.contract import Contract
-from comity.errors import ContractMismatch, NodeDraining, UnknownSession
+from comity.errors import ContractMismatch, NodeDraining, SessionCancelled, UnknownSession
 from comity.session.blobs import SessionBlobs
 from comity.session.events import Event
 from comity.session.gate import EgressGate
@@ -81,6 +81,7 @@ class HostedSessions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: dict[str, HostedSession] = {}
+        self._cancelled: dict[str, str] = {}
         self._draining = False
 
     def __len__(self) -> int:
@@ -127,9 +128,14 @@ class HostedSessions:
 
         Raises:
             UnknownSession: The caller has no such session here.
+            SessionCancelled: It was cancelled here.
             ContractMismatch: The call quotes another contract.
         """
         found = self.find(session)
+        if found is None and self._cancelled.get(session) == party:
+            raise SessionCancelled(
+                "the session was cancelled by the other party's operator", action="ask them why, and begin a new one"
+            )
         # Whether the session exists is nobody's business but its parties'.
         if found is None or found.seat.peer.party != party or protocol not in {None, found.contract.protocol}:
             raise UnknownSession(
@@ -152,6 +158,11 @@ class HostedSessions:
         with self._lock:
             self._sessions.pop(session.contract.session, None)
         session.stop()
+
+    def cancel(self, session: str, asker: str) -> None:
+        """Has the asker of a session told, from now on, that it was cancelled here."""
+        with self._lock:
+            self._cancelled[session] = asker
 
     def drain(self) -> None:
         """Takes no new session and stops those that are on."""

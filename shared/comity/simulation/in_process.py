@@ -13,7 +13,7 @@ from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script
-from comity.session.events import Event, Observer, nobody
+from comity.session.events import Observer, nobody
 from comity.session.gate import EgressGate
 from comity.session.memory_store import MemoryStore
 from comity.session.outcome import Outcome
@@ -53,9 +53,7 @@ def _run(script: Script, asker: LocalParty, helper: LocalParty, observe: Observe
     _agree(contract, definition, (asker, own), (helper, peer))
     seat = asker.seat(contract, own, peer, observe)
     other = helper.seat(contract, peer, own, nobody)
-    observe(
-        Event("session-started", 0, {"protocol": contract.protocol, "helper": helper.name, "rounds": contract.rounds})
-    )
+    observe(definition.started(contract, definition.asker, [helper.name]))
     outcome = definition.ask_in_process(seat, other, definition.help(other)).run()
     return summarize(contract, outcome, asker.store, 0.0), outcome
 

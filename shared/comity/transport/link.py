@@ -100,7 +100,11 @@ class Link:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the channel, and ends what works on it."""
+        """Closes the line."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel, and ends what works on it; calls that wait fail. Closing twice is fine."""
         self.channel.close()
         for end in self._at_close:
             end()

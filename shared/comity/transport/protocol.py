@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import Message
 
 from comity.contract import Contract, EgressKind, Membership, Terms
+from comity.session.events import Column, Event, Json, Summary
 from comity.session.hosting import HostedSessions
 from comity.session.outcome import Outcome
 from comity.session.seat import Seat
@@ -53,6 +54,8 @@ class ProtocolDefinition:
             wire's encode and decode; takes both seats.
         serve: Registers the protocol's services with a server.
         services: Full names of these services.
+        columns: For each role, the fields of its `round-finished` events that people look at.
+        summary: The metrics of a result that people compare.
         blobs_held: Most blobs of the model's size that a party keeps at a time, from the contract and both memberships.
     """
 
@@ -68,12 +71,24 @@ class ProtocolDefinition:
     ask_in_process: Callable[[Seat, Seat, Any], AskingRole]
     serve: Callable[[grpc.Server, HostedSessions], None]
     services: tuple[str, ...]
+    columns: Mapping[str, tuple[Column, ...]]
+    summary: Summary
     blobs_held: Callable[[Contract, Membership, Membership], int]
 
     @property
     def roles(self) -> tuple[str, str]:
         """Both roles, the asking one first."""
         return self.asker, self.helper
+
+    def started(self, contract: Contract, role: str, peers: Sequence[str]) -> Event:
+        """The event with which a session begins, for who looks on: it says what to look at."""
+        columns: list[Json] = [asdict(each) for each in self.columns[role]]
+        fields: dict[str, Json] = {"protocol": self.name, "role": role, "peers": [*peers], "rounds": contract.rounds}
+        return Event("session-started", 0, fields | {"columns": columns})
+
+    def finished(self, result: Mapping[str, Json]) -> Event:
+        """The event with which a session ends well: the result, and which of its metrics people compare."""
+        return Event("session-finished", 0, {"result": result, "summary": asdict(self.summary)})
 
 
 Protocols = Mapping[str, ProtocolDefinition]

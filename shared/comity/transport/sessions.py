@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Literal
 
 import grpc
 
 from comity.contract import Contract, Membership
-from comity.errors import ContractMismatch, MalformedMessage, UnknownSession
+from comity.errors import ContractMismatch, MalformedMessage, SessionCancelled, UnknownSession
 from comity.session.codec import (
     contract_from_proto,
     contract_to_proto,
@@ -28,8 +29,17 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Sessions"].full_name
 Accept = Callable[[str, pb.Proposal], HostedSession]
 """Decides on a party's proposal; raises to refuse it."""
 
-Finish = Callable[[HostedSession], None]
+Ending = Literal["finished", "failed", "cancelled"]
+"""How a session ended."""
+
+Finish = Callable[[HostedSession, Ending], None]
 """Ends a session that its asker is done with."""
+
+_ENDINGS: dict[int, Ending] = {
+    pb.ENDING_FINISHED: "finished",
+    pb.ENDING_FAILED: "failed",
+    pb.ENDING_CANCELLED: "cancelled",
+}
 
 
 def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol: str | None = None) -> HostedSession:
@@ -79,11 +89,19 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         session.gate.intend("contract", "agreement", agreement.ByteSize())
         return agreement
 
-    def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: ARG002, N802
+    def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: N802
         """Ends a session; ending it again is no error."""
+        ending = _ENDINGS.get(request.ending)
+        if ending is None:
+            raise MalformedMessage(
+                "the end is incomplete",
+                expected=", ".join(_ENDINGS.values()),
+                received=request.ending,
+                action="say how the session ended",
+            )
         # A session that is gone, and one that was never the caller's, are the same to it.
-        with contextlib.suppress(UnknownSession):
-            self._finish(session_of(self._sessions, context))
+        with contextlib.suppress(UnknownSession, SessionCancelled):
+            self._finish(session_of(self._sessions, context), ending)
         return pb.EndReply()
 
 
@@ -152,6 +170,7 @@ def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement:
     return link.call(sessions_pb2_grpc.SessionsStub(link.channel).Propose, proposal)
 
 
-def end(link: Link) -> None:
+def end(link: Link, ending: Ending) -> None:
     """Tells a helper that the session is over."""
-    link.call(sessions_pb2_grpc.SessionsStub(link.channel).End, pb.EndRequest())
+    value = pb.Ending.ValueType(next(value for value, name in _ENDINGS.items() if name == ending))
+    link.call(sessions_pb2_grpc.SessionsStub(link.channel).End, pb.EndRequest(ending=value))

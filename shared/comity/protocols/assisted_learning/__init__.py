@@ -9,6 +9,7 @@ from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.protocols.assisted_learning.servicer import PROTOCOL_NAME, SERVICE, serve
+from comity.session.events import Column, Summary
 from comity.session.seat import Seat
 from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition
@@ -57,6 +58,30 @@ PROTOCOL = ProtocolDefinition(
     ask_in_process=_ask_in_process,
     serve=serve,
     services=(SERVICE,),
+    columns={
+        "learner": (
+            Column("provider_pick", "provider's pick", "integer"),
+            Column("learner_pick", "learner's pick", "integer"),
+            Column("global_loss", "global loss", "number"),
+            Column("test_accuracy", "test accuracy", "share"),
+            Column("seconds", "seconds", "seconds"),
+        ),
+        "provider": (
+            Column("provider_pick", "provider's pick", "integer"),
+            Column("global_loss", "global loss", "number"),
+            Column("seconds", "seconds", "seconds"),
+        ),
+    },
+    summary=Summary(
+        "test accuracy",
+        (
+            Column("learner_alone", "learner alone", "share"),
+            Column("provider_alone", "provider alone", "share"),
+            Column("assisted", "assisted", "share"),
+            Column("pooled", "data pooled", "share"),
+        ),
+        outcome="assisted",
+    ),
     blobs_held=_blobs_held,
 )
 """How nodes run it."""

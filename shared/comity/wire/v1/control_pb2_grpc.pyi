@@ -37,6 +37,30 @@ class ControlStub:
     ]
     """The events of a session from an index on, to its end."""
 
+    ListSessions: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ListSessionsRequest,
+        comity.wire.v1.control_pb2.ListSessionsReply,
+    ]
+    """Every session that the node keeps, oldest first."""
+
+    ShowSession: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ShowSessionRequest,
+        comity.wire.v1.control_pb2.SessionDetails,
+    ]
+    """All there is to know of one session."""
+
+    Cancel: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.CancelRequest,
+        comity.wire.v1.control_pb2.CancelReply,
+    ]
+    """Ends a session for good, and tells the other party."""
+
+    Resume: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ResumeRequest,
+        comity.wire.v1.control_pb2.ResumeReply,
+    ]
+    """Goes on with a session that stopped because the other party, or the disk, was away."""
+
 class ControlAsyncStub:
     Describe: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.control_pb2.DescribeRequest,
@@ -55,6 +79,30 @@ class ControlAsyncStub:
         comity.wire.v1.control_pb2.SessionEvent,
     ]
     """The events of a session from an index on, to its end."""
+
+    ListSessions: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ListSessionsRequest,
+        comity.wire.v1.control_pb2.ListSessionsReply,
+    ]
+    """Every session that the node keeps, oldest first."""
+
+    ShowSession: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ShowSessionRequest,
+        comity.wire.v1.control_pb2.SessionDetails,
+    ]
+    """All there is to know of one session."""
+
+    Cancel: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.CancelRequest,
+        comity.wire.v1.control_pb2.CancelReply,
+    ]
+    """Ends a session for good, and tells the other party."""
+
+    Resume: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ResumeRequest,
+        comity.wire.v1.control_pb2.ResumeReply,
+    ]
+    """Goes on with a session that stopped because the other party, or the disk, was away."""
 
 class ControlServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -80,5 +128,37 @@ class ControlServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[comity.wire.v1.control_pb2.SessionEvent], collections.abc.AsyncIterator[comity.wire.v1.control_pb2.SessionEvent]]:
         """The events of a session from an index on, to its end."""
+
+    @abc.abstractmethod
+    def ListSessions(
+        self,
+        request: comity.wire.v1.control_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.ListSessionsReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.ListSessionsReply]]:
+        """Every session that the node keeps, oldest first."""
+
+    @abc.abstractmethod
+    def ShowSession(
+        self,
+        request: comity.wire.v1.control_pb2.ShowSessionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.SessionDetails, collections.abc.Awaitable[comity.wire.v1.control_pb2.SessionDetails]]:
+        """All there is to know of one session."""
+
+    @abc.abstractmethod
+    def Cancel(
+        self,
+        request: comity.wire.v1.control_pb2.CancelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.CancelReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.CancelReply]]:
+        """Ends a session for good, and tells the other party."""
+
+    @abc.abstractmethod
+    def Resume(
+        self,
+        request: comity.wire.v1.control_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.ResumeReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.ResumeReply]]:
+        """Goes on with a session that stopped because the other party, or the disk, was away."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -8,11 +8,42 @@ import collections.abc
 import google.protobuf.any_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.struct_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Ending:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EndingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Ending.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ENDING_UNSPECIFIED: _Ending.ValueType  # 0
+    ENDING_FINISHED: _Ending.ValueType  # 1
+    ENDING_FAILED: _Ending.ValueType  # 2
+    """The asker could not go on."""
+    ENDING_CANCELLED: _Ending.ValueType  # 3
+    """An operator ended it before its time."""
+
+class Ending(_Ending, metaclass=_EndingEnumTypeWrapper):
+    """How a session ended."""
+
+ENDING_UNSPECIFIED: Ending.ValueType  # 0
+ENDING_FINISHED: Ending.ValueType  # 1
+ENDING_FAILED: Ending.ValueType  # 2
+"""The asker could not go on."""
+ENDING_CANCELLED: Ending.ValueType  # 3
+"""An operator ended it before its time."""
+global___Ending = Ending
 
 @typing.final
 class Contract(google.protobuf.message.Message):
@@ -272,9 +303,14 @@ global___Agreement = Agreement
 class EndRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    ENDING_FIELD_NUMBER: builtins.int
+    ending: global___Ending.ValueType
     def __init__(
         self,
+        *,
+        ending: global___Ending.ValueType = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ending", b"ending"]) -> None: ...
 
 global___EndRequest = EndRequest
 
