@@ -506,8 +506,13 @@ def test_nodes_that_are_stopped_in_the_middle_of_a_session(
     stops_well(nodes.provider)
     began = time.monotonic()
     line = last_line(process, code=1)
-    assert line.startswith(f"comity: hospital cannot be reached: expected a node at {nodes.address}, received ")
-    assert "check that it runs" in line
+    # Whichever the learner met last: a node that stops, or none.
+    assert line.startswith(
+        (
+            f"comity: hospital cannot be reached: expected a node at {nodes.address}, received ",
+            "comity: the session is being stopped; try again",
+        )
+    )
     assert time.monotonic() - began < RETRY_S + 10
     stops_well(nodes.learner)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import structlog
 
 from comity.contract import Contract
-from comity.errors import ComityError, InvalidValue, SessionCancelled, StorageError, TransportError
-from comity.node.asking import run_session, stored, stored_contract
+from comity.errors import ComityError, InvalidValue, SessionCancelled
+from comity.node.asking import PASSING, run_session, stored, stored_contract
 from comity.node.config import NodeConfig
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
@@ -194,7 +194,7 @@ class AskedSessions:
             self._end(session, "cancelled", _own_wish())
         elif isinstance(error, SessionCancelled):
             self._end(session, "cancelled", error)
-        elif isinstance(error, TransportError | StorageError):
+        elif isinstance(error, PASSING):
             # Not the session's fault: it goes on when its operator says so, or when the node is started again.
             session.observe(Event("session-stopped", 0, failure(error)))
         elif isinstance(error, ComityError):

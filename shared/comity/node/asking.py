@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from comity.contract import Contract, Membership
-from comity.errors import ComityError, InvalidValue, SessionCancelled, StorageError, TransportError
+from comity.errors import ComityError, InvalidValue, NodeDraining, SessionCancelled, StorageError, TransportError
 from comity.node.party import LocalParty, signed_model
 from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
@@ -22,6 +22,10 @@ from comity.session.store import StoredSession
 from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_agreement, encode_proposal, end, propose
+
+
+PASSING = (TransportError, StorageError, NodeDraining)
+"""Errors that are not the session's fault: it goes on when they have passed."""
 
 
 def draft_contract(script: Script, asker: LocalParty, session: str) -> tuple[Contract, ProtocolDefinition]:
@@ -91,7 +95,7 @@ def run_session(
     seat = asker.seat(contract, own, peer, observe)
     try:
         outcome = definition.ask(seat, link).run()
-    except (TransportError, StorageError, SessionCancelled):
+    except (*PASSING, SessionCancelled):
         # The session is taken up again, or is over at the helper.
         raise
     except Exception:

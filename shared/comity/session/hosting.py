@@ -70,9 +70,14 @@ class HostedSession:
 
     def stop(self, patience_s: float = _STOP_S) -> None:
         """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
-        self.stopping.set()
+        self.begin_stop()
         self.worker.stop(patience_s)
         self.events.close()
+
+    def begin_stop(self) -> None:
+        """Has its thread end, without waiting for it."""
+        self.stopping.set()
+        self.worker.close()
 
 
 class HostedSessions:
@@ -169,6 +174,6 @@ class HostedSessions:
         self._draining = True
         deadline = time.monotonic() + _STOP_S
         for session in self.all():
-            session.stop(0.0)
+            session.begin_stop()
         for session in self.all():
             session.stop(max(0.0, deadline - time.monotonic()))
