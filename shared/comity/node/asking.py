@@ -23,7 +23,6 @@ from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_agreement, encode_proposal, end, propose
 
-
 PASSING = (TransportError, StorageError, NodeDraining)
 """Errors that are not the session's fault: it goes on when they have passed."""
 
