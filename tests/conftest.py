@@ -220,6 +220,22 @@ class Host:
     server: NodeServer
 
 
+class NoNewSessions:
+    """Decides nothing: the sessions are there already."""
+
+    def __init__(self, hosted: HostedSessions) -> None:
+        self._hosted = hosted
+
+    def accept(self, caller: str, proposal: object) -> HostedSession:
+        raise AssertionError(f"{caller} proposes {proposal}")
+
+    def fetch(self, session: str) -> Any:
+        raise AssertionError(f"somebody asks for {session}")
+
+    def finish(self, session: HostedSession, ending: str) -> None:
+        self._hosted.remove(session)
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Host]]:
     """Serves sessions, each given as the helper's seat and role, on loopback with the real services."""
@@ -235,12 +251,7 @@ def serve() -> Iterator[Callable[..., Host]]:
                 hosted.add(HostedSession(seat, role, worker))
             server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services])
 
-            def refuse(caller: str, proposal: object) -> HostedSession:
-                raise AssertionError(f"{caller} proposes {proposal}")
-
-            servicer = sessions.SessionsServicer(
-                hosted, refuse, lambda session, _: hosted.remove(session), _make_signer("hospital")
-            )
+            servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"))
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
             PROTOCOL.serve(server.server, hosted)

@@ -52,6 +52,7 @@ from comity.transport import blobs, sessions
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
 from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link, Patience
+from comity.transport.protocol import run
 from comity.transport.server import NodeServer
 from comity.transport.sessions import encode_proposal
 from comity.transport.status import from_rpc_error
@@ -337,7 +338,7 @@ class Attack:
 
     def play_on(self) -> str:
         """Plays the whole session honestly, whatever was tried before; returns its digest."""
-        return PROTOCOL.ask(self.seat, self.link).run().digest
+        return run(PROTOCOL.ask([(self.seat, self.link)]))[0].digest
 
 
 def mallorys(id: str, **changes: Any) -> tuple[Contract, LocalParty]:
@@ -363,7 +364,9 @@ def agreed(line: Link, id: str, **changes: Any) -> Iterator[Attack]:
     peer = sessions.decode_agreement(agreement, contract, "provider", "provider")
     line.enter(contract.session, contract.hash)
     try:
-        yield Attack(line, contract, party, party.seat(contract, own, peer, nobody))
+        yield Attack(
+            line, contract, party, party.seat(party.place(contract, own, nobody), peer, party.blobs(contract.session))
+        )
     finally:
         sessions.end(line)
 

@@ -42,7 +42,7 @@ class AskedSession:
         contract: What was agreed, or is proposed.
         definition: Its protocol.
         events: What happened since the node started.
-        link: The line to the helper, while there is one.
+        links: The lines to the helpers, while there are any.
         cancelled: Set when the operator does not want it any more.
         thread: What drives it.
     """
@@ -50,7 +50,7 @@ class AskedSession:
     contract: Contract
     definition: ProtocolDefinition
     events: WatchedLog[Event] = field(default_factory=WatchedLog)
-    link: Link | None = None
+    links: list[Link] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
 
@@ -82,24 +82,20 @@ class AskedSessions:
     def restore(self, role: str) -> None:
         """Takes up the sessions that were on when the node stopped."""
         for kept in self._party.store.sessions():
-            if kept.state == "active" and kept.own["role"] == role and kept.contract["asker"] == self._party.name:
-                log.info("session-resumed", session=kept.session)
-                self._start(AskedSession(*stored_contract(kept)))
+            if kept.state == "active" and kept.own["role"] == role:
+                contract, definition = stored_contract(kept)
+                if definition.asker == role:
+                    log.info("session-resumed", session=kept.session)
+                    self._start(AskedSession(contract, definition))
 
     def start(self, contract: Contract, definition: ProtocolDefinition) -> None:
         """Starts a session.
 
         Raises:
-            InvalidValue: Its helper is no configured peer, or its identifier is taken.
+            InvalidValue: A helper is no configured peer, or its identifier is taken.
         """
-        helper = contract.helpers[0]
-        if helper not in self._config.peers:
-            raise InvalidValue(
-                "session.helpers names an unknown peer",
-                expected=", ".join(self._config.peers) or "none",
-                received=helper,
-                action=f"configure [peers.{helper}] with its address",
-            )
+        for helper in contract.helpers:
+            self._address(helper)
         with self._lock:
             if self._party.store.find(contract.session) is not None:
                 action = "leave out session.id, or give another"
@@ -147,9 +143,9 @@ class AskedSessions:
         if found is None or self._state(session) != "active":
             raise not_on(session, self._state(session))
         found.cancelled.set()
-        if found.link is not None:
-            # Whatever waits for the helper ends; training ends at the next checkpoint.
-            found.link.close()
+        for link in found.links:
+            # Whatever waits for a helper ends; training ends at the next checkpoint.
+            link.close()
         if found.thread is not None:
             found.thread.join(_STOP_S)
         if self._state(session) == "active":
@@ -163,14 +159,31 @@ class AskedSessions:
         return "unknown" if kept is None else kept.state
 
     def _say_farewell(self, contract: Contract) -> bool:
-        with contextlib.suppress(ComityError), self._link_to(contract.helpers[0], _FAREWELL) as link:
-            link.enter(contract.session, contract.hash)
-            end(link, "cancelled")
-            return True
-        return False
+        told = 0
+        for helper in contract.helpers:
+            with contextlib.suppress(ComityError), self.link_to(helper, _FAREWELL) as link:
+                link.enter(contract.session, contract.hash)
+                end(link, "cancelled")
+                told += 1
+        return told == len(contract.helpers)
 
-    def _link_to(self, helper: str, patience: Patience) -> Link:
-        return Link(self._config.identity, helper, self._config.peers[helper].address, patience)
+    def link_to(self, helper: str, patience: Patience | None = None) -> Link:
+        """A line to a configured peer.
+
+        Raises:
+            InvalidValue: It is none.
+        """
+        return Link(self._config.identity, helper, self._address(helper), patience or self._config.link_patience)
+
+    def _address(self, helper: str) -> str:
+        if helper not in self._config.peers:
+            raise InvalidValue(
+                "session.helpers names an unknown peer",
+                expected=", ".join(self._config.peers) or "none",
+                received=helper,
+                action=f"configure [peers.{helper}] with its address",
+            )
+        return self._config.peers[helper].address
 
     def _start(self, session: AskedSession) -> None:
         name = session.contract.session
@@ -181,8 +194,9 @@ class AskedSessions:
     def _work(self, session: AskedSession) -> None:
         contract = session.contract
         try:
-            with self._link_to(contract.helpers[0], self._config.link_patience) as session.link:
-                result, outcome = run_session(contract, session.definition, self._party, session.link, session.observe)
+            with contextlib.ExitStack() as stack:
+                session.links = [stack.enter_context(self.link_to(helper)) for helper in contract.helpers]
+                result, outcome = run_session(contract, session.definition, self._party, session.links, session.observe)
             self._finish(session, result, outcome)
         except Exception as error:  # noqa: BLE001 - the operator is told, whatever it is
             self._fail(session, error)

@@ -34,6 +34,12 @@ class Operated(Protocol):
     def run(self, script: Script) -> str:
         """Starts a session; returns its identifier."""
 
+    def open(self, script: Script) -> str:
+        """Opens a session that many may join; returns its identifier."""
+
+    def join(self, helper: str, session: str) -> None:
+        """Joins a session that another party has opened."""
+
     def sessions(self) -> list[SessionSummary]:
         """Every session, oldest first."""
 
@@ -78,6 +84,17 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         script = parse_script(request.script)
         script.require_no_parties()
         return pb.RunReply(session=self._node.run(script))
+
+    def Open(self, request: pb.OpenRequest, context: grpc.ServicerContext) -> pb.OpenReply:  # noqa: ARG002, N802
+        """Opens a session that many may join."""
+        script = parse_script(request.script)
+        script.require_no_parties()
+        return pb.OpenReply(session=self._node.open(script))
+
+    def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinReply:  # noqa: ARG002, N802
+        """Joins a session that another party has opened."""
+        self._node.join(request.helper, request.session)
+        return pb.JoinReply()
 
     def Watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[pb.SessionEvent]:  # noqa: N802
         """Gives a session's events as they happen."""

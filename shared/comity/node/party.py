@@ -12,11 +12,11 @@ from pathlib import Path
 from blake3 import blake3
 
 from comity.contract import Contract, Membership, ModelSpec, TaskSpec, TrainingTerms
-from comity.data import Splits, load_data
-from comity.errors import MalformedMessage, ModelSignatureMismatch, PolicyRefusal, TaskMismatch
+from comity.data import Splits, load_data, no_samples
+from comity.errors import InvalidValue, MalformedMessage, ModelSignatureMismatch, PolicyRefusal, TaskMismatch
 from comity.models import build
 from comity.node.config import PartyConfig
-from comity.session.blob_files import BlobFolder, BlobKeeper, BlobMemory
+from comity.session.blob_files import BlobFolder
 from comity.session.blobs import SessionBlobs
 from comity.session.events import Event, Json, Observer
 from comity.session.gate import EgressGate
@@ -24,7 +24,7 @@ from comity.session.journal import Journal
 from comity.session.ledger import Fact
 from comity.session.notary import Notary, record_opening
 from comity.session.receipts import Signer
-from comity.session.seat import Seat
+from comity.session.seat import Place, Seat
 from comity.session.store import Store
 from comity.tensors import Layout
 from comity.training import Classification, Secret, choose_device
@@ -53,49 +53,69 @@ class LocalParty:
 
     @cached_property
     def splits(self) -> Splits:
-        """The party's samples, read once."""
+        """The party's samples, read once.
+
+        Raises:
+            InvalidValue: It has none.
+        """
+        if self.config.data is None:
+            raise InvalidValue(
+                f"{self.name} has no data",
+                expected="[data] with a source",
+                received="nothing",
+                action="configure [data]",
+            )
         return load_data(self.config.data)
+
+    @property
+    def samples(self) -> int:
+        """Number of training samples; 0 for a party without data."""
+        return 0 if self.config.data is None else len(self.splits.train)
 
     def membership(self, role: str) -> Membership:
         """This party's part in a session."""
-        return Membership(
-            party=self.name, role=role, samples=len(self.splits.train), receipt_key=self.signer.public_key
-        )
+        return Membership(party=self.name, role=role, samples=self.samples, receipt_key=self.signer.public_key)
 
     def task_spec(self, mean: tuple[float, ...], std: tuple[float, ...]) -> TaskSpec:
         """The task that this party's data are for."""
         train = self.splits.train
         return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
 
-    def seat(self, contract: Contract, own: Membership, peer: Membership, observe: Observer) -> Seat:
+    def place(self, contract: Contract, own: Membership, observe: Observer) -> Place:
         """This party's place in a session, with what it did in it before.
 
         Raises:
             RefusedError: This party's model or data do not fit the contract.
             StorageError: What was kept cannot be read.
         """
-        task = self.task(contract)
-        with self.store.transaction():
-            record_opening(self.store, contract, own, peer)
-        gate = EgressGate(contract, self.config.policy, self.store, peer.party)
+        gates: list[EgressGate] = []
 
         def observed(event: Event) -> None:
             if event.kind == "round-finished":
-                crossed = {"bytes_sent": gate.delivered("sent"), "bytes_received": gate.delivered("received")}
-                event = replace(event, fields={**event.fields, **crossed})
+                sent, received = (sum(gate.delivered(way) for gate in gates) for way in ("sent", "received"))
+                event = replace(event, fields={**event.fields, "bytes_sent": sent, "bytes_received": received})
             observe(event)
 
-        return Seat(
-            contract,
-            own,
-            peer,
-            task,
-            SessionBlobs(self._keeper(contract.session)),
-            Journal(self.store, contract.session),
-            gate,
-            Notary(self.signer, self.store, contract, peer),
-            observed,
-        )
+        journal = Journal(self.store, contract.session)
+        return Place(contract, own, self.task(contract), journal, observed, gates)
+
+    def seat(self, place: Place, peer: Membership, blobs: SessionBlobs) -> Seat:
+        """This party's place opposite one peer.
+
+        Raises:
+            StorageError: What was kept cannot be read.
+        """
+        contract = place.contract
+        with self.store.transaction():
+            record_opening(self.store, contract, place.own, peer)
+        gate = EgressGate(contract, self.config.policy, self.store, peer.party)
+        place.gates.append(gate)
+        notary = Notary(self.signer, self.store, contract, peer)
+        return Seat(contract, place.own, peer, place.task, blobs, place.journal, gate, notary, place.observe)
+
+    def blobs(self, session: str, *parts: str) -> SessionBlobs:
+        """A session's blobs, or those of a part of it that is kept apart from the others."""
+        return SessionBlobs(None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts)))
 
     def require_room(self, contract: Contract, own: Membership, peer: Membership, protocol: ProtocolDefinition) -> None:
         """Checks, before a session is accepted, that there is room for what it will keep.
@@ -129,7 +149,7 @@ class LocalParty:
             self.store.record(Fact("ended", session, 0, str(kept.peers[0]["party"]) if kept.peers else ""))
             self.store.save(replace(kept, state=ending, result=ended))
         if self._folder is not None:
-            BlobFolder(self._folder / session).clear()
+            shutil.rmtree(self._folder / session, ignore_errors=True)
         self.store.forget(session)
 
     def rounds_finished(self, session: str) -> int:
@@ -154,7 +174,7 @@ class LocalParty:
             raise MalformedMessage(
                 "the terms are not for training", expected="batch sizes", received=type(terms).__name__
             )
-        own = self.task_spec(spec.mean, spec.std)
+        own = spec if self.config.data is None else self.task_spec(spec.mean, spec.std)
         if own != spec:
             action = "use data with inputs of one shape and the same classes on both sides"
             raise TaskMismatch(
@@ -177,16 +197,13 @@ class LocalParty:
             )
         return Classification(
             model,
-            splits or self.splits,
+            splits or (self.splits if self.config.data is not None else no_samples(spec.input_shape, spec.classes)),
             normalization=(spec.mean, spec.std),
             batch_size=terms.batch_size,
             evaluation_batch_size=terms.evaluation_batch_size,
             secret=Secret(self._secret, contract.session),
             device=choose_device(self.config.device),
         )
-
-    def _keeper(self, session: str) -> BlobKeeper:
-        return BlobMemory() if self._folder is None else BlobFolder(self._folder / session)
 
 
 def signed_model(name: str, options: dict[str, bool | int | float | str], task: TaskSpec, seed: int) -> ModelSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import grpc
 
@@ -26,14 +26,8 @@ from comity.wire.v1 import sessions_pb2_grpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Sessions"].full_name
 
-Accept = Callable[[str, pb.Proposal], HostedSession]
-"""Decides on a party's proposal; raises to refuse it."""
-
 Ending = Literal["finished", "failed", "cancelled"]
 """How a session ended."""
-
-Finish = Callable[[HostedSession, Ending], None]
-"""Ends a session that its asker is done with."""
 
 _ENDINGS: dict[int, Ending] = {
     pb.ENDING_FINISHED: "finished",
@@ -56,20 +50,31 @@ def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol
     return session
 
 
+class Helping(Protocol):
+    """What a node that helps decides."""
+
+    def accept(self, caller: str, proposal: pb.Proposal) -> HostedSession:
+        """Agrees to a party's proposal, or raises to refuse it."""
+
+    def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:
+        """The contract of a session that is open, with its protocol."""
+
+    def finish(self, session: HostedSession, ending: Ending) -> None:
+        """Ends a session that its asker is done with."""
+
+
 class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
     """Takes proposals.
 
     Args:
         sessions: The node's sessions.
-        accept: Decides on a proposal.
-        finish: Ends a session.
+        helping: Decides on proposals and sees to the end of sessions.
         signer: This node's key.
     """
 
-    def __init__(self, sessions: HostedSessions, accept: Accept, finish: Finish, signer: Signer) -> None:
+    def __init__(self, sessions: HostedSessions, helping: Helping, signer: Signer) -> None:
         self._sessions = sessions
-        self._accept = accept
-        self._finish = finish
+        self._helping = helping
         self._signer = signer
 
     def Propose(self, request: pb.Proposal, context: grpc.ServicerContext) -> pb.Agreement:  # noqa: N802
@@ -83,11 +88,16 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
                     received="nothing",
                     action="send contract and membership",
                 )
-        session = self._accept(caller(context), request)
+        session = self._helping.accept(caller(context), request)
         session.gate.admit("contract", "proposal", request.ByteSize())
         agreement = encode_agreement(session.seat.contract, session.seat.own, self._signer)
         session.gate.intend("contract", "agreement", agreement.ByteSize())
         return agreement
+
+    def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> pb.Contract:  # noqa: ARG002, N802
+        """Gives the contract of a session that is open."""
+        contract, definition = self._helping.fetch(request.session)
+        return contract_to_proto(contract, definition.terms_message())
 
     def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: N802
         """Ends a session; ending it again is no error."""
@@ -101,7 +111,7 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
             )
         # A session that is gone, and one that was never the caller's, are the same to it.
         with contextlib.suppress(UnknownSession, SessionCancelled):
-            self._finish(session_of(self._sessions, context), ending)
+            self._helping.finish(session_of(self._sessions, context), ending)
         return pb.EndReply()
 
 
@@ -158,6 +168,34 @@ def decode_agreement(agreement: pb.Agreement, contract: Contract, helper: str, r
         )
     require_member(contract.hash, membership, agreement.signature)
     return membership
+
+
+def fetch(
+    link: Link, session: str, protocol: Callable[[str], ProtocolDefinition]
+) -> tuple[Contract, ProtocolDefinition]:
+    """The contract of a session that a helper has opened.
+
+    Args:
+        link: The line to the helper.
+        session: The session's identifier.
+        protocol: Finds a protocol by its name.
+
+    Raises:
+        UnknownSession: No such session is open there.
+        UnsupportedProtocol: Its protocol is not known here.
+        MalformedMessage: The contract cannot be read, or is another one.
+    """
+    message = link.call(sessions_pb2_grpc.SessionsStub(link.channel).Fetch, pb.FetchRequest(session=session))
+    definition = protocol(message.protocol)
+    contract = contract_from_proto(message, definition.terms_message(), definition.terms)
+    if (contract.session, contract.is_open, contract.helpers) != (session, True, (link.party,)):
+        raise MalformedMessage(
+            "the contract is another session's",
+            expected=f"session {session} of {link.party}, open to many",
+            received=f"session {contract.session} of {', '.join(contract.helpers)}",
+            action="ask the server's operator for the identifier",
+        )
+    return contract, definition
 
 
 def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement:

@@ -96,6 +96,66 @@ class RunReply(google.protobuf.message.Message):
 global___RunReply = RunReply
 
 @typing.final
+class OpenRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SCRIPT_FIELD_NUMBER: builtins.int
+    script: builtins.str
+    """The script's text, TOML."""
+    def __init__(
+        self,
+        *,
+        script: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["script", b"script"]) -> None: ...
+
+global___OpenRequest = OpenRequest
+
+@typing.final
+class OpenReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+global___OpenReply = OpenReply
+
+@typing.final
+class JoinRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HELPER_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    helper: builtins.str
+    """The party that opened it, a configured peer."""
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        helper: builtins.str = ...,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["helper", b"helper", "session", b"session"]) -> None: ...
+
+global___JoinRequest = JoinRequest
+
+@typing.final
+class JoinReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___JoinReply = JoinReply
+
+@typing.final
 class WatchRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -44,6 +44,16 @@ class ControlStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.RunRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.RunReply.FromString,
                 _registered_method=True)
+        self.Open = channel.unary_unary(
+                '/comity.wire.v1.Control/Open',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.OpenRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.OpenReply.FromString,
+                _registered_method=True)
+        self.Join = channel.unary_unary(
+                '/comity.wire.v1.Control/Join',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.JoinRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.JoinReply.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/comity.wire.v1.Control/Watch',
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
@@ -83,6 +93,20 @@ class ControlServicer(object):
 
     def Run(self, request, context):
         """Starts a session that a script describes; the session goes on when the caller goes away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Open(self, request, context):
+        """Opens a session that many may join, at the node that helps.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Join(self, request, context):
+        """Joins a session that another party has opened.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +159,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Run,
                     request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.RunRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.RunReply.SerializeToString,
+            ),
+            'Open': grpc.unary_unary_rpc_method_handler(
+                    servicer.Open,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.OpenRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.OpenReply.SerializeToString,
+            ),
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.JoinRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.JoinReply.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -216,6 +250,60 @@ class Control(object):
             '/comity.wire.v1.Control/Run',
             comity_dot_wire_dot_v1_dot_control__pb2.RunRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_control__pb2.RunReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Open(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/Open',
+            comity_dot_wire_dot_v1_dot_control__pb2.OpenRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.OpenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Join(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/Join',
+            comity_dot_wire_dot_v1_dot_control__pb2.JoinRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.JoinReply.FromString,
             options,
             channel_credentials,
             insecure,

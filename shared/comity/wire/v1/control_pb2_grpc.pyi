@@ -31,6 +31,18 @@ class ControlStub:
     ]
     """Starts a session that a script describes; the session goes on when the caller goes away."""
 
+    Open: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.OpenRequest,
+        comity.wire.v1.control_pb2.OpenReply,
+    ]
+    """Opens a session that many may join, at the node that helps."""
+
+    Join: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.JoinRequest,
+        comity.wire.v1.control_pb2.JoinReply,
+    ]
+    """Joins a session that another party has opened."""
+
     Watch: grpc.UnaryStreamMultiCallable[
         comity.wire.v1.control_pb2.WatchRequest,
         comity.wire.v1.control_pb2.SessionEvent,
@@ -73,6 +85,18 @@ class ControlAsyncStub:
         comity.wire.v1.control_pb2.RunReply,
     ]
     """Starts a session that a script describes; the session goes on when the caller goes away."""
+
+    Open: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.OpenRequest,
+        comity.wire.v1.control_pb2.OpenReply,
+    ]
+    """Opens a session that many may join, at the node that helps."""
+
+    Join: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.JoinRequest,
+        comity.wire.v1.control_pb2.JoinReply,
+    ]
+    """Joins a session that another party has opened."""
 
     Watch: grpc.aio.UnaryStreamMultiCallable[
         comity.wire.v1.control_pb2.WatchRequest,
@@ -120,6 +144,22 @@ class ControlServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.control_pb2.RunReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.RunReply]]:
         """Starts a session that a script describes; the session goes on when the caller goes away."""
+
+    @abc.abstractmethod
+    def Open(
+        self,
+        request: comity.wire.v1.control_pb2.OpenRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.OpenReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.OpenReply]]:
+        """Opens a session that many may join, at the node that helps."""
+
+    @abc.abstractmethod
+    def Join(
+        self,
+        request: comity.wire.v1.control_pb2.JoinRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.JoinReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.JoinReply]]:
+        """Joins a session that another party has opened."""
 
     @abc.abstractmethod
     def Watch(

@@ -72,7 +72,7 @@ class Contract(google.protobuf.message.Message):
     rounds: builtins.int
     """Rounds bought."""
     asker: builtins.str
-    """Party that asks for help."""
+    """Party that asks for help; empty where whom the helper admits may join."""
     @property
     def model(self) -> global___Model: ...
     @property
@@ -273,6 +273,21 @@ class Proposal(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["contract", b"contract", "membership", b"membership", "signature", b"signature"]) -> None: ...
 
 global___Proposal = Proposal
+
+@typing.final
+class FetchRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+global___FetchRequest = FetchRequest
 
 @typing.final
 class Agreement(google.protobuf.message.Message):

@@ -40,6 +40,11 @@ class SessionsStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.FromString,
                 _registered_method=True)
+        self.Fetch = channel.unary_unary(
+                '/comity.wire.v1.Sessions/Fetch',
+                request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.FetchRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Contract.FromString,
+                _registered_method=True)
         self.End = channel.unary_unary(
                 '/comity.wire.v1.Sessions/End',
                 request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.EndRequest.SerializeToString,
@@ -53,6 +58,13 @@ class SessionsServicer(object):
 
     def Propose(self, request, context):
         """Offers a contract to a helper. Proposing the same contract again returns the same agreement.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Fetch(self, request, context):
+        """The contract of a session that the helper has opened, for who wants to join it by proposing it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +84,11 @@ def add_SessionsServicer_to_server(servicer, server):
                     servicer.Propose,
                     request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.SerializeToString,
+            ),
+            'Fetch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.FetchRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Contract.SerializeToString,
             ),
             'End': grpc.unary_unary_rpc_method_handler(
                     servicer.End,
@@ -107,6 +124,33 @@ class Sessions(object):
             '/comity.wire.v1.Sessions/Propose',
             comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.SerializeToString,
             comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Sessions/Fetch',
+            comity_dot_wire_dot_v1_dot_sessions__pb2.FetchRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_sessions__pb2.Contract.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,6 +27,12 @@ class SessionsStub:
     ]
     """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
 
+    Fetch: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.FetchRequest,
+        comity.wire.v1.sessions_pb2.Contract,
+    ]
+    """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
+
     End: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.EndRequest,
         comity.wire.v1.sessions_pb2.EndReply,
@@ -41,6 +47,12 @@ class SessionsAsyncStub:
         comity.wire.v1.sessions_pb2.Agreement,
     ]
     """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
+
+    Fetch: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.FetchRequest,
+        comity.wire.v1.sessions_pb2.Contract,
+    ]
+    """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
 
     End: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.EndRequest,
@@ -58,6 +70,14 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.Agreement, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.Agreement]]:
         """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
+
+    @abc.abstractmethod
+    def Fetch(
+        self,
+        request: comity.wire.v1.sessions_pb2.FetchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.sessions_pb2.Contract, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.Contract]]:
+        """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
 
     @abc.abstractmethod
     def End(
