@@ -220,13 +220,20 @@ class Host:
     server: NodeServer
 
 
+DESCRIBE = sessions.describing("hospital", PROTOCOL.helper, {PROTOCOL.name: PROTOCOL.version})
+"""What the hospital says of itself."""
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Host]]:
     """Serves sessions, each given as the helper's seat and role, on loopback with the real services."""
     with ExitStack() as stack:
 
         def start(
-            *seats: tuple[Seat, Steppable], identity: Identity | None = None, address: str = "127.0.0.1:0"
+            *seats: tuple[Seat, Steppable],
+            identity: Identity | None = None,
+            address: str = "127.0.0.1:0",
+            describe: sessions.Describe = DESCRIBE,
         ) -> Host:
             hosted = HostedSessions()
             stack.callback(hosted.drain)
@@ -238,7 +245,7 @@ def serve() -> Iterator[Callable[..., Host]]:
             def refuse(caller: str, proposal: object) -> HostedSession:
                 raise AssertionError(f"{caller} proposes {proposal}")
 
-            servicer = sessions.SessionsServicer(hosted, refuse, hosted.remove, _make_signer("hospital"))
+            servicer = sessions.SessionsServicer(hosted, refuse, hosted.remove, _make_signer("hospital"), describe)
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
             PROTOCOL.serve(server.server, hosted)

@@ -134,8 +134,10 @@ class Node:
         server = NodeServer(identity, services)
         helper = Helper(self._local, self.role, self._hosted)
         helper.restore()
+        describe = sessions.describing(self.party, self.role, {each.name: each.version for each in self._protocols})
         sessions_pb2_grpc.add_SessionsServicer_to_server(
-            sessions.SessionsServicer(self._hosted, helper.accept, helper.finish, self._local.signer), server.server
+            sessions.SessionsServicer(self._hosted, helper.accept, helper.finish, self._local.signer, describe),
+            server.server,
         )
         blobs.BlobServicer(lambda context: sessions.session_of(self._hosted, context)).add_to(server.server)
         for each in self._protocols:
