@@ -43,7 +43,7 @@ def of_error(check: str, error: Exception, side: Side = "node") -> Row:
         return Row(check, "skipped", str(error))
     if isinstance(error, ComityError):
         found = ComityError(error.what, expected=error.expected, received=error.received)
-        return Row(check, "failed", str(found), error.action, side)
+        return Row(check, "failed", str(found), error.action or f"see {error.reason()} in docs/errors.md", side)
     unexpected = ComityError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     return Row(check, "failed", str(unexpected), "this check itself failed; please report it with this line", side)
 
