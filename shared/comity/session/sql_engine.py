@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +33,10 @@ def parsed(url: str | URL) -> URL:
         read = make_url(url)
     except ArgumentError as error:
         raise InvalidValue(
-            "a store's URL cannot be read", expected=_FORMS, received=url, action="correct `store`"
+            "a store's URL cannot be read",
+            expected=_FORMS,
+            received=re.sub(r"//[^/]*@", "//…@", str(url)),
+            action="correct `store`",
         ) from error
     kind = read.get_backend_name()
     if kind == "sqlite" and read.database not in {None, "", ":memory:"}:

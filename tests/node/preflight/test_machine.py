@@ -211,6 +211,27 @@ def test_a_store_that_cannot_be_anywhere(provider: Any) -> None:
     assert provider.check().failed() == ["store"]
 
 
+def test_a_database_that_does_not_answer(provider: Any) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        provider.values["store"] = f"postgresql://comity:hunter2@127.0.0.1:{held.getsockname()[1]}/comity"
+        found = provider.check()
+    found.only("store", "postgresql+psycopg://comity:***@127.0.0.1")
+    assert "hunter2" not in str(found.rows)
+
+
+@pytest.mark.parametrize("url", ["hunter2 no url", "://comity:hunter2@/"])
+def test_a_store_whose_url_cannot_be_read_shows_no_password(provider: Any, url: str) -> None:
+    provider.values["store"] = url
+    row = provider.check().only("store", "a store's URL cannot be read", "correct `store`")
+    assert "comity:hunter2" not in row.found
+
+
+def test_a_store_that_was_only_begun(provider: Any) -> None:
+    (provider.state / FILE_NAME).touch()
+    assert "is empty; the node makes its tables" in provider.check()["store"].found
+
+
 def test_a_full_quota(provider: Any) -> None:
     folder = provider.state / "blobs" / "s-1"
     folder.mkdir(parents=True)

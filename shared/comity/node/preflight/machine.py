@@ -10,7 +10,8 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import inspect
+from sqlalchemy import URL, inspect
+from sqlalchemy.exc import DBAPIError
 
 from comity.errors import ClockSteppedBack, ComityError, InvalidValue, StateInUse, StorageFailed
 from comity.node.config import ENVIRONMENT_PREFIX
@@ -21,6 +22,7 @@ from comity.node.preflight.rows import NotChecked, Row
 from comity.node.registry import protocol, protocol_names
 from comity.session.chain import utc_now
 from comity.session.sql_engine import make_engine, parsed, place_of
+from comity.session.sql_errors import explained
 from comity.session.sql_store import CLOCK_SLACK, SqlStore
 from comity.session.verification import verify
 from comity.training import choose_device
@@ -156,13 +158,7 @@ def check_store(context: Context) -> Iterator[Row]:
     """The store opens, is of this version, and its ledger holds and does not end in the future."""
     url = parsed(context.config.store_url)
     place = place_of(url)
-    if url.get_backend_name() == "sqlite":
-        fresh = not Path(str(url.database)).exists()
-    else:
-        engine = make_engine(url, read_only=True, durable=True)
-        fresh = not inspect(engine).get_table_names()
-        engine.dispose()
-    if fresh:
+    if _is_fresh(url):
         yield Row("store", "passed", f"{place} is empty; the node makes its tables")
         return
     with closing(SqlStore(url, read_only=True)) as store, store.transaction():
@@ -176,6 +172,19 @@ def check_store(context: Context) -> Iterator[Row]:
                 _require_past(entries[-1].time)
             found = f"a ledger of {head.length:,} entries that holds, {verified.rounds_charged} rounds charged"
     yield Row("store", "passed", f"{place}: {found}")
+
+
+def _is_fresh(url: URL) -> bool:
+    """Whether no node has written to a store yet."""
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        return True
+    engine = make_engine(url, read_only=True, durable=True)
+    try:
+        return not inspect(engine).get_table_names()
+    except DBAPIError as error:
+        raise explained(error, place_of(url)) from error
+    finally:
+        engine.dispose()
 
 
 def _require_past(time: str) -> None:
