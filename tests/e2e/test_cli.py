@@ -140,7 +140,7 @@ def complaint(done: tuple[int, str, str], *, code: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], *([verb, "--help"] for verb in ("demo", "run", "node")), ["version"]]
+    "arguments", [["--help"], *([verb, "--help"] for verb in ("demo", "run", "node", "check")), ["version"]]
 )
 def test_help_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
     program = (

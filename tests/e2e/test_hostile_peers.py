@@ -50,6 +50,7 @@ from comity.simulation.processes import NodeProcess
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.certificates import Authority
+from comity.transport.description import describing
 from comity.transport.identity import Identity
 from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link, Patience
 from comity.transport.protocol import run
@@ -737,7 +738,9 @@ def test_another_contract(path: str, attack: Attack) -> None:
 GARBAGE = (b"\xff" * 64, b"\x0a\xff\xff\xff\xff\x0f", bytes(range(1, 200)))
 
 
-@pytest.mark.parametrize("path", ["/comity.wire.v1.Sessions/Propose", "/comity.wire.v1.Sessions/End", *METHODS])
+@pytest.mark.parametrize(
+    "path", [*(f"/{sessions.SERVICE}/{name}" for name in ("Propose", "End", "Describe")), *METHODS]
+)
 def test_garbage_instead_of_a_message(path: str, attack: Attack) -> None:
     kind = METHODS[path][0] if path in METHODS else "unary_unary"
     blob = attack.blob
@@ -1153,7 +1156,8 @@ class CheatingBlobs(blobs.BlobServicer):
 
 class CheatingSessions(sessions.SessionsServicer):
     def __init__(self, hosted: HostedSessions, helper: Helper, party: LocalParty, cheat: Cheat) -> None:
-        super().__init__(hosted, helper.accept, helper.finish, party.signer)
+        describe = describing(party.name, PROTOCOL.helper, {PROTOCOL.name: PROTOCOL.version})
+        super().__init__(hosted, helper, party.signer, describe)
         self._cheat = cheat
 
     def Propose(self, request: sessions_pb2.Proposal, context: grpc.ServicerContext) -> sessions_pb2.Agreement:  # noqa: N802

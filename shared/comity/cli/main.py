@@ -213,6 +213,25 @@ def bench(
     run_benchmarks(names or [], every=every, quick=quick, as_json=json_output)
 
 
+@app.command()
+def check(
+    role: Annotated[str, typer.Argument(help="The node's role; left out, the one that its configuration fits.")] = "",
+    *,
+    config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
+    script: Annotated[Path | None, typer.Option(help="A session's script: its model, and the room it takes.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Checks whether a node can work: configuration, data, keys, disk, and whether its peers answer.
+
+    Every row that fails says how to mend it. Exits with 2 where this node has to be set right, with 1 where only a peer has.
+
+    Example: `comity check learner --config learner.toml --script session.toml`
+    """
+    from comity.cli.check import check_node
+
+    raise typer.Exit(check_node(role, config, script, as_json=json_output))
+
+
 @ledger.command()
 def show(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
     """Lists the entries, with the bytes by kind and the rounds that were charged.

@@ -30,6 +30,7 @@ from comity.session.hosting import HostedSessions
 from comity.session.sql_store import SqlStore
 from comity.session.watched import WatchedLog
 from comity.transport import blobs, sessions
+from comity.transport.description import describing
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.server import NodeServer
 from comity.wire.v1 import control_pb2_grpc, sessions_pb2_grpc
@@ -223,8 +224,9 @@ class Node:
         identity = self._identity if self._identity.is_secure else None
         server = NodeServer(identity, services)
         self._helper.restore()
+        describe = describing(self.party, self.role, {each.name: each.version for each in self._protocols})
         sessions_pb2_grpc.add_SessionsServicer_to_server(
-            sessions.SessionsServicer(self._hosted, self._helper, self._local.signer),
+            sessions.SessionsServicer(self._hosted, self._helper, self._local.signer, describe),
             server.server,
         )
         blobs.BlobServicer(lambda context: sessions.session_of(self._hosted, context)).add_to(server.server)

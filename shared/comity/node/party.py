@@ -126,11 +126,7 @@ class LocalParty:
         if self._folder is None:
             return
         needed = protocol.blobs_held(contract, own, peer) * self.task(contract).layout.size
-        free = shutil.disk_usage(self._folder).free
-        quota = self.config.policy.max_state_bytes
-        used = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
-        if quota is not None:
-            free = min(free, quota - used)
+        free = bytes_free(self._folder, self.config.policy.max_state_bytes)
         if needed > free:
             raise PolicyRefusal(
                 f"{self.name} has no room for the session",
@@ -215,6 +211,23 @@ def signed_model(name: str, options: dict[str, bool | int | float | str], task: 
     """
     model = build(name, input_shape=task.input_shape, classes=task.classes, options=options, seed=seed)
     return ModelSpec(name=name, options=options, signature=Layout.of(model.state_dict()).signature)
+
+
+def bytes_used(folder: Path) -> int:
+    """What the files in a folder take, in bytes; 0 where it is not there yet."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def bytes_free(folder: Path, quota: int | None) -> int:
+    """What may still be kept in a folder, in bytes; less than 0 where its quota is passed.
+
+    Args:
+        folder: The folder; it need not be there yet.
+        quota: Most that it may hold, in bytes; None for what the disk holds.
+    """
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    return free if quota is None else min(free, quota - bytes_used(folder))
 
 
 def own_secret(config: PartyConfig, state_dir: Path) -> bytes:

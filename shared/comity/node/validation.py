@@ -28,7 +28,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return parse_toml(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
-        raise InvalidValue(f"{path} is no text", expected="TOML in UTF-8", received=error.reason) from error
+        raise InvalidValue(
+            f"{path} is no text", expected="TOML in UTF-8", received=error.reason, action="save it as UTF-8"
+        ) from error
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
@@ -44,7 +46,8 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidValue(f"{source} is no TOML", received=error) from error
+        action = "correct it at that place; texts stand in quotes"
+        raise InvalidValue(f"{source} is no TOML", expected="TOML", received=error, action=action) from error
 
 
 def validated(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
@@ -80,9 +83,19 @@ def explained(model: type[BaseModel], error: ValidationError, source: str) -> Us
             action=action,
         )
     if found["type"] == "missing":
-        return InvalidValue(f"{source}: {place} is missing", expected=f"a value for {place}", received="nothing")
+        return InvalidValue(
+            f"{source}: {place} is missing",
+            expected=f"a value for {place}",
+            received="nothing",
+            action=f"set {place}",
+        )
     received = "a value that is not shown" if "secret" in found["loc"] else repr(found["input"])
-    return InvalidValue(f"{source}: {place} cannot be used", expected=found["msg"], received=received[:120])
+    return InvalidValue(
+        f"{source}: {place} cannot be used",
+        expected=found["msg"],
+        received=received[:120],
+        action=f"correct {place}",
+    )
 
 
 def _keys_beside(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:

@@ -18,6 +18,7 @@ from comity.session.codec import (
 )
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.receipts import Signer, require_member
+from comity.transport.description import Describe, encode_description
 from comity.transport.identity import caller, metadata
 from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link
 from comity.transport.protocol import ProtocolDefinition
@@ -70,12 +71,14 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         sessions: The node's sessions.
         helping: Decides on proposals and sees to the end of sessions.
         signer: This node's key.
+        describe: Says who this node is.
     """
 
-    def __init__(self, sessions: HostedSessions, helping: Helping, signer: Signer) -> None:
+    def __init__(self, sessions: HostedSessions, helping: Helping, signer: Signer, describe: Describe) -> None:
         self._sessions = sessions
         self._helping = helping
         self._signer = signer
+        self._describe = describe
 
     def Propose(self, request: pb.Proposal, context: grpc.ServicerContext) -> pb.Agreement:  # noqa: N802
         """Agrees to a contract, or refuses it with the reason."""
@@ -113,6 +116,10 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         with contextlib.suppress(UnknownSession, SessionCancelled):
             self._helping.finish(session_of(self._sessions, context), ending)
         return pb.EndReply()
+
+    def Describe(self, request: pb.DescribePeerRequest, context: grpc.ServicerContext) -> pb.PeerDescription:  # noqa: ARG002, N802
+        """Who this node is; nothing of its sessions."""
+        return encode_description(self._describe())
 
 
 def encode_proposal(contract: Contract, own: Membership, signer: Signer, protocol: ProtocolDefinition) -> pb.Proposal:

@@ -11,6 +11,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.struct_pb2
+import google.protobuf.timestamp_pb2
 import sys
 import typing
 
@@ -338,3 +339,68 @@ class EndReply(google.protobuf.message.Message):
     ) -> None: ...
 
 global___EndReply = EndReply
+
+@typing.final
+class DescribePeerRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___DescribePeerRequest = DescribePeerRequest
+
+@typing.final
+class PeerDescription(google.protobuf.message.Message):
+    """What two operators compare before their nodes have a session."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARTY_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    PROTOCOLS_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    party: builtins.str
+    role: builtins.str
+    version: builtins.str
+    """Of the installation, for example "0.1.0"."""
+    @property
+    def protocols(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ProtocolVersion]:
+        """What it helps with or asks for in its role."""
+
+    @property
+    def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """By its clock, when it answered."""
+
+    def __init__(
+        self,
+        *,
+        party: builtins.str = ...,
+        role: builtins.str = ...,
+        version: builtins.str = ...,
+        protocols: collections.abc.Iterable[global___ProtocolVersion] | None = ...,
+        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["party", b"party", "protocols", b"protocols", "role", b"role", "time", b"time", "version", b"version"]) -> None: ...
+
+global___PeerDescription = PeerDescription
+
+@typing.final
+class ProtocolVersion(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    version: builtins.int
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        version: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "version", b"version"]) -> None: ...
+
+global___ProtocolVersion = ProtocolVersion

@@ -50,6 +50,11 @@ class SessionsStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.EndRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.EndReply.FromString,
                 _registered_method=True)
+        self.Describe = channel.unary_unary(
+                '/comity.wire.v1.Sessions/Describe',
+                request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.DescribePeerRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.PeerDescription.FromString,
+                _registered_method=True)
 
 
 class SessionsServicer(object):
@@ -77,6 +82,13 @@ class SessionsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Describe(self, request, context):
+        """Who answers here, in which version and by which clock: to any party that the node trusts, and nothing of sessions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +106,11 @@ def add_SessionsServicer_to_server(servicer, server):
                     servicer.End,
                     request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.EndRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.EndReply.SerializeToString,
+            ),
+            'Describe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Describe,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.DescribePeerRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.PeerDescription.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +195,33 @@ class Sessions(object):
             '/comity.wire.v1.Sessions/End',
             comity_dot_wire_dot_v1_dot_sessions__pb2.EndRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_sessions__pb2.EndReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Describe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Sessions/Describe',
+            comity_dot_wire_dot_v1_dot_sessions__pb2.DescribePeerRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_sessions__pb2.PeerDescription.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,12 @@ class SessionsStub:
     ]
     """Tells the helper that the asker is done with a session."""
 
+    Describe: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.DescribePeerRequest,
+        comity.wire.v1.sessions_pb2.PeerDescription,
+    ]
+    """Who answers here, in which version and by which clock: to any party that the node trusts, and nothing of sessions."""
+
 class SessionsAsyncStub:
     """Negotiates sessions. A refusal is an error status with its reason in the details."""
 
@@ -59,6 +65,12 @@ class SessionsAsyncStub:
         comity.wire.v1.sessions_pb2.EndReply,
     ]
     """Tells the helper that the asker is done with a session."""
+
+    Describe: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.DescribePeerRequest,
+        comity.wire.v1.sessions_pb2.PeerDescription,
+    ]
+    """Who answers here, in which version and by which clock: to any party that the node trusts, and nothing of sessions."""
 
 class SessionsServicer(metaclass=abc.ABCMeta):
     """Negotiates sessions. A refusal is an error status with its reason in the details."""
@@ -86,5 +98,13 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.EndReply, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.EndReply]]:
         """Tells the helper that the asker is done with a session."""
+
+    @abc.abstractmethod
+    def Describe(
+        self,
+        request: comity.wire.v1.sessions_pb2.DescribePeerRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.sessions_pb2.PeerDescription, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.PeerDescription]]:
+        """Who answers here, in which version and by which clock: to any party that the node trusts, and nothing of sessions."""
 
 def add_SessionsServicer_to_server(servicer: SessionsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
