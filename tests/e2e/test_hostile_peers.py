@@ -117,7 +117,7 @@ def run_honestly(
     asker = asking(script)
     contract, definition = draft_contract(script, asker, id)
     with Link(node.learner, "provider", node.address, patience) as link:
-        return run_session(contract, definition, asker, link, observe)[1]
+        return run_session(contract, definition, asker, [link], observe)[1]
 
 
 def refusal(call: Callable[[], object]) -> ComityError:
@@ -362,14 +362,14 @@ def agreed(line: Link, id: str, **changes: Any) -> Iterator[Attack]:
     contract, party = mallorys(id, **changes)
     own = party.membership("learner")
     agreement = sessions.propose(line, encode_proposal(contract, own, party.signer, PROTOCOL))
-    peer = sessions.decode_agreement(agreement, contract, "provider", "provider")
+    peer = sessions.decode_agreement(agreement, contract, "provider", PROTOCOL)
     line.enter(contract.session, contract.hash)
     try:
         yield Attack(
             line, contract, party, party.seat(party.place(contract, own, nobody), peer, party.blobs(contract.session))
         )
     finally:
-        sessions.end(line)
+        sessions.end(line, "finished")
 
 
 @pytest.fixture
@@ -509,11 +509,6 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     ),
     "help of another": (
         lambda: setting("contract.helpers", ["somebody"]),
-        errors.UnknownParty,
-        ("provider", "somebody"),
-    ),
-    "help of two": (
-        lambda: setting("contract.helpers", ["provider", "somebody"]),
         errors.UnknownParty,
         ("provider", "somebody"),
     ),
@@ -1207,7 +1202,7 @@ class Learner:
     def run(self, script: str) -> dict[str, Any]:
         """Runs a session from it, as `comity run` does."""
         with ControlClient(self.node.control_url) as control, SessionProgress(quiet=True) as progress:
-            return follow(control, control.run(script), progress)
+            return follow(control, control.run(script), progress)[0]
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ def _agree(
     agreement = propose(link, proposal)
     gate.deliver("contract", "proposal")
     gate.admit("contract", "agreement", agreement.ByteSize())
-    peer = decode_agreement(agreement, contract, link.party, definition.helper)
+    peer = decode_agreement(agreement, contract, link.party, definition)
     asker.require_room(contract, own, peer, definition)
     return peer
 

@@ -102,5 +102,5 @@ def _agree(
     theirs.intend("contract", "agreement", agreement.ByteSize())
     ours.deliver("contract", "proposal")
     ours.admit("contract", "agreement", agreement.ByteSize())
-    decode_agreement(agreement, contract, helper.name, definition.helper)
+    decode_agreement(agreement, contract, helper.name, definition)
     theirs.deliver_all(0)

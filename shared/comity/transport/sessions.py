@@ -138,8 +138,24 @@ def decode_proposal(proposal: pb.Proposal, protocol: ProtocolDefinition) -> tupl
     """
     contract = contract_from_proto(proposal.contract, protocol.terms_message(), protocol.terms)
     membership = membership_from_proto(proposal.membership)
+    _require_samples(membership, protocol)
     require_member(contract.hash, membership, proposal.signature)
     return contract, membership
+
+
+def _require_samples(membership: Membership, protocol: ProtocolDefinition) -> None:
+    """Checks that a party that trains has something to train on.
+
+    Raises:
+        MalformedMessage: It has not.
+    """
+    if membership.role in protocol.trains and membership.samples < 1:
+        raise MalformedMessage(
+            f"{membership.party} would train on no samples",
+            expected=f"1 or more behind what a {membership.role} sends",
+            received=f"{membership.samples} samples",
+            action="state how many there are",
+        )
 
 
 def encode_agreement(contract: Contract, own: Membership, signer: Signer) -> pb.Agreement:
@@ -148,7 +164,9 @@ def encode_agreement(contract: Contract, own: Membership, signer: Signer) -> pb.
     return pb.Agreement(contract_hash=contract.hash, membership=membership_to_proto(own), signature=signature)
 
 
-def decode_agreement(agreement: pb.Agreement, contract: Contract, helper: str, role: str) -> Membership:
+def decode_agreement(
+    agreement: pb.Agreement, contract: Contract, helper: str, protocol: ProtocolDefinition
+) -> Membership:
     """The helper's part, as its agreement states it.
 
     Raises:
@@ -165,14 +183,15 @@ def decode_agreement(agreement: pb.Agreement, contract: Contract, helper: str, r
             action=action,
         )
     membership = membership_from_proto(agreement.membership)
-    if (membership.party, membership.role) != (helper, role):
+    if (membership.party, membership.role) != (helper, protocol.helper):
         received = f"{membership.role} {membership.party}"
         raise MalformedMessage(
             "the agreement is another party's",
-            expected=f"{role} {helper}",
+            expected=f"{protocol.helper} {helper}",
             received=received,
             action=f"check whose node answers at the address of {helper}",
         )
+    _require_samples(membership, protocol)
     require_member(contract.hash, membership, agreement.signature)
     return membership
 
