@@ -15,6 +15,7 @@ from comity.node.registry import protocol
 from comity.session.events import Event, Json
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.ledger import Fact
+from comity.session.receipts import require_pinned
 from comity.session.watched import WatchedLog
 from comity.session.worker import SessionWorker
 from comity.transport.protocol import ProtocolDefinition
@@ -65,6 +66,7 @@ class Helper:
         Raises:
             RefusedError: The contract is refused, with the reason.
             MalformedMessage: The proposal cannot be read.
+            ReceiptInvalid: It is not signed with the key that the caller is known by.
         """
         definition = self._protocol(proposal.contract)
         contract, peer = decode_proposal(proposal, definition)
@@ -77,6 +79,7 @@ class Helper:
                 received=received,
                 action="propose in the name that your certificate states",
             )
+        require_pinned(peer, self._party.config.receipt_key_of(peer.party))
         if contract.helpers != (self._party.name,):
             received = ", ".join(contract.helpers) or "nobody"
             raise UnknownParty(
