@@ -25,6 +25,9 @@ app = typer.Typer(
 ledger = typer.Typer(help="What left this node, what came, and whether the record of it holds.", no_args_is_help=True)
 app.add_typer(ledger, name="ledger")
 
+trust = typer.Typer(help="Whose certificates this node accepts.", no_args_is_help=True)
+app.add_typer(trust, name="trust")
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Seed = Annotated[
     int, typer.Option(min=0, help="Seed of the data's split, the initial weights and the order of samples.")
@@ -282,6 +285,66 @@ def compare(
 
     if not compare_ledgers(file, state, store, session, as_json=json_output):
         raise typer.Exit(1)
+
+
+@app.command()
+def init(
+    role: Annotated[str, typer.Argument(help="learner or provider; or operator, to drive nodes from this machine.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if it is not there.")],
+    *,
+    party: Annotated[str, typer.Option(help="Name of your party, which its certificate states.")],
+    listen: Annotated[str, typer.Option(help="Where peers are to reach the node, host:port.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Its data: digits, imagefolder:<dir>, npz:<file> or torchvision:<Name>.")
+    ] = ("digits"),
+    peer: Annotated[list[str] | None, typer.Option(help="A party that it asks, NAME=HOST:PORT.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(help="A party that may have sessions with it.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Writes a node's first files: a commented configuration, a key, and the card that other parties get.
+
+    Example: `comity init provider hospital --party hospital --allow clinic`
+    """
+    from comity.cli.init import initialize, parse_peers
+    from comity.node.initial import NodeChoices
+
+    choices = NodeChoices(role, party, listen, data, parse_peers(peer or []), tuple(allow or ()))
+    initialize(folder, choices, as_json=json_output)
+
+
+NodeFolder = Annotated[Path, typer.Option("--node", help="The node's folder, where its node.toml is.")]
+
+
+@trust.command()
+def add(
+    party: Annotated[str, typer.Argument(help="The party, as its certificate names it.")],
+    file: Annotated[Path, typer.Argument(help="The card that it sent you.")],
+    *,
+    node: NodeFolder = Path(),
+    address: Annotated[str, typer.Option(help="Where its node listens, host:port, for a node that asks it.")] = "",
+    operator: Annotated[bool, typer.Option("--operator", help="It may drive this node, and is no peer.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="In place of another card of this party.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Takes a party's card: certificate and receipt key. A running node knows it from its next connection on.
+
+    Example: `comity trust add clinic clinic.pem --node hospital`
+    """
+    from comity.cli.trust import add_party
+    from comity.node.acquaintances import Introduction
+
+    add_party(Introduction(party, file, operator, address, replace), node=node, as_json=json_output)
+
+
+@trust.command(name="list")
+def list_(*, node: NodeFolder = Path(), json_output: Json = False) -> None:
+    """Lists the certificates that a node accepts, with their fingerprints and how long they are good.
+
+    Example: `comity trust list --node hospital`
+    """
+    from comity.cli.trust import list_trusted
+
+    list_trusted(node, as_json=json_output)
 
 
 @app.command()

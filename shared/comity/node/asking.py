@@ -19,6 +19,7 @@ from comity.node.validation import validated
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
+from comity.session.receipts import require_pinned
 from comity.session.store import StoredSession
 from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition, run
@@ -146,6 +147,7 @@ def _agree(
     gate.deliver("contract", "proposal")
     gate.admit("contract", "agreement", agreement.ByteSize())
     peer = decode_agreement(agreement, contract, link.party, definition)
+    require_pinned(peer, asker.config.receipt_key_of(peer.party))
     asker.require_room(contract, own, peer, definition)
     return peer
 

@@ -25,6 +25,7 @@ from comity.node.party import LocalParty
 from comity.node.registry import protocol
 from comity.session.events import Event
 from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.receipts import require_pinned
 from comity.session.seat import Place, Seat
 from comity.session.watched import WatchedLog
 from comity.session.worker import SessionWorker, Steppable
@@ -119,6 +120,7 @@ class Helper:
         Raises:
             RefusedError: The contract is refused, with the reason.
             MalformedMessage: The proposal cannot be read.
+            ReceiptInvalid: It is not signed with the key that the caller is known by.
         """
         definition = self._protocol(proposal.contract)
         contract, peer = decode_proposal(proposal, definition)
@@ -132,6 +134,7 @@ class Helper:
                 received=received,
                 action="propose in the name that your certificate states",
             )
+        require_pinned(peer, self._party.config.receipt_key_of(peer.party))
         if self._party.name not in contract.helpers:
             raise UnknownParty(
                 "the contract asks somebody else",

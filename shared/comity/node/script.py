@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import tomli_w
+import tomlkit
 from pydantic import BaseModel, ConfigDict, Field
 
 from comity.contract import Identifier, Option
@@ -131,7 +131,7 @@ class Script(_Section):
 
 def session_text(script: Script) -> str:
     """The part of a script that a node runs, as TOML."""
-    return tomli_w.dumps({"session": script.session.model_dump(mode="json", exclude_none=True)})
+    return tomlkit.dumps({"session": script.session.model_dump(mode="json", exclude_none=True)})
 
 
 def parse_script(text: str, source: str = "script") -> Script:

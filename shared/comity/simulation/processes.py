@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import tomli_w
+import tomlkit
 
 from comity.errors import NodeProcessFailed, PeerUnreachable
 from comity.node.control_client import ControlClient
@@ -41,7 +41,7 @@ class NodeProcess:
         self._role = role
         self._threads = threads
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "node.toml").write_text(tomli_w.dumps(config))
+        (folder / "node.toml").write_text(tomlkit.dumps(config))
 
     def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Starts the process.
