@@ -10,13 +10,13 @@ from pathlib import Path
 from types import FrameType
 
 from comity.cli.progress import SessionProgress
-from comity.cli.run import follow
+from comity.cli.run import drive
 from comity.cli.simulate import use_threads
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue
 from comity.experiments import baselines
 from comity.node.control_client import ControlClient
-from comity.node.script import Script, parse_script, session_text
+from comity.node.script import Script, parse_script
 from comity.session import faults
 from comity.simulation.processes import NodeProcess, running
 
@@ -53,9 +53,8 @@ def run_demo(text: str, *, workdir: Path | None, kill: str | None, as_json: bool
                 progress.say(f"  {name:<10} process {node.process.pid}")
             if kill is not None:
                 threading.Thread(target=_revive, args=(nodes[kill], progress), daemon=True).start()
-            asker = next(name for name in nodes if name not in script.session.helpers)
-            with ControlClient(nodes[asker].control_url) as control:
-                result, summary = follow(control, control.run(session_text(script)), progress)
+            clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
+            result, summary = drive(script, clients, progress)
             result["processes"] = [node.process.pid for node in nodes.values()]
         progress.say("training the baselines for comparison")
         use_threads(script)

@@ -38,17 +38,28 @@ StoreUrl = Annotated[str, typer.Option("--store", help="The store's URL, where i
 Session = Annotated[str, typer.Option("--session", help="This session alone.")]
 
 NodeName = Annotated[
-    str, typer.Option("--node", envvar="COMITY_NODE", help="Your node: its folder, its state_dir or unix:PATH.")
+    str,
+    typer.Option(
+        "--node",
+        envvar="COMITY_NODE",
+        help="Your node: its folder, or PARTY@HOST:PORT for its control port. This folder, if left out.",
+    ),
+]
+Operator = Annotated[
+    str, typer.Option(envvar="COMITY_OPERATOR", help="Folder of your key and certificate, for a control port.")
+]
+Nodes = Annotated[
+    Path | None, typer.Option("--nodes", help="Drive several nodes: a TOML file with operator and [nodes].")
 ]
 SessionName = Annotated[str, typer.Argument(help="The session's identifier; comity sessions lists them.")]
 
 _STATE = Path("state")
 
 
-def _chosen(node: str) -> NodeChoice:
+def _chosen(node: str, operator: str) -> NodeChoice:
     from comity.cli.nodes import NodeChoice
 
-    return NodeChoice(node or ".", default=not node)
+    return NodeChoice(node or ".", operator, default=not node)
 
 
 @app.command()
@@ -97,6 +108,8 @@ def run(
     script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
     *,
     node: NodeName = "",
+    operator: Operator = "",
+    nodes: Nodes = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start the session and return at once.")] = False,
     json_output: Json = False,
 ) -> None:
@@ -104,9 +117,48 @@ def run(
 
     Example: `comity run session.toml --node clinic`
     """
-    from comity.cli.run import run_script
+    from comity.cli.run import run_everywhere, run_script
 
-    run_script(script, node=_chosen(node), detach=detach, as_json=json_output)
+    if nodes is not None:
+        run_everywhere(script, nodes, as_json=json_output)
+        return
+    run_script(script, node=_chosen(node, operator), detach=detach, as_json=json_output)
+
+
+@app.command(name="open")
+def open_session(
+    script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    json_output: Json = False,
+) -> None:
+    """Opens a session at your server node, which clients may join.
+
+    Example: `comity open session.toml --node server`
+    """
+    from comity.cli.run import open_script
+
+    open_script(script, node=_chosen(node, operator), as_json=json_output)
+
+
+@app.command()
+def join(
+    address: Annotated[str, typer.Argument(help="Who opened it: a configured peer, or its address.")],
+    session: SessionName,
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    detach: Annotated[bool, typer.Option("--detach", help="Join and return at once.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Joins a session that a server has opened, and follows it.
+
+    Example: `comity join consortium s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.run import join_session
+
+    join_session(address, session, node=_chosen(node, operator), detach=detach, as_json=json_output)
 
 
 @app.command()
@@ -114,6 +166,7 @@ def watch(
     session: Annotated[str, typer.Argument(help="The session; left out, the one that the node entered last.")] = "",
     *,
     node: NodeName = "",
+    operator: Operator = "",
     json_output: Json = False,
 ) -> None:
     """Follows a session, live, from its first round to its end; the same at both parties.
@@ -122,57 +175,62 @@ def watch(
     """
     from comity.cli.run import watch_session
 
-    watch_session(session, node=_chosen(node), as_json=json_output)
+    watch_session(session, node=_chosen(node, operator), as_json=json_output)
 
 
 @app.command()
-def sessions(*, node: NodeName = "", json_output: Json = False) -> None:
+def sessions(*, node: NodeName = "", operator: Operator = "", nodes: Nodes = None, json_output: Json = False) -> None:
     """Lists a node's sessions, oldest first, with their state and rounds.
 
     Example: `comity sessions --node clinic`
     """
-    from comity.cli.sessions import list_sessions
+    from comity.cli.sessions import list_everywhere, list_sessions
 
-    list_sessions(_chosen(node), as_json=json_output)
+    if nodes is not None:
+        list_everywhere(nodes, as_json=json_output)
+        return
+    list_sessions(_chosen(node, operator), as_json=json_output)
 
 
 @app.command(name="show")
-def show_session(session: SessionName, *, node: NodeName = "", json_output: Json = False) -> None:
+def show_session(
+    session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False
+) -> None:
     """Shows one session: its state, its contract, what crossed, and what it ended with.
 
     Example: `comity show s-3f9c01d2a7b4 --node clinic`
     """
     from comity.cli.sessions import show_session as run_show
 
-    run_show(session, _chosen(node), as_json=json_output)
+    run_show(session, _chosen(node, operator), as_json=json_output)
 
 
 @app.command()
-def cancel(session: SessionName, *, node: NodeName = "", json_output: Json = False) -> None:
+def cancel(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
     """Ends a session before its time, and tells the other party; what was bought stays in the ledger.
 
     Example: `comity cancel s-3f9c01d2a7b4 --node clinic`
     """
     from comity.cli.sessions import cancel_session
 
-    cancel_session(session, _chosen(node), as_json=json_output)
+    cancel_session(session, _chosen(node, operator), as_json=json_output)
 
 
 @app.command()
-def resume(session: SessionName, *, node: NodeName = "", json_output: Json = False) -> None:
+def resume(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
     """Goes on with a session that stopped because the other party, or the disk, was away.
 
     Example: `comity resume s-3f9c01d2a7b4 --node clinic`
     """
     from comity.cli.sessions import resume_session
 
-    resume_session(session, _chosen(node), as_json=json_output)
+    resume_session(session, _chosen(node, operator), as_json=json_output)
 
 
 @app.command()
 def node(
     role: Annotated[str, typer.Argument(help="learner or provider.")],
-    config: Annotated[Path, typer.Option(help="The node's TOML file.")],
+    config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Runs a daemon until SIGTERM.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import typer
 
 from comity.cli.files import read_script
-from comity.cli.nodes import NodeChoice
+from comity.cli.nodes import NodeChoice, connected
 from comity.cli.progress import SessionProgress
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
+from comity.node.script import Script, parse_script, session_text
 from comity.session.events import Column, Summary
 
 INTERRUPTED = 130
@@ -32,6 +33,71 @@ def run_script(path: Path, *, node: NodeChoice, detach: bool, as_json: bool) -> 
             show_json(started) if as_json else print(f"session {session} runs at {node.name}")  # noqa: T201
             return
         _show(control, session, node, as_json=as_json)
+
+
+def open_script(path: Path, *, node: NodeChoice, as_json: bool) -> None:
+    """Opens a session at a server's node."""
+    text = read_script(path)
+    with node.connect() as control, _interruptible("whether the session was opened, comity sessions tells"):
+        session = control.open(text)
+        party = control.describe().party
+    if as_json:
+        show_json({"session": session, "server": party})
+        return
+    print(f"session {session} is open; each client joins it with: comity join {party} {session}")  # noqa: T201
+
+
+def join_session(helper: str, session: str, *, node: NodeChoice, detach: bool, as_json: bool) -> None:
+    """Joins a session that a server has opened."""
+    with node.connect() as control:
+        with _interruptible("whether the session was joined, comity sessions tells"):
+            control.join(helper, session)
+        if detach:
+            joined = {"session": session, "node": node.name}
+            show_json(joined) if as_json else print(f"session {session} is joined")  # noqa: T201
+            return
+        _show(control, session, node, as_json=as_json)
+
+
+def run_everywhere(path: Path, nodes: Path, *, as_json: bool) -> None:
+    """Runs a session over the control ports of all its nodes, and shows the result."""
+    script = parse_script(read_script(path), str(path))
+    script.require_no_parties()
+    with connected(nodes) as clients, SessionProgress(quiet=as_json, bytes_and_left=True) as progress:
+        with _interruptible("the session goes on at the nodes; comity sessions --nodes shows it"):
+            result, summary = drive(script, clients, progress)
+        result["processes"] = [client.describe().pid for client in clients.values()]
+    if as_json:
+        show_json(result)
+    else:
+        show_result(result, summary)
+
+
+def drive(
+    script: Script, clients: Mapping[str, ControlClient], progress: SessionProgress
+) -> tuple[dict[str, Any], Summary]:
+    """Runs a session at nodes of which every one is in our hands; returns its result and what of it people compare.
+
+    Args:
+        script: The session.
+        clients: Connections to the nodes, by party.
+        progress: Shows it.
+
+    Raises:
+        InvalidValue: The nodes are not those of the session.
+        ComityError: What the session failed with.
+    """
+    helpers = script.session.helpers
+    askers = [party for party in clients if party not in helpers]
+    if not set(helpers) <= set(clients) or len(askers) != 1:
+        raise InvalidValue(
+            "the nodes are not those of the session",
+            expected=f"{', '.join(helpers)}, and one that asks",
+            received=", ".join(clients),
+            action="name each party's node once",
+        )
+    control = clients[askers[0]]
+    return follow(control, control.run(session_text(script)), progress)
 
 
 def watch_session(session: str, *, node: NodeChoice, as_json: bool) -> None:

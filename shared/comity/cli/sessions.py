@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -10,7 +12,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from comity.cli.nodes import NodeChoice
+from comity.cli.nodes import NodeChoice, connected
 from comity.cli.numbers import size
 from comity.cli.tables import print_table, show_json
 from comity.wire.v1 import control_pb2 as pb
@@ -28,6 +30,23 @@ def list_sessions(node: NodeChoice, *, as_json: bool) -> None:
     if not sessions:
         print("no sessions yet; comity run SCRIPT begins one")  # noqa: T201
         return
+    _print_sessions(sessions)
+
+
+def list_everywhere(nodes: Path, *, as_json: bool) -> None:
+    """Lists the sessions of several nodes."""
+    with connected(nodes) as clients:
+        found = {party: client.sessions() for party, client in clients.items()}
+    if as_json:
+        show_json({"nodes": {party: [_fields(each) for each in sessions] for party, sessions in found.items()}})
+        return
+    for party, sessions in found.items():
+        print(f"{party}: {len(sessions)} sessions")  # noqa: T201
+        if sessions:
+            _print_sessions(sessions)
+
+
+def _print_sessions(sessions: Sequence[pb.SessionSummary]) -> None:
     table = Table("session", "protocol", "role", "with", "state", "rounds", "begun (UTC)", box=None, pad_edge=False)
     for each in sessions:
         rounds = f"{each.rounds_finished}/{each.rounds}"

@@ -1,4 +1,4 @@
-"""The operator's end of a node's control socket. Imports no torch: it only talks."""
+"""The operator's end of a node's control service. Imports no torch: it only talks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Self, TypeVar
 
 import grpc
 
-from comity.errors import ComityError, PeerUnreachable, SessionFailed, tree
+from comity.errors import ComityError, InvalidValue, PeerUnreachable, SessionFailed, tree
 from comity.session.events import Event
+from comity.transport.addresses import split_address
+from comity.transport.diagnosis import diagnose
+from comity.transport.identity import Identity
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
@@ -27,12 +30,34 @@ class ControlClient:
     """A connection to a node.
 
     Args:
-        url: Where its control socket is, `unix:PATH`.
+        url: Where it is: `unix:PATH`, its control socket, or `PARTY@HOST:PORT`, its control port.
+        operator: Who drives it, with a certificate that the node knows; for a control port alone.
+
+    Raises:
+        InvalidValue: A control port without an operator, or no address.
+        MissingFile: A file of the operator's is not there.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, operator: Identity | None = None) -> None:
         self._url = url
-        self._channel = grpc.insecure_channel(url, [("grpc.default_authority", "localhost")])
+        self._operator = operator
+        self._party, _, self._address = "", "", url
+        if not url.startswith("unix:"):
+            self._party, _, self._address = url.rpartition("@")
+        if self._party and operator is not None:
+            split_address(self._address)
+            names = [("grpc.ssl_target_name_override", self._party), ("grpc.default_authority", self._party)]
+            credentials = operator.client_credentials(self._party)
+            self._channel = grpc.secure_channel(self._address, credentials, names)
+        elif url.startswith("unix:"):
+            self._channel = grpc.insecure_channel(url, [("grpc.default_authority", "localhost")])
+        else:
+            raise InvalidValue(
+                "the node cannot be reached like this",
+                expected="PARTY@HOST:PORT, with --operator",
+                received=url,
+                action="comity init operator makes what --operator takes",
+            )
         self._stub = control_pb2_grpc.ControlStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -93,6 +118,8 @@ class ControlClient:
 
     def _explained(self, failure: grpc.RpcError) -> ComityError:
         error = from_rpc_error(failure)
+        if isinstance(error, PeerUnreachable) and self._operator is not None:
+            return diagnose(self._address, self._party, self._operator, error.received or "")
         if isinstance(error, PeerUnreachable):
             return PeerUnreachable(
                 "no node answers at the control socket",

@@ -31,6 +31,7 @@ from comity.session.sql_store import SqlStore
 from comity.session.watched import WatchedLog
 from comity.transport import blobs, sessions
 from comity.transport.description import describing
+from comity.transport.identity import Identity
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.server import NodeServer
 from comity.wire.v1 import control_pb2_grpc, sessions_pb2_grpc
@@ -81,7 +82,7 @@ class Node:
             self._helper = Helper(self._local, self.role, self._hosted)
             # Data are read before anybody is told that the node is there.
             samples = self._local.samples
-            self._serve_operator(stack)
+            self._serve_operators(stack)
             if any(each.helper == self.role for each in self._protocols):
                 self._serve_peers(stack)
             self._asked.restore(self.role)
@@ -176,7 +177,9 @@ class Node:
         Raises:
             ComityError: There is none, or it is not for this node.
         """
-        with self._asked.link_to(helper) as link:
+        # By name, or by the address that is configured for it.
+        names = {peer.address: name for name, peer in self._config.peers.items()}
+        with self._asked.link_to(names.get(helper, helper)) as link:
             contract, definition = sessions.fetch(link, session, protocol)
         if definition.asker != self.role:
             raise InvalidValue(
@@ -197,9 +200,7 @@ class Node:
     def _running(self) -> set[str]:
         return self._asked.running() | self._helper.running
 
-    def _serve_operator(self, stack: contextlib.ExitStack) -> None:
-        server = NodeServer(None, [CONTROL_SERVICE])
-        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(self), server.server)
+    def _serve_operators(self, stack: contextlib.ExitStack) -> None:
         socket = self._config.control_socket
         if len(str(socket)) > 100:
             raise InvalidValue(
@@ -207,9 +208,16 @@ class Node:
             )
         # The lock says that nobody listens on it: what is there was left by a node that was killed.
         socket.unlink(missing_ok=True)
-        server.start(f"unix:{socket}")
-        socket.chmod(0o600)
         stack.callback(lambda: socket.unlink(missing_ok=True))
+        self._serve_control(stack, None, f"unix:{socket}")
+        socket.chmod(0o600)
+        if self._config.control.listen:
+            self._serve_control(stack, self._config.operator_identity, self._config.control.listen)
+
+    def _serve_control(self, stack: contextlib.ExitStack, identity: Identity | None, address: str) -> None:
+        server = NodeServer(identity, [CONTROL_SERVICE])
+        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(self), server.server)
+        log.info("control-ready", address=server.start(address))
         stack.callback(server.stop, self._config.drain_s)
 
     def _serve_peers(self, stack: contextlib.ExitStack) -> None:
