@@ -37,6 +37,7 @@ from comity.session.worker import SessionWorker, Steppable
 from comity.tensors import Layout
 from comity.training import Classification, Secret
 from comity.transport import blobs, sessions
+from comity.transport.description import Describe, describing
 from comity.transport.identity import Identity
 from comity.transport.link import Link, Patience
 from comity.transport.server import NodeServer
@@ -220,13 +221,36 @@ class Host:
     server: NodeServer
 
 
+DESCRIBE = describing("hospital", PROTOCOL.helper, {PROTOCOL.name: PROTOCOL.version})
+"""What the hospital says of itself."""
+
+
+class NoNewSessions:
+    """Decides nothing: the sessions are there already."""
+
+    def __init__(self, hosted: HostedSessions) -> None:
+        self._hosted = hosted
+
+    def accept(self, caller: str, proposal: object) -> HostedSession:
+        raise AssertionError(f"{caller} proposes {proposal}")
+
+    def fetch(self, session: str) -> Any:
+        raise AssertionError(f"somebody asks for {session}")
+
+    def finish(self, session: HostedSession, ending: str) -> None:
+        self._hosted.remove(session)
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Host]]:
     """Serves sessions, each given as the helper's seat and role, on loopback with the real services."""
     with ExitStack() as stack:
 
         def start(
-            *seats: tuple[Seat, Steppable], identity: Identity | None = None, address: str = "127.0.0.1:0"
+            *seats: tuple[Seat, Steppable],
+            identity: Identity | None = None,
+            address: str = "127.0.0.1:0",
+            describe: Describe = DESCRIBE,
         ) -> Host:
             hosted = HostedSessions()
             stack.callback(hosted.drain)
@@ -235,10 +259,7 @@ def serve() -> Iterator[Callable[..., Host]]:
                 hosted.add(HostedSession(seat, role, worker))
             server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services])
 
-            def refuse(caller: str, proposal: object) -> HostedSession:
-                raise AssertionError(f"{caller} proposes {proposal}")
-
-            servicer = sessions.SessionsServicer(hosted, refuse, hosted.remove, _make_signer("hospital"))
+            servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"), describe)
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
             PROTOCOL.serve(server.server, hosted)

@@ -102,13 +102,13 @@ class Membership(Agreed):
     Attributes:
         party: Name of the party, as in its certificate.
         role: What it does in the session, for example `learner`.
-        samples: Training samples behind its updates and losses.
+        samples: Training samples behind its updates and losses; 0 for a party that does not train.
         receipt_key: Ed25519 public key of its statements, 64 hexadecimal digits.
     """
 
     party: Identifier
     role: str
-    samples: Annotated[int, Field(ge=1)]
+    samples: Annotated[int, Field(ge=0)]
     receipt_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -123,7 +123,7 @@ class Contract(Agreed):
         rounds: Rounds bought.
         model: The model that crosses.
         task: What the model is for.
-        asker: Party that asks for help.
+        asker: Party that asks for help; empty where a helper opened the session to many, who join it.
         helpers: Parties that help.
         egress: Kinds that may cross, in either direction.
         terms: The protocol's own terms.
@@ -136,10 +136,15 @@ class Contract(Agreed):
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     model: ModelSpec
     task: TaskSpec
-    asker: Identifier
+    asker: Identifier | Literal[""]
     helpers: tuple[Identifier, ...]
     egress: tuple[EgressKind, ...]
     terms: SerializeAsAny[Terms]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether many may join it, each asking for itself."""
+        return not self.asker
 
     @property
     def hash(self) -> str:

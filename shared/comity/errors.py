@@ -46,6 +46,7 @@ has to act, and so which code a command exits with; `comity.transport.status` gi
         │   ├── StorageCorrupted
         │   ├── SchemaTooNew
         │   └── ClockSteppedBack
+        ├── SessionCancelled
         ├── NodeDraining
         └── NodeProcessFailed
 """
@@ -263,6 +264,10 @@ class SchemaTooNew(StorageError):
 
 class ClockSteppedBack(StorageError):
     """The clock shows a time before the last entry's."""
+
+
+class SessionCancelled(SessionFailed):
+    """An operator of either party ended the session before its time."""
 
 
 class NodeDraining(SessionFailed):

@@ -35,6 +35,7 @@ from comity.session.outcome import Outcome
 from comity.session.receipts import SignedStatement, Signer
 from comity.session.seat import Seat
 from comity.tensors import Blob, Layout
+from comity.transport.protocol import run as play
 
 IMPLEMENTATIONS = ["provider", "in_process", "remote"]
 OVER_THE_WIRE = IMPLEMENTATIONS[1:]
@@ -398,7 +399,7 @@ def test_a_provider_that_diverges_says_so_to_the_learner(
 
 
 def run(help: Help) -> Outcome:
-    return Learner(party(help.pair.learner), help.port, help.pair.learner.notary, nobody).run()
+    return play(Learner(party(help.pair.learner), help.port, help.pair.learner.notary, nobody))[0]
 
 
 def test_a_session_is_the_same_through_every_implementation(

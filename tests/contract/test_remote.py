@@ -22,6 +22,7 @@ from comity.session.events import nobody
 from comity.session.seat import Seat
 from comity.training import Sample
 from comity.transport.link import Link
+from comity.transport.protocol import run
 from comity.transport.server import NodeServer
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import assisted_learning_pb2_grpc, sessions_pb2
@@ -132,7 +133,7 @@ def test_a_provider_that_breaks_says_so_to_the_learner(
     port = remote(pair.learner, connect(host.address, contract=seat.contract))
     session = Learner(party(pair.learner), port, pair.learner.notary, nobody)
     with pytest.raises(SessionFailed) as caught:
-        session.run()
+        run(session)
     assert "secret" not in str(caught.value)
 
 
@@ -152,7 +153,7 @@ def test_a_session_that_fails_leaves_no_thread(
     with connect(host.address, contract=provider.contract) as link:
         session = Learner(party(learner), remote(learner, link), learner.notary, nobody)
         with pytest.raises(TrainingDiverged):
-            session.run()
+            run(session)
     for thread in threading.enumerate():
         if thread.name in {"send-offers", "fetch-results"}:
             thread.join(2.0)
@@ -169,4 +170,4 @@ def test_a_refused_offer_leaves_no_thread(
     with connect(host.address) as link:
         link.enter("no-such-session", "0" * 64)
         with pytest.raises(ComityError):
-            Learner(party(pair.learner), remote(pair.learner, link), pair.learner.notary, nobody).run()
+            run(Learner(party(pair.learner), remote(pair.learner, link), pair.learner.notary, nobody))

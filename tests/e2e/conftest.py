@@ -97,8 +97,8 @@ class Command:
         return done
 
     @contextmanager
-    def begun(self, *arguments: object, cwd: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-        """Runs it while the body lasts: the process, and the mark of all that it starts."""
+    def begun(self, *arguments: object, cwd: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+        """Runs it while the body lasts: the process, with a pipe for its errors, and the mark of all that it starts."""
         own = f"{self.mark}-{uuid.uuid4().hex}"
         process = subprocess.Popen(
             [str(COMMAND), *map(str, arguments)],
@@ -106,14 +106,15 @@ class Command:
             env=clean_environment(**{MARK: own} | environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         try:
             yield process, own
         finally:
             for each in started_here(own):
                 each.kill()
-            process.wait()
+            process.communicate()
 
     def fails(self, *arguments: object, cwd: Path, code: int, **environment: str) -> str:
         """Runs it; it must end with an exit code, and one line that begins with its name. Returns that line."""

@@ -111,7 +111,7 @@ def test_the_simulation_of_the_demo_is_the_demo(the_demo: Demo, comity: Any, tmp
     printed = comity("demo", "--print-script", "--seed", 0, cwd=tmp_path)
     assert printed.returncode == 0, printed.stderr
     (tmp_path / "session.toml").write_text(printed.stdout)
-    alone = comity.json("simulate", "session.toml", cwd=tmp_path, OMP_NUM_THREADS="1")
+    alone = comity.json("simulate", "session.toml", cwd=tmp_path)
     assert alone.pop("processes") == []
     differing = {"wall_s", "processes"}
     assert {k: v for k, v in alone.items() if k not in differing} == {

@@ -50,8 +50,10 @@ from comity.simulation.processes import NodeProcess
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.certificates import Authority
+from comity.transport.description import describing
 from comity.transport.identity import Identity
 from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link, Patience
+from comity.transport.protocol import run
 from comity.transport.server import NodeServer
 from comity.transport.sessions import encode_proposal
 from comity.transport.status import from_rpc_error
@@ -115,7 +117,7 @@ def run_honestly(
     asker = asking(script)
     contract, definition = draft_contract(script, asker, id)
     with Link(node.learner, "provider", node.address, patience) as link:
-        return run_session(contract, definition, asker, link, observe)[1]
+        return run_session(contract, definition, asker, [link], observe)[1]
 
 
 def refusal(call: Callable[[], object]) -> ComityError:
@@ -337,7 +339,7 @@ class Attack:
 
     def play_on(self) -> str:
         """Plays the whole session honestly, whatever was tried before; returns its digest."""
-        return PROTOCOL.ask(self.seat, self.link).run().digest
+        return run(PROTOCOL.ask([(self.seat, self.link)]))[0].digest
 
 
 def mallorys(id: str, **changes: Any) -> tuple[Contract, LocalParty]:
@@ -360,12 +362,14 @@ def agreed(line: Link, id: str, **changes: Any) -> Iterator[Attack]:
     contract, party = mallorys(id, **changes)
     own = party.membership("learner")
     agreement = sessions.propose(line, encode_proposal(contract, own, party.signer, PROTOCOL))
-    peer = sessions.decode_agreement(agreement, contract, "provider", "provider")
+    peer = sessions.decode_agreement(agreement, contract, "provider", PROTOCOL)
     line.enter(contract.session, contract.hash)
     try:
-        yield Attack(line, contract, party, party.seat(contract, own, peer, nobody))
+        yield Attack(
+            line, contract, party, party.seat(party.place(contract, own, nobody), peer, party.blobs(contract.session))
+        )
     finally:
-        sessions.end(line)
+        sessions.end(line, "finished")
 
 
 @pytest.fixture
@@ -505,11 +509,6 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     ),
     "help of another": (
         lambda: setting("contract.helpers", ["somebody"]),
-        errors.UnknownParty,
-        ("provider", "somebody"),
-    ),
-    "help of two": (
-        lambda: setting("contract.helpers", ["provider", "somebody"]),
         errors.UnknownParty,
         ("provider", "somebody"),
     ),
@@ -734,7 +733,9 @@ def test_another_contract(path: str, attack: Attack) -> None:
 GARBAGE = (b"\xff" * 64, b"\x0a\xff\xff\xff\xff\x0f", bytes(range(1, 200)))
 
 
-@pytest.mark.parametrize("path", ["/comity.wire.v1.Sessions/Propose", "/comity.wire.v1.Sessions/End", *METHODS])
+@pytest.mark.parametrize(
+    "path", [*(f"/{sessions.SERVICE}/{name}" for name in ("Propose", "End", "Describe")), *METHODS]
+)
 def test_garbage_instead_of_a_message(path: str, attack: Attack) -> None:
     kind = METHODS[path][0] if path in METHODS else "unary_unary"
     blob = attack.blob
@@ -1150,7 +1151,8 @@ class CheatingBlobs(blobs.BlobServicer):
 
 class CheatingSessions(sessions.SessionsServicer):
     def __init__(self, hosted: HostedSessions, helper: Helper, party: LocalParty, cheat: Cheat) -> None:
-        super().__init__(hosted, helper.accept, helper.finish, party.signer)
+        describe = describing(party.name, PROTOCOL.helper, {PROTOCOL.name: PROTOCOL.version})
+        super().__init__(hosted, helper, party.signer, describe)
         self._cheat = cheat
 
     def Propose(self, request: sessions_pb2.Proposal, context: grpc.ServicerContext) -> sessions_pb2.Agreement:  # noqa: N802
@@ -1200,7 +1202,7 @@ class Learner:
     def run(self, script: str) -> dict[str, Any]:
         """Runs a session from it, as `comity run` does."""
         with ControlClient(self.node.control_url) as control, SessionProgress(quiet=True) as progress:
-            return follow(control, control.run(script), progress)
+            return follow(control, control.run(script), progress)[0]
 
 
 @pytest.fixture(scope="module")

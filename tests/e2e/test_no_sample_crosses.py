@@ -443,7 +443,7 @@ def in_a_thread(role: str, values: dict[str, Any]) -> Iterator[Node]:
 
 def run(control_url: str, script: str) -> dict[str, Any]:
     with ControlClient(control_url) as control, SessionProgress(quiet=True) as progress:
-        return follow(control, control.run(script), progress)
+        return follow(control, control.run(script), progress)[0]
 
 
 @dataclass(frozen=True)

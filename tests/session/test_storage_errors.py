@@ -244,7 +244,10 @@ class TestDamage:
 
     @pytest.mark.parametrize("table", ["sessions", "journal"])
     def test_a_row_that_is_not_what_was_written(self, folder: Path, table: str) -> None:
-        columns = {"sessions": ["contract", "own", "peer", "state", "result"], "journal": ["kind", "round", "fields"]}
+        columns = {
+            "sessions": ["contract", "own", "peers", "state", "result", "begun"],
+            "journal": ["kind", "round", "fields"],
+        }
         whole = (folder / "comity.db").read_bytes()
         for column in [*columns[table], "digest"]:
             (folder / "comity.db").write_bytes(whole)

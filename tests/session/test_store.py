@@ -78,7 +78,7 @@ def make_fact(number: int = 0, **changes: object) -> Fact:
 
 
 def make_session(name: str = "s-1", **changes: object) -> StoredSession:
-    values = {"contract": {"rounds": 3, "rate": 0.1}, "own": {"party": "clinic"}, "peer": {"party": "hospital"}}
+    values = {"contract": {"rounds": 3, "rate": 0.1}, "own": {"party": "clinic"}, "peers": ({"party": "hospital"},)}
     return StoredSession(name, **(values | changes))
 
 
@@ -183,10 +183,12 @@ class TestSessions:
         names = ["b", "a", "c"]
         for name in names:
             store.save(make_session(name))
-        store.save(make_session("b", state="finished", peer={"party": "other"}, result={"digest": "ab", "n": (1, 2)}))
+        store.save(
+            make_session("b", state="finished", peers=({"party": "other"},), result={"digest": "ab", "n": (1, 2)})
+        )
         assert [each.session for each in store.sessions()] == names
         assert store.sessions()[0] == make_session(
-            "b", state="finished", peer={"party": "other"}, result={"digest": "ab", "n": [1, 2]}
+            "b", state="finished", peers=({"party": "other"},), result={"digest": "ab", "n": [1, 2]}
         )
         assert store.sessions()[1] == make_session("a")
 

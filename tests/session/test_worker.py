@@ -155,6 +155,28 @@ def test_those_who_wait_when_it_stops_are_answered(work: Callable[[Counting], Se
                 assert each.result(DEADLINE_S)
 
 
+def test_those_who_wait_longer_than_the_stop_are_told(work: Callable[[Counting], SessionWorker]) -> None:
+    worker = work(Counting())
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        entered.set()
+        return leave.wait(DEADLINE_S)
+
+    with ThreadPoolExecutor(2) as callers:
+        holding = callers.submit(worker.call, hold)
+        assert entered.wait(DEADLINE_S)
+        waiting = callers.submit(worker.call, lambda: True)
+        worker.stop(0.01)
+        try:
+            with pytest.raises(NodeDraining, match="being stopped"):
+                waiting.result(DEADLINE_S)
+        finally:
+            leave.set()
+        assert holding.result(DEADLINE_S)
+    worker.stop()
+
+
 def test_a_call_that_meets_a_stop_is_answered(
     work: Callable[[Counting], SessionWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:

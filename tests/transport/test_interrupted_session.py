@@ -10,6 +10,7 @@ import pytest
 from comity.protocols.assisted_learning import PROTOCOL
 from comity.session.ledger import bytes_by_kind
 from comity.transport.link import Link
+from comity.transport.protocol import run
 
 
 def crossed(pair: Any) -> list[dict[str, int]]:
@@ -20,7 +21,8 @@ def crossed(pair: Any) -> list[dict[str, int]]:
 @pytest.fixture(scope="module")
 def undisturbed(make_pair: Callable[..., Any]) -> tuple[str, list[dict[str, int]]]:
     pair = make_pair()
-    digest = PROTOCOL.ask_in_process(pair.learner, pair.provider, PROTOCOL.help(pair.provider)).run().digest
+    helping = PROTOCOL.help(pair.provider.place, [pair.provider])
+    digest = run(PROTOCOL.ask_in_process([(pair.learner, pair.provider, helping)]))[0].digest
     return digest, crossed(pair)
 
 
@@ -38,9 +40,9 @@ def test_a_session_goes_on_where_its_line_was_cut(
     after: int,
 ) -> None:
     pair = make_pair()
-    host = serve((pair.provider, PROTOCOL.help(pair.provider)))
+    host = serve((pair.provider, PROTOCOL.help(pair.provider.place, [pair.provider])))
     proxy = cut(host.address, after=after, upstream=upstream)
     link = connect(proxy.address, contract=pair.learner.contract)
-    outcome = PROTOCOL.ask(pair.learner, link).run()
+    (outcome,) = run(PROTOCOL.ask([(pair.learner, link)]))
     assert len(proxy.passed) > 1
     assert (outcome.digest, crossed(pair)) == undisturbed

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, ContractMismatch, MalformedMessage, ReceiptInvalid, UnknownSession
+from comity.protocols.assisted_learning import PROTOCOL
 from comity.session.blobs import SessionBlobs
 from comity.session.codec import membership_to_proto
 from comity.session.events import nobody
@@ -86,16 +88,16 @@ def test_another_party_does_not_learn_that_a_session_exists(
         with pytest.raises(UnknownSession) as caught:
             stat(link)
         answers.append(str(caught.value).replace(each.session, "…"))
-        end(link)
+        end(link, "finished")
     assert answers[0] == answers[1]
     assert host.sessions.find(contract.session) is not None
 
 
 def test_a_session_ends_once_and_for_all(connect: Callable[..., Link], host: Any, contract: Contract) -> None:
     link = connect(host.address, contract=contract)
-    end(link)
+    end(link, "finished")
     assert host.sessions.find(contract.session) is None
-    end(link)
+    end(link, "finished")
     with pytest.raises(UnknownSession):
         stat(link)
 
@@ -117,15 +119,15 @@ def test_half_a_proposal_is_refused(
 
 def test_a_helper_must_agree_to_the_same_contract_as_itself(contract: Contract) -> None:
     agreement = encode_agreement(contract, HOSPITAL, SIGNER)
-    assert decode_agreement(agreement, contract, "hospital", "provider") == HOSPITAL
+    assert decode_agreement(agreement, contract, "hospital", PROTOCOL) == HOSPITAL
     with pytest.raises(MalformedMessage, match="expected provider bank, received provider hospital"):
-        decode_agreement(agreement, contract, "bank", "provider")
+        decode_agreement(agreement, contract, "bank", PROTOCOL)
     with pytest.raises(MalformedMessage, match="expected server hospital"):
-        decode_agreement(agreement, contract, "hospital", "server")
+        decode_agreement(agreement, contract, "hospital", replace(PROTOCOL, helper="server"))
     with pytest.raises(MalformedMessage, match="membership"):
-        decode_agreement(pb.Agreement(contract_hash=contract.hash), contract, "hospital", "provider")
+        decode_agreement(pb.Agreement(contract_hash=contract.hash), contract, "hospital", PROTOCOL)
     with pytest.raises(ContractMismatch, match=contract.hash):
-        decode_agreement(pb.Agreement(contract_hash="0" * 64), contract, "hospital", "provider")
+        decode_agreement(pb.Agreement(contract_hash="0" * 64), contract, "hospital", PROTOCOL)
 
 
 def test_a_membership_must_be_signed_by_its_own_key(contract: Contract) -> None:
@@ -141,4 +143,4 @@ def test_a_membership_must_be_signed_by_its_own_key(contract: Contract) -> None:
         ),
     ):
         with pytest.raises(ReceiptInvalid, match="not signed"):
-            decode_agreement(forged, contract, "hospital", "provider")
+            decode_agreement(forged, contract, "hospital", PROTOCOL)

@@ -196,7 +196,6 @@ def without(name: str) -> Callable[[pb.Contract], None]:
         (clear("session"), "session"),
         (clear("version"), "version"),
         (clear("rounds"), "rounds"),
-        (clear("asker"), "asker"),
         (put("session", "../../etc"), "session"),
         (put("asker", "a b"), "asker"),
         (put("helpers", [""]), "helpers"),

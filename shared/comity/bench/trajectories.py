@@ -20,6 +20,7 @@ from comity.session.events import nobody
 from comity.session.receipts import SignedStatement
 from comity.simulation.in_process import parties
 from comity.tensors import State
+from comity.transport.protocol import run
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,15 @@ def replay(script: Script, examine: Examine) -> None:
     asker, helper = parties(script)
     contract, definition = draft_contract(script, asker, "bench")
     own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
-    seat, other = asker.seat(contract, own, peer, nobody), helper.seat(contract, peer, own, nobody)
+    seat = asker.seat(asker.place(contract, own, nobody), peer, asker.blobs(contract.session))
+    other = helper.seat(helper.place(contract, peer, nobody), own, helper.blobs(contract.session))
     learner, provider = (
         Party(each.task, each.blobs, each.journal, contract, each.own, each.peer) for each in (seat, other)
     )
     port = InProcessProvider(seat, other, Provider(provider, other.notary, nobody))
     terms = AssistedLearningTerms.model_validate(contract.terms.model_dump())
     onlooker = _Onlooker(port, {"learner": learner, "provider": provider}, terms, examine)
-    Learner(learner, onlooker, seat.notary, nobody).run()
+    run(Learner(learner, onlooker, seat.notary, nobody))
 
 
 class _Onlooker:

@@ -9,15 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from comity.cli.progress import SessionProgress
-from comity.cli.run import follow
+from comity.cli.run import drive
+from comity.cli.simulate import use_threads
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue
 from comity.experiments import baselines
 from comity.node.control_client import ControlClient
-from comity.node.script import Script, parse_script, session_text
+from comity.node.script import Script, parse_script
 from comity.session import faults
 from comity.simulation.processes import NodeProcess, running
 
@@ -49,21 +48,21 @@ def run_demo(text: str, *, workdir: Path | None, kill: str | None, as_json: bool
         folder.mkdir(parents=True, exist_ok=True)
         progress = stack.enter_context(SessionProgress(quiet=as_json))
         progress.say("starting a daemon for each party, on loopback, with mutual TLS")
-        with running(script, folder, environments=environments) as nodes:
+        with running(script, folder, threads=script.simulation.threads, environments=environments) as nodes:
             for name, node in nodes.items():
                 progress.say(f"  {name:<10} process {node.process.pid}")
             if kill is not None:
                 threading.Thread(target=_revive, args=(nodes[kill], progress), daemon=True).start()
-            asker = next(name for name in nodes if name not in script.session.helpers)
-            with ControlClient(nodes[asker].control_url) as control:
-                result = follow(control, control.run(session_text(script)), progress)
+            clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
+            result, summary = drive(script, clients, progress)
             result["processes"] = [node.process.pid for node in nodes.values()]
         progress.say("training the baselines for comparison")
-        result["metrics"] |= _baselines(script)
+        use_threads(script)
+        result["metrics"] |= baselines(script)
     if as_json:
         show_json(result)
     else:
-        show_result(result)
+        show_result(result, summary)
         _show_next(script, workdir)
 
 
@@ -79,13 +78,6 @@ def _revive(node: NodeProcess, progress: SessionProgress) -> None:
     progress.say(f"  {node.party} was killed with SIGKILL in the middle of a round")
     node.start()
     progress.say(f"  {node.party} is started again as process {node.process.pid} and goes on by itself")
-
-
-def _baselines(script: Script) -> dict[str, float | None]:
-    """The baselines, computed as the nodes compute: with one thread, so that numbers repeat."""
-    # Not by OMP_NUM_THREADS: torch read it when it was imported.
-    torch.set_num_threads(1)
-    return baselines(script)
 
 
 def _show_next(script: Script, workdir: Path | None) -> None:

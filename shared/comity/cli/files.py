@@ -25,17 +25,20 @@ def read_script(path: Path) -> str:
 
 
 def control_url(node: str) -> str:
-    """The control socket of a node that somebody named by its URL or its `state_dir`.
+    """The control socket of a node that somebody named by its URL, its `state_dir` or the folder that holds it.
 
     Raises:
         MissingFile: There is none.
     """
     if node.startswith("unix:"):
         return node
-    socket = Path(node) / "control.sock"
-    if not socket.exists():
-        action = "start the node, or name its state_dir with --node"
+    places = [Path(node) / "control.sock", Path(node) / "state" / "control.sock"]
+    socket = next((each for each in places if each.exists()), None)
+    if socket is None:
         raise MissingFile(
-            "no node runs here", expected=f"a control socket at {socket}", received="nothing", action=action
+            "no node runs here",
+            expected=f"a control socket at {places[0]} or {places[1]}",
+            received="nothing",
+            action="start the node, or name its folder with --node",
         )
     return f"unix:{socket}"

@@ -9,11 +9,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from comity.cli.tables import show_json
+from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue, LedgerBroken, MissingFile
 from comity.session.charges import Charge
 from comity.session.comparison import common_sessions, compare
@@ -39,9 +38,9 @@ def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None
         charges = [_charge(each) for each in rounds_charged(entries)]
         show_json(_head(head) | {"entries": shown, "sent": sent, "received": received, "rounds_charged": charges})
         return
-    _print_table(_entry_table(entries))
+    print_table(_entry_table(entries))
     _print("")
-    _print_table(_bytes_table(entries))
+    print_table(_bytes_table(entries))
     _print("")
     charged = Counter(each.session for each in rounds_charged(entries))
     for name, rounds in charged.items():
@@ -195,16 +194,6 @@ def _printable(text: str) -> str:
 
 def _print(line: str) -> None:
     sys.stdout.write(f"{_printable(line)}\n")
-
-
-def _print_table(table: Table) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # A pipe has no width: every entry is one line.
-        console = Console(
-            highlight=False, width=console.measure(table, options=console.options.update(width=10_000)).maximum
-        )
-    console.print(table)
 
 
 def _count(number: int, name: str) -> str:

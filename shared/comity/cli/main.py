@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from comity.errors import ComityError
+
+if TYPE_CHECKING:
+    from comity.cli.nodes import NodeChoice
 
 app = typer.Typer(
     name="comity",
@@ -22,6 +25,9 @@ app = typer.Typer(
 ledger = typer.Typer(help="What left this node, what came, and whether the record of it holds.", no_args_is_help=True)
 app.add_typer(ledger, name="ledger")
 
+trust = typer.Typer(help="Whose certificates this node accepts.", no_args_is_help=True)
+app.add_typer(trust, name="trust")
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Seed = Annotated[
     int, typer.Option(min=0, help="Seed of the data's split, the initial weights and the order of samples.")
@@ -31,7 +37,29 @@ State = Annotated[Path, typer.Option(help="The node's state_dir; the node may be
 StoreUrl = Annotated[str, typer.Option("--store", help="The store's URL, where it is not in the state_dir.")]
 Session = Annotated[str, typer.Option("--session", help="This session alone.")]
 
+NodeName = Annotated[
+    str,
+    typer.Option(
+        "--node",
+        envvar="COMITY_NODE",
+        help="Your node: its folder, or PARTY@HOST:PORT for its control port. This folder, if left out.",
+    ),
+]
+Operator = Annotated[
+    str, typer.Option(envvar="COMITY_OPERATOR", help="Folder of your key and certificate, for a control port.")
+]
+Nodes = Annotated[
+    Path | None, typer.Option("--nodes", help="Drive several nodes: a TOML file with operator and [nodes].")
+]
+SessionName = Annotated[str, typer.Argument(help="The session's identifier; comity sessions lists them.")]
+
 _STATE = Path("state")
+
+
+def _chosen(node: str, operator: str) -> NodeChoice:
+    from comity.cli.nodes import NodeChoice
+
+    return NodeChoice(node or ".", operator, default=not node)
 
 
 @app.command()
@@ -79,25 +107,130 @@ def simulate(
 def run(
     script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
     *,
-    node: Annotated[
-        str, typer.Option(envvar="COMITY_NODE", help="Control socket of your node: unix:PATH, or its state_dir.")
-    ] = "state",
+    node: NodeName = "",
+    operator: Operator = "",
+    nodes: Nodes = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start the session and return at once.")] = False,
     json_output: Json = False,
 ) -> None:
     """Runs a session from your own node, which goes on with it when this command is interrupted.
 
-    Example: `comity run session.toml --node learner/state`
+    Example: `comity run session.toml --node clinic`
     """
-    from comity.cli.run import run_script
+    from comity.cli.run import run_everywhere, run_script
 
-    run_script(script, node=node, detach=detach, as_json=json_output)
+    if nodes is not None:
+        run_everywhere(script, nodes, as_json=json_output)
+        return
+    run_script(script, node=_chosen(node, operator), detach=detach, as_json=json_output)
+
+
+@app.command(name="open")
+def open_session(
+    script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    json_output: Json = False,
+) -> None:
+    """Opens a session at your server node, which clients may join.
+
+    Example: `comity open session.toml --node server`
+    """
+    from comity.cli.run import open_script
+
+    open_script(script, node=_chosen(node, operator), as_json=json_output)
+
+
+@app.command()
+def join(
+    address: Annotated[str, typer.Argument(help="Who opened it: a configured peer, or its address.")],
+    session: SessionName,
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    detach: Annotated[bool, typer.Option("--detach", help="Join and return at once.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Joins a session that a server has opened, and follows it.
+
+    Example: `comity join consortium s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.run import join_session
+
+    join_session(address, session, node=_chosen(node, operator), detach=detach, as_json=json_output)
+
+
+@app.command()
+def watch(
+    session: Annotated[str, typer.Argument(help="The session; left out, the one that the node entered last.")] = "",
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    json_output: Json = False,
+) -> None:
+    """Follows a session, live, from its first round to its end; the same at both parties.
+
+    Example: `comity watch s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.run import watch_session
+
+    watch_session(session, node=_chosen(node, operator), as_json=json_output)
+
+
+@app.command()
+def sessions(*, node: NodeName = "", operator: Operator = "", nodes: Nodes = None, json_output: Json = False) -> None:
+    """Lists a node's sessions, oldest first, with their state and rounds.
+
+    Example: `comity sessions --node clinic`
+    """
+    from comity.cli.sessions import list_everywhere, list_sessions
+
+    if nodes is not None:
+        list_everywhere(nodes, as_json=json_output)
+        return
+    list_sessions(_chosen(node, operator), as_json=json_output)
+
+
+@app.command(name="show")
+def show_session(
+    session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False
+) -> None:
+    """Shows one session: its state, its contract, what crossed, and what it ended with.
+
+    Example: `comity show s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.sessions import show_session as run_show
+
+    run_show(session, _chosen(node, operator), as_json=json_output)
+
+
+@app.command()
+def cancel(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+    """Ends a session before its time, and tells the other party; what was bought stays in the ledger.
+
+    Example: `comity cancel s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.sessions import cancel_session
+
+    cancel_session(session, _chosen(node, operator), as_json=json_output)
+
+
+@app.command()
+def resume(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+    """Goes on with a session that stopped because the other party, or the disk, was away.
+
+    Example: `comity resume s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.sessions import resume_session
+
+    resume_session(session, _chosen(node, operator), as_json=json_output)
 
 
 @app.command()
 def node(
     role: Annotated[str, typer.Argument(help="learner or provider.")],
-    config: Annotated[Path, typer.Option(help="The node's TOML file.")],
+    config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Runs a daemon until SIGTERM.
@@ -139,6 +272,25 @@ def bench(
     from comity.cli.bench import run_benchmarks
 
     run_benchmarks(names or [], every=every, quick=quick, as_json=json_output)
+
+
+@app.command()
+def check(
+    role: Annotated[str, typer.Argument(help="The node's role; left out, the one that its configuration fits.")] = "",
+    *,
+    config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
+    script: Annotated[Path | None, typer.Option(help="A session's script: its model, and the room it takes.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Checks whether a node can work: configuration, data, keys, disk, and whether its peers answer.
+
+    Every row that fails says how to mend it. Exits with 2 where this node has to be set right, with 1 where only a peer has.
+
+    Example: `comity check learner --config learner.toml --script session.toml`
+    """
+    from comity.cli.check import check_node
+
+    raise typer.Exit(check_node(role, config, script, as_json=json_output))
 
 
 @ledger.command()
@@ -191,6 +343,66 @@ def compare(
 
     if not compare_ledgers(file, state, store, session, as_json=json_output):
         raise typer.Exit(1)
+
+
+@app.command()
+def init(
+    role: Annotated[str, typer.Argument(help="learner or provider; or operator, to drive nodes from this machine.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if it is not there.")],
+    *,
+    party: Annotated[str, typer.Option(help="Name of your party, which its certificate states.")],
+    listen: Annotated[str, typer.Option(help="Where peers are to reach the node, host:port.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Its data: digits, imagefolder:<dir>, npz:<file> or torchvision:<Name>.")
+    ] = ("digits"),
+    peer: Annotated[list[str] | None, typer.Option(help="A party that it asks, NAME=HOST:PORT.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(help="A party that may have sessions with it.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Writes a node's first files: a commented configuration, a key, and the card that other parties get.
+
+    Example: `comity init provider hospital --party hospital --allow clinic`
+    """
+    from comity.cli.init import initialize, parse_peers
+    from comity.node.initial import NodeChoices
+
+    choices = NodeChoices(role, party, listen, data, parse_peers(peer or []), tuple(allow or ()))
+    initialize(folder, choices, as_json=json_output)
+
+
+NodeFolder = Annotated[Path, typer.Option("--node", help="The node's folder, where its node.toml is.")]
+
+
+@trust.command()
+def add(
+    party: Annotated[str, typer.Argument(help="The party, as its certificate names it.")],
+    file: Annotated[Path, typer.Argument(help="The card that it sent you.")],
+    *,
+    node: NodeFolder = Path(),
+    address: Annotated[str, typer.Option(help="Where its node listens, host:port, for a node that asks it.")] = "",
+    operator: Annotated[bool, typer.Option("--operator", help="It may drive this node, and is no peer.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="In place of another card of this party.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Takes a party's card: certificate and receipt key. A running node knows it from its next connection on.
+
+    Example: `comity trust add clinic clinic.pem --node hospital`
+    """
+    from comity.cli.trust import add_party
+    from comity.node.acquaintances import Introduction
+
+    add_party(Introduction(party, file, operator, address, replace), node=node, as_json=json_output)
+
+
+@trust.command(name="list")
+def list_(*, node: NodeFolder = Path(), json_output: Json = False) -> None:
+    """Lists the certificates that a node accepts, with their fingerprints and how long they are good.
+
+    Example: `comity trust list --node hospital`
+    """
+    from comity.cli.trust import list_trusted
+
+    list_trusted(node, as_json=json_output)
 
 
 @app.command()

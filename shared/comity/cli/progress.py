@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from comity.session.events import Event, Json
+from comity.cli.numbers import duration, number, size
+from comity.session.events import Column, Event, Json
+
+_REDRAWS_A_SECOND = 4
+"""Few enough for a slow line."""
 
 
 class SessionProgress:
-    """Shows the events of a session as they come.
+    """Shows the events of a session as they come; which numbers, its first event says.
 
     Args:
         quiet: Show nothing.
+        bytes_and_left: Show, for each round, what crossed so far and how long the rest will take.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+    def __init__(self, *, quiet: bool = False, bytes_and_left: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -29,10 +35,16 @@ class SessionProgress:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
+            refresh_per_second=_REDRAWS_A_SECOND,
             disable=not self._console.is_terminal,
         )
         self._rounds = self._bars.add_task("rounds", total=None, visible=False)
         self._phase = self._bars.add_task("", total=None, visible=False)
+        self._more = bytes_and_left
+        self._columns: Sequence[Column] = ()
+        self._of = 0
+        # When the first round that was seen live ended, and which it was: what the rest will take is reckoned from there.
+        self._first: tuple[int, datetime] | None = None
 
     def __enter__(self) -> Self:
         """Starts drawing."""
@@ -47,53 +59,56 @@ class SessionProgress:
 
     def say(self, text: str) -> None:
         """Prints a line."""
-        self._console.print(text)
+        self._console.print(text, markup=False)
 
     def observe(self, event: Event) -> None:
         """Shows an event."""
-        fields = event.fields
         match event.kind:
             case "session-started":
-                self._bars.update(self._rounds, total=_number(fields["rounds"]), visible=True)
-                self.say(f"{fields['protocol']} with {fields['helper']}: {_number(fields['rounds']):.0f} rounds")
-                self.say(
-                    _ROW.format("round", "provider's pick", "learner's pick", "global loss", "test accuracy", "seconds")
-                )
+                self._begin(event.fields)
             case "checkpoint-offered":
-                self._show_phase("train, offer", fields)
+                self._show_phase("train, offer", event.fields)
             case "checkpoint-received":
-                self._show_phase("receive", fields)
+                self._show_phase("receive", event.fields)
             case "round-finished":
                 self._bars.update(self._rounds, completed=event.round)
-                self.say(_round_line(event))
+                self.say(self._row(event))
 
-    def _show_phase(self, name: str, fields: Mapping[str, Json]) -> None:
-        self._bars.update(
-            self._phase,
-            description=name,
-            completed=_number(fields["index"]) + 1,
-            total=_number(fields["of"]),
-            visible=True,
+    def _begin(self, fields: Mapping[str, Any]) -> None:
+        self._columns = [Column(**each) for each in fields["columns"]]
+        self._of = fields["rounds"]
+        self._first = None
+        self._bars.update(self._rounds, total=self._of, visible=True)
+        self.say(f"{fields['protocol']} with {', '.join(fields['peers'])}: {self._of} rounds")
+        self.say(self._line(["round", *(each.title for each in self._columns), *(_MORE if self._more else ())]))
+
+    def _row(self, event: Event) -> str:
+        cells = [str(event.round), *(number(event.fields.get(each.field), each.kind) for each in self._columns)]
+        if self._more:
+            crossed = (event.fields.get(name) for name in ("bytes_sent", "bytes_received"))
+            cells += ["-" if each is None else size(float(str(each))) for each in crossed]
+            cells.append(self._left(event))
+        return self._line(cells)
+
+    def _line(self, cells: Sequence[str]) -> str:
+        titles = ["round", *(each.title for each in self._columns), *_MORE]
+        return "  ".join(
+            f"{cell:>{max(len(title), 8 if at else 0)}}"
+            for at, (cell, title) in enumerate(zip(cells, titles, strict=False))
         )
 
+    def _left(self, event: Event) -> str:
+        if self._first is None:
+            self._first = event.round, event.time
+            return "-"
+        round, time = self._first
+        a_round = (event.time - time).total_seconds() / max(1, event.round - round)
+        return duration(a_round * (self._of - event.round))
 
-_ROW = "{:>5}  {:>15}  {:>14}  {:>12}  {:>13}  {:>7}"
-
-
-def _round_line(event: Event) -> str:
-    fields = event.fields
-    accuracy = fields["test_accuracy"]
-    return _ROW.format(
-        event.round,
-        f"{_number(fields['provider_pick']):.0f}",
-        f"{_number(fields['learner_pick']):.0f}",
-        f"{_number(fields['global_loss']):.4g}",
-        "-" if accuracy is None else f"{100 * _number(accuracy):.1f} %",
-        f"{_number(fields['seconds']):.2f}",
-    )
+    def _show_phase(self, name: str, fields: Mapping[str, Json]) -> None:
+        done: Any = fields["index"]
+        total: Any = fields["of"]
+        self._bars.update(self._phase, description=name, completed=done + 1, total=total, visible=True)
 
 
-def _number(value: Json) -> float:
-    if not isinstance(value, int | float):
-        raise TypeError(f"not a number: {value!r}")
-    return value
+_MORE = ("sent", "received", "left")

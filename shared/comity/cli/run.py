@@ -1,49 +1,166 @@
-"""`comity run`."""
+"""`comity run` and `comity watch`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from comity.cli.files import control_url, read_script
+import typer
+
+from comity.cli.files import read_script
+from comity.cli.nodes import NodeChoice, connected
 from comity.cli.progress import SessionProgress
 from comity.cli.tables import show_json, show_result
-from comity.errors import SessionFailed
+from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
+from comity.node.script import Script, parse_script, session_text
+from comity.session.events import Column, Summary
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
-def run_script(path: Path, *, node: str, detach: bool, as_json: bool) -> None:
+def run_script(path: Path, *, node: NodeChoice, detach: bool, as_json: bool) -> None:
     """Starts a session at a node, follows it and shows the result."""
     text = read_script(path)
-    with ControlClient(control_url(node)) as control:
-        session = control.run(text)
+    with node.connect() as control:
+        with _interruptible("whether the session began, comity sessions tells"):
+            session = control.run(text)
         if detach:
-            started = {"session": session, "node": node}
-            show_json(started) if as_json else print(f"session {session} runs at {node}")  # noqa: T201
+            started = {"session": session, "node": node.name}
+            show_json(started) if as_json else print(f"session {session} runs at {node.name}")  # noqa: T201
             return
-        with SessionProgress(quiet=as_json) as progress:
-            try:
-                result = follow(control, session, progress)
-            except KeyboardInterrupt:
-                progress.say(f"session {session} goes on at {node}")
-                raise
+        _show(control, session, node, as_json=as_json)
+
+
+def open_script(path: Path, *, node: NodeChoice, as_json: bool) -> None:
+    """Opens a session at a server's node."""
+    text = read_script(path)
+    with node.connect() as control, _interruptible("whether the session was opened, comity sessions tells"):
+        session = control.open(text)
+        party = control.describe().party
+    if as_json:
+        show_json({"session": session, "server": party})
+        return
+    print(f"session {session} is open; each client joins it with: comity join {party} {session}")  # noqa: T201
+
+
+def join_session(helper: str, session: str, *, node: NodeChoice, detach: bool, as_json: bool) -> None:
+    """Joins a session that a server has opened."""
+    with node.connect() as control:
+        with _interruptible("whether the session was joined, comity sessions tells"):
+            control.join(helper, session)
+        if detach:
+            joined = {"session": session, "node": node.name}
+            show_json(joined) if as_json else print(f"session {session} is joined")  # noqa: T201
+            return
+        _show(control, session, node, as_json=as_json)
+
+
+def run_everywhere(path: Path, nodes: Path, *, as_json: bool) -> None:
+    """Runs a session over the control ports of all its nodes, and shows the result."""
+    script = parse_script(read_script(path), str(path))
+    script.require_no_parties()
+    with connected(nodes) as clients, SessionProgress(quiet=as_json, bytes_and_left=True) as progress:
+        with _interruptible("the session goes on at the nodes; comity sessions --nodes shows it"):
+            result, summary = drive(script, clients, progress)
+        result["processes"] = [client.describe().pid for client in clients.values()]
+    if as_json:
+        show_json(result)
+    else:
+        show_result(result, summary)
+
+
+def drive(
+    script: Script, clients: Mapping[str, ControlClient], progress: SessionProgress
+) -> tuple[dict[str, Any], Summary]:
+    """Runs a session at nodes of which every one is in our hands; returns its result and what of it people compare.
+
+    Args:
+        script: The session.
+        clients: Connections to the nodes, by party.
+        progress: Shows it.
+
+    Raises:
+        InvalidValue: The nodes are not those of the session.
+        ComityError: What the session failed with.
+    """
+    helpers = script.session.helpers
+    askers = [party for party in clients if party not in helpers]
+    if not set(helpers) <= set(clients) or len(askers) != 1:
+        raise InvalidValue(
+            "the nodes are not those of the session",
+            expected=f"{', '.join(helpers)}, and one that asks",
+            received=", ".join(clients),
+            action="name each party's node once",
+        )
+    control = clients[askers[0]]
+    return follow(control, control.run(session_text(script)), progress)
+
+
+def watch_session(session: str, *, node: NodeChoice, as_json: bool) -> None:
+    """Follows a session to its end and shows the result."""
+    with node.connect() as control:
+        if not session:
+            session = _latest(control)
+        _show(control, session, node, as_json=as_json)
+
+
+def _show(control: ControlClient, session: str, node: NodeChoice, *, as_json: bool) -> None:
+    back = f"session {session} goes on at {node.name}; come back with: comity watch {session}{node.option}"
+    with SessionProgress(quiet=as_json, bytes_and_left=True) as progress, _interruptible(back):
+        result, summary = follow(control, session, progress)
         description = control.describe()
         result["processes"] = [description.pid]
-        progress.say(f"the model is in {Path(description.state_dir) / 'sessions' / session}")
-    (show_json if as_json else show_result)(result)
+    if as_json:
+        show_json(result)
+        return
+    if "digest" in result:
+        show_result(result, summary)
+        print(f"the model is in {Path(description.state_dir) / 'sessions' / session}")  # noqa: T201
+    else:
+        print(f"session {session} is over")  # noqa: T201
 
 
-def follow(control: ControlClient, session: str, progress: SessionProgress) -> dict[str, Any]:
-    """Shows a session until it ends; returns its result.
+@contextmanager
+def _interruptible(back: str) -> Iterator[None]:
+    """Says, when somebody interrupts, what goes on without them and how to come back."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\n{back}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _latest(control: ControlClient) -> str:
+    """The session that a node entered last."""
+    sessions = control.sessions()
+    if not sessions:
+        raise InvalidValue("this node has no session yet", action="comity run SCRIPT begins one")
+    return sessions[-1].session
+
+
+def follow(control: ControlClient, session: str, progress: SessionProgress) -> tuple[dict[str, Any], Summary]:
+    """Shows a session until it ends; returns its result and what of it people compare.
 
     Raises:
         ComityError: What the session failed with.
     """
     for event in control.watch(session):
         progress.observe(event)
-        if event.kind == "session-failed":
-            raise_failure(event)
-        if event.kind == "session-finished":
-            return dict(cast(Mapping[str, Any], event.fields["result"]))
-    raise SessionFailed("the node ended the session without a result", action="look at its log")
+        fields: Any = event.fields
+        match event.kind:
+            case "session-failed" | "session-cancelled":
+                raise_failure(event)
+            case "session-stopped":
+                progress.say(f"session {session} has stopped; comity resume {session} goes on with it")
+                raise_failure(event)
+            case "session-finished":
+                summary = fields["summary"]
+                columns = tuple(Column(**each) for each in summary["columns"])
+                return dict(fields["result"]), Summary(summary["title"], columns, summary["outcome"])
+    raise NodeDraining(
+        "the node stopped", action=f"start it again: it goes on by itself, and comity watch {session} follows it"
+    )

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-_ACCURACIES = {
-    "learner_alone": "learner alone",
-    "provider_alone": "provider alone",
-    "assisted": "assisted",
-    "pooled": "data pooled",
-}
+from comity.cli.numbers import number, size
+from comity.session.events import Column, Summary
 
 
 def show_json(result: Mapping[str, Any]) -> None:
@@ -23,14 +19,19 @@ def show_json(result: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(result) + "\n")
 
 
-def show_result(result: Mapping[str, Any]) -> None:
-    """Prints a result as tables: accuracies, what crossed, and the digest."""
+def show_result(result: Mapping[str, Any], summary: Summary) -> None:
+    """Prints a result as tables: metrics, what crossed, and the digest.
+
+    Args:
+        result: A result, as `SessionResult.to_json` gives it.
+        summary: What of it people compare.
+    """
     console = Console(highlight=False)
     metrics = result["metrics"]
-    rows = [(label, metrics[name]) for name, label in _ACCURACIES.items() if metrics.get(name) is not None]
-    if rows:
+    shown = [each for each in summary.columns if metrics.get(each.field) is not None]
+    if shown:
         console.print()
-        console.print(_accuracy_table(rows))
+        console.print(_metric_table(summary, shown, metrics))
     console.print()
     console.print(_bytes_table(result))
     console.print()
@@ -40,12 +41,13 @@ def show_result(result: Mapping[str, Any]) -> None:
     console.print(f"ledger {ledger}")
 
 
-def _accuracy_table(rows: list[tuple[str, float]]) -> Table:
-    table = Table("model", "test accuracy", "", box=None, pad_edge=False)
-    best = max(value for _, value in rows)
-    for label, value in rows:
-        bar = "█" * round(40 * value / best)
-        table.add_row(label, f"{100 * value:.1f} %", bar, style="bold" if label == "assisted" else "")
+def _metric_table(summary: Summary, columns: Sequence[Column], metrics: Mapping[str, Any]) -> Table:
+    table = Table("model", summary.title, "", box=None, pad_edge=False)
+    best = max(metrics[each.field] for each in columns) or 1
+    for each in columns:
+        value = metrics[each.field]
+        bar = "█" * round(40 * max(0.0, value / best))
+        table.add_row(each.title, number(value, each.kind), bar, style="bold" if each.field == summary.outcome else "")
     return table
 
 
@@ -53,14 +55,17 @@ def _bytes_table(result: Mapping[str, Any]) -> Table:
     table = Table("crossed the wire", "sent", "received", box=None, pad_edge=False)
     sent, received = result["bytes_sent"], result["bytes_received"]
     for kind in dict.fromkeys([*sent, *received]):
-        table.add_row(kind, _size(sent.get(kind, 0)), _size(received.get(kind, 0)))
+        table.add_row(kind, size(sent.get(kind, 0)), size(received.get(kind, 0)))
     table.add_row("samples", "none", "none", style="dim")
     return table
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
+def print_table(table: Table) -> None:
+    """Prints a table; in a pipe, every row is one line."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # A pipe has no width: every entry is one line.
+        console = Console(
+            highlight=False, width=console.measure(table, options=console.options.update(width=10_000)).maximum
+        )
+    console.print(table)

@@ -1,7 +1,7 @@
 """A node's own data: where it comes from, and which share of it is used."""
 
 from comity.data.config import DataConfig, ImbalancePartition, PartitionConfig, UniformPartition, load_data
-from comity.data.dataset import Dataset, Splits
+from comity.data.dataset import Dataset, Splits, no_samples
 from comity.data.partitions import imbalance, limit_per_class, uniform
 from comity.data.sources import load
 
@@ -16,5 +16,6 @@ __all__ = [
     "limit_per_class",
     "load",
     "load_data",
+    "no_samples",
     "uniform",
 ]

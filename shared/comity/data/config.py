@@ -71,7 +71,7 @@ class DataConfig(_Config):
         partition: Keep only a share of those; absent for data that are this node's own.
     """
 
-    source: str
+    source: str = Field(examples=["imagefolder:scans"])
     root: Path | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     image_size: int | None = Field(default=None, ge=1)

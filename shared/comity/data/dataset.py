@@ -125,3 +125,8 @@ class Splits:
 
     train: Dataset
     test: Dataset | None
+
+
+def no_samples(input_shape: tuple[int, ...], classes: int) -> Splits:
+    """The data of a party that has none."""
+    return Splits(Dataset(torch.empty(0, *input_shape), torch.empty(0, dtype=torch.int64), 1.0, classes), None)

@@ -33,7 +33,12 @@ def load(request: Request) -> Splits:
     """
     folder = request.path
     if not folder.is_dir():
-        raise MissingFile("The folder of images", expected="a folder that holds one folder a class", received=folder)
+        raise MissingFile(
+            "The folder of images",
+            expected="a folder that holds one folder a class",
+            received=folder,
+            action="correct `source`, or `root`, which a relative path starts from",
+        )
     train, test = folder / "train", folder / "test"
     if not (train.is_dir() and test.is_dir()):
         return Splits(_read(folder, _classes(folder), request.image_size), None)
@@ -51,7 +56,12 @@ def load(request: Request) -> Splits:
 def _classes(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
-        raise InvalidValue(f"{folder} holds no folder", expected="one folder a class", received="none")
+        raise InvalidValue(
+            f"{folder} holds no folder",
+            expected="one folder a class",
+            received="none",
+            action="put the images of each class into a folder of its name",
+        )
     return names
 
 
@@ -59,7 +69,10 @@ def _read(folder: Path, names: list[str], image_size: int | None) -> Dataset:
     paths = [(path, label) for label, name in enumerate(names) for path in _images(folder / name)]
     if not paths:
         raise InvalidValue(
-            f"{folder} holds no image", expected=f"<class>/*{{{','.join(sorted(_SUFFIXES))}}}", received="none"
+            f"{folder} holds no image",
+            expected=f"<class>/*{{{','.join(sorted(_SUFFIXES))}}}",
+            received="none",
+            action="put images into the folders of their classes",
         )
     first = _decode(paths[0][0], image_size)
     inputs = np.empty((len(paths), *first.shape), dtype=np.uint8)
@@ -101,7 +114,9 @@ def _decode(path: Path, image_size: int | None) -> Pixels:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             if image.mode.startswith(("I", "F")):
-                raise InvalidValue(f"{path}", expected="8 bits a channel", received=f"mode {image.mode}")
+                raise InvalidValue(
+                    f"{path}", expected="8 bits a channel", received=f"mode {image.mode}", action="convert it"
+                )
             if image_size is None:
                 return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
             # A large JPEG is decoded at the least of its own reduced sizes that still covers what is wanted.

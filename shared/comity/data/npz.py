@@ -37,6 +37,7 @@ def load(request: Request) -> Splits:
             f"The arrays in {path}",
             expected="x and y, with x_test and y_test or neither, and classes or not",
             received=", ".join(arrays) or "none",
+            action="name them so in numpy.savez(path, x=…, y=…)",
         )
     labels = {name: _labels(arrays[name], f"{name} in {path}") for name in ("y", "y_test") if name in arrays}
     classes = _classes(arrays, path) if "classes" in arrays else max(_highest(y) for y in labels.values()) + 1
@@ -48,13 +49,23 @@ def load(request: Request) -> Splits:
 
 def _read(path: Path) -> Arrays:
     if not path.is_file():
-        raise MissingFile("The archive of arrays", expected="a file that numpy.savez wrote", received=path)
+        raise MissingFile(
+            "The archive of arrays",
+            expected="a file that numpy.savez wrote",
+            received=path,
+            action="correct `source`, or `root`, which a relative path starts from",
+        )
     try:
         # Opened here, since numpy leaves a damaged file open.
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InvalidValue(f"{path} holds one array", expected="an archive", action="write it with numpy.savez")
+                raise InvalidValue(
+                    f"{path} holds one array",
+                    expected="an archive",
+                    received="an array",
+                    action="write it with numpy.savez",
+                )
             with archive:
                 return dict(archive)
     except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
@@ -66,7 +77,10 @@ def _read(path: Path) -> Arrays:
 def _dataset(x: NDArray[Any], labels: Tensor, classes: int, what: str) -> Dataset:
     if not (x.dtype == np.uint8 or x.dtype.kind == "f") or x.shape[:1] != labels.shape or x.ndim <= 1:
         raise InvalidValue(
-            what, expected=f"uint8 or floats [{len(labels)}, ...]", received=f"{x.dtype} {list(x.shape)}"
+            what,
+            expected=f"uint8 or floats [{len(labels)}, ...]",
+            received=f"{x.dtype} {list(x.shape)}",
+            action="convert it, with one sample for each label",
         )
     if x.dtype == np.uint8:
         return Dataset(torch.from_numpy(x), labels, scale=1 / 255, classes=classes)
@@ -77,14 +91,24 @@ def _dataset(x: NDArray[Any], labels: Tensor, classes: int, what: str) -> Datase
 
 def _labels(y: NDArray[Any], what: str) -> Tensor:
     if y.dtype.kind not in "iu" or y.ndim != 1:
-        raise InvalidValue(what, expected="whole numbers [samples]", received=f"{y.dtype} {list(y.shape)}")
+        raise InvalidValue(
+            what,
+            expected="whole numbers [samples]",
+            received=f"{y.dtype} {list(y.shape)}",
+            action="number the classes from 0, one label for each sample",
+        )
     return torch.from_numpy(y.astype(np.int64))
 
 
 def _classes(arrays: Arrays, path: Path) -> int:
     classes = arrays["classes"]
     if classes.dtype.kind not in "iu" or classes.ndim != 0 or classes < 1:
-        raise InvalidValue(f"classes in {path}", expected="one whole number above 0", received=classes)
+        raise InvalidValue(
+            f"classes in {path}",
+            expected="one whole number above 0",
+            received=classes,
+            action="correct it, or leave it out",
+        )
     return int(classes)
 
 

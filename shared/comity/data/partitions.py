@@ -28,7 +28,9 @@ def limit_per_class(labels: Tensor, per_class: int) -> Tensor:
         InvalidValue: `per_class` is out of its range, or there is no label.
     """
     if per_class < 1:
-        raise InvalidValue("Samples to keep of each class", expected="1 or more", received=per_class)
+        raise InvalidValue(
+            "Samples to keep of each class", expected="1 or more", received=per_class, action="correct `per_class`"
+        )
     return _ascending([members[:per_class] for members in _classes(labels).values()])
 
 
@@ -45,9 +47,19 @@ def uniform(labels: Tensor, *, parties: int, index: int, seed: int) -> Tensor:
         InvalidValue: `parties` or `index` is out of its range.
     """
     if not 1 <= parties <= len(labels):
-        raise InvalidValue("Parties to share among", expected=f"1 to {len(labels)}, the samples", received=parties)
+        raise InvalidValue(
+            "Parties to share among",
+            expected=f"1 to {len(labels)}, the samples",
+            received=parties,
+            action="correct `partition.parties`",
+        )
     if not 0 <= index < parties:
-        raise InvalidValue("Index of a share", expected=f"0 to {parties - 1}", received=index)
+        raise InvalidValue(
+            "Index of a share",
+            expected=f"0 to {parties - 1}",
+            received=index,
+            action="correct `partition.index`: the first party's is 0",
+        )
     order = torch.randperm(len(labels), generator=generator(derive(seed, "uniform")))
     return _ascending([order.tensor_split(parties)[index]])
 
@@ -88,7 +100,9 @@ def imbalance(labels: Tensor, *, gamma: float, share: Share, seed: int) -> Tenso
 def _classes(labels: Tensor) -> dict[int, Tensor]:
     """Where each label stands, ascending, by label."""
     if not len(labels):
-        raise InvalidValue("There is no sample to share out")
+        raise InvalidValue(
+            "There is no sample to share out", expected="1 or more", received=0, action="name a source that holds data"
+        )
     return {int(label): torch.nonzero(labels == label).flatten() for label in torch.unique(labels)}
 
 

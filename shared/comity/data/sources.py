@@ -76,6 +76,7 @@ def load(source: str, *, root: Path | None, seed: int, image_size: int | None) -
             f"The image size for {source!r}",
             expected="1 or more" if kind == "imagefolder" else "none, since only imagefolder resizes",
             received=image_size,
+            action="correct `image_size`, or leave it out",
         )
     loader: Callable[[Request], Splits] = resolve_name(_SOURCES[forms[kind]])
     splits = loader(Request(location, root, seed, image_size))
@@ -87,6 +88,7 @@ def load(source: str, *, root: Path | None, seed: int, image_size: int | None) -
                 f"{source!r}: the test split is not like the training split",
                 expected=splits.train.kind,
                 received=splits.test.kind,
+                action="prepare both in the same way",
             )
     return splits
 

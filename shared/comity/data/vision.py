@@ -26,7 +26,10 @@ def load(request: Request) -> Splits:
     name, root = request.location, request.root
     if name not in _CLASSES:
         raise InvalidValue(
-            "This torchvision data set is not read", expected=f"one of {', '.join(_CLASSES)}", received=repr(name)
+            "This torchvision data set is not read",
+            expected=f"one of {', '.join(_CLASSES)}",
+            received=repr(name),
+            action="convert it to an imagefolder or an npz",
         )
     fetch = f"fetch it once with torchvision.datasets.{name}(root, download=True)"
     if root is None or not root.expanduser().is_dir():

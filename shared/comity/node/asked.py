@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from comity.contract import Contract
-from comity.errors import ComityError, InvalidValue, StorageError, TransportError
-from comity.node.asking import run_session, stored, stored_contract
+from comity.errors import ComityError, InvalidValue, SessionCancelled
+from comity.node.asking import PASSING, run_session, stored, stored_contract
 from comity.node.config import NodeConfig
+from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.result import SessionResult
-from comity.session.events import Event, Json, Observer
-from comity.session.ledger import Fact
+from comity.session.events import Event, Json
 from comity.session.outcome import Outcome
-from comity.session.store import SessionState
 from comity.session.watched import WatchedLog
-from comity.transport.link import Link
+from comity.transport.link import Link, Patience
 from comity.transport.protocol import ProtocolDefinition
+from comity.transport.sessions import Ending, end
 
 log = structlog.get_logger()
+
+_FAREWELL = Patience(call_s=3.0, retry_s=0.0)
+"""For telling a helper that a session is cancelled: it may be away, which may be why."""
+
+_STOP_S = 30.0
+"""How long a cancelled session is waited for, in seconds: its unit of work is finished first."""
+
+
+@dataclass(eq=False)
+class AskedSession:
+    """A session on its way.
+
+    Attributes:
+        contract: What was agreed, or is proposed.
+        definition: Its protocol.
+        events: What happened since the node started.
+        links: The lines to the helpers, while there are any.
+        cancelled: Set when the operator does not want it any more.
+        thread: What drives it.
+    """
+
+    contract: Contract
+    definition: ProtocolDefinition
+    events: WatchedLog[Event] = field(default_factory=WatchedLog)
+    links: list[Link] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether somebody works on it."""
+        return self.thread is not None and self.thread.is_alive()
+
+    def observe(self, event: Event) -> None:
+        """Takes note of what happens."""
+        log_event(self.contract.session, event)
+        self.events.append(event)
 
 
 class AskedSessions:
@@ -38,25 +76,106 @@ class AskedSessions:
     def __init__(self, party: LocalParty, config: NodeConfig) -> None:
         self._party = party
         self._config = config
-        self._events: dict[str, WatchedLog[Event]] = {}
+        self._lock = threading.Lock()
+        self._sessions: dict[str, AskedSession] = {}
 
     def restore(self, role: str) -> None:
         """Takes up the sessions that were on when the node stopped."""
         for kept in self._party.store.sessions():
-            if kept.state != "active" or kept.own["role"] != role:
-                continue
-            contract, definition = stored_contract(kept)
-            if definition.asker == role:
-                log.info("session-resumed", session=kept.session)
-                self._start(contract, definition)
+            if kept.state == "active" and kept.own["role"] == role:
+                contract, definition = stored_contract(kept)
+                if definition.asker == role:
+                    log.info("session-resumed", session=kept.session)
+                    self._start(AskedSession(contract, definition))
 
     def start(self, contract: Contract, definition: ProtocolDefinition) -> None:
         """Starts a session.
 
         Raises:
-            InvalidValue: Its helper is no configured peer, or its identifier is taken.
+            InvalidValue: A helper is no configured peer, or its identifier is taken.
         """
-        helper = contract.helpers[0]
+        for helper in contract.helpers:
+            self._address(helper)
+        with self._lock:
+            if self._party.store.find(contract.session) is not None:
+                action = "leave out session.id, or give another"
+                raise InvalidValue(
+                    "the session's id is taken", expected="a new id", received=contract.session, action=action
+                )
+            self._party.store.save(stored(contract, self._party.membership(definition.asker)))
+        self._start(AskedSession(contract, definition))
+
+    def find(self, session: str) -> AskedSession | None:
+        """A session that was on at some time since the node started."""
+        return self._sessions.get(session)
+
+    def running(self) -> set[str]:
+        """Identifiers of the sessions that somebody works on."""
+        return {name for name, session in self._sessions.items() if session.running}
+
+    def resume(self, session: str) -> None:
+        """Goes on with a session that stopped because the helper, or the disk, was away.
+
+        Raises:
+            InvalidValue: There is nothing to go on with.
+        """
+        with self._lock:
+            kept = self._party.store.find(session)
+            found = self._sessions.get(session)
+            if kept is None or kept.state != "active" or (found is not None and found.running):
+                state = "no such session" if kept is None else "running" if kept.state == "active" else kept.state
+                raise InvalidValue(
+                    f"session {session} cannot be resumed",
+                    expected="one that stopped",
+                    received=state,
+                    action="comity sessions lists them",
+                )
+            log.info("session-resumed", session=session)
+            self._start(AskedSession(*stored_contract(kept)))
+
+    def cancel(self, session: str) -> bool:
+        """Ends a session before its time; returns whether the helper was told.
+
+        Raises:
+            InvalidValue: It is not on any more.
+        """
+        found = self._sessions.get(session)
+        if found is None or self._state(session) != "active":
+            raise not_on(session, self._state(session))
+        found.cancelled.set()
+        for link in found.links:
+            # Whatever waits for a helper ends; training ends at the next checkpoint.
+            link.close()
+        if found.thread is not None:
+            found.thread.join(_STOP_S)
+        if self._state(session) == "active":
+            self._end(found, "cancelled", _own_wish())
+        if self._state(session) != "cancelled":
+            raise not_on(session, self._state(session))
+        return self._say_farewell(found.contract)
+
+    def _state(self, session: str) -> str:
+        kept = self._party.store.find(session)
+        return "unknown" if kept is None else kept.state
+
+    def _say_farewell(self, contract: Contract) -> bool:
+        told = 0
+        for helper in contract.helpers:
+            with contextlib.suppress(ComityError), self.link_to(helper, _FAREWELL) as link:
+                link.enter(contract.session, contract.hash)
+                end(link, "cancelled")
+                told += 1
+        return told == len(contract.helpers)
+
+    def link_to(self, helper: str, patience: Patience | None = None) -> Link:
+        """A line to a configured peer.
+
+        Raises:
+            InvalidValue: It is none.
+        """
+        return Link(self._config.identity, helper, self._address(helper), patience or self._config.link_patience)
+
+    def _address(self, helper: str) -> str:
         if helper not in self._config.peers:
             raise InvalidValue(
                 "session.helpers names an unknown peer",
@@ -64,75 +183,54 @@ class AskedSessions:
                 received=helper,
                 action=f"configure [peers.{helper}] with its address",
             )
-        if any(each.session == contract.session for each in self._party.store.sessions()):
-            action = "leave out session.id, or give another"
-            raise InvalidValue(
-                "the session's id is taken", expected="a new id", received=contract.session, action=action
-            )
-        own = self._party.membership(definition.asker)
-        self._party.store.save(replace(stored(contract, own, own), peer={}))
-        self._start(contract, definition)
+        return self._config.peers[helper].address
 
-    def events(self) -> dict[str, WatchedLog[Event]]:
-        """The events of every session since the node started."""
-        return dict(self._events)
+    def _start(self, session: AskedSession) -> None:
+        name = session.contract.session
+        self._sessions[name] = session
+        session.thread = threading.Thread(target=self._work, args=(session,), name=f"session-{name}", daemon=True)
+        session.thread.start()
 
-    def _start(self, contract: Contract, definition: ProtocolDefinition) -> None:
-        self._events[contract.session] = WatchedLog()
-        work = threading.Thread(
-            target=self._work, args=(contract, definition), name=f"session-{contract.session}", daemon=True
-        )
-        work.start()
-
-    def _work(self, contract: Contract, definition: ProtocolDefinition) -> None:
-        helper = contract.helpers[0]
+    def _work(self, session: AskedSession) -> None:
+        contract = session.contract
         try:
-            address = self._config.peers[helper].address
-            with Link(self._config.identity, helper, address, self._config.link_patience) as link:
-                result, outcome = run_session(contract, definition, self._party, link, self._observer(contract))
-            self._finish(contract, definition, result, outcome)
-        except (TransportError, StorageError) as error:
-            # Not the session's fault: it is taken up again when the node is started again.
-            self._observe(contract, Event("session-failed", 0, failure(error)))
-        except ComityError as error:
-            self._keep_state(contract, definition, "failed", failure(error))
-            self._observe(contract, Event("session-failed", 0, failure(error)))
-        except Exception as error:
-            log.exception("session-failed", session=contract.session)
-            self._observe(contract, Event("session-failed", 0, {"what": f"{type(error).__name__}: {error}"}))
+            with contextlib.ExitStack() as stack:
+                session.links = [stack.enter_context(self.link_to(helper)) for helper in contract.helpers]
+                result, outcome = run_session(contract, session.definition, self._party, session.links, session.observe)
+            self._finish(session, result, outcome)
+        except Exception as error:  # noqa: BLE001 - the operator is told, whatever it is
+            self._fail(session, error)
         finally:
-            self._events[contract.session].close()
+            session.events.close()
 
-    def _finish(
-        self, contract: Contract, definition: ProtocolDefinition, result: SessionResult, outcome: Outcome
-    ) -> None:
+    def _fail(self, session: AskedSession, error: Exception) -> None:
+        if session.cancelled.is_set():
+            self._end(session, "cancelled", _own_wish())
+        elif isinstance(error, SessionCancelled):
+            self._end(session, "cancelled", error)
+        elif isinstance(error, PASSING):
+            # Not the session's fault: it goes on when its operator says so, or when the node is started again.
+            session.observe(Event("session-stopped", 0, failure(error)))
+        elif isinstance(error, ComityError):
+            self._end(session, "failed", error)
+        else:
+            log.error("session-broken", session=session.contract.session, exc_info=error)
+            session.observe(Event("session-stopped", 0, {"what": f"{type(error).__name__}: {error}"}))
+
+    def _end(self, session: AskedSession, ending: Ending, error: ComityError) -> None:
+        self._party.end(session.contract.session, ending, failure(error))
+        session.observe(Event(f"session-{ending}", 0, failure(error)))
+
+    def _finish(self, session: AskedSession, result: SessionResult, outcome: Outcome) -> None:
+        contract = session.contract
         folder = self._config.state_dir / "sessions" / contract.session
         folder.mkdir(parents=True, exist_ok=True)
         for index, model in enumerate(outcome.models):
             name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"
             _write(folder / name, model.data)
         _write(folder / "result.json", json.dumps(result.to_json(), indent=2).encode())
-        self._keep_state(contract, definition, "finished", result.to_json())
-        self._party.clear(contract.session)
-        self._observe(contract, Event("session-finished", 0, {"result": result.to_json()}))
-
-    def _keep_state(
-        self, contract: Contract, definition: ProtocolDefinition, state: SessionState, result: dict[str, Json]
-    ) -> None:
-        store = self._party.store
-        own = self._party.membership(definition.asker)
-        kept = next((each for each in store.sessions() if each.session == contract.session), None)
-        peer = kept.peer if kept is not None else {}
-        with store.transaction():
-            store.record(Fact("ended", contract.session, 0, contract.helpers[0]))
-            store.save(replace(stored(contract, own, own), peer=peer, state=state, result=result))
-
-    def _observer(self, contract: Contract) -> Observer:
-        return lambda event: self._observe(contract, event)
-
-    def _observe(self, contract: Contract, event: Event) -> None:
-        log.info(event.kind, session=contract.session, round=event.round, **event.fields)
-        self._events[contract.session].append(event)
+        self._party.end(contract.session, "finished", result.to_json())
+        session.observe(session.definition.finished(result.to_json()))
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:
@@ -151,3 +249,17 @@ def failure(error: ComityError) -> dict[str, Json]:
     return fields | {
         name: value for name, value in (("expected", error.expected), ("received", error.received)) if value
     }
+
+
+def not_on(session: str, state: str) -> InvalidValue:
+    """The error of whoever wants to end a session that is not on."""
+    return InvalidValue(
+        f"session {session} cannot be cancelled",
+        expected="one that is on",
+        received=state,
+        action="comity sessions lists them",
+    )
+
+
+def _own_wish() -> SessionCancelled:
+    return SessionCancelled("the session was cancelled by this node's operator")

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
-from comity.contract import Contract, Membership
-from comity.errors import ComityError, InvalidValue, StorageError, TransportError
+from comity.contract import Contract, Membership, TaskSpec
+from comity.errors import ComityError, InvalidValue, NodeDraining, SessionCancelled, StorageError, TransportError
 from comity.node.party import LocalParty, signed_model
 from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
-from comity.node.script import Script
+from comity.node.script import Script, SessionSection
 from comity.node.validation import validated
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
+from comity.session.receipts import require_pinned
 from comity.session.store import StoredSession
 from comity.transport.link import Link
-from comity.transport.protocol import ProtocolDefinition
+from comity.transport.protocol import ProtocolDefinition, run
 from comity.transport.sessions import decode_agreement, encode_proposal, end, propose
 
+PASSING = (TransportError, StorageError, NodeDraining)
+"""Errors that are not the session's fault: it goes on when they have passed."""
 
-def draft_contract(script: Script, asker: LocalParty, session: str) -> tuple[Contract, ProtocolDefinition]:
+
+def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Contract, ProtocolDefinition]:
     """The contract that a script describes.
 
     Args:
         script: The script.
-        asker: The party that asks; the task is that of its data.
+        party: The party that drafts it: the one that asks, or, of a session that many join, the one that helps. Where
+            the script does not say what the task is, it is that of its data.
         session: Identifier, for scripts that give none.
 
     Raises:
@@ -40,7 +48,7 @@ def draft_contract(script: Script, asker: LocalParty, session: str) -> tuple[Con
         raise InvalidValue(
             "session.helpers cannot be used", expected=f"one {definition.helper}", received=len(wanted.helpers)
         )
-    task = asker.task_spec(wanted.normalization.mean, wanted.normalization.std)
+    task = _task(wanted, party)
     contract = Contract(
         protocol=definition.name,
         version=definition.version,
@@ -49,7 +57,7 @@ def draft_contract(script: Script, asker: LocalParty, session: str) -> tuple[Con
         rounds=wanted.rounds,
         model=signed_model(wanted.model.name, wanted.model.options, task, wanted.seed),
         task=task,
-        asker=asker.name,
+        asker="" if definition.many else party.name,
         helpers=wanted.helpers,
         egress=definition.egress,
         terms=validated(definition.terms, wanted.terms, "session.terms"),
@@ -57,8 +65,20 @@ def draft_contract(script: Script, asker: LocalParty, session: str) -> tuple[Con
     return contract, definition
 
 
+def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
+    normalization = wanted.normalization
+    if wanted.task is None:
+        return party.task_spec(normalization.mean, normalization.std)
+    shape, classes = wanted.task.input_shape, wanted.task.classes
+    return TaskSpec(input_shape=shape, classes=classes, mean=normalization.mean, std=normalization.std)
+
+
 def run_session(
-    contract: Contract, definition: ProtocolDefinition, asker: LocalParty, link: Link, observe: Observer
+    contract: Contract,
+    definition: ProtocolDefinition,
+    asker: LocalParty,
+    links: Sequence[Link],
+    observe: Observer,
 ) -> tuple[SessionResult, Outcome]:
     """Runs a session over the network, from the proposal, or from where it stopped, to its end.
 
@@ -66,37 +86,53 @@ def run_session(
         contract: What to propose.
         definition: Its protocol.
         asker: This party.
-        link: The line to the helper.
+        links: The lines to the helpers, in the contract's order.
         observe: Is told what happens.
 
     Raises:
-        ComityError: The helper refused, could not be reached, or the session failed.
+        ComityError: A helper refused, could not be reached, or the session failed.
     """
     began = time.monotonic()
     own = asker.membership(definition.asker)
-    known = next((each for each in asker.store.sessions() if each.session == contract.session and each.peer), None)
-    if known is None:
-        peer = _agree(contract, definition, asker, own, link)
-        asker.store.save(stored(contract, own, peer))
-    else:
-        peer = Membership.model_validate(known.peer)
-    link.enter(contract.session, contract.hash)
-    observe(
-        Event("session-started", 0, {"protocol": contract.protocol, "helper": peer.party, "rounds": contract.rounds})
-    )
-    seat = asker.seat(contract, own, peer, observe)
+    peers = [_peer(contract, definition, asker, own, link) for link in links]
+    for link in links:
+        link.enter(contract.session, contract.hash)
+    observe(definition.started(contract, definition.asker, contract.helpers))
+    for record in asker.store.records(contract.session):
+        # Those who look on after a restart see what was before it.
+        if record.kind == "finished":
+            observe(Event("round-finished", record.round, record.fields))
+    place = asker.place(contract, own, observe)
+    blobs = asker.blobs(contract.session)
+    seats = [asker.seat(place, peer, blobs) for peer in peers]
     try:
-        outcome = definition.ask(seat, link).run()
-    except (TransportError, StorageError):
-        # The session is taken up again, or nobody would hear that it is over.
+        (outcome,) = run(definition.ask(list(zip(seats, links, strict=True))))
+    except (*PASSING, SessionCancelled):
+        # The session is taken up again, or is over at a helper.
         raise
     except Exception:
-        # Or it would count as one that goes on, against what the helper's policy allows at a time.
-        with contextlib.suppress(ComityError):
-            end(link)
+        # Or it would count as one that goes on, against what the helpers' policies allow at a time.
+        for link in links:
+            with contextlib.suppress(ComityError):
+                end(link, "failed")
         raise
-    end(link)
+    for link in links:
+        end(link, "finished")
     return summarize(contract, outcome, asker.store, time.monotonic() - began), outcome
+
+
+def _peer(
+    contract: Contract, definition: ProtocolDefinition, asker: LocalParty, own: Membership, link: Link
+) -> Membership:
+    """A helper's part in the session: as it was agreed before, or as it is agreed now."""
+    kept = asker.store.find(contract.session) or stored(contract, own)
+    members = [Membership.model_validate(each) for each in kept.peers]
+    for member in members:
+        if member.party == link.party:
+            return member
+    peer = _agree(contract, definition, asker, own, link)
+    asker.store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
+    return peer
 
 
 def _agree(
@@ -110,15 +146,20 @@ def _agree(
     agreement = propose(link, proposal)
     gate.deliver("contract", "proposal")
     gate.admit("contract", "agreement", agreement.ByteSize())
-    peer = decode_agreement(agreement, contract, link.party, definition.helper)
+    peer = decode_agreement(agreement, contract, link.party, definition)
+    require_pinned(peer, asker.config.receipt_key_of(peer.party))
     asker.require_room(contract, own, peer, definition)
     return peer
 
 
-def stored(contract: Contract, own: Membership, peer: Membership) -> StoredSession:
-    """A session as the store keeps it."""
+def stored(contract: Contract, own: Membership, *peers: Membership) -> StoredSession:
+    """A session that is entered now, as the store keeps it."""
     return StoredSession(
-        contract.session, contract.model_dump(mode="json"), own.model_dump(mode="json"), peer.model_dump(mode="json")
+        contract.session,
+        contract.model_dump(mode="json"),
+        own.model_dump(mode="json"),
+        tuple(each.model_dump(mode="json") for each in peers),
+        begun=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from comity.contract import Identifier
@@ -39,6 +40,20 @@ class PartyConfig(BaseModel):
     device: str = "auto"
     policy: Policy = Policy()
 
+    def receipt_key_of(self, party: str) -> str | None:
+        """The receipt key that a peer is known by, hexadecimal; None where nobody said."""
+        del party
+        return None
+
+
+def _path_not_content(value: object) -> object:
+    if isinstance(value, str) and "-----BEGIN" in value:
+        raise ValueError("the path of a PEM file, not what is in it")
+    return value
+
+
+PemPath = Annotated[Path, BeforeValidator(_path_not_content)]
+
 
 class TlsConfig(BaseModel):
     """Certificates, as PEM files.
@@ -46,14 +61,29 @@ class TlsConfig(BaseModel):
     Attributes:
         certificate: This node's certificate; its subject alternative name is the party.
         key: Its private key.
-        trust: Certificates that the certificates of peers must lead to.
+        trust: Folder with a card for each peer, named after it; or a file of certificates that the certificates of all
+            peers must lead to.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    certificate: Path
-    key: Path
-    trust: Path
+    certificate: PemPath = Field(examples=["hospital.pem"])
+    key: PemPath = Field(examples=["key.pem"])
+    trust: PemPath = Field(examples=["trust"])
+
+
+class ControlConfig(BaseModel):
+    """How the node's own operators reach it from elsewhere than its socket.
+
+    Attributes:
+        listen: Where it listens for them, `host:port`; empty for its Unix socket alone.
+        operators: Folder with the certificate of each operator, named after it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    listen: str = ""
+    operators: Path = Path("operators")
 
 
 class PeerConfig(BaseModel):
@@ -65,7 +95,7 @@ class PeerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    address: str
+    address: str = Field(examples=["hospital.example.org:5500"])
 
 
 class PatienceConfig(BaseModel):
@@ -95,6 +125,7 @@ class NodeConfig(BaseSettings, PartyConfig):
         insecure: Plaintext without certificates, on loopback only.
         peers: Parties that this node asks, by name.
         patience: How long to wait for them.
+        control: How operators reach it from elsewhere.
         drain_s: How long calls that are on may take when the node is stopped, in seconds.
     """
 
@@ -105,14 +136,15 @@ class NodeConfig(BaseSettings, PartyConfig):
         nested_model_default_partial_update=True,
     )
 
-    party: Identifier
-    state_dir: Path
-    store: str = ""
+    party: Identifier = Field(examples=["hospital"])
+    state_dir: Path = Field(examples=["state"])
+    store: SecretStr = SecretStr("")
     listen: str = ""
     tls: TlsConfig | None = None
     insecure: bool = False
     peers: dict[str, PeerConfig] = {}
     patience: PatienceConfig = PatienceConfig()
+    control: ControlConfig = ControlConfig()
     drain_s: Annotated[float, Field(ge=0)] = 5.0
 
     @classmethod
@@ -136,7 +168,7 @@ class NodeConfig(BaseSettings, PartyConfig):
     @property
     def store_url(self) -> str:
         """The database of ledger, sessions and journals."""
-        return self.store or store_url(self.state_dir).render_as_string(hide_password=False)
+        return self.store.get_secret_value() or store_url(self.state_dir).render_as_string(hide_password=False)
 
     @property
     def identity(self) -> Identity:
@@ -146,13 +178,31 @@ class NodeConfig(BaseSettings, PartyConfig):
             InvalidValue: There is neither TLS nor `insecure`.
         """
         if self.tls is not None:
-            return Identity(self.party, self.tls.certificate, self.tls.key, self.tls.trust)
+            return Identity(
+                self.party, self.tls.certificate, self.tls.key, self.tls.trust, frozenset(self.policy.revoked)
+            )
         if not self.insecure:
             action = "configure [tls], or set insecure = true for a trial on loopback"
             raise InvalidValue(
                 "tls is missing", expected="[tls] with certificate, key and trust", received="nothing", action=action
             )
         return Identity(self.party)
+
+    @property
+    def operator_identity(self) -> Identity:
+        """Certificate of the node, and the operators' as those that it trusts.
+
+        Raises:
+            InvalidValue: There is no TLS.
+        """
+        if self.tls is None:
+            action = "configure [tls], or leave control.listen empty for the Unix socket alone"
+            raise InvalidValue("control.listen needs tls", expected="[tls]", received="nothing", action=action)
+        return replace(self.identity, trust=self.control.operators)
+
+    def receipt_key_of(self, party: str) -> str | None:
+        """The receipt key on a peer's card; None where there is none, or one authority vouches for all."""
+        return self.identity.trusted().receipt_key(party) if self.tls is not None else None
 
     @property
     def link_patience(self) -> Patience:
@@ -165,6 +215,7 @@ class NodeConfig(BaseSettings, PartyConfig):
         if self.tls is not None:
             tls = {name: directory / path for name, path in self.tls}
             changes["tls"] = TlsConfig(**tls)
+        changes["control"] = self.control.model_copy(update={"operators": directory / self.control.operators})
         root = self.data.root
         changes["data"] = self.data.model_copy(update={"root": directory / root if root is not None else directory})
         return self.model_copy(update=changes)
@@ -201,5 +252,5 @@ def load_config(kind: type[Config], path: Path) -> Config:
     try:
         config = kind(**values)
     except ValidationError as error:
-        raise explained(kind, error, str(path)) from error
+        raise explained(kind, error, str(path), environment=ENVIRONMENT_PREFIX) from error
     return config.resolved(path.resolve().parent)

@@ -1,17 +1,18 @@
-"""The service through which a node's own operator drives it, on a Unix socket in its `state_dir`."""
+"""The service through which a node's own operator drives it: on a Unix socket in its `state_dir`, or on a port."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 import grpc
 
 from comity import version
-from comity.errors import UnknownSession
+from comity.node.overview import SessionDetails, SessionSummary
 from comity.node.registry import protocols_for
 from comity.node.script import Script, parse_script
 from comity.session.events import Event
@@ -33,8 +34,26 @@ class Operated(Protocol):
     def run(self, script: Script) -> str:
         """Starts a session; returns its identifier."""
 
-    def events(self) -> dict[str, WatchedLog[Event]]:
-        """The events of every session, by its identifier."""
+    def open(self, script: Script) -> str:
+        """Opens a session that many may join; returns its identifier."""
+
+    def join(self, helper: str, session: str) -> None:
+        """Joins a session that another party has opened."""
+
+    def sessions(self) -> list[SessionSummary]:
+        """Every session, oldest first."""
+
+    def details(self, session: str) -> SessionDetails:
+        """One session."""
+
+    def events(self, session: str) -> WatchedLog[Event]:
+        """What happens in a session, from its beginning."""
+
+    def cancel(self, session: str) -> bool:
+        """Ends a session before its time; returns whether the other party was told."""
+
+    def resume(self, session: str) -> None:
+        """Goes on with a session that stopped."""
 
 
 class ControlServicer(control_pb2_grpc.ControlServicer):
@@ -55,7 +74,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             version=version(),
             address=self._node.address,
             protocols=[each.name for each in protocols_for(self._node.role)],
-            sessions=list(self._node.events()),
+            sessions=[each.session for each in self._node.sessions()],
             pid=os.getpid(),
             state_dir=str(self._node.state_dir),
         )
@@ -66,14 +85,63 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         script.require_no_parties()
         return pb.RunReply(session=self._node.run(script))
 
+    def Open(self, request: pb.OpenRequest, context: grpc.ServicerContext) -> pb.OpenReply:  # noqa: ARG002, N802
+        """Opens a session that many may join."""
+        script = parse_script(request.script)
+        script.require_no_parties()
+        return pb.OpenReply(session=self._node.open(script))
+
+    def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinReply:  # noqa: ARG002, N802
+        """Joins a session that another party has opened."""
+        self._node.join(request.helper, request.session)
+        return pb.JoinReply()
+
     def Watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[pb.SessionEvent]:  # noqa: N802
         """Gives a session's events as they happen."""
-        events = self._node.events().get(request.session)
-        if events is None:
-            known = ", ".join(self._node.events()) or "none yet"
-            raise UnknownSession("no such session at this node", expected=known, received=request.session)
+        events = self._node.events(request.session)
         for index, event in enumerate(events.watch(request.skip, is_active=context.is_active), start=request.skip):
             yield event_to_proto(index, event)
+
+    def ListSessions(self, request: pb.ListSessionsRequest, context: grpc.ServicerContext) -> pb.ListSessionsReply:  # noqa: ARG002, N802
+        """Every session that the node keeps."""
+        return pb.ListSessionsReply(sessions=map(summary_to_proto, self._node.sessions()))
+
+    def ShowSession(self, request: pb.ShowSessionRequest, context: grpc.ServicerContext) -> pb.SessionDetails:  # noqa: ARG002, N802
+        """One session."""
+        details = self._node.details(request.session)
+        return pb.SessionDetails(
+            summary=summary_to_proto(details.summary),
+            contract_hash=details.contract_hash,
+            contract=json.dumps(details.contract),
+            result=json.dumps(details.result) if details.result else "",
+            bytes_sent=details.bytes_sent,
+            bytes_received=details.bytes_received,
+            rounds_charged=details.rounds_charged,
+        )
+
+    def Cancel(self, request: pb.CancelRequest, context: grpc.ServicerContext) -> pb.CancelReply:  # noqa: ARG002, N802
+        """Ends a session before its time."""
+        return pb.CancelReply(peer_told=self._node.cancel(request.session))
+
+    def Resume(self, request: pb.ResumeRequest, context: grpc.ServicerContext) -> pb.ResumeReply:  # noqa: ARG002, N802
+        """Goes on with a session that stopped."""
+        self._node.resume(request.session)
+        return pb.ResumeReply()
+
+
+def summary_to_proto(summary: SessionSummary) -> pb.SessionSummary:
+    """Encodes a session's summary."""
+    message = pb.SessionSummary(
+        session=summary.session,
+        protocol=summary.protocol,
+        role=summary.role,
+        peers=summary.peers,
+        state=summary.state,
+        rounds=summary.rounds,
+        rounds_finished=summary.rounds_finished,
+    )
+    message.begun.FromDatetime(datetime.fromisoformat(summary.begun))
+    return message
 
 
 def event_to_proto(index: int, event: Event) -> pb.SessionEvent:

@@ -1,20 +1,26 @@
-"""The operator's end of a node's control socket. Imports no torch: it only talks."""
+"""The operator's end of a node's control service. Imports no torch: it only talks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import grpc
 
-from comity.errors import ComityError, PeerUnreachable, SessionFailed, tree
+from comity.errors import ComityError, InvalidValue, PeerUnreachable, SessionFailed, tree
 from comity.session.events import Event
+from comity.transport.addresses import split_address
+from comity.transport.diagnosis import diagnose
+from comity.transport.identity import Identity
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
 
 _CALL_S = 60.0
 """Long enough for a node that reads its data first."""
@@ -24,12 +30,34 @@ class ControlClient:
     """A connection to a node.
 
     Args:
-        url: Where its control socket is, `unix:PATH`.
+        url: Where it is: `unix:PATH`, its control socket, or `PARTY@HOST:PORT`, its control port.
+        operator: Who drives it, with a certificate that the node knows; for a control port alone.
+
+    Raises:
+        InvalidValue: A control port without an operator, or no address.
+        MissingFile: A file of the operator's is not there.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, operator: Identity | None = None) -> None:
         self._url = url
-        self._channel = grpc.insecure_channel(url, [("grpc.default_authority", "localhost")])
+        self._operator = operator
+        self._party, _, self._address = "", "", url
+        if not url.startswith("unix:"):
+            self._party, _, self._address = url.rpartition("@")
+        if self._party and operator is not None:
+            split_address(self._address)
+            names = [("grpc.ssl_target_name_override", self._party), ("grpc.default_authority", self._party)]
+            credentials = operator.client_credentials(self._party)
+            self._channel = grpc.secure_channel(self._address, credentials, names)
+        elif url.startswith("unix:"):
+            self._channel = grpc.insecure_channel(url, [("grpc.default_authority", "localhost")])
+        else:
+            raise InvalidValue(
+                "the node cannot be reached like this",
+                expected="PARTY@HOST:PORT, with --operator",
+                received=url,
+                action="comity init operator makes what --operator takes",
+            )
         self._stub = control_pb2_grpc.ControlStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -44,17 +72,19 @@ class ControlClient:
 
     def describe(self) -> pb.NodeDescription:
         """Who the node is."""
-        try:
-            return self._stub.Describe(pb.DescribeRequest(), timeout=_CALL_S)
-        except grpc.RpcError as failure:
-            raise self._explained(failure) from failure
+        return self._call(self._stub.Describe, pb.DescribeRequest())
 
     def run(self, script: str) -> str:
         """Starts a session; returns its identifier."""
-        try:
-            return self._stub.Run(pb.RunRequest(script=script), timeout=_CALL_S).session
-        except grpc.RpcError as failure:
-            raise self._explained(failure) from failure
+        return self._call(self._stub.Run, pb.RunRequest(script=script)).session
+
+    def open(self, script: str) -> str:
+        """Opens a session that many may join; returns its identifier."""
+        return self._call(self._stub.Open, pb.OpenRequest(script=script)).session
+
+    def join(self, helper: str, session: str) -> None:
+        """Joins a session that another party has opened."""
+        self._call(self._stub.Join, pb.JoinRequest(helper=helper, session=session))
 
     def watch(self, session: str, skip: int = 0) -> Iterator[Event]:
         """The events of a session from index `skip` on, to its end."""
@@ -64,8 +94,32 @@ class ControlClient:
         except grpc.RpcError as failure:
             raise self._explained(failure) from failure
 
+    def sessions(self) -> Sequence[pb.SessionSummary]:
+        """Every session of the node, oldest first."""
+        return self._call(self._stub.ListSessions, pb.ListSessionsRequest()).sessions
+
+    def details(self, session: str) -> pb.SessionDetails:
+        """One session."""
+        return self._call(self._stub.ShowSession, pb.ShowSessionRequest(session=session))
+
+    def cancel(self, session: str) -> bool:
+        """Ends a session before its time; returns whether the other party was told."""
+        return self._call(self._stub.Cancel, pb.CancelRequest(session=session)).peer_told
+
+    def resume(self, session: str) -> None:
+        """Goes on with a session that stopped."""
+        self._call(self._stub.Resume, pb.ResumeRequest(session=session))
+
+    def _call(self, method: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
+        try:
+            return method(request, timeout=_CALL_S)
+        except grpc.RpcError as failure:
+            raise self._explained(failure) from failure
+
     def _explained(self, failure: grpc.RpcError) -> ComityError:
         error = from_rpc_error(failure)
+        if isinstance(error, PeerUnreachable) and self._operator is not None:
+            return diagnose(self._address, self._party, self._operator, error.received or "")
         if isinstance(error, PeerUnreachable):
             return PeerUnreachable(
                 "no node answers at the control socket",
@@ -77,7 +131,7 @@ class ControlClient:
 
 
 def raise_failure(event: Event) -> None:
-    """Raises the error that a `session-failed` event tells of."""
+    """Raises the error that a `session-failed`, `-stopped` or `-cancelled` event tells of."""
     classes = {error.reason(): error for error in tree()}
     fields = {name: str(value) for name, value in event.fields.items()}
     error = classes.get(fields.get("reason", ""), SessionFailed)

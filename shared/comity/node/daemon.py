@@ -11,6 +11,7 @@ from types import FrameType
 
 import structlog
 
+from comity.contract import Contract
 from comity.errors import InvalidValue, NodeDraining, StorageFailed
 from comity.node.asked import AskedSessions
 from comity.node.asking import draft_contract
@@ -19,8 +20,9 @@ from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
 from comity.node.garbage import exclusive
 from comity.node.helping import Helper
+from comity.node.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
 from comity.node.party import LocalParty, own_secret
-from comity.node.registry import protocols_for
+from comity.node.registry import protocol, protocols_for
 from comity.node.script import Script
 from comity.session import faults
 from comity.session.events import Event
@@ -28,6 +30,9 @@ from comity.session.hosting import HostedSessions
 from comity.session.sql_store import SqlStore
 from comity.session.watched import WatchedLog
 from comity.transport import blobs, sessions
+from comity.transport.description import describing
+from comity.transport.identity import Identity
+from comity.transport.protocol import ProtocolDefinition
 from comity.transport.server import NodeServer
 from comity.wire.v1 import control_pb2_grpc, sessions_pb2_grpc
 
@@ -74,9 +79,10 @@ class Node:
             secret = own_secret(config, config.state_dir)
             self._local = LocalParty(config.party, config, secret, store, config.state_dir / "blobs")
             self._asked = AskedSessions(self._local, config)
+            self._helper = Helper(self._local, self.role, self._hosted)
             # Data are read before anybody is told that the node is there.
-            samples = len(self._local.splits.train)
-            self._serve_operator(stack)
+            samples = self._local.samples
+            self._serve_operators(stack)
             if any(each.helper == self.role for each in self._protocols):
                 self._serve_peers(stack)
             self._asked.restore(self.role)
@@ -92,23 +98,109 @@ class Node:
         Raises:
             ComityError: The script, or what it needs, is not to be had.
         """
-        if self._draining.is_set():
-            raise NodeDraining("the node is stopping", action="try again when it is back")
-        contract, definition = draft_contract(script, self._local, f"s-{secrets.token_hex(6)}")
+        contract, definition = self._drafted(script)
         if definition.asker != self.role:
             raise InvalidValue(
                 "this node does not ask for help", expected=f"a {definition.asker} node", received=f"a {self.role} node"
             )
+        if definition.many:
+            raise InvalidValue(
+                f"{definition.name} is joined, not run",
+                expected="a protocol that one party asks for",
+                received=definition.name,
+                action="comity open SCRIPT at the server's node, then comity join at each client's",
+            )
         self._asked.start(contract, definition)
         return contract.session
 
-    def events(self) -> dict[str, WatchedLog[Event]]:
-        """The events of every session since the node started, by its identifier."""
-        return self._asked.events() | {each.contract.session: each.events for each in self._hosted.all()}
+    def _drafted(self, script: Script) -> tuple[Contract, ProtocolDefinition]:
+        if self._draining.is_set():
+            raise NodeDraining("the node is stopping", action="try again when it is back")
+        return draft_contract(script, self._local, f"s-{secrets.token_hex(6)}")
 
-    def _serve_operator(self, stack: contextlib.ExitStack) -> None:
-        server = NodeServer(None, [CONTROL_SERVICE])
-        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(self), server.server)
+    def sessions(self) -> list[SessionSummary]:
+        """Every session that the node keeps, oldest first."""
+        return summarized(self._local.store, self._running())
+
+    def details(self, session: str) -> SessionDetails:
+        """One session.
+
+        Raises:
+            InvalidValue: There is none of that identifier.
+        """
+        return detailed(self._local.store, self._running(), session)
+
+    def events(self, session: str) -> WatchedLog[Event]:
+        """What happens in a session, from its beginning.
+
+        Raises:
+            InvalidValue: There is none of that identifier.
+        """
+        asked = self._asked.find(session)
+        events = self._helper.events(session) if asked is None else asked.events
+        if events is not None:
+            return events
+        past: WatchedLog[Event] = WatchedLog()
+        for event in past_events(self._local.store, session):
+            past.append(event)
+        past.close()
+        return past
+
+    def cancel(self, session: str) -> bool:
+        """Ends a session before its time; returns whether the other party was told, or will be at its next call.
+
+        Raises:
+            InvalidValue: It is not on.
+        """
+        return self._helper.cancel(session) or self._asked.cancel(session)
+
+    def open(self, script: Script) -> str:
+        """Opens a session that many may join; returns its identifier.
+
+        Raises:
+            ComityError: The script, or what it needs, is not to be had.
+        """
+        contract, definition = self._drafted(script)
+        if definition.helper != self.role or not definition.many:
+            raise InvalidValue(
+                "this node opens no such session",
+                expected=f"a {definition.helper} node, and a protocol that many join",
+                received=f"a {self.role} node and {definition.name}",
+                action="a session that one party asks for begins with comity run, at its node",
+            )
+        self._helper.open(contract, definition)
+        return contract.session
+
+    def join(self, helper: str, session: str) -> None:
+        """Joins a session that another party has opened.
+
+        Raises:
+            ComityError: There is none, or it is not for this node.
+        """
+        # By name, or by the address that is configured for it.
+        names = {peer.address: name for name, peer in self._config.peers.items()}
+        with self._asked.link_to(names.get(helper, helper)) as link:
+            contract, definition = sessions.fetch(link, session, protocol)
+        if definition.asker != self.role:
+            raise InvalidValue(
+                "this node does not join such a session",
+                expected=f"a {definition.asker} node",
+                received=f"a {self.role} node",
+            )
+        self._asked.start(contract, definition)
+
+    def resume(self, session: str) -> None:
+        """Goes on with a session that stopped.
+
+        Raises:
+            InvalidValue: There is nothing to go on with.
+        """
+        self._asked.resume(session)
+
+    def _running(self) -> set[str]:
+        return self._asked.running() | self._helper.running
+
+    def _serve_operators(self, stack: contextlib.ExitStack) -> None:
         socket = self._config.control_socket
         if len(str(socket)) > 100:
             raise InvalidValue(
@@ -116,9 +208,16 @@ class Node:
             )
         # The lock says that nobody listens on it: what is there was left by a node that was killed.
         socket.unlink(missing_ok=True)
-        server.start(f"unix:{socket}")
-        socket.chmod(0o600)
         stack.callback(lambda: socket.unlink(missing_ok=True))
+        self._serve_control(stack, None, f"unix:{socket}")
+        socket.chmod(0o600)
+        if self._config.control.listen:
+            self._serve_control(stack, self._config.operator_identity, self._config.control.listen)
+
+    def _serve_control(self, stack: contextlib.ExitStack, identity: Identity | None, address: str) -> None:
+        server = NodeServer(identity, [CONTROL_SERVICE])
+        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(self), server.server)
+        log.info("control-ready", address=server.start(address))
         stack.callback(server.stop, self._config.drain_s)
 
     def _serve_peers(self, stack: contextlib.ExitStack) -> None:
@@ -132,17 +231,18 @@ class Node:
         services = [sessions.SERVICE, blobs.SERVICE, *(name for each in self._protocols for name in each.services)]
         identity = self._identity if self._identity.is_secure else None
         server = NodeServer(identity, services)
-        helper = Helper(self._local, self.role, self._hosted)
-        helper.restore()
+        self._helper.restore()
+        describe = describing(self.party, self.role, {each.name: each.version for each in self._protocols})
         sessions_pb2_grpc.add_SessionsServicer_to_server(
-            sessions.SessionsServicer(self._hosted, helper.accept, helper.finish, self._local.signer), server.server
+            sessions.SessionsServicer(self._hosted, self._helper, self._local.signer, describe),
+            server.server,
         )
         blobs.BlobServicer(lambda context: sessions.session_of(self._hosted, context)).add_to(server.server)
         for each in self._protocols:
             each.serve(server.server, self._hosted)
         self.address = server.start(self._config.listen)
         stack.callback(server.stop, self._config.drain_s)
-        stack.callback(self._hosted.drain)
+        stack.callback(self._helper.drain)
 
 
 def run_daemon(role: str, config: NodeConfig) -> None:

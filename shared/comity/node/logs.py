@@ -7,6 +7,10 @@ import sys
 
 import structlog
 
+from comity.session.events import Event
+
+_log = structlog.get_logger()
+
 
 def configure_logs(level: str = "info") -> None:
     """Sets the process's logs up.
@@ -29,3 +33,10 @@ def configure_logs(level: str = "info") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def log_event(session: str, event: Event) -> None:
+    """Logs what happened in a session, in one line: changes of its state, and at `debug` the steps between them."""
+    fields = {name: value for name, value in event.fields.items() if isinstance(value, str | int | float)}
+    level = logging.DEBUG if event.kind.startswith("checkpoint-") else logging.INFO
+    _log.log(level, event.kind, session=session, round=event.round, **fields)

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from blake3 import blake3
 
 from comity.contract import Contract, Membership, ModelSpec, TaskSpec, TrainingTerms
-from comity.data import Splits, load_data
-from comity.errors import MalformedMessage, ModelSignatureMismatch, PolicyRefusal, TaskMismatch
+from comity.data import Splits, load_data, no_samples
+from comity.errors import InvalidValue, MalformedMessage, ModelSignatureMismatch, PolicyRefusal, TaskMismatch
 from comity.models import build
 from comity.node.config import PartyConfig
-from comity.session.blob_files import BlobFolder, BlobKeeper, BlobMemory
+from comity.session.blob_files import BlobFolder
 from comity.session.blobs import SessionBlobs
-from comity.session.events import Observer
+from comity.session.events import Event, Json, Observer
 from comity.session.gate import EgressGate
 from comity.session.journal import Journal
+from comity.session.ledger import Fact
 from comity.session.notary import Notary, record_opening
 from comity.session.receipts import Signer
-from comity.session.seat import Seat
+from comity.session.seat import Place, Seat
 from comity.session.store import Store
 from comity.tensors import Layout
 from comity.training import Classification, Secret, choose_device
 from comity.transport.protocol import ProtocolDefinition
+from comity.transport.sessions import Ending
 
 
 class LocalParty:
@@ -49,41 +53,69 @@ class LocalParty:
 
     @cached_property
     def splits(self) -> Splits:
-        """The party's samples, read once."""
+        """The party's samples, read once.
+
+        Raises:
+            InvalidValue: It has none.
+        """
+        if self.config.data is None:
+            raise InvalidValue(
+                f"{self.name} has no data",
+                expected="[data] with a source",
+                received="nothing",
+                action="configure [data]",
+            )
         return load_data(self.config.data)
+
+    @property
+    def samples(self) -> int:
+        """Number of training samples; 0 for a party without data."""
+        return 0 if self.config.data is None else len(self.splits.train)
 
     def membership(self, role: str) -> Membership:
         """This party's part in a session."""
-        return Membership(
-            party=self.name, role=role, samples=len(self.splits.train), receipt_key=self.signer.public_key
-        )
+        return Membership(party=self.name, role=role, samples=self.samples, receipt_key=self.signer.public_key)
 
     def task_spec(self, mean: tuple[float, ...], std: tuple[float, ...]) -> TaskSpec:
         """The task that this party's data are for."""
         train = self.splits.train
         return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
 
-    def seat(self, contract: Contract, own: Membership, peer: Membership, observe: Observer) -> Seat:
+    def place(self, contract: Contract, own: Membership, observe: Observer) -> Place:
         """This party's place in a session, with what it did in it before.
 
         Raises:
             RefusedError: This party's model or data do not fit the contract.
             StorageError: What was kept cannot be read.
         """
-        task = self.task(contract)
+        gates: list[EgressGate] = []
+
+        def observed(event: Event) -> None:
+            if event.kind == "round-finished":
+                sent, received = (sum(gate.delivered(way) for gate in gates) for way in ("sent", "received"))
+                event = replace(event, fields={**event.fields, "bytes_sent": sent, "bytes_received": received})
+            observe(event)
+
+        journal = Journal(self.store, contract.session)
+        return Place(contract, own, self.task(contract), journal, observed, gates)
+
+    def seat(self, place: Place, peer: Membership, blobs: SessionBlobs) -> Seat:
+        """This party's place opposite one peer.
+
+        Raises:
+            StorageError: What was kept cannot be read.
+        """
+        contract = place.contract
         with self.store.transaction():
-            record_opening(self.store, contract, own, peer)
-        return Seat(
-            contract,
-            own,
-            peer,
-            task,
-            SessionBlobs(self._keeper(contract.session)),
-            Journal(self.store, contract.session),
-            EgressGate(contract, self.config.policy, self.store, peer.party),
-            Notary(self.signer, self.store, contract, peer),
-            observe,
-        )
+            record_opening(self.store, contract, place.own, peer)
+        gate = EgressGate(contract, self.config.policy, self.store, peer.party)
+        place.gates.append(gate)
+        notary = Notary(self.signer, self.store, contract, peer)
+        return Seat(contract, place.own, peer, place.task, blobs, place.journal, gate, notary, place.observe)
+
+    def blobs(self, session: str, *parts: str) -> SessionBlobs:
+        """A session's blobs, or those of a part of it that is kept apart from the others."""
+        return SessionBlobs(None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts)))
 
     def require_room(self, contract: Contract, own: Membership, peer: Membership, protocol: ProtocolDefinition) -> None:
         """Checks, before a session is accepted, that there is room for what it will keep.
@@ -94,11 +126,7 @@ class LocalParty:
         if self._folder is None:
             return
         needed = protocol.blobs_held(contract, own, peer) * self.task(contract).layout.size
-        free = shutil.disk_usage(self._folder).free
-        quota = self.config.policy.max_state_bytes
-        used = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
-        if quota is not None:
-            free = min(free, quota - used)
+        free = bytes_free(self._folder, self.config.policy.max_state_bytes)
         if needed > free:
             raise PolicyRefusal(
                 f"{self.name} has no room for the session",
@@ -107,11 +135,22 @@ class LocalParty:
                 action="raise policy.max_state_bytes or free space with comity gc; or use a longer sampling_period",
             )
 
-    def clear(self, session: str) -> None:
-        """Drops the blobs and the journal of a session that has ended."""
+    def end(self, session: str, ending: Ending, result: Mapping[str, Json] | None = None) -> None:
+        """Keeps how a session ended, and drops its blobs and its journal."""
+        kept = self.store.find(session)
+        if kept is None or kept.state != "active":
+            return
+        ended = {**(result or {}), "rounds_finished": self.rounds_finished(session)}
+        with self.store.transaction():
+            self.store.record(Fact("ended", session, 0, str(kept.peers[0]["party"]) if kept.peers else ""))
+            self.store.save(replace(kept, state=ending, result=ended))
         if self._folder is not None:
-            BlobFolder(self._folder / session).clear()
+            shutil.rmtree(self._folder / session, ignore_errors=True)
         self.store.forget(session)
+
+    def rounds_finished(self, session: str) -> int:
+        """Rounds that this party is done with, of a session that is on."""
+        return sum(record.kind == "finished" for record in self.store.records(session))
 
     def task(self, contract: Contract, splits: Splits | None = None) -> Classification:
         """This party's model and data, as a contract wants them.
@@ -131,7 +170,7 @@ class LocalParty:
             raise MalformedMessage(
                 "the terms are not for training", expected="batch sizes", received=type(terms).__name__
             )
-        own = self.task_spec(spec.mean, spec.std)
+        own = spec if self.config.data is None else self.task_spec(spec.mean, spec.std)
         if own != spec:
             action = "use data with inputs of one shape and the same classes on both sides"
             raise TaskMismatch(
@@ -154,16 +193,13 @@ class LocalParty:
             )
         return Classification(
             model,
-            splits or self.splits,
+            splits or (self.splits if self.config.data is not None else no_samples(spec.input_shape, spec.classes)),
             normalization=(spec.mean, spec.std),
             batch_size=terms.batch_size,
             evaluation_batch_size=terms.evaluation_batch_size,
             secret=Secret(self._secret, contract.session),
             device=choose_device(self.config.device),
         )
-
-    def _keeper(self, session: str) -> BlobKeeper:
-        return BlobMemory() if self._folder is None else BlobFolder(self._folder / session)
 
 
 def signed_model(name: str, options: dict[str, bool | int | float | str], task: TaskSpec, seed: int) -> ModelSpec:
@@ -175,6 +211,23 @@ def signed_model(name: str, options: dict[str, bool | int | float | str], task: 
     """
     model = build(name, input_shape=task.input_shape, classes=task.classes, options=options, seed=seed)
     return ModelSpec(name=name, options=options, signature=Layout.of(model.state_dict()).signature)
+
+
+def bytes_used(folder: Path) -> int:
+    """What the files in a folder take, in bytes; 0 where it is not there yet."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def bytes_free(folder: Path, quota: int | None) -> int:
+    """What may still be kept in a folder, in bytes; less than 0 where its quota is passed.
+
+    Args:
+        folder: The folder; it need not be there yet.
+        quota: Most that it may hold, in bytes; None for what the disk holds.
+    """
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    return free if quota is None else min(free, quota - bytes_used(folder))
 
 
 def own_secret(config: PartyConfig, state_dir: Path) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import tomli_w
+import tomlkit
 from pydantic import BaseModel, ConfigDict, Field
 
 from comity.contract import Identifier, Option
@@ -29,6 +29,18 @@ class ModelSection(_Section):
     options: dict[str, Option] = {}
 
 
+class TaskSection(_Section):
+    """What the model is for; left out, what the drafting party's data are for.
+
+    Attributes:
+        input_shape: Shape of one input, channels first.
+        classes: Number of classes.
+    """
+
+    input_shape: tuple[Annotated[int, Field(ge=1)], ...]
+    classes: Annotated[int, Field(ge=2)]
+
+
 class NormalizationSection(_Section):
     """What is done to every input, in model range; part of the contract, so that all parties do the same.
 
@@ -51,6 +63,7 @@ class SessionSection(_Section):
         rounds: Rounds to buy.
         seed: Seed of everything public, such as the initial weights.
         model: The model.
+        task: What the model is for.
         normalization: What is done to every input.
         terms: The protocol's own terms.
     """
@@ -61,6 +74,7 @@ class SessionSection(_Section):
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     model: ModelSection
+    task: TaskSection | None = None
     normalization: NormalizationSection = NormalizationSection()
     terms: dict[str, Any] = {}
 
@@ -80,9 +94,11 @@ class SimulationSection(_Section):
 
     Attributes:
         baselines: Whether to train the protocol's baselines beside the session, for comparison.
+        threads: Threads of tensor operations, on which the last digits depend; left out, torch decides.
     """
 
     baselines: bool = False
+    threads: Annotated[int, Field(ge=1)] | None = None
 
 
 class Script(_Section):
@@ -115,7 +131,7 @@ class Script(_Section):
 
 def session_text(script: Script) -> str:
     """The part of a script that a node runs, as TOML."""
-    return tomli_w.dumps({"session": script.session.model_dump(mode="json", exclude_none=True)})
+    return tomlkit.dumps({"session": script.session.model_dump(mode="json", exclude_none=True)})
 
 
 def parse_script(text: str, source: str = "script") -> Script:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,7 +30,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return parse_toml(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
-        raise InvalidValue(f"{path} is no text", expected="TOML in UTF-8", received=error.reason) from error
+        raise InvalidValue(
+            f"{path} is no text", expected="TOML in UTF-8", received=error.reason, action="save it as UTF-8"
+        ) from error
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
@@ -44,7 +48,8 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidValue(f"{source} is no TOML", received=error) from error
+        action = "correct it at that place; texts stand in quotes"
+        raise InvalidValue(f"{source} is no TOML", expected="TOML", received=error, action=action) from error
 
 
 def validated(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
@@ -65,12 +70,28 @@ def validated(model: type[Model], values: Mapping[str, Any], source: str) -> Mod
         raise explained(model, error, source) from error
 
 
-def explained(model: type[BaseModel], error: ValidationError, source: str) -> UsageError:
-    """The first thing that is wrong, unknown keys before others: a misspelt key also shows as a missing one."""
+_HIDDEN = {"secret", "store", "key"}
+"""Settings whose value no error repeats: it is secret, or somebody may have put what is secret in its place."""
+
+
+def explained(
+    model: type[BaseModel], error: ValidationError, source: str, *, environment: str | None = None
+) -> UsageError:
+    """The first thing that is wrong, unknown keys before others: a misspelt key also shows as a missing one.
+
+    Args:
+        model: What the values should be.
+        error: What pydantic found.
+        source: Where the values come from.
+        environment: Prefix of the environment variables that go over them; None for none.
+    """
     found = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in found["loc"])
+    if environment is not None:
+        variable = environment + "__".join(str(part) for part in found["loc"]).upper()
+        source = f"{variable} in the environment" if variable in os.environ else source
     if found["type"] == "extra_forbidden":
-        known = _keys_beside(model, found["loc"])
+        known = list(_beside(model, found["loc"]))
         near = difflib.get_close_matches(str(found["loc"][-1]), known, n=1)
         action = f"did you mean {near[0]}?" if near else "remove it"
         return UnknownKey(
@@ -80,13 +101,25 @@ def explained(model: type[BaseModel], error: ValidationError, source: str) -> Us
             action=action,
         )
     if found["type"] == "missing":
-        return InvalidValue(f"{source}: {place} is missing", expected=f"a value for {place}", received="nothing")
-    received = "a value that is not shown" if "secret" in found["loc"] else repr(found["input"])
-    return InvalidValue(f"{source}: {place} cannot be used", expected=found["msg"], received=received[:120])
+        key = str(found["loc"][-1])
+        examples = _beside(model, found["loc"]).get(key, {}).get("examples", [])
+        expected = ", ".join(
+            [f"a value for {place}", *(f"for example {key} = {json.dumps(each)}" for each in examples)]
+        )
+        return InvalidValue(
+            f"{source}: {place} is missing", expected=expected, received="nothing", action=f"set {place}"
+        )
+    received = "a value that is not shown" if _HIDDEN & set(found["loc"]) else repr(found["input"])
+    return InvalidValue(
+        f"{source}: {place} cannot be used",
+        expected=found["msg"],
+        received=received[:120],
+        action=f"correct {place}",
+    )
 
 
-def _keys_beside(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
-    """The keys that are known where an unknown one was found."""
+def _beside(model: type[BaseModel], location: Iterable[int | str]) -> dict[str, Any]:
+    """The keys that are known where something is wrong, with the schema of each."""
     schema = model.model_json_schema()
     definitions = schema.get("$defs", {})
     current = [schema]
@@ -104,9 +137,11 @@ def _keys_beside(model: type[BaseModel], location: Iterable[int | str]) -> list[
                 elif resolved.get("properties", {}).get("name", {}).get("const") == part:
                     inner.append(resolved)
         current = inner
-    return [
-        key for each in current for resolved in _resolved(each, definitions) for key in resolved.get("properties", {})
-    ]
+    found: dict[str, Any] = {}
+    for each in current:
+        for resolved in _resolved(each, definitions):
+            found |= resolved.get("properties", {})
+    return found
 
 
 def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 Json = None | bool | int | float | str | list["Json"] | Mapping[str, "Json"]
 
@@ -28,6 +29,36 @@ class Event:
     round: int = 0
     fields: Mapping[str, Json] = field(default_factory=dict)
     time: datetime = field(default_factory=_now)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A number of a protocol's own that people look at, and how.
+
+    Attributes:
+        field: Its name among an event's or a result's fields.
+        title: What it is called in a table.
+        kind: How it is written; `share` is from 0 to 1 and written in percent.
+    """
+
+    field: str
+    title: str
+    kind: Literal["integer", "number", "share", "seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What people compare when a session is over.
+
+    Attributes:
+        title: What the numbers are, for example `test accuracy`.
+        columns: Metrics, all of one kind; those that a result lacks are left out.
+        outcome: Field of the one that the session came to.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    outcome: str
 
 
 Observer = Callable[[Event], None]

@@ -7,6 +7,7 @@ stays here.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 from comity.contract import Contract, EgressKind
 from comity.errors import PolicyRefusal
@@ -31,16 +32,26 @@ class EgressGate:
         self._ledger = ledger
         self.peer = peer
         self._lock = threading.Lock()
+        self._delivered: Counter[Direction] = Counter()
         # What is on its way, with its size: read once, kept in step.
         self._intended: dict[tuple[int, EgressKind, str], int] = {}
         for entry in ledger.entries(contract.session):
             fact = entry.fact
-            if fact.peer == peer and fact.direction == "sent" and fact.kind is not None:
+            if fact.peer != peer or fact.kind is None or fact.direction is None:
+                continue
+            if fact.matter == "delivered":
+                self._delivered[fact.direction] += fact.size
+            if fact.direction == "sent":
                 place = (fact.round, fact.kind, fact.subject)
                 if fact.matter == "intended":
                     self._intended[place] = fact.size
                 else:
                     self._intended.pop(place, None)
+
+    def delivered(self, direction: Direction) -> int:
+        """Bytes that went one way so far."""
+        with self._lock:
+            return self._delivered[direction]
 
     def intend(self, kind: EgressKind, subject: str, size: int, *, round: int = 0) -> None:
         """Lets something out, and records that it is about to leave.
@@ -84,7 +95,10 @@ class EgressGate:
     def _record(
         self, matter: Matter, direction: Direction, kind: EgressKind, subject: str, size: int, round: int
     ) -> None:
-        self._ledger.record(Fact(matter, self._contract.session, round, self.peer, direction, kind, subject, size))
+        fact = Fact(matter, self._contract.session, round, self.peer, direction, kind, subject, size)
+        if self._ledger.record(fact) and matter == "delivered":
+            with self._lock:
+                self._delivered[direction] += size
 
     def _refusal(self, by: str, kind: str, allowed: str) -> PolicyRefusal:
         return PolicyRefusal(

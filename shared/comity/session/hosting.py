@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comity.contract import Contract
-from comity.errors import ContractMismatch, NodeDraining, UnknownSession
+from comity.errors import ContractMismatch, NodeDraining, SessionCancelled, UnknownSession
 from comity.session.blobs import SessionBlobs
 from comity.session.events import Event
 from comity.session.gate import EgressGate
@@ -23,10 +23,12 @@ _STOP_S = 3.0
 
 @dataclass(frozen=True)
 class HostedSession:
-    """A session at the party that helps.
+    """A session at the party that helps, as one of those whom it helps has it.
+
+    Where a session has many askers, each has a seat of its own, and role, worker and events are the same for all.
 
     Attributes:
-        seat: This party's place in it.
+        seat: This party's place in it, opposite that asker.
         role: The protocol's helping role; touched by the worker alone, unless it says otherwise.
         worker: Its thread.
         events: What happened since the node started.
@@ -70,32 +72,41 @@ class HostedSession:
 
     def stop(self, patience_s: float = _STOP_S) -> None:
         """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
-        self.stopping.set()
+        self.begin_stop()
         self.worker.stop(patience_s)
         self.events.close()
 
+    def begin_stop(self) -> None:
+        """Has its thread end, without waiting for it."""
+        self.stopping.set()
+        self.worker.close()
+
 
 class HostedSessions:
-    """The sessions of a helping node, by identifier."""
+    """The sessions of a helping node, by identifier and asker."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sessions: dict[str, HostedSession] = {}
+        self._sessions: dict[tuple[str, str], HostedSession] = {}
+        self._cancelled: set[tuple[str, str]] = set()
         self._draining = False
 
     def __len__(self) -> int:
         """Number of sessions."""
-        return len(self._sessions)
-
-    def all(self) -> list[HostedSession]:
-        """Every session, oldest first."""
         with self._lock:
-            return list(self._sessions.values())
+            return len({session for session, _ in self._sessions})
 
-    def find(self, session: str) -> HostedSession | None:
-        """The session of an identifier, whoever takes part in it."""
+    def all(self, session: str | None = None) -> list[HostedSession]:
+        """Every session, oldest first; or one, as each of its askers has it."""
         with self._lock:
-            return self._sessions.get(session)
+            return [each for (name, _), each in self._sessions.items() if session in {None, name}]
+
+    def find(self, session: str, asker: str | None = None) -> HostedSession | None:
+        """The session of an identifier, as one asker has it; without one, as whoever came first."""
+        with self._lock:
+            if asker is not None:
+                return self._sessions.get((session, asker))
+            return next((each for (name, _), each in self._sessions.items() if name == session), None)
 
     def require_open(self) -> None:
         """Checks that new sessions are taken.
@@ -114,7 +125,7 @@ class HostedSessions:
     def add(self, session: HostedSession) -> None:
         """Adds a session."""
         with self._lock:
-            self._sessions[session.contract.session] = session
+            self._sessions[session.contract.session, session.seat.peer.party] = session
 
     def get(self, session: str, party: str, contract_hash: str, protocol: str | None = None) -> HostedSession:
         """The session that a call belongs to.
@@ -127,11 +138,16 @@ class HostedSessions:
 
         Raises:
             UnknownSession: The caller has no such session here.
+            SessionCancelled: It was cancelled here.
             ContractMismatch: The call quotes another contract.
         """
-        found = self.find(session)
+        found = self.find(session, party)
+        if found is None and (session, party) in self._cancelled:
+            raise SessionCancelled(
+                "the session was cancelled by the other party's operator", action="ask them why, and begin a new one"
+            )
         # Whether the session exists is nobody's business but its parties'.
-        if found is None or found.seat.peer.party != party or protocol not in {None, found.contract.protocol}:
+        if found is None or protocol not in {None, found.contract.protocol}:
             raise UnknownSession(
                 "no such session here",
                 expected=f"a session of {party}",
@@ -148,16 +164,23 @@ class HostedSessions:
         return found
 
     def remove(self, session: HostedSession) -> None:
-        """Forgets a session and stops its thread."""
+        """Forgets a session, and stops its thread when no other asker has it."""
         with self._lock:
-            self._sessions.pop(session.contract.session, None)
-        session.stop()
+            self._sessions.pop((session.contract.session, session.seat.peer.party), None)
+            shared = any(each.worker is session.worker for each in self._sessions.values())
+        if not shared:
+            session.stop()
+
+    def cancel(self, session: str, asker: str) -> None:
+        """Has the asker of a session told, from now on, that it was cancelled here."""
+        with self._lock:
+            self._cancelled.add((session, asker))
 
     def drain(self) -> None:
         """Takes no new session and stops those that are on."""
         self._draining = True
         deadline = time.monotonic() + _STOP_S
         for session in self.all():
-            session.stop(0.0)
+            session.begin_stop()
         for session in self.all():
             session.stop(max(0.0, deadline - time.monotonic()))

@@ -98,8 +98,8 @@ class Head:
 class Ledger(Protocol):
     """Where entries are kept."""
 
-    def record(self, fact: Fact) -> None:
-        """Appends an entry, durably, unless the same fact stands there already."""
+    def record(self, fact: Fact) -> bool:
+        """Appends an entry, durably, unless the same fact stands there already; returns whether it was new."""
 
     def entries(self, session: str | None = None) -> Iterable[Entry]:
         """The entries in order: all of them, or those of one session."""

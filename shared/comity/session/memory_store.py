@@ -48,18 +48,19 @@ class MemoryStore:
                 if not self._depth:
                     self._undo.clear()
 
-    def record(self, fact: Fact) -> None:
-        """Appends an entry, unless the same fact stands there already."""
+    def record(self, fact: Fact) -> bool:
+        """Appends an entry, unless the same fact stands there already; returns whether it was new."""
         with self.transaction():
             identity = fact.identity
             if identity in self._identities:
-                return
+                return False
             before = self._tail
             entry = before.next(fact, self._clock())
             self._entries.append(entry)
             self._identities.add(identity)
             self._tail = Tail.after(entry)
             self._undo.append(lambda: self._take_back(identity, before))
+        return True
 
     def _take_back(self, identity: str, tail: Tail) -> None:
         self._entries.pop()
@@ -83,7 +84,7 @@ class MemoryStore:
             session,
             contract=as_kept(session.contract),
             own=as_kept(session.own),
-            peer=as_kept(session.peer),
+            peers=tuple(as_kept(each) for each in session.peers),
             result=as_kept(session.result),
         )
         with self.transaction():
@@ -98,6 +99,11 @@ class MemoryStore:
         """All sessions, in the order in which they were added."""
         with self._lock:
             return tuple(self._sessions.values())
+
+    def find(self, session: str) -> StoredSession | None:
+        """The session of an identifier, None where there is none."""
+        with self._lock:
+            return self._sessions.get(session)
 
     def append(self, session: str, record: Record) -> None:
         """Adds a record to a session's journal."""

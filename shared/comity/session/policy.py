@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
+
+Fingerprint = Annotated[
+    str,
+    BeforeValidator(lambda value: value.replace(":", "").lower() if isinstance(value, str) else value),
+    Field(pattern=r"^[0-9a-f]{64}$"),
+]
+"""SHA-256 of a certificate, hexadecimal; read with the colons that openssl prints."""
 
 
 class Policy(BaseModel):
@@ -21,6 +28,7 @@ class Policy(BaseModel):
         max_sessions: Most sessions at a time.
         min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples.
         max_state_bytes: Most that checkpoints of all sessions may take on disk; None for what the disk holds.
+        revoked: SHA-256 fingerprints of certificates that are refused though they are trusted, with colons or without.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +40,7 @@ class Policy(BaseModel):
     max_sessions: Annotated[int, Field(ge=1)] = 4
     min_samples: Annotated[int, Field(ge=1)] = 10
     max_state_bytes: Annotated[int, Field(ge=0)] | None = None
+    revoked: frozenset[Fingerprint] = frozenset()
 
     def review(self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int) -> None:
         """Decides whether this node may enter a contract.

@@ -130,6 +130,25 @@ def require_member(contract: str, membership: Membership, signature: bytes) -> N
         ) from error
 
 
+def require_pinned(membership: Membership, key: str | None) -> None:
+    """Checks that a membership names the receipt key that its party is known by.
+
+    Args:
+        membership: The party's part in a contract.
+        key: Key on the card of this party, hexadecimal; None where nothing is known of it.
+
+    Raises:
+        ReceiptInvalid: It names another.
+    """
+    if key is not None and membership.receipt_key != key:
+        raise ReceiptInvalid(
+            f"{membership.party} signs with another key than the one on its card",
+            expected=f"key {key[:16]}…",
+            received=f"key {membership.receipt_key[:16]}…",
+            action=f"if {membership.party} made a new key, take its new card with comity trust add --replace",
+        )
+
+
 def _membership_bytes(contract: str, membership: Membership) -> bytes:
     return canonical([contract, membership.model_dump(mode="json")])
 

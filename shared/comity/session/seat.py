@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from comity.contract import Contract, Membership
@@ -14,15 +14,36 @@ from comity.session.notary import Notary
 
 
 @dataclass(frozen=True)
+class Place:
+    """What a party has in a session, whoever is opposite.
+
+    Attributes:
+        contract: What was agreed.
+        own: This party's part.
+        task: This party's model and data; its class belongs to the protocol.
+        journal: What is done and need not be done again.
+        observe: Is told what happens.
+        gates: What leaves, to each peer.
+    """
+
+    contract: Contract
+    own: Membership
+    task: Any
+    journal: Journal
+    observe: Observer
+    gates: list[EgressGate] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Seat:
-    """All that a role is built from.
+    """A party's place opposite one peer: all that a role is built from.
 
     Attributes:
         contract: What was agreed.
         own: This party's part.
         peer: The other party's part.
         task: This party's model and data; its class belongs to the protocol.
-        blobs: The session's blobs at this party.
+        blobs: The session's blobs at this party, as far as the peer has to do with them.
         journal: What is done and need not be done again.
         gate: What leaves to the peer.
         notary: Signs this party's statements and checks the peer's.
@@ -38,3 +59,8 @@ class Seat:
     gate: EgressGate
     notary: Notary
     observe: Observer
+
+    @property
+    def place(self) -> Place:
+        """What of it is the same whoever is opposite."""
+        return Place(self.contract, self.own, self.task, self.journal, self.observe, [self.gate])

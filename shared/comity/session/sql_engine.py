@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,15 +32,30 @@ def parsed(url: str | URL) -> URL:
     try:
         read = make_url(url)
     except ArgumentError as error:
-        raise InvalidValue("a store's URL cannot be read", expected=_FORMS, received=url) from error
+        raise InvalidValue(
+            "a store's URL cannot be read",
+            expected=_FORMS,
+            received=re.sub(r"//[^/]*@", "//…@", str(url)),
+            action="correct `store`",
+        ) from error
     kind = read.get_backend_name()
     if kind == "sqlite" and read.database not in {None, "", ":memory:"}:
         return read.set(drivername="sqlite")
     if kind == "postgresql":
         if find_spec("psycopg") is None:
-            raise InvalidValue("PostgreSQL needs a driver", expected="psycopg", action="pip install 'comity[postgres]'")
+            raise InvalidValue(
+                "PostgreSQL needs a driver",
+                expected="psycopg",
+                received="nothing",
+                action="pip install 'comity[postgres]'",
+            )
         return read.set(drivername="postgresql+psycopg")
-    raise InvalidValue("a store cannot be there", expected=_FORMS, received=read.render_as_string())
+    raise InvalidValue(
+        "a store cannot be there",
+        expected=_FORMS,
+        received=read.render_as_string(),
+        action="correct `store`, or leave it out for SQLite in state_dir",
+    )
 
 
 def place_of(url: URL) -> str:

@@ -56,9 +56,10 @@ sessions = Table(
     Column("session", Text, nullable=False, unique=True),
     Column("contract", Text, nullable=False),
     Column("own", Text, nullable=False),
-    Column("peer", Text, nullable=False),
+    Column("peers", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("result", Text, nullable=False),
+    Column("begun", Text, nullable=False),
     Column("digest", Text, nullable=False),
 )
 """The sessions; `digest` is over the row, so that a damaged one is not taken for what was written."""

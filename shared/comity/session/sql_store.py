@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from blake3 import blake3
 from sqlalchemy import (
@@ -35,7 +35,7 @@ from comity.session.events import Json
 from comity.session.ledger import Entry, Fact, Head
 from comity.session.sql_engine import make_engine, parsed, place_of
 from comity.session.sql_errors import damaged, explained
-from comity.session.store import Record, SessionState, StoredSession
+from comity.session.store import Record, StoredSession
 
 FILE_NAME = "comity.db"
 """The store's name in a node's `state_dir`."""
@@ -62,6 +62,7 @@ _ENTRIES_OF_SESSION = _ENTRIES.where(tables.ledger.c.session == bindparam("name"
 _SESSIONS = select(*(column for column in tables.sessions.c if column.name != "position")).order_by(
     tables.sessions.c.position
 )
+_SESSION = _SESSIONS.where(tables.sessions.c.session == bindparam("name"))
 _ADD_RECORD = insert(tables.journal)
 _RECORDS = (
     select(*tables.journal.c["kind", "round", "fields", "digest"].values())
@@ -109,7 +110,9 @@ class SqlStore:
             .execution_options(preserve_rowcount=True)
         )
         added = upsert(tables.sessions)
-        new = {name: added.excluded[name] for name in ("contract", "own", "peer", "state", "result", "digest")}
+        new = {
+            name: added.excluded[name] for name in ("contract", "own", "peers", "state", "result", "begun", "digest")
+        }
         self._save_session = added.on_conflict_do_update(index_elements=["session"], set_=new)
         self._connection: Connection | None = None
         # The end of the chain; None while it has to be read.
@@ -274,8 +277,8 @@ class SqlStore:
                 with self.transaction(), self._connected() as connection:
                     yield connection
 
-    def record(self, fact: Fact) -> None:
-        """Appends an entry, durably, unless the same fact stands there already.
+    def record(self, fact: Fact) -> bool:
+        """Appends an entry, durably, unless the same fact stands there already; returns whether it was new.
 
         Raises:
             StorageError: It cannot be written.
@@ -283,10 +286,12 @@ class SqlStore:
         with self._working() as connection:
             tail = self._read_tail(connection) if self._tail is None else self._tail
             entry = tail.next(fact, self._clock())
-            if connection.execute(self._add_entry, _entry_row(entry)).rowcount:
+            new = connection.execute(self._add_entry, _entry_row(entry)).rowcount > 0
+            if new:
                 tail = Tail.after(entry)
                 self._grown = True
             self._tail = tail
+        return new
 
     def entries(self, session: str | None = None) -> Iterable[Entry]:
         """The entries in order: all of them, or those of one session. They are read, page by page, when iterated.
@@ -327,9 +332,10 @@ class SqlStore:
             "session": session.session,
             "contract": _text(session.contract),
             "own": _text(session.own),
-            "peer": _text(session.peer),
+            "peers": canonical(list(session.peers)).decode(),
             "state": session.state,
             "result": _text(session.result),
+            "begun": session.begun,
         }
         with self._working() as connection:
             connection.execute(self._save_session, row | {"digest": _digest(row.values())})
@@ -342,19 +348,24 @@ class SqlStore:
         """
         with self._working() as connection:
             rows = connection.execute(_SESSIONS).all()
-        found = []
-        for name, contract, own, peer, state, result, digest in rows:
-            self._require_digest([name, contract, own, peer, state, result], digest, f"session {name}")
-            kept = StoredSession(
-                name,
-                json.loads(contract),
-                json.loads(own),
-                json.loads(peer),
-                cast("SessionState", state),
-                json.loads(result),
-            )
-            found.append(kept)
-        return found
+        return [self._session(row) for row in rows]
+
+    def find(self, session: str) -> StoredSession | None:
+        """The session of an identifier, None where there is none.
+
+        Raises:
+            StorageError: It cannot be read, or is not what was written.
+        """
+        with self._working() as connection:
+            row = connection.execute(_SESSION, {"name": session}).first()
+        return None if row is None else self._session(row)
+
+    def _session(self, row: Sequence[Any]) -> StoredSession:
+        *values, digest = row
+        name, contract, own, peers, state, result, begun = values
+        self._require_digest(values, digest, f"session {name}")
+        members = tuple(json.loads(peers))
+        return StoredSession(name, json.loads(contract), json.loads(own), members, state, json.loads(result), begun)
 
     def append(self, session: str, record: Record) -> None:
         """Adds a record to a session's journal.

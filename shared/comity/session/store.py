@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from comity.session.events import Json
 from comity.session.ledger import Ledger
 
-SessionState = Literal["active", "finished", "failed"]
+SessionState = Literal["active", "finished", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,19 @@ class StoredSession:
         session: Identifier.
         contract: The contract, as its canonical JSON object.
         own: This party's membership, as a JSON object.
-        peer: The other party's membership, as a JSON object; empty while it is not known.
+        peers: The other parties' memberships, as JSON objects, as far as they are known.
         state: Whether it goes on.
         result: What it ended with: a result, or a failure.
+        begun: When this node entered it, UTC, ISO 8601.
     """
 
     session: str
     contract: Mapping[str, Json]
     own: Mapping[str, Json]
-    peer: Mapping[str, Json] = field(default_factory=dict)
+    peers: tuple[Mapping[str, Json], ...] = ()
     state: SessionState = "active"
     result: Mapping[str, Json] = field(default_factory=dict)
+    begun: str = ""
 
 
 class Store(Ledger, Protocol):
@@ -60,6 +62,9 @@ class Store(Ledger, Protocol):
 
     def sessions(self) -> Sequence[StoredSession]:
         """All sessions, in the order in which they were added."""
+
+    def find(self, session: str) -> StoredSession | None:
+        """The session of an identifier, None where there is none."""
 
     def append(self, session: str, record: Record) -> None:
         """Adds a record to a session's journal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -55,7 +56,7 @@ class SessionWorker:
         future: Future[Result] = Future()
         with self._door:
             if self._stopped:
-                raise NodeDraining("the session is being stopped", action="try again when the node is back")
+                raise _draining()
             self._requests.put((future, request))
         return future.result(timeout)
 
@@ -63,13 +64,29 @@ class SessionWorker:
         """Ends the thread after the unit that it is in and what was asked before.
 
         Args:
-            patience_s: How long to wait for that, in seconds; None for as long as it takes.
+            patience_s: How long to wait for that, in seconds; None for as long as it takes. Who waits for an answer
+                longer than that is told that the session is being stopped.
         """
+        self.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(patience_s)
+            if self._thread.is_alive():
+                self._abandon()
+
+    def close(self) -> None:
+        """Takes no more requests, and has the thread end when it is done with those that stand."""
         with self._door:
             self._stopped = True
             self._requests.put(None)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(patience_s)
+
+    def _abandon(self) -> None:
+        """Answers those who wait; the unit that is on may take longer than they should."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._requests.get_nowait()
+                if item is not None:
+                    item[0].set_exception(_draining())
+        self._requests.put(None)
 
     def _work(self) -> None:
         busy = True
@@ -111,3 +128,7 @@ class SessionWorker:
             future.set_exception(error)
         except Exception as error:  # noqa: BLE001 - it belongs to the caller, who waits in another thread
             future.set_exception(error)
+
+
+def _draining() -> NodeDraining:
+    return NodeDraining("the session is being stopped", action="try again when the node is back")

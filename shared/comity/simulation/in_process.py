@@ -13,13 +13,13 @@ from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script
-from comity.session.events import Event, Observer, nobody
+from comity.session.events import Observer, nobody
 from comity.session.gate import EgressGate
 from comity.session.memory_store import MemoryStore
 from comity.session.outcome import Outcome
 from comity.session.sql_store import SqlStore, store_url
 from comity.transport.in_process import encoded
-from comity.transport.protocol import ProtocolDefinition
+from comity.transport.protocol import ProtocolDefinition, run
 from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
@@ -51,12 +51,11 @@ def _run(script: Script, asker: LocalParty, helper: LocalParty, observe: Observe
     asker.config.policy.review(contract, own, (helper.name,), active=0)
     helper.config.policy.review(contract, peer, (asker.name,), active=0)
     _agree(contract, definition, (asker, own), (helper, peer))
-    seat = asker.seat(contract, own, peer, observe)
-    other = helper.seat(contract, peer, own, nobody)
-    observe(
-        Event("session-started", 0, {"protocol": contract.protocol, "helper": helper.name, "rounds": contract.rounds})
-    )
-    outcome = definition.ask_in_process(seat, other, definition.help(other)).run()
+    seat = asker.seat(asker.place(contract, own, observe), peer, asker.blobs(contract.session))
+    other = helper.seat(helper.place(contract, peer, nobody), own, helper.blobs(contract.session))
+    observe(definition.started(contract, definition.asker, [helper.name]))
+    helping = definition.help(other.place, [other])
+    (outcome,) = run(definition.ask_in_process([(seat, other, helping)]))
     return summarize(contract, outcome, asker.store, 0.0), outcome
 
 
@@ -103,5 +102,5 @@ def _agree(
     theirs.intend("contract", "agreement", agreement.ByteSize())
     ours.deliver("contract", "proposal")
     ours.admit("contract", "agreement", agreement.ByteSize())
-    decode_agreement(agreement, contract, helper.name, definition.helper)
+    decode_agreement(agreement, contract, helper.name, definition)
     theirs.deliver_all(0)

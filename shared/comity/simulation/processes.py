@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import tomli_w
+import tomlkit
 
 from comity.errors import NodeProcessFailed, PeerUnreachable
 from comity.node.control_client import ControlClient
@@ -32,16 +32,16 @@ class NodeProcess:
         role: Its role; the daemon is the module `<role>_node`.
         folder: Where its configuration, state and log go.
         config: Its configuration.
-        threads: Threads of its tensor operations; results are the same only for equal numbers.
+        threads: Threads of its tensor operations, on which the last digits depend; None leaves it to torch.
     """
 
-    def __init__(self, role: str, folder: Path, config: dict[str, Any], *, threads: int = 1) -> None:
+    def __init__(self, role: str, folder: Path, config: dict[str, Any], *, threads: int | None = 1) -> None:
         self.party: str = config["party"]
         self.folder = folder
         self._role = role
         self._threads = threads
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "node.toml").write_text(tomli_w.dumps(config))
+        (folder / "node.toml").write_text(tomlkit.dumps(config))
 
     def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Starts the process.
@@ -49,7 +49,8 @@ class NodeProcess:
         Args:
             environment: Variables over those of this process.
         """
-        variables = os.environ | {"OMP_NUM_THREADS": str(self._threads)} | dict(environment or {})
+        threads = {} if self._threads is None else {"OMP_NUM_THREADS": str(self._threads)}
+        variables = os.environ | threads | dict(environment or {})
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", f"{self._role}_node", "--config", str(self.folder / "node.toml")],
@@ -130,14 +131,18 @@ def node_config(name: str, section: PartySection, identity: Identity, **more: ob
 
 @contextmanager
 def running(
-    script: Script, workdir: Path, *, threads: int = 1, environments: Mapping[str, Mapping[str, str]] | None = None
+    script: Script,
+    workdir: Path,
+    *,
+    threads: int | None = 1,
+    environments: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[dict[str, NodeProcess]]:
     """Runs a script's parties as processes, and stops them at the end.
 
     Args:
         script: A script with a table for each party.
         workdir: Where their configurations, certificates, states and logs go.
-        threads: Threads of each node's tensor operations.
+        threads: Threads of each node's tensor operations; None leaves it to torch.
         environments: Variables over those of this process, by party.
 
     Yields:
@@ -157,7 +162,7 @@ def running(
         yield nodes
 
 
-def prepare(script: Script, workdir: Path, *, threads: int = 1) -> dict[str, NodeProcess]:
+def prepare(script: Script, workdir: Path, *, threads: int | None = 1) -> dict[str, NodeProcess]:
     """Configurations and certificates for a script's parties, on addresses of loopback that are free now.
 
     Returns:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import socket
 import ssl
 
+from cryptography.x509 import load_der_x509_certificate
+
 from comity.errors import CertificateRejected, PeerUnreachable, TransportError
 from comity.transport.addresses import split_address
 from comity.transport.identity import Identity
@@ -57,19 +59,46 @@ def _try_without_certificate(connection: socket.socket, address: str, party: str
     )
 
 
-def _try_handshake(
-    connection: socket.socket, address: str, party: str, identity: Identity, failure: str
-) -> TransportError:
+def require_unrevoked(address: str, party: str, identity: Identity) -> None:
+    """Checks a peer's certificate against the deny-list, in a handshake for that alone.
+
+    gRPC does not show a caller the certificate of whom it calls. One that is on a card is left out of what the peer must
+    lead to, and needs no such look; this is for those that a trusted authority issued.
+
+    Raises:
+        PolicyRefusal: It is revoked.
+    """
+    try:
+        with (
+            socket.create_connection(split_address(address), timeout=_TIMEOUT_S) as connection,
+            _context(identity, party).wrap_socket(connection, server_hostname=party) as wrapped,
+        ):
+            shown = wrapped.getpeercert(binary_form=True)
+    except OSError:
+        # The call itself says what is wrong.
+        return
+    if shown is not None:
+        identity.trusted().require_unrevoked(party, load_der_x509_certificate(shown))
+
+
+def _context(identity: Identity, party: str) -> ssl.SSLContext:
     # As lenient as gRPC: newer default contexts ask for more than certificates of two organisations need to have.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(identity.trust)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=identity.trusted().roots_for(party).decode())
     if identity.certificate is not None:
         context.load_cert_chain(identity.certificate, identity.key)
     context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _try_handshake(
+    connection: socket.socket, address: str, party: str, identity: Identity, failure: str
+) -> TransportError:
     try:
-        wrapped = context.wrap_socket(connection, server_hostname=party)
+        wrapped = _context(identity, party).wrap_socket(connection, server_hostname=party)
     except ssl.SSLCertVerificationError as error:
-        action = f"check the address, and that tls.trust holds what {party} is certified by"
+        action = f"check the address, and that tls.trust holds the card that {party} uses now"
         expected = f"a certificate of {party}"
         return CertificateRejected(_VERIFY, expected=expected, received=error.verify_message, action=action)
     except (ssl.SSLEOFError, ConnectionError, TimeoutError):
@@ -116,7 +145,7 @@ def _explain_alert(error: ssl.SSLError, address: str, party: str) -> Certificate
 
 
 def _rejected(party: str, reason: str) -> CertificateRejected:
-    action = f"have {party} trust the certificate in tls.certificate"
+    action = f"have {party} run comity trust add with the certificate in tls.certificate"
     expected = "a certificate it trusts"
     return CertificateRejected(
         f"{party} does not accept our certificate", expected=expected, received=reason, action=action

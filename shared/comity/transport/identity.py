@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import cast
 
 import grpc
+import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from comity.errors import InvalidValue, MissingFile, UnknownParty
+from comity.errors import ComityError, InvalidValue, MissingFile, UnknownParty
+from comity.transport.trust import Trust
+
+log = structlog.get_logger()
 
 PARTY_KEY = "comity-party"
 """Metadata in which a caller names itself where there is no TLS: on loopback only."""
@@ -26,58 +30,133 @@ class Identity:
         party: Name of this party.
         certificate: PEM file: this node's certificate; its subject alternative name is the party.
         key: PEM file: its private key.
-        trust: PEM file: certificates that peers' certificates must lead to.
+        trust: Folder of peers' cards, each named after its party; or a PEM file of certificates that the certificates of
+            all peers must lead to.
+        revoked: Fingerprints (SHA-256, hexadecimal) of certificates that are refused though trusted.
     """
 
     party: str
     certificate: Path | None = None
     key: Path | None = None
     trust: Path | None = None
+    revoked: frozenset[str] = frozenset()
 
     @property
     def is_secure(self) -> bool:
         """Whether there is a certificate; without one, only plaintext on loopback is possible."""
         return self.certificate is not None
 
-    def client_credentials(self) -> grpc.ChannelCredentials:
-        """Credentials for calls to peers.
+    def trusted(self) -> Trust:
+        """Whom this node trusts.
+
+        Raises:
+            MissingFile: Nothing says whom.
+        """
+        if self.trust is None:
+            raise _missing("a folder of cards, or certificates in PEM", None)
+        return Trust(self.trust, self.revoked)
+
+    def client_credentials(self, peer: str) -> grpc.ChannelCredentials:
+        """Credentials for calls to a peer.
+
+        Args:
+            peer: Party that is called.
+
+        Raises:
+            MissingFile: A file is not there.
+            InvalidValue: A file is not what it should be.
+            PolicyRefusal: The peer's certificate is revoked.
+        """
+        key, certificate = self._own()
+        return grpc.ssl_channel_credentials(self.trusted().roots_for(peer), key, certificate)
+
+    def server_credentials(self, trust: Trust | None = None) -> grpc.ServerCredentials:
+        """Credentials for a server that takes calls of trusted parties only, whoever these are at the time of a call.
+
+        Args:
+            trust: Whom this node trusts, where the server asks that itself as well.
 
         Raises:
             MissingFile: A file is not there.
             InvalidValue: A file is not what it should be.
         """
-        trust, key, certificate = self._files()
-        return grpc.ssl_channel_credentials(trust, key, certificate)
+        trust = trust or self.trusted()
+        current = self._served(trust)
+        self._warn_if_alone(current)
 
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """Credentials for a server that takes calls of trusted parties only.
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            """What the next handshake goes by; None where nothing changed."""
+            nonlocal current
+            try:
+                latest = self._served(trust)
+            except (ComityError, OSError) as error:
+                # Somebody is at the files: those who were trusted still are.
+                log.warning("trust-not-read", reason=str(error))
+                return None
+            if latest == current:
+                return None
+            current = latest
+            log.info("trust-changed", trust=str(self.trust))
+            self._warn_if_alone(current)
+            return _configuration(current)
 
-        Raises:
-            MissingFile: A file is not there.
-            InvalidValue: A file is not what it should be.
-        """
-        trust, key, certificate = self._files()
-        return grpc.ssl_server_credentials([(key, certificate)], root_certificates=trust, require_client_auth=True)
+        # The stubs do not know of None for no change.
+        fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", changed)
+        return grpc.dynamic_ssl_server_credentials(_configuration(current), fetch, require_client_authentication=True)
 
-    def _files(self) -> tuple[bytes, bytes, bytes]:
-        """What to trust, this node's key and its certificate, each checked."""
-        trust = _pem(self.trust, "certificates", x509.load_pem_x509_certificates)
-        key = _pem(self.key, "a private key without a password", lambda data: load_pem_private_key(data, None))
-        return trust, key, _pem(self.certificate, "a certificate", x509.load_pem_x509_certificates)
+    def _served(self, trust: Trust) -> tuple[bytes, bytes, bytes]:
+        """Own key, own certificate, and what callers' certificates must lead to."""
+        key, certificate = self._own()
+        # gRPC takes no empty trust: with its own certificate alone it lets in nobody but itself, whom it has no card of.
+        return key, certificate, trust.roots() or certificate
+
+    def _warn_if_alone(self, served: tuple[bytes, bytes, bytes]) -> None:
+        _, certificate, roots = served
+        if roots == certificate:
+            action = "add a party with comity trust add PARTY FILE"
+            log.warning("nobody-is-trusted", trust=str(self.trust), action=action)
+
+    def _own(self) -> tuple[bytes, bytes]:
+        """This node's key and its certificates alone, each checked."""
+        key = _read(self.key, "a private key without a password", _private_key)
+        return key, _read(self.certificate, "a certificate", _certificates)
 
 
-def _pem(path: Path | None, what: str, parse: Callable[[bytes], object]) -> bytes:
-    action = "set tls.certificate, tls.key and tls.trust to PEM files"
+def _configuration(files: tuple[bytes, bytes, bytes]) -> grpc.ServerCertificateConfiguration:
+    key, certificate, roots = files
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=roots)
+
+
+def _private_key(data: bytes) -> bytes:
+    load_pem_private_key(data, None)
+    return data
+
+
+def _certificates(data: bytes) -> bytes:
+    return b"".join(each.public_bytes(Encoding.PEM) for each in x509.load_pem_x509_certificates(data))
+
+
+def _missing(what: str, path: Path | None) -> MissingFile:
+    return MissingFile("a TLS file is missing", expected=what, received=path or "nothing", action=_ACTION)
+
+
+_ACTION = "set tls.certificate, tls.key and tls.trust; comity init makes them"
+
+
+def _read(path: Path | None, what: str, parse: Callable[[bytes], bytes]) -> bytes:
+    what = f"{what} in PEM"
     if path is None or not path.is_file():
-        raise MissingFile("a TLS file is missing", expected=f"{what} in PEM", received=path or "nothing", action=action)
-    data = path.read_bytes()
+        raise _missing(what, path)
     try:
-        parse(data)
+        return parse(path.read_bytes())
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidValue(
-            f"{path} cannot be used", expected=f"{what} in PEM", received="something else", action=action
+            f"{path} cannot be used", expected=what, received="something else", action=_ACTION
         ) from error
-    return data
+    except OSError as error:
+        raise InvalidValue(
+            f"{path} cannot be used", expected="a readable file", received=error.strerror or error, action=_ACTION
+        ) from error
 
 
 def caller(context: grpc.ServicerContext) -> str:
@@ -97,6 +176,24 @@ def caller(context: grpc.ServicerContext) -> str:
         )
     # Plaintext servers listen on loopback only; see `comity.transport.server`.
     return metadata(context).get(PARTY_KEY, "")
+
+
+def trusted_caller(context: grpc.ServicerContext, trust: Trust | None) -> str:
+    """The party that makes a call, once it is sure that its certificate may stand for it.
+
+    Args:
+        context: The call.
+        trust: Whom this node trusts; None without TLS.
+
+    Raises:
+        RefusedError: The certificate names no party, or none that is trusted, or is revoked.
+        CertificateRejected: It is not the party's that it names.
+    """
+    party = caller(context)
+    if trust is not None:
+        (certificate,) = cast("Sequence[bytes]", context.auth_context()["x509_pem_cert"])
+        trust.require(party, certificate)
+    return party
 
 
 def metadata(context: grpc.ServicerContext) -> dict[str, str]:

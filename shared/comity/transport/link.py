@@ -16,7 +16,7 @@ from comity.session.blobs import Incoming
 from comity.tensors import Blob
 from comity.transport.addresses import split_address
 from comity.transport.blobs import SERVICE, chunks, decode_chunk, encode_chunk, put_metadata
-from comity.transport.diagnosis import diagnose
+from comity.transport.diagnosis import diagnose, require_unrevoked
 from comity.transport.identity import PARTY_KEY, Identity
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import blobs_pb2
@@ -66,7 +66,8 @@ class Link:
 
     Raises:
         InvalidValue: The address is none.
-        MissingFile: A TLS file is not there.
+        MissingFile: A TLS file is not there, or no card of the party.
+        PolicyRefusal: The party's certificate is revoked.
     """
 
     def __init__(self, identity: Identity, party: str, address: str, patience: Patience) -> None:
@@ -77,9 +78,10 @@ class Link:
         self._address = address
         self._metadata: tuple[tuple[str, str], ...] = ()
         self._at_close: list[Callable[[], None]] = []
+        self._unchecked = identity.is_secure and bool(identity.revoked)
         if identity.is_secure:
             options = [*_OPTIONS, ("grpc.ssl_target_name_override", party), ("grpc.default_authority", party)]
-            self.channel = grpc.secure_channel(address, identity.client_credentials(), options)
+            self.channel = grpc.secure_channel(address, identity.client_credentials(party), options)
         else:
             self.channel = grpc.insecure_channel(address, _OPTIONS)
             self._metadata = ((PARTY_KEY, identity.party),)
@@ -100,7 +102,11 @@ class Link:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the channel, and ends what works on it."""
+        """Closes the line."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel, and ends what works on it; calls that wait fail. Closing twice is fine."""
         self.channel.close()
         for end in self._at_close:
             end()
@@ -208,11 +214,18 @@ class Link:
             on=_RETRIED, attempts=attempts, timeout=retry_s, wait_initial=0.1, wait_max=5.0
         ):
             with trial:
+                self._require_unrevoked()
                 try:
                     return attempt()
                 except grpc.RpcError as failure:
                     raise self._explain(failure) from failure
         raise AssertionError("a retry context ends with a result or an error")
+
+    def _require_unrevoked(self) -> None:
+        """Checks, before the first call, that the peer's certificate is not on the deny-list."""
+        if self._unchecked:
+            require_unrevoked(self._address, self.party, self._identity)
+            self._unchecked = False
 
     def _explain(self, failure: grpc.RpcError) -> ComityError:
         error = from_rpc_error(failure)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import Message
 
 from comity.contract import Contract, EgressKind, Membership, Terms
+from comity.session.events import Column, Event, Json, Summary
 from comity.session.hosting import HostedSessions
 from comity.session.outcome import Outcome
-from comity.session.seat import Seat
+from comity.session.seat import Place, Seat
 from comity.session.worker import Steppable
 from comity.tensors import Layout
 from comity.transport.link import Link
@@ -31,8 +33,18 @@ class LocalTask(Protocol):
 class AskingRole(Protocol):
     """The role of the party that asks."""
 
-    def run(self) -> Outcome:
-        """Runs the session to its end."""
+    def work(self) -> Iterator[None]:
+        """Does what is left of the session; yields where it is another asker's turn, if there are any in this process."""
+
+    def outcome(self) -> Outcome:
+        """What the session came to, when the work is done."""
+
+
+def run(*roles: AskingRole) -> list[Outcome]:
+    """Runs asking roles to their end, in turns."""
+    for _ in zip_longest(*(role.work() for role in roles)):
+        pass
+    return [role.outcome() for role in roles]
 
 
 @dataclass(frozen=True)
@@ -47,12 +59,16 @@ class ProtocolDefinition:
         egress: Kinds that cross in it.
         terms: Its part of a contract.
         terms_message: The protobuf message of the terms.
-        help: Builds the helping role.
-        ask: Builds the asking role over the network.
-        ask_in_process: Builds the asking role against a helping role in the same process, whose messages go through the
-            wire's encode and decode; takes both seats.
+        trains: Roles that train on data of their own.
+        many: Whether many may join one session, each asking for itself; the helping role then has `admit` and `leave`.
+        help: Builds the helping role, from its place and the seats opposite those whom it helps so far.
+        ask: Builds the asking role over the network, from its seat opposite each helper and the line to it.
+        ask_in_process: Builds the asking role against helping roles in the same process, whose messages go through the
+            wire's encode and decode; takes for each helper the asker's seat, the helper's seat and the helper's role.
         serve: Registers the protocol's services with a server.
         services: Full names of these services.
+        columns: For each role, the fields of its `round-finished` events that people look at.
+        summary: The metrics of a result that people compare.
         blobs_held: Most blobs of the model's size that a party keeps at a time, from the contract and both memberships.
     """
 
@@ -63,17 +79,31 @@ class ProtocolDefinition:
     egress: tuple[EgressKind, ...]
     terms: type[Terms]
     terms_message: Callable[[], Message]
-    help: Callable[[Seat], Steppable]
-    ask: Callable[[Seat, Link], AskingRole]
-    ask_in_process: Callable[[Seat, Seat, Any], AskingRole]
+    trains: frozenset[str]
+    help: Callable[[Place, Sequence[Seat]], Steppable]
+    ask: Callable[[Sequence[tuple[Seat, Link]]], AskingRole]
+    ask_in_process: Callable[[Sequence[tuple[Seat, Seat, Any]]], AskingRole]
     serve: Callable[[grpc.Server, HostedSessions], None]
     services: tuple[str, ...]
+    columns: Mapping[str, tuple[Column, ...]]
+    summary: Summary
     blobs_held: Callable[[Contract, Membership, Membership], int]
+    many: bool = False
 
     @property
     def roles(self) -> tuple[str, str]:
         """Both roles, the asking one first."""
         return self.asker, self.helper
+
+    def started(self, contract: Contract, role: str, peers: Sequence[str]) -> Event:
+        """The event with which a session begins, for who looks on: it says what to look at."""
+        columns: list[Json] = [asdict(each) for each in self.columns[role]]
+        fields: dict[str, Json] = {"protocol": self.name, "role": role, "peers": [*peers], "rounds": contract.rounds}
+        return Event("session-started", 0, fields | {"columns": columns})
+
+    def finished(self, result: Mapping[str, Json]) -> Event:
+        """The event with which a session ends well: the result, and which of its metrics people compare."""
+        return Event("session-finished", 0, {"result": result, "summary": asdict(self.summary)})
 
 
 Protocols = Mapping[str, ProtocolDefinition]

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import grpc
@@ -16,8 +16,9 @@ from grpc_reflection.v1alpha import reflection
 
 from comity.errors import AddressInUse, ComityError, InvalidValue, RemoteFailure, TooManyCalls
 from comity.transport.addresses import is_loopback, split_address
-from comity.transport.identity import Identity, caller
+from comity.transport.identity import Identity, trusted_caller
 from comity.transport.status import to_status
+from comity.transport.trust import Trust
 
 log = structlog.get_logger()
 
@@ -63,14 +64,28 @@ class Places:
                 self._open[party] -= 1
 
 
+Admitted = Callable[[grpc.ServicerContext], AbstractContextManager[None]]
+"""Lets a call in for as long as it lasts; raises where it may not."""
+
+
 class ErrorBoundary(grpc.ServerInterceptor):
     """Turns errors of the tree into statuses, and anything else into one that tells the peer nothing.
 
     A failed call is logged in one line and leaves the session as it was.
+
+    Args:
+        trust: Whom this node trusts; None without TLS.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trust: Trust | None = None) -> None:
+        self._trust = trust
         self._places = Places()
+
+    @contextmanager
+    def _admitted(self, context: grpc.ServicerContext) -> Iterator[None]:
+        """Holds a place for a call of a party that is trusted."""
+        with self._places.taken_by(trusted_caller(context, self._trust)):
+            yield
 
     def intercept_service(
         self,
@@ -84,19 +99,19 @@ class ErrorBoundary(grpc.ServerInterceptor):
         method = handler_call_details.method
         if handler.response_streaming:
             kind = "stream_stream" if handler.request_streaming else "unary_stream"
-            wrapped: Callable[..., Any] = _guard_stream(getattr(handler, kind), method, self._places)
+            wrapped: Callable[..., Any] = _guard_stream(getattr(handler, kind), method, self._admitted)
         else:
             kind = "stream_unary" if handler.request_streaming else "unary_unary"
-            wrapped = _guard_unary(getattr(handler, kind), method, self._places)
+            wrapped = _guard_unary(getattr(handler, kind), method, self._admitted)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         made: grpc.RpcMethodHandler[Any, Any] = make(wrapped, handler.request_deserializer, handler.response_serializer)
         return made
 
 
-def _guard_unary(behavior: Callable[..., Any], method: str, places: Places) -> Callable[..., Any]:
+def _guard_unary(behavior: Callable[..., Any], method: str, admitted: Admitted) -> Callable[..., Any]:
     def guarded(request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            with places.taken_by(caller(context)):
+            with admitted(context):
                 return behavior(request, context)
         except grpc.RpcError:
             # The caller is gone, which the request's iterator says in this way; gRPC knows, and says nothing of it.
@@ -107,10 +122,12 @@ def _guard_unary(behavior: Callable[..., Any], method: str, places: Places) -> C
     return guarded
 
 
-def _guard_stream(behavior: Callable[..., Iterator[Any]], method: str, places: Places) -> Callable[..., Iterator[Any]]:
+def _guard_stream(
+    behavior: Callable[..., Iterator[Any]], method: str, admitted: Admitted
+) -> Callable[..., Iterator[Any]]:
     def guarded(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
-            with places.taken_by(caller(context)):
+            with admitted(context):
                 yield from behavior(request, context)
         except grpc.RpcError:
             raise
@@ -143,7 +160,8 @@ class NodeServer:
         self._identity = identity
         self._services = services
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rpc")
-        self.server = grpc.server(self._pool, interceptors=[ErrorBoundary()], options=OPTIONS)
+        self._trust = identity.trusted() if identity is not None else None
+        self.server = grpc.server(self._pool, interceptors=[ErrorBoundary(self._trust)], options=OPTIONS)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -181,7 +199,7 @@ class NodeServer:
         try:
             if self._identity is None:
                 return self.server.add_insecure_port(address)
-            return self.server.add_secure_port(address, self._identity.server_credentials())
+            return self.server.add_secure_port(address, self._identity.server_credentials(self._trust))
         except RuntimeError as error:
             action = "stop what listens there, or configure another address"
             raise AddressInUse(

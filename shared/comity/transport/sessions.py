@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Literal, Protocol
 
 import grpc
 
 from comity.contract import Contract, Membership
-from comity.errors import ContractMismatch, MalformedMessage, UnknownSession
+from comity.errors import ContractMismatch, MalformedMessage, SessionCancelled, UnknownSession
 from comity.session.codec import (
     contract_from_proto,
     contract_to_proto,
@@ -17,6 +18,7 @@ from comity.session.codec import (
 )
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.receipts import Signer, require_member
+from comity.transport.description import Describe, encode_description
 from comity.transport.identity import caller, metadata
 from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link
 from comity.transport.protocol import ProtocolDefinition
@@ -25,11 +27,14 @@ from comity.wire.v1 import sessions_pb2_grpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Sessions"].full_name
 
-Accept = Callable[[str, pb.Proposal], HostedSession]
-"""Decides on a party's proposal; raises to refuse it."""
+Ending = Literal["finished", "failed", "cancelled"]
+"""How a session ended."""
 
-Finish = Callable[[HostedSession], None]
-"""Ends a session that its asker is done with."""
+_ENDINGS: dict[int, Ending] = {
+    pb.ENDING_FINISHED: "finished",
+    pb.ENDING_FAILED: "failed",
+    pb.ENDING_CANCELLED: "cancelled",
+}
 
 
 def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol: str | None = None) -> HostedSession:
@@ -46,21 +51,34 @@ def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol
     return session
 
 
+class Helping(Protocol):
+    """What a node that helps decides."""
+
+    def accept(self, caller: str, proposal: pb.Proposal) -> HostedSession:
+        """Agrees to a party's proposal, or raises to refuse it."""
+
+    def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:
+        """The contract of a session that is open, with its protocol."""
+
+    def finish(self, session: HostedSession, ending: Ending) -> None:
+        """Ends a session that its asker is done with."""
+
+
 class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
     """Takes proposals.
 
     Args:
         sessions: The node's sessions.
-        accept: Decides on a proposal.
-        finish: Ends a session.
+        helping: Decides on proposals and sees to the end of sessions.
         signer: This node's key.
+        describe: Says who this node is.
     """
 
-    def __init__(self, sessions: HostedSessions, accept: Accept, finish: Finish, signer: Signer) -> None:
+    def __init__(self, sessions: HostedSessions, helping: Helping, signer: Signer, describe: Describe) -> None:
         self._sessions = sessions
-        self._accept = accept
-        self._finish = finish
+        self._helping = helping
         self._signer = signer
+        self._describe = describe
 
     def Propose(self, request: pb.Proposal, context: grpc.ServicerContext) -> pb.Agreement:  # noqa: N802
         """Agrees to a contract, or refuses it with the reason."""
@@ -73,18 +91,35 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
                     received="nothing",
                     action="send contract and membership",
                 )
-        session = self._accept(caller(context), request)
+        session = self._helping.accept(caller(context), request)
         session.gate.admit("contract", "proposal", request.ByteSize())
         agreement = encode_agreement(session.seat.contract, session.seat.own, self._signer)
         session.gate.intend("contract", "agreement", agreement.ByteSize())
         return agreement
 
-    def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: ARG002, N802
+    def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> pb.Contract:  # noqa: ARG002, N802
+        """Gives the contract of a session that is open."""
+        contract, definition = self._helping.fetch(request.session)
+        return contract_to_proto(contract, definition.terms_message())
+
+    def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: N802
         """Ends a session; ending it again is no error."""
+        ending = _ENDINGS.get(request.ending)
+        if ending is None:
+            raise MalformedMessage(
+                "the end is incomplete",
+                expected=", ".join(_ENDINGS.values()),
+                received=request.ending,
+                action="say how the session ended",
+            )
         # A session that is gone, and one that was never the caller's, are the same to it.
-        with contextlib.suppress(UnknownSession):
-            self._finish(session_of(self._sessions, context))
+        with contextlib.suppress(UnknownSession, SessionCancelled):
+            self._helping.finish(session_of(self._sessions, context), ending)
         return pb.EndReply()
+
+    def Describe(self, request: pb.DescribePeerRequest, context: grpc.ServicerContext) -> pb.PeerDescription:  # noqa: ARG002, N802
+        """Who this node is; nothing of its sessions."""
+        return encode_description(self._describe())
 
 
 def encode_proposal(contract: Contract, own: Membership, signer: Signer, protocol: ProtocolDefinition) -> pb.Proposal:
@@ -103,8 +138,24 @@ def decode_proposal(proposal: pb.Proposal, protocol: ProtocolDefinition) -> tupl
     """
     contract = contract_from_proto(proposal.contract, protocol.terms_message(), protocol.terms)
     membership = membership_from_proto(proposal.membership)
+    _require_samples(membership, protocol)
     require_member(contract.hash, membership, proposal.signature)
     return contract, membership
+
+
+def _require_samples(membership: Membership, protocol: ProtocolDefinition) -> None:
+    """Checks that a party that trains has something to train on.
+
+    Raises:
+        MalformedMessage: It has not.
+    """
+    if membership.role in protocol.trains and membership.samples < 1:
+        raise MalformedMessage(
+            f"{membership.party} would train on no samples",
+            expected=f"1 or more behind what a {membership.role} sends",
+            received=f"{membership.samples} samples",
+            action="state how many there are",
+        )
 
 
 def encode_agreement(contract: Contract, own: Membership, signer: Signer) -> pb.Agreement:
@@ -113,7 +164,9 @@ def encode_agreement(contract: Contract, own: Membership, signer: Signer) -> pb.
     return pb.Agreement(contract_hash=contract.hash, membership=membership_to_proto(own), signature=signature)
 
 
-def decode_agreement(agreement: pb.Agreement, contract: Contract, helper: str, role: str) -> Membership:
+def decode_agreement(
+    agreement: pb.Agreement, contract: Contract, helper: str, protocol: ProtocolDefinition
+) -> Membership:
     """The helper's part, as its agreement states it.
 
     Raises:
@@ -130,16 +183,45 @@ def decode_agreement(agreement: pb.Agreement, contract: Contract, helper: str, r
             action=action,
         )
     membership = membership_from_proto(agreement.membership)
-    if (membership.party, membership.role) != (helper, role):
+    if (membership.party, membership.role) != (helper, protocol.helper):
         received = f"{membership.role} {membership.party}"
         raise MalformedMessage(
             "the agreement is another party's",
-            expected=f"{role} {helper}",
+            expected=f"{protocol.helper} {helper}",
             received=received,
             action=f"check whose node answers at the address of {helper}",
         )
+    _require_samples(membership, protocol)
     require_member(contract.hash, membership, agreement.signature)
     return membership
+
+
+def fetch(
+    link: Link, session: str, protocol: Callable[[str], ProtocolDefinition]
+) -> tuple[Contract, ProtocolDefinition]:
+    """The contract of a session that a helper has opened.
+
+    Args:
+        link: The line to the helper.
+        session: The session's identifier.
+        protocol: Finds a protocol by its name.
+
+    Raises:
+        UnknownSession: No such session is open there.
+        UnsupportedProtocol: Its protocol is not known here.
+        MalformedMessage: The contract cannot be read, or is another one.
+    """
+    message = link.call(sessions_pb2_grpc.SessionsStub(link.channel).Fetch, pb.FetchRequest(session=session))
+    definition = protocol(message.protocol)
+    contract = contract_from_proto(message, definition.terms_message(), definition.terms)
+    if (contract.session, contract.is_open, contract.helpers) != (session, True, (link.party,)):
+        raise MalformedMessage(
+            "the contract is another session's",
+            expected=f"session {session} of {link.party}, open to many",
+            received=f"session {contract.session} of {', '.join(contract.helpers)}",
+            action="ask the server's operator for the identifier",
+        )
+    return contract, definition
 
 
 def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement:
@@ -152,6 +234,7 @@ def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement:
     return link.call(sessions_pb2_grpc.SessionsStub(link.channel).Propose, proposal)
 
 
-def end(link: Link) -> None:
+def end(link: Link, ending: Ending) -> None:
     """Tells a helper that the session is over."""
-    link.call(sessions_pb2_grpc.SessionsStub(link.channel).End, pb.EndRequest())
+    value = pb.Ending.ValueType(next(value for value, name in _ENDINGS.items() if name == ending))
+    link.call(sessions_pb2_grpc.SessionsStub(link.channel).End, pb.EndRequest(ending=value))

@@ -60,6 +60,7 @@ STATUS: dict[type[ComityError], grpc.StatusCode] = {
     errors.StorageCorrupted: grpc.StatusCode.DATA_LOSS,
     errors.SchemaTooNew: grpc.StatusCode.INTERNAL,
     errors.ClockSteppedBack: grpc.StatusCode.INTERNAL,
+    errors.SessionCancelled: grpc.StatusCode.ABORTED,
     errors.NodeDraining: grpc.StatusCode.UNAVAILABLE,
     errors.NodeProcessFailed: grpc.StatusCode.ABORTED,
 }

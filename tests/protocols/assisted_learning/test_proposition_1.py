@@ -27,6 +27,7 @@ from comity.session.events import nobody
 from comity.session.outcome import Outcome
 from comity.session.receipts import SignedStatement
 from comity.session.seat import Seat
+from comity.transport.protocol import run
 
 ROUNDS = 4
 
@@ -109,7 +110,7 @@ def session(request: pytest.FixtureRequest, make_pair: Callable[..., Any]) -> Se
         InProcessProvider(pair.learner, pair.provider, Provider(provider, pair.provider.notary, nobody)),
         pair.learner.blobs,
     )
-    outcome = Learner(learner, port, pair.learner.notary, nobody).run()
+    (outcome,) = run(Learner(learner, port, pair.learner.notary, nobody))
     return Session(pair.learner, pair.provider, model, objective, port.offered, port.returned, port.models, outcome)
 
 

@@ -81,7 +81,7 @@ def channel(identity: Identity | None, party: str, port: int) -> grpc.Channel:
     if identity is None:
         return grpc.insecure_channel(f"127.0.0.1:{port}", _UNLIMITED)
     options = [*_UNLIMITED, ("grpc.ssl_target_name_override", party)]
-    return grpc.secure_channel(f"127.0.0.1:{port}", identity.client_credentials(), options)
+    return grpc.secure_channel(f"127.0.0.1:{port}", identity.client_credentials(party), options)
 
 
 def upload_whole(channel: grpc.Channel, state: State, format: str) -> float:

@@ -27,6 +27,7 @@ evaluation_batch_size = 32
 
 [simulation]
 baselines = true
+threads = 1             # of tensor operations, on which the last digits depend
 
 [party.learner]
 role = "learner"

@@ -1,5 +1,7 @@
 """Assisted learning: Chen et al., "Assisted Learning for Organizations with Limited Imbalanced Data", TMLR 2023."""
 
+from collections.abc import Sequence
+
 from comity.contract import Contract, Membership
 from comity.protocols.assisted_learning.algorithm import sampled_iterations, split_iterations
 from comity.protocols.assisted_learning.in_process import InProcessProvider
@@ -9,7 +11,8 @@ from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.protocols.assisted_learning.servicer import PROTOCOL_NAME, SERVICE, serve
-from comity.session.seat import Seat
+from comity.session.events import Column, Summary
+from comity.session.seat import Place, Seat
 from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import assisted_learning_pb2
@@ -21,16 +24,19 @@ def _party(seat: Seat) -> Party:
     return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
 
 
-def _help(seat: Seat) -> Provider:
-    return Provider(_party(seat), seat.notary, seat.observe)
+def _help(place: Place, seats: Sequence[Seat]) -> Provider:
+    (seat,) = seats
+    return Provider(_party(seat), seat.notary, place.observe)
 
 
-def _ask(seat: Seat, link: Link) -> Learner:
+def _ask(helpers: Sequence[tuple[Seat, Link]]) -> Learner:
+    ((seat, link),) = helpers
     remote = RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate)
     return Learner(_party(seat), remote, seat.notary, seat.observe)
 
 
-def _ask_in_process(seat: Seat, helper: Seat, provider: Provider) -> Learner:
+def _ask_in_process(helpers: Sequence[tuple[Seat, Seat, Provider]]) -> Learner:
+    ((seat, helper, provider),) = helpers
     return Learner(_party(seat), InProcessProvider(seat, helper, provider), seat.notary, seat.observe)
 
 
@@ -52,11 +58,36 @@ PROTOCOL = ProtocolDefinition(
     egress=("contract", "loss", "checkpoint"),
     terms=AssistedLearningTerms,
     terms_message=assisted_learning_pb2.AssistedLearningTerms,
+    trains=frozenset({"learner", "provider"}),
     help=_help,
     ask=_ask,
     ask_in_process=_ask_in_process,
     serve=serve,
     services=(SERVICE,),
+    columns={
+        "learner": (
+            Column("provider_pick", "provider's pick", "integer"),
+            Column("learner_pick", "learner's pick", "integer"),
+            Column("global_loss", "global loss", "number"),
+            Column("test_accuracy", "test accuracy", "share"),
+            Column("seconds", "seconds", "seconds"),
+        ),
+        "provider": (
+            Column("provider_pick", "provider's pick", "integer"),
+            Column("global_loss", "global loss", "number"),
+            Column("seconds", "seconds", "seconds"),
+        ),
+    },
+    summary=Summary(
+        "test accuracy",
+        (
+            Column("learner_alone", "learner alone", "share"),
+            Column("provider_alone", "provider alone", "share"),
+            Column("assisted", "assisted", "share"),
+            Column("pooled", "data pooled", "share"),
+        ),
+        outcome="assisted",
+    ),
     blobs_held=_blobs_held,
 )
 """How nodes run it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,15 +68,15 @@ class Learner:
                 case "finished":
                     self._finish(Round(**fields))
 
-    def run(self) -> Outcome:
-        """Runs what is left of the rounds that were bought.
-
-        Returns:
-            The best θ^r with the session's metrics.
-        """
+    def work(self) -> Iterator[None]:
+        """Runs what is left of the rounds that were bought."""
         self._party.blobs.add(self._initial)
         while len(self._rounds) < self._party.rounds:
             self._run_round(len(self._rounds) + 1)
+            yield
+
+    def outcome(self) -> Outcome:
+        """The best θ^r with the session's metrics."""
         best = self._best()
         return Outcome((self._party.blobs.get(best),), self._metrics(best))
 

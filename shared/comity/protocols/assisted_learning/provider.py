@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
 from comity.protocols.assisted_learning.messages import Checkpoint, idle, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
-from comity.session.events import Event, Observer
+from comity.session.events import Event, Json, Observer
 from comity.session.notary import Notary
 from comity.session.receipts import SignedStatement
 from comity.session.store import Record
@@ -47,6 +48,7 @@ class Provider:
         self._notary = notary
         self._observe = observe
         self._round = 1
+        self._began = time.monotonic()
         self._phase = Phase.OFFERING
         self._training: Iterator[Checkpoint] | None = None
         self._trajectory: WatchedLog[Checkpoint] = WatchedLog()
@@ -212,9 +214,15 @@ class Provider:
         if checkpoint is not None:
             self._trajectory.append(checkpoint)
             return True
-        self._replay(self._party.journal.append("finished", self._round))
+        fields: dict[str, Json] = {
+            "provider_pick": self._party.pick.index if self._party.pick is not None else None,
+            "global_loss": self._party.pick_total,
+            "checkpoints": len(self._trajectory),
+            "seconds": time.monotonic() - self._began,
+        }
+        self._replay(self._party.journal.append("finished", self._round, **fields))
         self._expect_uploads()
-        self._observe(Event("round-finished", self._round, {"checkpoints": len(self._trajectory)}))
+        self._observe(Event("round-finished", self._round, fields))
         return False
 
     def _replay(self, record: Record) -> None:
@@ -236,6 +244,7 @@ class Provider:
 
     def _begin(self, round: int) -> None:
         self._round = round
+        self._began = time.monotonic()
         self._phase = Phase.OFFERING
         self._trajectory = WatchedLog()
         self._party.begin_round()

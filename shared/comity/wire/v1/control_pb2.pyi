@@ -96,6 +96,66 @@ class RunReply(google.protobuf.message.Message):
 global___RunReply = RunReply
 
 @typing.final
+class OpenRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SCRIPT_FIELD_NUMBER: builtins.int
+    script: builtins.str
+    """The script's text, TOML."""
+    def __init__(
+        self,
+        *,
+        script: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["script", b"script"]) -> None: ...
+
+global___OpenRequest = OpenRequest
+
+@typing.final
+class OpenReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+global___OpenReply = OpenReply
+
+@typing.final
+class JoinRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HELPER_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    helper: builtins.str
+    """The party that opened it, a configured peer."""
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        helper: builtins.str = ...,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["helper", b"helper", "session", b"session"]) -> None: ...
+
+global___JoinRequest = JoinRequest
+
+@typing.final
+class JoinReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___JoinReply = JoinReply
+
+@typing.final
 class WatchRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -148,3 +208,216 @@ class SessionEvent(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["fields", b"fields", "index", b"index", "kind", b"kind", "round", b"round", "time", b"time"]) -> None: ...
 
 global___SessionEvent = SessionEvent
+
+@typing.final
+class ListSessionsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ListSessionsRequest = ListSessionsRequest
+
+@typing.final
+class ListSessionsReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: builtins.int
+    @property
+    def sessions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SessionSummary]: ...
+    def __init__(
+        self,
+        *,
+        sessions: collections.abc.Iterable[global___SessionSummary] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["sessions", b"sessions"]) -> None: ...
+
+global___ListSessionsReply = ListSessionsReply
+
+@typing.final
+class SessionSummary(google.protobuf.message.Message):
+    """A session in one line."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    PROTOCOL_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    PEERS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    ROUNDS_FIELD_NUMBER: builtins.int
+    ROUNDS_FINISHED_FIELD_NUMBER: builtins.int
+    BEGUN_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    protocol: builtins.str
+    role: builtins.str
+    """What this node does in it."""
+    state: builtins.str
+    """"running", "stopped" (it can be resumed), "finished", "failed" or "cancelled"."""
+    rounds: builtins.int
+    rounds_finished: builtins.int
+    @property
+    def peers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def begun(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+        protocol: builtins.str = ...,
+        role: builtins.str = ...,
+        peers: collections.abc.Iterable[builtins.str] | None = ...,
+        state: builtins.str = ...,
+        rounds: builtins.int = ...,
+        rounds_finished: builtins.int = ...,
+        begun: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["begun", b"begun"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["begun", b"begun", "peers", b"peers", "protocol", b"protocol", "role", b"role", "rounds", b"rounds", "rounds_finished", b"rounds_finished", "session", b"session", "state", b"state"]) -> None: ...
+
+global___SessionSummary = SessionSummary
+
+@typing.final
+class ShowSessionRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+global___ShowSessionRequest = ShowSessionRequest
+
+@typing.final
+class SessionDetails(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class BytesSentEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class BytesReceivedEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    SUMMARY_FIELD_NUMBER: builtins.int
+    CONTRACT_HASH_FIELD_NUMBER: builtins.int
+    CONTRACT_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    BYTES_SENT_FIELD_NUMBER: builtins.int
+    BYTES_RECEIVED_FIELD_NUMBER: builtins.int
+    ROUNDS_CHARGED_FIELD_NUMBER: builtins.int
+    contract_hash: builtins.str
+    contract: builtins.str
+    """The contract, as a canonical JSON object."""
+    result: builtins.str
+    """What it ended with, a result or a failure, as a JSON object; empty while it goes on."""
+    rounds_charged: builtins.int
+    @property
+    def summary(self) -> global___SessionSummary: ...
+    @property
+    def bytes_sent(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Bytes delivered so far, by egress kind."""
+
+    @property
+    def bytes_received(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        summary: global___SessionSummary | None = ...,
+        contract_hash: builtins.str = ...,
+        contract: builtins.str = ...,
+        result: builtins.str = ...,
+        bytes_sent: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        bytes_received: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        rounds_charged: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["summary", b"summary"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "contract", b"contract", "contract_hash", b"contract_hash", "result", b"result", "rounds_charged", b"rounds_charged", "summary", b"summary"]) -> None: ...
+
+global___SessionDetails = SessionDetails
+
+@typing.final
+class CancelRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+global___CancelRequest = CancelRequest
+
+@typing.final
+class CancelReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PEER_TOLD_FIELD_NUMBER: builtins.int
+    peer_told: builtins.bool
+    """Whether the other party was told."""
+    def __init__(
+        self,
+        *,
+        peer_told: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["peer_told", b"peer_told"]) -> None: ...
+
+global___CancelReply = CancelReply
+
+@typing.final
+class ResumeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+global___ResumeRequest = ResumeRequest
+
+@typing.final
+class ResumeReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ResumeReply = ResumeReply

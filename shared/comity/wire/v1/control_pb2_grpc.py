@@ -44,10 +44,40 @@ class ControlStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.RunRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.RunReply.FromString,
                 _registered_method=True)
+        self.Open = channel.unary_unary(
+                '/comity.wire.v1.Control/Open',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.OpenRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.OpenReply.FromString,
+                _registered_method=True)
+        self.Join = channel.unary_unary(
+                '/comity.wire.v1.Control/Join',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.JoinRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.JoinReply.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/comity.wire.v1.Control/Watch',
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.SessionEvent.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/comity.wire.v1.Control/ListSessions',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ListSessionsReply.FromString,
+                _registered_method=True)
+        self.ShowSession = channel.unary_unary(
+                '/comity.wire.v1.Control/ShowSession',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ShowSessionRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.SessionDetails.FromString,
+                _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/comity.wire.v1.Control/Cancel',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.CancelRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.CancelReply.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/comity.wire.v1.Control/Resume',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeReply.FromString,
                 _registered_method=True)
 
 
@@ -68,8 +98,50 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Open(self, request, context):
+        """Opens a session that many may join, at the node that helps.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Join(self, request, context):
+        """Joins a session that another party has opened.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
         """The events of a session from an index on, to its end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessions(self, request, context):
+        """Every session that the node keeps, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowSession(self, request, context):
+        """All there is to know of one session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cancel(self, request, context):
+        """Ends a session for good, and tells the other party.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Goes on with a session that stopped because the other party, or the disk, was away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,10 +160,40 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.RunRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.RunReply.SerializeToString,
             ),
+            'Open': grpc.unary_unary_rpc_method_handler(
+                    servicer.Open,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.OpenRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.OpenReply.SerializeToString,
+            ),
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.JoinRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.JoinReply.SerializeToString,
+            ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
                     request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.WatchRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.SessionEvent.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ListSessionsRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ListSessionsReply.SerializeToString,
+            ),
+            'ShowSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowSession,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ShowSessionRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.SessionDetails.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.CancelRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.CancelReply.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -159,6 +261,60 @@ class Control(object):
             _registered_method=True)
 
     @staticmethod
+    def Open(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/Open',
+            comity_dot_wire_dot_v1_dot_control__pb2.OpenRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.OpenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Join(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/Join',
+            comity_dot_wire_dot_v1_dot_control__pb2.JoinRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.JoinReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Watch(request,
             target,
             options=(),
@@ -175,6 +331,114 @@ class Control(object):
             '/comity.wire.v1.Control/Watch',
             comity_dot_wire_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_control__pb2.SessionEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/ListSessions',
+            comity_dot_wire_dot_v1_dot_control__pb2.ListSessionsRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.ListSessionsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/ShowSession',
+            comity_dot_wire_dot_v1_dot_control__pb2.ShowSessionRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.SessionDetails.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/Cancel',
+            comity_dot_wire_dot_v1_dot_control__pb2.CancelRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.CancelReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/Resume',
+            comity_dot_wire_dot_v1_dot_control__pb2.ResumeRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.ResumeReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,11 +31,47 @@ class ControlStub:
     ]
     """Starts a session that a script describes; the session goes on when the caller goes away."""
 
+    Open: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.OpenRequest,
+        comity.wire.v1.control_pb2.OpenReply,
+    ]
+    """Opens a session that many may join, at the node that helps."""
+
+    Join: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.JoinRequest,
+        comity.wire.v1.control_pb2.JoinReply,
+    ]
+    """Joins a session that another party has opened."""
+
     Watch: grpc.UnaryStreamMultiCallable[
         comity.wire.v1.control_pb2.WatchRequest,
         comity.wire.v1.control_pb2.SessionEvent,
     ]
     """The events of a session from an index on, to its end."""
+
+    ListSessions: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ListSessionsRequest,
+        comity.wire.v1.control_pb2.ListSessionsReply,
+    ]
+    """Every session that the node keeps, oldest first."""
+
+    ShowSession: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ShowSessionRequest,
+        comity.wire.v1.control_pb2.SessionDetails,
+    ]
+    """All there is to know of one session."""
+
+    Cancel: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.CancelRequest,
+        comity.wire.v1.control_pb2.CancelReply,
+    ]
+    """Ends a session for good, and tells the other party."""
+
+    Resume: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ResumeRequest,
+        comity.wire.v1.control_pb2.ResumeReply,
+    ]
+    """Goes on with a session that stopped because the other party, or the disk, was away."""
 
 class ControlAsyncStub:
     Describe: grpc.aio.UnaryUnaryMultiCallable[
@@ -50,11 +86,47 @@ class ControlAsyncStub:
     ]
     """Starts a session that a script describes; the session goes on when the caller goes away."""
 
+    Open: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.OpenRequest,
+        comity.wire.v1.control_pb2.OpenReply,
+    ]
+    """Opens a session that many may join, at the node that helps."""
+
+    Join: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.JoinRequest,
+        comity.wire.v1.control_pb2.JoinReply,
+    ]
+    """Joins a session that another party has opened."""
+
     Watch: grpc.aio.UnaryStreamMultiCallable[
         comity.wire.v1.control_pb2.WatchRequest,
         comity.wire.v1.control_pb2.SessionEvent,
     ]
     """The events of a session from an index on, to its end."""
+
+    ListSessions: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ListSessionsRequest,
+        comity.wire.v1.control_pb2.ListSessionsReply,
+    ]
+    """Every session that the node keeps, oldest first."""
+
+    ShowSession: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ShowSessionRequest,
+        comity.wire.v1.control_pb2.SessionDetails,
+    ]
+    """All there is to know of one session."""
+
+    Cancel: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.CancelRequest,
+        comity.wire.v1.control_pb2.CancelReply,
+    ]
+    """Ends a session for good, and tells the other party."""
+
+    Resume: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ResumeRequest,
+        comity.wire.v1.control_pb2.ResumeReply,
+    ]
+    """Goes on with a session that stopped because the other party, or the disk, was away."""
 
 class ControlServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -74,11 +146,59 @@ class ControlServicer(metaclass=abc.ABCMeta):
         """Starts a session that a script describes; the session goes on when the caller goes away."""
 
     @abc.abstractmethod
+    def Open(
+        self,
+        request: comity.wire.v1.control_pb2.OpenRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.OpenReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.OpenReply]]:
+        """Opens a session that many may join, at the node that helps."""
+
+    @abc.abstractmethod
+    def Join(
+        self,
+        request: comity.wire.v1.control_pb2.JoinRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.JoinReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.JoinReply]]:
+        """Joins a session that another party has opened."""
+
+    @abc.abstractmethod
     def Watch(
         self,
         request: comity.wire.v1.control_pb2.WatchRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[comity.wire.v1.control_pb2.SessionEvent], collections.abc.AsyncIterator[comity.wire.v1.control_pb2.SessionEvent]]:
         """The events of a session from an index on, to its end."""
+
+    @abc.abstractmethod
+    def ListSessions(
+        self,
+        request: comity.wire.v1.control_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.ListSessionsReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.ListSessionsReply]]:
+        """Every session that the node keeps, oldest first."""
+
+    @abc.abstractmethod
+    def ShowSession(
+        self,
+        request: comity.wire.v1.control_pb2.ShowSessionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.SessionDetails, collections.abc.Awaitable[comity.wire.v1.control_pb2.SessionDetails]]:
+        """All there is to know of one session."""
+
+    @abc.abstractmethod
+    def Cancel(
+        self,
+        request: comity.wire.v1.control_pb2.CancelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.CancelReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.CancelReply]]:
+        """Ends a session for good, and tells the other party."""
+
+    @abc.abstractmethod
+    def Resume(
+        self,
+        request: comity.wire.v1.control_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.ResumeReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.ResumeReply]]:
+        """Goes on with a session that stopped because the other party, or the disk, was away."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

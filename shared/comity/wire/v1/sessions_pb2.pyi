@@ -8,11 +8,43 @@ import collections.abc
 import google.protobuf.any_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.struct_pb2
+import google.protobuf.timestamp_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Ending:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EndingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Ending.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ENDING_UNSPECIFIED: _Ending.ValueType  # 0
+    ENDING_FINISHED: _Ending.ValueType  # 1
+    ENDING_FAILED: _Ending.ValueType  # 2
+    """The asker could not go on."""
+    ENDING_CANCELLED: _Ending.ValueType  # 3
+    """An operator ended it before its time."""
+
+class Ending(_Ending, metaclass=_EndingEnumTypeWrapper):
+    """How a session ended."""
+
+ENDING_UNSPECIFIED: Ending.ValueType  # 0
+ENDING_FINISHED: Ending.ValueType  # 1
+ENDING_FAILED: Ending.ValueType  # 2
+"""The asker could not go on."""
+ENDING_CANCELLED: Ending.ValueType  # 3
+"""An operator ended it before its time."""
+global___Ending = Ending
 
 @typing.final
 class Contract(google.protobuf.message.Message):
@@ -41,7 +73,7 @@ class Contract(google.protobuf.message.Message):
     rounds: builtins.int
     """Rounds bought."""
     asker: builtins.str
-    """Party that asks for help."""
+    """Party that asks for help; empty where whom the helper admits may join."""
     @property
     def model(self) -> global___Model: ...
     @property
@@ -244,6 +276,21 @@ class Proposal(google.protobuf.message.Message):
 global___Proposal = Proposal
 
 @typing.final
+class FetchRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+global___FetchRequest = FetchRequest
+
+@typing.final
 class Agreement(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -272,9 +319,14 @@ global___Agreement = Agreement
 class EndRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    ENDING_FIELD_NUMBER: builtins.int
+    ending: global___Ending.ValueType
     def __init__(
         self,
+        *,
+        ending: global___Ending.ValueType = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ending", b"ending"]) -> None: ...
 
 global___EndRequest = EndRequest
 
@@ -287,3 +339,68 @@ class EndReply(google.protobuf.message.Message):
     ) -> None: ...
 
 global___EndReply = EndReply
+
+@typing.final
+class DescribePeerRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___DescribePeerRequest = DescribePeerRequest
+
+@typing.final
+class PeerDescription(google.protobuf.message.Message):
+    """What two operators compare before their nodes have a session."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARTY_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    PROTOCOLS_FIELD_NUMBER: builtins.int
+    TIME_FIELD_NUMBER: builtins.int
+    party: builtins.str
+    role: builtins.str
+    version: builtins.str
+    """Of the installation, for example "0.1.0"."""
+    @property
+    def protocols(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ProtocolVersion]:
+        """What it helps with or asks for in its role."""
+
+    @property
+    def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """By its clock, when it answered."""
+
+    def __init__(
+        self,
+        *,
+        party: builtins.str = ...,
+        role: builtins.str = ...,
+        version: builtins.str = ...,
+        protocols: collections.abc.Iterable[global___ProtocolVersion] | None = ...,
+        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["party", b"party", "protocols", b"protocols", "role", b"role", "time", b"time", "version", b"version"]) -> None: ...
+
+global___PeerDescription = PeerDescription
+
+@typing.final
+class ProtocolVersion(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    version: builtins.int
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        version: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "version", b"version"]) -> None: ...
+
+global___ProtocolVersion = ProtocolVersion

@@ -40,10 +40,20 @@ class SessionsStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.FromString,
                 _registered_method=True)
+        self.Fetch = channel.unary_unary(
+                '/comity.wire.v1.Sessions/Fetch',
+                request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.FetchRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Contract.FromString,
+                _registered_method=True)
         self.End = channel.unary_unary(
                 '/comity.wire.v1.Sessions/End',
                 request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.EndRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.EndReply.FromString,
+                _registered_method=True)
+        self.Describe = channel.unary_unary(
+                '/comity.wire.v1.Sessions/Describe',
+                request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.DescribePeerRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.PeerDescription.FromString,
                 _registered_method=True)
 
 
@@ -58,8 +68,22 @@ class SessionsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Fetch(self, request, context):
+        """The contract of a session that the helper has opened, for who wants to join it by proposing it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def End(self, request, context):
         """Tells the helper that the asker is done with a session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Describe(self, request, context):
+        """Who answers here, in which version and by which clock: to any party that the node trusts, and nothing of sessions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,10 +97,20 @@ def add_SessionsServicer_to_server(servicer, server):
                     request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.SerializeToString,
             ),
+            'Fetch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.FetchRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Contract.SerializeToString,
+            ),
             'End': grpc.unary_unary_rpc_method_handler(
                     servicer.End,
                     request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.EndRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.EndReply.SerializeToString,
+            ),
+            'Describe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Describe,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.DescribePeerRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.PeerDescription.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -118,6 +152,33 @@ class Sessions(object):
             _registered_method=True)
 
     @staticmethod
+    def Fetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Sessions/Fetch',
+            comity_dot_wire_dot_v1_dot_sessions__pb2.FetchRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_sessions__pb2.Contract.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def End(request,
             target,
             options=(),
@@ -134,6 +195,33 @@ class Sessions(object):
             '/comity.wire.v1.Sessions/End',
             comity_dot_wire_dot_v1_dot_sessions__pb2.EndRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_sessions__pb2.EndReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Describe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Sessions/Describe',
+            comity_dot_wire_dot_v1_dot_sessions__pb2.DescribePeerRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_sessions__pb2.PeerDescription.FromString,
             options,
             channel_credentials,
             insecure,

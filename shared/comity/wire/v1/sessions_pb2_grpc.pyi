@@ -27,11 +27,23 @@ class SessionsStub:
     ]
     """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
 
+    Fetch: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.FetchRequest,
+        comity.wire.v1.sessions_pb2.Contract,
+    ]
+    """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
+
     End: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.EndRequest,
         comity.wire.v1.sessions_pb2.EndReply,
     ]
     """Tells the helper that the asker is done with a session."""
+
+    Describe: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.DescribePeerRequest,
+        comity.wire.v1.sessions_pb2.PeerDescription,
+    ]
+    """Who answers here, in which version and by which clock: to any party that the node trusts, and nothing of sessions."""
 
 class SessionsAsyncStub:
     """Negotiates sessions. A refusal is an error status with its reason in the details."""
@@ -42,11 +54,23 @@ class SessionsAsyncStub:
     ]
     """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
 
+    Fetch: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.FetchRequest,
+        comity.wire.v1.sessions_pb2.Contract,
+    ]
+    """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
+
     End: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.EndRequest,
         comity.wire.v1.sessions_pb2.EndReply,
     ]
     """Tells the helper that the asker is done with a session."""
+
+    Describe: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.DescribePeerRequest,
+        comity.wire.v1.sessions_pb2.PeerDescription,
+    ]
+    """Who answers here, in which version and by which clock: to any party that the node trusts, and nothing of sessions."""
 
 class SessionsServicer(metaclass=abc.ABCMeta):
     """Negotiates sessions. A refusal is an error status with its reason in the details."""
@@ -60,11 +84,27 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
 
     @abc.abstractmethod
+    def Fetch(
+        self,
+        request: comity.wire.v1.sessions_pb2.FetchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.sessions_pb2.Contract, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.Contract]]:
+        """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
+
+    @abc.abstractmethod
     def End(
         self,
         request: comity.wire.v1.sessions_pb2.EndRequest,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.EndReply, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.EndReply]]:
         """Tells the helper that the asker is done with a session."""
+
+    @abc.abstractmethod
+    def Describe(
+        self,
+        request: comity.wire.v1.sessions_pb2.DescribePeerRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.sessions_pb2.PeerDescription, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.PeerDescription]]:
+        """Who answers here, in which version and by which clock: to any party that the node trusts, and nothing of sessions."""
 
 def add_SessionsServicer_to_server(servicer: SessionsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -1,0 +1,109 @@
+"""Which nodes a command drives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from comity.cli.files import control_url
+from comity.errors import InvalidValue, MissingFile
+from comity.node.control_client import ControlClient
+from comity.node.validation import read_toml, validated
+from comity.transport.identity import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChoice:
+    """A node that somebody named.
+
+    Attributes:
+        name: Its folder, its `state_dir`, `unix:PATH`, or `PARTY@HOST:PORT`.
+        operator: Folder of the operator's key and certificate, for a control port; none for a socket.
+        default: Whether nobody named it.
+    """
+
+    name: str
+    operator: str = ""
+    default: bool = False
+
+    def connect(self) -> ControlClient:
+        """A connection to its operator's service.
+
+        Raises:
+            MissingFile: No node runs there, or the operator has no key.
+            InvalidValue: It cannot be reached like this.
+        """
+        if "@" not in self.name:
+            return ControlClient(control_url(self.name))
+        return ControlClient(self.name, operator_identity(Path(self.operator or ".")))
+
+    @property
+    def option(self) -> str:
+        """What to add to a command that is to reach the same node."""
+        operator = f" --operator {self.operator}" if self.operator else ""
+        return "" if self.default else f" --node {self.name}{operator}"
+
+
+def operator_identity(folder: Path) -> Identity:
+    """Who drives nodes from this folder, made by `comity init operator`.
+
+    Raises:
+        MissingFile: There is no key, or no certificate.
+    """
+    certificates = [each for each in folder.glob("*.pem") if each.name != "key.pem"]
+    if not (folder / "key.pem").is_file() or len(certificates) != 1:
+        raise MissingFile(
+            f"{folder} is no operator's folder",
+            expected="key.pem and one certificate",
+            received=", ".join(sorted(each.name for each in folder.glob("*.pem"))) or "neither",
+            action="make one with comity init operator, or name it with --operator",
+        )
+    return Identity(certificates[0].stem, certificates[0], folder / "key.pem", folder / "trust")
+
+
+class NodesFile(BaseModel):
+    """Several nodes, as a TOML file names them.
+
+    Attributes:
+        operator: Folder of the operator's key and certificate; relative to the file.
+        nodes: For each party its control port, `HOST:PORT`, or its folder.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    operator: str = "."
+    nodes: dict[str, str]
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[dict[str, ControlClient]]:
+    """Connections to all nodes of a file, by party.
+
+    Raises:
+        MissingFile: The file, or what it names, is not there.
+        InvalidValue: It cannot be used, or another party answers at an address.
+    """
+    named = validated(NodesFile, read_toml(path), str(path))
+    if not named.nodes:
+        raise InvalidValue(f"{path} names no node", expected='[nodes] with clinic = "10.0.0.2:5600"', received="none")
+    with ExitStack() as stack:
+        clients = {}
+        for party, place in named.nodes.items():
+            local = (path.parent / place).is_dir() or place.startswith("unix:")
+            name = (place if place.startswith("unix:") else str(path.parent / place)) if local else f"{party}@{place}"
+            choice = NodeChoice(name, str(path.parent / named.operator))
+            clients[party] = stack.enter_context(choice.connect())
+        for party, client in clients.items():
+            description = client.describe()
+            if description.party != party:
+                raise InvalidValue(
+                    f"{path}: another party answers for {party}",
+                    expected=party,
+                    received=description.party,
+                    action="correct its place",
+                )
+        yield clients

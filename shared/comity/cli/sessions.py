@@ -1,0 +1,118 @@
+"""`comity sessions`, `show`, `cancel` and `resume`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from comity.cli.nodes import NodeChoice, connected
+from comity.cli.numbers import size
+from comity.cli.tables import print_table, show_json
+from comity.wire.v1 import control_pb2 as pb
+
+_STYLES = {"running": "green", "stopped": "yellow", "failed": "red", "cancelled": "dim"}
+
+
+def list_sessions(node: NodeChoice, *, as_json: bool) -> None:
+    """Lists a node's sessions, oldest first."""
+    with node.connect() as control:
+        sessions = control.sessions()
+    if as_json:
+        show_json({"sessions": [_fields(each) for each in sessions]})
+        return
+    if not sessions:
+        print("no sessions yet; comity run SCRIPT begins one")  # noqa: T201
+        return
+    _print_sessions(sessions)
+
+
+def list_everywhere(nodes: Path, *, as_json: bool) -> None:
+    """Lists the sessions of several nodes."""
+    with connected(nodes) as clients:
+        found = {party: client.sessions() for party, client in clients.items()}
+    if as_json:
+        show_json({"nodes": {party: [_fields(each) for each in sessions] for party, sessions in found.items()}})
+        return
+    for party, sessions in found.items():
+        print(f"{party}: {len(sessions)} sessions")  # noqa: T201
+        if sessions:
+            _print_sessions(sessions)
+
+
+def _print_sessions(sessions: Sequence[pb.SessionSummary]) -> None:
+    table = Table("session", "protocol", "role", "with", "state", "rounds", "begun (UTC)", box=None, pad_edge=False)
+    for each in sessions:
+        rounds = f"{each.rounds_finished}/{each.rounds}"
+        begun = f"{each.begun.ToDatetime():%Y-%m-%d %H:%M}"
+        state = f"[{_STYLES[each.state]}]{each.state}" if each.state in _STYLES else each.state
+        table.add_row(each.session, each.protocol, each.role, ", ".join(each.peers), state, rounds, begun)
+    print_table(table)
+
+
+def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
+    """Shows one session: its state, its contract, what crossed and what it ended with."""
+    with node.connect() as control:
+        details = control.details(session)
+    contract = json.loads(details.contract)
+    result = json.loads(details.result) if details.result else None
+    if as_json:
+        crossed = {"bytes_sent": dict(details.bytes_sent), "bytes_received": dict(details.bytes_received)}
+        charged = {"contract_hash": details.contract_hash, "rounds_charged": details.rounds_charged}
+        show_json(_fields(details.summary) | charged | crossed | {"contract": contract, "result": result})
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    summary = details.summary
+    console.print(f"session {summary.session}: {summary.protocol}, {summary.role} with {', '.join(summary.peers)}")
+    console.print(f"state   {summary.state}, {summary.rounds_finished} of {summary.rounds} rounds finished")
+    console.print(
+        f"begun   {summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC, {details.rounds_charged} rounds charged"
+    )
+    console.print(f"hash    {details.contract_hash}")
+    table = Table("crossed the wire", "sent", "received", box=None, pad_edge=False)
+    for kind in dict.fromkeys([*details.bytes_sent, *details.bytes_received]):
+        table.add_row(kind, size(details.bytes_sent.get(kind, 0)), size(details.bytes_received.get(kind, 0)))
+    if table.row_count:
+        console.print()
+        print_table(table)
+    for title, value in (("contract", contract), ("result", result)):
+        if value:
+            console.print(f"\n{title}")
+            text = json.dumps(value, indent=2)
+            console.print(
+                Syntax(text, "json", background_color="default") if console.is_terminal else text, markup=False
+            )
+
+
+def cancel_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
+    """Ends a session before its time."""
+    with node.connect() as control:
+        told = control.cancel(session)
+    if as_json:
+        show_json({"session": session, "state": "cancelled", "peer_told": told})
+        return
+    other = "the other party is told" if told else "the other party could not be told; its operator can cancel it too"
+    print(f"session {session} is cancelled; {other}")  # noqa: T201
+
+
+def resume_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
+    """Goes on with a session that stopped."""
+    with node.connect() as control:
+        control.resume(session)
+    if as_json:
+        show_json({"session": session, "state": "running"})
+        return
+    print(f"session {session} goes on; comity watch {session}{node.option} follows it")  # noqa: T201
+
+
+def _fields(summary: pb.SessionSummary) -> dict[str, Any]:
+    fields: dict[str, Any] = MessageToDict(
+        summary, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return fields

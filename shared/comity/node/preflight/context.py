@@ -1,0 +1,116 @@
+"""What the checks work on; what one of them found is there for the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from comity.errors import ComityError, PeerUnreachable
+from comity.node.config import NodeConfig, load_config
+from comity.node.control_client import ControlClient
+from comity.node.party import LocalParty
+from comity.node.preflight.rows import NotChecked
+from comity.node.registry import protocol, protocol_names, protocols_for
+from comity.session.memory_store import MemoryStore
+from comity.transport.identity import Identity
+from comity.wire.v1 import control_pb2
+
+
+@dataclass
+class Context:
+    """What is checked.
+
+    Attributes:
+        path: The node's configuration file.
+        named_role: The role that was named; empty to find it out.
+        script: A script that the node is to run, if one was named.
+    """
+
+    path: Path
+    named_role: str = ""
+    script: Path | None = None
+
+    def load(self) -> NodeConfig:
+        """Reads the configuration.
+
+        Raises:
+            UsageError: It cannot be used.
+        """
+        return load_config(NodeConfig, self.path)
+
+    @cached_property
+    def config(self) -> NodeConfig:
+        """The configuration.
+
+        Raises:
+            NotChecked: It cannot be used; the check of the configuration says why.
+        """
+        try:
+            return self.load()
+        except ComityError as error:
+            raise NotChecked("the configuration cannot be used") from error
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Certificate and trust.
+
+        Raises:
+            NotChecked: There are none; the check of the keys says so.
+        """
+        try:
+            return self.config.identity
+        except ComityError as error:
+            raise NotChecked("there is neither [tls] nor insecure = true") from error
+
+    @cached_property
+    def running(self) -> control_pb2.NodeDescription | None:
+        """The node itself, where it runs."""
+        socket = self.config.control_socket
+        if not socket.exists():
+            return None
+        try:
+            with ControlClient(f"unix:{socket}") as control:
+                return control.describe()
+        except PeerUnreachable:
+            # Left by a node that was killed.
+            return None
+
+    @cached_property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that the node can have: the one that was named or that it runs in, else those that fit."""
+        if self.named_role:
+            return (self.named_role,)
+        if self.running is not None:
+            return (self.running.role,)
+        protocols = [protocol(name) for name in protocol_names()]
+        # Whoever helps listens.
+        fitting = (each.helper if self.config.listen else each.asker for each in protocols)
+        return tuple(dict.fromkeys(fitting))
+
+    @cached_property
+    def role(self) -> str:
+        """The node's role.
+
+        Raises:
+            NotChecked: Nobody named it, and the configuration fits several.
+        """
+        if len(self.roles) != 1:
+            raise NotChecked("the node's role is not known")
+        return self.roles[0]
+
+    @property
+    def helps(self) -> bool:
+        """Whether peers call this node."""
+        return any(each.helper == self.role for each in protocols_for(self.role))
+
+    @property
+    def asks(self) -> bool:
+        """Whether this node calls peers."""
+        return any(each.asker == self.role for each in protocols_for(self.role))
+
+    @cached_property
+    def local(self) -> LocalParty:
+        """The party with its data, and with a store and a key that are thrown away."""
+        config = self.config
+        return LocalParty(config.party, config, b"preflight", MemoryStore(), config.state_dir / "blobs")

@@ -1,0 +1,210 @@
+"""Where peers reach the node, and whether it reaches them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+
+from comity import version
+from comity.errors import AddressInUse, CertificateRejected, ComityError, InvalidValue, RemoteFailure, UsageError
+from comity.node.preflight.context import Context
+from comity.node.preflight.rows import NotChecked, Row, of_error
+from comity.node.registry import protocols_for
+from comity.session.chain import utc_now
+from comity.transport.addresses import is_loopback, split_address
+from comity.transport.description import Description, describe
+from comity.transport.link import Link, Patience
+
+_CONNECT_S = 5.0
+_ANSWER_S = 10.0
+_AT_A_TIME = 16
+
+SKEW_WARNED = timedelta(seconds=5)
+"""How far two clocks may be apart before it is worth a look: logs and ledgers of two parties are read side by side."""
+
+SKEW_MOST = timedelta(seconds=60)
+"""How far they may be apart: certificates and deadlines are judged by both."""
+
+
+def check_listen(context: Context) -> Iterator[Row]:
+    """The node can listen where its configuration says, or does so already."""
+    address = context.config.listen
+    if not context.helps:
+        yield Row("listen", "skipped", f"a {context.role} only asks: nobody calls it")
+        return
+    if not address:
+        raise InvalidValue(
+            "listen is missing",
+            expected="host:port",
+            received="nothing",
+            action=f"a {context.role} node must be reachable",
+        )
+    split_address(address)
+    if not context.identity.is_secure and not is_loopback(address):
+        raise InvalidValue(
+            "plaintext is for loopback only",
+            expected="127.0.0.1:port",
+            received=address,
+            action="configure [tls]",
+        )
+    if context.running is not None and context.running.address:
+        yield Row("listen", "passed", f"the node listens at {context.running.address}")
+        return
+    _require_free(address)
+    yield Row("listen", "passed", f"{address} is free")
+
+
+def _require_free(address: str) -> None:
+    host, port = split_address(address)
+    action = "configure an address of this machine, for example 0.0.0.0:5500 for all of them"
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As the server does: connections that are being closed do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            action = "stop what listens there, or configure another port"
+        elif error.errno == errno.EACCES:
+            action = "configure a port from 1024 on"
+        raise AddressInUse(
+            "the node cannot listen",
+            expected="a free address of this machine",
+            received=f"{address}: {error.strerror}",
+            action=action,
+        ) from error
+
+
+def check_peers(context: Context) -> Iterator[Row]:
+    """Every peer that the node asks can be reached, accepts it, speaks its protocols and has its time."""
+    peers = context.config.peers
+    if not context.asks:
+        yield Row("peers", "skipped", f"a {context.role} calls nobody")
+        return
+    if not peers:
+        raise InvalidValue(
+            "there is no peer to ask",
+            expected="[peers.NAME] with an address",
+            received="nothing",
+            action="configure whom the node asks",
+        )
+    # One that does not answer does not keep the others waiting.
+    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="preflight") as pool:
+        for rows in pool.map(lambda name: list(_peer(context, name, peers[name].address)), peers):
+            yield from rows
+
+
+def _peer(context: Context, party: str, address: str) -> Iterator[Row]:
+    """A peer's rows; what cannot be looked at since the one before failed is left out."""
+    check = f"peer {party}"
+    try:
+        host, port = split_address(address)
+    except ComityError as error:
+        yield of_error(f"{check}: address", error)
+        return
+    found = _connect(check, host, port)
+    yield found
+    if found.verdict == "failed":
+        return
+    try:
+        answer = _ask(context, party, address)
+    except RemoteFailure as error:
+        if "UNIMPLEMENTED" not in (error.received or ""):
+            yield of_error(f"{check}: answer", error, "peer")
+            return
+        action = "have its operator upgrade comity"
+        yield Row(f"{check}: version", "warning", "a version that does not describe itself", action, "peer")
+    except Exception as error:  # noqa: BLE001 - the other peers have rows as well
+        name = "certificate" if isinstance(error, CertificateRejected) else "answer"
+        yield of_error(f"{check}: {name}", error, "peer")
+    else:
+        how = "each accepts the other's" if context.identity.is_secure else "none: plaintext on loopback"
+        yield Row(f"{check}: certificate", "passed", how)
+        yield _versions(check, answer.said)
+        yield _protocols(context, check, answer.said)
+        yield _clock(check, answer)
+
+
+def _connect(check: str, host: str, port: int) -> Row:
+    try:
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        action = "correct the address in [peers], or ask who keeps the name"
+        return Row(f"{check}: network", "failed", f"{host} is no name that resolves: {error.strerror}", action, "peer")
+    resolved = ", ".join(dict.fromkeys(str(each[4][0]) for each in places))
+    began = time.monotonic()
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_S).close()
+    except OSError as error:
+        found = f"nothing answers at {host}:{port} ({resolved}): {error.strerror or error}"
+        action = "check that its node runs, its port, and the firewalls between"
+        return Row(f"{check}: network", "failed", found, action, "peer")
+    return Row(
+        f"{check}: network", "passed", f"{host}:{port} ({resolved}) in {1e3 * (time.monotonic() - began):.0f} ms"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a peer said of itself, and how far its clock is ahead of ours, give or take half of the round trip."""
+
+    said: Description
+    ahead: timedelta
+    uncertain: timedelta
+
+
+def _ask(context: Context, party: str, address: str) -> _Answer:
+    call_s = min(_ANSWER_S, context.config.patience.call_s)
+    try:
+        link = Link(context.identity, party, address, Patience(call_s, 0.0))
+    except UsageError as error:
+        raise NotChecked("this node's own certificate, key or trust cannot be used") from error
+    with link:
+        # The first call also connects, which would count as the way there alone.
+        describe(link)
+        asked, began = utc_now(), time.monotonic()
+        said = describe(link)
+        half = timedelta(seconds=time.monotonic() - began) / 2
+    return _Answer(said, said.time - (asked + half), half)
+
+
+def _versions(check: str, said: Description) -> Row:
+    own = version()
+    if said.version == own:
+        return Row(f"{check}: version", "passed", f"{own} on both sides")
+    found = f"{own} here, {said.version} there"
+    return Row(f"{check}: version", "warning", found, "run the same version on both sides", "peer")
+
+
+def _protocols(context: Context, check: str, said: Description) -> Row:
+    name = f"{check}: protocols"
+    own = [each for each in protocols_for(context.role) if each.asker == context.role]
+    common = [each for each in own if each.helper == said.role and said.protocols.get(each.name) == each.version]
+    if common:
+        return Row(name, "passed", f"in common: {', '.join(f'{each.name} {each.version}' for each in common)}")
+    here = ", ".join(f"{each.name} {each.version} with a {each.helper}" for each in own)
+    there = ", ".join(f"{each} {number}" for each, number in said.protocols.items()) or "none"
+    action = "run the same version of comity on both sides, or ask another node"
+    found = f"none in common: {here} here; there a {said.role} with {there}"
+    return Row(name, "failed", found, action, "peer")
+
+
+def _clock(check: str, answer: _Answer) -> Row:
+    # What the way may account for is no skew.
+    skew = max(abs(answer.ahead) - answer.uncertain, timedelta())
+    direction = "ahead of" if answer.ahead > timedelta() else "behind"
+    found = (
+        f"{abs(answer.ahead).total_seconds():.2f} s {direction} ours, give or take "
+        f"{answer.uncertain.total_seconds():.2f} s; warned over {SKEW_WARNED.seconds} s, "
+        f"at most {SKEW_MOST.seconds} s"
+    )
+    if skew <= SKEW_WARNED:
+        return Row(f"{check}: clock", "passed", found)
+    action = "have both machines set their clocks by NTP"
+    return Row(f"{check}: clock", "failed" if skew > SKEW_MOST else "warning", found, action, "peer")

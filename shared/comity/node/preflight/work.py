@@ -1,0 +1,119 @@
+"""Data, and what a script would do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from comity.contract import Contract, Membership
+from comity.errors import ComityError, InvalidValue, MissingFile, PolicyRefusal
+from comity.node.asking import draft_contract
+from comity.node.party import LocalParty
+from comity.node.preflight.context import Context
+from comity.node.preflight.machine import require_device
+from comity.node.preflight.rows import NotChecked, Row
+from comity.node.script import Script, parse_script
+from comity.transport.protocol import ProtocolDefinition
+
+_NO_KEY = "0" * 64
+
+
+def check_data(context: Context) -> Iterator[Row]:
+    """The data can be read, and are enough for the node's own policy."""
+    splits, source = context.local.splits, context.config.data.source
+    samples, fewest = len(splits.train), context.config.policy.min_samples
+    if samples < fewest:
+        raise PolicyRefusal(
+            f"{source} is fewer samples than this node's policy.min_samples",
+            expected=f"at least {fewest}",
+            received=samples,
+            action="use more data, or lower policy.min_samples if what so few samples reveal may be known",
+        )
+    shape = "×".join(str(length) for length in splits.train.input_shape)
+    tested = f"{len(splits.test):,} to test on" if splits.test is not None else "none to test on"
+    found = f"{source}: {samples:,} samples of {shape} to train on, {tested}, {splits.train.classes} classes"
+    yield Row("data", "passed", found)
+
+
+def check_script(context: Context) -> Iterator[Row]:
+    """A script is one that this node can run: its helpers, its model, and the room that the session takes."""
+    if context.script is None:
+        yield Row("script", "skipped", "none was named; --script FILE checks a session's model and the room it takes")
+        return
+    script = _read(context)
+    script.require_no_parties()
+    drafted = _draft(context, script)
+    _require_part(context, script, drafted)
+    yield Row("script", "passed", f"{context.script}: {drafted.contract.rounds} rounds of {drafted.definition.name}")
+    require_device(context)
+    layout = drafted.local.task(drafted.contract).layout
+    drafted.local.require_room(drafted.contract, drafted.own, drafted.peer, drafted.definition)
+    held = drafted.definition.blobs_held(drafted.contract, drafted.own, drafted.peer)
+    found = (
+        f"{script.session.model.name}, {layout.size / 1e6:.2f} MB; room for the session's {held} checkpoints, "
+        f"{held * layout.size / 1e6:.1f} MB, if the peer has as many samples"
+    )
+    yield Row("model", "passed", found)
+
+
+def _read(context: Context) -> Script:
+    path = context.script
+    if path is None or not path.is_file():
+        raise MissingFile("the script cannot be read", expected="a TOML file", received=path, action="check --script")
+    return parse_script(path.read_text(encoding="utf-8"), str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Drafted:
+    """A session that a script describes, as far as one party knows it."""
+
+    local: LocalParty
+    contract: Contract
+    definition: ProtocolDefinition
+    own: Membership
+    peer: Membership
+
+
+def _draft(context: Context, script: Script) -> _Drafted:
+    local = context.local
+    try:
+        samples = len(local.splits.train)
+    except ComityError as error:
+        raise NotChecked("the data cannot be read") from error
+    contract, definition = draft_contract(script, local, "preflight")
+    if context.role not in definition.roles:
+        raise InvalidValue(
+            f"a {context.role} has no part in {definition.name}",
+            expected=" or ".join(definition.roles),
+            received=context.role,
+            action="name another script, or another node",
+        )
+    own = local.membership(context.role)
+    other = next(role for role in definition.roles if role != context.role)
+    peer = Membership(party=script.session.helpers[0], role=other, samples=samples, receipt_key=_NO_KEY)
+    return _Drafted(local, contract, definition, own, peer)
+
+
+def _require_part(context: Context, script: Script, drafted: _Drafted) -> None:
+    """Checks that the node's own policy and peers admit the session."""
+    config = context.config
+    helpers = script.session.helpers
+    asks = drafted.definition.asker == context.role
+    unknown = [each for each in helpers if each not in config.peers] if asks else []
+    if unknown:
+        raise InvalidValue(
+            "session.helpers names an unknown peer",
+            expected=", ".join(config.peers) or "none",
+            received=unknown[0],
+            action=f"configure [peers.{unknown[0]}] with its address",
+        )
+    if not asks and config.party not in helpers:
+        raise InvalidValue(
+            "session.helpers does not name this node",
+            expected=config.party,
+            received=", ".join(helpers),
+            action="name another script, or another node",
+        )
+    # A helper learns who asks from the proposal.
+    peers = helpers if asks else config.policy.parties
+    config.policy.review(drafted.contract, drafted.own, peers, active=0)

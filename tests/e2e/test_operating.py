@@ -1,0 +1,215 @@
+"""What an operator does with the sessions of a node: looks on, lists, shows, cancels, goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comity.node.control_client import ControlClient
+from comity.node.script import parse_script, session_text
+from comity.simulation.in_process import simulate
+from comity.simulation.processes import NodeProcess, prepare
+
+SCRIPT = """\
+[session]
+protocol = "assisted_learning"
+id = "{id}"
+helpers = ["hospital"]
+rounds = {rounds}
+
+[session.model]
+name = "mlp"
+options = {{ hidden = 8 }}
+
+[session.terms]
+learning_rate = 0.003
+batch_size = 32
+iterations = {iterations}
+sampling_period = {period}
+
+[party.clinic]
+role = "learner"
+secret = "c"
+data = {{ source = "digits", per_class = 20, partition = {{ name = "imbalance", gamma = 0.3, share = "learner" }} }}
+
+[party.hospital]
+role = "provider"
+secret = "h"
+data = {{ source = "digits", per_class = 20, partition = {{ name = "imbalance", gamma = 0.3, share = "provider" }} }}
+"""
+
+
+class Pair:
+    """Both nodes of a script, and a folder for what their operators type."""
+
+    def __init__(self, folder: Path, nodes: dict[str, NodeProcess]) -> None:
+        self.folder = folder
+        self.clinic, self.hospital = nodes["clinic"], nodes["hospital"]
+
+    def begin(self, id: str, **values: Any) -> str:
+        """Begins a session at the clinic."""
+        text = script(id, **values)
+        with ControlClient(self.clinic.control_url) as control:
+            return control.run(session_text(parse_script(text)))
+
+    def state(self, session: str, node: NodeProcess) -> str:
+        """What a node says of a session."""
+        with ControlClient(node.control_url) as control:
+            return control.details(session).summary.state
+
+
+def script(id: str, rounds: int = 2, iterations: int = 60, period: int = 5) -> str:
+    return SCRIPT.format(id=id, rounds=rounds, iterations=iterations, period=period)
+
+
+def endless(id: str) -> dict[str, Any]:
+    """A session that is not over before somebody ends it."""
+    return {"id": id, "rounds": 500, "iterations": 4000, "period": 5}
+
+
+@contextmanager
+def started(folder: Path, retry_s: float = 60.0) -> Iterator[Pair]:
+    nodes = prepare(parse_script(script("none")), folder)
+    clinic = nodes["clinic"].folder / "node.toml"
+    clinic.write_text(clinic.read_text() + f"\n[patience]\nretry_s = {retry_s}\n")
+    try:
+        for node in nodes.values():
+            node.start()
+        for node in nodes.values():
+            node.wait_ready()
+        yield Pair(folder, nodes)
+    finally:
+        for node in nodes.values():
+            node.stop()
+
+
+@pytest.fixture(scope="module")
+def pair(site: Any) -> Iterator[Pair]:
+    with started(site.folder) as nodes:
+        yield nodes
+
+
+def test_both_sides_see_a_session_to_its_end(pair: Pair, comity: Any) -> None:
+    pair.begin("seen", rounds=3)
+    done = comity("watch", "seen", "--node", "clinic", cwd=pair.folder)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0] == "assisted_learning with hospital: 3 rounds"
+    assert lines[1].split("  ")[0].strip() == "round"
+    assert lines[1].endswith("left")
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2", "3"]
+    assert lines[-1].endswith(" 0 s")
+    assert "model digest" in done.stdout
+    assert "the model is in" in done.stdout
+    for name, role, other in (("clinic", "learner", "hospital"), ("hospital", "provider", "clinic")):
+        (row,) = [
+            each
+            for each in comity.json("sessions", "--node", name, cwd=pair.folder)["sessions"]
+            if each["session"] == "seen"
+        ]
+        assert (row["role"], row["peers"], row["state"]) == (role, [other], "finished")
+        assert (row["rounds"], row["rounds_finished"]) == (3, 3)
+        shown = comity.json("show", "seen", "--node", name, cwd=pair.folder)
+        assert shown["rounds_charged"] == 3
+        assert shown["contract"]["session"] == "seen"
+        assert comity("show", "seen", "--node", name, cwd=pair.folder).stdout.startswith(
+            "session seen: assisted_learning"
+        )
+    ours, theirs = (comity.json("show", "seen", "--node", name, cwd=pair.folder) for name in ("clinic", "hospital"))
+    assert ours["bytes_sent"] == theirs["bytes_received"]
+    assert ours["contract_hash"] == theirs["contract_hash"]
+
+
+def test_a_session_that_ended_before_a_restart_is_still_there(short_path: Path, comity: Any) -> None:
+    with started(short_path) as pair:
+        pair.begin("kept", rounds=1)
+        first = comity.json("watch", "kept", "--node", "clinic", cwd=short_path)
+        pair.clinic.stop()
+        pair.clinic.start()
+        pair.clinic.wait_ready()
+        again = comity.json("watch", "--node", "clinic", cwd=short_path)  # the last one is the default
+        assert (again["session"], again["digest"]) == ("kept", first["digest"])
+
+
+def test_the_asker_cancels(pair: Pair, comity: Any, wait_until: Callable[..., None]) -> None:
+    session = pair.begin(**endless("unwanted"))
+    wait_until((pair.hospital.folder / "state" / "blobs" / session).exists, "it is on")
+    with comity.begun("watch", session, "--node", "clinic", cwd=pair.folder) as (follower, _):
+        assert comity.json("cancel", session, "--node", "clinic", cwd=pair.folder)["peer_told"] is True
+        assert follower.wait(30) == 1
+        assert "cancelled by this node's operator" in follower.stderr.read()
+    assert pair.state(session, pair.clinic) == pair.state(session, pair.hospital) == "cancelled"
+    for node in (pair.clinic, pair.hospital):
+        assert not list((node.folder / "state" / "blobs").glob(f"{session}/*"))
+    line = comity.fails("cancel", session, "--node", "clinic", cwd=pair.folder, code=2)
+    assert "expected one that is on, received cancelled" in line
+    line = comity.fails("resume", session, "--node", "clinic", cwd=pair.folder, code=2)
+    assert "expected one that stopped, received cancelled" in line
+
+
+def test_the_helper_cancels(pair: Pair, comity: Any, wait_until: Callable[..., None]) -> None:
+    session = pair.begin(**endless("refused-later"))
+    wait_until((pair.hospital.folder / "state" / "blobs" / session).exists, "it is on")
+    assert comity("cancel", session, "--node", "hospital", cwd=pair.folder).returncode == 0
+    line = comity.fails("watch", session, "--node", "clinic", cwd=pair.folder, code=1)
+    assert "cancelled by the other party's operator" in line
+    assert pair.state(session, pair.clinic) == pair.state(session, pair.hospital) == "cancelled"
+    # Room for another.
+    pair.begin("after", rounds=1)
+    assert comity.json("watch", "after", "--node", "clinic", cwd=pair.folder)["rounds"] == 1
+
+
+def test_an_interrupt_leaves_the_session_and_says_how_to_come_back(pair: Pair, comity: Any) -> None:
+    path = pair.folder / "session.toml"
+    path.write_text(session_text(parse_script(script(**endless("left-alone")))))
+    with comity.begun("run", path, "--node", "clinic", cwd=pair.folder) as (follower, _):
+        for line in follower.stderr:
+            if line.split()[:1] == ["1"]:
+                break
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(20) == 130
+        assert "come back with: comity watch left-alone --node clinic" in follower.stderr.read()
+    assert pair.state("left-alone", pair.clinic) == "running"
+    comity.json("cancel", "left-alone", "--node", "clinic", cwd=pair.folder)
+
+
+def test_what_nobody_has(pair: Pair, comity: Any) -> None:
+    for verb in ("show", "watch"):
+        line = comity.fails(verb, "s-nobody", "--node", "clinic", cwd=pair.folder, code=2)
+        assert "no such session at this node" in line
+    for verb in ("cancel", "resume"):
+        line = comity.fails(verb, "s-nobody", "--node", "clinic", cwd=pair.folder, code=2)
+        assert "s-nobody" in line
+    line = comity.fails("sessions", "--node", "nowhere", cwd=pair.folder, code=2)
+    assert "no node runs here" in line
+
+
+def test_a_session_that_stopped_goes_on(short_path: Path, comity: Any, wait_until: Callable[..., None]) -> None:
+    values: dict[str, Any] = {"rounds": 20, "iterations": 400, "period": 10}
+    with started(short_path, retry_s=1.0) as pair:
+        session = pair.begin("cut", **values)
+        wait_until((pair.hospital.folder / "state" / "blobs" / session).exists, "it is on")
+        pair.hospital.process.kill()
+        pair.hospital.process.wait()
+        line = comity.fails("watch", session, "--node", "clinic", cwd=short_path, code=1)
+        assert "hospital cannot be reached" in line
+        (row,) = comity.json("sessions", "--node", "clinic", cwd=short_path)["sessions"]
+        assert row["state"] == "stopped"
+        pair.hospital.start()
+        pair.hospital.wait_ready()
+        assert comity("resume", session, "--node", "clinic", cwd=short_path).returncode == 0
+        result = comity.json("watch", session, "--node", "clinic", cwd=short_path)
+        assert result["digest"] == simulate(parse_script(script("cut", **values)))[0].digest
+        done = comity("watch", session, "--node", "clinic", cwd=short_path)
+        rounds = [line.split()[0] for line in done.stderr.splitlines() if line.split()[0].isdigit()]
+        assert rounds == [str(number) for number in range(1, 21)]
+        assert (
+            json.loads((pair.clinic.folder / "state/sessions/cut/result.json").read_text())["digest"]
+            == result["digest"]
+        )

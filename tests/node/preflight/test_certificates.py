@@ -1,0 +1,128 @@
+"""Key, certificate and trust, each broken on purpose."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import NameOID
+
+from comity.transport.certificates import Authority
+
+DAY = datetime.timedelta(days=1)
+
+
+def certify(home: Any, by: Authority, *, begins: datetime.timedelta, ends: datetime.timedelta, name: str = "") -> None:
+    """Replaces a party's certificate by one over the same key, of other dates or another name."""
+    key = load_pem_private_key(home.identity.key.read_bytes(), None)
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hospital")]))
+        .issuer_name(by.certificate.subject)
+        .public_key(key.public_key())  # type: ignore[arg-type]
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + begins)
+        .not_valid_after(now + ends)
+    )
+    if name:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    certificate = builder.sign(by.key, hashes.SHA256())
+    home.identity.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "verdict", "part"),
+    [
+        (-DAY, 90.5 * DAY, "passed", "90 days"),
+        (-DAY, 29 * DAY, "warning", "28 days"),
+        (-2 * DAY, -DAY, "failed", "expired on"),
+        (DAY, 90 * DAY, "failed", "is not valid before"),
+    ],
+)
+def test_the_dates_of_the_certificate(
+    provider: Any, authority: Authority, begins: Any, ends: Any, verdict: str, part: str
+) -> None:
+    certify(provider, authority, begins=begins, ends=ends, name="hospital")
+    found = provider.check()
+    assert found["certificate"].verdict == verdict
+    assert part in found["certificate"].found
+    assert found["keys"].verdict == "passed"
+    assert found.code == (2 if verdict == "failed" else 0)
+    assert bool(found["certificate"].action) == (verdict != "passed")
+
+
+@pytest.mark.parametrize("name", ["", "bank"])
+def test_a_certificate_of_somebody_else(provider: Any, authority: Authority, name: str) -> None:
+    certify(provider, authority, begins=-DAY, ends=90 * DAY, name=name)
+    provider.check().only("keys", f"received {name or 'none'}", "correct party")
+
+
+def test_a_key_of_another_certificate(provider: Any, authority: Authority) -> None:
+    other = authority.issue("hospital", provider.folder / "other")
+    assert other.key is not None
+    shutil.copy(other.key, provider.identity.key)
+    provider.check().only("keys", "not that of the certificate", "made together")
+
+
+def test_a_key_that_anybody_reads(provider: Any) -> None:
+    provider.identity.key.chmod(0o644)
+    provider.check().only("keys", "key.pem with 0644", "chmod 600")
+    provider.identity.key.chmod(0o640)
+    assert provider.check()["keys"].verdict == "passed"
+
+
+def test_a_key_that_is_none(provider: Any) -> None:
+    provider.identity.key.write_text("-----BEGIN NOTHING-----")
+    provider.check().only("keys", "holds no private key that can be used", "without a password")
+
+
+@pytest.mark.parametrize("name", ["key", "certificate"])
+def test_files_that_are_not_there(provider: Any, name: str) -> None:
+    getattr(provider.identity, name).unlink()
+    found = provider.check()
+    found.only("keys", f"tls.{name} cannot be read", f"set tls.{name}")
+    assert found["certificate"].verdict == ("skipped" if name == "certificate" else "warning")
+
+
+def test_a_certificate_that_is_none(provider: Any) -> None:
+    provider.identity.certificate.write_text("hello")
+    provider.check().only("keys", "holds no certificate", "BEGIN CERTIFICATE")
+
+
+def test_neither_certificate_nor_insecure(provider: Any) -> None:
+    del provider.values["tls"]
+    found = provider.check()
+    found.only("keys", "tls is missing", "configure [tls]")
+    assert [found[name].verdict for name in ("certificate", "trust", "listen")] == ["skipped"] * 3
+
+
+def test_trust_that_is_no_certificate(provider: Any) -> None:
+    provider.identity.trust.write_text("nobody")
+    provider.check().only("trust", "trust.pem holds no certificate", "BEGIN CERTIFICATE")
+    provider.identity.trust.unlink()
+    provider.check().only("trust", "tls.trust cannot be read", "set tls.trust")
+
+
+def test_trust_in_a_party_whose_certificate_has_expired(provider: Any, make_home: Any, authority: Authority) -> None:
+    peer = make_home("clinic")
+    certify(peer, authority, begins=-2 * DAY, ends=-DAY, name="clinic")
+    shutil.copy(peer.identity.certificate, provider.identity.trust)
+    provider.check().only("trust", "clinic in ", "expired on", "ask the peer")
+
+
+def test_trust_in_a_folder_is_a_row_for_each(provider: Any, make_home: Any) -> None:
+    folder: Path = provider.folder / "trusted"
+    folder.mkdir()
+    provider.values["tls"]["trust"] = "trusted"
+    provider.check().only("trust", "nobody is trusted", "ask the peers")
+    for party in ("clinic", "bank"):
+        shutil.copy(make_home(party).identity.certificate, folder / f"{party}.pem")
+    rows = [row.found for row in provider.check().rows if row.check == "trust"]
+    assert [row.split()[0] for row in rows] == ["bank", "clinic"]
