@@ -1,0 +1,39 @@
+"""Gradient rewards: Xu et al., "Gradient-Driven Rewards to Guarantee Fairness in Collaborative Machine Learning" (2021)."""
+
+from comity.protocols.gradient_rewards.algorithm import Mechanism, Settlement, Standing, aggregate, settle
+from comity.protocols.gradient_rewards.contribution import (
+    MOST_CLIENTS,
+    cosine_contribution,
+    cosine_gradient_shapley,
+    gram,
+    sampled_cosine_gradient_shapley,
+)
+from comity.protocols.gradient_rewards.rewards import (
+    Rule,
+    SparseUpdate,
+    normalize_update,
+    reward_fractions,
+    sparsify,
+    sparsify_for_all,
+    update_importance,
+)
+
+__all__ = [
+    "MOST_CLIENTS",
+    "Mechanism",
+    "Rule",
+    "Settlement",
+    "SparseUpdate",
+    "Standing",
+    "aggregate",
+    "cosine_contribution",
+    "cosine_gradient_shapley",
+    "gram",
+    "normalize_update",
+    "reward_fractions",
+    "sampled_cosine_gradient_shapley",
+    "settle",
+    "sparsify",
+    "sparsify_for_all",
+    "update_importance",
+]

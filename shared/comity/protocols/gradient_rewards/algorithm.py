@@ -1,0 +1,230 @@
+"""A round at the server: updates come in, contributions are valued, importance is updated, rewards go out.
+
+The server's pseudo-code of Xu et al., "Gradient-Driven Rewards to Guarantee Fairness in Collaborative Machine Learning",
+NeurIPS 2021, section 3.4. Its two halves are in `contribution` and `rewards`; this is how they go together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from comity.errors import InvalidValue, MalformedMessage
+from comity.protocols.gradient_rewards.contribution import (
+    cosine_contribution,
+    cosine_gradient_shapley,
+    gram,
+    sampled_cosine_gradient_shapley,
+)
+from comity.protocols.gradient_rewards.rewards import (
+    Rule,
+    SparseUpdate,
+    reward_fractions,
+    sparsify_for_all,
+    update_importance,
+)
+
+Valuation = Literal["cosine", "shapley", "sampled"]
+"""What a contribution is: the cosine of eq. (3), the exact value of eq. (2), or that value from random permutations."""
+CoalitionWeights = Literal["importance", "fixed"]
+"""What a valuation weighs updates with: importance, as the aggregate does and the paper has it, which makes differences
+grow; or the same for ever, the clients' first weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """How contributions turn into rewards.
+
+    Attributes:
+        alpha: Weight of the past in the moving average of eq. (4), 0 to 1.
+        beta: Degree of altruism in eq. (5), above 0.
+        floor: The least importance, 0 to 1/N.
+        rule: Whose rule holds where the paper and the authors' code differ.
+        valuation: What a contribution is.
+        permutations: How many are drawn where contributions are sampled.
+        coalition_weights: What a valuation weighs updates with.
+        normalize_contributions: Bring a round's contributions to a sum of 1, negative ones taken as 0. The importance
+            before sums to 1 and cosines do not, so that without this alpha is not the weight of the past.
+    """
+
+    alpha: float = 0.95
+    beta: float = 1.0
+    floor: float = 1e-3
+    rule: Rule = "paper"
+    valuation: Valuation = "cosine"
+    permutations: int = 150
+    coalition_weights: CoalitionWeights = "importance"
+    normalize_contributions: bool = False
+
+    def __post_init__(self) -> None:
+        in_range = {
+            "alpha": (0 <= self.alpha <= 1, "0 to 1"),
+            "beta": (self.beta > 0, "above 0"),
+            "floor": (0 <= self.floor < 1, "0 to 1/N"),
+            "rule": (self.rule in get_args(Rule), " or ".join(get_args(Rule))),
+            "valuation": (self.valuation in get_args(Valuation), ", ".join(get_args(Valuation))),
+            "permutations": (self.permutations >= 1, "1 or more"),
+            "coalition_weights": (self.coalition_weights in get_args(CoalitionWeights), "importance or fixed"),
+        }
+        for name, (holds, expected) in in_range.items():
+            if not holds:
+                raise InvalidValue(f"Gradient rewards: {name}", expected=expected, received=getattr(self, name))
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """What a session knows of its clients between rounds.
+
+    Attributes:
+        first_weights: Each client's weight before it is valued for the first time, float64 with a sum of 1.
+        importance: r, float64 with a sum of 1; a client that has not been valued has its first weight.
+        valued: Whether a client has been valued.
+    """
+
+    first_weights: Float[Tensor, " clients"]
+    importance: Float[Tensor, " clients"]
+    valued: Tensor
+
+    @classmethod
+    def first(cls, sizes: Sequence[float]) -> Standing:
+        """Before the first round, where the aggregate goes by the sizes of the clients' data.
+
+        Eq. (4) begins with r = 0, with which eq. (1) has no first aggregate; the authors' code has this one.
+
+        Args:
+            sizes: Samples of each client, or any other weights above 0.
+
+        Raises:
+            InvalidValue: There is no client, or a size is out of range.
+        """
+        if not sizes or not all(0 < size < math.inf for size in sizes):
+            raise InvalidValue("Sizes of the clients' data", expected="numbers above 0", received=list(sizes))
+        weights = torch.tensor(sizes, dtype=torch.float64)
+        weights /= weights.sum()
+        return cls(weights, weights, torch.zeros(len(sizes), dtype=torch.bool))
+
+
+@dataclass(frozen=True, eq=False)
+class Settlement:
+    """What a round came to.
+
+    Attributes:
+        present: The clients that took part, ascending; `contribution`, `fractions` and `rewards` are in their order.
+        contribution: psi or phi, float64.
+        standing: The session's clients after the round, also those that did not take part.
+        fractions: q, the share of the aggregate that each gets, float64.
+        aggregate: u_N.
+        rewards: What each gets of it.
+    """
+
+    present: tuple[int, ...]
+    contribution: Float[Tensor, " present"]
+    standing: Standing
+    fractions: Float[Tensor, " present"]
+    aggregate: Float[Tensor, " parameters"]
+    rewards: tuple[SparseUpdate, ...]
+
+
+def aggregate(
+    updates: Float[Tensor, "clients parameters"], weights: Float[Tensor, " clients"]
+) -> Float[Tensor, " parameters"]:
+    """The weighted sum of updates, eq. (1).
+
+    It is added up client by client, so that no entry depends on how many threads there are or where it stands.
+    """
+    total = torch.zeros_like(updates[0])
+    for update, weight in zip(updates, weights.tolist(), strict=True):
+        total.add_(update, alpha=weight)
+    return total
+
+
+def settle(
+    updates: Float[Tensor, "present parameters"],
+    standing: Standing,
+    mechanism: Mechanism,
+    *,
+    present: Sequence[int] | None = None,
+    sizes: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
+) -> Settlement:
+    """A round: contributions, importance, and a reward for every client that took part.
+
+    A client that took no part keeps its importance: the others share what they had together.
+
+    Args:
+        updates: Normalized updates (see `normalize_update`) of the clients that took part, one a row, on the CPU.
+        standing: What the round before ended in.
+        mechanism: How contributions turn into rewards.
+        present: Which clients took part, ascending; all where left out.
+        sizes: Entries of each tensor in an update; needed by the reference rule alone.
+        generator: On the CPU; needed by sampled contributions alone.
+
+    Raises:
+        InvalidValue: Something does not fit together, or the weighted updates cancel.
+        NonFiniteValue: A value is NaN or infinite.
+        MalformedMessage: An update is all zeros.
+    """
+    clients = len(standing.importance)
+    here = tuple(range(clients)) if present is None else tuple(present)
+    if not here or list(here) != sorted({*here} & {*range(clients)}) or len(updates) != len(here):
+        raise InvalidValue(
+            "Clients that took part",
+            expected=f"some of 0 to {clients - 1}, ascending, with an update each",
+            received=f"{list(here)} with {len(updates)} updates",
+        )
+    places = torch.tensor(here)
+    products = gram(updates)
+    if not bool((products.diagonal() > 0).all()):
+        raise MalformedMessage(
+            "An update", expected="a direction", received="zeros only", action="train before sending"
+        )
+    before = standing.importance[places]
+    weights = before / before.sum()
+    valuing = weights if mechanism.coalition_weights == "importance" else standing.first_weights[places]
+    contribution = _value(products, valuing, mechanism, generator)
+
+    importance = standing.importance.clone()
+    importance[places] = _share_importance(standing, places, contribution, mechanism)
+    valued = standing.valued.clone()
+    valued[places] = True
+    fractions = reward_fractions(importance, mechanism.beta)[places]
+    total = aggregate(updates, weights)
+    rewards = sparsify_for_all(total, fractions.tolist(), rule=mechanism.rule, sizes=sizes)
+    after = Standing(standing.first_weights, importance, valued)
+    return Settlement(here, contribution, after, fractions, total, tuple(rewards))
+
+
+def _value(
+    products: Float[Tensor, "present present"],
+    weights: Float[Tensor, " present"],
+    mechanism: Mechanism,
+    generator: torch.Generator | None,
+) -> Float[Tensor, " present"]:
+    match mechanism.valuation:
+        case "cosine":
+            return cosine_contribution(products, weights)
+        case "shapley":
+            return cosine_gradient_shapley(products, weights)
+    if generator is None:
+        raise InvalidValue("Sampled contributions", expected="a generator", received=None)
+    return sampled_cosine_gradient_shapley(products, weights, mechanism.permutations, generator)
+
+
+def _share_importance(
+    standing: Standing, places: Tensor, contribution: Float[Tensor, " present"], mechanism: Mechanism
+) -> Float[Tensor, " present"]:
+    """Eq. (4) among the clients that took part, who keep the sum that they had together."""
+    together = float(standing.importance[places].sum())
+    # The moving average begins with 0, whatever the weight in the first aggregate was.
+    past = torch.where(standing.valued[places], standing.importance[places] / together, 0.0)
+    if mechanism.normalize_contributions:
+        positive = contribution.clamp(min=0.0)
+        contribution = positive / positive.sum() if bool(positive.any()) else past
+    floor = min(mechanism.floor / together, 1 / len(places))
+    return together * update_importance(past, contribution, mechanism.alpha, floor, rule=mechanism.rule)
