@@ -64,9 +64,7 @@ def parse_peers(given: list[str]) -> dict[str, str]:
 def _steps(folder: Path, choices: NodeChoices, made: Initial) -> list[str]:
     at = "" if folder == Path() else f" --node {folder}"
     others = list(dict.fromkeys([*(choices.peers or {}), *choices.allow])) or ["PARTY"]
-    unknown = (
-        "" if choices.peers or made.script or choices.listen or choices.role != "learner" else " --address HOST:PORT"
-    )
+    unknown = " --address HOST:PORT" if made.asks and not choices.peers else ""
     adds = [f"comity trust add {each} {each}.pem{unknown}{at}" for each in others]
     steps = [
         f"send {made.card} to the parties you work with; nothing in it is secret, and key.pem stays here",

@@ -61,6 +61,7 @@ class Initial:
         fingerprint: SHA-256 of the certificate, hexadecimal.
         receipt_key: Key that the node signs its receipts with, hexadecimal; None for an operator.
         script: A session to run; None where nobody to ask is known.
+        asks: Whether it is a node that needs to know where others are.
     """
 
     files: tuple[Path, ...]
@@ -68,6 +69,7 @@ class Initial:
     fingerprint: str
     receipt_key: str | None = None
     script: Path | None = None
+    asks: bool = False
 
 
 def make_node(folder: Path, choices: NodeChoices) -> Initial:
@@ -109,7 +111,8 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
     except OSError as error:
         raise _not_writable(folder, error) from error
     made_files = (config, key, card, trust, state / "secret", *([script] if script is not None else []))
-    return Initial(made_files, card, fingerprint(certificate), local.signer.public_key, script)
+    asks = any(each.asker == role for each in definitions)
+    return Initial(made_files, card, fingerprint(certificate), local.signer.public_key, script, asks)
 
 
 def make_operator(folder: Path, party: str) -> Initial:

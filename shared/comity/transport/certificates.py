@@ -29,7 +29,13 @@ def self_signed(party: str) -> tuple[x509.Certificate, bytes]:
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(party)
-    builder = _builder(name, name, key, _OWN_LIFETIME)
+    # By these TLS tells two certificates of one party apart, the old and the new.
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = (
+        _builder(name, name, key, _OWN_LIFETIME)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+    )
     return _of_party(builder, party).sign(key, hashes.SHA256()), _private_pem(key)
 
 
