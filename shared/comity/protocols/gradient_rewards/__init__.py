@@ -5,6 +5,7 @@ from comity.protocols.gradient_rewards.contribution import (
     MOST_CLIENTS,
     cosine_contribution,
     cosine_gradient_shapley,
+    cosines_with,
     gram,
     sampled_cosine_gradient_shapley,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "aggregate",
     "cosine_contribution",
     "cosine_gradient_shapley",
+    "cosines_with",
     "gram",
     "normalize_update",
     "reward_fractions",
