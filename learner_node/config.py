@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from comity.data import DataConfig
 from comity.node.config import NodeConfig, PeerConfig
 
 
@@ -13,7 +14,9 @@ class LearnerConfig(NodeConfig):
     """A learner's configuration: it opens connections and listens to nobody but its own operator.
 
     Attributes:
+        data: Its data, which stay where they are.
         peers: Parties that it asks, by name; at least one.
     """
 
+    data: DataConfig
     peers: Annotated[dict[str, PeerConfig], Field(min_length=1)]

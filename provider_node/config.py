@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from comity.data import DataConfig
 from comity.node.config import NodeConfig
 
 
@@ -13,7 +14,9 @@ class ProviderConfig(NodeConfig):
     """A provider's configuration: it listens, and opens no connection.
 
     Attributes:
+        data: Its data, which stay where they are.
         listen: Where learners reach it, `host:port`; port 0 takes any free one.
     """
 
+    data: DataConfig
     listen: Annotated[str, Field(min_length=3)]

@@ -123,6 +123,16 @@ def test_durability_wants_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         run("durability")
 
 
+def test_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("rewards", monkeypatch)
+    difference = next(row for row in report.rows if "greatest difference" in row.label)
+    assert difference.median < 1e-5
+    shares = {row.label: row.ratio for row in report.rows if row.baseline == "the whole aggregate"}
+    assert shares["5% of the aggregate"] == pytest.approx(0.057, abs=0.01)
+    assert shares["50% of the aggregate"] == pytest.approx(0.45, abs=0.05)
+    assert {target.required for target in report.targets} >= {"<= 1.5", ">= 1000", ">= 25", "<= 0.055", ">= 100"}
+
+
 def test_a_wrong_name_is_answered_with_the_near_one() -> None:
     with pytest.raises(InvalidValue, match="received transfr; did you mean transfer"):
         run("transfr")

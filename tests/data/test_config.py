@@ -38,6 +38,24 @@ def test_a_uniform_share() -> None:
     assert [len(splits.train) for splits in shares] == [67, 67, 66]
 
 
+def test_shares_that_grow_and_shares_with_ever_more_classes() -> None:
+    grow = [load_data(config(partition={"name": "power-law", "parties": 3, "index": index})) for index in range(3)]
+    assert [len(splits.train) for splits in grow] == [9, 66, 125]
+    classes = [load_data(config(partition={"name": "classes", "parties": 3, "index": index})) for index in range(3)]
+    assert [len(splits.train.labels.unique()) for splits in classes] == [1, 5, 10]
+    assert {len(splits.train) for splits in classes} == {15}
+
+
+def test_label_noise_is_of_the_share_and_leaves_the_test_split_alone() -> None:
+    share = {"name": "uniform", "parties": 3, "index": 1}
+    clean, noisy = load_data(config(partition=share)), load_data(config(partition=share, label_noise=0.4))
+    assert torch.equal(clean.train.inputs, noisy.train.inputs)
+    assert int((clean.train.labels != noisy.train.labels).sum()) == round(0.4 * 67)
+    assert clean.test is not None
+    assert noisy.test is not None
+    assert torch.equal(clean.test.labels, noisy.test.labels)
+
+
 def test_without_a_partition_everything_is_kept() -> None:
     assert len(load_data(DataConfig(source="digits")).train) == 1347
     assert len(load_data(config()).train) == 200
@@ -65,6 +83,11 @@ def test_partitions_are_told_apart_by_name() -> None:
         {"seed": 2**32},
         {"image_size": 0},
         {"per_class": 0},
+        {"words": 0},
+        {"label_noise": -0.1},
+        {"label_noise": 1.1},
+        {"partition": {"name": "power-law", "parties": 2, "index": 0, "exponent": 0}},
+        {"partition": {"name": "classes", "parties": 2, "index": 0, "samples": 0}},
         {"partition": {"name": "dirichlet"}},
         {"partition": {"name": "uniform", "parties": 0, "index": 0}},
         {"partition": {"name": "uniform", "parties": 2, "index": -1}},

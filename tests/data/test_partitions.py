@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from comity.data import imbalance, limit_per_class, uniform
+from comity.data import class_range, imbalance, limit_per_class, power_law, uniform
 from comity.errors import InvalidValue
 
 seeds = st.integers(min_value=-(2**70), max_value=2**70)
@@ -53,6 +56,61 @@ def test_uniform_shares_are_disjoint_equal_and_cover(labels: Tensor, data: st.Da
 
 
 @any_labels
+@given(labels_of, st.data(), seeds, st.floats(0.1, 10))
+def test_power_law_shares_are_disjoint_growing_and_cover(
+    labels: Tensor, data: st.DataObject, seed: int, exponent: float
+) -> None:
+    parties = data.draw(st.integers(1, len(labels)))
+    shares = [power_law(labels, parties=parties, index=index, seed=seed, exponent=exponent) for index in range(parties)]
+    for share in shares:
+        assert_ascending(share)
+    assert_disjoint(shares)
+    sizes = [len(share) for share in shares]
+    assert sum(sizes) == len(labels)
+    assert min(sizes) >= 1
+    # Ends are rounded, so that a share may be one off.
+    assert all(earlier <= later + 1 for earlier, later in itertools.pairwise(sizes))
+
+
+def test_power_law_sizes() -> None:
+    labels = torch.zeros(6000, dtype=torch.int64)
+    sizes = [len(power_law(labels, parties=5, index=index, seed=0)) for index in range(5)]
+    first, last = 0.01 ** (1 / 1.65911332899), 0.99 ** (1 / 1.65911332899)
+    expected = [first + index / 4 * (last - first) for index in range(5)]
+    assert sizes == pytest.approx([6000 * each / sum(expected) for each in expected], abs=2)
+
+
+@any_labels
+@given(st.data(), seeds)
+def test_classes_shares_have_one_size_and_ever_more_classes(data: st.DataObject, seed: int) -> None:
+    classes, parties = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
+    sizes = data.draw(st.lists(st.integers(20, 40), min_size=classes, max_size=classes))
+    labels = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed % 2**32))]
+    shares = [class_range(labels, parties=parties, index=index, seed=seed) for index in range(parties)]
+    for share in shares:
+        assert_ascending(share)
+    assert_disjoint(shares)
+    assert len({len(share) for share in shares}) == 1
+    held = [labels[share].unique().tolist() for share in shares]
+    for index, each in enumerate(held):
+        count = classes if parties == 1 else 1 + math.floor(index * (classes - 1) / (parties - 1))
+        assert each == list(range(min(count, len(shares[0]))))
+        counts = torch.bincount(labels[shares[index]])
+        assert int(counts.max() - counts.min()) <= 1
+    most = len(shares[0])
+    with pytest.raises(InvalidValue, match=f"1 to {most}"):
+        class_range(labels, parties=parties, index=0, seed=seed, samples=most + 1)
+
+
+def test_classes_as_in_the_paper() -> None:
+    labels = torch.arange(10).repeat(1200)
+    shares = [class_range(labels, parties=5, index=index, seed=0, samples=600) for index in range(5)]
+    assert [len(labels[share].unique()) for share in shares] == [1, 3, 5, 7, 10]
+    assert {len(share) for share in shares} == {600}
+
+
+@any_labels
 @given(labels_of, st.floats(0, 1), seeds)
 def test_imbalance_has_the_papers_sizes(labels: Tensor, gamma: float, seed: int) -> None:
     provider = imbalance(labels, gamma=gamma, share="provider", seed=seed)
@@ -91,10 +149,18 @@ def test_the_major_class_is_the_smallest() -> None:
 def test_shares_depend_on_the_seed_and_not_on_global_state() -> None:
     labels = torch.arange(10).repeat(20)
     before = torch.get_rng_state()
-    one = uniform(labels, parties=2, index=0, seed=1), imbalance(labels, gamma=0.5, share="learner", seed=1)
+
+    def shares(seed: int) -> list[Tensor]:
+        return [
+            uniform(labels, parties=2, index=0, seed=seed),
+            imbalance(labels, gamma=0.5, share="learner", seed=seed),
+            power_law(labels, parties=2, index=0, seed=seed),
+            class_range(labels, parties=2, index=0, seed=seed),
+        ]
+
+    one = shares(1)
     torch.rand(1)
-    same = uniform(labels, parties=2, index=0, seed=1), imbalance(labels, gamma=0.5, share="learner", seed=1)
-    other = uniform(labels, parties=2, index=0, seed=2), imbalance(labels, gamma=0.5, share="learner", seed=2)
+    same, other = shares(1), shares(2)
     torch.set_rng_state(before)
     assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(one, other, strict=True))
@@ -116,8 +182,15 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(InvalidValue, match="share"):
         imbalance(labels, gamma=1, share="server", seed=0)  # type: ignore[arg-type]
     for parties, index in ((0, 0), (3, 0), (2, 2), (2, -1)):
-        with pytest.raises(InvalidValue):
-            uniform(labels, parties=parties, index=index, seed=0)
+        for share in (uniform, power_law, class_range):
+            with pytest.raises(InvalidValue):
+                share(labels, parties=parties, index=index, seed=0)
+    for exponent in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(InvalidValue, match="exponent"):
+            power_law(labels, parties=2, index=0, seed=0, exponent=exponent)
+    for samples in (0, -1, 3):
+        with pytest.raises(InvalidValue, match="some of the classes"):
+            class_range(labels, parties=1, index=0, seed=0, samples=samples)
     with pytest.raises(InvalidValue, match="class"):
         limit_per_class(labels, 0)
     with pytest.raises(InvalidValue, match="no sample"):

@@ -365,9 +365,7 @@ def agreed(line: Link, id: str, **changes: Any) -> Iterator[Attack]:
     peer = sessions.decode_agreement(agreement, contract, "provider", PROTOCOL)
     line.enter(contract.session, contract.hash)
     try:
-        yield Attack(
-            line, contract, party, party.seat(party.place(contract, own, nobody), peer, party.blobs(contract.session))
-        )
+        yield Attack(line, contract, party, party.seat(party.place(contract, own, nobody), peer))
     finally:
         sessions.end(line, "finished")
 

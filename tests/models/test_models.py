@@ -14,9 +14,12 @@ from comity.errors import InvalidValue, UnknownModel
 
 BUILT_IN = {
     "alexnet-cifar": ((3, 32, 32), 2_472_266),
+    "cnn-cifar": ((3, 32, 32), 930_826),
+    "cnn-mnist": ((1, 28, 28), 81_842),
     "lenet5": ((1, 28, 28), 61_706),
     "mlp": ((1, 8, 8), 4_810),
     "resnet18-cifar": ((3, 32, 32), 11_173_962),
+    "text-cnn": ((56,), 1_761_710),
 }
 
 
@@ -77,6 +80,30 @@ def test_lenet5_is_as_large_for_28x28_as_for_the_original_32x32() -> None:
     assert parameters(build("lenet5")) == parameters(build("lenet5", input_shape=(1, 32, 32)))
 
 
+@pytest.mark.parametrize("shape", [(3, 28, 31), (1, 32, 32)])
+def test_cnn_mnist_takes_images_from_28x28(shape: tuple[int, ...]) -> None:
+    assert build("cnn-mnist", input_shape=shape)(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+def test_text_cnn_folds_any_word_into_its_vocabulary_and_keeps_the_end_of_a_sentence_apart() -> None:
+    model = build("text-cnn", input_shape=(6,), classes=3, vocabulary=11, dimensions=4, filters=2)
+    assert parameters(model) == 11 * 4 + (3 + 4 + 5) * 4 * 2 + 3 * 2 + 6 * 3 + 3
+    sentence = torch.tensor([[5.0, 6.0, 7.0, 0.0, 0.0, 0.0]])
+    assert torch.equal(model(sentence), model(sentence + 10.0 * (sentence > 0)))
+    assert not torch.equal(model(sentence), model(sentence + 10.0))
+    assert model(torch.tensor([[2.0**24 - 1, -3.0, 1e6, 1.0, 2.0, 3.0]])).isfinite().all()
+    model(sentence).sum().backward()
+    gradient = model.get_submodule("embedding").get_parameter("weight").grad
+    assert gradient is not None
+    assert not gradient[0].any()
+
+
+@pytest.mark.parametrize("options", [{"vocabulary": 1}, {"vocabulary": 2**30}, {"dimensions": 0}, {"filters": 10**6}])
+def test_text_cnn_options_out_of_range_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(InvalidValue, match=next(iter(options))):
+        models.build("text-cnn", input_shape=(10,), classes=2, options=options, seed=0)
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -86,6 +113,10 @@ def test_lenet5_is_as_large_for_28x28_as_for_the_original_32x32() -> None:
         ("alexnet-cifar", (3, 28, 28)),
         ("alexnet-cifar", (3, 64, 64)),
         ("resnet18-cifar", (3, 32, 33)),
+        ("cnn-cifar", (3, 28, 28)),
+        ("cnn-mnist", (1, 27, 28)),
+        ("text-cnn", (4,)),
+        ("text-cnn", (1, 56)),
         ("mlp", (0,)),
         ("mlp", (3, -1)),
     ],

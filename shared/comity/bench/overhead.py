@@ -54,7 +54,7 @@ def _long(seconds: float) -> tuple[Load, float]:
     """A round in which both parties together train for so many seconds here, and how long they do."""
     probe = Load(2 * _PROBED, period=_PROBED, rounds=1, hidden=512)
     script = probe.script("probe")
-    learner, _ = parties(script)
+    (learner,), _ = parties(script)
     contract, _ = draft_contract(script, learner, "probe")
     terms = AssistedLearningTerms.model_validate(contract.terms.model_dump())
     task = learner.task(contract)

@@ -53,11 +53,11 @@ Examine = Callable[[Trajectory], None]
 
 def replay(script: Script, examine: Examine) -> None:
     """Runs a session of assisted learning, and shows every trajectory to `examine` when it is whole."""
-    asker, helper = parties(script)
+    (asker,), (helper,) = parties(script)
     contract, definition = draft_contract(script, asker, "bench")
     own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
-    seat = asker.seat(asker.place(contract, own, nobody), peer, asker.blobs(contract.session))
-    other = helper.seat(helper.place(contract, peer, nobody), own, helper.blobs(contract.session))
+    seat = asker.seat(asker.place(contract, own, nobody), peer)
+    other = helper.seat(helper.place(contract, peer, nobody), own)
     learner, provider = (
         Party(each.task, each.blobs, each.journal, contract, each.own, each.peer) for each in (seat, other)
     )

@@ -14,7 +14,7 @@ from comity.cli.run import drive
 from comity.cli.simulate import use_threads
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue
-from comity.experiments import baselines
+from comity.experiments import with_baselines
 from comity.node.control_client import ControlClient
 from comity.node.script import Script, parse_script
 from comity.session import faults
@@ -58,7 +58,7 @@ def run_demo(text: str, *, workdir: Path | None, kill: str | None, as_json: bool
             result["processes"] = [node.process.pid for node in nodes.values()]
         progress.say("training the baselines for comparison")
         use_threads(script)
-        result["metrics"] |= baselines(script)
+        result["metrics"] = with_baselines(script, result["metrics"])
     if as_json:
         show_json(result)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from comity.errors import InvalidValue
 
-ROLES = ("learner", "provider")
+ROLES = ("learner", "provider", "client", "server")
 """Roles that have a daemon; each is the module `<role>_node`."""
 
 

@@ -79,7 +79,8 @@ class SessionProgress:
         self._of = fields["rounds"]
         self._first = None
         self._bars.update(self._rounds, total=self._of, visible=True)
-        self.say(f"{fields['protocol']} with {', '.join(fields['peers'])}: {self._of} rounds")
+        others = f" with {', '.join(fields['peers'])}" if fields["peers"] else ""
+        self.say(f"{fields['protocol']}{others}: {self._of} rounds")
         self.say(self._line(["round", *(each.title for each in self._columns), *(_MORE if self._more else ())]))
 
     def _row(self, event: Event) -> str:

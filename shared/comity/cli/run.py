@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from blake3 import blake3
 
 from comity.cli.files import read_script
 from comity.cli.nodes import NodeChoice, connected
@@ -15,6 +16,7 @@ from comity.cli.progress import SessionProgress
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
+from comity.node.registry import protocol
 from comity.node.script import Script, parse_script, session_text
 from comity.session.events import Column, Summary
 
@@ -89,15 +91,26 @@ def drive(
     """
     helpers = script.session.helpers
     askers = [party for party in clients if party not in helpers]
-    if not set(helpers) <= set(clients) or len(askers) != 1:
+    merge = protocol(script.session.protocol).merge
+    if not set(helpers) <= set(clients) or not askers or (merge is None and len(askers) > 1):
         raise InvalidValue(
             "the nodes are not those of the session",
-            expected=f"{', '.join(helpers)}, and one that asks",
+            expected=f"{', '.join(helpers)}, and {'one that asks' if merge is None else 'each that joins'}",
             received=", ".join(clients),
             action="name each party's node once",
         )
-    control = clients[askers[0]]
-    return follow(control, control.run(session_text(script)), progress)
+    if merge is None:
+        control = clients[askers[0]]
+        return follow(control, control.run(session_text(script)), progress)
+    session = clients[helpers[0]].open(session_text(script))
+    for party in askers:
+        clients[party].join(helpers[0], session)
+    result, summary = follow(clients[helpers[0]], session, progress)
+    quiet = SessionProgress(quiet=True)
+    of = {party: follow(clients[party], session, quiet)[0] for party in sorted(askers)}
+    metrics = merge(result["metrics"], {party: each["metrics"] for party, each in of.items()})
+    digests = b"".join(bytes.fromhex(each["digest"]) for each in of.values())
+    return {**result, "metrics": metrics, "digest": blake3(digests).hexdigest()}, summary
 
 
 def watch_session(session: str, *, node: NodeChoice, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import torch
 from comity.cli.files import read_script
 from comity.cli.progress import SessionProgress
 from comity.cli.tables import show_json, show_result
-from comity.experiments import baselines
+from comity.experiments import with_baselines
 from comity.node.registry import protocol
 from comity.node.result import with_metrics
 from comity.node.script import Script, parse_script
@@ -24,7 +24,7 @@ def run_simulation(path: Path, *, as_json: bool) -> None:
         result, _ = simulate(script, progress.observe)
         if script.simulation.baselines:
             progress.say("training the baselines for comparison")
-            result = with_metrics(result, baselines(script))
+            result = with_metrics(result, with_baselines(script, result.metrics))
     if as_json:
         show_json(result.to_json())
     else:

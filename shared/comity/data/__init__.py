@@ -1,21 +1,35 @@
 """A node's own data: where it comes from, and which share of it is used."""
 
-from comity.data.config import DataConfig, ImbalancePartition, PartitionConfig, UniformPartition, load_data
+from comity.data.config import (
+    ClassesPartition,
+    DataConfig,
+    ImbalancePartition,
+    PartitionConfig,
+    PowerLawPartition,
+    UniformPartition,
+    load_data,
+)
 from comity.data.dataset import Dataset, Splits, no_samples
-from comity.data.partitions import imbalance, limit_per_class, uniform
+from comity.data.noise import corrupt_labels
+from comity.data.partitions import class_range, imbalance, limit_per_class, power_law, uniform
 from comity.data.sources import load
 
 __all__ = [
+    "ClassesPartition",
     "DataConfig",
     "Dataset",
     "ImbalancePartition",
     "PartitionConfig",
+    "PowerLawPartition",
     "Splits",
     "UniformPartition",
+    "class_range",
+    "corrupt_labels",
     "imbalance",
     "limit_per_class",
     "load",
     "load_data",
     "no_samples",
+    "power_law",
     "uniform",
 ]

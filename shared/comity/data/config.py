@@ -10,6 +10,7 @@ from torch import Tensor
 
 from comity.data import partitions, sources
 from comity.data.dataset import Splits
+from comity.data.noise import corrupt_labels
 from comity.errors import InvalidValue
 
 
@@ -55,7 +56,55 @@ class ImbalancePartition(_Config):
         return partitions.imbalance(labels, gamma=self.gamma, share=self.share, seed=self.seed)
 
 
-PartitionConfig = Annotated[UniformPartition | ImbalancePartition, Field(discriminator="name")]
+class PowerLawPartition(_Config):
+    """One of random shares that grow from the first to the last.
+
+    Attributes:
+        parties: How many shares there are.
+        index: Which of them this node holds, in [0, parties).
+        exponent: That of the power law, above 0; the smaller, the more the sizes differ.
+        seed: The same at every party.
+    """
+
+    name: Literal["power-law"]
+    parties: int = Field(ge=1)
+    index: int = Field(ge=0)
+    exponent: float = Field(default=partitions.POWER_LAW_EXPONENT, gt=0, allow_inf_nan=False)
+    seed: int = 0
+
+    def indices(self, labels: Tensor) -> Tensor:
+        """This node's samples among those with these labels."""
+        return partitions.power_law(
+            labels, parties=self.parties, index=self.index, seed=self.seed, exponent=self.exponent
+        )
+
+
+class ClassesPartition(_Config):
+    """One of shares of one size, the first with one class, the last with all.
+
+    Attributes:
+        parties: How many shares there are.
+        index: Which of them this node holds, in [0, parties).
+        samples: How many each holds; absent for as many as there can be.
+        seed: The same at every party.
+    """
+
+    name: Literal["classes"]
+    parties: int = Field(ge=1)
+    index: int = Field(ge=0)
+    samples: int | None = Field(default=None, ge=1)
+    seed: int = 0
+
+    def indices(self, labels: Tensor) -> Tensor:
+        """This node's samples among those with these labels."""
+        return partitions.class_range(
+            labels, parties=self.parties, index=self.index, seed=self.seed, samples=self.samples
+        )
+
+
+PartitionConfig = Annotated[
+    UniformPartition | ImbalancePartition | PowerLawPartition | ClassesPartition, Field(discriminator="name")
+]
 """A partition, told apart by its `name`."""
 
 
@@ -63,30 +112,36 @@ class DataConfig(_Config):
     """A node's data.
 
     Attributes:
-        source: `digits`, `torchvision:<Name>`, `imagefolder:<dir>` or `npz:<file>`.
+        source: `digits`, `torchvision:<Name>`, `imagefolder:<dir>`, `npz:<file>` or `text:<dir>`.
         root: Where torchvision's files are, or what a relative path in `source` starts from.
-        seed: Decides the test split of `digits`.
+        seed: Decides the test split of `digits` and of a `text` that brings none, and which labels are corrupted.
         image_size: The height and width to bring an `imagefolder`'s images to, in pixels.
+        words: How many words of each sentence of a `text` to keep.
         per_class: Keep only the first samples of each class for training, this many; the test split stays whole.
         partition: Keep only a share of those; absent for data that are this node's own.
+        label_noise: Give this share of the samples to train on the label of another class, in experiments.
     """
 
     source: str = Field(examples=["imagefolder:scans"])
     root: Path | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     image_size: int | None = Field(default=None, ge=1)
+    words: int | None = Field(default=None, ge=1)
     per_class: int | None = Field(default=None, ge=1)
     partition: PartitionConfig | None = None
+    label_noise: float = Field(default=0.0, ge=0, le=1)
 
 
 def load_data(config: DataConfig) -> Splits:
-    """Reads a node's data: the source, then the limit for each class, then the node's share.
+    """Reads a node's data: the source, then the limit for each class, then the node's share, then noise.
 
     Raises:
         MissingFile: A file or folder is not there or of the wrong kind.
         InvalidValue: The source or a setting cannot be used, or nothing is left to train on.
     """
-    splits = sources.load(config.source, root=config.root, seed=config.seed, image_size=config.image_size)
+    splits = sources.load(
+        config.source, root=config.root, seed=config.seed, image_size=config.image_size, words=config.words
+    )
     train = splits.train
     if config.per_class is not None:
         train = train.select(partitions.limit_per_class(train.labels, config.per_class))
@@ -96,4 +151,4 @@ def load_data(config: DataConfig) -> Splits:
         raise InvalidValue(
             "No sample is left to train on", received=f"partition {config.partition}", action="keep more of each class"
         )
-    return Splits(train, splits.test)
+    return Splits(corrupt_labels(train, config.label_noise, config.seed), splits.test)

@@ -1,4 +1,4 @@
-"""Data by name: `digits`, `torchvision:<Name>`, `imagefolder:<dir>`, `npz:<file>`."""
+"""Data by name: `digits`, `torchvision:<Name>`, `imagefolder:<dir>`, `npz:<file>`, `text:<dir>`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _SOURCES: Mapping[str, str] = {
     "torchvision:<Name>": "comity.data.vision:load",
     "imagefolder:<dir>": "comity.data.imagefolder:load",
     "npz:<file>": "comity.data.npz:load",
+    "text:<dir>": "comity.data.text:load",
 }
 
 
@@ -31,12 +32,14 @@ class Request:
         root: The folder that relative locations start from; None is the working directory.
         seed: Decides a split that the source does not bring itself.
         image_size: The height and width to bring images to, in pixels; None keeps theirs.
+        words: How many words to keep of a sentence; None is what the source takes.
     """
 
     location: str
     root: Path | None
     seed: int
     image_size: int | None
+    words: int | None = None
 
     @property
     def path(self) -> Path:
@@ -44,15 +47,16 @@ class Request:
         return ((self.root or Path()).expanduser() / Path(self.location).expanduser()).absolute()
 
 
-def load(source: str, *, root: Path | None, seed: int, image_size: int | None) -> Splits:
+def load(source: str, *, root: Path | None, seed: int, image_size: int | None, words: int | None = None) -> Splits:
     """Reads a data set into memory.
 
     Args:
         source: A kind and, behind a colon, where it is.
         root: For `torchvision`, the folder that holds the set in torchvision's layout; for the others, what a relative
             path starts from.
-        seed: For `digits`, decides the test split, in [0, 2**32).
+        seed: For `digits`, and for `text` without one of its own, decides the test split, in [0, 2**32).
         image_size: For `imagefolder`, the height and width to bring images to, in pixels; None keeps theirs.
+        words: For `text`, how many words to keep of a sentence; None is 56.
 
     Returns:
         The whole source on the CPU, not empty, with finite values and labels in range.
@@ -78,8 +82,14 @@ def load(source: str, *, root: Path | None, seed: int, image_size: int | None) -
             received=image_size,
             action="correct `image_size`, or leave it out",
         )
+    if words is not None and (kind != "text" or words < 1):
+        raise InvalidValue(
+            f"The words for {source!r}",
+            expected="1 or more" if kind == "text" else "none, since only text has words",
+            received=words,
+        )
     loader: Callable[[Request], Splits] = resolve_name(_SOURCES[forms[kind]])
-    splits = loader(Request(location, root, seed, image_size))
+    splits = loader(Request(location, root, seed, image_size, words))
     _check(splits.train, f"{source!r}, training split")
     if splits.test is not None:
         _check(splits.test, f"{source!r}, test split")

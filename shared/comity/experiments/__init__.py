@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ from comity.errors import InvalidValue
 
 if TYPE_CHECKING:
     from comity.node.script import Script
+    from comity.session.events import Json
 
-DEMOS = ("assisted_learning",)
+DEMOS = ("assisted_learning", "gradient-rewards")
 """Protocols that have a demo, the default first."""
 
 
@@ -22,13 +24,12 @@ def demo_script(protocol: str, seed: int) -> str:
     """
     if protocol not in DEMOS:
         raise InvalidValue("no such demo", expected=", ".join(DEMOS), received=protocol, action="name one of these")
-    text: str = import_module(f"comity.experiments.{protocol}.demo").script(seed)
+    text: str = import_module(f"comity.experiments.{protocol.replace('-', '_')}.demo").script(seed)
     return text
 
 
-def baselines(script: Script) -> dict[str, float | None]:
-    """Trains what a protocol is compared with, on a script's own parties, and returns the metrics by name."""
-    metrics: dict[str, float | None] = import_module(f"comity.experiments.{script.session.protocol}.baselines").run(
-        script
-    )
-    return metrics
+def with_baselines(script: Script, metrics: Mapping[str, Json]) -> dict[str, Json]:
+    """Trains what a protocol is compared with, on a script's own parties, and adds it to a session's metrics."""
+    module = import_module(f"comity.experiments.{script.session.protocol}.baselines")
+    added: dict[str, Json] = module.added(script, metrics)
+    return added

@@ -19,9 +19,12 @@ Factory = Callable[..., nn.Module]
 
 _BUILT_IN: Mapping[str, str] = {
     "alexnet-cifar": "comity.models.alexnet_cifar:alexnet_cifar",
+    "cnn-cifar": "comity.models.cnn_cifar:cnn_cifar",
+    "cnn-mnist": "comity.models.cnn_mnist:cnn_mnist",
     "lenet5": "comity.models.lenet5:lenet5",
     "mlp": "comity.models.mlp:mlp",
     "resnet18-cifar": "comity.models.resnet18_cifar:resnet18_cifar",
+    "text-cnn": "comity.models.text_cnn:text_cnn",
 }
 _ENTRY_POINTS = "comity.models"
 _MOST_CLASSES = 1_000_000

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 
@@ -15,10 +12,11 @@ from comity.contract import Contract
 from comity.errors import ComityError, InvalidValue, SessionCancelled
 from comity.node.asking import PASSING, run_session, stored, stored_contract
 from comity.node.config import NodeConfig
+from comity.node.failures import failure
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.result import SessionResult
-from comity.session.events import Event, Json
+from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.watched import WatchedLog
 from comity.transport.link import Link, Patience
@@ -223,32 +221,9 @@ class AskedSessions:
 
     def _finish(self, session: AskedSession, result: SessionResult, outcome: Outcome) -> None:
         contract = session.contract
-        folder = self._config.state_dir / "sessions" / contract.session
-        folder.mkdir(parents=True, exist_ok=True)
-        for index, model in enumerate(outcome.models):
-            name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"
-            _write(folder / name, model.data)
-        _write(folder / "result.json", json.dumps(result.to_json(), indent=2).encode())
+        self._party.keep_result(contract.session, outcome, result.to_json())
         self._party.end(contract.session, "finished", result.to_json())
         session.observe(session.definition.finished(result.to_json()))
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def failure(error: ComityError) -> dict[str, Json]:
-    """An error as fields, from which the other end raises it again."""
-    fields: dict[str, Json] = {"reason": error.reason(), "what": error.what, "action": error.action}
-    return fields | {
-        name: value for name, value in (("expected", error.expected), ("received", error.received)) if value
-    }
 
 
 def not_on(session: str, state: str) -> InvalidValue:

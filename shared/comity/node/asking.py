@@ -103,8 +103,7 @@ def run_session(
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
     place = asker.place(contract, own, observe)
-    blobs = asker.blobs(contract.session)
-    seats = [asker.seat(place, peer, blobs) for peer in peers]
+    seats = [asker.seat(place, peer) for peer in peers]
     try:
         (outcome,) = run(definition.ask(list(zip(seats, links, strict=True))))
     except (*PASSING, SessionCancelled):

@@ -27,7 +27,7 @@ class PartyConfig(BaseModel):
     """What a party brings to a session, wherever it runs.
 
     Attributes:
-        data: Its data, which stay where they are.
+        data: Its data, which stay where they are; left out where its role needs none.
         secret: Source of its own randomness; leave it out to have one made and kept in `state_dir`.
         device: `auto`, `cpu`, `cuda` …
         policy: What it agrees to.
@@ -35,7 +35,7 @@ class PartyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    data: DataConfig
+    data: DataConfig | None = None
     secret: SecretStr | None = None
     device: str = "auto"
     policy: Policy = Policy()
@@ -216,8 +216,9 @@ class NodeConfig(BaseSettings, PartyConfig):
             tls = {name: directory / path for name, path in self.tls}
             changes["tls"] = TlsConfig(**tls)
         changes["control"] = self.control.model_copy(update={"operators": directory / self.control.operators})
-        root = self.data.root
-        changes["data"] = self.data.model_copy(update={"root": directory / root if root is not None else directory})
+        if self.data is not None:
+            root = self.data.root
+            changes["data"] = self.data.model_copy(update={"root": directory / root if root is not None else directory})
         return self.model_copy(update=changes)
 
 

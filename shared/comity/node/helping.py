@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
@@ -20,11 +21,14 @@ from comity.errors import (
     UnsupportedProtocol,
 )
 from comity.node.asking import stored, stored_contract
+from comity.node.failures import failure
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
-from comity.session.events import Event
+from comity.node.result import summarize
+from comity.session.events import Event, Json
 from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.outcome import Outcome
 from comity.session.receipts import require_pinned
 from comity.session.seat import Place, Seat
 from comity.session.watched import WatchedLog
@@ -43,11 +47,21 @@ class HostingRole(Steppable, Protocol):
     def over(self) -> bool:
         """Whether nothing is left to do for anybody."""
 
+    @property
+    def failure(self) -> ComityError | None:
+        """Why the session cannot go on, where that is so."""
+
+    def wakes_in(self) -> float | None:
+        """Seconds until there may be work although nobody asks for anything; None for never."""
+
     def admit(self, seat: Seat) -> None:
         """Lets an asker in; again, one that is in."""
 
     def leave(self, party: str) -> None:
         """Goes on without an asker."""
+
+    def outcome(self) -> Outcome:
+        """What the session came to, when it is over."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,7 @@ class Helper:
         self._role = role
         self._sessions = sessions
         self._opened: dict[str, OpenedSession] = {}
+        self._results: dict[str, dict[str, Json]] = {}
         self._deciding = threading.Lock()
 
     def restore(self) -> None:
@@ -167,10 +182,30 @@ class Helper:
         opened = self._opened.get(name)
         if opened is not None:
             opened.worker.call(lambda: opened.role.leave(asker))
-        self._sessions.remove(session)
+        self._sessions.remove(session, stop=opened is None)
         log.info("session-left", session=name, peer=asker, ending=ending)
-        if self._sessions.find(name) is None and (opened is None or opened.role.over):
-            self._end(name, "finished" if opened is not None else ending)
+        if self._sessions.find(name) is not None or (opened is not None and not opened.role.over):
+            return
+        if opened is not None:
+            self._conclude(opened)
+        self._end(name, ending if opened is None else "finished" if opened.role.failure is None else "failed")
+
+    def _conclude(self, opened: OpenedSession) -> None:
+        """Keeps what a session came to that many joined."""
+        if (error := opened.role.failure) is not None:
+            self._results[opened.contract.session] = failure(error)
+            return
+        began = datetime.fromisoformat(self._begun(opened.contract.session))
+        wall_s = (datetime.now(UTC) - began).total_seconds()
+        outcome = opened.role.outcome()
+        result = summarize(opened.contract, outcome, self._party.store, wall_s).to_json()
+        self._party.keep_result(opened.contract.session, outcome, result)
+        self._results[opened.contract.session] = result
+        opened.place.observe(protocol(opened.contract.protocol).finished(result))
+
+    def _begun(self, session: str) -> str:
+        kept = self._party.store.find(session)
+        return kept.begun if kept is not None else ""
 
     def cancel(self, session: str) -> bool:
         """Ends a session before its time; its askers are told at their next call. Returns whether it is on here."""
@@ -188,7 +223,7 @@ class Helper:
         if opened is not None:
             opened.worker.stop()
             opened.events.close()
-        self._party.end(session, ending)
+        self._party.end(session, ending, self._results.pop(session, None))
         log.info("session-ended", session=session, ending=ending)
 
     def open(self, contract: Contract, definition: ProtocolDefinition) -> None:
@@ -279,11 +314,16 @@ class Helper:
         """Lets an asker join a session that is open."""
         party, contract = self._party, opened.contract
         party.config.policy.review(contract, opened.place.own, (peer.party,), active=0)
-        seat = self._seat(opened.place, peer, apart=True)
-        opened.worker.call(lambda: opened.role.admit(seat))
+        seat = party.seat(opened.place, peer, apart=True)
         kept = party.store.find(contract.session) or stored(contract, opened.place.own)
         others = [each for each in kept.peers if each["party"] != peer.party]
+        # Before the role counts on it: it may begin with this one.
         party.store.save(replace(kept, peers=(*others, peer.model_dump(mode="json"))))
+        try:
+            opened.worker.call(lambda: opened.role.admit(seat))
+        except ComityError:
+            party.store.save(kept)
+            raise
         session = HostedSession(seat, opened.role, opened.worker, opened.events)
         self._sessions.add(session)
         return session
@@ -299,21 +339,17 @@ class Helper:
             events.append(event)
 
         place = self._party.place(contract, own, observe)
-        seats = [self._seat(place, peer, apart=definition.many) for peer in peers]
+        seats = [self._party.seat(place, peer, apart=definition.many) for peer in peers]
         observe(definition.started(contract, definition.helper, [peer.party for peer in peers]))
         for record in place.journal.records():
             if record.kind == "finished":
                 events.append(Event("round-finished", record.round, record.fields))
         role: Any = definition.help(place, seats)
-        worker = SessionWorker(role, f"session-{contract.session}")
+        name = f"session-{contract.session}"
+        worker = SessionWorker(role, name, role.wakes_in) if definition.many else SessionWorker(role, name)
         hosted = [HostedSession(seat, role, worker, events) for seat in seats]
         for session in hosted:
             self._sessions.add(session)
         if definition.many:
             self._opened[contract.session] = OpenedSession(place, role, worker, events)
         return hosted
-
-    def _seat(self, place: Place, peer: Membership, *, apart: bool) -> Seat:
-        """A seat opposite an asker; where there are many, what one sends is kept apart from the others'."""
-        session = place.contract.session
-        return self._party.seat(place, peer, self._party.blobs(session, *([peer.party] if apart else [])))

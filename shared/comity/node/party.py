@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -23,6 +25,7 @@ from comity.session.gate import EgressGate
 from comity.session.journal import Journal
 from comity.session.ledger import Fact
 from comity.session.notary import Notary, record_opening
+from comity.session.outcome import Outcome
 from comity.session.receipts import Signer
 from comity.session.seat import Place, Seat
 from comity.session.store import Store
@@ -97,10 +100,15 @@ class LocalParty:
             observe(event)
 
         journal = Journal(self.store, contract.session)
-        return Place(contract, own, self.task(contract), journal, observed, gates)
+        return Place(contract, own, self.task(contract), self._blobs(contract.session), journal, observed, gates)
 
-    def seat(self, place: Place, peer: Membership, blobs: SessionBlobs) -> Seat:
+    def seat(self, place: Place, peer: Membership, *, apart: bool = False) -> Seat:
         """This party's place opposite one peer.
+
+        Args:
+            place: Its place in the session.
+            peer: The peer's part in it.
+            apart: Whether what the peer sends is kept apart from what others do.
 
         Raises:
             StorageError: What was kept cannot be read.
@@ -111,10 +119,10 @@ class LocalParty:
         gate = EgressGate(contract, self.config.policy, self.store, peer.party)
         place.gates.append(gate)
         notary = Notary(self.signer, self.store, contract, peer)
+        blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
         return Seat(contract, place.own, peer, place.task, blobs, place.journal, gate, notary, place.observe)
 
-    def blobs(self, session: str, *parts: str) -> SessionBlobs:
-        """A session's blobs, or those of a part of it that is kept apart from the others."""
+    def _blobs(self, session: str, *parts: str) -> SessionBlobs:
         return SessionBlobs(None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts)))
 
     def require_room(self, contract: Contract, own: Membership, peer: Membership, protocol: ProtocolDefinition) -> None:
@@ -134,6 +142,17 @@ class LocalParty:
                 received=f"{max(free, 0) / 1e6:.0f} MB",
                 action="raise policy.max_state_bytes or free space with comity gc; or use a longer sampling_period",
             )
+
+    def keep_result(self, session: str, outcome: Outcome, result: Mapping[str, Json]) -> None:
+        """Writes a session's models and its result to files beside the blobs, each whole or not at all."""
+        if self._folder is None:
+            return
+        folder = self._folder.parent / "sessions" / session
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, model in enumerate(outcome.models):
+            name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"
+            _write(folder / name, model.data)
+        _write(folder / "result.json", json.dumps(result, indent=2).encode())
 
     def end(self, session: str, ending: Ending, result: Mapping[str, Json] | None = None) -> None:
         """Keeps how a session ended, and drops its blobs and its journal."""
@@ -246,3 +265,13 @@ def own_secret(config: PartyConfig, state_dir: Path) -> bytes:
 def _described(task: TaskSpec) -> str:
     shape = "×".join(str(length) for length in task.input_shape)
     return f"{task.kind} of {shape} inputs into {task.classes} classes"
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file whole or not at all."""
+    part = path.with_suffix(path.suffix + ".part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

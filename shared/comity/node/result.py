@@ -74,5 +74,5 @@ def _holds(ledger: Ledger) -> bool:
 
 
 def with_metrics(result: SessionResult, metrics: Mapping[str, Json]) -> SessionResult:
-    """The same result with more metrics."""
-    return replace(result, metrics={**result.metrics, **metrics})
+    """The same result with other metrics."""
+    return replace(result, metrics=metrics)

@@ -126,7 +126,9 @@ class BlobFolder:
 
     def digests(self) -> set[bytes]:
         """See `BlobKeeper.digests`."""
-        return {bytes.fromhex(path.name) for path in self._folder.iterdir() if path.suffix != ".part"}
+        return {
+            bytes.fromhex(path.name) for path in self._folder.iterdir() if path.is_file() and path.suffix != ".part"
+        }
 
     def clear(self) -> None:
         """Removes the folder with all that is in it."""

@@ -163,12 +163,11 @@ class HostedSessions:
             )
         return found
 
-    def remove(self, session: HostedSession) -> None:
-        """Forgets a session, and stops its thread when no other asker has it."""
+    def remove(self, session: HostedSession, *, stop: bool = True) -> None:
+        """Forgets a session, as its asker has it; stops its thread, unless that goes on for others."""
         with self._lock:
             self._sessions.pop((session.contract.session, session.seat.peer.party), None)
-            shared = any(each.worker is session.worker for each in self._sessions.values())
-        if not shared:
+        if stop:
             session.stop()
 
     def cancel(self, session: str, asker: str) -> None:

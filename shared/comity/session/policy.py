@@ -26,7 +26,8 @@ class Policy(BaseModel):
         egress: Kinds that may leave this node.
         max_rounds: Most rounds of one session.
         max_sessions: Most sessions at a time.
-        min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples.
+        min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples. A node
+            that does not train is not concerned.
         max_state_bytes: Most that checkpoints of all sessions may take on disk; None for what the disk holds.
         revoked: SHA-256 fingerprints of certificates that are refused though they are trusted, with colons or without.
     """
@@ -67,7 +68,7 @@ class Policy(BaseModel):
             raise _refusal(
                 own, "max_sessions", f"at most {self.max_sessions}", active + 1, "wait until a session has ended"
             )
-        if own.samples < self.min_samples:
+        if 0 < own.samples < self.min_samples:
             action = "use more data, or lower the limit if what so few samples reveal may be known"
             raise _refusal(own, "min_samples", f"at least {self.min_samples}", own.samples, action)
         for kind in contract.egress:

@@ -19,8 +19,8 @@ from comity.errors import ReceiptInvalid
 from comity.session.events import Json
 from comity.session.ledger import Head
 
-StatementKind = Literal["request", "receipt", "acknowledgement"]
-"""The asker closes a round; the helper has the whole offer; the asker has the whole result."""
+StatementKind = Literal["request", "receipt", "statement", "acknowledgement"]
+"""The asker asks for a round; the helper has what is needed for it; the helper says what came of it; the asker has it."""
 
 
 @dataclass(frozen=True, slots=True)

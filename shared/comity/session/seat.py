@@ -21,6 +21,7 @@ class Place:
         contract: What was agreed.
         own: This party's part.
         task: This party's model and data; its class belongs to the protocol.
+        blobs: Its own blobs in the session.
         journal: What is done and need not be done again.
         observe: Is told what happens.
         gates: What leaves, to each peer.
@@ -29,6 +30,7 @@ class Place:
     contract: Contract
     own: Membership
     task: Any
+    blobs: SessionBlobs
     journal: Journal
     observe: Observer
     gates: list[EgressGate] = field(default_factory=list)
@@ -63,4 +65,4 @@ class Seat:
     @property
     def place(self) -> Place:
         """What of it is the same whoever is opposite."""
-        return Place(self.contract, self.own, self.task, self.journal, self.observe, [self.gate])
+        return Place(self.contract, self.own, self.task, self.blobs, self.journal, self.observe, [self.gate])

@@ -34,10 +34,12 @@ class SessionWorker:
     Args:
         role: The role; only this thread touches it from now on.
         name: Name of the thread.
+        wakes_in: Seconds until there may be work although nobody asks for anything; None for never.
     """
 
-    def __init__(self, role: Steppable, name: str) -> None:
+    def __init__(self, role: Steppable, name: str, wakes_in: Callable[[], float | None] = lambda: None) -> None:
         self._role = role
+        self._wakes_in = wakes_in
         self._requests: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         # Nobody comes in once it is closed, so everything asked stands before the end.
@@ -92,7 +94,7 @@ class SessionWorker:
         busy = True
         while True:
             try:
-                item = self._requests.get(block=not busy)
+                item = self._requests.get(block=not busy, timeout=None if busy else self._wakes_in())
             except queue.Empty:
                 busy = self._advance()
                 continue

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue
 from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
+from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script
 from comity.session.events import Observer, nobody
 from comity.session.gate import EgressGate
 from comity.session.memory_store import MemoryStore
 from comity.session.outcome import Outcome
+from comity.session.seat import Place
 from comity.session.sql_store import SqlStore, store_url
 from comity.transport.in_process import encoded
 from comity.transport.protocol import ProtocolDefinition, run
@@ -38,39 +42,78 @@ def simulate(script: Script, observe: Observer = nobody, *, state: Path | None =
     """
     began = time.monotonic()
     with ExitStack() as stack:
-        asker, helper = parties(script, state)
-        for party in (asker, helper):
+        askers, helpers = parties(script, state)
+        for party in (*askers, *helpers):
             stack.callback(party.store.close)
-        result, outcome = _run(script, asker, helper, observe)
+        result, outcome = _run(script, askers, helpers, observe)
     return replace(result, wall_s=time.monotonic() - began), outcome
 
 
-def _run(script: Script, asker: LocalParty, helper: LocalParty, observe: Observer) -> tuple[SessionResult, Outcome]:
-    contract, definition = draft_contract(script, asker, f"simulation-{script.session.seed}")
-    own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
-    asker.config.policy.review(contract, own, (helper.name,), active=0)
-    helper.config.policy.review(contract, peer, (asker.name,), active=0)
-    _agree(contract, definition, (asker, own), (helper, peer))
-    seat = asker.seat(asker.place(contract, own, observe), peer, asker.blobs(contract.session))
-    other = helper.seat(helper.place(contract, peer, nobody), own, helper.blobs(contract.session))
-    observe(definition.started(contract, definition.asker, [helper.name]))
-    helping = definition.help(other.place, [other])
-    (outcome,) = run(definition.ask_in_process([(seat, other, helping)]))
-    return summarize(contract, outcome, asker.store, 0.0), outcome
+def _run(
+    script: Script, askers: Sequence[LocalParty], helpers: Sequence[LocalParty], observe: Observer
+) -> tuple[SessionResult, Outcome]:
+    many = protocol(script.session.protocol).many
+    # Whoever is alone sees the whole session: it drafts the contract, and it is looked at.
+    center = helpers[0] if many else askers[0]
+    contract, definition = draft_contract(script, center, f"simulation-{script.session.seed}")
+    asking = [(party, party.membership(definition.asker)) for party in askers]
+    helping = [(party, party.membership(definition.helper)) for party in helpers]
+    for one, others in ((asking, helping), (helping, asking)):
+        for party, own in one:
+            party.config.policy.review(contract, own, tuple(each.name for each, _ in others), active=0)
+    for ours in asking:
+        for theirs in helping:
+            _agree(contract, definition, ours, theirs)
+
+    def place(party: LocalParty, own: Membership) -> Place:
+        return party.place(contract, own, observe if party is center else nobody)
+
+    observe(
+        definition.started(contract, definition.helper if many else definition.asker, _names(asking, helping, many))
+    )
+    help_places = [place(*each) for each in helping]
+    help_seats = [
+        [party.seat(own, peer, apart=many) for _, peer in asking]
+        for (party, _), own in zip(helping, help_places, strict=True)
+    ]
+    roles: list[Any] = [definition.help(*each) for each in zip(help_places, help_seats, strict=True)]
+    ask_places = [place(*each) for each in asking]
+    asked = [
+        definition.ask_in_process(
+            [(party.seat(own, peer), help_seats[at][number], roles[at]) for at, (_, peer) in enumerate(helping)]
+        )
+        for number, ((party, _), own) in enumerate(zip(asking, ask_places, strict=True))
+    ]
+    outcomes = run(*asked)
+    outcome = outcomes[0]
+    if definition.merge is not None:
+        of = {party.name: each for (party, _), each in zip(asking, outcomes, strict=True)}
+        metrics = definition.merge(roles[0].outcome().metrics, {name: each.metrics for name, each in of.items()})
+        outcome = Outcome(tuple(model for name in sorted(of) for model in of[name].models), metrics)
+    return summarize(contract, outcome, center.store, 0.0), outcome
 
 
-def parties(script: Script, state: Path | None = None) -> tuple[LocalParty, LocalParty]:
-    """The asking and the helping party of a script, with data and stores of their own."""
-    helpers = [name for name in script.party if name in script.session.helpers]
+Agreeing = Sequence[tuple[LocalParty, Membership]]
+
+
+def _names(asking: Agreeing, helping: Agreeing, many: bool) -> list[str]:
+    return [party.name for party, _ in (asking if many else helping)]
+
+
+def parties(script: Script, state: Path | None = None) -> tuple[list[LocalParty], list[LocalParty]]:
+    """The asking and the helping parties of a script, each in the script's order, with data and stores of their own."""
+    helpers = [name for name in script.session.helpers if name in script.party]
     askers = [name for name in script.party if name not in script.session.helpers]
-    if len(helpers) != len(script.session.helpers) or len(askers) != 1:
+    alone = not protocol(script.session.protocol).many
+    if len(helpers) != len(script.session.helpers) or not askers or (alone and len(askers) != 1):
+        who = "one party that asks" if alone else "each that joins"
         raise InvalidValue(
             "the script's parties are not those of its session",
-            expected=f"a [party.NAME] table for {', '.join(script.session.helpers)} and for one party that asks",
+            expected=f"a [party.NAME] table for {', '.join(script.session.helpers)} and for {who}",
             received=", ".join(script.party) or "none",
+            action="correct session.helpers or the tables",
         )
-    asker, helper = (_local(script, name, state) for name in (askers[0], helpers[0]))
-    return asker, helper
+    return [_local(script, name, state) for name in askers], [_local(script, name, state) for name in helpers]
 
 
 def _local(script: Script, name: str, state: Path | None) -> LocalParty:

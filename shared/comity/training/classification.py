@@ -73,6 +73,7 @@ class Classification:
     ) -> None:
         self.layout = Layout.of(model.state_dict())
         self.initial_state: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        self.parameters = tuple(name for name, _ in model.named_parameters())
         self.evaluation_batch_size = evaluation_batch_size
         self._device = device
         self._train_data = splits.train.to(device)

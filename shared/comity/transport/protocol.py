@@ -60,6 +60,7 @@ class ProtocolDefinition:
         terms: Its part of a contract.
         terms_message: The protobuf message of the terms.
         trains: Roles that train on data of their own.
+        merge: Makes one session's metrics of the helper's and, by party, the askers'; for protocols that many join.
         many: Whether many may join one session, each asking for itself; the helping role then has `admit` and `leave`.
         help: Builds the helping role, from its place and the seats opposite those whom it helps so far.
         ask: Builds the asking role over the network, from its seat opposite each helper and the line to it.
@@ -89,6 +90,7 @@ class ProtocolDefinition:
     summary: Summary
     blobs_held: Callable[[Contract, Membership, Membership], int]
     many: bool = False
+    merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 
     @property
     def roles(self) -> tuple[str, str]:

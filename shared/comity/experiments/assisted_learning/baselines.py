@@ -5,30 +5,33 @@ Each trains as many iterations as learner and provider together make in the sess
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from comity.data import Splits
 from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
 from comity.node.script import Script
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.session.events import Json
 from comity.simulation.in_process import parties
 from comity.tensors import State
 
 
-def run(script: Script) -> dict[str, float | None]:
-    """Trains the baselines of a script.
+def added(script: Script, metrics: Mapping[str, Json]) -> dict[str, Json]:
+    """A session's metrics with those of its baselines.
 
     Returns:
-        Test accuracy, 0 to 1, on the learner's test samples: `learner_alone` (Learner-SGD), `provider_alone`
+        Beside the metrics, test accuracy, 0 to 1, on the learner's test samples: `learner_alone` (Learner-SGD), `provider_alone`
         (Provider-SGD) and `pooled` (SGD on all data); None where it has none.
     """
-    learner, provider = parties(script)
+    (learner,), (provider,) = parties(script)
     test = learner.splits.test
     trains = {
         "learner_alone": learner.splits.train,
         "provider_alone": provider.splits.train,
         "pooled": learner.splits.train.concat(provider.splits.train),
     }
-    return {name: _accuracy(script, learner, Splits(train, test)) for name, train in trains.items()}
+    return {**metrics, **{name: _accuracy(script, learner, Splits(train, test)) for name, train in trains.items()}}
 
 
 def _accuracy(script: Script, learner: LocalParty, splits: Splits) -> float | None:

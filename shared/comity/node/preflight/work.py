@@ -20,6 +20,9 @@ _NO_KEY = "0" * 64
 
 def check_data(context: Context) -> Iterator[Row]:
     """The data can be read, and are enough for the node's own policy."""
+    if context.config.data is None:
+        yield Row("data", "skipped", "none configured: a role that does not train needs none")
+        return
     splits, source = context.local.splits, context.config.data.source
     samples, fewest = len(splits.train), context.config.policy.min_samples
     if samples < fewest:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from comity.errors import InvalidValue, MalformedMessage
 from comity.protocols.gradient_rewards.contribution import (
-    cosine_contribution,
     cosine_gradient_shapley,
+    cosines_with,
     gram,
     sampled_cosine_gradient_shapley,
 )
@@ -178,42 +178,48 @@ def settle(
             expected=f"some of 0 to {clients - 1}, ascending, with an update each",
             received=f"{list(here)} with {len(updates)} updates",
         )
+    for client, update in zip(here, updates, strict=True):
+        # A length may be lost to rounding; it is far faster to find than a value that is not 0.
+        if not float(update.norm()) > 0 and not bool(update.any()):
+            action = "train before sending"
+            raise MalformedMessage(
+                f"The update of client {client}", expected="a direction", received="zeros only", action=action
+            )
     places = torch.tensor(here)
-    products = gram(updates)
-    if not bool((products.diagonal() > 0).all()):
-        raise MalformedMessage(
-            "An update", expected="a direction", received="zeros only", action="train before sending"
-        )
     before = standing.importance[places]
     weights = before / before.sum()
-    valuing = weights if mechanism.coalition_weights == "importance" else standing.first_weights[places]
-    contribution = _value(products, valuing, mechanism, generator)
+    total = aggregate(updates, weights)
+    if mechanism.coalition_weights == "importance":
+        contribution = _value(updates, weights, total, mechanism, generator)
+    else:
+        fixed = standing.first_weights[places]
+        contribution = _value(updates, fixed, aggregate(updates, fixed), mechanism, generator)
 
     importance = standing.importance.clone()
     importance[places] = _share_importance(standing, places, contribution, mechanism)
     valued = standing.valued.clone()
     valued[places] = True
     fractions = reward_fractions(importance, mechanism.beta)[places]
-    total = aggregate(updates, weights)
     rewards = sparsify_for_all(total, fractions.tolist(), rule=mechanism.rule, sizes=sizes)
     after = Standing(standing.first_weights, importance, valued)
     return Settlement(here, contribution, after, fractions, total, tuple(rewards))
 
 
 def _value(
-    products: Float[Tensor, "present present"],
+    updates: Float[Tensor, "present parameters"],
     weights: Float[Tensor, " present"],
+    everybody: Float[Tensor, " parameters"],
     mechanism: Mechanism,
     generator: torch.Generator | None,
 ) -> Float[Tensor, " present"]:
     match mechanism.valuation:
         case "cosine":
-            return cosine_contribution(products, weights)
+            return cosines_with(updates, everybody)
         case "shapley":
-            return cosine_gradient_shapley(products, weights)
+            return cosine_gradient_shapley(gram(updates), weights)
     if generator is None:
         raise InvalidValue("Sampled contributions", expected="a generator", received=None)
-    return sampled_cosine_gradient_shapley(products, weights, mechanism.permutations, generator)
+    return sampled_cosine_gradient_shapley(gram(updates), weights, mechanism.permutations, generator)
 
 
 def _share_importance(

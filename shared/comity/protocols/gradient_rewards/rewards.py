@@ -220,7 +220,7 @@ def sparsify_for_all(
     begin = 0
     for mask, count in zip(chosen, counts, strict=True):
         part = slice(begin, begin + count)
-        indices[part] = np.flatnonzero(mask)
+        indices[part] = np.flatnonzero(mask) if count < len(update) else np.arange(len(update))
         # The places are in range: clipping only spares numpy a buffer.
         np.take(wide.numpy(), indices[part], out=values[part], mode="clip")
         begin += count
@@ -267,7 +267,7 @@ def _thresholds(bits: NDArray[Any], counts: set[int]) -> dict[int, Any]:
     holding = {count: int(np.searchsorted(-at_least, -count, side="right")) - 1 for count in counts}
     searched = np.zeros(len(at_least), np.bool_)
     searched[list(holding.values())] = True
-    inside = np.sort(bits[np.flatnonzero(searched[bucket])])
+    inside = np.sort(bits[np.flatnonzero(searched.take(bucket))])
     # Of the buckets that are searched, those up to k's own end before this place.
     ends = {count: int(np.searchsorted(inside >> shift, place, side="right")) for count, place in holding.items()}
     return {count: inside[ends[count] - (count - at_least[place + 1])] for count, place in holding.items()}

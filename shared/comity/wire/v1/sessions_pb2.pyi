@@ -218,8 +218,8 @@ class SignedStatement(google.protobuf.message.Message):
     HEAD_HASH_FIELD_NUMBER: builtins.int
     SIGNATURE_FIELD_NUMBER: builtins.int
     kind: builtins.str
-    """"request": the asker closes a round; "receipt": the helper has the whole offer; "acknowledgement": the asker has the
-    whole result.
+    """"request": the asker asks for a round; "receipt": the helper has what is needed for it; "statement": the helper says
+    what came of it; "acknowledgement": the asker has it.
     """
     party: builtins.str
     session: builtins.str

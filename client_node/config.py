@@ -1,0 +1,22 @@
+"""What a client's configuration must hold."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from comity.data import DataConfig
+from comity.node.config import NodeConfig, PeerConfig
+
+
+class ClientConfig(NodeConfig):
+    """A client's configuration: it opens connections and listens to nobody but its own operator.
+
+    Attributes:
+        data: Its data, which stay where they are.
+        peers: Servers whose sessions it joins, by name; at least one.
+    """
+
+    data: DataConfig
+    peers: Annotated[dict[str, PeerConfig], Field(min_length=1)]

@@ -1,0 +1,40 @@
+"""Labels that are wrong on purpose, for experiments on what data of poor quality is worth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from comity.data.dataset import Dataset
+from comity.errors import InvalidValue
+from comity.randomness import derive, generator
+
+
+def corrupt_labels(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """The same samples, of which some have the label of another class, each other class being as likely.
+
+    Args:
+        dataset: What to corrupt; it stays as it is.
+        share: The share of samples, 0 to 1; a count that is not whole is rounded to the nearest, an exact half to the
+            even one.
+        seed: Decides which, and to what. Of the same samples, those that a smaller share corrupts are among those that
+            a larger one does.
+
+    Raises:
+        InvalidValue: The share is out of its range, or there is no other class.
+    """
+    if not 0 <= share <= 1:
+        raise InvalidValue("The share of labels to corrupt", expected="0 to 1", received=share)
+    count = round(share * len(dataset))
+    if count and dataset.classes < 2:
+        raise InvalidValue("Labels cannot be corrupted", expected="2 classes or more", received=dataset.classes)
+    if not count:
+        return dataset
+    draws = generator(derive(seed, "label noise"))
+    order = torch.randperm(len(dataset), generator=draws)
+    steps = torch.randint(1, dataset.classes, (len(dataset),), generator=draws)
+    labels = dataset.labels.clone()
+    corrupted = order[:count]
+    labels[corrupted] = (labels[corrupted] + steps[:count]) % dataset.classes
+    return replace(dataset, labels=labels)

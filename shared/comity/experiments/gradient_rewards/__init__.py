@@ -1,0 +1,1 @@
+"""Gradient rewards: the demo, and what clients are without each other."""

@@ -1,0 +1,222 @@
+"""The client: trains, submits its normalized update, and adds the reward to the model that it had."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from comity.errors import (
+    MalformedMessage,
+    NonFiniteValue,
+    RoundOutOfOrder,
+    TrainingDiverged,
+    UnexpectedBlob,
+    UnknownBlob,
+)
+from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, Reward, Rewarding, update_layout
+from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
+from comity.session import faults
+from comity.session.events import Event, Json
+from comity.session.outcome import Outcome
+from comity.session.seat import Seat
+from comity.tensors import Layout, State, sparse
+from comity.training import OptimizerSpec, Resume, Sample
+
+
+class LocalTask(Protocol):
+    """A client's model and data, as far as this protocol needs them."""
+
+    layout: Layout
+    initial_state: State
+    parameters: tuple[str, ...]
+
+    @property
+    def samples(self) -> int:
+        """Number of training samples."""
+
+    def trajectory(
+        self,
+        state: State,
+        optimizer: OptimizerSpec,
+        *,
+        iterations: int,
+        period: int,
+        round: int,
+        resume: Resume | None = None,
+    ) -> Iterator[Sample]:
+        """Trains from `state` and yields the live model at iterations 0, I, 2I, … below T."""
+
+    def test_accuracy(self, state: State) -> float | None:
+        """Accuracy on the client's test samples, 0 to 1, where it has any."""
+
+
+class Client:
+    """The asking role. Its state follows from its journal: records `contributed`, `missed`, `finished`.
+
+    Args:
+        seat: This party's place opposite the server.
+        server: The server, in process or over the network.
+    """
+
+    def __init__(self, seat: Seat, server: Rewarding) -> None:
+        if not isinstance(seat.contract.terms, GradientRewardsTerms):
+            raise MalformedMessage(
+                "the terms are another protocol's", expected="gradient_rewards", received=seat.contract.protocol
+            )
+        self._seat = seat
+        self._terms = seat.contract.terms
+        self._task: LocalTask = seat.task
+        self._server = server
+        self._parameters = sum(self._task.initial_state[name].numel() for name in self._task.parameters)
+        self._model = self._task.layout.pack(self._task.initial_state).digest
+        self._done = self._confirmed = 0
+        self._contributed: dict[int, bytes] = {}
+        self._rounds: list[dict[str, Json]] = []
+        self._began = time.monotonic()
+        for record in seat.journal.records():
+            fields: Any = record.fields
+            match record.kind:
+                case "contributed":
+                    self._contributed[record.round] = bytes.fromhex(fields["update"])
+                case "missed":
+                    self._done = record.round
+                case "finished":
+                    self._finish(record.round, fields)
+
+    def work(self) -> Iterator[None]:
+        """Takes part in what is left of the rounds; yields while others have their turn."""
+        self._seat.blobs.add(self._task.layout.pack(self._task.initial_state))
+        for news in self._server.news(self._done):
+            if news is None:
+                yield
+            elif news.kind == "over":
+                return
+            elif news.kind == "opened" and news.round > self._done:
+                self._contribute(news.round)
+            elif news.kind == "settled" and news.reward is not None and news.round > self._done:
+                self._collect(news.reward)
+
+    def outcome(self) -> Outcome:
+        """The client's model with its own view of the session."""
+        metrics: dict[str, Json] = {
+            "accuracy": self._task.test_accuracy(self._view(self._model)),
+            "rounds": [each["round"] for each in self._rounds],
+            "accuracy_by_round": [each["test_accuracy"] for each in self._rounds],
+            "contribution_by_round": [each["contribution"] for each in self._rounds],
+            "importance_by_round": [each["importance"] for each in self._rounds],
+            "fraction_by_round": [each["fraction"] for each in self._rounds],
+            "kept_by_round": [each["kept"] for each in self._rounds],
+        }
+        return Outcome((self._seat.blobs.get(self._model),), metrics)
+
+    def _contribute(self, round: int) -> None:
+        """Trains and submits; what was made before a restart is submitted again."""
+        self._began = time.monotonic()
+        update = self._contributed.get(round)
+        if update is None:
+            update = self._seat.blobs.add(update_layout(self._parameters).pack({"update": self._train(round)})).digest
+            self._seat.journal.append("contributed", round, update=update.hex())
+            self._contributed[round] = update
+        try:
+            self._server.submit(round, update)
+        except (RoundOutOfOrder, UnexpectedBlob) as error:
+            self._seat.journal.append("missed", round)
+            self._done = round
+            self._seat.observe(Event("round-missed", round, {"what": str(error)}))
+            return
+        faults.point("offering")
+        self._confirm(round, update)
+        self._seat.observe(Event("update-submitted", round, {}))
+
+    def _confirm(self, round: int, update: bytes) -> None:
+        """Signs for the update and takes the server's receipt."""
+        receipt = self._server.confirm(round, self._seat.notary.sign("request", round, update))
+        self._seat.notary.accept(receipt, "receipt", round, update)
+        self._confirmed = round
+
+    def _train(self, round: int) -> Float[Tensor, " parameters"]:
+        """The normalized difference that a round of local training makes, eq. (1).
+
+        Raises:
+            TrainingDiverged: It is NaN or infinite.
+        """
+        before = {name: tensor.clone() for name, tensor in self._view(self._model).items()}
+        iterations = self._terms.epochs * -(-self._task.samples // self._terms.batch_size)
+        after: State = before
+        for sample in self._task.trajectory(
+            before, self._terms.optimizer_spec(round), iterations=iterations + 1, period=iterations, round=round
+        ):
+            faults.point("training")
+            after = sample.state
+        difference = torch.cat([(after[name].cpu() - before[name]).flatten() for name in self._task.parameters])
+        try:
+            return normalize_update(difference, self._terms.length)
+        except NonFiniteValue as error:
+            raise TrainingDiverged(
+                f"training diverged in round {round}",
+                expected="finite weights",
+                received="NaN or infinity",
+                action="lower the session's learning_rate",
+            ) from error
+
+    def _collect(self, reward: Reward) -> None:
+        """Takes a reward, checks the server's statement against it, and adds it to the model from before the round."""
+        seat, terms = self._seat, reward.terms
+        if self._confirmed != terms.round:
+            self._confirm(terms.round, self._contributed[terms.round])
+        seat.notary.accept(reward.statement, "statement", terms.round, terms.subject)
+        try:
+            encoded = self._server.fetch(reward)
+        except UnknownBlob:
+            # Another round was settled since: what it was worth is lost, as if the client had not been there.
+            seat.journal.append("missed", terms.round)
+            self._done = terms.round
+            return
+        indices, values = sparse.decode(encoded, self._parameters)
+        if len(indices) != terms.kept:
+            raise MalformedMessage(
+                f"the reward of round {terms.round} is not what the server states",
+                expected=f"{terms.kept} entries",
+                received=len(indices),
+                action="ask the server's operator what happened",
+            )
+        faults.point("evaluation")
+        added = SparseUpdate(indices, values, self._parameters).dense()
+        state = self._task.layout.view(bytearray(seat.blobs.get(self._model).data))
+        at = 0
+        for name in self._task.parameters:
+            tensor = state[name]
+            tensor.add_(added[at : at + tensor.numel()].view(tensor.shape))
+            at += tensor.numel()
+        model = seat.blobs.add(self._task.layout.pack(state)).digest
+        faults.point("selection")
+        fields: dict[str, Json] = {
+            "contribution": terms.contribution,
+            "importance": terms.importance,
+            "fraction": terms.fraction,
+            "kept": terms.kept,
+            "bytes": terms.size,
+            "test_accuracy": self._task.test_accuracy(self._view(model)),
+            "seconds": time.monotonic() - self._began,
+            "model": model.hex(),
+        }
+        acknowledgement = seat.notary.sign("acknowledgement", terms.round, terms.subject)
+        self._server.acknowledge(terms.round, acknowledgement)
+        seat.journal.append("finished", terms.round, **fields)
+        self._finish(terms.round, fields)
+        seat.blobs.keep({self._model})
+        seat.observe(Event("round-finished", terms.round, fields))
+
+    def _finish(self, round: int, fields: dict[str, Json]) -> None:
+        self._rounds.append({**fields, "round": round})
+        self._model = bytes.fromhex(str(fields["model"]))
+        self._contributed.clear()
+        self._done = round
+
+    def _view(self, digest: bytes) -> State:
+        return self._task.layout.view(self._seat.blobs.get(digest).data)

@@ -1,0 +1,433 @@
+"""The server: waits for the clients' updates, settles the round, and pays each client in entries of the aggregate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Any, Protocol
+
+import torch
+
+from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
+from comity.protocols.gradient_rewards.algorithm import Settlement, Standing, settle
+from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, News, Reward, Terms, update_layout
+from comity.randomness import derive, generator
+from comity.session import faults
+from comity.session.blobs import Expectation
+from comity.session.events import Event, Json
+from comity.session.outcome import Outcome
+from comity.session.receipts import SignedStatement
+from comity.session.seat import Place, Seat
+from comity.session.store import Record
+from comity.session.watched import WatchedLog
+from comity.tensors import Blob, Layout, State, sparse
+
+_SLACK = 1e-3
+"""How far, relative to Γ, an update's length may be from it: float32 rounds."""
+
+
+class LocalTask(Protocol):
+    """The server's model, and its test samples where it has any."""
+
+    layout: Layout
+    initial_state: State
+    parameters: tuple[str, ...]
+
+    def test_accuracy(self, state: State) -> float | None:
+        """Accuracy on the server's test samples, 0 to 1, where it has any."""
+
+
+class Phase(Enum):
+    """What a server is doing."""
+
+    GATHERING = auto()
+    """The first clients join."""
+    OPEN = auto()
+    """A round takes updates."""
+    OVER = auto()
+    """All rounds are settled."""
+    FAILED = auto()
+    """The session cannot go on."""
+
+
+@dataclass
+class Member:
+    """A client, as the server knows it.
+
+    Attributes:
+        seat: The server's place opposite it.
+        submitted: Digests of its updates, by round: of the one that is open and of the one before.
+        confirmed: The last round whose update it has signed for.
+        reward: What it gets for the last round that it took part in.
+        gone: Whether it has left.
+    """
+
+    seat: Seat
+    submitted: dict[int, bytes] = field(default_factory=dict)
+    confirmed: int = 0
+    reward: Reward | None = None
+    gone: bool = False
+
+
+class Server:
+    """The helping role of many clients; single-threaded. Its state follows from its journal.
+
+    Records: `begun` with the clients in their order, `submitted`, `confirmed`, and `finished`, which holds who took part in a round
+    and what came of it; a deadline is a decision of the moment, which is never made again.
+
+    Args:
+        place: This party's place in the session.
+        seats: Its places opposite the clients that have joined.
+    """
+
+    def __init__(self, place: Place, seats: Sequence[Seat]) -> None:
+        if not isinstance(place.contract.terms, GradientRewardsTerms):
+            raise MalformedMessage(
+                "the terms are another protocol's", expected="gradient_rewards", received=place.contract.protocol
+            )
+        self._place = place
+        self._terms = place.contract.terms
+        self._task: LocalTask = place.task
+        self._sizes = [self._task.initial_state[name].numel() for name in self._task.parameters]
+        self._layout = update_layout(sum(self._sizes))
+        self._members = {seat.peer.party: Member(seat) for seat in seats}
+        self._clients: tuple[str, ...] = ()
+        self._standing = Standing.first([1.0])
+        self._model = torch.cat([self._task.initial_state[name].flatten() for name in self._task.parameters])
+        self._round = 0
+        self._phase = Phase.GATHERING
+        self._failure: ComityError | None = None
+        self._finished: list[dict[str, Any]] = []
+        self._opened_at = time.monotonic()
+        self._news: WatchedLog[News] = WatchedLog()
+        for record in place.journal.records():
+            self._replay(record)
+        self._expect_updates()
+
+    @property
+    def over(self) -> bool:
+        """Whether all rounds are settled, or the session has failed."""
+        return self._phase in {Phase.OVER, Phase.FAILED}
+
+    @property
+    def failure(self) -> ComityError | None:
+        """Why the session cannot go on, where that is so."""
+        return self._failure
+
+    @property
+    def round(self) -> int:
+        """The round that is open, or the last one; 0 before the first."""
+        return self._round
+
+    @property
+    def news(self) -> WatchedLog[News]:
+        """What happened to rounds; the same for all clients, without their rewards."""
+        return self._news
+
+    def admit(self, seat: Seat) -> None:
+        """Lets a client in; again, one that was in.
+
+        Raises:
+            RoundOutOfOrder: The first round has begun without it.
+        """
+        self._require_healthy()
+        party = seat.peer.party
+        if self._clients and party not in self._clients:
+            raise RoundOutOfOrder(
+                "the session has begun",
+                expected=f"one of its {len(self._clients)} clients",
+                received=party,
+                action="join the next session before its first round",
+            )
+        member = self._members.get(party)
+        if member is None or member.gone:
+            if member is not None:
+                self._place.journal.append("returned", self._round, party=party)
+            self._members[party] = Member(seat) if member is None else replace(member, seat=seat, gone=False)
+            self._expect_update(self._members[party])
+            joined: dict[str, Json] = {"client": party, "clients": len(self._members), "of": self._terms.clients}
+            self._place.observe(Event("client-joined", self._round, joined))
+
+    def leave(self, party: str) -> None:
+        """Goes on without a client."""
+        if party in self._members:
+            self._replay(self._place.journal.append("left", self._round, party=party))
+            self._place.observe(Event("client-left", self._round, {"client": party}))
+
+    def submit(self, party: str, round: int, update: bytes) -> None:
+        """See `Rewarding.submit`."""
+        self._require_healthy()
+        member = self._members[party]
+        known = member.submitted.get(round)
+        if known is not None:
+            if known != update:
+                raise ConflictingOffer(
+                    f"an update of round {round} was submitted already",
+                    expected=known.hex(),
+                    received=update.hex(),
+                    action="a submitted update cannot change",
+                )
+            return
+        if self._phase is not Phase.OPEN or round != self._round:
+            on = f"round {self._round}" if self._phase is Phase.OPEN else "no round now"
+            raise RoundOutOfOrder(
+                f"round {round} is not open",
+                expected=on,
+                received=f"round {round}",
+                action="go on with the one that is",
+            )
+        norm = float(self._update(member, update).norm())
+        if not abs(norm - self._terms.length) <= _SLACK * self._terms.length:
+            raise MalformedMessage(
+                "the update is not normalized",
+                expected=f"length {self._terms.length:g}",
+                received=f"{norm:g}",
+                action="bring it to the length that was agreed on",
+            )
+        self._replay(self._place.journal.append("submitted", round, party=party, update=update.hex()))
+        faults.point("offering")
+
+    def confirm(self, party: str, round: int, request: SignedStatement) -> SignedStatement:
+        """See `Rewarding.confirm`."""
+        self._require_healthy()
+        member = self._members[party]
+        update = member.submitted.get(round)
+        if update is None:
+            raise RoundOutOfOrder(
+                f"there is no update of round {round} to confirm",
+                expected=", ".join(map(str, member.submitted)) or "none yet",
+                received=f"round {round}",
+                action="submit first, and confirm before the round after is settled",
+            )
+        with self._place.journal.transaction():
+            member.seat.notary.accept(request, "request", round, update)
+            receipt = member.seat.notary.sign("receipt", round, update)
+            if member.confirmed < round:
+                self._replay(self._place.journal.append("confirmed", round, party=party))
+        return receipt
+
+    def reward(self, party: str, round: int) -> Reward | None:
+        """What a client gets for a settled round; None where it took no part, or another was settled since."""
+        self._require_healthy()
+        reward = self._members[party].reward
+        return reward if reward is not None and reward.terms.round == round else None
+
+    def acknowledge(self, party: str, round: int, acknowledgement: SignedStatement) -> None:
+        """See `Rewarding.acknowledge`."""
+        reward = self.reward(party, round)
+        if reward is None:
+            raise RoundOutOfOrder(
+                "there is no such reward",
+                expected=f"round {self._round - 1}",
+                received=f"round {round}",
+                action="acknowledge the reward of the last settled round",
+            )
+        self._members[party].seat.notary.accept(acknowledgement, "acknowledgement", round, reward.terms.subject)
+
+    def advance(self) -> bool:
+        """Begins, or settles the round, if it is time to."""
+        joined = [party for party, member in self._members.items() if not member.gone]
+        if self._phase is Phase.GATHERING and len(joined) >= self._terms.clients:
+            clients: list[Json] = [*sorted(joined)]
+            samples: list[Json] = [self._members[str(each)].seat.peer.samples for each in clients]
+            self._replay(self._place.journal.append("begun", 0, clients=clients, samples=samples))
+            self._expect_updates()
+            return True
+        if self._phase is not Phase.OPEN:
+            return False
+        active = [party for party in self._clients if not self._members[party].gone]
+        if len(active) < self._terms.min_clients:
+            raise SessionFailed(
+                "too few clients are left",
+                expected=f"{self._terms.min_clients} or more",
+                received=len(active),
+                action="begin a new session with those who stay",
+            )
+        # What was not signed for is not in the round: its client is told so when it signs too late.
+        here = [party for party in self._clients if self._members[party].confirmed == self._round]
+        late = [party for party in active if party not in here]
+        if late and self.wakes_in() != 0:
+            return False
+        if len(here) < self._terms.min_clients:
+            self._opened_at = time.monotonic()
+            self._place.observe(Event("deadline-extended", self._round, {"submitted": len(here), "late": len(late)}))
+            return False
+        self._settle(here)
+        return True
+
+    def wakes_in(self) -> float | None:
+        """Seconds until the deadline of the round that is open; None while there is none."""
+        if self._phase is not Phase.OPEN:
+            return None
+        return max(0.0, self._opened_at + self._terms.round_deadline_s - time.monotonic())
+
+    def fail(self, error: ComityError) -> None:
+        """Ends the session: those who follow it are told, and every later call is answered with the error."""
+        if self._failure is None:
+            self._failure = error
+            self._phase = Phase.FAILED
+            self._news.close(error)
+            self._place.observe(Event("session-failed", self._round, {"what": str(error), "reason": error.reason()}))
+
+    def outcome(self) -> Outcome:
+        """The server's model, to which every aggregate was added, with what each client contributed and got."""
+        rounds = self._finished
+        clients = len(self._clients)
+
+        def mean(name: str) -> list[Json]:
+            return [
+                sum(each[name][client] or 0.0 for each in rounds) / max(1, len(rounds)) for client in range(clients)
+            ]
+
+        metrics: dict[str, Json] = {
+            "clients": list(self._clients),
+            "importance": mean("importance"),
+            "kept_fraction": mean("fraction"),
+            "importance_by_round": [each["importance"] for each in rounds],
+            "contribution_by_round": [each["contribution"] for each in rounds],
+            "fraction_by_round": [each["fraction"] for each in rounds],
+            "bytes_by_round": [each["bytes"] for each in rounds],
+            "server_accuracy": rounds[-1]["test_accuracy"] if rounds else None,
+        }
+        return Outcome((self._task.layout.pack(self._state()),), metrics)
+
+    def _settle(self, here: Sequence[str]) -> None:
+        """What the updates of those who took part come to, and what each is paid."""
+        began = time.monotonic()
+        round = self._round
+        places = [self._clients.index(party) for party in here]
+        updates = torch.stack(
+            [self._update(self._members[each], self._members[each].submitted[round]) for each in here]
+        )
+        faults.point("evaluation")
+        draws = generator(derive(self._place.contract.seed, "permutations", round))
+        mechanism, standing = self._terms.mechanism, self._standing
+        settled = settle(updates, standing, mechanism, present=places, sizes=self._sizes, generator=draws)
+        faults.point("selection")
+        before = self._model
+        self._model = self._model + settled.aggregate
+        model = self._place.blobs.add(self._task.layout.pack(self._state()))
+        fields = self._fields(settled, self._pay(here, settled))
+        fields["participants"] = len(here)
+        fields["model"] = model.hex
+        fields["test_accuracy"] = self._task.test_accuracy(self._state())
+        fields["seconds"] = time.monotonic() - self._opened_at
+        fields["server_seconds"] = time.monotonic() - began
+        self._model = before
+        with self._place.journal.transaction():
+            self._replay(self._place.journal.append("finished", round, **fields, standing=_kept(settled.standing)))
+        self._place.blobs.keep({model.digest})
+        for member in self._members.values():
+            keep = {member.reward.terms.entries} if member.reward is not None else set()
+            member.seat.blobs.keep(keep)
+        self._expect_updates()
+        self._place.observe(Event("round-finished", round, fields))
+
+    def _pay(self, here: Sequence[str], settled: Settlement) -> dict[str, Blob]:
+        """Encodes each client's entries, and keeps them until another round is settled."""
+        paid = {}
+        for party, reward in zip(here, settled.rewards, strict=True):
+            encoded = Blob.of(sparse.encode(reward.indices, reward.values, reward.size))
+            paid[party] = self._members[party].seat.blobs.add(encoded)
+        return paid
+
+    def _fields(self, settled: Settlement, paid: dict[str, Blob]) -> dict[str, Any]:
+        """What a round came to, for each client in its place; None for those who took no part."""
+        clients = range(len(self._clients))
+        at = {client: place for place, client in enumerate(settled.present)}
+
+        def those(values: Sequence[Any]) -> list[Any]:
+            return [values[at[client]] if client in at else None for client in clients]
+
+        blobs = [paid.get(party) for party in self._clients]
+        return {
+            "clients": list(self._clients),
+            "present": [self._clients[client] for client in settled.present],
+            "contribution": those(settled.contribution.tolist()),
+            "importance": settled.standing.importance.tolist(),
+            "fraction": those(settled.fractions.tolist()),
+            "kept": those([len(each.indices) for each in settled.rewards]),
+            "bytes": [each.size if each is not None else 0 for each in blobs],
+            "entries": [each.hex if each is not None else None for each in blobs],
+        }
+
+    def _replay(self, record: Record) -> None:
+        """Does again, without the work, what a record says was done."""
+        fields: Any = record.fields
+        match record.kind:
+            case "left" | "returned" if fields["party"] in self._members:
+                self._members[fields["party"]].gone = record.kind == "left"
+            case "begun":
+                self._clients = tuple(fields["clients"])
+                self._members = {party: self._members[party] for party in self._clients}
+                self._standing = Standing.first(fields["samples"])
+                self._open(1)
+            case "confirmed":
+                self._members[fields["party"]].confirmed = record.round
+            case "submitted":
+                self._members[fields["party"]].submitted[record.round] = bytes.fromhex(fields["update"])
+            case "finished":
+                self._close(record.round, fields)
+
+    def _close(self, round: int, fields: dict[str, Any]) -> None:
+        """Takes note of a settled round, signs what each client gets, and opens the next round."""
+        kept = fields["standing"]
+        first, importance = (torch.tensor(kept[name], dtype=torch.float64) for name in ("first_weights", "importance"))
+        self._standing = Standing(first, importance, torch.tensor(kept["valued"]))
+        state = self._task.layout.view(self._place.blobs.get(bytes.fromhex(fields["model"])).data)
+        self._model = torch.cat([state[name].flatten() for name in self._task.parameters])
+        self._finished.append(fields)
+        for client, party in enumerate(self._clients):
+            member = self._members[party]
+            member.submitted = {number: each for number, each in member.submitted.items() if number >= round}
+            if fields["entries"][client] is None:
+                continue
+            own = {name: fields[name][client] for name in ("contribution", "importance", "fraction", "kept")}
+            terms = Terms(round, **own, entries=bytes.fromhex(fields["entries"][client]), size=fields["bytes"][client])
+            member.reward = Reward(terms, member.seat.notary.sign("statement", round, terms.subject))
+            if terms.entries in member.seat.blobs:
+                member.seat.blobs.publish(terms.entries, "reward", round)
+        self._news.append(News("settled", round))
+        if round < self._place.contract.rounds:
+            self._open(round + 1)
+        else:
+            self._phase = Phase.OVER
+            self._news.append(News("over", round))
+            self._news.close()
+
+    def _open(self, round: int) -> None:
+        self._round = round
+        self._phase = Phase.OPEN
+        self._opened_at = time.monotonic()
+        self._news.append(News("opened", round))
+
+    def _expect_updates(self) -> None:
+        for member in self._members.values():
+            self._expect_update(member)
+
+    def _expect_update(self, member: Member) -> None:
+        expected = Expectation("update", self._round, self._layout.size, 1, self._layout.verify)
+        member.seat.blobs.expect(expected if self._phase is Phase.OPEN else None)
+
+    def _update(self, member: Member, digest: bytes) -> torch.Tensor:
+        return self._layout.view(member.seat.blobs.get(digest).data)["update"]
+
+    def _state(self) -> State:
+        state = dict(self._task.initial_state)
+        for name, values in zip(self._task.parameters, self._model.split(self._sizes), strict=True):
+            state[name] = values.view(state[name].shape)
+        return state
+
+    def _require_healthy(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def _kept(standing: Standing) -> dict[str, Json]:
+    return {
+        "first_weights": standing.first_weights.tolist(),
+        "importance": standing.importance.tolist(),
+        "valued": standing.valued.tolist(),
+    }
