@@ -5,10 +5,9 @@ from comity.protocols.gradient_rewards.contribution import (
     MOST_CLIENTS,
     cosine_contribution,
     cosine_gradient_shapley,
-    cosines_with,
-    gram,
     sampled_cosine_gradient_shapley,
 )
+from comity.protocols.gradient_rewards.inner_products import cosines_with, gram
 from comity.protocols.gradient_rewards.rewards import (
     Rule,
     SparseUpdate,
