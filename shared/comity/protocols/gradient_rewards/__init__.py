@@ -9,11 +9,10 @@ from comity.protocols.gradient_rewards.contribution import (
     MOST_CLIENTS,
     cosine_contribution,
     cosine_gradient_shapley,
-    cosines_with,
-    gram,
     sampled_cosine_gradient_shapley,
 )
 from comity.protocols.gradient_rewards.in_process import InProcessServer
+from comity.protocols.gradient_rewards.inner_products import cosines_with, gram
 from comity.protocols.gradient_rewards.messages import NAME, GradientRewardsTerms
 from comity.protocols.gradient_rewards.remote import RemoteServer
 from comity.protocols.gradient_rewards.report import merged

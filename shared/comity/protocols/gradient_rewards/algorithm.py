@@ -18,10 +18,9 @@ from torch import Tensor
 from comity.errors import InvalidValue, MalformedMessage
 from comity.protocols.gradient_rewards.contribution import (
     cosine_gradient_shapley,
-    cosines_with,
-    gram,
     sampled_cosine_gradient_shapley,
 )
+from comity.protocols.gradient_rewards.inner_products import cosines_with, gram
 from comity.protocols.gradient_rewards.rewards import (
     Rule,
     SparseUpdate,

@@ -16,71 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from comity.errors import InvalidValue, NonFiniteValue
+from comity.protocols.gradient_rewards.inner_products import cancelled
 
 MOST_CLIENTS = 24
 """The exact value looks at 2^N coalitions: a fraction of a second here, and twice as long for each client more."""
 
-_COLUMNS = 2**15
-"""Parameters whose products are summed in float32 before their sum is added in float64; they stay in the cache."""
 _COALITIONS = 2**16
 """Coalitions that are valued together, at most: 512 KiB for each of two tables."""
 _SAMPLED = 2**21
 """Inner products that are put in the order of permutations together, at most."""
 _CANCELLED = 1e-12
 """A squared length below this share of the sum of its parts' is what rounding left of zero."""
-
-
-def gram(updates: Float[Tensor, "clients parameters"]) -> Float[Tensor, "clients clients"]:
-    """Inner products of the clients' updates.
-
-    Args:
-        updates: One update a row, of any floating-point dtype.
-
-    Returns:
-        float64 on the CPU, symmetric. Values of float32 updates make contributions that are right to about 1e-7.
-
-    Raises:
-        InvalidValue: The updates are not a matrix of floating-point numbers with a row and a column at least.
-        NonFiniteValue: A value is NaN or infinite.
-    """
-    _require_matrix(updates)
-    products = _products(updates, updates.dtype if updates.dtype == torch.float64 else torch.float32)
-    if not _are_held(products.diagonal(), updates):
-        products = _products(updates, torch.float64)
-    return products
-
-
-def cosines_with(
-    updates: Float[Tensor, "clients parameters"], aggregate: Float[Tensor, " parameters"]
-) -> Float[Tensor, " clients"]:
-    """Each client's cosine with an aggregate, eq. (3), from the updates themselves: N inner products instead of N^2.
-
-    Args:
-        updates: One update a row, of any floating-point dtype.
-        aggregate: Of the same dtype.
-
-    Returns:
-        float64 on the CPU, in [-1, 1]; 0 for an update of zeros.
-
-    Raises:
-        InvalidValue: The shapes do not fit each other, or the aggregate is zero.
-        NonFiniteValue: A value is NaN or infinite.
-    """
-    _require_matrix(updates)
-    if aggregate.shape != updates.shape[1:]:
-        received = list(aggregate.shape)
-        raise InvalidValue("An aggregate", expected=f"[{updates.shape[1]}], one a parameter", received=received)
-    everybody = aggregate.to(torch.float64)
-    length = everybody.norm().cpu()
-    if not bool(length > 0):
-        raise _cancelled()
-    # Brought to a length of 1, so that its products are no larger than the updates'.
-    unit = everybody / length
-
-    aligned, squares = _products_with(updates, unit, updates.dtype if updates.dtype == torch.float64 else torch.float32)
-    if not _are_held(squares, updates):
-        aligned, squares = _products_with(updates, unit, torch.float64)
-    return torch.where(squares > 0, aligned / squares.sqrt(), 0.0).clamp_(-1.0, 1.0)
 
 
 def cosine_contribution(
@@ -242,7 +188,7 @@ class _Game:
         products = gram * weights[:, None] * weights
         parts, square = float(products.trace()), float(products.sum())
         if square <= _CANCELLED * parts:
-            raise _cancelled()
+            raise cancelled()
         return cls(gram, weights, products, parts, square**0.5)
 
 
@@ -287,57 +233,6 @@ class _Side:
             for first in range(begin, begin + count, most):
                 yield size, slice(first, min(first + most, begin + count))
             begin += count
-
-
-def _require_matrix(updates: Tensor) -> None:
-    if updates.ndim != 2 or not updates.numel() or not updates.is_floating_point():
-        raise InvalidValue(
-            "The updates",
-            expected="floating-point numbers [clients, parameters]",
-            received=f"{updates.dtype} {list(updates.shape)}",
-        )
-
-
-def _are_held(squares: Float[Tensor, " clients"], updates: Float[Tensor, "clients parameters"]) -> bool:
-    """Whether sums of squares were right in float32: not those of zeros, or of values whose squares it does not hold."""
-    single = torch.finfo(torch.float32)
-    if bool(((squares > single.tiny * _COLUMNS) & (squares < single.max)).all()):
-        return True
-    for client, update in enumerate(updates):
-        if not bool(torch.isfinite(update).all()):
-            raise NonFiniteValue(f"The update of client {client}", expected="finite values", received="NaN or infinity")
-    return False
-
-
-def _products(updates: Float[Tensor, "clients parameters"], dtype: torch.dtype) -> Float[Tensor, "clients clients"]:
-    products = torch.zeros(len(updates), len(updates), dtype=torch.float64, device=updates.device)
-    for columns in updates.split(_COLUMNS, dim=1):
-        part = columns.to(dtype)
-        products += part @ part.T
-    # Products of one block are not symmetric to the last bit.
-    return ((products + products.T) / 2).cpu()
-
-
-def _products_with(
-    updates: Float[Tensor, "clients parameters"], vector: Float[Tensor, " parameters"], dtype: torch.dtype
-) -> tuple[Float[Tensor, " clients"], Float[Tensor, " clients"]]:
-    """Inner products of the updates with a vector, and with themselves."""
-    sums = torch.zeros(2, len(updates), dtype=torch.float64, device=updates.device)
-    for columns, along in zip(updates.split(_COLUMNS, dim=1), vector.split(_COLUMNS), strict=True):
-        part = columns.to(dtype)
-        sums[0] += part @ along.to(dtype)
-        sums[1] += torch.linalg.vector_norm(part, dim=1).to(torch.float64).square()
-    aligned, squares = sums.cpu()
-    return aligned, squares
-
-
-def _cancelled() -> InvalidValue:
-    return InvalidValue(
-        "The aggregate of all updates",
-        expected="a direction",
-        received="updates that cancel",
-        action="leave the clients out whose updates are zero or opposed",
-    )
 
 
 def _shapley_weights(clients: int) -> tuple[Float[Tensor, " sizes"], Float[Tensor, " sizes"]]:
