@@ -16,4 +16,6 @@ class LearnerConfig(NodeConfig):
         peers: Parties that it asks, by name; at least one.
     """
 
-    peers: Annotated[dict[str, PeerConfig], Field(min_length=1)]
+    peers: Annotated[
+        dict[str, PeerConfig], Field(min_length=1, examples=[{"hospital": {"address": "hospital.example.org:5500"}}])
+    ]

@@ -35,7 +35,7 @@ class PartyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    data: DataConfig
+    data: DataConfig = Field(examples=[{"source": "imagefolder:scans"}])
     secret: SecretStr | None = None
     device: str = "auto"
     policy: Policy = Policy()
