@@ -18,5 +18,8 @@ class ClientConfig(NodeConfig):
         peers: Servers whose sessions it joins, by name; at least one.
     """
 
-    data: DataConfig
-    peers: Annotated[dict[str, PeerConfig], Field(min_length=1)]
+    data: DataConfig = Field(examples=[{"source": "imagefolder:scans"}])
+    peers: Annotated[
+        dict[str, PeerConfig],
+        Field(min_length=1, examples=[{"consortium": {"address": "consortium.example.org:5500"}}]),
+    ]

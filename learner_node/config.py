@@ -18,5 +18,7 @@ class LearnerConfig(NodeConfig):
         peers: Parties that it asks, by name; at least one.
     """
 
-    data: DataConfig
-    peers: Annotated[dict[str, PeerConfig], Field(min_length=1)]
+    data: DataConfig = Field(examples=[{"source": "imagefolder:scans"}])
+    peers: Annotated[
+        dict[str, PeerConfig], Field(min_length=1, examples=[{"hospital": {"address": "hospital.example.org:5500"}}])
+    ]

@@ -18,5 +18,5 @@ class ProviderConfig(NodeConfig):
         listen: Where learners reach it, `host:port`; port 0 takes any free one.
     """
 
-    data: DataConfig
-    listen: Annotated[str, Field(min_length=3)]
+    data: DataConfig = Field(examples=[{"source": "imagefolder:scans"}])
+    listen: Annotated[str, Field(min_length=3, examples=["0.0.0.0:5500"])]

@@ -16,4 +16,4 @@ class ServerConfig(NodeConfig):
         listen: Where clients reach it, `host:port`; port 0 takes any free one.
     """
 
-    listen: Annotated[str, Field(min_length=3)]
+    listen: Annotated[str, Field(min_length=3, examples=["0.0.0.0:5500"])]

@@ -19,6 +19,7 @@ party = "hospital"
 state_dir = "state"
 listen = "127.0.0.1:0"
 secret = "{SECRET}"
+store = "postgresql+psycopg://hospital:{SECRET}@db/comity"
 
 [tls]
 certificate = "tls/certificate.pem"
@@ -38,6 +39,9 @@ address = "bank.example.org:5500"
 
 [patience]
 retry_s = 2
+
+[control]
+listen = "127.0.0.2:5600"
 """
 
 Load = Callable[..., NodeConfig]
@@ -75,6 +79,7 @@ def test_relative_paths_count_from_the_files_folder(load: Load, tmp_path: Path) 
     assert identity.certificate == tmp_path / "tls" / "certificate.pem"
     assert identity.key == Path("/keys/key.pem")
     assert identity.trust == tmp_path / ".." / "trust.pem"
+    assert config.control.operators == tmp_path / "operators"
     assert config.data.root == tmp_path
     assert load('source = "digits"', 'source = "digits"\nroot = "here"').data.root == tmp_path / "here"
     assert load('source = "digits"', 'source = "digits"\nroot = "/there"').data.root == Path("/there")
@@ -83,7 +88,7 @@ def test_relative_paths_count_from_the_files_folder(load: Load, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("old", "new", "place", "near"),
     [
-        ("listen =", "lisen =", "lisen", "listen"),
+        ('listen = "127.0.0.1:0"', 'lisen = "127.0.0.1:0"', "lisen", "listen"),
         ("certificate =", "certifcate =", "tls.certifcate", "certificate"),
         ("source =", "sorce =", "data.sorce", "source"),
         ("gamma =", "gama =", "data.partition.imbalance.gama", "gamma"),
@@ -91,6 +96,7 @@ def test_relative_paths_count_from_the_files_folder(load: Load, tmp_path: Path) 
         ("address =", "adress =", "peers.bank.adress", "address"),
         ("retry_s =", "retry =", "patience.retry", "retry_s"),
         ("[policy]", "[polcy]", "polcy", "policy"),
+        ("[control]\nlisten", "[control]\nlisen", "control.lisen", "listen"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest(load: Load, old: str, new: str, place: str, near: str) -> None:
@@ -121,8 +127,34 @@ def test_a_missing_value_is_named(load: Load, old: str, place: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "example"),
+    [
+        ('party = "hospital"', 'party = "hospital"'),
+        ('state_dir = "state"', 'state_dir = "state"'),
+        ('listen = "127.0.0.1:0"', 'listen = "0.0.0.0:5500"'),
+        ('source = "digits"', 'source = "imagefolder:scans"'),
+        ('trust = "../trust.pem"', 'trust = "trust"'),
+        ('address = "bank.example.org:5500"', 'address = "hospital.example.org:5500"'),
+    ],
+)
+def test_a_missing_value_is_shown_with_an_example_that_can_be_pasted(load: Load, old: str, example: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        load(old, "")
+    assert f"for example {example}, received nothing" in str(caught.value)
+    assert load(old, example)
+
+
+def test_an_empty_file_is_told_what_it_lacks_first(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").touch()
+    with pytest.raises(InvalidValue, match=r"node\.toml: \S+ is missing: expected a value for \S+, for example"):
+        load_config(ProviderConfig, tmp_path / "node.toml")
+
+
+@pytest.mark.parametrize(
     ("old", "new", "place"),
     [
+        ("max_rounds = 5", 'revoked = ["abc"]', "policy.revoked.0"),
+        ("max_rounds = 5", "revoked = [1]", "policy.revoked.0"),
         ("max_rounds = 5", 'max_rounds = "many"', "policy.max_rounds"),
         ("max_rounds = 5", "max_rounds = 0", "policy.max_rounds"),
         ("retry_s = 2", "retry_s = -1", "patience.retry_s"),
@@ -208,11 +240,51 @@ def test_a_wrong_value_in_the_environment_is_named(load: Load, monkeypatch: pyte
         load()
 
 
-@pytest.mark.parametrize("name", ["LISTN", "POLICY__MAX_ROUND"])
-def test_an_unknown_key_in_the_environment_is_refused(load: Load, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("LISTN", "COMITY_NODE_LISTEN"),
+        ("POLICY__MAX_RONDS", "max_rounds"),
+        ("TLS__CERTIFCATE", "certificate"),
+        ("DATA__SORCE", "source"),
+        ("CONTROL__LISEN", "listen"),
+        ("PEERS__BANK__ADRESS", "address"),
+    ],
+)
+def test_an_unknown_key_in_the_environment_is_refused(
+    load: Load, monkeypatch: pytest.MonkeyPatch, name: str, near: str
+) -> None:
     monkeypatch.setenv(f"COMITY_NODE_{name}", "1")
-    with pytest.raises(UnknownKey, match="did you mean"):
+    with pytest.raises(UnknownKey, match=rf"the environment.*did you mean {near}\?$") as caught:
         load()
+    assert f"COMITY_NODE_{name}" in str(caught.value)
+    assert "node.toml" not in str(caught.value)
+
+
+def test_fingerprints_are_read_with_colons_or_without(load: Load) -> None:
+    plain = "0a" * 32
+    spelled = ":".join(["0A"] * 32)
+    assert load("max_rounds = 5", f'revoked = ["{spelled}", "{plain}"]').policy.revoked == {plain}
+    assert load("max_rounds = 5", f'revoked = ["{spelled}"]').identity.revoked == {plain}
+
+
+def test_operators_are_trusted_in_place_of_peers(load: Load, tmp_path: Path) -> None:
+    config = load()
+    assert config.control.listen == "127.0.0.2:5600"
+    assert config.operator_identity.trust == tmp_path / "operators"
+    assert (config.operator_identity.certificate, config.operator_identity.key) == (
+        config.identity.certificate,
+        config.identity.key,
+    )
+    tls = COMPLETE[COMPLETE.index("[tls]") : COMPLETE.index("[data]")]
+    with pytest.raises(InvalidValue, match="control.listen needs tls"):
+        _ = load(f"{tls}[data]", "insecure = true\n[data]").operator_identity
+
+
+def test_the_store_is_the_configured_one(load: Load, tmp_path: Path) -> None:
+    assert load().store_url == f"postgresql+psycopg://hospital:{SECRET}@db/comity"
+    store = COMPLETE[COMPLETE.index("store =") : COMPLETE.index("[tls]")]
+    assert load(store, "").store_url.startswith(f"sqlite:///{tmp_path}")
 
 
 def test_secrets_are_not_shown(load: Load) -> None:
@@ -227,6 +299,10 @@ def test_secrets_are_not_shown(load: Load) -> None:
         (f'secret = "{SECRET}"', f'secret = ["{SECRET}"]'),
         (f'secret = "{SECRET}"', f'secret = {{ value = "{SECRET}" }}'),
         (f'secret = "{SECRET}"', f'secrets = "{SECRET}"'),
+        (f'store = "postgresql+psycopg://hospital:{SECRET}@db/comity"', f'store = ["{SECRET}"]'),
+        (f'store = "postgresql+psycopg://hospital:{SECRET}@db/comity"', f'stor = "{SECRET}"'),
+        ('key = "/keys/key.pem"', f'key = """-----BEGIN PRIVATE KEY-----\n{SECRET}"""'),
+        ('certificate = "tls/certificate.pem"', f'certificate = """-----BEGIN PRIVATE KEY-----\n{SECRET}"""'),
         ('party = "hospital"', "party = 1"),
         ("[data]", "[date]"),
     ],

@@ -235,6 +235,20 @@ def test_a_renewed_certificate_is_served_without_a_restart(hospital: Party, clin
     assert asked(address, clinic.identity) == b"clinic"
 
 
+def test_a_card_that_is_written_over_in_place_counts_at_the_next_call(
+    hospital: Party, clinic: Party, asked: Any, connect: Callable[..., Link], method: Callable[..., Any], tmp_path: Path
+) -> None:
+    hospital.trusts(clinic)
+    clinic.trusts(hospital)
+    link = connect(asked.serve(hospital.identity), identity=clinic.identity)
+    assert link.call(method(link.channel), b"") == b"clinic"
+    folder = (hospital.folder / "trust").stat().st_mtime_ns
+    hospital.trusts(Party("clinic", tmp_path / "other"))
+    assert (hospital.folder / "trust").stat().st_mtime_ns == folder
+    with pytest.raises(CertificateRejected):
+        link.call(method(link.channel), b"")
+
+
 def test_files_that_are_no_cards_are_passed_over(hospital: Party, clinic: Party, asked: Any) -> None:
     hospital.trusts(clinic)
     clinic.trusts(hospital)

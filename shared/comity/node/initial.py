@@ -27,6 +27,7 @@ CONFIG = "node.toml"
 OPERATOR = "operator"
 """What `comity init` takes beside the roles: somebody who drives nodes from another machine."""
 
+_KEY = Path("key.pem")
 _LISTEN = "0.0.0.0:5500"
 
 
@@ -89,7 +90,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
 
     asked = [each.name for each in definitions if each.asker == role and _template(each.name).is_file()]
     script = folder / "session.toml" if peers and asked else None
-    key, card, config = folder / "key.pem", folder / f"{party}.pem", folder / CONFIG
+    key, card, config = folder / _KEY, folder / f"{party}.pem", folder / CONFIG
     state, trust = folder / "state", folder / "trust"
     _require_new(folder, config, key, card, *([script] if script is not None else []))
     settings = _settings(choices, listen=choices.listen or (_LISTEN if listens else ""))
@@ -123,7 +124,7 @@ def make_operator(folder: Path, party: str) -> Initial:
         MissingFile: The folder is a file.
     """
     require_name(party)
-    key, card, trust = folder / "key.pem", folder / f"{party}.pem", folder / "trust"
+    key, card, trust = folder / _KEY, folder / f"{party}.pem", folder / "trust"
     _require_new(folder, folder / CONFIG, key, card)
     certificate, private = self_signed(party)
     try:
@@ -141,6 +142,11 @@ def require_name(name: str) -> None:
     Raises:
         InvalidValue: It cannot.
     """
+    if name == _KEY.stem:
+        action = "choose another name"
+        raise InvalidValue(
+            f"{name}.pem would take the place of {_KEY}", expected="a party", received=name, action=action
+        )
     if not re.fullmatch(IDENTIFIER, name):
         raise InvalidValue(
             "not a party's name",

@@ -103,19 +103,27 @@ def explained(
     if found["type"] == "missing":
         key = str(found["loc"][-1])
         examples = _beside(model, found["loc"]).get(key, {}).get("examples", [])
-        expected = ", ".join(
-            [f"a value for {place}", *(f"for example {key} = {json.dumps(each)}" for each in examples)]
-        )
+        expected = ", ".join([f"a value for {place}", *(f"for example {_example(key, each)}" for each in examples)])
         return InvalidValue(
             f"{source}: {place} is missing", expected=expected, received="nothing", action=f"set {place}"
         )
-    received = "a value that is not shown" if _HIDDEN & set(found["loc"]) else repr(found["input"])
+    received = repr(found["input"])
+    if _HIDDEN & set(found["loc"]) or "-----BEGIN" in received:
+        received = "a value that is not shown"
     return InvalidValue(
         f"{source}: {place} cannot be used",
         expected=found["msg"],
         received=received[:120],
         action=f"correct {place}",
     )
+
+
+def _example(key: str, value: Any) -> str:
+    """A setting as a line of TOML."""
+    if isinstance(value, dict):
+        ((name, inner),) = value.items()
+        return _example(f"{key}.{name}", inner)
+    return f"{key} = {json.dumps(value)}"
 
 
 def _beside(model: type[BaseModel], location: Iterable[int | str]) -> dict[str, Any]:

@@ -191,8 +191,10 @@ def trusted_caller(context: grpc.ServicerContext, trust: Trust | None) -> str:
     """
     party = caller(context)
     if trust is not None:
-        (certificate,) = cast("Sequence[bytes]", context.auth_context()["x509_pem_cert"])
-        trust.require(party, certificate)
+        shown = cast("Sequence[bytes]", context.auth_context().get("x509_pem_cert", ()))
+        if not shown:
+            raise UnknownParty("the caller shows no certificate", expected="a certificate", received="none")
+        trust.require(party, shown[0])
     return party
 
 

@@ -29,8 +29,11 @@ log = structlog.get_logger()
 
 SUFFIX = ".pem"
 
-Stamp = tuple[tuple[str, int, int, int], ...]
-"""Name, inode, size and time of change, of every file."""
+Stamp = tuple[int, int, int]
+"""Inode, size and time of change of a file."""
+
+_ITSELF = ""
+"""The name under which the folder, or the one file, has its stamp."""
 
 _REMEMBERED = 1000
 """Certificates whose check is remembered; a party may issue itself any number of them."""
@@ -48,7 +51,7 @@ class Trust:
         self._path = path
         self._revoked = revoked
         self._lock = threading.RLock()
-        self._stamp: Stamp | None = None
+        self._stamps: dict[str, Stamp] = {}
         self._cards: dict[str, Card] = {}
         self._authority: Card | None = None
         self._good: set[tuple[str, bytes]] = set()
@@ -61,14 +64,14 @@ class Trust:
             InvalidValue: The file holds no certificates.
         """
         with self._lock:
-            stamp = self._look()
-            if stamp == self._stamp:
+            stamps = self._look()
+            if stamps == self._stamps:
                 return False
             if self._path.is_dir():
                 cards, authority = read_cards(self._path), None
             else:
                 cards, authority = {}, read_card(self._path)
-            self._stamp, self._cards, self._authority = stamp, cards, authority
+            self._stamps, self._cards, self._authority = stamps, cards, authority
             self._good.clear()
             return True
 
@@ -122,7 +125,8 @@ class Trust:
         """
         with self._lock:
             try:
-                self.refresh()
+                if not self._is_current(party):
+                    self.refresh()
             except UsageError as error:
                 log.warning("trust-not-read", reason=str(error))
                 action = "its operator finds the reason in its log"
@@ -168,16 +172,26 @@ class Trust:
             action=f"use the certificate on the card that {party} gave this node's operator, or send the new card",
         )
 
-    def _look(self) -> Stamp:
+    def _is_current(self, party: str) -> bool:
+        """Whether what was read of one party is what is there: a look at two files, however many cards there are."""
+        names = [_ITSELF] if self._authority is not None else [_ITSELF, f"{party}{SUFFIX}"]
+        if not all(name in self._stamps for name in names):
+            return False
         try:
-            files = sorted(self._path.glob(f"*{SUFFIX}")) if self._path.is_dir() else [self._path]
-            return (("", *_stamp(self._path)), *((file.name, *_stamp(file)) for file in files))
+            return all(_stamp(self._path / name) == self._stamps[name] for name in names)
+        except OSError:
+            return False
+
+    def _look(self) -> dict[str, Stamp]:
+        try:
+            files = sorted(self._path.glob(f"*{SUFFIX}")) if self._path.is_dir() else []
+            return {_ITSELF: _stamp(self._path)} | {file.name: _stamp(file) for file in files}
         except OSError as error:
             raise MissingFile(
                 "whom to trust is missing",
                 expected="a folder of cards, or a file of certificates in PEM",
                 received=f"{self._path}: {error.strerror}",
-                action="make the folder, or set tls.trust to another",
+                action="comity trust add makes the folder; or configure another",
             ) from error
 
 
@@ -192,7 +206,7 @@ def read_cards(folder: Path) -> dict[str, Card]:
     return cards
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def _stamp(path: Path) -> Stamp:
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 
