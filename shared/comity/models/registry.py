@@ -21,6 +21,7 @@ _BUILT_IN: Mapping[str, str] = {
     "alexnet-cifar": "comity.models.alexnet_cifar:alexnet_cifar",
     "lenet5": "comity.models.lenet5:lenet5",
     "mlp": "comity.models.mlp:mlp",
+    "policy-mlp": "comity.models.policy_mlp:policy_mlp",
     "resnet18-cifar": "comity.models.resnet18_cifar:resnet18_cifar",
 }
 _ENTRY_POINTS = "comity.models"

@@ -1,8 +1,21 @@
 """Local training and evaluation: what a party does with its own data, and nobody else's."""
 
-from comity.training.classification import Classification, Resume, Sample
+from comity.training.classification import Classification
 from comity.training.device import choose_device
 from comity.training.optimizers import OptimizerSpec
+from comity.training.policy_gradient import Baseline, PolicyGradient
 from comity.training.samples import SampleStream, Secret
+from comity.training.trajectories import Resume, Sample, sampled
 
-__all__ = ["Classification", "OptimizerSpec", "Resume", "Sample", "SampleStream", "Secret", "choose_device"]
+__all__ = [
+    "Baseline",
+    "Classification",
+    "OptimizerSpec",
+    "PolicyGradient",
+    "Resume",
+    "Sample",
+    "SampleStream",
+    "Secret",
+    "choose_device",
+    "sampled",
+]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -15,36 +14,9 @@ from torch.nn.functional import cross_entropy
 from comity.data import Dataset, Splits
 from comity.randomness import seeded
 from comity.tensors import Layout, State
-from comity.training.optimizers import OptimizerSpec, optimizer_state, restore_optimizer
+from comity.training.optimizers import OptimizerSpec
 from comity.training.samples import SampleStream, Secret
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A model of a training, with what is needed to go on from it.
-
-    Attributes:
-        iteration: Iterations behind it.
-        state: Its state dict.
-        optimizer: The optimiser's tensors.
-    """
-
-    iteration: int
-    state: State
-    optimizer: State
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Where a training goes on.
-
-    Attributes:
-        iteration: Iterations that were made.
-        optimizer: The optimiser's tensors there.
-    """
-
-    iteration: int
-    optimizer: State
+from comity.training.trajectories import Resume, Sample, sampled
 
 
 class Classification:
@@ -115,20 +87,14 @@ class Classification:
         Yields:
             Models with what is needed to go on from them. The tensors are the live ones: copy what is to be kept.
         """
-        model = self._model
-        model.load_state_dict(state)
-        rule = optimizer.build(model.parameters())
-        if resume is not None:
-            restore_optimizer(rule, resume.optimizer)
+        self._model.load_state_dict(state)
+        rule = optimizer.build(self._model.parameters())
         stream = SampleStream(self.samples, self._batch_size, self._secret, round)
-        first = 0 if resume is None else resume.iteration
-        for iteration in range(first, iterations):
-            if iteration % period == 0:
-                if resume is None or iteration > first:
-                    yield Sample(iteration, model.state_dict(), optimizer_state(rule))
-                if iteration + period >= iterations:
-                    return
+
+        def step(iteration: int) -> None:
             self._step(rule, stream.batch(iteration), round, iteration)
+
+        yield from sampled(self._model, rule, step, iterations=iterations, period=period, resume=resume)
 
     def _step(self, rule: torch.optim.Optimizer, batch: Tensor, round: int, iteration: int) -> None:
         indices = batch.to(self._device)
