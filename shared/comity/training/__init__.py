@@ -4,13 +4,14 @@ from comity.training.classification import Classification
 from comity.training.device import choose_device
 from comity.training.optimizers import OptimizerSpec
 from comity.training.policy_gradient import Baseline, PolicyGradient
-from comity.training.samples import SampleStream, Secret
+from comity.training.samples import PoissonStream, SampleStream, Secret, sampling_rate
 from comity.training.trajectories import Resume, Sample, sampled
 
 __all__ = [
     "Baseline",
     "Classification",
     "OptimizerSpec",
+    "PoissonStream",
     "PolicyGradient",
     "Resume",
     "Sample",
@@ -18,4 +19,5 @@ __all__ = [
     "Secret",
     "choose_device",
     "sampled",
+    "sampling_rate",
 ]

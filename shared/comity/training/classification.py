@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -12,10 +14,11 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from comity.data import Dataset, Splits
+from comity.privacy import Mechanism, PrivateGradients
 from comity.randomness import seeded
 from comity.tensors import Layout, State
 from comity.training.optimizers import OptimizerSpec
-from comity.training.samples import SampleStream, Secret
+from comity.training.samples import PoissonStream, SampleStream, Secret
 from comity.training.trajectories import Resume, Sample, sampled
 
 
@@ -30,6 +33,11 @@ class Classification:
         evaluation_batch_size: Samples in a block of an evaluation; fixed, since it decides the rounding.
         secret: The node's randomness in the session.
         device: Where data and model live.
+        privacy: The noise that covers each training sample; None for none. Batches are then drawn by Poisson, and
+            `batch_size` is their average. Losses and accuracies are not covered.
+
+    Raises:
+        InvalidValue: Differential privacy does not go with the model.
     """
 
     def __init__(  # noqa: PLR0913
@@ -42,6 +50,7 @@ class Classification:
         evaluation_batch_size: int,
         secret: Secret,
         device: torch.device,
+        privacy: Mechanism | None = None,
     ) -> None:
         self.layout = Layout.of(model.state_dict())
         self.initial_state: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -55,6 +64,9 @@ class Classification:
         self._model = model.to(device).train()
         # Evaluation calls a copy with the weights in question, so that it never touches a training in progress.
         self._evaluated = copy.deepcopy(self._model).eval().requires_grad_(False)
+        self._private = (
+            None if privacy is None else PrivateGradients(self._model, privacy, min(batch_size, self.samples))
+        )
         self._draws = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in model.modules())  # noqa: SLF001
 
     @property
@@ -89,7 +101,9 @@ class Classification:
         """
         self._model.load_state_dict(state)
         rule = optimizer.build(self._model.parameters())
-        stream = SampleStream(self.samples, self._batch_size, self._secret, round)
+        stream = (SampleStream if self._private is None else PoissonStream)(
+            self.samples, self._batch_size, self._secret, round
+        )
 
         def step(iteration: int) -> None:
             self._step(rule, stream.batch(iteration), round, iteration)
@@ -99,17 +113,22 @@ class Classification:
     def _step(self, rule: torch.optim.Optimizer, batch: Tensor, round: int, iteration: int) -> None:
         indices = batch.to(self._device)
         rule.zero_grad(set_to_none=True)
-        if self._draws:
-            with seeded(self._secret.seed("dropout", round, iteration)):
-                loss = self._batch_loss(indices)
+        if self._private is None:
+            self._batch_loss(indices, round, iteration, "mean").backward()
         else:
-            loss = self._batch_loss(indices)
-        loss.backward()
+            losses = partial(self._batch_loss, indices, round, iteration, "none") if len(indices) else None
+            self._private.compute(rule, losses, self._secret.seed("privacy noise", round, iteration))
         rule.step()
 
-    def _batch_loss(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        logits = self._model(self._prepared(self._train_data, indices))
-        return cross_entropy(logits, self._train_data.labels[indices])
+    def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: str) -> Tensor:
+        """Loss of a batch: its mean, a scalar, or with reduction `none` that of each sample."""
+        draws = seeded(self._secret.seed("dropout", round, iteration)) if self._draws else nullcontext()
+        inputs = self._prepared(self._train_data, indices)
+        # Opacus's hooks expect gradients of the inputs; torch warns where there are none.
+        inputs.requires_grad_(self._private is not None)
+        with draws:
+            logits = self._model(inputs)
+        return cross_entropy(logits, self._train_data.labels[indices], reduction=reduction)
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
         """Cross-entropy of each sample under a model, in evaluation mode.
