@@ -2,14 +2,17 @@
 
 from comity.training.classification import Classification
 from comity.training.device import choose_device
+from comity.training.distillation import AssistedDistillation, Distillation, distillation_loss
 from comity.training.optimizers import OptimizerSpec
 from comity.training.policy_gradient import Baseline, PolicyGradient
 from comity.training.samples import PoissonStream, SampleStream, Secret, sampling_rate
 from comity.training.trajectories import Resume, Sample, sampled
 
 __all__ = [
+    "AssistedDistillation",
     "Baseline",
     "Classification",
+    "Distillation",
     "OptimizerSpec",
     "PoissonStream",
     "PolicyGradient",
@@ -18,6 +21,7 @@ __all__ = [
     "SampleStream",
     "Secret",
     "choose_device",
+    "distillation_loss",
     "sampled",
     "sampling_rate",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import nullcontext
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -20,6 +21,9 @@ from comity.tensors import Layout, State
 from comity.training.optimizers import OptimizerSpec
 from comity.training.samples import PoissonStream, SampleStream, Secret
 from comity.training.trajectories import Resume, Sample, sampled
+
+BatchLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
+"""A loss, from the logits of a batch and the indices of its samples."""
 
 
 class Classification:
@@ -74,6 +78,16 @@ class Classification:
         """Number of training samples."""
         return len(self._train_data)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which a training sees every sample once, the last batch being completed from the next epoch."""
+        return math.ceil(self.samples / min(self._batch_size, self.samples))
+
+    @property
+    def is_private(self) -> bool:
+        """Whether differential privacy covers the training."""
+        return self._private is not None
+
     def trajectory(
         self,
         state: State,
@@ -122,13 +136,56 @@ class Classification:
 
     def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: str) -> Tensor:
         """Loss of a batch: its mean, a scalar, or with reduction `none` that of each sample."""
-        draws = seeded(self._secret.seed("dropout", round, iteration)) if self._draws else nullcontext()
         inputs = self._prepared(self._train_data, indices)
         # Opacus's hooks expect gradients of the inputs; torch warns where there are none.
         inputs.requires_grad_(self._private is not None)
-        with draws:
+        with self._seeded("dropout", round, iteration):
             logits = self._model(inputs)
         return cross_entropy(logits, self._train_data.labels[indices], reduction=reduction)
+
+    def _seeded(self, purpose: str, *place: int) -> AbstractContextManager[None]:
+        """Seeds what the model's layers draw, where they draw anything."""
+        return seeded(self._secret.seed(purpose, *place)) if self._draws else nullcontext()
+
+    def fit(
+        self,
+        state: State,
+        optimizer: OptimizerSpec,
+        loss: BatchLoss,
+        *,
+        steps: int,
+        place: tuple[str, *tuple[int, ...]],
+    ) -> dict[str, Tensor]:
+        """Trains on another loss, to the end, and returns the model.
+
+        Args:
+            state: Model to start from.
+            optimizer: The optimiser, made anew.
+            loss: Of a batch's logits.
+            steps: Steps, at or above 0.
+            place: What it is for, and when: decides the order of the samples.
+        """
+        self._model.load_state_dict(state)
+        rule = optimizer.build(self._model.parameters())
+        purpose, *when = place
+        stream = SampleStream(self.samples, self._batch_size, self._secret, *when, purpose=f"data order, {purpose}")
+        for step in range(steps):
+            indices = stream.batch(step).to(self._device)
+            rule.zero_grad(set_to_none=True)
+            with self._seeded(f"dropout, {purpose}", *when, step):
+                logits = self._model(self._prepared(self._train_data, indices))
+            loss(logits, indices).backward()
+            rule.step()
+        return {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
+
+    def logits(self, state: State, samples: Int[Tensor, " n"]) -> Float[Tensor, "n classes"]:
+        """Logits of training samples under a model, in evaluation mode."""
+        # A copy that autograd may keep.
+        return self._logits(self._on_device(state), self._train_data, samples.to(self._device)).clone()
+
+    def labels(self, samples: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Labels of training samples, where the data are."""
+        return self._train_data.labels[samples.to(self._device)]
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
         """Cross-entropy of each sample under a model, in evaluation mode.
