@@ -5,6 +5,7 @@ from comity.training.device import choose_device
 from comity.training.distillation import AssistedDistillation, Distillation, distillation_loss
 from comity.training.optimizers import OptimizerSpec
 from comity.training.policy_gradient import Baseline, PolicyGradient
+from comity.training.quadratic import Quadratic
 from comity.training.samples import PoissonStream, SampleStream, Secret, sampling_rate
 from comity.training.trajectories import Resume, Sample, sampled
 
@@ -16,6 +17,7 @@ __all__ = [
     "OptimizerSpec",
     "PoissonStream",
     "PolicyGradient",
+    "Quadratic",
     "Resume",
     "Sample",
     "SampleStream",
