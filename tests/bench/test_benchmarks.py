@@ -93,6 +93,18 @@ def test_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [target.required for target in report.targets] == [">= 20000"]
 
 
+def test_rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("rollouts", monkeypatch)
+    rows = {row.label: row for row in report.rows}
+    for pole in ("Gymnasium's pole, 0.5 m", "the learner's, 4.5 m"):
+        one = f"{pole}: one gym.make environment"
+        assert rows[f"{pole}: 64 at once"].baseline == one
+        tossed = f"{one}, coin tosses for a policy"
+        assert rows[f"{pole}: 64 at once, coin tosses for a policy"].baseline == tossed
+    assert all(row.unit == "1/s" for row in report.rows)
+    assert [target.required for target in report.targets] == [">= 20", ">= 20"]
+
+
 def test_durability(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("durability", monkeypatch)
     memory, disk, *_ = report.rows

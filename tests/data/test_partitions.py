@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from comity.data import class_range, imbalance, limit_per_class, power_law, uniform
+from comity.data import class_range, complementary, dominated, imbalance, limit_per_class, power_law, uniform
 from comity.errors import InvalidValue
 
 seeds = st.integers(min_value=-(2**70), max_value=2**70)
@@ -197,3 +198,55 @@ def test_wrong_arguments_are_refused() -> None:
         limit_per_class(none, 1)
     with pytest.raises(InvalidValue, match="no sample"):
         imbalance(none, gamma=1, share="learner", seed=0)
+
+
+@any_labels
+@given(labels_of, st.floats(0, 1), seeds)
+def test_a_provider_of_other_categories_lacks_the_major_class_alone(labels: Tensor, gamma: float, seed: int) -> None:
+    usual = imbalance(labels, gamma=gamma, share="provider", seed=seed)
+    without = imbalance(labels, gamma=gamma, share="provider", seed=seed, without_major=True)
+    present, counts = torch.unique(labels, return_counts=True)
+    major = int(present[counts.argmin()])
+    assert torch.equal(without, usual[labels[usual] != major])
+    learner = imbalance(labels, gamma=gamma, share="learner", seed=seed, without_major=True)
+    assert torch.equal(learner, imbalance(labels, gamma=gamma, share="learner", seed=seed))
+
+
+@any_labels
+@given(labels_of, st.floats(0, 1), seeds)
+def test_complementary_shares_are_all_samples(labels: Tensor, fraction: float, seed: int) -> None:
+    shares = [complementary(labels, fraction=fraction, share=share, seed=seed) for share in ("learner", "provider")]
+    for share in shares:
+        assert_ascending(share)
+    assert torch.equal(torch.cat(shares).sort().values, torch.arange(len(labels)))
+
+
+def test_complementary_shares_hold_90_and_10_percent() -> None:
+    labels = torch.arange(2).repeat(50)
+    for share, counts in (("learner", [45, 5]), ("provider", [5, 45])):
+        assert torch.bincount(labels[complementary(labels, fraction=0.9, share=share, seed=1)]).tolist() == counts
+
+
+@pytest.mark.parametrize(("learner", "major", "counts"), [(90, 1.0, [90] + [0] * 9), (100, 0.5, [50] + [5] * 9)])
+def test_one_class_dominates_the_learner(learner: int, major: float, counts: list[int]) -> None:
+    labels = torch.arange(10).repeat(100)
+    settings = {"provider": 100, "learner": learner, "major": major, "seed": 3}
+    shares = [dominated(labels, share=share, **settings) for share in ("provider", "learner")]
+    assert_disjoint(shares)
+    assert torch.bincount(labels[shares[0]]).tolist() == [10] * 10
+    assert torch.bincount(labels[shares[1]], minlength=10).tolist() == counts
+
+
+@pytest.mark.parametrize(
+    "changes", [{"major": 1.5}, {"provider": 9}, {"learner": 0}, {"share": "both"}, {"provider": 910, "learner": 100}]
+)
+def test_dominated_shares_that_cannot_be(changes: dict[str, Any]) -> None:
+    settings = {"provider": 100, "learner": 10, "major": 1.0, "share": "learner", "seed": 0}
+    with pytest.raises(InvalidValue):
+        dominated(torch.arange(10).repeat(100), **(settings | changes))
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1])
+def test_fractions_out_of_range(fraction: float) -> None:
+    with pytest.raises(InvalidValue):
+        complementary(torch.arange(4), fraction=fraction, share="learner", seed=0)

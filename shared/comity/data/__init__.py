@@ -2,7 +2,9 @@
 
 from comity.data.config import (
     ClassesPartition,
+    ComplementaryPartition,
     DataConfig,
+    DominatedPartition,
     ImbalancePartition,
     PartitionConfig,
     PowerLawPartition,
@@ -11,20 +13,32 @@ from comity.data.config import (
 )
 from comity.data.dataset import Dataset, Splits, no_samples
 from comity.data.noise import corrupt_labels
-from comity.data.partitions import class_range, imbalance, limit_per_class, power_law, uniform
+from comity.data.partitions import (
+    class_range,
+    complementary,
+    dominated,
+    imbalance,
+    limit_per_class,
+    power_law,
+    uniform,
+)
 from comity.data.sources import load
 
 __all__ = [
     "ClassesPartition",
+    "ComplementaryPartition",
     "DataConfig",
     "Dataset",
+    "DominatedPartition",
     "ImbalancePartition",
     "PartitionConfig",
     "PowerLawPartition",
     "Splits",
     "UniformPartition",
     "class_range",
+    "complementary",
     "corrupt_labels",
+    "dominated",
     "imbalance",
     "limit_per_class",
     "load",

@@ -44,16 +44,45 @@ class ImbalancePartition(_Config):
         gamma: The size of the learner's minor classes over that of its major class, in [0, 1].
         share: Which of the two this node holds.
         seed: The same at both parties.
+        without_major: Whether the provider lacks the learner's major class: different categories (section A.9.1).
     """
 
     name: Literal["imbalance"]
     gamma: float = Field(ge=0, le=1)
-    share: Literal["learner", "provider"]
+    share: partitions.Share
+    seed: int = 0
+    without_major: bool = False
+
+    def indices(self, labels: Tensor) -> Tensor:
+        """This node's samples among those with these labels."""
+        return partitions.imbalance(
+            labels, gamma=self.gamma, share=self.share, seed=self.seed, without_major=self.without_major
+        )
+
+
+class DominatedPartition(_Config):
+    """A balanced share, or one of which a class makes up most (Chen et al. 2023, sections A.1.1 and A.2.2).
+
+    Attributes:
+        provider: Samples of the provider, as many of each class.
+        learner: Samples of the learner.
+        major: Share of the learner's samples that its one class makes up, in [0, 1].
+        share: Which of the two this node holds.
+        seed: The same at both parties.
+    """
+
+    name: Literal["dominated"]
+    provider: int = Field(ge=1)
+    learner: int = Field(ge=1)
+    major: float = Field(ge=0, le=1)
+    share: partitions.Share
     seed: int = 0
 
     def indices(self, labels: Tensor) -> Tensor:
         """This node's samples among those with these labels."""
-        return partitions.imbalance(labels, gamma=self.gamma, share=self.share, seed=self.seed)
+        return partitions.dominated(
+            labels, provider=self.provider, learner=self.learner, major=self.major, share=self.share, seed=self.seed
+        )
 
 
 class PowerLawPartition(_Config):
@@ -102,8 +131,33 @@ class ClassesPartition(_Config):
         )
 
 
+class ComplementaryPartition(_Config):
+    """Most of one half of the classes (Chen et al. 2023, figure 2).
+
+    Attributes:
+        fraction: What the learner holds of each class in the lower half, and the provider of the others, in [0, 1].
+        share: Which of the two this node holds.
+        seed: The same at both parties.
+    """
+
+    name: Literal["complementary"]
+    fraction: float = Field(default=0.9, ge=0, le=1)
+    share: partitions.Share
+    seed: int = 0
+
+    def indices(self, labels: Tensor) -> Tensor:
+        """This node's samples among those with these labels."""
+        return partitions.complementary(labels, fraction=self.fraction, share=self.share, seed=self.seed)
+
+
 PartitionConfig = Annotated[
-    UniformPartition | ImbalancePartition | PowerLawPartition | ClassesPartition, Field(discriminator="name")
+    UniformPartition
+    | ImbalancePartition
+    | DominatedPartition
+    | ComplementaryPartition
+    | PowerLawPartition
+    | ClassesPartition,
+    Field(discriminator="name"),
 ]
 """A partition, told apart by its `name`."""
 
@@ -112,9 +166,11 @@ class DataConfig(_Config):
     """A node's data.
 
     Attributes:
-        source: `digits`, `torchvision:<Name>`, `imagefolder:<dir>`, `npz:<file>` or `text:<dir>`.
+        source: `digits`, `torchvision:<Name>`, `cinic10:<dir>`, `imagefolder:<dir>`, `npz:<file>`, `text:<dir>` or
+            `synthetic:fig2`.
         root: Where torchvision's files are, or what a relative path in `source` starts from.
-        seed: Decides the test split of `digits` and of a `text` that brings none, and which labels are corrupted.
+        seed: Decides the test split of `digits` and of a `text` that brings none, the points of `synthetic:fig2`, and
+            which labels are corrupted.
         image_size: The height and width to bring an `imagefolder`'s images to, in pixels.
         words: How many words of each sentence of a `text` to keep.
         per_class: Keep only the first samples of each class for training, this many; the test split stays whole.

@@ -55,7 +55,7 @@ def uniform(labels: Tensor, *, parties: int, index: int, seed: int) -> Tensor:
     return _ascending([order.tensor_split(parties)[index]])
 
 
-def imbalance(labels: Tensor, *, gamma: float, share: Share, seed: int) -> Tensor:
+def imbalance(labels: Tensor, *, gamma: float, share: Share, seed: int, without_major: bool = False) -> Tensor:
     """A large balanced share and a small imbalanced one (Chen et al. 2023, section 4.2).
 
     The provider holds a random half of every class, rounded down. The learner's major class is what is left of the
@@ -67,22 +67,22 @@ def imbalance(labels: Tensor, *, gamma: float, share: Share, seed: int) -> Tenso
             to the nearest, an exact half to the even one.
         share: Whose share.
         seed: The same at both parties.
+        without_major: Whether the provider lacks the learner's major class: different categories (section A.9.1).
 
     Raises:
         InvalidValue: gamma or share is out of its range, or there is no label.
     """
     if not 0 <= gamma <= 1:
         raise InvalidValue("The imbalance gamma", expected="0 to 1", received=gamma)
-    if share not in ("learner", "provider"):
-        raise InvalidValue("The share of an imbalance", expected="'learner' or 'provider'", received=repr(share))
-    shuffled = {
-        label: members[torch.randperm(len(members), generator=generator(derive(seed, "imbalance", label)))]
-        for label, members in _classes(labels).items()
-    }
-    if share == "provider":
-        return _ascending([members[: len(members) // 2] for members in shuffled.values()])
-    rest = {label: members[len(members) // 2 :] for label, members in shuffled.items()}
+    _require_side(share)
+    shuffled = _shuffled(labels, seed, "imbalance")
     major = min(shuffled, key=lambda label: (len(shuffled[label]), label))
+    if share == "provider":
+        lacking = {major} if without_major else set()
+        return _ascending(
+            [members[: 0 if label in lacking else len(members) // 2] for label, members in shuffled.items()]
+        )
+    rest = {label: members[len(members) // 2 :] for label, members in shuffled.items()}
     # The rest of the smallest class is the smallest rest, so every other class has this many.
     minor_size = round(gamma * len(rest[major]))
     return _ascending([members if label == major else members[:minor_size] for label, members in rest.items()])
@@ -167,6 +167,88 @@ def _require_share(labels: Tensor, parties: int, index: int) -> None:
         raise InvalidValue("Parties to share among", expected=f"1 to {len(labels)}, the samples", received=parties)
     if not 0 <= index < parties:
         raise InvalidValue("Index of a share", expected=f"0 to {parties - 1}", received=index)
+
+
+def dominated(labels: Tensor, *, provider: int, learner: int, major: float, share: Share, seed: int) -> Tensor:
+    """A balanced share, and one of which a class makes up most (Chen et al. 2023, sections A.1.1 and A.2.2).
+
+    The provider holds as many samples of every class as of any other. The learner holds `major` of its samples from the
+    class of the lowest label, and of the rest as many of each other class. Counts that do not divide are rounded down.
+
+    Args:
+        labels: int64 `[samples]`, on the CPU.
+        provider: Samples of the provider, at least 1 a class.
+        learner: Samples of the learner, at least 1.
+        major: Share of the learner's samples that its one class makes up, in [0, 1]: 1 in A.1.1, a half in A.2.2.
+        share: Whose share.
+        seed: The same at both parties.
+
+    Raises:
+        InvalidValue: A number is out of its range, or a class has too few samples for both.
+    """
+    if not 0 <= major <= 1:
+        raise InvalidValue("The share of the learner's major class", expected="0 to 1", received=major)
+    _require_side(share)
+    shuffled = _shuffled(labels, seed, "dominated")
+    balanced = provider // len(shuffled)
+    largest = int(major * learner)
+    others = (learner - largest) // max(len(shuffled) - 1, 1)
+    if balanced < 1 or learner < 1:
+        expected = f"at least {len(shuffled)} and 1"
+        raise InvalidValue("Samples of provider and learner", expected=expected, received=f"{provider} and {learner}")
+    lowest = min(shuffled)
+    parts = []
+    for label, members in shuffled.items():
+        wanted = largest if label == lowest else others
+        if balanced + wanted > len(members):
+            raise InvalidValue(
+                f"Class {label} has too few samples",
+                expected=f"{balanced} for the provider and {wanted} for the learner",
+                received=len(members),
+                action="lower provider or learner",
+            )
+        parts.append(members[:balanced] if share == "provider" else members[balanced : balanced + wanted])
+    return _ascending(parts)
+
+
+def complementary(labels: Tensor, *, fraction: float, share: Share, seed: int) -> Tensor:
+    """Two shares, each with most of one half of the classes (Chen et al. 2023, figure 2).
+
+    The learner holds a fraction of every class in the lower half of the labels, and what is left of 1 of every other; the
+    provider holds the rest.
+
+    Args:
+        labels: int64 `[samples]`, on the CPU.
+        fraction: In [0, 1], for example 0.9; what is not whole is rounded to the nearest, an exact half to the even one.
+        share: Whose share.
+        seed: The same at both parties.
+
+    Raises:
+        InvalidValue: fraction or share is out of its range, or there is no label.
+    """
+    if not 0 <= fraction <= 1:
+        raise InvalidValue("The fraction of a complementary share", expected="0 to 1", received=fraction)
+    _require_side(share)
+    shuffled = _shuffled(labels, seed, "complementary")
+    parts = []
+    for place, members in enumerate(shuffled.values()):
+        lower = place < (len(shuffled) + 1) // 2
+        cut = round((fraction if lower else 1 - fraction) * len(members))
+        parts.append(members[:cut] if share == "learner" else members[cut:])
+    return _ascending(parts)
+
+
+def _require_side(share: Share) -> None:
+    if share not in ("learner", "provider"):
+        raise InvalidValue("The share of a partition", expected="'learner' or 'provider'", received=repr(share))
+
+
+def _shuffled(labels: Tensor, seed: int, purpose: str) -> dict[int, Tensor]:
+    """Where each label stands, in random order, by label, ascending."""
+    return {
+        label: members[torch.randperm(len(members), generator=generator(derive(seed, purpose, label)))]
+        for label, members in _classes(labels).items()
+    }
 
 
 def _classes(labels: Tensor) -> dict[int, Tensor]:

@@ -1,4 +1,4 @@
-"""Data by name: `digits`, `torchvision:<Name>`, `imagefolder:<dir>`, `npz:<file>`, `text:<dir>`."""
+"""Data by name: a source such as `digits`, or its kind and where it is, such as `npz:<file>`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _SOURCES: Mapping[str, str] = {
     "digits": "comity.data.digits:load",
     "torchvision:<Name>": "comity.data.vision:load",
     "imagefolder:<dir>": "comity.data.imagefolder:load",
+    "cinic10:<dir>": "comity.data.cinic10:load",
+    "synthetic:<name>": "comity.data.synthetic:load",
     "npz:<file>": "comity.data.npz:load",
     "text:<dir>": "comity.data.text:load",
 }
@@ -54,7 +56,8 @@ def load(source: str, *, root: Path | None, seed: int, image_size: int | None, w
         source: A kind and, behind a colon, where it is.
         root: For `torchvision`, the folder that holds the set in torchvision's layout; for the others, what a relative
             path starts from.
-        seed: For `digits`, and for `text` without one of its own, decides the test split, in [0, 2**32).
+        seed: For `digits`, and for `text` without one of its own, decides the test split, in [0, 2**32); for
+            `synthetic`, everything.
         image_size: For `imagefolder`, the height and width to bring images to, in pixels; None keeps theirs.
         words: For `text`, how many words to keep of a sentence; None is 56.
 

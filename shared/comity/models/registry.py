@@ -23,6 +23,7 @@ _BUILT_IN: Mapping[str, str] = {
     "cnn-mnist": "comity.models.cnn_mnist:cnn_mnist",
     "lenet5": "comity.models.lenet5:lenet5",
     "mlp": "comity.models.mlp:mlp",
+    "policy-mlp": "comity.models.policy_mlp:policy_mlp",
     "resnet18-cifar": "comity.models.resnet18_cifar:resnet18_cifar",
     "text-cnn": "comity.models.text_cnn:text_cnn",
 }

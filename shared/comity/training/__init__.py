@@ -1,8 +1,29 @@
 """Local training and evaluation: what a party does with its own data, and nobody else's."""
 
-from comity.training.classification import Classification, Resume, Sample
+from comity.training.classification import Classification
 from comity.training.device import choose_device
+from comity.training.distillation import AssistedDistillation, Distillation, distillation_loss
 from comity.training.optimizers import OptimizerSpec
-from comity.training.samples import SampleStream, Secret
+from comity.training.policy_gradient import Baseline, PolicyGradient
+from comity.training.quadratic import Quadratic
+from comity.training.samples import PoissonStream, SampleStream, Secret, sampling_rate
+from comity.training.trajectories import Resume, Sample, sampled
 
-__all__ = ["Classification", "OptimizerSpec", "Resume", "Sample", "SampleStream", "Secret", "choose_device"]
+__all__ = [
+    "AssistedDistillation",
+    "Baseline",
+    "Classification",
+    "Distillation",
+    "OptimizerSpec",
+    "PoissonStream",
+    "PolicyGradient",
+    "Quadratic",
+    "Resume",
+    "Sample",
+    "SampleStream",
+    "Secret",
+    "choose_device",
+    "distillation_loss",
+    "sampled",
+    "sampling_rate",
+]

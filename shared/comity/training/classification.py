@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -13,38 +15,15 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from comity.data import Dataset, Splits
+from comity.privacy import Mechanism, PrivateGradients
 from comity.randomness import seeded
 from comity.tensors import Layout, State
-from comity.training.optimizers import OptimizerSpec, optimizer_state, restore_optimizer
-from comity.training.samples import SampleStream, Secret
+from comity.training.optimizers import OptimizerSpec
+from comity.training.samples import PoissonStream, SampleStream, Secret
+from comity.training.trajectories import Resume, Sample, sampled
 
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A model of a training, with what is needed to go on from it.
-
-    Attributes:
-        iteration: Iterations behind it.
-        state: Its state dict.
-        optimizer: The optimiser's tensors.
-    """
-
-    iteration: int
-    state: State
-    optimizer: State
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Where a training goes on.
-
-    Attributes:
-        iteration: Iterations that were made.
-        optimizer: The optimiser's tensors there.
-    """
-
-    iteration: int
-    optimizer: State
+BatchLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
+"""A loss, from the logits of a batch and the indices of its samples."""
 
 
 class Classification:
@@ -58,6 +37,11 @@ class Classification:
         evaluation_batch_size: Samples in a block of an evaluation; fixed, since it decides the rounding.
         secret: The node's randomness in the session.
         device: Where data and model live.
+        privacy: The noise that covers each training sample; None for none. Batches are then drawn by Poisson, and
+            `batch_size` is their average. Losses and accuracies are not covered.
+
+    Raises:
+        InvalidValue: Differential privacy does not go with the model.
     """
 
     def __init__(  # noqa: PLR0913
@@ -70,6 +54,7 @@ class Classification:
         evaluation_batch_size: int,
         secret: Secret,
         device: torch.device,
+        privacy: Mechanism | None = None,
     ) -> None:
         self.layout = Layout.of(model.state_dict())
         self.initial_state: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -84,12 +69,25 @@ class Classification:
         self._model = model.to(device).train()
         # Evaluation calls a copy with the weights in question, so that it never touches a training in progress.
         self._evaluated = copy.deepcopy(self._model).eval().requires_grad_(False)
+        self._private = (
+            None if privacy is None else PrivateGradients(self._model, privacy, min(batch_size, self.samples))
+        )
         self._draws = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in model.modules())  # noqa: SLF001
 
     @property
     def samples(self) -> int:
         """Number of training samples."""
         return len(self._train_data)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which a training sees every sample once, the last batch being completed from the next epoch."""
+        return math.ceil(self.samples / min(self._batch_size, self.samples))
+
+    @property
+    def is_private(self) -> bool:
+        """Whether differential privacy covers the training."""
+        return self._private is not None
 
     def trajectory(
         self,
@@ -116,35 +114,79 @@ class Classification:
         Yields:
             Models with what is needed to go on from them. The tensors are the live ones: copy what is to be kept.
         """
-        model = self._model
-        model.load_state_dict(state)
-        rule = optimizer.build(model.parameters())
-        if resume is not None:
-            restore_optimizer(rule, resume.optimizer)
-        stream = SampleStream(self.samples, self._batch_size, self._secret, round)
-        first = 0 if resume is None else resume.iteration
-        for iteration in range(first, iterations):
-            if iteration % period == 0:
-                if resume is None or iteration > first:
-                    yield Sample(iteration, model.state_dict(), optimizer_state(rule))
-                if iteration + period >= iterations:
-                    return
+        self._model.load_state_dict(state)
+        rule = optimizer.build(self._model.parameters())
+        stream = (SampleStream if self._private is None else PoissonStream)(
+            self.samples, self._batch_size, self._secret, round
+        )
+
+        def step(iteration: int) -> None:
             self._step(rule, stream.batch(iteration), round, iteration)
+
+        yield from sampled(self._model, rule, step, iterations=iterations, period=period, resume=resume)
 
     def _step(self, rule: torch.optim.Optimizer, batch: Tensor, round: int, iteration: int) -> None:
         indices = batch.to(self._device)
         rule.zero_grad(set_to_none=True)
-        if self._draws:
-            with seeded(self._secret.seed("dropout", round, iteration)):
-                loss = self._batch_loss(indices)
+        if self._private is None:
+            self._batch_loss(indices, round, iteration, "mean").backward()
         else:
-            loss = self._batch_loss(indices)
-        loss.backward()
+            losses = partial(self._batch_loss, indices, round, iteration, "none") if len(indices) else None
+            self._private.compute(rule, losses, self._secret.seed("privacy noise", round, iteration))
         rule.step()
 
-    def _batch_loss(self, indices: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        logits = self._model(self._prepared(self._train_data, indices))
-        return cross_entropy(logits, self._train_data.labels[indices])
+    def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: str) -> Tensor:
+        """Loss of a batch: its mean, a scalar, or with reduction `none` that of each sample."""
+        inputs = self._prepared(self._train_data, indices)
+        # Opacus's hooks expect gradients of the inputs; torch warns where there are none.
+        inputs.requires_grad_(self._private is not None)
+        with self._seeded("dropout", round, iteration):
+            logits = self._model(inputs)
+        return cross_entropy(logits, self._train_data.labels[indices], reduction=reduction)
+
+    def _seeded(self, purpose: str, *place: int) -> AbstractContextManager[None]:
+        """Seeds what the model's layers draw, where they draw anything."""
+        return seeded(self._secret.seed(purpose, *place)) if self._draws else nullcontext()
+
+    def fit(
+        self,
+        state: State,
+        optimizer: OptimizerSpec,
+        loss: BatchLoss,
+        *,
+        steps: int,
+        place: tuple[str, *tuple[int, ...]],
+    ) -> dict[str, Tensor]:
+        """Trains on another loss, to the end, and returns the model.
+
+        Args:
+            state: Model to start from.
+            optimizer: The optimiser, made anew.
+            loss: Of a batch's logits.
+            steps: Steps, at or above 0.
+            place: What it is for, and when: decides the order of the samples.
+        """
+        self._model.load_state_dict(state)
+        rule = optimizer.build(self._model.parameters())
+        purpose, *when = place
+        stream = SampleStream(self.samples, self._batch_size, self._secret, *when, purpose=f"data order, {purpose}")
+        for step in range(steps):
+            indices = stream.batch(step).to(self._device)
+            rule.zero_grad(set_to_none=True)
+            with self._seeded(f"dropout, {purpose}", *when, step):
+                logits = self._model(self._prepared(self._train_data, indices))
+            loss(logits, indices).backward()
+            rule.step()
+        return {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
+
+    def logits(self, state: State, samples: Int[Tensor, " n"]) -> Float[Tensor, "n classes"]:
+        """Logits of training samples under a model, in evaluation mode."""
+        # A copy that autograd may keep.
+        return self._logits(self._on_device(state), self._train_data, samples.to(self._device)).clone()
+
+    def labels(self, samples: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Labels of training samples, where the data are."""
+        return self._train_data.labels[samples.to(self._device)]
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
         """Cross-entropy of each sample under a model, in evaluation mode.

@@ -38,14 +38,16 @@ class SampleStream:
         samples: Number of samples.
         batch_size: Samples a step; at most `samples` are taken.
         secret: The node's randomness in the session.
-        round: Round that the training belongs to.
+        place: When the training is: its round, and whatever else tells it from others.
+        purpose: What the order is for.
     """
 
-    def __init__(self, samples: int, batch_size: int, secret: Secret, round: int) -> None:
+    def __init__(self, samples: int, batch_size: int, secret: Secret, *place: int, purpose: str = "data order") -> None:
         self._samples = samples
         self._batch_size = min(batch_size, samples)
         self._secret = secret
-        self._round = round
+        self._place = place
+        self._purpose = purpose
         self._order: tuple[int, Tensor] | None = None
 
     def batch(self, step: int) -> Tensor:
@@ -61,6 +63,34 @@ class SampleStream:
 
     def _epoch(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
-            seed = self._secret.seed("data order", self._round, epoch)
+            seed = self._secret.seed(self._purpose, *self._place, epoch)
             self._order = epoch, torch.randperm(self._samples, generator=generator(seed))
         return self._order[1]
+
+
+class PoissonStream:
+    """Each sample by its own toss of a coin in every step, as accounts of differential privacy assume.
+
+    Args:
+        samples: Number of samples.
+        batch_size: Samples a step on average; at most `samples`.
+        secret: The node's randomness in the session.
+        round: Round that the training belongs to.
+    """
+
+    def __init__(self, samples: int, batch_size: int, secret: Secret, round: int) -> None:
+        self._samples = samples
+        self._rate = sampling_rate(samples, batch_size)
+        self._secret = secret
+        self._round = round
+
+    def batch(self, step: int) -> Tensor:
+        """Indices of the samples that step `step` (from 0) sees, shape [batch]; there may be none."""
+        seed = self._secret.seed("poisson sampling", self._round, step)
+        tosses = torch.rand(self._samples, dtype=torch.float64, generator=generator(seed))
+        return torch.nonzero(tosses < self._rate).flatten()
+
+
+def sampling_rate(samples: int, batch_size: int) -> float:
+    """The probability with which a step of a private training sees a sample, in (0, 1]."""
+    return min(batch_size, samples) / samples

@@ -1,0 +1,203 @@
+"""Training a model of one's own and exchanging another: the local side of AssistKD.
+
+Section A.2 of Chen et al., "Assisted Learning for Organizations with Limited Imbalanced Data", TMLR 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from comity.errors import InvalidValue
+from comity.tensors import State
+from comity.training.classification import Classification
+from comity.training.optimizers import OptimizerSpec
+from comity.training.trajectories import Resume, Sample
+
+_OWN = "own."
+_RULE = "optimizer."
+
+
+@dataclass(frozen=True, slots=True)
+class Distillation:
+    """How one model learns from another.
+
+    Attributes:
+        optimizer: The student's optimiser; new for every student.
+        temperature: t, above 0.
+        alpha: α, the weight of the teacher's answers beside the labels, in [0, 1].
+        to_shared: Iterations in which a checkpoint of the own model is distilled into the shared one, at least 1.
+        to_own_epochs: Passes over the data in which a picked model is distilled into the own one, at least 1.
+
+    Raises:
+        InvalidValue: A number is out of its range.
+    """
+
+    optimizer: OptimizerSpec
+    temperature: float = 1.0
+    alpha: float = 0.9
+    to_shared: int = 10
+    to_own_epochs: int = 60
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise InvalidValue("The temperature", expected="a finite number above 0", received=self.temperature)
+        if not 0 <= self.alpha <= 1:
+            raise InvalidValue("The weight alpha of a teacher", expected="0 to 1", received=self.alpha)
+        if self.to_shared < 1 or self.to_own_epochs < 1:
+            received = f"{self.to_shared} iterations, {self.to_own_epochs} epochs"
+            raise InvalidValue("The length of a distillation", expected="1 or more", received=received)
+
+
+def distillation_loss(
+    student: Float[Tensor, "batch classes"],
+    teacher: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"],
+    *,
+    temperature: float,
+    alpha: float,
+) -> Float[Tensor, ""]:
+    """Equation (3), as the mean over a batch: -α Σ q_T(t) log q_S(t) - (1 - α) log q_S(1)[y].
+
+    Args:
+        student: The student's logits.
+        teacher: The teacher's logits.
+        labels: True classes.
+        temperature: t, above 0. Gradients are not multiplied by t², as others do: the paper's t is 1.
+        alpha: α, in [0, 1].
+    """
+    soft = cross_entropy(student / temperature, (teacher / temperature).softmax(dim=1))
+    return alpha * soft + (1 - alpha) * cross_entropy(student, labels)
+
+
+class AssistedDistillation:
+    """A party's local task whose model stays here too; what crosses is another, small enough or the same for all.
+
+    A round's training is in two stages around that of the own model. First the model that was picked is distilled into the
+    own architecture, beginning with the own model's initial weights, so that a round needs nothing of the one before; the
+    session's initial model has nothing to teach, and the own one begins as it is. Then each checkpoint of the own training
+    is distilled into the shared architecture, beginning with the checkpoint before; checkpoint 0 is the model that was
+    picked itself.
+
+    What a training needs to go on, its own model with it, is among the tensors of the samples' `optimizer`, which stay at
+    the party.
+
+    Args:
+        own: The model of the party's own, with its data.
+        shared: The model that crosses, with the same data; it is evaluated, and trained by distillation alone.
+        distillation: How the two learn from each other.
+
+    Raises:
+        InvalidValue: The own model is to be private: a distillation without noise would undo that.
+    """
+
+    def __init__(self, own: Classification, shared: Classification, distillation: Distillation) -> None:
+        if own.is_private or shared.is_private:
+            raise InvalidValue(
+                "Distillation is not covered by differential privacy", action="leave out one or the other"
+            )
+        self.layout = shared.layout
+        self.initial_state = shared.initial_state
+        self._own = own
+        self._shared = shared
+        self._distillation = distillation
+
+    @property
+    def samples(self) -> int:
+        """Number of training samples."""
+        return self._shared.samples
+
+    def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
+        """Cross-entropy of each sample under a shared model; see `Classification.losses`."""
+        return self._shared.losses(state, samples)
+
+    def test_accuracy(self, state: State) -> float | None:
+        """Accuracy of a shared model on the test samples, 0 to 1; None where there are none."""
+        return self._shared.test_accuracy(state)
+
+    def own_model(self, state: State, round: int) -> dict[str, Tensor]:
+        """The own model that learned from a shared one: with what a round's training begins, and a session ends.
+
+        Args:
+            state: The shared model.
+            round: Round that decides the order of the samples.
+        """
+        start = self._own.initial_state
+        initial = self._shared.initial_state
+        if all(torch.equal(tensor.cpu(), initial[name].cpu()) for name, tensor in state.items()):
+            return {name: tensor.clone() for name, tensor in start.items()}
+        steps = self._distillation.to_own_epochs * self._own.steps_per_epoch
+        return self._distill(self._shared, state, self._own, start, steps, ("to own", round))
+
+    def own_test_accuracy(self, own_state: State) -> float | None:
+        """Accuracy of an own model on the test samples, 0 to 1; None where there are none."""
+        return self._own.test_accuracy(own_state)
+
+    def trajectory(
+        self,
+        state: State,
+        optimizer: OptimizerSpec,
+        *,
+        iterations: int,
+        period: int,
+        round: int,
+        resume: Resume | None = None,
+    ) -> Iterator[Sample]:
+        """Trains the own model and yields what its checkpoints taught the shared one, at 0, I, 2I, … below T.
+
+        Args:
+            state: The shared model to start from, or to go on from.
+            optimizer: The own model's optimiser, made anew.
+            iterations: T, at least 1.
+            period: The sampling period I, at least 1.
+            round: Round that the training belongs to; decides the order of the samples.
+            resume: Where an earlier training stopped, `state` being its model there; what was yielded is not again.
+
+        Yields:
+            Shared models, with what is needed to go on from them.
+        """
+        shared: dict[str, Tensor] = {name: tensor.clone() for name, tensor in state.items()}
+        if resume is None:
+            own, own_resume = self.own_model(state, round), None
+        else:
+            own = _cut(resume.optimizer, _OWN)
+            own_resume = Resume(resume.iteration, _cut(resume.optimizer, _RULE))
+        training = self._own.trajectory(
+            own, optimizer, iterations=iterations, period=period, round=round, resume=own_resume
+        )
+        for sample in training:
+            # Live tensors: the distillation must not see the training go on.
+            teacher = {name: tensor.clone() for name, tensor in sample.state.items()}
+            if sample.iteration > 0:
+                steps, place = self._distillation.to_shared, ("to shared", round, sample.iteration)
+                shared = self._distill(self._own, teacher, self._shared, shared, steps, place)
+            kept = {f"{_OWN}{name}": tensor for name, tensor in teacher.items()}
+            kept |= {f"{_RULE}{name}": tensor for name, tensor in sample.optimizer.items()}
+            yield Sample(sample.iteration, shared, kept)
+
+    def _distill(
+        self,
+        teacher: Classification,
+        teacher_state: State,
+        student: Classification,
+        student_state: State,
+        steps: int,
+        place: tuple[str, *tuple[int, ...]],
+    ) -> dict[str, Tensor]:
+        """The student after some steps."""
+        how = self._distillation
+
+        def loss(logits: Tensor, samples: Tensor) -> Tensor:
+            answers, labels = teacher.logits(teacher_state, samples), student.labels(samples)
+            return distillation_loss(logits, answers, labels, temperature=how.temperature, alpha=how.alpha)
+
+        return student.fit(student_state, how.optimizer, loss, steps=steps, place=place)
+
+
+def _cut(state: State, prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -1,0 +1,76 @@
+"""What every local training is: iterations, of which some models are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from comity.tensors import State
+from comity.training.optimizers import optimizer_state, restore_optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A model of a training, with what is needed to go on from it.
+
+    Attributes:
+        iteration: Iterations behind it.
+        state: Its state dict.
+        optimizer: The optimiser's tensors.
+    """
+
+    iteration: int
+    state: State
+    optimizer: State
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a training goes on.
+
+    Attributes:
+        iteration: Iterations that were made.
+        optimizer: The optimiser's tensors there.
+    """
+
+    iteration: int
+    optimizer: State
+
+
+def sampled(
+    model: nn.Module,
+    rule: torch.optim.Optimizer,
+    step: Callable[[int], None],
+    *,
+    iterations: int,
+    period: int,
+    resume: Resume | None,
+) -> Iterator[Sample]:
+    """Trains, and yields the model at iterations 0, I, 2I, … below T.
+
+    Iterations after the last that is sampled would change nothing, so they are not made.
+
+    Args:
+        model: The model, with the weights to begin with.
+        rule: Its optimiser, new.
+        step: Makes the iteration of a number, which alone decides what it draws.
+        iterations: T, at least 1.
+        period: The sampling period I, at least 1.
+        resume: Where an earlier training stopped; what was yielded is not again.
+
+    Yields:
+        Models with what is needed to go on from them. The tensors are the live ones: copy what is to be kept.
+    """
+    if resume is not None:
+        restore_optimizer(rule, resume.optimizer)
+    first = 0 if resume is None else resume.iteration
+    for iteration in range(first, iterations):
+        if iteration % period == 0:
+            if resume is None or iteration > first:
+                yield Sample(iteration, model.state_dict(), optimizer_state(rule))
+            if iteration + period >= iterations:
+                return
+        step(iteration)
