@@ -229,7 +229,9 @@ def resume(session: SessionName, *, node: NodeName = "", operator: Operator = ""
 
 @app.command()
 def node(
-    role: Annotated[str, typer.Argument(help="learner, provider, client or server.")],
+    role: Annotated[
+        str, typer.Argument(help="learner, provider, client or server; left out, as the configuration says.")
+    ] = "",
     config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:

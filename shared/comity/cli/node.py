@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from comity.errors import InvalidValue
+from comity.node.validation import read_toml
 
 ROLES = ("learner", "provider", "client", "server")
 """Roles that have a daemon; each is the module `<role>_node`."""
@@ -18,8 +19,15 @@ def run_node(role: str, config: Path, log_level: str) -> None:
 
     Raises:
         InvalidValue: There is no such role.
+        MissingFile: There is no configuration to say which.
     """
+    role = role or str(read_toml(config).get("role", ""))
     if role not in ROLES or find_spec(f"{role}_node") is None:
-        raise InvalidValue("no such role", expected=" or ".join(ROLES), received=role)
+        raise InvalidValue(
+            "no such role",
+            expected=" or ".join(ROLES),
+            received=role or "none",
+            action="name one of these, or set role in the configuration",
+        )
     arguments = ["-m", f"{role}_node", "--config", str(config), "--log-level", log_level]
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - this very interpreter, with a module of ours

@@ -117,6 +117,7 @@ class NodeConfig(BaseSettings, PartyConfig):
 
     Attributes:
         party: Name of this party, as in its certificate.
+        role: What the node does, such as `provider`; empty where the command says it.
         state_dir: What the node keeps.
         store: URL of the database of ledger, sessions and journals, for example `postgresql+psycopg://…`; empty for SQLite
             in `state_dir`.
@@ -137,6 +138,7 @@ class NodeConfig(BaseSettings, PartyConfig):
     )
 
     party: Identifier = Field(examples=["hospital"])
+    role: str = ""
     state_dir: Path = Field(examples=["state"])
     store: SecretStr = SecretStr("")
     listen: str = ""

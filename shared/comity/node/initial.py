@@ -185,6 +185,7 @@ def _settings(choices: NodeChoices, *, listen: str) -> dict[str, str]:
     return {
         "role": choices.role,
         "party": choices.party,
+        "role_value": _value(choices.role),
         "party_value": _value(choices.party),
         "card_value": _value(f"{choices.party}.pem"),
         "listen": f"listen = {_value(listen)}" if listen else '# listen = ""',

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from comity.errors import ComityError
+from comity.errors import ComityError, InvalidValue
 from comity.node.config import NodeConfig, load_config
 from comity.node.daemon import run_daemon
 from comity.node.logs import configure_logs
@@ -40,7 +40,15 @@ def main(role: str, config: type[NodeConfig], arguments: list[str] | None = None
     options = parser.parse_args(arguments)
     configure_logs(options.log_level)
     try:
-        run_daemon(role, load_config(config, options.config))
+        loaded = load_config(config, options.config)
+        if loaded.role not in {"", role}:
+            raise InvalidValue(
+                f"{options.config} is the configuration of another role",
+                expected=loaded.role,
+                received=role,
+                action=f"start it as a {loaded.role}, or name another --config",
+            )
+        run_daemon(role, loaded)
     except ComityError as error:
         print(f"{role}_node: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
         return error.exit_code

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-import tomli_w
+import tomlkit
 
 from comity.node.preflight import Context, Row, exit_code, preflight
 from comity.transport.certificates import Authority
@@ -42,7 +42,7 @@ class Home:
     def check(self, *, role: str = "", script: str | None = None) -> Found:
         """Writes the configuration as it is now, and checks the node."""
         path = self.folder / "node.toml"
-        path.write_text(tomli_w.dumps(self.values))
+        path.write_text(tomlkit.dumps(self.values))
         if script is not None:
             (self.folder / "session.toml").write_text(script)
         named = self.folder / "session.toml" if script is not None else None
@@ -103,13 +103,13 @@ def make_home(authority: Authority) -> Iterator[Callable[..., Home]]:
 @pytest.fixture
 def provider(make_home: Callable[..., Home]) -> Home:
     """The hospital's node; nothing is wrong with it."""
-    return make_home("hospital", listen="127.0.0.1:0")
+    return make_home("hospital", role="provider", listen="127.0.0.1:0")
 
 
 @pytest.fixture
 def learner(make_home: Callable[..., Home], serve: Callable[..., Any], authority: Authority) -> Home:
     """The clinic's node, whose one peer answers; nothing is wrong with it."""
-    home = make_home("clinic")
+    home = make_home("clinic", role="learner")
     peer = authority.issue("hospital", home.folder.parent / "peer")
     home.values["peers"] = {"hospital": {"address": serve(identity=peer).address}}
     return home

@@ -90,7 +90,7 @@ def test_what_the_environment_says_is_named_but_not_shown(provider: Any, monkeyp
 def test_a_role_that_nobody_knows(provider: Any) -> None:
     found = provider.check(role="doctor")
     assert found["role"].verdict == "failed"
-    assert "expected learner or provider, received doctor" in found["role"].found
+    assert "expected learner or provider or client or server, received doctor" in found["role"].found
     assert found.code == 2
 
 

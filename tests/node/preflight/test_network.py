@@ -47,7 +47,7 @@ def ask(home: Any, **addresses: str) -> Any:
 @pytest.fixture
 def clinic(make_home: Callable[..., Any]) -> Any:
     """A learner."""
-    return make_home("clinic")
+    return make_home("clinic", role="learner")
 
 
 @pytest.fixture
@@ -95,11 +95,14 @@ def test_a_peer_that_this_node_does_not_trust(clinic: Any, peer: Peer) -> None:
 
 def test_a_peer_that_does_not_trust_this_node(make_home: Callable[..., Any], peer: Peer, authority: Authority) -> None:
     other = Authority.create()
-    home = make_home("clinic", by=other)
+    home = make_home("clinic", role="learner", by=other)
     address = peer()
     home.identity.trust.write_bytes(authority.issue("any", home.folder / "any").trust.read_bytes())  # type: ignore[union-attr]
     ask(home, hospital=address).only(
-        "peer hospital: certificate", "hospital does not accept our certificate", "have hospital trust", code=1
+        "peer hospital: certificate",
+        "hospital does not accept our certificate",
+        "have hospital run comity trust add",
+        code=1,
     )
 
 

@@ -78,9 +78,11 @@ class Context:
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
-        """The roles that the node can have: the one that was named or that it runs in, else those that fit."""
+        """The roles that the node can have: the one that was named, or that it has or runs in; else those that fit."""
         if self.named_role:
             return (self.named_role,)
+        if self.config.role:
+            return (self.config.role,)
         if self.running is not None:
             return (self.running.role,)
         protocols = [protocol(name) for name in protocol_names()]
