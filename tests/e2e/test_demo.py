@@ -14,7 +14,7 @@ import pytest
 from blake3 import blake3
 from safetensors.torch import load_file
 
-from comity.experiments import baselines, demo_script
+from comity.experiments import demo_script, with_baselines
 from comity.node.script import Script
 from comity.session.outcome import Outcome
 
@@ -133,7 +133,7 @@ def ten(
         runs = []
         for seed in SEEDS:
             script, outcome = simulated(demo_script("assisted_learning", seed))
-            runs.append({**outcome.metrics, **baselines(script)})
+            runs.append(with_baselines(script, outcome.metrics))
         return runs
 
     metrics: list[dict[str, Any]] = once("ten", run)[1]

@@ -501,7 +501,9 @@ def test_all_that_crossed_was_seen(captured: Captured) -> None:
     assert captured.result["bytes_received"]["checkpoint"] == len(downloads) * sizes
     # The session that fails sends its first checkpoints too.
     assert captured.result["bytes_sent"]["checkpoint"] <= len(uploads) * sizes
-    assert {call.method for call in captured.recording.calls} == set(TYPES)
+    # Nobody checks a peer here, or joins a session that is open to many.
+    idle = {f"Sessions/{name}:{way}" for name in ("Describe", "Fetch") for way in ("asked", "answered")}
+    assert {call.method for call in captured.recording.calls} == set(TYPES) - idle
 
 
 @pytest.mark.parametrize("party", NEEDLES)

@@ -72,8 +72,9 @@ def test_the_wheel_holds_the_library_and_the_daemons_alone(installed: Installed)
     with ZipFile(installed.wheel) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
-    assert {"comity", "learner_node", "provider_node"} <= tops
-    assert all(top.endswith(".dist-info") for top in tops - {"comity", "learner_node", "provider_node"})
+    ours = {"comity", "learner_node", "provider_node", "client_node", "server_node"}
+    assert ours <= tops
+    assert all(top.endswith(".dist-info") for top in tops - ours)
     assert "comity/py.typed" in names
     assert "comity/wire/v1/blobs_pb2.pyi" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests/")]

@@ -19,9 +19,10 @@ def run_node(role: str, config: Path, log_level: str) -> None:
 
     Raises:
         InvalidValue: There is no such role.
-        MissingFile: There is no configuration to say which.
+        MissingFile: There is no configuration.
     """
-    role = role or str(read_toml(config).get("role", ""))
+    configured = read_toml(config).get("role", "") if role in {"", *ROLES} else ""
+    role = role or str(configured)
     if role not in ROLES or find_spec(f"{role}_node") is None:
         raise InvalidValue(
             "no such role",
