@@ -18,9 +18,12 @@ def initialize(folder: Path, choices: NodeChoices, *, as_json: bool) -> None:
         UsageError: A choice cannot be used, or something is there already.
     """
     if choices.role == OPERATOR:
-        if choices.listen or choices.peers or choices.allow:
+        if choices.listen or choices.peers or choices.allow or choices.control:
             raise InvalidValue(
-                "an operator has no node", expected="--party alone", received="--listen, --peer or --allow"
+                "an operator has no node",
+                expected="--party alone",
+                received="--listen, --peer, --allow or --control",
+                action="leave them out",
             )
         made = make_operator(folder, choices.party)
         steps = _operators_steps(folder, choices.party, made)

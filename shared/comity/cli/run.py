@@ -10,21 +10,34 @@ from typing import Any
 import typer
 
 from comity.cli.files import read_script
-from comity.cli.nodes import NodeChoice, connected
+from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.progress import SessionProgress
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
-from comity.node.script import Script, parse_script, session_text
+from comity.node.script import Script, parse_script, session_text, with_rounds
 from comity.session.events import Column, Summary
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-def run_script(path: Path, *, node: NodeChoice, detach: bool, as_json: bool) -> None:
-    """Starts a session at a node, follows it and shows the result."""
+def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool, as_json: bool) -> None:
+    """Starts a session at a node, follows it and shows the result.
+
+    Args:
+        path: The script.
+        node: The node.
+        rounds: How many rounds to buy; None for what the script says.
+        detach: Return as soon as it is on.
+        as_json: Print one JSON object instead of tables.
+    """
     text = read_script(path)
+    if rounds is not None:
+        # Only then is the script read here: a node may run another version, with keys that this one does not know.
+        script = parse_script(text, str(path))
+        script.require_no_parties()
+        text = session_text(with_rounds(script, rounds))
     with node.connect() as control:
         with _interruptible("whether the session began, comity sessions tells"):
             session = control.run(text)
@@ -59,10 +72,11 @@ def join_session(helper: str, session: str, *, node: NodeChoice, detach: bool, a
         _show(control, session, node, as_json=as_json)
 
 
-def run_everywhere(path: Path, nodes: Path, *, as_json: bool) -> None:
+def run_everywhere(path: Path, nodes: Path, *, rounds: int | None, as_json: bool) -> None:
     """Runs a session over the control ports of all its nodes, and shows the result."""
     script = parse_script(read_script(path), str(path))
     script.require_no_parties()
+    script = script if rounds is None else with_rounds(script, rounds)
     with connected(nodes) as clients, SessionProgress(quiet=as_json, bytes_and_left=True) as progress:
         with _interruptible("the session goes on at the nodes; comity sessions --nodes shows it"):
             result, summary = drive(script, clients, progress)
@@ -104,7 +118,7 @@ def watch_session(session: str, *, node: NodeChoice, as_json: bool) -> None:
     """Follows a session to its end and shows the result."""
     with node.connect() as control:
         if not session:
-            session = _latest(control)
+            session = latest(control)
         _show(control, session, node, as_json=as_json)
 
 
@@ -132,14 +146,6 @@ def _interruptible(back: str) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"\n{back}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-
-
-def _latest(control: ControlClient) -> str:
-    """The session that a node entered last."""
-    sessions = control.sessions()
-    if not sessions:
-        raise InvalidValue("this node has no session yet", action="comity run SCRIPT begins one")
-    return sessions[-1].session
 
 
 def follow(control: ControlClient, session: str, progress: SessionProgress) -> tuple[dict[str, Any], Summary]:

@@ -41,6 +41,7 @@ class NodeChoices:
         data: Source of its data.
         peers: Addresses of the parties that it asks, by name.
         allow: Parties that may have sessions with it; none for all that it trusts.
+        control: Where operators on other machines reach it, `host:port`; empty for its socket alone.
     """
 
     role: str
@@ -49,6 +50,7 @@ class NodeChoices:
     data: str = "digits"
     peers: Mapping[str, str] | None = None
     allow: Sequence[str] = ()
+    control: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def _require_usable(choices: NodeChoices, *, listens: bool) -> None:
         require_name(name)
     if party in peers:
         raise InvalidValue("a node cannot ask itself", expected="another party's name", received=party)
-    for address in (choices.listen, *peers.values()):
+    for address in (choices.listen, choices.control, *peers.values()):
         if address:
             split_address(address)
     if choices.listen and not listens:
@@ -180,6 +182,7 @@ def _settings(choices: NodeChoices, *, listen: str) -> dict[str, str]:
         "card_value": _value(f"{choices.party}.pem"),
         "listen": f"listen = {_value(listen)}" if listen else '# listen = ""',
         "data": _value(choices.data),
+        "control": f"listen = {_value(choices.control)}" if choices.control else '# listen = ""',
         "parties": f"parties = {_value(list(choices.allow))}" if choices.allow else "# parties = []",
         "peers": "\n\n".join(tables) or example,
     }
