@@ -71,13 +71,15 @@ def _steps(folder: Path, choices: NodeChoices, made: Initial) -> list[str]:
         "" if choices.peers or made.script or choices.listen or choices.role != "learner" else " --address HOST:PORT"
     )
     adds = [f"comity trust add {each} {each}.pem{unknown}{at}" for each in others]
+    config = "" if folder == Path() else f" --config {folder / CONFIG}"
     steps = [
         f"send {made.card} to the parties you work with; nothing in it is secret, and key.pem stays here",
         f"take their cards: {'; '.join(adds)}",
         "compare fingerprints with them by telephone",
-        f"comity node {choices.role} --config {folder / CONFIG}",
+        f"comity check{config}",
+        f"comity node {choices.role}{config}",
     ]
-    return [*steps, f"comity run {made.script}"] if made.script is not None else steps
+    return [*steps, f"comity run {made.script}{at}"] if made.script is not None else steps
 
 
 def _operators_steps(folder: Path, party: str, made: Initial) -> list[str]:

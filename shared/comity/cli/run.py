@@ -43,7 +43,8 @@ def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool
             session = control.run(text)
         if detach:
             started = {"session": session, "node": node.name}
-            show_json(started) if as_json else print(f"session {session} runs at {node.name}")  # noqa: T201
+            follow_it = f"session {session} is on; comity watch {session}{node.option} follows it"
+            show_json(started) if as_json else print(follow_it)  # noqa: T201
             return
         _show(control, session, node, as_json=as_json)
 
@@ -123,9 +124,9 @@ def watch_session(session: str, *, node: NodeChoice, as_json: bool) -> None:
 
 
 def _show(control: ControlClient, session: str, node: NodeChoice, *, as_json: bool) -> None:
-    back = f"session {session} goes on at {node.name}; come back with: comity watch {session}{node.option}"
+    back = f"session {session} goes on at the node; come back with: comity watch {session}{node.option}"
     with SessionProgress(quiet=as_json, bytes_and_left=True) as progress, _interruptible(back):
-        result, summary = follow(control, session, progress)
+        result, summary = follow(control, session, progress, node.option)
         description = control.describe()
         result["processes"] = [description.pid]
     if as_json:
@@ -148,8 +149,16 @@ def _interruptible(back: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def follow(control: ControlClient, session: str, progress: SessionProgress) -> tuple[dict[str, Any], Summary]:
+def follow(
+    control: ControlClient, session: str, progress: SessionProgress, option: str = ""
+) -> tuple[dict[str, Any], Summary]:
     """Shows a session until it ends; returns its result and what of it people compare.
+
+    Args:
+        control: Its node.
+        session: Its identifier.
+        progress: Shows it.
+        option: What a command takes to reach the same node.
 
     Raises:
         ComityError: What the session failed with.
@@ -161,12 +170,13 @@ def follow(control: ControlClient, session: str, progress: SessionProgress) -> t
             case "session-failed" | "session-cancelled":
                 raise_failure(event)
             case "session-stopped":
-                progress.say(f"session {session} has stopped; comity resume {session} goes on with it")
+                progress.say(f"session {session} has stopped; comity resume {session}{option} goes on with it")
                 raise_failure(event)
             case "session-finished":
                 summary = fields["summary"]
                 columns = tuple(Column(**each) for each in summary["columns"])
                 return dict(fields["result"]), Summary(summary["title"], columns, summary["outcome"])
     raise NodeDraining(
-        "the node stopped", action=f"start it again: it goes on by itself, and comity watch {session} follows it"
+        "the node stopped",
+        action=f"start it again: it goes on by itself, and comity watch {session}{option} follows it",
     )
