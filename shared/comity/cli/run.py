@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,8 +15,11 @@ from comity.cli.progress import SessionProgress
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
-from comity.node.script import Script, parse_script, session_text, with_rounds
 from comity.session.events import Column, Summary
+
+if TYPE_CHECKING:
+    # Scripts bring torch with them, which who only looks on does without.
+    from comity.node.script import Script
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -32,12 +35,7 @@ def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool
         detach: Return as soon as it is on.
         as_json: Print one JSON object instead of tables.
     """
-    text = read_script(path)
-    if rounds is not None:
-        # Only then is the script read here: a node may run another version, with keys that this one does not know.
-        script = parse_script(text, str(path))
-        script.require_no_parties()
-        text = session_text(with_rounds(script, rounds))
+    text = read_script(path, rounds)
     with node.connect() as control:
         with _interruptible("whether the session began, comity sessions tells"):
             session = control.run(text)
@@ -75,9 +73,10 @@ def join_session(helper: str, session: str, *, node: NodeChoice, detach: bool, a
 
 def run_everywhere(path: Path, nodes: Path, *, rounds: int | None, as_json: bool) -> None:
     """Runs a session over the control ports of all its nodes, and shows the result."""
-    script = parse_script(read_script(path), str(path))
+    from comity.node.script import parse_script
+
+    script = parse_script(read_script(path, rounds), str(path))
     script.require_no_parties()
-    script = script if rounds is None else with_rounds(script, rounds)
     with connected(nodes) as clients, SessionProgress(quiet=as_json, bytes_and_left=True) as progress:
         with _interruptible("the session goes on at the nodes; comity sessions --nodes shows it"):
             result, summary = drive(script, clients, progress)
@@ -102,6 +101,8 @@ def drive(
         InvalidValue: The nodes are not those of the session.
         ComityError: What the session failed with.
     """
+    from comity.node.script import session_text
+
     helpers = script.session.helpers
     askers = [party for party in clients if party not in helpers]
     if not set(helpers) <= set(clients) or len(askers) != 1:

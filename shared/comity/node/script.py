@@ -134,11 +134,6 @@ def session_text(script: Script) -> str:
     return tomlkit.dumps({"session": script.session.model_dump(mode="json", exclude_none=True)})
 
 
-def with_rounds(script: Script, rounds: int) -> Script:
-    """The same session with another number of rounds."""
-    return script.model_copy(update={"session": script.session.model_copy(update={"rounds": rounds})})
-
-
 def parse_script(text: str, source: str = "script") -> Script:
     """Reads a script.
 
