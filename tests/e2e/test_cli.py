@@ -244,7 +244,7 @@ def test_names_that_nobody_knows(here: Here, arguments: list[str], part: str) ->
     assert arguments[-1] in line or "doctor" in line
 
 
-@pytest.mark.parametrize("arguments", [[], ["frob"], ["run"], ["demo", "--sed", "1"], ["node", "learner"]])
+@pytest.mark.parametrize("arguments", [[], ["frob"], ["run"], ["demo", "--sed", "1"], ["node"]])
 def test_wrong_usage(here: Here, arguments: list[str]) -> None:
     code, _, told = here(*arguments)
     assert code == 2
