@@ -274,4 +274,6 @@ def _observe_absence(session: AskedSession, link: Link, error: ComityError | Non
 
 
 def _own_wish() -> SessionCancelled:
-    return SessionCancelled("the session was cancelled by this node's operator")
+    return SessionCancelled(
+        "the session was cancelled by this node's operator", action="comity run begins another; this one is over"
+    )

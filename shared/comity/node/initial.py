@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -83,7 +84,9 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
     definitions = [each for each in map(protocol, protocol_names()) if role in each.roles]
     if not definitions:
         known = sorted({name for each in map(protocol, protocol_names()) for name in each.roles})
-        raise InvalidValue("no such role", expected=" or ".join([*known, OPERATOR]), received=role)
+        near = difflib.get_close_matches(role, [*known, OPERATOR], n=1)
+        action = f"did you mean {near[0]}?" if near else "a learner asks for help, a provider gives it"
+        raise InvalidValue("no such role", expected=" or ".join([*known, OPERATOR]), received=role, action=action)
     listens = any(each.helper == role for each in definitions)
     _require_usable(choices, listens=listens)
 
@@ -155,7 +158,12 @@ def _require_usable(choices: NodeChoices, *, listens: bool) -> None:
     for name in (party, *peers, *choices.allow):
         require_name(name)
     if party in peers:
-        raise InvalidValue("a node cannot ask itself", expected="another party's name", received=party)
+        raise InvalidValue(
+            "a node cannot ask itself",
+            expected="another party's name",
+            received=party,
+            action="correct --party or --peer",
+        )
     for address in (choices.listen, choices.control, *peers.values()):
         if address:
             split_address(address)
@@ -165,7 +173,12 @@ def _require_usable(choices: NodeChoices, *, listens: bool) -> None:
             f"a {choices.role} does not listen", expected="no address", received=choices.listen, action=action
         )
     if not choices.data:
-        raise InvalidValue("no data", expected="a source, for example imagefolder:scans", received="nothing")
+        raise InvalidValue(
+            "no data",
+            expected="a source, for example imagefolder:scans",
+            received="nothing",
+            action="leave --data out for digits, or name one",
+        )
 
 
 def _settings(choices: NodeChoices, *, listen: str) -> dict[str, str]:

@@ -68,6 +68,7 @@ def parties(script: Script, state: Path | None = None) -> tuple[LocalParty, Loca
             "the script's parties are not those of its session",
             expected=f"a [party.NAME] table for {', '.join(script.session.helpers)} and for one party that asks",
             received=", ".join(script.party) or "none",
+            action="add the tables that are missing; comity demo --print-script shows a script that has them",
         )
     asker, helper = (_local(script, name, state) for name in (askers[0], helpers[0]))
     return asker, helper
