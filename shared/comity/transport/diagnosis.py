@@ -156,7 +156,7 @@ def _explain_alert(error: ssl.SSLError, address: str, party: str) -> Certificate
 
 
 def _rejected(party: str, reason: str) -> CertificateRejected:
-    action = f"have {party} run comity trust add with our card, an operator's with --operator"
+    action = f"have {party} run comity trust add with the certificate in tls.certificate, an operator's with --operator"
     expected = "a certificate it trusts"
     return CertificateRejected(
         f"{party} does not accept our certificate", expected=expected, received=reason, action=action
