@@ -113,6 +113,15 @@ def test_durability(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [target.required for target in report.targets] == ["<= 1.05"]
 
 
+def test_startup(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("startup", monkeypatch)
+    baseline, *commands = report.rows
+    assert baseline.label == "import torch"
+    assert {row.label for row in commands} == {"comity --help", "comity run --help", "comity version"}
+    assert [target.required for target in report.targets] == ["<= 0.4"]
+    assert all(target.met for target in report.targets)
+
+
 def test_a_session_that_ends_otherwise_on_disk_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     from comity.bench import durability  # noqa: PLC0415
 

@@ -159,6 +159,12 @@ def test_help_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
+@pytest.mark.parametrize("verb", ["run", "sessions", "nodes", "trust"])
+def test_verbs_that_only_talk_to_a_node_import_no_torch(verb: str) -> None:
+    program = f"import sys, comity.cli.{verb}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
 def test_a_missing_script(comity: Any, here: Here, tmp_path: Path) -> None:
     line = comity.fails("run", "nowhere.toml", cwd=tmp_path, code=2)
     assert line.startswith("nowhere.toml cannot be read: expected a script in TOML, received nothing; ")

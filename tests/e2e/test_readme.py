@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,10 @@ def test_a_command_that_is_only_shown_can_be_parsed(command: str) -> None:
     verbs[words[1]].make_context(words[1], words[2:]).close()
 
 
-def block_with(language: str, words: str) -> str:
-    """The README's first block of a language with some words in it."""
-    found = [each for each in blocks(language) if words in each]
-    assert found, f"the README has no {language} block with {words!r}"
-    return found[0]
-
-
-def command_with(words: str) -> list[str]:
-    """The README's first shown command with some words in it."""
-    return shlex.split(next(command for command in SHOWN if words in command))
+def side(role: str) -> list[list[str]]:
+    """What the README has one side of two machines type."""
+    (block,) = [each for each in blocks("sh") if f"comity init {role}" in each]
+    return [shlex.split(each) for each in commands(block, "")]
 
 
 def make_scans(folder: Path, seed: int) -> None:
@@ -79,44 +74,38 @@ def make_scans(folder: Path, seed: int) -> None:
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / split / label / f"{number}.png")
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="the README's keys are made with openssl")
 def test_the_two_machines(own_hand: Any, comity: Any) -> None:
-    """What the README has its readers write and run on two machines, here in two folders with a small model."""
-    home = own_hand.site.folder
-    hospital, clinic = home / "hospital", home / "clinic"
-    keys = block_with("sh", "openssl")
-    for folder in (hospital, clinic):
+    """What the README has its readers type on two machines, here in two folders, with pictures of their own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    home = {party: own_hand.site.folder / party for party in ("hospital", "clinic")}
+    for party, folder in home.items():
         folder.mkdir()
-        done = comity("-c", keys.replace("hospital", folder.name), cwd=folder, executable=Path("/bin/sh"))
-        assert done.returncode == 0, done.stderr
-        make_scans(folder / "scans", seed=len(folder.name))
-    shutil.copy(clinic / "clinic.pem", hospital)
-    shutil.copy(hospital / "hospital.pem", clinic)
+        make_scans(folder / "scans", seed=len(party))
 
-    listen = "0.0.0.0:5500"
-    provider = block_with("toml", 'party = "hospital"')
-    assert listen in provider
-    (hospital / "provider.toml").write_text(provider.replace(listen, "127.0.0.1:0"))
-    address = own_hand.ready(own_hand.start(command_with("node provider"), hospital))
-    learner = block_with("toml", 'party = "clinic"')
-    assert "hospital.example.org:5500" in learner
-    (clinic / "learner.toml").write_text(learner.replace("hospital.example.org:5500", address))
-    own_hand.ready(own_hand.start(command_with("node learner"), clinic))
+    def typed(party: str, words: list[str]) -> None:
+        done = comity(*words[1:], cwd=home[party])
+        assert done.returncode == 0, done.stdout + done.stderr
 
-    session = block_with("toml", "[session]")
-    for long, short in (
-        ("rounds = 10", "rounds = 2"),
-        ('"resnet18-cifar"', '"lenet5"'),
-        ("iterations = 2000", "iterations = 20"),
-        ("sampling_period = 50", "sampling_period = 5"),
+    (provider, *provider_on), (learner, *learner_on) = side("provider"), side("learner")
+    typed("hospital", [*provider, "--listen", address])
+    place = "hospital.example.org:5500"
+    assert any(place in word for word in learner)
+    typed("clinic", [word.replace(place, address) for word in learner])
+    for party, other in (("hospital", "clinic"), ("clinic", "hospital")):
+        shutil.copy(home[other] / f"{other}.pem", home[party])
+    for party, words in (
+        *(("hospital", each) for each in provider_on),
+        *(("clinic", each) for each in learner_on[:-1]),
     ):
-        assert long in session
-        session = session.replace(long, short)
-    (clinic / "session.toml").write_text(session)
-    result = comity.json(*command_with("comity run")[1:], cwd=clinic)
-    assert result["rounds"] == 2
+        if words[1] == "node":
+            own_hand.ready(own_hand.start(words, home[party]))
+        else:
+            typed(party, words)
+    result = comity.json(*learner_on[-1][1:], cwd=home["clinic"])
     assert result["ledger_verified"]
-    assert (clinic / "state" / "sessions" / result["session"] / "model.safetensors").is_file()
+    assert (home["clinic"] / "state" / "sessions" / result["session"] / "model.safetensors").is_file()
 
 
 def test_a_readers_commands_are_found() -> None:

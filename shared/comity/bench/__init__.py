@@ -23,6 +23,7 @@ BENCHMARKS: Mapping[str, str] = MappingProxyType(
         "durability": "what keeping everything on disk costs a session, against the same session in memory",
         "rewards": "what a server does for gradient rewards, against the Gram matrix alone, enumeration and plain top-k",
         "rollouts": "episodes a second of a policy in thousands of games at once, against one game",
+        "startup": "comity --help, against import torch",
         "ledger": "checking a ledger, against hashing it alone; writing it durably, against memory",
     }
 )

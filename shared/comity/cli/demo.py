@@ -38,7 +38,12 @@ def run_demo(text: str, *, workdir: Path | None, kill: str | None, as_json: bool
     """
     script = parse_script(text, "the demo's script")
     if kill is not None and kill not in script.session.helpers:
-        raise InvalidValue("nobody to kill", expected=", ".join(script.session.helpers), received=kill)
+        raise InvalidValue(
+            "nobody to kill",
+            expected=", ".join(script.session.helpers),
+            received=kill,
+            action="name a party that helps",
+        )
     environments = {kill: {faults.ENVIRONMENT: KILLED_AT}} if kill is not None else {}
     with ExitStack() as stack:
         for each in (signal.SIGTERM, signal.SIGHUP):

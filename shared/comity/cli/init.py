@@ -18,9 +18,12 @@ def initialize(folder: Path, choices: NodeChoices, *, as_json: bool) -> None:
         UsageError: A choice cannot be used, or something is there already.
     """
     if choices.role == OPERATOR:
-        if choices.listen or choices.peers or choices.allow:
+        if choices.listen or choices.peers or choices.allow or choices.control:
             raise InvalidValue(
-                "an operator has no node", expected="--party alone", received="--listen, --peer or --allow"
+                "an operator has no node",
+                expected="--party alone",
+                received="--listen, --peer, --allow or --control",
+                action="leave them out",
             )
         made = make_operator(folder, choices.party)
         steps = _operators_steps(folder, choices.party, made)
@@ -66,13 +69,15 @@ def _steps(folder: Path, choices: NodeChoices, made: Initial) -> list[str]:
     others = list(dict.fromkeys([*(choices.peers or {}), *choices.allow])) or ["PARTY"]
     unknown = " --address HOST:PORT" if made.asks and not choices.peers else ""
     adds = [f"comity trust add {each} {each}.pem{unknown}{at}" for each in others]
+    config = "" if folder == Path() else f" --config {folder / CONFIG}"
     steps = [
         f"send {made.card} to the parties you work with; nothing in it is secret, and key.pem stays here",
         f"take their cards: {'; '.join(adds)}",
         "compare fingerprints with them by telephone",
-        f"comity node {choices.role} --config {folder / CONFIG}",
+        f"comity check{config}",
+        f"comity node {choices.role}{config}",
     ]
-    return [*steps, f"comity run {made.script}"] if made.script is not None else steps
+    return [*steps, f"comity run {made.script}{at}"] if made.script is not None else steps
 
 
 def _operators_steps(folder: Path, party: str, made: Initial) -> list[str]:

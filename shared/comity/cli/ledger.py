@@ -101,11 +101,22 @@ def compare_ledgers(file: Path, state: Path, store: str, session: str, *, as_jso
     try:
         verify(theirs.lines, theirs.head)
     except LedgerBroken as error:
-        raise LedgerBroken(f"{file}: {error.what}", expected=error.expected, received=error.received) from error
+        raise LedgerBroken(
+            f"{file}: {error.what}",
+            expected=error.expected,
+            received=error.received,
+            action="ask the other party to export it anew, and to verify its own",
+        ) from error
     sessions = [session] if session else common_sessions(entries, theirs.lines)
     _of_session(entries, session)
     if not sessions:
-        raise InvalidValue(f"{file} and this ledger have no session in common", action="name the right --state")
+        theirs_are = ", ".join(dict.fromkeys(line.fact.session for line in theirs.lines if isinstance(line, Entry)))
+        raise InvalidValue(
+            f"{file} and this ledger have no session in common",
+            expected=", ".join(dict.fromkeys(entry.fact.session for entry in entries)) or "a session",
+            received=theirs_are or "none",
+            action="name the right --state, or ask the other party for the ledger of that session",
+        )
     differences = [each for name in sessions for each in compare(entries, theirs.lines, name)]
     if as_json:
         listed = [
@@ -131,9 +142,19 @@ def _load(file: Path) -> Exported:
     try:
         return load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise MissingFile(f"{file} cannot be read", expected="a ledger", received=error.strerror) from error
+        raise MissingFile(
+            f"{file} cannot be read",
+            expected="a ledger that the other party exported",
+            received=error.strerror,
+            action="have it made with comity ledger export",
+        ) from error
     except UnicodeDecodeError as error:
-        raise InvalidValue(f"{file} cannot be read", expected="a text in UTF-8", received=error.reason) from error
+        raise InvalidValue(
+            f"{file} cannot be read",
+            expected="a text in UTF-8",
+            received=error.reason,
+            action="have it made with comity ledger export, and sent as a file",
+        ) from error
 
 
 def _of_session(entries: Sequence[Entry], session: str) -> Sequence[Entry]:
@@ -142,7 +163,10 @@ def _of_session(entries: Sequence[Entry], session: str) -> Sequence[Entry]:
         return entries
     if not found:
         known = ", ".join(dict.fromkeys(entry.fact.session for entry in entries))
-        raise InvalidValue("the ledger has no such session", expected=known or "none", received=session)
+        action = (
+            "comity ledger show lists what it has" if known else "no session has begun here; name the right --state"
+        )
+        raise InvalidValue("the ledger has no such session", expected=known or "none", received=session, action=action)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from comity.errors import ComityError
+from comity.errors import ComityError, InvalidValue
 
 if TYPE_CHECKING:
     from comity.cli.nodes import NodeChoice
@@ -22,11 +22,14 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-ledger = typer.Typer(help="What left this node, what came, and whether the record of it holds.", no_args_is_help=True)
-app.add_typer(ledger, name="ledger")
+_TRY, _RUN, _LOOK, _SET_UP, _ACCOUNT = "Try it", "Run sessions", "Look on", "Set up a node", "Account for it"
+"""What verbs are for; help shows them so."""
+
+ledger = typer.Typer(help="What left this node, and what came: list, verify, compare.", no_args_is_help=True)
+app.add_typer(ledger, name="ledger", rich_help_panel=_ACCOUNT)
 
 trust = typer.Typer(help="Whose certificates this node accepts.", no_args_is_help=True)
-app.add_typer(trust, name="trust")
+app.add_typer(trust, name="trust", rich_help_panel=_SET_UP)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Seed = Annotated[
@@ -52,6 +55,9 @@ Nodes = Annotated[
     Path | None, typer.Option("--nodes", help="Drive several nodes: a TOML file with operator and [nodes].")
 ]
 SessionName = Annotated[str, typer.Argument(help="The session's identifier; comity sessions lists them.")]
+LastSession = Annotated[
+    str, typer.Argument(metavar="SESSION", help="The session; left out, the one that the node entered last.")
+]
 
 _STATE = Path("state")
 
@@ -62,7 +68,20 @@ def _chosen(node: str, operator: str) -> NodeChoice:
     return NodeChoice(node or ".", operator, default=not node)
 
 
-@app.command()
+def _require_alone(context: typer.Context, *others: str) -> None:
+    """Checks that --nodes came without options that have no say beside it; what the environment says gives way to it."""
+    sources = {name: context.get_parameter_source(name) for name in others}
+    given = [f"--{name}" for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        raise InvalidValue(
+            "--nodes goes alone",
+            expected="a file that names the nodes and their operator",
+            received=f"{' and '.join(given)} beside it",
+            action="leave out the one or the other; with --nodes, a session is followed to its end",
+        )
+
+
+@app.command(rich_help_panel=_TRY)
 def demo(
     protocol: Annotated[str, typer.Argument(help="The protocol to show.")] = "assisted_learning",
     *,
@@ -74,7 +93,9 @@ def demo(
     ] = None,
     json_output: Json = False,
 ) -> None:
-    """Starts real node processes on loopback, with mutual TLS, runs a session between them and shows what came of it.
+    """Runs a session between node processes of this machine.
+
+    They are daemons as on two machines, on loopback, with mutual TLS; what came of it is compared with baselines.
 
     Example: `comity demo --seed 7`
     """
@@ -88,13 +109,15 @@ def demo(
     run_demo(text, workdir=workdir, kill=kill, as_json=json_output)
 
 
-@app.command()
+@app.command(rich_help_panel=_TRY)
 def simulate(
     script: Annotated[Path, typer.Argument(help="A script with a [party.NAME] table for each party.")],
     *,
     json_output: Json = False,
 ) -> None:
-    """Runs a session with all its parties in this process; the result is that of the same session over the network.
+    """Runs a session with all its parties in one process.
+
+    The result is that of the same session over the network, to the last bit.
 
     Example: `comity demo --print-script > session.toml && comity simulate session.toml`
     """
@@ -103,29 +126,34 @@ def simulate(
     run_simulation(script, as_json=json_output)
 
 
-@app.command()
+@app.command(rich_help_panel=_RUN)
 def run(
+    context: typer.Context,
     script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
     *,
     node: NodeName = "",
     operator: Operator = "",
     nodes: Nodes = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Buy so many rounds, whatever the script says.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start the session and return at once.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Runs a session from your own node, which goes on with it when this command is interrupted.
+    """Runs a session from your own node, and follows it.
+
+    The node goes on with it when this command is interrupted; comity watch comes back to it.
 
     Example: `comity run session.toml --node clinic`
     """
     from comity.cli.run import run_everywhere, run_script
 
     if nodes is not None:
-        run_everywhere(script, nodes, as_json=json_output)
+        _require_alone(context, "node", "operator", "detach")
+        run_everywhere(script, nodes, rounds=rounds, as_json=json_output)
         return
-    run_script(script, node=_chosen(node, operator), detach=detach, as_json=json_output)
+    run_script(script, node=_chosen(node, operator), rounds=rounds, detach=detach, as_json=json_output)
 
 
-@app.command(name="open")
+@app.command(name="open", rich_help_panel=_RUN)
 def open_session(
     script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
     *,
@@ -133,7 +161,7 @@ def open_session(
     operator: Operator = "",
     json_output: Json = False,
 ) -> None:
-    """Opens a session at your server node, which clients may join.
+    """Opens a session at your node, which others may join.
 
     Example: `comity open session.toml --node server`
     """
@@ -142,7 +170,7 @@ def open_session(
     open_script(script, node=_chosen(node, operator), as_json=json_output)
 
 
-@app.command()
+@app.command(rich_help_panel=_RUN)
 def join(
     address: Annotated[str, typer.Argument(help="Who opened it: a configured peer, or its address.")],
     session: SessionName,
@@ -161,15 +189,17 @@ def join(
     join_session(address, session, node=_chosen(node, operator), detach=detach, as_json=json_output)
 
 
-@app.command()
+@app.command(rich_help_panel=_LOOK)
 def watch(
-    session: Annotated[str, typer.Argument(help="The session; left out, the one that the node entered last.")] = "",
+    session: LastSession = "",
     *,
     node: NodeName = "",
     operator: Operator = "",
     json_output: Json = False,
 ) -> None:
-    """Follows a session, live, from its first round to its end; the same at both parties.
+    """Follows a session live, from its first round to its end.
+
+    The same at both parties. In a pipe, one line a round.
 
     Example: `comity watch s-3f9c01d2a7b4 --node clinic`
     """
@@ -178,25 +208,33 @@ def watch(
     watch_session(session, node=_chosen(node, operator), as_json=json_output)
 
 
-@app.command()
-def sessions(*, node: NodeName = "", operator: Operator = "", nodes: Nodes = None, json_output: Json = False) -> None:
-    """Lists a node's sessions, oldest first, with their state and rounds.
+@app.command(rich_help_panel=_LOOK)
+def sessions(
+    context: typer.Context,
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    nodes: Nodes = None,
+    json_output: Json = False,
+) -> None:
+    """Lists a node's sessions, with their state and rounds.
 
     Example: `comity sessions --node clinic`
     """
     from comity.cli.sessions import list_everywhere, list_sessions
 
     if nodes is not None:
+        _require_alone(context, "node", "operator")
         list_everywhere(nodes, as_json=json_output)
         return
     list_sessions(_chosen(node, operator), as_json=json_output)
 
 
-@app.command(name="show")
+@app.command(name="show", rich_help_panel=_LOOK)
 def show_session(
-    session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False
+    session: LastSession = "", *, node: NodeName = "", operator: Operator = "", json_output: Json = False
 ) -> None:
-    """Shows one session: its state, its contract, what crossed, and what it ended with.
+    """Shows a session: state, contract, bytes and result.
 
     Example: `comity show s-3f9c01d2a7b4 --node clinic`
     """
@@ -205,9 +243,11 @@ def show_session(
     run_show(session, _chosen(node, operator), as_json=json_output)
 
 
-@app.command()
+@app.command(rich_help_panel=_RUN)
 def cancel(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
-    """Ends a session before its time, and tells the other party; what was bought stays in the ledger.
+    """Ends a session before its time, and tells the other party.
+
+    What was bought until then stays in the ledger.
 
     Example: `comity cancel s-3f9c01d2a7b4 --node clinic`
     """
@@ -216,9 +256,13 @@ def cancel(session: SessionName, *, node: NodeName = "", operator: Operator = ""
     cancel_session(session, _chosen(node, operator), as_json=json_output)
 
 
-@app.command()
-def resume(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
-    """Goes on with a session that stopped because the other party, or the disk, was away.
+@app.command(rich_help_panel=_RUN)
+def resume(
+    session: LastSession = "", *, node: NodeName = "", operator: Operator = "", json_output: Json = False
+) -> None:
+    """Goes on with a session that stopped.
+
+    That is one that waited in vain for the other party, or for room on the disk: nothing of it is lost.
 
     Example: `comity resume s-3f9c01d2a7b4 --node clinic`
     """
@@ -227,56 +271,43 @@ def resume(session: SessionName, *, node: NodeName = "", operator: Operator = ""
     resume_session(session, _chosen(node, operator), as_json=json_output)
 
 
-@app.command()
-def node(
-    role: Annotated[
-        str, typer.Argument(help="learner, provider, client or server; left out, as the configuration says.")
+@app.command(rich_help_panel=_SET_UP)
+def init(
+    role: Annotated[str, typer.Argument(help="learner or provider; or operator, to drive nodes from this machine.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Where the files go, made if it is not there; this folder, if left out."),
+    ] = Path(),
+    *,
+    party: Annotated[str, typer.Option(help="Name of your party, which its certificate states.")],
+    listen: Annotated[str, typer.Option(help="Where peers are to reach the node, host:port.")] = "",
+    data: Annotated[str, typer.Option(help="Its data: digits, imagefolder:DIR, npz:FILE or torchvision:NAME.")] = (
+        "digits"
+    ),
+    peer: Annotated[list[str] | None, typer.Option(help="A party that it asks, NAME=HOST:PORT.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(help="A party that may have sessions with it.")] = None,
+    control: Annotated[
+        str,
+        typer.Option(
+            help="Where operators on other machines reach the node, host:port; its socket alone, if left out."
+        ),
     ] = "",
-    config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
-) -> None:
-    """Runs a daemon until SIGTERM.
-
-    Example: `comity node provider --config provider.toml`
-    """
-    from comity.cli.node import run_node
-
-    run_node(role, config, log_level)
-
-
-@app.command()
-def gc(
-    *,
-    state: Annotated[Path, typer.Option(help="The node's state_dir; the node must not run.")] = Path("state"),
     json_output: Json = False,
 ) -> None:
-    """Frees the checkpoints that ended sessions left behind; ledger and results stay.
+    """Writes a node's first files: configuration, key and card.
 
-    Example: `comity gc --state learner/state`
+    The card is for other parties; nothing in it is secret. The configuration explains itself, line by line.
+
+    Example: `comity init provider hospital --party hospital --allow clinic`
     """
-    from comity.cli.gc import collect_garbage
+    from comity.cli.init import initialize, parse_peers
+    from comity.node.initial import NodeChoices
 
-    collect_garbage(state, as_json=json_output)
-
-
-@app.command()
-def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="Benchmarks to run.")] = None,
-    *,
-    every: Annotated[bool, typer.Option("--all", help="Run all of them.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: a look whether it works.")] = False,
-    json_output: Json = False,
-) -> None:
-    """Measures what is claimed about speed, against a named baseline in the same run; without names, lists them.
-
-    Example: `comity bench transfer`
-    """
-    from comity.cli.bench import run_benchmarks
-
-    run_benchmarks(names or [], every=every, quick=quick, as_json=json_output)
+    choices = NodeChoices(role, party, listen, data, parse_peers(peer or []), tuple(allow or ()), control)
+    initialize(folder, choices, as_json=json_output)
 
 
-@app.command()
+@app.command(rich_help_panel=_SET_UP)
 def check(
     role: Annotated[str, typer.Argument(help="The node's role; left out, the one that its configuration fits.")] = "",
     *,
@@ -284,7 +315,9 @@ def check(
     script: Annotated[Path | None, typer.Option(help="A session's script: its model, and the room it takes.")] = None,
     json_output: Json = False,
 ) -> None:
-    """Checks whether a node can work: configuration, data, keys, disk, and whether its peers answer.
+    """Checks whether a node can work, and reaches its peers.
+
+    It looks at configuration, data, model, keys and their dates, disk, clock and device.
 
     Every row that fails says how to mend it. Exits with 2 where this node has to be set right, with 1 where only a peer has.
 
@@ -295,9 +328,64 @@ def check(
     raise typer.Exit(check_node(role, config, script, as_json=json_output))
 
 
+@app.command(rich_help_panel=_SET_UP)
+def node(
+    role: Annotated[
+        str, typer.Argument(help="learner, provider, client or server; left out, as the configuration says.")
+    ] = "",
+    config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Runs a node until it is told to stop.
+
+    Ctrl-C and SIGTERM stop it; started again, it takes up its sessions by itself.
+
+    Example: `comity node provider --config provider.toml`
+    """
+    from comity.cli.node import run_node
+
+    run_node(role, config, log_level)
+
+
+@app.command(rich_help_panel=_ACCOUNT)
+def gc(
+    *,
+    state: Annotated[Path, typer.Option(help="The node's state_dir; the node must not run.")] = Path("state"),
+    json_output: Json = False,
+) -> None:
+    """Frees the checkpoints that ended sessions left behind.
+
+    Ledger and results stay.
+
+    Example: `comity gc --state learner/state`
+    """
+    from comity.cli.gc import collect_garbage
+
+    collect_garbage(state, as_json=json_output)
+
+
+@app.command(rich_help_panel=_TRY)
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Benchmarks to run.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Run all of them.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: a look whether it works.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Measures what is claimed about speed.
+
+    Each benchmark compares with a named baseline in the same run. Without names, lists them.
+
+    Example: `comity bench transfer`
+    """
+    from comity.cli.bench import run_benchmarks
+
+    run_benchmarks(names or [], every=every, quick=quick, as_json=json_output)
+
+
 @ledger.command()
 def show(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
-    """Lists the entries, with the bytes by kind and the rounds that were charged.
+    """Lists the entries, bytes by kind and charged rounds.
 
     Example: `comity ledger show --state learner/state`
     """
@@ -308,7 +396,9 @@ def show(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", 
 
 @ledger.command()
 def verify(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
-    """Checks the chain and every signed statement; names the first entry that is bad and exits with 1.
+    """Checks the chain and every signed statement.
+
+    Names the first entry that is bad, and exits with 1.
 
     Example: `comity ledger verify --state learner/state`
     """
@@ -319,7 +409,9 @@ def verify(*, state: State = _STATE, store: StoreUrl = "", session: Session = ""
 
 @ledger.command()
 def export(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
-    """Writes the ledger to standard output, for the other party; with a session, nothing of other sessions shows.
+    """Writes the ledger to standard output, for the other party.
+
+    With a session, nothing of other sessions shows.
 
     Example: `comity ledger export --state learner/state --session s-1 > ours.jsonl`
     """
@@ -337,7 +429,9 @@ def compare(
     session: Session = "",
     json_output: Json = False,
 ) -> None:
-    """Compares the ledger with the other party's; exits with 1 where they differ.
+    """Compares the ledger with the other party's.
+
+    Exits with 1 where they differ.
 
     Example: `comity ledger compare theirs.jsonl --state learner/state`
     """
@@ -345,31 +439,6 @@ def compare(
 
     if not compare_ledgers(file, state, store, session, as_json=json_output):
         raise typer.Exit(1)
-
-
-@app.command()
-def init(
-    role: Annotated[str, typer.Argument(help="learner or provider; or operator, to drive nodes from this machine.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if it is not there.")],
-    *,
-    party: Annotated[str, typer.Option(help="Name of your party, which its certificate states.")],
-    listen: Annotated[str, typer.Option(help="Where peers are to reach the node, host:port.")] = "",
-    data: Annotated[
-        str, typer.Option(help="Its data: digits, imagefolder:<dir>, npz:<file> or torchvision:<Name>.")
-    ] = ("digits"),
-    peer: Annotated[list[str] | None, typer.Option(help="A party that it asks, NAME=HOST:PORT.")] = None,
-    allow: Annotated[list[str] | None, typer.Option(help="A party that may have sessions with it.")] = None,
-    json_output: Json = False,
-) -> None:
-    """Writes a node's first files: a commented configuration, a key, and the card that other parties get.
-
-    Example: `comity init provider hospital --party hospital --allow clinic`
-    """
-    from comity.cli.init import initialize, parse_peers
-    from comity.node.initial import NodeChoices
-
-    choices = NodeChoices(role, party, listen, data, parse_peers(peer or []), tuple(allow or ()))
-    initialize(folder, choices, as_json=json_output)
 
 
 NodeFolder = Annotated[Path, typer.Option("--node", help="The node's folder, where its node.toml is.")]
@@ -386,7 +455,9 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="In place of another card of this party.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Takes a party's card: certificate and receipt key. A running node knows it from its next connection on.
+    """Takes a party's card: certificate and receipt key.
+
+    A running node knows it from its next connection on.
 
     Example: `comity trust add clinic clinic.pem --node hospital`
     """
@@ -398,7 +469,9 @@ def add(
 
 @trust.command(name="list")
 def list_(*, node: NodeFolder = Path(), json_output: Json = False) -> None:
-    """Lists the certificates that a node accepts, with their fingerprints and how long they are good.
+    """Lists the certificates that a node accepts.
+
+    With their fingerprints, and until when they are good.
 
     Example: `comity trust list --node hospital`
     """
@@ -407,7 +480,7 @@ def list_(*, node: NodeFolder = Path(), json_output: Json = False) -> None:
     list_trusted(node, as_json=json_output)
 
 
-@app.command()
+@app.command(rich_help_panel=_SET_UP)
 def version() -> None:
     """Prints the installed version.
 

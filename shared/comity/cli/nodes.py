@@ -48,6 +48,23 @@ class NodeChoice:
         return "" if self.default else f" --node {self.name}{operator}"
 
 
+def latest(control: ControlClient) -> str:
+    """The session that a node entered last.
+
+    Raises:
+        InvalidValue: There is none.
+    """
+    sessions = control.sessions()
+    if not sessions:
+        raise InvalidValue(
+            "this node has no session yet",
+            expected="a session",
+            received="none",
+            action="comity run SCRIPT begins one, at the node that asks",
+        )
+    return sessions[-1].session
+
+
 def operator_identity(folder: Path) -> Identity:
     """Who drives nodes from this folder, made by `comity init operator`.
 

@@ -70,6 +70,10 @@ class SessionProgress:
                 self._show_phase("train, offer", event.fields)
             case "checkpoint-received":
                 self._show_phase("receive", event.fields)
+            case "peer-away":
+                self.say(f"{event.fields['what']}: trying again for {duration(_seconds(event.fields['wait_s']))}")
+            case "peer-back":
+                self.say(f"{event.fields['peer']} is back")
             case "round-finished":
                 self._bars.update(self._rounds, completed=event.round)
                 self.say(self._row(event))
@@ -110,6 +114,10 @@ class SessionProgress:
         done: Any = fields["index"]
         total: Any = fields["of"]
         self._bars.update(self._phase, description=name, completed=done + 1, total=total, visible=True)
+
+
+def _seconds(value: Json) -> float:
+    return float(str(value))
 
 
 _MORE = ("sent", "received", "left")

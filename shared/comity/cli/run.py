@@ -5,34 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from blake3 import blake3
 
 from comity.cli.files import read_script
-from comity.cli.nodes import NodeChoice, connected
+from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.progress import SessionProgress
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
-from comity.node.registry import protocol
-from comity.node.script import Script, parse_script, session_text
 from comity.session.events import Column, Summary
+
+if TYPE_CHECKING:
+    # Scripts bring torch with them, which who only looks on does without.
+    from comity.node.script import Script
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-def run_script(path: Path, *, node: NodeChoice, detach: bool, as_json: bool) -> None:
-    """Starts a session at a node, follows it and shows the result."""
-    text = read_script(path)
+def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool, as_json: bool) -> None:
+    """Starts a session at a node, follows it and shows the result.
+
+    Args:
+        path: The script.
+        node: The node.
+        rounds: How many rounds to buy; None for what the script says.
+        detach: Return as soon as it is on.
+        as_json: Print one JSON object instead of tables.
+    """
+    text = read_script(path, rounds)
     with node.connect() as control:
         with _interruptible("whether the session began, comity sessions tells"):
             session = control.run(text)
         if detach:
             started = {"session": session, "node": node.name}
-            show_json(started) if as_json else print(f"session {session} runs at {node.name}")  # noqa: T201
+            follow_it = f"session {session} is on; comity watch {session}{node.option} follows it"
+            show_json(started) if as_json else print(follow_it)  # noqa: T201
             return
         _show(control, session, node, as_json=as_json)
 
@@ -61,9 +72,11 @@ def join_session(helper: str, session: str, *, node: NodeChoice, detach: bool, a
         _show(control, session, node, as_json=as_json)
 
 
-def run_everywhere(path: Path, nodes: Path, *, as_json: bool) -> None:
+def run_everywhere(path: Path, nodes: Path, *, rounds: int | None, as_json: bool) -> None:
     """Runs a session over the control ports of all its nodes, and shows the result."""
-    script = parse_script(read_script(path), str(path))
+    from comity.node.script import parse_script
+
+    script = parse_script(read_script(path, rounds), str(path))
     script.require_no_parties()
     with connected(nodes) as clients, SessionProgress(quiet=as_json, bytes_and_left=True) as progress:
         with _interruptible("the session goes on at the nodes; comity sessions --nodes shows it"):
@@ -89,6 +102,9 @@ def drive(
         InvalidValue: The nodes are not those of the session.
         ComityError: What the session failed with.
     """
+    from comity.node.registry import protocol
+    from comity.node.script import session_text
+
     helpers = script.session.helpers
     askers = [party for party in clients if party not in helpers]
     merge = protocol(script.session.protocol).merge
@@ -117,14 +133,14 @@ def watch_session(session: str, *, node: NodeChoice, as_json: bool) -> None:
     """Follows a session to its end and shows the result."""
     with node.connect() as control:
         if not session:
-            session = _latest(control)
+            session = latest(control)
         _show(control, session, node, as_json=as_json)
 
 
 def _show(control: ControlClient, session: str, node: NodeChoice, *, as_json: bool) -> None:
-    back = f"session {session} goes on at {node.name}; come back with: comity watch {session}{node.option}"
+    back = f"session {session} goes on at the node; come back with: comity watch {session}{node.option}"
     with SessionProgress(quiet=as_json, bytes_and_left=True) as progress, _interruptible(back):
-        result, summary = follow(control, session, progress)
+        result, summary = follow(control, session, progress, node.option)
         description = control.describe()
         result["processes"] = [description.pid]
     if as_json:
@@ -147,16 +163,16 @@ def _interruptible(back: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _latest(control: ControlClient) -> str:
-    """The session that a node entered last."""
-    sessions = control.sessions()
-    if not sessions:
-        raise InvalidValue("this node has no session yet", action="comity run SCRIPT begins one")
-    return sessions[-1].session
-
-
-def follow(control: ControlClient, session: str, progress: SessionProgress) -> tuple[dict[str, Any], Summary]:
+def follow(
+    control: ControlClient, session: str, progress: SessionProgress, option: str = ""
+) -> tuple[dict[str, Any], Summary]:
     """Shows a session until it ends; returns its result and what of it people compare.
+
+    Args:
+        control: Its node.
+        session: Its identifier.
+        progress: Shows it.
+        option: What a command takes to reach the same node.
 
     Raises:
         ComityError: What the session failed with.
@@ -168,12 +184,13 @@ def follow(control: ControlClient, session: str, progress: SessionProgress) -> t
             case "session-failed" | "session-cancelled":
                 raise_failure(event)
             case "session-stopped":
-                progress.say(f"session {session} has stopped; comity resume {session} goes on with it")
+                progress.say(f"session {session} has stopped; comity resume {session}{option} goes on with it")
                 raise_failure(event)
             case "session-finished":
                 summary = fields["summary"]
                 columns = tuple(Column(**each) for each in summary["columns"])
                 return dict(fields["result"]), Summary(summary["title"], columns, summary["outcome"])
     raise NodeDraining(
-        "the node stopped", action=f"start it again: it goes on by itself, and comity watch {session} follows it"
+        "the node stopped",
+        action=f"start it again: it goes on by itself, and comity watch {session}{option} follows it",
     )

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from comity.cli.nodes import NodeChoice, connected
+from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.numbers import size
 from comity.cli.tables import print_table, show_json
 from comity.wire.v1 import control_pb2 as pb
@@ -59,7 +59,7 @@ def _print_sessions(sessions: Sequence[pb.SessionSummary]) -> None:
 def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     """Shows one session: its state, its contract, what crossed and what it ended with."""
     with node.connect() as control:
-        details = control.details(session)
+        details = control.details(session or latest(control))
     contract = json.loads(details.contract)
     result = json.loads(details.result) if details.result else None
     if as_json:
@@ -104,6 +104,7 @@ def cancel_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
 def resume_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     """Goes on with a session that stopped."""
     with node.connect() as control:
+        session = session or latest(control)
         control.resume(session)
     if as_json:
         show_json({"session": session, "state": "running"})

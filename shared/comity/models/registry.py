@@ -67,21 +67,35 @@ def build(
     factory = _factory(name)
     if not input_shape or any(size < 1 for size in input_shape):
         raise InvalidValue(
-            f"Model {name!r} cannot take this input", expected="sizes of 1 or more", received=input_shape
+            f"Model {name!r} cannot take this input",
+            expected="sizes of 1 or more",
+            received=input_shape,
+            action="check the shape of the data's samples",
         )
     if not 1 <= classes <= _MOST_CLASSES:
-        raise InvalidValue(f"Model {name!r}: classes", expected=f"1 to {_MOST_CLASSES}", received=classes)
+        raise InvalidValue(
+            f"Model {name!r} cannot tell so many classes apart",
+            expected=f"1 to {_MOST_CLASSES}",
+            received=classes,
+            action="check the labels of the data",
+        )
     _check_options(name, factory, input_shape, classes, options)
     with seeded(derive(seed, "initial weights")), torch.device("cpu"):
         try:
             model = factory(input_shape, classes, **options)
         except (RuntimeError, TypeError, ValueError) as error:
             raise InvalidValue(
-                f"Model {name!r} cannot be built for input shape {input_shape} and {classes} classes: {error}"
+                f"Model {name!r} cannot be built for input shape {input_shape} and {classes} classes",
+                expected="sizes and options that it was made for",
+                received=error,
+                action="choose another model, or other options",
             ) from error
     if not isinstance(model, nn.Module):
         raise InvalidValue(
-            f"The factory of model {name!r}", expected="a torch.nn.Module", received=type(model).__name__
+            f"The factory of model {name!r} makes no model",
+            expected="a torch.nn.Module",
+            received=type(model).__name__,
+            action="correct the factory in the package that registers it",
         )
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from comity.node.failures import failure
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.result import SessionResult
-from comity.session.events import Event
+from comity.session.events import Event, Json
 from comity.session.outcome import Outcome
 from comity.session.watched import WatchedLog
 from comity.transport.link import Link, Patience
@@ -194,6 +195,8 @@ class AskedSessions:
         try:
             with contextlib.ExitStack() as stack:
                 session.links = [stack.enter_context(self.link_to(helper)) for helper in contract.helpers]
+                for link in session.links:
+                    link.on_absence = functools.partial(_observe_absence, session, link)
                 result, outcome = run_session(contract, session.definition, self._party, session.links, session.observe)
             self._finish(session, result, outcome)
         except Exception as error:  # noqa: BLE001 - the operator is told, whatever it is
@@ -236,5 +239,16 @@ def not_on(session: str, state: str) -> InvalidValue:
     )
 
 
+def _observe_absence(session: AskedSession, link: Link, error: ComityError | None) -> None:
+    """Tells those who look on that a helper does not answer, or does again."""
+    if error is None:
+        session.observe(Event("peer-back", 0, {"peer": link.party}))
+    else:
+        away: dict[str, Json] = {"peer": link.party, "wait_s": link.patience.retry_s}
+        session.observe(Event("peer-away", 0, away | failure(error)))
+
+
 def _own_wish() -> SessionCancelled:
-    return SessionCancelled("the session was cancelled by this node's operator")
+    return SessionCancelled(
+        "the session was cancelled by this node's operator", action="comity run begins another; this one is over"
+    )

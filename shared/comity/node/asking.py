@@ -46,7 +46,10 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
     definition = protocol(wanted.protocol)
     if len(wanted.helpers) != 1:
         raise InvalidValue(
-            "session.helpers cannot be used", expected=f"one {definition.helper}", received=len(wanted.helpers)
+            "session.helpers cannot be used",
+            expected=f"one {definition.helper}",
+            received=", ".join(wanted.helpers) or "none",
+            action="name one; a session with another is another session",
         )
     task = _task(wanted, party)
     contract = Contract(

@@ -101,7 +101,10 @@ class Node:
         contract, definition = self._drafted(script)
         if definition.asker != self.role:
             raise InvalidValue(
-                "this node does not ask for help", expected=f"a {definition.asker} node", received=f"a {self.role} node"
+                "this node does not ask for help",
+                expected=f"a {definition.asker} node",
+                received=f"a {self.role} node",
+                action=f"run the script at the {definition.asker}'s node; this one is looked on with comity watch",
             )
         if definition.many:
             raise InvalidValue(
@@ -186,6 +189,7 @@ class Node:
                 "this node does not join such a session",
                 expected=f"a {definition.asker} node",
                 received=f"a {self.role} node",
+                action=f"join at a {definition.asker}'s node",
             )
         self._asked.start(contract, definition)
 
@@ -204,7 +208,10 @@ class Node:
         socket = self._config.control_socket
         if len(str(socket)) > 100:
             raise InvalidValue(
-                "state_dir is too long for a Unix socket", expected="at most 100 characters", received=socket
+                "state_dir is too long for a Unix socket",
+                expected="at most 100 characters",
+                received=socket,
+                action="configure a state_dir with a shorter path",
             )
         # The lock says that nobody listens on it: what is there was left by a node that was killed.
         socket.unlink(missing_ok=True)

@@ -235,11 +235,19 @@ class Helper:
         """
         if contract.helpers != (self._party.name,):
             raise InvalidValue(
-                "session.helpers names somebody else", expected=self._party.name, received=", ".join(contract.helpers)
+                "session.helpers names somebody else",
+                expected=self._party.name,
+                received=", ".join(contract.helpers),
+                action="open the session at the node that it names, or name this one",
             )
         with self._deciding:
             if self._party.store.find(contract.session) is not None:
-                raise InvalidValue("the session's id is taken", expected="a new id", received=contract.session)
+                raise InvalidValue(
+                    "the session's id is taken",
+                    expected="a new id",
+                    received=contract.session,
+                    action="leave out session.id, or give another",
+                )
             own = self._party.membership(definition.helper)
             self._party.config.policy.review(contract, own, (), active=self.active)
             self._party.require_room(contract, own, own, definition)

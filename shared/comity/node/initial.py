@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ class NodeChoices:
         data: Source of its data.
         peers: Addresses of the parties that it asks, by name.
         allow: Parties that may have sessions with it; none for all that it trusts.
+        control: Where operators on other machines reach it, `host:port`; empty for its socket alone.
     """
 
     role: str
@@ -50,6 +52,7 @@ class NodeChoices:
     data: str = "digits"
     peers: Mapping[str, str] | None = None
     allow: Sequence[str] = ()
+    control: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,9 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
     definitions = [each for each in map(protocol, protocol_names()) if role in each.roles]
     if not definitions:
         known = sorted({name for each in map(protocol, protocol_names()) for name in each.roles})
-        raise InvalidValue("no such role", expected=" or ".join([*known, OPERATOR]), received=role)
+        near = difflib.get_close_matches(role, [*known, OPERATOR], n=1)
+        action = f"did you mean {near[0]}?" if near else "a learner asks for help, a provider gives it"
+        raise InvalidValue("no such role", expected=" or ".join([*known, OPERATOR]), received=role, action=action)
     listens = any(each.helper == role for each in definitions)
     _require_usable(choices, listens=listens)
 
@@ -162,8 +167,13 @@ def _require_usable(choices: NodeChoices, *, listens: bool) -> None:
     for name in (party, *peers, *choices.allow):
         require_name(name)
     if party in peers:
-        raise InvalidValue("a node cannot ask itself", expected="another party's name", received=party)
-    for address in (choices.listen, *peers.values()):
+        raise InvalidValue(
+            "a node cannot ask itself",
+            expected="another party's name",
+            received=party,
+            action="correct --party or --peer",
+        )
+    for address in (choices.listen, choices.control, *peers.values()):
         if address:
             split_address(address)
     if choices.listen and not listens:
@@ -172,7 +182,12 @@ def _require_usable(choices: NodeChoices, *, listens: bool) -> None:
             f"a {choices.role} does not listen", expected="no address", received=choices.listen, action=action
         )
     if not choices.data:
-        raise InvalidValue("no data", expected="a source, for example imagefolder:scans", received="nothing")
+        raise InvalidValue(
+            "no data",
+            expected="a source, for example imagefolder:scans",
+            received="nothing",
+            action="leave --data out for digits, or name one",
+        )
 
 
 def _settings(choices: NodeChoices, *, listen: str) -> dict[str, str]:
@@ -190,6 +205,7 @@ def _settings(choices: NodeChoices, *, listen: str) -> dict[str, str]:
         "card_value": _value(f"{choices.party}.pem"),
         "listen": f"listen = {_value(listen)}" if listen else '# listen = ""',
         "data": _value(choices.data),
+        "control": f"listen = {_value(choices.control)}" if choices.control else '# listen = ""',
         "parties": f"parties = {_value(list(choices.allow))}" if choices.allow else "# parties = []",
         "peers": "\n\n".join(tables) or example,
     }

@@ -6,6 +6,7 @@ import logging
 import sys
 
 import structlog
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from comity.session.events import Event
 
@@ -33,6 +34,12 @@ def configure_logs(level: str = "info") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    set_on_retry_hooks([_log_retry])
+
+
+def _log_retry(details: RetryDetails) -> None:
+    """Logs why a call is made again, in the terms of its error."""
+    _log.debug("call-tried-again", reason=str(details.caused_by), wait_s=details.wait_for)
 
 
 def log_event(session: str, event: Event) -> None:

@@ -132,7 +132,10 @@ def statement_of(entry: Entry) -> SignedStatement:
     return signed
 
 
+_ACTION = "keep the file as it is, and compare with the other party's: comity ledger compare"
+
+
 def broken(entry: Line | int, what: str, *, expected: object = None, received: object = None) -> LedgerBroken:
     """The error that names an entry and says of it what is wrong."""
     index = entry if isinstance(entry, int) else entry.index
-    return LedgerBroken(f"ledger entry {index} {what}", expected=expected, received=received)
+    return LedgerBroken(f"ledger entry {index} {what}", expected=expected, received=received, action=_ACTION)

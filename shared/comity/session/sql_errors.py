@@ -46,7 +46,12 @@ def explained(error: DBAPIError | OSError | UnicodeDecodeError, place: str) -> C
         # SQLite quotes from a damaged page, and Python's driver cannot read what it says.
         return damaged(place, error)
     if isinstance(error, OSError):
-        return StorageFailed(f"{place} cannot be used", received=error.strerror or error)
+        return StorageFailed(
+            f"{place} cannot be used",
+            expected="a readable and writable place",
+            received=error.strerror or error,
+            action="make it so, or configure another state_dir or store",
+        )
     said = error.orig if error.orig is not None else error
     for table, attribute in ((_SQLITE, "sqlite_errorname"), (_POSTGRESQL, "sqlstate")):
         code = getattr(said, attribute, None) or ""

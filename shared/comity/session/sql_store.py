@@ -192,7 +192,12 @@ class SqlStore:
     def _read_head(self, connection: Connection) -> Head:
         row = connection.execute(_READ_HEAD).first()
         if row is None:
-            raise LedgerBroken(f"the head of the ledger in {self._place} is missing", expected="one row in table head")
+            raise LedgerBroken(
+                f"the head of the ledger in {self._place} is missing",
+                expected="one row in table head",
+                received="none",
+                action="keep the file as it is, and compare with the other party's: comity ledger compare",
+            )
         return Head(row.length, row.hash)
 
     @contextmanager

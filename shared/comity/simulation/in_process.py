@@ -111,7 +111,7 @@ def parties(script: Script, state: Path | None = None) -> tuple[list[LocalParty]
             "the script's parties are not those of its session",
             expected=f"a [party.NAME] table for {', '.join(script.session.helpers)} and for {who}",
             received=", ".join(script.party) or "none",
-            action="correct session.helpers or the tables",
+            action="add the tables that are missing; comity demo --print-script shows a script that has them",
         )
     return [_local(script, name, state) for name in askers], [_local(script, name, state) for name in helpers]
 

@@ -50,7 +50,12 @@ def _try_without_certificate(connection: socket.socket, address: str, party: str
         with context.wrap_socket(connection):
             pass
     except OSError:
-        return PeerUnreachable(f"{party} at {address} answers but does not speak to us", received=failure)
+        return PeerUnreachable(
+            f"{party} at {address} answers but does not speak to us",
+            expected="a node without TLS",
+            received=failure,
+            action="check the address: something else may listen there",
+        )
     return CertificateRejected(
         f"{party} takes TLS only",
         expected="a client certificate",
@@ -114,7 +119,10 @@ def _after_handshake(wrapped: ssl.SSLSocket, address: str, party: str, failure: 
         # With TLS 1.3 a server judges the client's certificate after the client has finished.
         if wrapped.recv(1):
             return PeerUnreachable(
-                f"{party} at {address} did not answer the call", received=failure, action="try again"
+                f"{party} at {address} did not answer the call",
+                expected="an answer",
+                received=failure,
+                action="try again; if it stays so, look at its log",
             )
     except (ssl.SSLEOFError, ConnectionError):
         pass
@@ -128,7 +136,10 @@ def _after_handshake(wrapped: ssl.SSLSocket, address: str, party: str, failure: 
 
 def _broken_off(address: str, party: str, failure: str) -> PeerUnreachable:
     return PeerUnreachable(
-        f"{party} at {address} broke the connection off", received=failure, action="check that its node runs"
+        f"{party} at {address} broke the connection off",
+        expected="an answer",
+        received=failure,
+        action="check that its node runs, and not something else at that address",
     )
 
 
@@ -145,7 +156,7 @@ def _explain_alert(error: ssl.SSLError, address: str, party: str) -> Certificate
 
 
 def _rejected(party: str, reason: str) -> CertificateRejected:
-    action = f"have {party} run comity trust add with the certificate in tls.certificate"
+    action = f"have {party} run comity trust add with the certificate in tls.certificate, an operator's with --operator"
     expected = "a certificate it trusts"
     return CertificateRejected(
         f"{party} does not accept our certificate", expected=expected, received=reason, action=action

@@ -172,7 +172,10 @@ def caller(context: grpc.ServicerContext) -> str:
         if names:
             return names[0].decode()
         raise UnknownParty(
-            "the caller's certificate names no party", expected="a subject alternative name", received="none"
+            "the caller's certificate names no party",
+            expected="a subject alternative name",
+            received="none",
+            action="make a certificate with comity init; its subject alternative name is the party",
         )
     # Plaintext servers listen on loopback only; see `comity.transport.server`.
     return metadata(context).get(PARTY_KEY, "")

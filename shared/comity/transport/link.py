@@ -42,6 +42,11 @@ _SLOWEST_BYTES_PER_S = 100_000
 """Link speed below which a transfer is taken for stuck."""
 
 
+def _nobody(error: ComityError | None) -> None:
+    """Whom a link tells of absences where nobody asked."""
+    del error
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a node waits for a peer.
@@ -78,6 +83,9 @@ class Link:
         self._address = address
         self._metadata: tuple[tuple[str, str], ...] = ()
         self._at_close: list[Callable[[], None]] = []
+        self.on_absence: Callable[[ComityError | None], None] = _nobody
+        """Is told why the peer does not answer, once an absence; and None when it is back."""
+        self._away = False
         self._unchecked = identity.is_secure and bool(identity.revoked)
         if identity.is_secure:
             options = [*_OPTIONS, ("grpc.ssl_target_name_override", party), ("grpc.default_authority", party)]
@@ -216,9 +224,17 @@ class Link:
             with trial:
                 self._require_unrevoked()
                 try:
-                    return attempt()
+                    result = attempt()
                 except grpc.RpcError as failure:
-                    raise self._explain(failure) from failure
+                    error = self._explain(failure)
+                    if isinstance(error, _RETRIED) and not self._away:
+                        self._away = True
+                        self.on_absence(error)
+                    raise error from failure
+                if self._away:
+                    self._away = False
+                    self.on_absence(None)
+                return result
         raise AssertionError("a retry context ends with a result or an error")
 
     def _require_unrevoked(self) -> None:
@@ -231,4 +247,11 @@ class Link:
         error = from_rpc_error(failure)
         if isinstance(error, PeerUnreachable):
             return diagnose(self._address, self.party, self._identity, error.received or "")
+        if isinstance(error, DeadlineExceeded) and error.expected is None:
+            return DeadlineExceeded(
+                f"{self.party} did not answer in time",
+                expected=f"an answer from {self._address} within {self.patience.call_s:g} s",
+                received=error.received,
+                action="check the network between, and whether its machine is overloaded",
+            )
         return error

@@ -100,7 +100,7 @@ def from_rpc_error(error: grpc.RpcError | grpc.Call) -> ComityError:
         error: What grpc raised; a call as well, as all errors of its channels are.
     """
     if not isinstance(error, grpc.Call):
-        return RemoteFailure("the call failed", received=error)
+        return RemoteFailure("the call failed", received=error, action="look at the log of the node that was called")
     code, details = error.code(), error.details() or ""
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
@@ -118,6 +118,7 @@ def from_rpc_error(error: grpc.RpcError | grpc.Call) -> ComityError:
             "the peer does not answer", received=details, action="check that the node runs and its address"
         )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineExceeded("the peer did not answer in time", received=details)
+        action = "check the network between, and whether its machine is overloaded"
+        return DeadlineExceeded("the peer did not answer in time", received=details, action=action)
     name = code.name if code is not None else "no status"
     return RemoteFailure("the peer failed", received=f"{name}: {details}", action="look at the peer's log")

@@ -1,0 +1,387 @@
+"""The pieces of an honest session to spoil: parties, scripts, lines and sessions for those who attack."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+import torch
+from google.protobuf.message import Message
+
+from comity import errors
+from comity.cli.progress import SessionProgress
+from comity.cli.run import follow
+from comity.contract import Contract
+from comity.errors import ComityError
+from comity.node.asking import draft_contract, run_session
+from comity.node.control_client import ControlClient
+from comity.node.party import LocalParty
+from comity.node.script import parse_script
+from comity.protocols.assisted_learning import PROTOCOL, codec
+from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
+from comity.session.codec import statement_to_proto
+from comity.session.events import Event, Observer, nobody
+from comity.session.ledger import Head
+from comity.session.memory_store import MemoryStore
+from comity.session.outcome import Outcome
+from comity.session.seat import Seat
+from comity.simulation.processes import NodeProcess
+from comity.tensors import Blob, Layout
+from comity.transport import blobs, sessions
+from comity.transport.identity import Identity
+from comity.transport.link import Link, Patience
+from comity.transport.protocol import run
+from comity.transport.sessions import encode_proposal
+from comity.transport.status import from_rpc_error
+from comity.wire.v1 import assisted_learning_pb2 as pb
+from comity.wire.v1 import assisted_learning_pb2_grpc, blobs_pb2, sessions_pb2
+
+SCRIPT = """\
+[session]
+protocol = "assisted_learning"
+id = "{id}"
+helpers = ["{helper}"]
+rounds = {rounds}
+seed = 3
+
+[session.model]
+name = "mlp"
+options = {{ hidden = 16 }}
+
+[session.terms]
+learning_rate = 0.003
+batch_size = 32
+iterations = 40
+sampling_period = 5
+evaluation_batch_size = 32
+"""
+
+
+PARALLEL_ROUNDS = 25
+
+
+MOST_ROUNDS = 50
+
+
+QUICK = Patience(call_s=5.0, retry_s=0.2)
+"""Of a client that gets its answer at once."""
+
+
+PATIENT = Patience(call_s=20.0, retry_s=20.0)
+
+
+DEADLINE_S = 30.0
+
+
+NUMBERS = itertools.count()
+
+
+def data(share: str) -> dict[str, Any]:
+    partition = {"name": "imbalance", "gamma": 0.3, "share": share, "seed": 3}
+    return {"source": "digits", "seed": 3, "per_class": 20, "partition": partition}
+
+
+def party_section(role: str, **policy: Any) -> dict[str, Any]:
+    return {"role": role, "secret": f"{role}'s", "data": data(role), "policy": policy}
+
+
+def script_for(id: str, *, helper: str = "provider", rounds: int = 2, asker: str = "learner") -> Any:
+    """A script, and the parties that play it in a simulation."""
+    script = parse_script(SCRIPT.format(id=id, helper=helper, rounds=rounds))
+    tables = {asker: party_section("learner"), helper: party_section("provider")}
+    return type(script).model_validate(script.model_dump(exclude={"party"}) | {"party": tables})
+
+
+def asking(script: Any, asker: str = "learner") -> LocalParty:
+    section = script.party[asker]
+    return LocalParty(asker, section, section.secret.get_secret_value().encode(), MemoryStore())
+
+
+def run_honestly(
+    node: Target, id: str, *, rounds: int = 2, observe: Observer = nobody, patience: Patience = PATIENT
+) -> Outcome:
+    """A whole session of the honest learner with a provider's daemon."""
+    script = script_for(id, rounds=rounds)
+    asker = asking(script)
+    contract, definition = draft_contract(script, asker, id)
+    with Link(node.learner, "provider", node.address, patience) as link:
+        return run_session(contract, definition, asker, [link], observe)[1]
+
+
+def refusal(call: Callable[[], object]) -> ComityError:
+    """What a call is refused with, as the product's own client understands it."""
+    try:
+        call()
+    except grpc.RpcError as failure:
+        return from_rpc_error(failure)
+    except ComityError as error:
+        return error
+    pytest.fail("the call was answered")
+
+
+def assert_clear(error: ComityError, kind: type[ComityError], *parts: str) -> None:
+    """One line that says what was expected, what came and what to do."""
+    line = str(error)
+    assert type(error) is kind, line
+    assert "\n" not in line
+    assert len(line) < 700
+    assert error.what, line
+    if kind not in {errors.RemoteFailure, errors.SessionFailed}:
+        assert error.expected, line
+        assert error.received, line
+        assert error.action, line
+    for part in parts:
+        assert part in line, line
+
+
+@dataclass(frozen=True)
+class Target:
+    """A provider's daemon, and who calls it.
+
+    Attributes:
+        process: The daemon.
+        address: Where it listens.
+        learner: The honest learner.
+        mallory: A party that the provider trusts.
+        stranger: A party with a trusted certificate whom the provider's policy does not name.
+    """
+
+    process: NodeProcess
+    address: str
+    learner: Identity
+    mallory: Identity
+    stranger: Identity
+
+
+class Parallel:
+    """An honest session that is on while others attack; it waits after each round to be told to go on."""
+
+    def __init__(self, node: Target) -> None:
+        self.finished = 0
+        self._rounds = threading.Condition()
+        self._allowed = 0
+        self._outcome: Outcome | BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(node,), name="honest session", daemon=True)
+        self._thread.start()
+
+    def step(self) -> int:
+        """Lets one more round begin, if it is not the last; returns the number of the round to wait for."""
+        with self._rounds:
+            self._allowed = min(self._allowed + 1, PARALLEL_ROUNDS - 1)
+            self._rounds.notify_all()
+            return self._allowed
+
+    def wait(self, round: int) -> None:
+        """Waits until a round is over."""
+        with self._rounds:
+            done = self._rounds.wait_for(lambda: self.finished >= round or self._outcome is not None, DEADLINE_S)
+        assert done, f"the honest session hangs after round {self.finished}"
+        assert self._outcome is None, self._outcome
+
+    def finish(self) -> Outcome:
+        """Lets it run to its end."""
+        with self._rounds:
+            self._allowed = PARALLEL_ROUNDS + 1
+            self._rounds.notify_all()
+        self._thread.join(DEADLINE_S)
+        assert isinstance(self._outcome, Outcome), self._outcome
+        return self._outcome
+
+    def _run(self, node: Target) -> None:
+        try:
+            outcome: Outcome | BaseException = run_honestly(
+                node, "parallel", rounds=PARALLEL_ROUNDS, observe=self._observe
+            )
+        except BaseException as error:  # noqa: BLE001 - shown by whoever waits
+            outcome = error
+        with self._rounds:
+            self._outcome = outcome
+            self._rounds.notify_all()
+
+    def _observe(self, event: Event) -> None:
+        if event.kind not in {"session-started", "round-finished"}:
+            return
+        with self._rounds:
+            self.finished = event.round
+            self._rounds.notify_all()
+            self._rounds.wait_for(lambda: self._allowed > event.round)
+
+
+@dataclass
+class Attack:
+    """Mallory's session with the provider: her line, and the pieces of an honest learner to spoil.
+
+    Attributes:
+        link: The line; it quotes the session.
+        contract: The session's contract.
+        party: Mallory.
+        seat: Her side of the session, as an honest role would have it.
+    """
+
+    link: Link
+    contract: Contract
+    party: LocalParty
+    seat: Seat
+    offers: dict[int, Checkpoint] = field(default_factory=dict)
+    stub: assisted_learning_pb2_grpc.AssistedLearningStub = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stub = assisted_learning_pb2_grpc.AssistedLearningStub(self.link.channel)
+
+    @property
+    def layout(self) -> Layout:
+        return self.seat.task.layout
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """A copy of the weights that the session begins with."""
+        return {name: tensor.clone() for name, tensor in self.seat.task.initial_state.items()}
+
+    @property
+    def blob(self) -> Blob:
+        """The blob that an honest learner offers first."""
+        return self.layout.pack(self.state)
+
+    def put(
+        self,
+        data: bytes | memoryview,
+        *,
+        pieces: Iterable[bytes | memoryview] | None = None,
+        without: str | None = None,
+        **announced: object,
+    ) -> blobs_pb2.BlobStat:
+        """Uploads bytes; what is announced beside them may be anything."""
+        blob = Blob.of(bytes(data))
+        beside = {"kind": "checkpoint", "round": 1, "digest": blob.hex, "size": blob.size, "offset": 0} | announced
+        metadata = [*self.link._metadata, *((f"comity-{k}", str(v)) for k, v in beside.items() if k != without)]
+        views = blobs.chunks(blob, 0) if pieces is None else (memoryview(piece) for piece in pieces)
+        stat: blobs_pb2.BlobStat = self.link._put(views, metadata=metadata, timeout=QUICK.call_s)
+        return stat
+
+    def checkpoint(
+        self, blob: Blob | None = None, *, index: int = 0, iteration: int = 0, sum: float = 85.0, count: int = 37
+    ) -> pb.Checkpoint:
+        reference = blobs_pb2.BlobRef(digest=(blob or self.blob).digest)
+        return pb.Checkpoint(index=index, iteration=iteration, blob=reference, loss=pb.Loss(sum=sum, count=count))
+
+    def offer(self, checkpoint: pb.Checkpoint | None, round: int = 1) -> pb.OfferReply:
+        reply = self.call("Offer", pb.OfferRequest(round=round, checkpoint=checkpoint))
+        if checkpoint is not None:
+            self.offers[checkpoint.index] = codec.checkpoint_from_proto(checkpoint)
+        return reply
+
+    def close(self, count: int = 1, round: int = 1) -> sessions_pb2.SignedStatement:
+        """Closes a round with a request that is signed as an honest learner's."""
+        subject = trajectory_digest(round, list(self.offers.values())).hex()
+        contract = self.contract
+        signed = self.party.signer.state("request", contract.session, contract.hash, round, subject, Head())
+        request = pb.CloseRoundRequest(round=round, count=count, request=statement_to_proto(signed))
+        answer: sessions_pb2.SignedStatement = self.call("CloseRound", request)
+        return answer
+
+    def call(self, method: str, request: Message) -> Any:
+        return getattr(self.stub, method)(request, metadata=self.link._metadata, timeout=QUICK.call_s)
+
+    def watch(self, round: int = 1, skip: int = 0) -> list[pb.Result]:
+        return list(self.call("WatchResults", pb.WatchResultsRequest(round=round, skip=skip)))
+
+    def begin(self) -> Blob:
+        """Offers the first checkpoint as an honest learner does."""
+        blob = self.blob
+        assert self.put(blob.data).complete
+        self.offer(self.checkpoint(blob))
+        return blob
+
+    def play_on(self) -> str:
+        """Plays the whole session honestly, whatever was tried before; returns its digest."""
+        return run(PROTOCOL.ask([(self.seat, self.link)]))[0].digest
+
+
+def mallorys(id: str, **changes: Any) -> tuple[Contract, LocalParty]:
+    """A contract that the provider would take, and Mallory."""
+    script = script_for(id, asker="mallory")
+    party = asking(script, "mallory")
+    return draft_contract(script, party, id)[0].model_copy(update=changes), party
+
+
+@contextmanager
+def agreed(line: Link, id: str, **changes: Any) -> Iterator[Attack]:
+    """A session of Mallory's, that is agreed on in good order and ended."""
+    contract, party = mallorys(id, **changes)
+    own = party.membership("learner")
+    agreement = sessions.propose(line, encode_proposal(contract, own, party.signer, PROTOCOL))
+    peer = sessions.decode_agreement(agreement, contract, "provider", PROTOCOL)
+    line.enter(contract.session, contract.hash)
+    try:
+        yield Attack(line, contract, party, party.seat(party.place(contract, own, nobody), peer))
+    finally:
+        sessions.end(line, "finished")
+
+
+def proposal(**changes: Any) -> sessions_pb2.Proposal:
+    """Mallory's proposal, with fields of the contract replaced before they are encoded."""
+    contract, party = mallorys("proposed", **changes)
+    return encode_proposal(contract, party.membership("learner"), party.signer, PROTOCOL)
+
+
+METHODS: Mapping[str, tuple[str, Message]] = {
+    "/comity.wire.v1.Blobs/Stat": ("unary_unary", blobs_pb2.BlobRef(digest=bytes(32))),
+    "/comity.wire.v1.Blobs/Put": ("stream_unary", blobs_pb2.BlobChunk(data=b"a")),
+    "/comity.wire.v1.Blobs/Get": ("unary_stream", blobs_pb2.BlobRequest(blob=blobs_pb2.BlobRef(digest=bytes(32)))),
+    "/comity.wire.v1.AssistedLearning/Offer": ("unary_unary", pb.OfferRequest(round=1)),
+    "/comity.wire.v1.AssistedLearning/CloseRound": ("unary_unary", pb.CloseRoundRequest(round=1, count=1)),
+    "/comity.wire.v1.AssistedLearning/WatchResults": ("unary_stream", pb.WatchResultsRequest(round=1)),
+}
+
+
+def spoiled_headers(layout: Layout, blob: Blob) -> dict[str, bytes]:
+    """Blobs of the right length whose headers are another model's, or nobody's."""
+    header, body = layout.header, bytes(blob.data[len(layout.header) :])
+    text = header[8:]
+
+    def with_text(replacement: bytes) -> bytes:
+        return header[:8] + replacement[: len(text)].ljust(len(text)) + body
+
+    return {
+        "another dtype": with_text(text.replace(b'"F32","shape":[16]', b'"I32","shape":[16]')),
+        "another shape": with_text(text.replace(b"[10,16]", b"[16,10]")),
+        "another name": with_text(text.replace(b"3.weight", b"4.weight")),
+        "places swapped": with_text(text.replace(b"[0,64]", b"[1,65]")),
+        "no header": bytes(blob.size),
+        "noise": bytes((i * 97 + 13) % 251 for i in range(blob.size)),
+        "an absurd header length": struct.pack("<Q", 2**63) + bytes(blob.data[8:]),
+        "brackets": with_text(b"[" * len(text)),
+        "a list": with_text(b"[1,2,3]"),
+        "null": with_text(b"null"),
+        "a null tensor": with_text(b'{"1.bias":null}'),
+        "numbers for names": with_text(json.dumps({"1.bias": {"dtype": 1e308, "shape": {"a": [2**70]}}}).encode()),
+        "no text": with_text(b"\xff\xfe\x00"),
+    }
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A learner's daemon.
+
+    Attributes:
+        node: The daemon.
+        cheat: Who it takes for its second provider.
+        address: Where it looks for it.
+    """
+
+    node: NodeProcess
+    cheat: Identity
+    address: str
+
+    def run(self, script: str) -> dict[str, Any]:
+        """Runs a session from it, as `comity run` does."""
+        with ControlClient(self.node.control_url) as control, SessionProgress(quiet=True) as progress:
+            return follow(control, control.run(script), progress)[0]

@@ -1,0 +1,96 @@
+"""A provider's daemon under attack while an honest session with it is on, and a learner's whose provider cheats."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from comity.node.control_client import ControlClient
+from comity.simulation.in_process import simulate
+from comity.transport.link import Link
+from tests.e2e.conftest import Site, opened_site
+from tests.e2e.hostile.attacks import (
+    MOST_ROUNDS,
+    NUMBERS,
+    PARALLEL_ROUNDS,
+    QUICK,
+    SCRIPT,
+    Attack,
+    Learner,
+    Parallel,
+    Target,
+    agreed,
+    data,
+    run_honestly,
+    script_for,
+)
+
+
+@pytest.fixture(scope="package")
+def site() -> Iterator[Site]:
+    """One place for the daemons of all attacks."""
+    with opened_site() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+def target(site: Any) -> Target:
+    policy = {"parties": ["learner", "mallory"], "max_rounds": MOST_ROUNDS}
+    config = {"secret": "provider's", "data": data("provider"), "policy": policy, "listen": "127.0.0.1:0"}
+    node = site.launch("provider", "provider", **config)
+    return Target(node, node.wait_ready(), *(site.identity(name) for name in ("learner", "mallory", "stranger")))
+
+
+@pytest.fixture(scope="package")
+def parallel(target: Target) -> Iterator[Parallel]:
+    """The honest session; at the end it, and one that begins after everything, come to what a simulation comes to."""
+    session = Parallel(target)
+    session.step()
+    session.wait(1)
+    yield session
+    assert session.finish().digest == simulate(script_for("parallel", rounds=PARALLEL_ROUNDS))[1].digest
+    assert run_honestly(target, "after").digest == simulate(script_for("after"))[1].digest
+
+
+@pytest.fixture
+def during(target: Target, parallel: Parallel) -> Iterator[None]:
+    """A round of the honest session runs during the test, and the daemon is alive after it."""
+    round = parallel.step()
+    yield
+    parallel.wait(round)
+    assert target.process.process.poll() is None, target.process.last_words()
+    with ControlClient(target.process.control_url) as control:
+        assert control.describe().pid == target.process.process.pid
+
+
+@pytest.fixture
+def line(target: Target) -> Iterator[Link]:
+    """Mallory's line to the provider."""
+    with Link(target.mallory, "provider", target.address, QUICK) as link:
+        yield link
+
+
+@pytest.fixture
+def attack(line: Link, during: None) -> Iterator[Attack]:
+    """A session of Mallory's to try things in."""
+    del during
+    with agreed(line, f"m-{next(NUMBERS)}") as session:
+        yield session
+
+
+@pytest.fixture(scope="package")
+def learner(site: Any, target: Target) -> Iterator[Learner]:
+    """A learner's daemon; at the end it completes a session with the honest provider."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    peers = {"provider": {"address": target.address}, "cheat": {"address": address}}
+    patience = {"call_s": 10.0, "retry_s": 1.0}
+    config = {"secret": "learner's", "data": data("learner"), "peers": peers, "patience": patience}
+    node = Learner(site.start("learner", "learner", **config), site.identity("cheat"), address)
+    yield node
+    assert node.node.process.poll() is None, node.node.last_words()
+    digest = node.run(SCRIPT.format(id="honest", helper="provider", rounds=2))["digest"]
+    assert digest == simulate(script_for("honest"))[1].digest

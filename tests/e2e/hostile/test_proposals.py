@@ -1,0 +1,239 @@
+"""A learner that proposes what cannot be taken: each gets its line, and the node goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from comity import errors
+from comity.errors import ComityError
+from comity.protocols.assisted_learning import PROTOCOL
+from comity.session.codec import contract_from_proto, membership_from_proto
+from comity.transport import sessions
+from comity.transport.link import Link
+from comity.transport.sessions import encode_proposal
+from comity.wire.v1 import assisted_learning_pb2 as pb
+from comity.wire.v1 import sessions_pb2
+from tests.e2e.hostile.attacks import (
+    MOST_ROUNDS,
+    QUICK,
+    Target,
+    assert_clear,
+    mallorys,
+    proposal,
+    refusal,
+)
+
+
+def signed(message: sessions_pb2.Proposal) -> sessions_pb2.Proposal:
+    """A proposal that was changed, signed again by Mallory where it can be read at all."""
+    try:
+        contract = contract_from_proto(message.contract, PROTOCOL.terms_message(), PROTOCOL.terms)
+        membership = membership_from_proto(message.membership)
+    except ComityError:
+        return message
+    message.signature = mallorys("proposed")[1].signer.sign_membership(contract.hash, membership)
+    return message
+
+
+def edited(edit: Callable[[sessions_pb2.Proposal], object]) -> sessions_pb2.Proposal:
+    """Mallory's proposal, changed in its encoded form, where no class of ours can object."""
+    message = proposal()
+    edit(message)
+    return message
+
+
+def with_terms(**terms: Any) -> sessions_pb2.Proposal:
+    message = proposal()
+    packed = pb.AssistedLearningTerms()
+    assert message.contract.terms.Unpack(packed)
+    for name, value in terms.items():
+        setattr(packed, name, value)
+    message.contract.terms.Pack(packed)
+    return message
+
+
+def with_option(name: str, value: Any) -> sessions_pb2.Proposal:
+    return edited(lambda message: message.contract.model.options.update({name: value}))
+
+
+def setting(path: str, value: Any) -> sessions_pb2.Proposal:
+    """The proposal with one field set, by its path."""
+    message = proposal()
+    *parents, last = path.split(".")
+    target: Any = message
+    for name in parents:
+        target = getattr(target, name)
+    if isinstance(value, list):
+        del getattr(target, last)[:]
+        getattr(target, last).extend(value)
+    else:
+        setattr(target, last, value)
+    return message
+
+
+PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityError], tuple[str, ...]]] = {
+    "a model that nobody has": (
+        lambda: setting("contract.model.name", "mlpp"),
+        errors.UnknownModel,
+        ("lenet5", "'mlpp'", "did you mean 'mlp'"),
+    ),
+    "another signature": (
+        lambda: setting("contract.model.signature", "f" * 64),
+        errors.ModelSignatureMismatch,
+        ("f" * 64, "same version"),
+    ),
+    "options of another model": (
+        lambda: with_option("hidden", 17),
+        errors.ModelSignatureMismatch,
+        ("provider builds other tensors for mlp",),
+    ),
+    "an unknown option": (lambda: with_option("hiden", 17), errors.InvalidValue, ("hidden", "hiden")),
+    "an option of another type": (lambda: with_option("hidden", "wide"), errors.InvalidValue, ("int", "'wide'")),
+    "an option out of range": (lambda: with_option("hidden", 1e15), errors.InvalidValue, ("8192", "1000000000000000")),
+    "an option that is no number": (
+        lambda: with_option("hidden", math.nan),
+        errors.MalformedMessage,
+        ("model.options", "NaN"),
+    ),
+    "an option that is null": (lambda: with_option("hidden", None), errors.MalformedMessage, ("hidden",)),
+    "options in options": (lambda: with_option("hidden", {"a": 1}), errors.MalformedMessage, ("hidden",)),
+    "inputs of another shape": (
+        lambda: setting("contract.task.input_shape", [1, 28, 28]),
+        errors.TaskMismatch,
+        ("1×28×28", "1×8×8", "use data"),
+    ),
+    "other classes": (lambda: setting("contract.task.classes", 11), errors.TaskMismatch, ("11 classes", "10 classes")),
+    "no classes": (lambda: setting("contract.task.classes", 0), errors.MalformedMessage, ("classes", "2", "0")),
+    "an absurd shape": (
+        lambda: setting("contract.task.input_shape", [2**32 - 1] * 4),
+        errors.TaskMismatch,
+        ("4294967295",),
+    ),
+    "another kind of task": (lambda: setting("contract.task.kind", "detection"), errors.MalformedMessage, ("kind",)),
+    "NaN to normalise with": (
+        lambda: edited(
+            lambda m: (m.contract.task.mean.append(math.nan), m.contract.task.std.append(1.0)),
+        ),
+        errors.MalformedMessage,
+        ("mean",),
+    ),
+    "a protocol that nobody has": (
+        lambda: setting("contract.protocol", "assisted_lerning"),
+        errors.UnsupportedProtocol,
+        ("assisted_learning", "assisted_lerning", "did you mean"),
+    ),
+    "another version": (
+        lambda: setting("contract.version", 2),
+        errors.UnsupportedProtocol,
+        ("version 1", "version 2"),
+    ),
+    "a contract in another's name": (
+        lambda: setting("contract.asker", "learner"),
+        errors.UnknownParty,
+        ("mallory", "learner"),
+    ),
+    "a part in another's name": (
+        lambda: setting("membership.party", "learner"),
+        errors.UnknownParty,
+        ("mallory", "learner"),
+    ),
+    "a part in another role": (
+        lambda: setting("membership.role", "provider"),
+        errors.UnknownParty,
+        ("as learner", "provider mallory"),
+    ),
+    "help of another": (
+        lambda: setting("contract.helpers", ["somebody"]),
+        errors.UnknownParty,
+        ("provider", "somebody"),
+    ),
+    "too many rounds": (
+        lambda: setting("contract.rounds", MOST_ROUNDS + 1),
+        errors.PolicyRefusal,
+        ("max_rounds", "at most 50", "51", "buy fewer"),
+    ),
+    "no rounds": (lambda: setting("contract.rounds", 0), errors.MalformedMessage, ("rounds", "0")),
+    "absurd rounds": (lambda: setting("contract.rounds", 2**32 - 1), errors.MalformedMessage, ("rounds", "4294967295")),
+    "samples as egress": (
+        lambda: setting("contract.egress", ["contract", "loss", "checkpoint", "sample"]),
+        errors.PolicyRefusal,
+        ("sample",),
+    ),
+    "more egress than needed": (
+        lambda: setting("contract.egress", ["contract", "loss", "checkpoint", "features"]),
+        errors.PolicyRefusal,
+        ("features",),
+    ),
+    "unknown egress": (
+        lambda: setting("contract.egress", ["contract", "everything"]),
+        errors.MalformedMessage,
+        ("egress", "everything"),
+    ),
+    "no samples": (lambda: setting("membership.samples", 0), errors.MalformedMessage, ("samples", "0")),
+    "a session named like a path": (
+        lambda: setting("contract.session", "../../../etc/passwd"),
+        errors.MalformedMessage,
+        ("session", "../../../etc/passwd"),
+    ),
+    "a session without a name": (lambda: setting("contract.session", ""), errors.MalformedMessage, ("session",)),
+    "the session of another": (
+        lambda: setting("contract.session", "parallel"),
+        errors.ContractMismatch,
+        ("parallel", "another id"),
+    ),
+    "an absurd seed": (lambda: setting("contract.seed", 2**64 - 1), errors.MalformedMessage, ("seed",)),
+    "a learning rate of NaN": (
+        lambda: with_terms(learning_rate=math.nan),
+        errors.MalformedMessage,
+        ("learning_rate", "NaN"),
+    ),
+    "a negative learning rate": (
+        lambda: with_terms(learning_rate=-1.0),
+        errors.MalformedMessage,
+        ("learning_rate", "-1"),
+    ),
+    "a step size that no tensor can take": (
+        lambda: with_terms(learning_rate=1e300),
+        errors.MalformedMessage,
+        ("learning_rate", "1e+300"),
+    ),
+    "no iterations": (lambda: with_terms(iterations=0), errors.MalformedMessage, ("iterations", "0")),
+    "no sampling period": (lambda: with_terms(sampling_period=0), errors.MalformedMessage, ("sampling_period", "0")),
+    "no batch": (lambda: with_terms(batch_size=0), errors.MalformedMessage, ("batch_size", "0")),
+    "an unknown optimiser": (lambda: with_terms(optimizer="lion"), errors.MalformedMessage, ("optimizer", "lion")),
+    "an unknown objective": (lambda: with_terms(objective="max"), errors.MalformedMessage, ("objective", "max")),
+    "the terms of another protocol": (
+        lambda: edited(lambda m: m.contract.terms.Pack(pb.Loss(sum=1.0))),
+        errors.MalformedMessage,
+        ("comity.wire.v1.AssistedLearningTerms", "comity.wire.v1.Loss"),
+    ),
+    "terms that are garbage": (
+        lambda: edited(lambda m: setattr(m.contract.terms, "value", b"\xff" * 40)),
+        errors.MalformedMessage,
+        ("terms",),
+    ),
+    "no terms": (lambda: edited(lambda m: m.contract.ClearField("terms")), errors.MalformedMessage, ("terms",)),
+    "no contract": (lambda: edited(lambda m: m.ClearField("contract")), errors.MalformedMessage, ("contract",)),
+    "no membership": (lambda: edited(lambda m: m.ClearField("membership")), errors.MalformedMessage, ("membership",)),
+    "nothing": (sessions_pb2.Proposal, errors.MalformedMessage, ("contract",)),
+}
+
+
+@pytest.mark.parametrize("case", PROPOSALS)
+@pytest.mark.usefixtures("during")
+def test_a_proposal_that_cannot_be_taken(case: str, line: Link) -> None:
+    make, kind, parts = PROPOSALS[case]
+    assert_clear(refusal(lambda: sessions.propose(line, signed(make()))), kind, *parts)
+
+
+@pytest.mark.usefixtures("during")
+def test_a_party_outside_the_policy(target: Target) -> None:
+    contract, party = mallorys("uninvited", asker="stranger")
+    own = party.membership("learner").model_copy(update={"party": "stranger"})
+    with Link(target.stranger, "provider", target.address, QUICK) as link:
+        error = refusal(lambda: sessions.propose(link, encode_proposal(contract, own, party.signer, PROTOCOL)))
+    assert_clear(error, errors.PolicyRefusal, "policy.parties", "learner, mallory", "stranger", "add the party")
