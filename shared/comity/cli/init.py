@@ -59,7 +59,12 @@ def parse_peers(given: list[str]) -> dict[str, str]:
         name, equals, address = each.partition("=")
         if not equals or not address or name in peers:
             received = f"{name} twice" if name in peers else each
-            raise InvalidValue("--peer cannot be used", expected="NAME=HOST:PORT, once a name", received=received)
+            raise InvalidValue(
+                "--peer cannot be used",
+                expected="NAME=HOST:PORT, once a name",
+                received=received,
+                action="write it like hospital=hospital.example.org:5500",
+            )
         peers[name] = address
     return peers
 

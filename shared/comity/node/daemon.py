@@ -219,6 +219,8 @@ class Node:
         self._serve_control(stack, None, f"unix:{socket}")
         socket.chmod(0o600)
         if self._config.control.listen:
+            # Empty until somebody may drive the node; comity trust add --operator fills it while the node runs.
+            self._config.control.operators.mkdir(parents=True, exist_ok=True)
             self._serve_control(stack, self._config.operator_identity, self._config.control.listen)
 
     def _serve_control(self, stack: contextlib.ExitStack, identity: Identity | None, address: str) -> None:

@@ -221,7 +221,12 @@ def _template(name: str) -> Path:
 
 def _require_new(folder: Path, *paths: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise MissingFile(f"{folder} is no folder", expected="a folder, or a new name", received="a file")
+        raise MissingFile(
+            f"{folder} is no folder",
+            expected="a folder, or a new name",
+            received="a file",
+            action="choose another name",
+        )
     for path in paths:
         if path.exists() or path.is_symlink():
             action = "it is left as it is; choose another folder, or remove it if nobody needs it"

@@ -81,7 +81,12 @@ def _sqlite(path: Path, *, read_only: bool, durable: bool) -> Engine:
         if not read_only:
             return _open_sqlite(path, "mode=rwc", durable=durable)
         if not path.is_file():
-            raise MissingFile(f"there is no store at {path}", action="name a node's state_dir")
+            raise MissingFile(
+                f"there is no store at {path}",
+                expected="a node's state_dir",
+                received="nothing",
+                action="name the node's state_dir with --state",
+            )
         try:
             return _open_sqlite(path, "mode=ro")
         except sqlite3.OperationalError:
