@@ -12,16 +12,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import get_args
 
+from blake3 import blake3
+
 from comity.errors import ComityError, NodeProcessFailed
 from comity.experiments import DEMOS, demo_script
 from comity.node.control_client import ControlClient
+from comity.node.registry import protocol
 from comity.node.script import Script, parse_script, session_text
 from comity.randomness import derive
 from comity.session.charges import rounds_charged
@@ -118,8 +121,8 @@ def _session(
 ) -> str | None:
     """Runs a session, killing and restarting its nodes; returns its digest, None where it did not end."""
     nodes = prepare(script, folder)
-    asker = next(name for name in nodes if name not in script.session.helpers)
-    result = folder / asker / "state" / "sessions" / f"{script.session.id}" / "result.json"
+    askers = [name for name in nodes if name not in script.session.helpers]
+    results = [folder / name / "state" / "sessions" / script.session.id / "result.json" for name in askers]
     armed: dict[str, Phase] = {}
     with ExitStack() as stack:
         for name, node in nodes.items():
@@ -127,11 +130,10 @@ def _session(
             stack.callback(node.stop)
         for node in nodes.values():
             node.wait_ready()
-        with ControlClient(nodes[asker].control_url) as control:
-            control.run(session_text(script))
+        _begin(script, nodes, askers)
         killed = 0
         deadline = time.monotonic() + _SESSION_S
-        while not result.exists() and time.monotonic() < deadline:
+        while not all(result.exists() for result in results) and time.monotonic() < deadline:
             for name, node in nodes.items():
                 code = node.process.poll()
                 if code is None:
@@ -146,8 +148,25 @@ def _session(
                 else:
                     node.start()
             time.sleep(_POLL_S)
-        digest: str | None = json.loads(result.read_text())["digest"] if result.exists() else None
-        return digest
+        if not all(result.exists() for result in results):
+            return None
+        digests: list[str] = [json.loads(result.read_text())["digest"] for result in sorted(results)]
+        many = protocol(script.session.protocol).many
+        return blake3(b"".join(map(bytes.fromhex, digests))).hexdigest() if many else digests[0]
+
+
+def _begin(script: Script, nodes: Mapping[str, NodeProcess], askers: Sequence[str]) -> None:
+    """Has the session asked for, or opened and joined; whoever is killed meanwhile is started again and asked again."""
+    if not protocol(script.session.protocol).many:
+        with ControlClient(nodes[askers[0]].control_url) as control:
+            control.run(session_text(script))
+        return
+    (helper,) = script.session.helpers
+    with ControlClient(nodes[helper].control_url) as control:
+        session = control.open(session_text(script))
+    for name in askers:
+        with ControlClient(nodes[name].control_url) as control:
+            control.join(helper, session)
 
 
 def _start(node: NodeProcess, phase: Phase, point: int, armed: dict[str, Phase]) -> None:
@@ -161,7 +180,7 @@ def _charged_twice(script: Script, folder: Path) -> int:
     Raises:
         LedgerBroken: A chain does not hold, or the two disagree.
     """
-    ledgers = []
+    ledgers = {}
     for party in script.party:
         store = SqlStore(store_url(folder / party / "state"), read_only=True)
         try:
@@ -169,12 +188,15 @@ def _charged_twice(script: Script, folder: Path) -> int:
         finally:
             store.close()
         verify(entries, head)
-        ledgers.append(entries)
-    differences = compare(ledgers[0], ledgers[1])
-    if differences:
-        raise NodeProcessFailed("the ledgers disagree", received=differences[0])
-    charged = [len(rounds_charged(entries)) for entries in ledgers]
-    return sum(count - script.session.rounds for count in charged)
+        ledgers[party] = entries
+    (helper,) = script.session.helpers
+    askers = [party for party in ledgers if party != helper]
+    for asker in askers:
+        differences = compare(ledgers[asker], ledgers[helper])
+        if differences:
+            raise NodeProcessFailed("the ledgers disagree", received=differences[0])
+    charged = sum(len(rounds_charged(entries)) for entries in ledgers.values())
+    return charged - 2 * len(askers) * script.session.rounds
 
 
 def main() -> int:

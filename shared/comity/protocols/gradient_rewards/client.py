@@ -111,7 +111,7 @@ class Client:
                     received=news.round,
                     action="ask the server's operator what happened",
                 )
-            elif news.round > self._done and news.kind == "opened":
+            elif news.round > max(self._done, self._confirmed) and news.kind == "opened":
                 self._contribute(news.round)
             elif news.round > self._done and news.reward is not None:
                 self._collect(news.reward)
@@ -194,9 +194,10 @@ class Client:
                 received=terms.round,
                 action="ask the server's operator what happened",
             )
-        if self._confirmed != terms.round:
-            self._confirm(terms.round, update)
         seat.notary.accept(reward.statement, "statement", terms.round, terms.subject)
+        if self._confirmed != terms.round:
+            # The round was settled before this client could sign; what it is due is given out when it has.
+            self._confirm(terms.round, update)
         try:
             encoded = self._server.fetch(reward)
         except UnknownBlob as error:

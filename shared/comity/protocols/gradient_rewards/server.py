@@ -59,15 +59,17 @@ class Member:
     Attributes:
         seat: The server's place opposite it.
         submitted: Digests of its updates, by round: of the one that is open, and of the last that it took part in.
-        confirmed: The last round whose update it has signed for; until then its reward is not given out.
-        reward: What it gets for the last round that it took part in.
+        confirmed: The last round whose update it has signed for.
+        terms: What it gets for the last round that it took part in.
+        statement: That, signed, once the client has signed for its update.
         gone: Whether it has left.
     """
 
     seat: Seat
     submitted: dict[int, bytes] = field(default_factory=dict)
     confirmed: int = 0
-    reward: Reward | None = None
+    terms: Terms | None = None
+    statement: SignedStatement | None = None
     gone: bool = False
 
 
@@ -101,7 +103,7 @@ class Server:
         self._failure: ComityError | None = None
         self._finished: list[dict[str, Any]] = []
         self._opened_at = time.monotonic()
-        self._news: WatchedLog[News] = WatchedLog()
+        self._changes: WatchedLog[int] = WatchedLog()
         for record in place.journal.records():
             self._replay(record)
         self._expect_updates()
@@ -133,9 +135,9 @@ class Server:
         return self._round
 
     @property
-    def news(self) -> WatchedLog[News]:
-        """What happened to rounds; the same for all clients, without their rewards."""
-        return self._news
+    def changes(self) -> WatchedLog[int]:
+        """The rounds in which something happened that may be news to a client, each time that it did."""
+        return self._changes
 
     def admit(self, seat: Seat) -> None:
         """Lets a client in; again, one that was in.
@@ -215,13 +217,31 @@ class Server:
             receipt = member.seat.notary.sign("receipt", round, update)
             if member.confirmed < round:
                 self._replay(self._place.journal.append("confirmed", round, party=party))
-        self._publish(member)
         return receipt
 
+    def news(self, party: str, after: int) -> News | None:
+        """What a client that is done with round `after` must know first; None where it has to wait.
+
+        A round that was settled before the client had signed for its update is open to it until it has.
+        """
+        terms = self._member(party).terms
+        if terms is not None and terms.round > after:
+            reward = self.reward(party, terms.round)
+            return News("opened", terms.round) if reward is None else News("settled", terms.round, reward)
+        if self._phase is Phase.OPEN and self._round > after:
+            return News("opened", self._round)
+        return News("over", self._round) if self._phase is Phase.OVER else None
+
     def reward(self, party: str, round: int) -> Reward | None:
-        """What a client gets for a settled round; None where it took no part, or took part in a later one."""
-        reward = self._member(party).reward
-        return reward if reward is not None and reward.terms.round == round else None
+        """What a client gets for a settled round.
+
+        None where it took no part, has not signed for its update yet, or took part in a later one.
+        """
+        member = self._member(party)
+        terms, statement = member.terms, member.statement
+        if terms is None or statement is None or terms.round != round:
+            return None
+        return Reward(terms, statement)
 
     def acknowledge(self, party: str, round: int, acknowledgement: SignedStatement) -> None:
         """See `Rewarding.acknowledge`."""
@@ -256,7 +276,7 @@ class Server:
             )
         # Who has left after submitting is in the round all the same.
         here = [party for party in self._clients if self._round in self._members[party].submitted]
-        late = [party for party in active if party not in here]
+        late = [party for party in active if self._members[party].confirmed != self._round]
         if late and self._seconds_left:
             return False
         if len(here) < self._terms.min_clients:
@@ -278,7 +298,7 @@ class Server:
             self._failure = error
             self._phase = Phase.FAILED
             self._opened_at = time.monotonic()
-            self._news.close(error)
+            self._changes.close(error)
             self._place.observe(Event("session-failed", self._round, {"what": str(error), "reason": error.reason()}))
 
     def outcome(self) -> Outcome:
@@ -328,8 +348,7 @@ class Server:
             self._replay(self._place.journal.append("finished", round, **fields, standing=_kept(settled.standing)))
         self._place.blobs.keep({model.digest})
         for member in self._members.values():
-            keep = {member.reward.terms.entries} if member.reward is not None else set()
-            member.seat.blobs.keep(keep)
+            member.seat.blobs.keep({member.terms.entries} if member.terms is not None else set())
         self._expect_updates()
         self._place.observe(Event("round-finished", round, fields))
 
@@ -373,14 +392,16 @@ class Server:
                 self._standing = Standing.first(fields["samples"])
                 self._open(1)
             case "confirmed":
-                self._members[fields["party"]].confirmed = record.round
+                member = self._members[fields["party"]]
+                member.confirmed = record.round
+                self._state_reward(member)
             case "submitted":
                 self._members[fields["party"]].submitted[record.round] = bytes.fromhex(fields["update"])
             case "finished":
                 self._close(record.round, fields)
 
     def _close(self, round: int, fields: dict[str, Any]) -> None:
-        """Takes note of a settled round, signs what each client gets, and opens the next round."""
+        """Takes note of a settled round, states what each client gets, and opens the next round."""
         kept = fields["standing"]
         first, importance = (torch.tensor(kept[name], dtype=torch.float64) for name in ("first_weights", "importance"))
         self._standing = Standing(first, importance, torch.tensor(kept["valued"]))
@@ -392,29 +413,31 @@ class Server:
                 continue
             member.submitted = {round: member.submitted[round]}
             own = {name: fields[name][client] for name in ("contribution", "importance", "fraction", "kept")}
-            terms = Terms(round, **own, entries=bytes.fromhex(fields["entries"][client]), size=fields["bytes"][client])
-            member.reward = Reward(terms, member.seat.notary.sign("statement", round, terms.subject))
-            self._publish(member)
-        self._news.append(News("settled", round))
+            entries = bytes.fromhex(fields["entries"][client])
+            member.terms = Terms(round, **own, entries=entries, size=fields["bytes"][client])
+            member.statement = None
+            self._state_reward(member)
         if round < self._place.contract.rounds:
             self._open(round + 1)
         else:
             self._phase = Phase.OVER
             self._opened_at = time.monotonic()
-            self._news.append(News("over", round))
-            self._news.close()
+            self._changes.append(round)
 
     def _open(self, round: int) -> None:
         self._round = round
         self._phase = Phase.OPEN
         self._opened_at = time.monotonic()
-        self._news.append(News("opened", round))
+        self._changes.append(round)
 
-    def _publish(self, member: Member) -> None:
-        """Gives out a client's reward, once it has signed for its update."""
-        reward = member.reward
-        if reward is not None and member.confirmed == reward.terms.round and reward.terms.entries in member.seat.blobs:
-            member.seat.blobs.publish(reward.terms.entries, "reward", reward.terms.round)
+    def _state_reward(self, member: Member) -> None:
+        """Signs what a client gets, and gives it out, once the client has signed for its update."""
+        terms, seat = member.terms, member.seat
+        if terms is not None and member.confirmed == terms.round:
+            member.statement = seat.notary.sign("statement", terms.round, terms.subject)
+            if terms.entries in seat.blobs:
+                seat.blobs.publish(terms.entries, "reward", terms.round)
+            self._changes.append(terms.round)
 
     def _expect_updates(self) -> None:
         for member in self._members.values():
