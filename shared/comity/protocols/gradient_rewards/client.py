@@ -126,6 +126,7 @@ class Client:
             "importance_by_round": [each["importance"] for each in self._rounds],
             "fraction_by_round": [each["fraction"] for each in self._rounds],
             "kept_by_round": [each["kept"] for each in self._rounds],
+            "bytes_by_round": [each["bytes"] for each in self._rounds],
         }
         return Outcome((self._seat.blobs.get(self._model),), metrics)
 
