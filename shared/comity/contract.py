@@ -44,6 +44,16 @@ class Agreed(BaseModel):
 class Terms(Agreed):
     """The part of a contract that belongs to one protocol; each slice derives its own."""
 
+    @property
+    def askers(self) -> int | None:
+        """How many join the session before it begins; None where one party asks alone."""
+        return None
+
+    @property
+    def fewest_askers(self) -> int | None:
+        """Fewest among whose contributions one is hidden; None where one party asks alone."""
+        return None
+
 
 class TrainingTerms(Terms):
     """Terms of protocols in which parties train on batches of their own samples.

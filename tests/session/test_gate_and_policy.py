@@ -9,6 +9,7 @@ import pytest
 
 from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
+from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
 from comity.session.gate import EgressGate
 from comity.session.ledger import bytes_by_kind
 from comity.session.memory_store import MemoryStore
@@ -132,3 +133,15 @@ def test_a_contract_at_every_limit_is_entered(make_contract: Callable[..., Contr
         min_samples=10,
     )
     review(policy, make_contract(rounds=3), active=1)
+
+
+def test_fewer_clients_than_the_policy_wants_are_refused(
+    make_contract: Callable[..., Contract], make_member: Callable[[str, str, int], Membership]
+) -> None:
+    # Of two, each can reckon the other's update.
+    terms = GradientRewardsTerms(clients=5, min_clients=2)
+    contract = make_contract(asker="", terms=terms, egress=("contract", "update", "reward"))
+    for own in (make_member("clinic", "client", 100), make_member("hospital", "server", 0)):
+        with pytest.raises(PolicyRefusal, match=r"policy.min_clients.*expected at least 3, received 2"):
+            Policy().review(contract, own, (), active=0)
+        Policy(min_clients=2).review(contract, own, (), active=0)

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.numbers import size
-from comity.cli.tables import print_table, show_json
+from comity.cli.tables import print_table, show_json, statement_table
+from comity.node.registry import protocol
 from comity.wire.v1 import control_pb2 as pb
 
 _STYLES = {"running": "green", "stopped": "yellow", "failed": "red", "cancelled": "dim"}
@@ -81,6 +82,12 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     if table.row_count:
         console.print()
         print_table(table)
+    statement = protocol(summary.protocol).statement
+    if statement is not None and result and "metrics" in result:
+        console.print(f"\n{statement.title}")
+        print_table(statement_table(statement, result["metrics"]))
+        stated = {each.field for each in statement.columns}
+        result = {**result, "metrics": {name: each for name, each in result["metrics"].items() if name not in stated}}
     for title, value in (("contract", contract), ("result", result)):
         if value:
             console.print(f"\n{title}")

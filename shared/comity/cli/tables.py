@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from comity.cli.numbers import number, size
-from comity.session.events import Column, Summary
+from comity.session.events import Column, Statement, Summary
 
 
 def show_json(result: Mapping[str, Any]) -> None:
@@ -57,6 +57,28 @@ def _bytes_table(result: Mapping[str, Any]) -> Table:
     for kind in dict.fromkeys([*sent, *received]):
         table.add_row(kind, size(sent.get(kind, 0)), size(received.get(kind, 0)))
     table.add_row("samples", "none", "none", style="dim")
+    return table
+
+
+def statement_table(statement: Statement, metrics: Mapping[str, Any]) -> Table:
+    """What every round came to, a row for each party, or one row where a result is of one party alone.
+
+    Args:
+        statement: Which metrics say so.
+        metrics: The metrics of a result.
+    """
+    columns = [each for each in statement.columns if each.field in metrics]
+    parties = metrics.get(statement.parties)
+    table = Table("round", *([""] if parties else []), box=None, pad_edge=False)
+    for each in columns:
+        table.add_column(each.title, justify="right")
+    lists = [metrics[each.field] for each in columns]
+    for index, values in enumerate(zip(*lists, strict=True)):
+        round = str(metrics[statement.rounds][index] if statement.rounds in metrics else index + 1)
+        for place, party in enumerate(parties or [None]):
+            own = values if party is None else [each[place] for each in values]
+            cells = [number(value, each.kind) for value, each in zip(own, columns, strict=True)]
+            table.add_row(round, *([] if party is None else [party]), *cells)
     return table
 
 

@@ -12,16 +12,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import get_args
 
-from comity.errors import ComityError, NodeProcessFailed
+from blake3 import blake3
+
+from comity.errors import ComityError, NodeProcessFailed, TransportError
 from comity.experiments import DEMOS, demo_script
 from comity.node.control_client import ControlClient
+from comity.node.registry import protocol
 from comity.node.script import Script, parse_script, session_text
 from comity.randomness import derive
 from comity.session.charges import rounds_charged
@@ -74,15 +78,25 @@ class Tally:
         return not self.lost and not self.charged_twice and covered == set(get_args(Phase))
 
 
-def fates(seed: int, side: str) -> Iterator[tuple[Phase, int]]:
-    """Where to kill a side, one time after the other: in each phase in turn, at a point of it that the seed says."""
-    for number, phase in enumerate(cycle(get_args(Phase))):
+def fates(seed: int, side: str, *, trains: bool = True) -> Iterator[tuple[Phase, int]]:
+    """Where to kill a side, one time after the other: in each phase in turn, at a point of it that the seed says.
+
+    A side that does not train passes no point of that phase.
+    """
+    phases: list[Phase] = [phase for phase in get_args(Phase) if trains or phase != "training"]
+    for number, phase in enumerate(cycle(phases)):
         # Rounds pass few points of some phases; whoever is set for a later one than there is lives on.
         yield phase, 1 + derive(seed, side, number) % (4 if phase in {"selection", "receipt"} else 12)
 
 
 def run(
-    script: Script, kills: int, seed: int, *, a_session: int = 8, report: Callable[[Tally], None] = lambda _: None
+    script: Script,
+    kills: int,
+    seed: int,
+    *,
+    sides: Sequence[str] = (),
+    a_session: int = 8,
+    report: Callable[[Tally], None] = lambda _: None,
 ) -> Tally:
     """Runs sessions until so many kills were made.
 
@@ -90,12 +104,14 @@ def run(
         script: The session; its parties are the sides.
         kills: Kills to make.
         seed: Decides whom to kill where.
+        sides: Parties that are killed; all of them where left out.
         a_session: Kills in one session at the most.
         report: Told how it stands after every session.
     """
     expected, _ = simulate(script)
     tally = Tally()
-    to_come = {side: fates(seed, side) for side in script.party}
+    trains = protocol(script.session.protocol).trains
+    to_come = {side: fates(seed, side, trains=script.party[side].role in trains) for side in sides or script.party}
     while tally.kills.total() < kills:
         before = tally.kills.total()
         with tempfile.TemporaryDirectory(prefix="comity-chaos-") as folder:
@@ -118,20 +134,22 @@ def _session(
 ) -> str | None:
     """Runs a session, killing and restarting its nodes; returns its digest, None where it did not end."""
     nodes = prepare(script, folder)
-    asker = next(name for name in nodes if name not in script.session.helpers)
-    result = folder / asker / "state" / "sessions" / f"{script.session.id}" / "result.json"
+    askers = [name for name in nodes if name not in script.session.helpers]
+    results = [folder / name / "state" / "sessions" / f"{script.session.id}" / "result.json" for name in askers]
     armed: dict[str, Phase] = {}
     with ExitStack() as stack:
         for name, node in nodes.items():
-            _start(node, *next(to_come[name]), armed)
             stack.callback(node.stop)
+            if name in to_come:
+                _start(node, *next(to_come[name]), armed)
+            else:
+                node.start()
         for node in nodes.values():
             node.wait_ready()
-        with ControlClient(nodes[asker].control_url) as control:
-            control.run(session_text(script))
+        beginning = stack.enter_context(ThreadPoolExecutor(1)).submit(_begin, script, nodes, askers)
         killed = 0
         deadline = time.monotonic() + _SESSION_S
-        while not result.exists() and time.monotonic() < deadline:
+        while not all(result.exists() for result in results) and time.monotonic() < deadline:
             for name, node in nodes.items():
                 code = node.process.poll()
                 if code is None:
@@ -145,9 +163,42 @@ def _session(
                     _start(node, *next(to_come[name]), armed)
                 else:
                     node.start()
+            if beginning.done():
+                beginning.result()
             time.sleep(_POLL_S)
-        digest: str | None = json.loads(result.read_text())["digest"] if result.exists() else None
-        return digest
+        return _digest(script, results)
+
+
+def _digest(script: Script, results: Sequence[Path]) -> str | None:
+    """What a session came to for all who asked; None where it did not end."""
+    if not all(result.exists() for result in results):
+        return None
+    digests: list[str] = [json.loads(result.read_text())["digest"] for result in sorted(results)]
+    many = protocol(script.session.protocol).many
+    return blake3(b"".join(map(bytes.fromhex, digests))).hexdigest() if many else digests[0]
+
+
+def _begin(script: Script, nodes: Mapping[str, NodeProcess], askers: Sequence[str]) -> None:
+    """Has the session asked for, or opened and joined; whoever is killed meanwhile is started again and asked again."""
+    if not protocol(script.session.protocol).many:
+        with ControlClient(nodes[askers[0]].control_url) as control:
+            control.run(session_text(script))
+        return
+    (helper,) = script.session.helpers
+    with ControlClient(nodes[helper].control_url) as control:
+        session = control.open(session_text(script))
+    deadline = time.monotonic() + _SESSION_S
+    for name in askers:
+        while session not in _sessions_of(nodes[name]) and time.monotonic() < deadline:
+            with suppress(TransportError), ControlClient(nodes[name].control_url) as control:
+                control.join(helper, session)
+
+
+def _sessions_of(node: NodeProcess) -> set[str]:
+    """The sessions that a node has entered; none while it is down."""
+    with suppress(TransportError), ControlClient(node.control_url) as control:
+        return {each.session for each in control.sessions()}
+    return set()
 
 
 def _start(node: NodeProcess, phase: Phase, point: int, armed: dict[str, Phase]) -> None:
@@ -161,7 +212,7 @@ def _charged_twice(script: Script, folder: Path) -> int:
     Raises:
         LedgerBroken: A chain does not hold, or the two disagree.
     """
-    ledgers = []
+    ledgers = {}
     for party in script.party:
         store = SqlStore(store_url(folder / party / "state"), read_only=True)
         try:
@@ -169,12 +220,15 @@ def _charged_twice(script: Script, folder: Path) -> int:
         finally:
             store.close()
         verify(entries, head)
-        ledgers.append(entries)
-    differences = compare(ledgers[0], ledgers[1])
-    if differences:
-        raise NodeProcessFailed("the ledgers disagree", received=differences[0])
-    charged = [len(rounds_charged(entries)) for entries in ledgers]
-    return sum(count - script.session.rounds for count in charged)
+        ledgers[party] = entries
+    (helper,) = script.session.helpers
+    askers = [party for party in ledgers if party != helper]
+    for asker in askers:
+        differences = compare(ledgers[asker], ledgers[helper])
+        if differences:
+            raise NodeProcessFailed("the ledgers disagree", received=differences[0])
+    charged = sum(len(rounds_charged(entries)) for entries in ledgers.values())
+    return charged - 2 * len(askers) * script.session.rounds
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from comity.errors import (
     ContractMismatch,
     InvalidValue,
     PolicyRefusal,
+    StorageError,
     UnknownParty,
     UnknownSession,
     UnsupportedProtocol,
@@ -26,7 +27,7 @@ from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
 from comity.node.result import summarize
-from comity.session.events import Event, Json
+from comity.session.events import Event
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.outcome import Outcome
 from comity.session.receipts import require_pinned
@@ -45,14 +46,14 @@ class HostingRole(Steppable, Protocol):
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to do for anybody."""
+        """Whether nothing is left to do for anybody; the session then ends."""
 
     @property
     def failure(self) -> ComityError | None:
         """Why the session cannot go on, where that is so."""
 
     def wakes_in(self) -> float | None:
-        """Seconds until there may be work although nobody asks for anything; None for never."""
+        """Seconds until there may be work, or the end, although nobody asks for anything; None for never."""
 
     def admit(self, seat: Seat) -> None:
         """Lets an asker in; again, one that is in."""
@@ -73,17 +74,51 @@ class OpenedSession:
         role: The protocol's helping role.
         worker: Its thread.
         events: What happened since the node started.
+        seats: This party's seats opposite those who joined, also those who have left.
     """
 
     place: Place
     role: HostingRole
     worker: SessionWorker
     events: WatchedLog[Event]
+    seats: dict[str, Seat]
 
     @property
     def contract(self) -> Contract:
         """What those who join agree to."""
         return self.place.contract
+
+
+class _Ending:
+    """A helping role that many join, at work; says when it is over.
+
+    Args:
+        role: The role.
+        conclude: Called once, from the thread that works, when nothing is left to do.
+    """
+
+    def __init__(self, role: HostingRole, conclude: Callable[[], None]) -> None:
+        self._role = role
+        self._conclude = conclude
+        self._is_concluded = False
+
+    def advance(self) -> bool:
+        """See `Steppable.advance`."""
+        if self._role.advance():
+            return True
+        # What could not be kept may be as it should after a restart.
+        if self._role.over and not self._is_concluded and not isinstance(self._role.failure, StorageError):
+            self._is_concluded = True
+            self._conclude()
+        return False
+
+    def fail(self, error: ComityError) -> None:
+        """See `Steppable.fail`."""
+        self._role.fail(error)
+
+    def wakes_in(self) -> float | None:
+        """See `HostingRole.wakes_in`."""
+        return None if self._is_concluded or isinstance(self._role.failure, StorageError) else self._role.wakes_in()
 
 
 class Helper:
@@ -100,8 +135,9 @@ class Helper:
         self._role = role
         self._sessions = sessions
         self._opened: dict[str, OpenedSession] = {}
-        self._results: dict[str, dict[str, Json]] = {}
         self._deciding = threading.Lock()
+        # What is opened is there before its worker can end it.
+        self._opening = threading.Lock()
 
     def restore(self) -> None:
         """Takes up the sessions that were on when the node stopped."""
@@ -163,6 +199,8 @@ class Helper:
                 return running
             if (opened := self._opened.get(contract.session)) is not None and opened.contract.hash == contract.hash:
                 return self._admit(opened, peer)
+            if definition.many and opened is None:
+                raise _not_open(contract.session)
             if self._party.store.find(contract.session) is not None:
                 action = "give the new session another id"
                 raise ContractMismatch(
@@ -176,7 +214,7 @@ class Helper:
     def finish(self, session: HostedSession, ending: Ending) -> None:
         """Ends a session that its asker is done with, and drops what it kept but the ledger.
 
-        One that many joined goes on without that asker, and ends with the last of them.
+        One that many joined goes on without that asker, and ends when its role is over.
         """
         name, asker = session.contract.session, session.seat.peer.party
         opened = self._opened.get(name)
@@ -184,24 +222,34 @@ class Helper:
             opened.worker.call(lambda: opened.role.leave(asker))
         self._sessions.remove(session, stop=opened is None)
         log.info("session-left", session=name, peer=asker, ending=ending)
-        if self._sessions.find(name) is not None or (opened is not None and not opened.role.over):
-            return
-        if opened is not None:
-            self._conclude(opened)
-        self._end(name, ending if opened is None else "finished" if opened.role.failure is None else "failed")
+        if opened is None:
+            self._end(name, ending)
 
-    def _conclude(self, opened: OpenedSession) -> None:
-        """Keeps what a session came to that many joined."""
-        if (error := opened.role.failure) is not None:
-            self._results[opened.contract.session] = failure(error)
+    def _conclude(self, session: str) -> None:
+        """Ends a session that many joined, and keeps what it came to; called in the thread that works on it."""
+        with self._opening:
+            opened = self._opened.pop(session, None)
+        if opened is None:
             return
-        began = datetime.fromisoformat(self._begun(opened.contract.session))
-        wall_s = (datetime.now(UTC) - began).total_seconds()
-        outcome = opened.role.outcome()
-        result = summarize(opened.contract, outcome, self._party.store, wall_s).to_json()
-        self._party.keep_result(opened.contract.session, outcome, result)
-        self._results[opened.contract.session] = result
-        opened.place.observe(protocol(opened.contract.protocol).finished(result))
+        error = opened.role.failure
+        if error is None:
+            began = datetime.fromisoformat(self._begun(session))
+            wall_s = (datetime.now(UTC) - began).total_seconds()
+            outcome = opened.role.outcome()
+            result = summarize(opened.contract, outcome, self._party.store, wall_s).to_json()
+            self._party.keep_result(session, outcome, result)
+            last = protocol(opened.contract.protocol).finished(result)
+        else:
+            result = failure(error)
+        self._party.end(session, "finished" if error is None else "failed", result)
+        if error is None:
+            opened.place.observe(last)
+        for each in self._sessions.all(session):
+            # Those who never came for what is theirs.
+            self._sessions.remove(each)
+        opened.worker.stop()
+        opened.events.close()
+        log.info("session-ended", session=session, ending="finished" if error is None else "failed")
 
     def _begun(self, session: str) -> str:
         kept = self._party.store.find(session)
@@ -209,21 +257,20 @@ class Helper:
 
     def cancel(self, session: str) -> bool:
         """Ends a session before its time; its askers are told at their next call. Returns whether it is on here."""
-        opened = self._opened.get(session)
+        opened = self._opened.pop(session, None)
         hosted = self._sessions.all(session)
         for each in hosted:
             self._sessions.cancel(session, each.seat.peer.party)
             self._sessions.remove(each)
+        if opened is not None:
+            opened.worker.stop()
+            opened.events.close()
         if opened is not None or hosted:
             self._end(session, "cancelled")
         return opened is not None or bool(hosted)
 
     def _end(self, session: str, ending: Ending) -> None:
-        opened = self._opened.pop(session, None)
-        if opened is not None:
-            opened.worker.stop()
-            opened.events.close()
-        self._party.end(session, ending, self._results.pop(session, None))
+        self._party.end(session, ending)
         log.info("session-ended", session=session, ending=ending)
 
     def open(self, contract: Contract, definition: ProtocolDefinition) -> None:
@@ -262,9 +309,7 @@ class Helper:
         """
         opened = self._opened.get(session)
         if opened is None:
-            raise UnknownSession(
-                "no such session is open here", received=session, action="ask the server's operator for its identifier"
-            )
+            raise _not_open(session)
         return opened.contract, protocol(opened.contract.protocol)
 
     def events(self, session: str) -> WatchedLog[Event] | None:
@@ -322,17 +367,29 @@ class Helper:
         """Lets an asker join a session that is open."""
         party, contract = self._party, opened.contract
         party.config.policy.review(contract, opened.place.own, (peer.party,), active=0)
-        seat = party.seat(opened.place, peer, apart=True)
+        seat = opened.seats.get(peer.party)
+        if seat is not None and seat.peer != peer:
+            raise ContractMismatch(
+                f"{peer.party} has joined the session already, with another part in it",
+                expected=f"{seat.peer.samples} samples, key {seat.peer.receipt_key[:16]}…",
+                received=f"{peer.samples} samples, key {peer.receipt_key[:16]}…",
+                action="come back as you left",
+            )
         kept = party.store.find(contract.session) or stored(contract, opened.place.own)
-        others = [each for each in kept.peers if each["party"] != peer.party]
-        # Before the role counts on it: it may begin with this one.
-        party.store.save(replace(kept, peers=(*others, peer.model_dump(mode="json"))))
+        if seat is None:
+            # Before the role counts on it: it may begin with this one.
+            party.store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
+        place = opened.place
+        joined = seat or party.seat(place, peer, apart=True)
         try:
-            opened.worker.call(lambda: opened.role.admit(seat))
+            opened.worker.call(lambda: opened.role.admit(joined))
         except ComityError:
-            party.store.save(kept)
+            if seat is None:
+                place.gates.remove(joined.gate)
+                party.store.save(kept)
             raise
-        session = HostedSession(seat, opened.role, opened.worker, opened.events)
+        opened.seats[peer.party] = joined
+        session = HostedSession(joined, opened.role, opened.worker, opened.events)
         self._sessions.add(session)
         return session
 
@@ -354,10 +411,21 @@ class Helper:
                 events.append(Event("round-finished", record.round, record.fields))
         role: Any = definition.help(place, seats)
         name = f"session-{contract.session}"
-        worker = SessionWorker(role, name, role.wakes_in) if definition.many else SessionWorker(role, name)
-        hosted = [HostedSession(seat, role, worker, events) for seat in seats]
-        for session in hosted:
-            self._sessions.add(session)
-        if definition.many:
-            self._opened[contract.session] = OpenedSession(place, role, worker, events)
+        with self._opening:
+            if definition.many:
+                ending = _Ending(role, lambda: self._conclude(contract.session))
+                worker = SessionWorker(ending, name, ending.wakes_in)
+                by_party = {seat.peer.party: seat for seat in seats}
+                self._opened[contract.session] = OpenedSession(place, role, worker, events, by_party)
+            else:
+                worker = SessionWorker(role, name)
+            hosted = [HostedSession(seat, role, worker, events) for seat in seats]
+            for session in hosted:
+                self._sessions.add(session)
         return hosted
+
+
+def _not_open(session: str) -> UnknownSession:
+    return UnknownSession(
+        "no such session is open here", received=session, action="ask the server's operator for its identifier"
+    )

@@ -61,6 +61,23 @@ class Summary:
     outcome: str
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a result says of every round: of each party at the one that helps many, and of oneself at the others.
+
+    Attributes:
+        title: What the rounds are stated for, for example `rewards`.
+        columns: Metrics that are lists by round; where the result has `parties`, of lists by party.
+        parties: Metric that lists the parties.
+        rounds: Metric that lists the rounds; from 1 on where a result has none.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    parties: str = "parties"
+    rounds: str = "rounds"
+
+
 Observer = Callable[[Event], None]
 """Is told every event of a session, in order; must return soon and raise nothing."""
 

@@ -28,6 +28,8 @@ class Policy(BaseModel):
         max_sessions: Most sessions at a time.
         min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples. A node
             that does not train is not concerned.
+        min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can reckon the
+            other's update from what both made together.
         max_state_bytes: Most that checkpoints of all sessions may take on disk; None for what the disk holds.
         revoked: SHA-256 fingerprints of certificates that are refused though they are trusted, with colons or without.
     """
@@ -40,6 +42,7 @@ class Policy(BaseModel):
     max_rounds: Annotated[int, Field(ge=1)] = 1000
     max_sessions: Annotated[int, Field(ge=1)] = 4
     min_samples: Annotated[int, Field(ge=1)] = 10
+    min_clients: Annotated[int, Field(ge=1)] = 3
     max_state_bytes: Annotated[int, Field(ge=0)] | None = None
     revoked: frozenset[Fingerprint] = frozenset()
 
@@ -71,6 +74,10 @@ class Policy(BaseModel):
         if 0 < own.samples < self.min_samples:
             action = "use more data, or lower the limit if what so few samples reveal may be known"
             raise _refusal(own, "min_samples", f"at least {self.min_samples}", own.samples, action)
+        fewest = contract.terms.fewest_askers
+        if fewest is not None and fewest < self.min_clients:
+            action = "raise the session's min_clients, or lower the limit if each may know the other's update"
+            raise _refusal(own, "min_clients", f"at least {self.min_clients}", fewest, action)
         for kind in contract.egress:
             if kind not in self.egress:
                 raise _refusal(own, "egress", ", ".join(self.egress), kind, "ask its operator whether this may leave")

@@ -56,6 +56,13 @@ def _run(
     # Whoever is alone sees the whole session: it drafts the contract, and it is looked at.
     center = helpers[0] if many else askers[0]
     contract, definition = draft_contract(script, center, f"simulation-{script.session.seed}")
+    if contract.terms.askers not in {None, len(askers)}:
+        raise InvalidValue(
+            f"the script has another number of parties of role {definition.asker} than its session",
+            expected=contract.terms.askers,
+            received=len(askers),
+            action="correct session.terms or the tables",
+        )
     asking = [(party, party.membership(definition.asker)) for party in askers]
     helping = [(party, party.membership(definition.helper)) for party in helpers]
     for one, others in ((asking, helping), (helping, asking)):

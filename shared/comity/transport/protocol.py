@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from comity.contract import Contract, EgressKind, Membership, Terms
-from comity.session.events import Column, Event, Json, Summary
+from comity.session.events import Column, Event, Json, Statement, Summary
 from comity.session.hosting import HostedSessions
 from comity.session.outcome import Outcome
 from comity.session.seat import Place, Seat
@@ -70,6 +70,7 @@ class ProtocolDefinition:
         services: Full names of these services.
         columns: For each role, the fields of its `round-finished` events that people look at.
         summary: The metrics of a result that people compare.
+        statement: The metrics of a result that say what each round came to for whom, where there are any.
         blobs_held: Most blobs of the model's size that a party keeps at a time, from the contract and both memberships.
     """
 
@@ -90,6 +91,7 @@ class ProtocolDefinition:
     summary: Summary
     blobs_held: Callable[[Contract, Membership, Membership], int]
     many: bool = False
+    statement: Statement | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 
     @property

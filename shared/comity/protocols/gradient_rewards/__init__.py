@@ -27,7 +27,7 @@ from comity.protocols.gradient_rewards.rewards import (
 )
 from comity.protocols.gradient_rewards.server import Server
 from comity.protocols.gradient_rewards.servicer import SERVICE, serve
-from comity.session.events import Column, Summary
+from comity.session.events import Column, Statement, Summary
 from comity.session.seat import Place, Seat
 from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition
@@ -120,6 +120,16 @@ PROTOCOL = ProtocolDefinition(
             Column("server_accuracy", "the server's model", "share"),
         ),
         outcome="together_mean",
+    ),
+    statement=Statement(
+        "rewards",
+        (
+            Column("contribution_by_round", "contribution", "number"),
+            Column("importance_by_round", "importance", "number"),
+            Column("fraction_by_round", "gets of it", "share"),
+            Column("bytes_by_round", "bytes", "integer"),
+        ),
+        parties="clients",
     ),
     merge=merged,
     blobs_held=_blobs_held,

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from comity.errors import (
+    ComityError,
     MalformedMessage,
     NonFiniteValue,
     RoundOutOfOrder,
@@ -56,7 +57,7 @@ class LocalTask(Protocol):
 
 
 class Client:
-    """The asking role. Its state follows from its journal: records `contributed`, `missed`, `finished`.
+    """The asking role. Its state follows from its journal: records `contributed`, `missed`, `finished`, `over`.
 
     Args:
         seat: This party's place opposite the server.
@@ -75,6 +76,7 @@ class Client:
         self._parameters = sum(self._task.initial_state[name].numel() for name in self._task.parameters)
         self._model = self._task.layout.pack(self._task.initial_state).digest
         self._done = self._confirmed = 0
+        self._over = False
         self._contributed: dict[int, bytes] = {}
         self._rounds: list[dict[str, Json]] = []
         self._began = time.monotonic()
@@ -85,20 +87,33 @@ class Client:
                     self._contributed[record.round] = bytes.fromhex(fields["update"])
                 case "missed":
                     self._done = record.round
+                case "over":
+                    self._over = True
                 case "finished":
                     self._finish(record.round, fields)
 
     def work(self) -> Iterator[None]:
         """Takes part in what is left of the rounds; yields while others have their turn."""
         self._seat.blobs.add(self._task.layout.pack(self._task.initial_state))
+        if self._over:
+            # The server may have forgotten the session since.
+            return
         for news in self._server.news(self._done):
             if news is None:
                 yield
             elif news.kind == "over":
+                self._seat.journal.append("over", self._done)
                 return
-            elif news.kind == "opened" and news.round > self._done:
+            elif news.round > self._seat.contract.rounds:
+                raise MalformedMessage(
+                    "the server speaks of a round that was not agreed on",
+                    expected=f"at most {self._seat.contract.rounds}",
+                    received=news.round,
+                    action="ask the server's operator what happened",
+                )
+            elif news.round > max(self._done, self._confirmed) and news.kind == "opened":
                 self._contribute(news.round)
-            elif news.kind == "settled" and news.reward is not None and news.round > self._done:
+            elif news.round > self._done and news.reward is not None:
                 self._collect(news.reward)
 
     def outcome(self) -> Outcome:
@@ -111,11 +126,12 @@ class Client:
             "importance_by_round": [each["importance"] for each in self._rounds],
             "fraction_by_round": [each["fraction"] for each in self._rounds],
             "kept_by_round": [each["kept"] for each in self._rounds],
+            "bytes_by_round": [each["bytes"] for each in self._rounds],
         }
         return Outcome((self._seat.blobs.get(self._model),), metrics)
 
     def _contribute(self, round: int) -> None:
-        """Trains and submits; what was made before a restart is submitted again."""
+        """Trains and submits; what was made before a restart or a cut is submitted again."""
         self._began = time.monotonic()
         update = self._contributed.get(round)
         if update is None:
@@ -125,13 +141,17 @@ class Client:
         try:
             self._server.submit(round, update)
         except (RoundOutOfOrder, UnexpectedBlob) as error:
-            self._seat.journal.append("missed", round)
-            self._done = round
-            self._seat.observe(Event("round-missed", round, {"what": str(error)}))
+            self._miss(round, error)
             return
         faults.point("offering")
         self._confirm(round, update)
         self._seat.observe(Event("update-submitted", round, {}))
+
+    def _miss(self, round: int, error: ComityError) -> None:
+        self._seat.journal.append("missed", round)
+        self._contributed.clear()
+        self._done = round
+        self._seat.observe(Event("round-missed", round, {"what": str(error)}))
 
     def _confirm(self, round: int, update: bytes) -> None:
         """Signs for the update and takes the server's receipt."""
@@ -167,15 +187,23 @@ class Client:
     def _collect(self, reward: Reward) -> None:
         """Takes a reward, checks the server's statement against it, and adds it to the model from before the round."""
         seat, terms = self._seat, reward.terms
-        if self._confirmed != terms.round:
-            self._confirm(terms.round, self._contributed[terms.round])
+        update = self._contributed.get(terms.round)
+        if update is None:
+            raise MalformedMessage(
+                f"the server rewards round {terms.round}, in which this client took no part",
+                expected=", ".join(map(str, self._contributed)) or "none",
+                received=terms.round,
+                action="ask the server's operator what happened",
+            )
         seat.notary.accept(reward.statement, "statement", terms.round, terms.subject)
+        if self._confirmed != terms.round:
+            # The round was settled before this client could sign; what it is due is given out when it has.
+            self._confirm(terms.round, update)
         try:
             encoded = self._server.fetch(reward)
-        except UnknownBlob:
-            # Another round was settled since: what it was worth is lost, as if the client had not been there.
-            seat.journal.append("missed", terms.round)
-            self._done = terms.round
+        except UnknownBlob as error:
+            # The server has lost it: the client goes on with the model that it has.
+            self._miss(terms.round, error)
             return
         indices, values = sparse.decode(encoded, self._parameters)
         if len(indices) != terms.kept:

@@ -34,27 +34,21 @@ class InProcessServer:
 
     def news(self, after: int) -> Iterator[News | None]:
         """See `Rewarding.news`; gives None while others have to have their turn."""
-        at = 0
-        while True:
+        done, told = after, None
+        while told is None or told.kind != "over":
             while self._server.advance():
                 pass
-            if at == len(self._server.news):
+            news = self._server.news(self._party, done)
+            if news is None or news == told:
                 yield None
                 continue
-            news = self._server.news[at]
-            at += 1
-            if news.kind == "over":
-                yield news
-                return
-            if news.round <= after or (news.kind == "opened" and news.round != self._server.round):
-                continue
-            if news.kind == "opened":
-                yield codec.news_from_proto(encoded(codec.news_to_proto(news)), self._parameters)
-            elif (reward := self._server.reward(self._party, news.round)) is not None:
-                message = codec.news_to_proto(News("settled", news.round, reward))
+            message = codec.news_to_proto(news)
+            if news.reward is not None:
                 self._seat.gate.intend("reward", "statement", message.ByteSize(), round=news.round)
                 self._client.gate.admit("reward", "statement", message.ByteSize(), round=news.round)
-                yield codec.news_from_proto(encoded(message), self._parameters)
+                done = news.round
+            told = news
+            yield codec.news_from_proto(encoded(message), self._parameters)
 
     def submit(self, round: int, update: bytes) -> None:
         """See `Rewarding.submit`."""

@@ -31,8 +31,8 @@ class GradientRewardsTerms(TrainingTerms):
         learning_rate_decay: What the learning rate is multiplied with from round to round, above 0.
         epochs: E, passes over a client's samples in a round.
         clients: N, clients with which the first round opens.
-        min_clients: Fewest that a round is settled with when its deadline has passed; at least 3: of two, each can
-            reckon the other's update from the whole aggregate.
+        min_clients: Fewest that a round is settled with when its deadline has passed. Of two, each can reckon the
+            other's update from the whole aggregate: every node's `policy.min_clients` (3) refuses less.
         round_deadline_s: How long a round stays open for those who are late, in seconds.
         length: Γ, length of a normalized update.
         alpha: Weight of the past in the moving average of eq. (4), 0 to 1.
@@ -71,6 +71,16 @@ class GradientRewardsTerms(TrainingTerms):
         if self.valuation == "shapley" and self.clients > MOST_CLIENTS:
             raise ValueError(f"exact Shapley values are for {MOST_CLIENTS} clients at most; choose sampled")
         return self
+
+    @property
+    def askers(self) -> int:
+        """How many clients join before the first round."""
+        return self.clients
+
+    @property
+    def fewest_askers(self) -> int:
+        """Fewest clients whose updates are mixed in one aggregate."""
+        return self.min_clients
 
     @property
     def mechanism(self) -> Mechanism:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from comity.errors import MalformedMessage
 from comity.protocols.gradient_rewards import codec
 from comity.protocols.gradient_rewards.messages import News, Reward
 from comity.session.blobs import SessionBlobs
@@ -36,19 +37,25 @@ class RemoteServer:
     def news(self, after: int) -> Iterator[News | None]:
         """See `Rewarding.news`; waits."""
         done = after
-        over = False
 
         def request() -> pb.WatchRoundsRequest:
             return pb.WatchRoundsRequest(after=done)
 
-        while not over:
-            for message in self._link.watch(self._stub.WatchRounds, request):
-                news = codec.news_from_proto(message, self._parameters)
-                if news.reward is not None:
-                    self._gate.admit("reward", "statement", message.ByteSize(), round=news.round)
-                    done = max(done, news.round)
-                over = news.kind == "over"
-                yield news
+        for message in self._link.watch(self._stub.WatchRounds, request):
+            news = codec.news_from_proto(message, self._parameters)
+            if news.reward is not None:
+                self._gate.admit("reward", "statement", message.ByteSize(), round=news.round)
+            yield news
+            if news.kind == "over":
+                return
+            if news.reward is not None:
+                done = max(done, news.round)
+        raise MalformedMessage(
+            "the server's news ended before the session",
+            expected="an end",
+            received=f"nothing after round {done}",
+            action="ask the server's operator what happened",
+        )
 
     def submit(self, round: int, update: bytes) -> None:
         """See `Rewarding.submit`."""

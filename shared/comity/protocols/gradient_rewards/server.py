@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -58,24 +58,26 @@ class Member:
 
     Attributes:
         seat: The server's place opposite it.
-        submitted: Digests of its updates, by round: of the one that is open and of the one before.
+        submitted: Digests of its updates, by round: of the one that is open, and of the last that it took part in.
         confirmed: The last round whose update it has signed for.
-        reward: What it gets for the last round that it took part in.
+        terms: What it gets for the last round that it took part in.
+        statement: That, signed, once the client has signed for its update.
         gone: Whether it has left.
     """
 
     seat: Seat
     submitted: dict[int, bytes] = field(default_factory=dict)
     confirmed: int = 0
-    reward: Reward | None = None
+    terms: Terms | None = None
+    statement: SignedStatement | None = None
     gone: bool = False
 
 
 class Server:
     """The helping role of many clients; single-threaded. Its state follows from its journal.
 
-    Records: `begun` with the clients in their order, `submitted`, `confirmed`, and `finished`, which holds who took part in a round
-    and what came of it; a deadline is a decision of the moment, which is never made again.
+    Records: `begun` with the clients in their order, `submitted`, `confirmed`, `left`, `returned`, and `finished`, which
+    holds who took part in a round and what came of it; who was in time is decided once, by that record.
 
     Args:
         place: This party's place in the session.
@@ -95,21 +97,32 @@ class Server:
         self._members = {seat.peer.party: Member(seat) for seat in seats}
         self._clients: tuple[str, ...] = ()
         self._standing = Standing.first([1.0])
-        self._model = torch.cat([self._task.initial_state[name].flatten() for name in self._task.parameters])
+        self._model: bytes | None = None
         self._round = 0
         self._phase = Phase.GATHERING
         self._failure: ComityError | None = None
         self._finished: list[dict[str, Any]] = []
         self._opened_at = time.monotonic()
-        self._news: WatchedLog[News] = WatchedLog()
+        self._changes: WatchedLog[int] = WatchedLog()
         for record in place.journal.records():
             self._replay(record)
         self._expect_updates()
 
     @property
     def over(self) -> bool:
-        """Whether all rounds are settled, or the session has failed."""
+        """Whether nobody has anything to do here any more.
+
+        All rounds are settled, or the session has failed, and the clients have left; or a round's deadline has passed since.
+        """
+        return self._is_ended and (all(each.gone for each in self._members.values()) or not self._seconds_left)
+
+    @property
+    def _is_ended(self) -> bool:
         return self._phase in {Phase.OVER, Phase.FAILED}
+
+    @property
+    def _seconds_left(self) -> float:
+        return max(0.0, self._opened_at + self._terms.round_deadline_s - time.monotonic())
 
     @property
     def failure(self) -> ComityError | None:
@@ -122,9 +135,9 @@ class Server:
         return self._round
 
     @property
-    def news(self) -> WatchedLog[News]:
-        """What happened to rounds; the same for all clients, without their rewards."""
-        return self._news
+    def changes(self) -> WatchedLog[int]:
+        """The rounds in which something happened that may be news to a client, each time that it did."""
+        return self._changes
 
     def admit(self, seat: Seat) -> None:
         """Lets a client in; again, one that was in.
@@ -132,34 +145,33 @@ class Server:
         Raises:
             RoundOutOfOrder: The first round has begun without it.
         """
-        self._require_healthy()
+        if self._failure is not None:
+            raise self._failure
         party = seat.peer.party
+        if self._phase is Phase.GATHERING:
+            # Whoever asked while the first round was about to begin comes too late as well.
+            self.advance()
         if self._clients and party not in self._clients:
-            raise RoundOutOfOrder(
-                "the session has begun",
-                expected=f"one of its {len(self._clients)} clients",
-                received=party,
-                action="join the next session before its first round",
-            )
+            raise self._began_without(party)
         member = self._members.get(party)
         if member is None or member.gone:
+            self._members[party] = member or Member(seat)
             if member is not None:
-                self._place.journal.append("returned", self._round, party=party)
-            self._members[party] = Member(seat) if member is None else replace(member, seat=seat, gone=False)
+                self._replay(self._place.journal.append("returned", self._round, party=party))
             self._expect_update(self._members[party])
             joined: dict[str, Json] = {"client": party, "clients": len(self._members), "of": self._terms.clients}
             self._place.observe(Event("client-joined", self._round, joined))
 
     def leave(self, party: str) -> None:
         """Goes on without a client."""
-        if party in self._members:
+        member = self._members.get(party)
+        if member is not None and not member.gone:
             self._replay(self._place.journal.append("left", self._round, party=party))
             self._place.observe(Event("client-left", self._round, {"client": party}))
 
     def submit(self, party: str, round: int, update: bytes) -> None:
         """See `Rewarding.submit`."""
-        self._require_healthy()
-        member = self._members[party]
+        member = self._member(party)
         known = member.submitted.get(round)
         if known is not None:
             if known != update:
@@ -191,15 +203,14 @@ class Server:
 
     def confirm(self, party: str, round: int, request: SignedStatement) -> SignedStatement:
         """See `Rewarding.confirm`."""
-        self._require_healthy()
-        member = self._members[party]
+        member = self._member(party)
         update = member.submitted.get(round)
         if update is None:
             raise RoundOutOfOrder(
                 f"there is no update of round {round} to confirm",
                 expected=", ".join(map(str, member.submitted)) or "none yet",
                 received=f"round {round}",
-                action="submit first, and confirm before the round after is settled",
+                action="submit while the round is open",
             )
         with self._place.journal.transaction():
             member.seat.notary.accept(request, "request", round, update)
@@ -208,11 +219,29 @@ class Server:
                 self._replay(self._place.journal.append("confirmed", round, party=party))
         return receipt
 
+    def news(self, party: str, after: int) -> News | None:
+        """What a client that is done with round `after` must know first; None where it has to wait.
+
+        A round that was settled before the client had signed for its update is open to it until it has.
+        """
+        terms = self._member(party).terms
+        if terms is not None and terms.round > after:
+            reward = self.reward(party, terms.round)
+            return News("opened", terms.round) if reward is None else News("settled", terms.round, reward)
+        if self._phase is Phase.OPEN and self._round > after:
+            return News("opened", self._round)
+        return News("over", self._round) if self._phase is Phase.OVER else None
+
     def reward(self, party: str, round: int) -> Reward | None:
-        """What a client gets for a settled round; None where it took no part, or another was settled since."""
-        self._require_healthy()
-        reward = self._members[party].reward
-        return reward if reward is not None and reward.terms.round == round else None
+        """What a client gets for a settled round.
+
+        None where it took no part, has not signed for its update yet, or took part in a later one.
+        """
+        member = self._member(party)
+        terms, statement = member.terms, member.statement
+        if terms is None or statement is None or terms.round != round:
+            return None
+        return Reward(terms, statement)
 
     def acknowledge(self, party: str, round: int, acknowledgement: SignedStatement) -> None:
         """See `Rewarding.acknowledge`."""
@@ -220,17 +249,17 @@ class Server:
         if reward is None:
             raise RoundOutOfOrder(
                 "there is no such reward",
-                expected=f"round {self._round - 1}",
+                expected="the last settled round that the client took part in",
                 received=f"round {round}",
-                action="acknowledge the reward of the last settled round",
+                action="acknowledge what was received",
             )
-        self._members[party].seat.notary.accept(acknowledgement, "acknowledgement", round, reward.terms.subject)
+        self._member(party).seat.notary.accept(acknowledgement, "acknowledgement", round, reward.terms.subject)
 
     def advance(self) -> bool:
         """Begins, or settles the round, if it is time to."""
         joined = [party for party, member in self._members.items() if not member.gone]
         if self._phase is Phase.GATHERING and len(joined) >= self._terms.clients:
-            clients: list[Json] = [*sorted(joined)]
+            clients: list[Json] = [*sorted(joined[: self._terms.clients])]
             samples: list[Json] = [self._members[str(each)].seat.peer.samples for each in clients]
             self._replay(self._place.journal.append("begun", 0, clients=clients, samples=samples))
             self._expect_updates()
@@ -245,10 +274,10 @@ class Server:
                 received=len(active),
                 action="begin a new session with those who stay",
             )
-        # What was not signed for is not in the round: its client is told so when it signs too late.
-        here = [party for party in self._clients if self._members[party].confirmed == self._round]
-        late = [party for party in active if party not in here]
-        if late and self.wakes_in() != 0:
+        # Who has left after submitting is in the round all the same.
+        here = [party for party in self._clients if self._round in self._members[party].submitted]
+        late = [party for party in active if self._members[party].confirmed != self._round]
+        if late and self._seconds_left:
             return False
         if len(here) < self._terms.min_clients:
             self._opened_at = time.monotonic()
@@ -258,17 +287,18 @@ class Server:
         return True
 
     def wakes_in(self) -> float | None:
-        """Seconds until the deadline of the round that is open; None while there is none."""
-        if self._phase is not Phase.OPEN:
+        """Seconds until the deadline of the round that is open, or until nobody is waited for any more; None before."""
+        if self._phase is Phase.GATHERING:
             return None
-        return max(0.0, self._opened_at + self._terms.round_deadline_s - time.monotonic())
+        return 0.0 if self.over else self._seconds_left
 
     def fail(self, error: ComityError) -> None:
         """Ends the session: those who follow it are told, and every later call is answered with the error."""
         if self._failure is None:
             self._failure = error
             self._phase = Phase.FAILED
-            self._news.close(error)
+            self._opened_at = time.monotonic()
+            self._changes.close(error)
             self._place.observe(Event("session-failed", self._round, {"what": str(error), "reason": error.reason()}))
 
     def outcome(self) -> Outcome:
@@ -291,7 +321,7 @@ class Server:
             "bytes_by_round": [each["bytes"] for each in rounds],
             "server_accuracy": rounds[-1]["test_accuracy"] if rounds else None,
         }
-        return Outcome((self._task.layout.pack(self._state()),), metrics)
+        return Outcome((self._task.layout.pack(self._state(self._parameters())),), metrics)
 
     def _settle(self, here: Sequence[str]) -> None:
         """What the updates of those who took part come to, and what each is paid."""
@@ -306,22 +336,19 @@ class Server:
         mechanism, standing = self._terms.mechanism, self._standing
         settled = settle(updates, standing, mechanism, present=places, sizes=self._sizes, generator=draws)
         faults.point("selection")
-        before = self._model
-        self._model = self._model + settled.aggregate
-        model = self._place.blobs.add(self._task.layout.pack(self._state()))
+        state = self._state(self._parameters() + settled.aggregate)
+        model = self._place.blobs.add(self._task.layout.pack(state))
         fields = self._fields(settled, self._pay(here, settled))
         fields["participants"] = len(here)
         fields["model"] = model.hex
-        fields["test_accuracy"] = self._task.test_accuracy(self._state())
+        fields["test_accuracy"] = self._task.test_accuracy(state)
         fields["seconds"] = time.monotonic() - self._opened_at
         fields["server_seconds"] = time.monotonic() - began
-        self._model = before
         with self._place.journal.transaction():
             self._replay(self._place.journal.append("finished", round, **fields, standing=_kept(settled.standing)))
         self._place.blobs.keep({model.digest})
         for member in self._members.values():
-            keep = {member.reward.terms.entries} if member.reward is not None else set()
-            member.seat.blobs.keep(keep)
+            member.seat.blobs.keep({member.terms.entries} if member.terms is not None else set())
         self._expect_updates()
         self._place.observe(Event("round-finished", round, fields))
 
@@ -365,43 +392,52 @@ class Server:
                 self._standing = Standing.first(fields["samples"])
                 self._open(1)
             case "confirmed":
-                self._members[fields["party"]].confirmed = record.round
+                member = self._members[fields["party"]]
+                member.confirmed = record.round
+                self._state_reward(member)
             case "submitted":
                 self._members[fields["party"]].submitted[record.round] = bytes.fromhex(fields["update"])
             case "finished":
                 self._close(record.round, fields)
 
     def _close(self, round: int, fields: dict[str, Any]) -> None:
-        """Takes note of a settled round, signs what each client gets, and opens the next round."""
+        """Takes note of a settled round, states what each client gets, and opens the next round."""
         kept = fields["standing"]
         first, importance = (torch.tensor(kept[name], dtype=torch.float64) for name in ("first_weights", "importance"))
         self._standing = Standing(first, importance, torch.tensor(kept["valued"]))
-        state = self._task.layout.view(self._place.blobs.get(bytes.fromhex(fields["model"])).data)
-        self._model = torch.cat([state[name].flatten() for name in self._task.parameters])
+        self._model = bytes.fromhex(fields["model"])
         self._finished.append(fields)
         for client, party in enumerate(self._clients):
             member = self._members[party]
-            member.submitted = {number: each for number, each in member.submitted.items() if number >= round}
             if fields["entries"][client] is None:
                 continue
+            member.submitted = {round: member.submitted[round]}
             own = {name: fields[name][client] for name in ("contribution", "importance", "fraction", "kept")}
-            terms = Terms(round, **own, entries=bytes.fromhex(fields["entries"][client]), size=fields["bytes"][client])
-            member.reward = Reward(terms, member.seat.notary.sign("statement", round, terms.subject))
-            if terms.entries in member.seat.blobs:
-                member.seat.blobs.publish(terms.entries, "reward", round)
-        self._news.append(News("settled", round))
+            entries = bytes.fromhex(fields["entries"][client])
+            member.terms = Terms(round, **own, entries=entries, size=fields["bytes"][client])
+            member.statement = None
+            self._state_reward(member)
         if round < self._place.contract.rounds:
             self._open(round + 1)
         else:
             self._phase = Phase.OVER
-            self._news.append(News("over", round))
-            self._news.close()
+            self._opened_at = time.monotonic()
+            self._changes.append(round)
 
     def _open(self, round: int) -> None:
         self._round = round
         self._phase = Phase.OPEN
         self._opened_at = time.monotonic()
-        self._news.append(News("opened", round))
+        self._changes.append(round)
+
+    def _state_reward(self, member: Member) -> None:
+        """Signs what a client gets, and gives it out, once the client has signed for its update."""
+        terms, seat = member.terms, member.seat
+        if terms is not None and member.confirmed == terms.round:
+            member.statement = seat.notary.sign("statement", terms.round, terms.subject)
+            if terms.entries in seat.blobs:
+                seat.blobs.publish(terms.entries, "reward", terms.round)
+            self._changes.append(terms.round)
 
     def _expect_updates(self) -> None:
         for member in self._members.values():
@@ -411,18 +447,50 @@ class Server:
         expected = Expectation("update", self._round, self._layout.size, 1, self._layout.verify)
         member.seat.blobs.expect(expected if self._phase is Phase.OPEN else None)
 
-    def _update(self, member: Member, digest: bytes) -> torch.Tensor:
-        return self._layout.view(member.seat.blobs.get(digest).data)["update"]
+    def _member(self, party: str) -> Member:
+        """A client.
 
-    def _state(self) -> State:
-        state = dict(self._task.initial_state)
-        for name, values in zip(self._task.parameters, self._model.split(self._sizes), strict=True):
-            state[name] = values.view(state[name].shape)
-        return state
-
-    def _require_healthy(self) -> None:
+        Raises:
+            ComityError: The session has failed.
+            RoundOutOfOrder: The party is none: the first round began without it.
+        """
         if self._failure is not None:
             raise self._failure
+        if party not in self._members:
+            raise self._began_without(party)
+        return self._members[party]
+
+    def _began_without(self, party: str) -> RoundOutOfOrder:
+        return RoundOutOfOrder(
+            "the session has begun",
+            expected=f"one of its {len(self._clients)} clients",
+            received=party,
+            action="join the next session before its first round",
+        )
+
+    def _update(self, member: Member, digest: bytes) -> torch.Tensor:
+        """An update as it was uploaded.
+
+        Raises:
+            UnknownBlob: It was not.
+            TensorMismatch: The blob is something else, for example a reward.
+        """
+        blob = member.seat.blobs.get(digest)
+        self._layout.verify(blob)
+        return self._layout.view(blob.data)["update"]
+
+    def _parameters(self) -> torch.Tensor:
+        """The model's parameters in a row, after the last settled round."""
+        state = self._task.initial_state
+        if self._model is not None:
+            state = self._task.layout.view(self._place.blobs.get(self._model).data)
+        return torch.cat([state[name].flatten() for name in self._task.parameters])
+
+    def _state(self, parameters: torch.Tensor) -> State:
+        state = dict(self._task.initial_state)
+        for name, values in zip(self._task.parameters, parameters.split(self._sizes), strict=True):
+            state[name] = values.view(state[name].shape)
+        return state
 
 
 def _kept(standing: Standing) -> dict[str, Json]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import grpc
 
 from comity.protocols.gradient_rewards import codec
-from comity.protocols.gradient_rewards.messages import NAME, News
+from comity.protocols.gradient_rewards.messages import NAME
 from comity.protocols.gradient_rewards.server import Server
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.hosting import HostedSession, HostedSessions
@@ -37,14 +38,20 @@ class GradientRewardsServicer(gradient_rewards_pb2_grpc.GradientRewardsServicer)
         def is_active() -> bool:
             return context.is_active() and not session.stopping.is_set()
 
-        for news in server.news.watch(is_active=is_active):
-            own = own_news(server, session, party, news, request.after)
-            if own is None:
-                continue
-            message = codec.news_to_proto(own)
-            if own.reward is not None:
-                session.gate.intend("reward", "statement", message.ByteSize(), round=own.round)
-            yield message
+        done, told = request.after, None
+        for _ in server.changes.watch(is_active=is_active):
+            while True:
+                news = session.worker.call(partial(server.news, party, done))
+                if news is None or news == told:
+                    break
+                message = codec.news_to_proto(news)
+                if news.reward is not None:
+                    session.gate.intend("reward", "statement", message.ByteSize(), round=news.round)
+                    done = news.round
+                told = news
+                yield message
+                if news.kind == "over":
+                    return
         session.require_running()
 
     def Submit(self, request: pb.SubmitRequest, context: grpc.ServicerContext) -> pb.SubmitReply:  # noqa: N802
@@ -79,19 +86,6 @@ class GradientRewardsServicer(gradient_rewards_pb2_grpc.GradientRewardsServicer)
         session = session_of(self._sessions, context, NAME)
         server: Server = session.role
         return session, server
-
-
-def own_news(server: Server, session: HostedSession, party: str, news: News, after: int) -> News | None:
-    """What of the server's news is news to a client; None for what is past, or is nothing to it."""
-    if news.kind == "over":
-        return news
-    if news.round <= after:
-        return None
-    if news.kind == "opened":
-        # A round that was settled since takes no update any more.
-        return news if news.round == server.round else None
-    reward = session.worker.call(lambda: server.reward(party, news.round))
-    return None if reward is None else News("settled", news.round, reward)
 
 
 def serve(server: grpc.Server, sessions: HostedSessions) -> None:
