@@ -73,6 +73,8 @@ class SessionProgress:
             case "round-finished":
                 self._bars.update(self._rounds, completed=event.round)
                 self.say(self._row(event))
+            case "stalled":
+                self.say(f"round {event.round}: {event.fields['what']}; {event.fields['action']}")
 
     def _begin(self, fields: Mapping[str, Any]) -> None:
         self._columns = [Column(**each) for each in fields["columns"]]

@@ -18,7 +18,7 @@ from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
 from comity.node.registry import protocol
 from comity.node.script import Script, parse_script, session_text
-from comity.session.events import Column, Summary
+from comity.session.events import Column, Event, Summary
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -155,6 +155,14 @@ def _latest(control: ControlClient) -> str:
     return sessions[-1].session
 
 
+def summary_of(finished: Event) -> Summary:
+    """What people compare, as the event with which a session ends well says it."""
+    fields: Any = finished.fields
+    summary = fields["summary"]
+    columns = tuple(Column(**each) for each in summary["columns"])
+    return Summary(summary["title"], columns, summary["outcome"])
+
+
 def follow(control: ControlClient, session: str, progress: SessionProgress) -> tuple[dict[str, Any], Summary]:
     """Shows a session until it ends; returns its result and what of it people compare.
 
@@ -171,9 +179,7 @@ def follow(control: ControlClient, session: str, progress: SessionProgress) -> t
                 progress.say(f"session {session} has stopped; comity resume {session} goes on with it")
                 raise_failure(event)
             case "session-finished":
-                summary = fields["summary"]
-                columns = tuple(Column(**each) for each in summary["columns"])
-                return dict(fields["result"]), Summary(summary["title"], columns, summary["outcome"])
+                return dict(fields["result"]), summary_of(event)
     raise NodeDraining(
         "the node stopped", action=f"start it again: it goes on by itself, and comity watch {session} follows it"
     )

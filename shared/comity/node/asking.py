@@ -11,10 +11,11 @@ from typing import Any
 
 from comity.contract import Contract, Membership, TaskSpec
 from comity.errors import ComityError, InvalidValue, NodeDraining, SessionCancelled, StorageError, TransportError
-from comity.node.party import LocalParty, signed_model
+from comity.node.party import LocalParty
 from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script, SessionSection
+from comity.node.tasks import completed, signed_model
 from comity.node.validation import validated
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
@@ -60,13 +61,19 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         asker="" if definition.many else party.name,
         helpers=wanted.helpers,
         egress=definition.egress,
-        terms=validated(definition.terms, wanted.terms, "session.terms"),
+        terms=completed(
+            validated(definition.terms, wanted.terms, "session.terms"), party.arena if party.plays else None
+        ),
     )
     return contract, definition
 
 
 def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
     normalization = wanted.normalization
+    if party.plays and normalization.mean:
+        raise InvalidValue(
+            "session.normalization cannot be used", expected="none for games", received=normalization.mean
+        )
     if wanted.task is None:
         return party.task_spec(normalization.mean, normalization.std)
     shape, classes = wanted.task.input_shape, wanted.task.classes
@@ -93,7 +100,7 @@ def run_session(
         ComityError: A helper refused, could not be reached, or the session failed.
     """
     began = time.monotonic()
-    own = asker.membership(definition.asker)
+    own = asker.membership(definition.asker, contract.terms)
     peers = [_peer(contract, definition, asker, own, link) for link in links]
     for link in links:
         link.enter(contract.session, contract.hash)

@@ -201,7 +201,7 @@ class Helper:
         result = summarize(opened.contract, outcome, self._party.store, wall_s).to_json()
         self._party.keep_result(opened.contract.session, outcome, result)
         self._results[opened.contract.session] = result
-        opened.place.observe(protocol(opened.contract.protocol).finished(result))
+        opened.place.observe(protocol(opened.contract.protocol).finished(opened.contract, result))
 
     def _begun(self, session: str) -> str:
         kept = self._party.store.find(session)
@@ -240,7 +240,7 @@ class Helper:
         with self._deciding:
             if self._party.store.find(contract.session) is not None:
                 raise InvalidValue("the session's id is taken", expected="a new id", received=contract.session)
-            own = self._party.membership(definition.helper)
+            own = self._party.membership(definition.helper, contract.terms)
             self._party.config.policy.review(contract, own, (), active=self.active)
             self._party.require_room(contract, own, own, definition)
             self._party.store.save(stored(contract, own))
@@ -296,7 +296,7 @@ class Helper:
 
     def _open(self, contract: Contract, definition: ProtocolDefinition, peer: Membership) -> HostedSession:
         party = self._party
-        own = party.membership(definition.helper)
+        own = party.membership(definition.helper, contract.terms)
         party.config.policy.review(contract, own, (peer.party,), active=self.active)
         if not set(contract.egress) <= set(definition.egress):
             raise PolicyRefusal(

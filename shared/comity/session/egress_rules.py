@@ -26,4 +26,9 @@ FIELD_RULES: dict[str, Rule] = {
     "comity.wire.v1.SignedStatement.signature": "signature",
     "comity.wire.v1.AssistedLearningTerms.learning_rate": "contract",
     "comity.wire.v1.Loss.sum": "loss",
+    "comity.wire.v1.PolicyGradientTerms.discount": "contract",
+    "comity.wire.v1.PolicyGradientTerms.best_return": "contract",
+    "comity.wire.v1.PrivacyTerms.epsilon": "contract",
+    "comity.wire.v1.PrivacyTerms.delta": "contract",
+    "comity.wire.v1.PrivacyTerms.clipping_norm": "contract",
 }

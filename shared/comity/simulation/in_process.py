@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,24 +39,23 @@ def simulate(script: Script, observe: Observer = nobody, *, state: Path | None =
         RefusedError: A party's policy refuses the session.
         SessionFailed: The session failed.
     """
-    began = time.monotonic()
     with ExitStack() as stack:
         askers, helpers = parties(script, state)
         for party in (*askers, *helpers):
             stack.callback(party.store.close)
-        result, outcome = _run(script, askers, helpers, observe)
-    return replace(result, wall_s=time.monotonic() - began), outcome
+        return _run(script, askers, helpers, observe)
 
 
 def _run(
     script: Script, askers: Sequence[LocalParty], helpers: Sequence[LocalParty], observe: Observer
 ) -> tuple[SessionResult, Outcome]:
+    began = time.monotonic()
     many = protocol(script.session.protocol).many
     # Whoever is alone sees the whole session: it drafts the contract, and it is looked at.
     center = helpers[0] if many else askers[0]
     contract, definition = draft_contract(script, center, f"simulation-{script.session.seed}")
-    asking = [(party, party.membership(definition.asker)) for party in askers]
-    helping = [(party, party.membership(definition.helper)) for party in helpers]
+    asking = [(party, party.membership(definition.asker, contract.terms)) for party in askers]
+    helping = [(party, party.membership(definition.helper, contract.terms)) for party in helpers]
     for one, others in ((asking, helping), (helping, asking)):
         for party, own in one:
             party.config.policy.review(contract, own, tuple(each.name for each, _ in others), active=0)
@@ -90,7 +88,9 @@ def _run(
         of = {party.name: each for (party, _), each in zip(asking, outcomes, strict=True)}
         metrics = definition.merge(roles[0].outcome().metrics, {name: each.metrics for name, each in of.items()})
         outcome = Outcome(tuple(model for name in sorted(of) for model in of[name].models), metrics)
-    return summarize(contract, outcome, center.store, 0.0), outcome
+    result = summarize(contract, outcome, center.store, time.monotonic() - began)
+    observe(definition.finished(contract, result.to_json()))
+    return result, outcome
 
 
 Agreeing = Sequence[tuple[LocalParty, Membership]]

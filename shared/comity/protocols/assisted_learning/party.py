@@ -60,6 +60,9 @@ class LocalTask(Protocol):
     def test_accuracy(self, state: State) -> float | None:
         """Accuracy on the party's test samples, 0 to 1, where it has any."""
 
+    def test_returns(self, state: State) -> dict[str, float]:
+        """Mean return of an episode in each of the party's tests, by name, where it has games."""
+
 
 class Party:
     """One side of a session.
@@ -255,6 +258,18 @@ class Party:
     def test_accuracy(self, digest: bytes) -> float | None:
         """Accuracy of a model on this party's test samples, 0 to 1, where it has any."""
         return self.task.test_accuracy(self._view(digest))
+
+    def test_returns(self, digest: bytes) -> dict[str, float]:
+        """Mean return of an episode under a policy in each of this party's tests, where it has games."""
+        return self.task.test_returns(self._view(digest))
+
+    def mean_return(self, total: float) -> float | None:
+        """J(θ) of a global loss: the mean discounted return of both parties' episodes; None for other tasks."""
+        how = self._terms.policy_gradient
+        if how is None or how.best_return is None:
+            return None
+        parts = self.task.samples + self.peer.samples if self._terms.objective == "sum" else 2
+        return how.best_return - total / parts
 
     def _keep_trained(self, checkpoint: Checkpoint, optimizer: bytes | None, round: int) -> None:
         self.trained.append(checkpoint)
