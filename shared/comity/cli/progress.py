@@ -73,6 +73,8 @@ class SessionProgress:
             case "round-finished":
                 self._bars.update(self._rounds, completed=event.round)
                 self.say(self._row(event))
+            case "privacy":
+                self.say(_guarantee(event.fields))
             case "stalled":
                 self.say(f"round {event.round}: {event.fields['what']}; {event.fields['action']}")
 
@@ -112,6 +114,13 @@ class SessionProgress:
         done: Any = fields["index"]
         total: Any = fields["of"]
         self._bars.update(self._phase, description=name, completed=done + 1, total=total, visible=True)
+
+
+def _guarantee(fields: Mapping[str, Any]) -> str:
+    return (
+        f"differential privacy of this party's samples: epsilon {fields['epsilon']:.3g}, delta {fields['delta']:.3g} "
+        f"(by the paper's formula {fields['paper_epsilon']:.3g}, {fields['paper_delta']:.3g}); {fields['not_covered']}"
+    )
 
 
 _MORE = ("sent", "received", "left")

@@ -109,9 +109,9 @@ def run_session(
         # Those who look on after a restart see what was before it.
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
-    place = asker.place(contract, own, observe)
-    seats = [asker.seat(place, peer) for peer in peers]
     try:
+        place = asker.place(contract, own, observe, peers)
+        seats = [asker.seat(place, peer) for peer in peers]
         (outcome,) = run(definition.ask(list(zip(seats, links, strict=True))))
     except (*PASSING, SessionCancelled):
         # The session is taken up again, or is over at a helper.
@@ -146,6 +146,8 @@ def _agree(
 ) -> Membership:
     """Proposes a contract; returns the helper's part in it."""
     asker.config.policy.review(contract, own, contract.helpers, active=0)
+    # What this party itself cannot do, it does not ask for.
+    asker.task(contract)
     gate = EgressGate(contract, asker.config.policy, asker.store, link.party)
     proposal = encode_proposal(contract, own, asker.signer, definition)
     gate.intend("contract", "proposal", proposal.ByteSize())

@@ -338,7 +338,7 @@ class Helper:
             log_event(contract.session, event)
             events.append(event)
 
-        place = self._party.place(contract, own, observe)
+        place = self._party.place(contract, own, observe, peers)
         seats = [self._party.seat(place, peer, apart=definition.many) for peer in peers]
         observe(definition.started(contract, definition.helper, [peer.party for peer in peers]))
         for record in place.journal.records():

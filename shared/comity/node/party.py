@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,10 @@ from comity.contract import Contract, Membership, TaskSpec, Terms
 from comity.data import DataConfig, Splits, load_data
 from comity.environments import Arena, EnvironmentConfig, load_arena
 from comity.errors import InvalidValue, PolicyRefusal
+from comity.node.budget import planned, spend
 from comity.node.config import PartyConfig
 from comity.node.tasks import agreed_model, classification, episodes_of, policy_gradient, require_same_task
+from comity.privacy import Mechanism
 from comity.session.blob_files import BlobFolder
 from comity.session.blobs import SessionBlobs
 from comity.session.events import Event, Json, Observer
@@ -134,10 +136,19 @@ class LocalParty:
         train = self.splits.train
         return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
 
-    def place(self, contract: Contract, own: Membership, observe: Observer) -> Place:
+    def place(self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()) -> Place:
         """This party's place in a session, with what it did in it before.
 
+        What the session's training takes of the privacy budget counts as spent from here on.
+
+        Args:
+            contract: The contract.
+            own: This party's part in it.
+            observe: Is told what happens.
+            peers: The others' parts, as far as they are known.
+
         Raises:
+            PolicyRefusal: The session would pass this party's privacy budget.
             RefusedError: This party's model or data do not fit the contract.
             StorageError: What was kept cannot be read.
         """
@@ -149,8 +160,21 @@ class LocalParty:
                 event = replace(event, fields={**event.fields, "bytes_sent": sent, "bytes_received": received})
             observe(event)
 
+        plan = planned(contract, own, peers[0]) if peers else None
+        task = self.task(contract, mechanism=None if plan is None else plan[0])
+        entered = spend(self.store, self.config.policy, contract, own, peers[0], plan) if peers else None
+        if entered is not None:
+            observe(Event("privacy", 0, entered))
         journal = Journal(self.store, contract.session)
-        return Place(contract, own, self.task(contract), self._blobs(contract.session), journal, observed, gates)
+        return Place(
+            contract,
+            own,
+            task,
+            self._blobs(contract.session),
+            journal,
+            observed,
+            gates,
+        )
 
     def seat(self, place: Place, peer: Membership, *, apart: bool = False) -> Seat:
         """This party's place opposite one peer.
@@ -221,13 +245,21 @@ class LocalParty:
         """Rounds that this party is done with, of a session that is on."""
         return sum(record.kind == "finished" for record in self.store.records(session))
 
-    def task(self, contract: Contract, splits: Splits | None = None, *, arena: Arena | None = None) -> LocalTask:
+    def task(
+        self,
+        contract: Contract,
+        splits: Splits | None = None,
+        *,
+        arena: Arena | None = None,
+        mechanism: Mechanism | None = None,
+    ) -> LocalTask:
         """This party's model and data, or games, as a contract wants them.
 
         Args:
             contract: The contract.
             splits: Other data to use, for comparisons; None for the party's own.
             arena: Other games to use, for comparisons; None for the party's own.
+            mechanism: The noise of its training; None for none.
 
         Raises:
             UnknownModel: The model's name is unknown here.
@@ -244,7 +276,7 @@ class LocalParty:
         if self.plays:
             return policy_gradient(model, arena or self.arena, contract, secret)
         samples = splits or (None if self.config.data is None else self.splits)
-        return classification(model, samples, contract, secret, self.config.device)
+        return classification(model, samples, contract, secret, self.config.device, mechanism)
 
 
 def bytes_used(folder: Path) -> int:

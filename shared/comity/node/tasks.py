@@ -17,6 +17,7 @@ from comity.data import Splits, no_samples
 from comity.environments import Arena
 from comity.errors import InvalidValue, MalformedMessage, ModelSignatureMismatch, TaskMismatch
 from comity.models import build
+from comity.privacy import Mechanism, require_private
 from comity.tensors import Layout
 from comity.training import Classification, PolicyGradient, Secret, choose_device
 
@@ -77,7 +78,12 @@ def agreed_model(party: str, contract: Contract) -> nn.Module:
 
 
 def classification(
-    model: nn.Module, splits: Splits | None, contract: Contract, secret: Secret, device: str
+    model: nn.Module,
+    splits: Splits | None,
+    contract: Contract,
+    secret: Secret,
+    device: str,
+    mechanism: Mechanism | None,
 ) -> Classification:
     """A task of samples.
 
@@ -87,6 +93,7 @@ def classification(
         contract: The contract.
         secret: The party's randomness in the session.
         device: Where to compute.
+        mechanism: The noise of the training; None for none.
 
     Raises:
         MalformedMessage: The terms are not those of a protocol that trains on samples.
@@ -100,6 +107,8 @@ def classification(
             received="policy_gradient",
             action="leave it out of session.terms",
         )
+    if isinstance(terms, AssistedTrainingTerms) and terms.privacy is not None:
+        require_private(model)
     return Classification(
         model,
         splits or no_samples(spec.input_shape, spec.classes),
@@ -108,6 +117,7 @@ def classification(
         evaluation_batch_size=terms.evaluation_batch_size,
         secret=secret,
         device=choose_device(device),
+        privacy=mechanism,
     )
 
 

@@ -63,19 +63,20 @@ def _run(
         for theirs in helping:
             _agree(contract, definition, ours, theirs)
 
-    def place(party: LocalParty, own: Membership) -> Place:
-        return party.place(contract, own, observe if party is center else nobody)
+    def place(party: LocalParty, own: Membership, peers: Agreeing) -> Place:
+        members = [peer for _, peer in peers]
+        return party.place(contract, own, observe if party is center else nobody, members)
 
     observe(
         definition.started(contract, definition.helper if many else definition.asker, _names(asking, helping, many))
     )
-    help_places = [place(*each) for each in helping]
+    help_places = [place(*each, asking) for each in helping]
     help_seats = [
         [party.seat(own, peer, apart=many) for _, peer in asking]
         for (party, _), own in zip(helping, help_places, strict=True)
     ]
     roles: list[Any] = [definition.help(*each) for each in zip(help_places, help_seats, strict=True)]
-    ask_places = [place(*each) for each in asking]
+    ask_places = [place(*each, helping) for each in asking]
     asked = [
         definition.ask_in_process(
             [(party.seat(own, peer), help_seats[at][number], roles[at]) for at, (_, peer) in enumerate(helping)]

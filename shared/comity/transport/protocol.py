@@ -61,6 +61,8 @@ class ProtocolDefinition:
         terms_message: The protobuf message of the terms.
         trains: Roles that train on data of their own.
         merge: Makes one session's metrics of the helper's and, by party, the askers'; for protocols that many join.
+        steps: Local steps that a party makes in a whole session, from the contract, its membership and its peer's; None
+            where the protocol does not train privately.
         many: Whether many may join one session, each asking for itself; the helping role then has `admit` and `leave`.
         help: Builds the helping role, from its place and the seats opposite those whom it helps so far.
         ask: Builds the asking role over the network, from its seat opposite each helper and the line to it.
@@ -91,6 +93,7 @@ class ProtocolDefinition:
     summary: Summary
     blobs_held: Callable[[Contract, Membership, Membership], int]
     views: Mapping[str, View] = field(default_factory=dict)
+    steps: Callable[[Contract, Membership, Membership], int] | None = None
     many: bool = False
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 

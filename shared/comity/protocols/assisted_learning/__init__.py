@@ -7,7 +7,7 @@ from comity.protocols.assisted_learning.algorithm import sampled_iterations, spl
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.protocols.assisted_learning.party import Party
+from comity.protocols.assisted_learning.party import Party, session_steps
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.protocols.assisted_learning.servicer import PROTOCOL_NAME, SERVICE, serve
@@ -104,5 +104,6 @@ PROTOCOL = ProtocolDefinition(
     ),
     views={"reinforcement": _POLICIES},
     blobs_held=_blobs_held,
+    steps=session_steps,
 )
 """How nodes run it."""

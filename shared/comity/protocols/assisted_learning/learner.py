@@ -207,6 +207,9 @@ class Learner:
                 "test_returns": best.test_returns,
                 "global_return_by_round": [each.global_return for each in rounds],
             }
+        guarantees = self._party.guarantees()
+        if guarantees is not None:
+            tested["privacy"] = guarantees
         return {
             **tested,
             "global_loss_by_round": [each.global_loss for each in rounds],
