@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from comity.data import DataConfig
-from comity.node.config import NodeConfig, PeerConfig
+from comity.node.config import NodeConfig, OwnData, PeerConfig
 
 
 class ClientConfig(NodeConfig):
@@ -18,7 +17,7 @@ class ClientConfig(NodeConfig):
         peers: Servers whose sessions it joins, by name; at least one.
     """
 
-    data: DataConfig = Field(examples=[{"source": "imagefolder:scans"}])
+    data: OwnData = Field(examples=[{"source": "imagefolder:scans"}])
     peers: Annotated[
         dict[str, PeerConfig],
         Field(min_length=1, examples=[{"consortium": {"address": "consortium.example.org:5500"}}]),

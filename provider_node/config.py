@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from comity.data import DataConfig
-from comity.node.config import NodeConfig
+from comity.node.config import NodeConfig, OwnData
 
 
 class ProviderConfig(NodeConfig):
@@ -18,5 +17,5 @@ class ProviderConfig(NodeConfig):
         listen: Where learners reach it, `host:port`; port 0 takes any free one.
     """
 
-    data: DataConfig = Field(examples=[{"source": "imagefolder:scans"}])
+    data: OwnData = Field(examples=[{"source": "imagefolder:scans"}])
     listen: Annotated[str, Field(min_length=3, examples=["0.0.0.0:5500"])]

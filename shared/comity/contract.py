@@ -67,6 +67,53 @@ class TrainingTerms(Terms):
     evaluation_batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 256
 
 
+class PolicyGradientTerms(Agreed):
+    """How policies are trained and compared.
+
+    Attributes:
+        discount: γ of the return.
+        baseline: What is taken off a return in training: nothing, as the paper writes it; the mean of the batch's other
+            returns; or the mean of the batch, the rest divided by its standard deviation.
+        evaluation_episodes: Episodes of each of a party's games in an evaluation; always the same.
+        best_return: A discounted return that no episode exceeds, at or above 0; an episode's loss is what its own lacks of
+            it. A script may leave it out: then it is what the asking party's environment says.
+    """
+
+    discount: Annotated[float, Field(gt=0, le=1)] = 0.99
+    baseline: Literal["none", "mean", "normalized"] = "mean"
+    evaluation_episodes: Annotated[int, Field(ge=1, le=2**17)] = 20
+    best_return: float | None = None
+
+
+class PrivacyTerms(Agreed):
+    """Which noise covers the samples that a party trains on; `comity.privacy` says what it is worth.
+
+    Attributes:
+        scope: Whether ε and δ are those of every step, as the paper has them, or of the whole session.
+        epsilon: ε; the paper has 1, 5 and 10 for a step.
+        delta: δ.
+        clipping_norm: Greatest Euclidean norm of a sample's gradient.
+    """
+
+    scope: Literal["per_step", "total"]
+    epsilon: Annotated[float, Field(gt=0, le=100)]
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    clipping_norm: Annotated[float, Field(gt=0, le=1e30)] = 1.0
+
+
+class AssistedTrainingTerms(TrainingTerms):
+    """Terms of protocols in which parties may also train policies, or privately.
+
+    Attributes:
+        policy_gradient: How policies are trained; for tasks of kind `reinforcement`, and no others. `batch_size` is then
+            the episodes of an update, and `evaluation_batch_size` those that are played at once.
+        privacy: The noise; None for none.
+    """
+
+    policy_gradient: PolicyGradientTerms | None = None
+    privacy: PrivacyTerms | None = None
+
+
 class ModelSpec(Agreed):
     """A model by name.
 
@@ -86,13 +133,15 @@ class TaskSpec(Agreed):
 
     Attributes:
         kind: The kind of task.
-        input_shape: Shape of one input, channels first.
-        classes: Number of classes, at least 2.
+        environment: What is played in a task of kind `reinforcement`, for example `CartPole-v1`; empty for others.
+        input_shape: Shape of one input, channels first, or of one observation.
+        classes: Number of classes, or of actions, at least 2.
         mean: Per-channel mean that is taken off every input, in model range; empty for none.
         std: Per-channel standard deviation that every input is divided by; empty for none.
     """
 
-    kind: Literal["classification"] = "classification"
+    kind: Literal["classification", "reinforcement"] = "classification"
+    environment: Annotated[str, Field(max_length=200)] = ""
     input_shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
     classes: Annotated[int, Field(ge=2)]
     mean: tuple[float, ...] = ()
@@ -105,6 +154,13 @@ class TaskSpec(Agreed):
             raise ValueError(f"mean and std need one value each for the {channels} channels, or none")
         return self
 
+    @model_validator(mode="after")
+    def _games_for_policies_alone(self) -> Self:
+        plays = self.kind == "reinforcement"
+        if plays != bool(self.environment) or (plays and self.mean):
+            raise ValueError("a task of kind reinforcement, and no other, has an environment; it has no mean and std")
+        return self
+
 
 class Membership(Agreed):
     """A party's part in a session.
@@ -112,7 +168,8 @@ class Membership(Agreed):
     Attributes:
         party: Name of the party, as in its certificate.
         role: What it does in the session, for example `learner`.
-        samples: Training samples behind its updates and losses; 0 for a party that does not train.
+        samples: Training samples, or episodes of an evaluation, behind its updates and losses; 0 for a party that does
+            not train.
         receipt_key: Ed25519 public key of its statements, 64 hexadecimal digits.
     """
 

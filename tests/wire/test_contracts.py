@@ -10,7 +10,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.contract import Contract, EgressKind, Membership, ModelSpec, TaskSpec
+from comity.contract import Contract, EgressKind, Membership, ModelSpec, PolicyGradientTerms, PrivacyTerms, TaskSpec
 from comity.errors import MalformedMessage
 from comity.protocols.assisted_learning import PROTOCOL
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
@@ -27,8 +27,27 @@ sizes = st.integers(1, 2**32 - 1)
 
 
 @st.composite
+def policies(draw: st.DrawFn) -> PolicyGradientTerms | None:
+    if draw(st.booleans()):
+        return None
+    baseline = draw(st.sampled_from(["none", "mean", "normalized"]))
+    return PolicyGradientTerms(discount=0.9, baseline=baseline, evaluation_episodes=7, best_return=draw(finite))
+
+
+@st.composite
+def noises(draw: st.DrawFn) -> PrivacyTerms | None:
+    if draw(st.booleans()):
+        return None
+    scope = draw(st.sampled_from(["per_step", "total"]))
+    return PrivacyTerms(scope=scope, epsilon=draw(st.floats(0.1, 100)), delta=draw(st.floats(1e-9, 0.5)))
+
+
+@st.composite
 def tasks(draw: st.DrawFn) -> TaskSpec:
     shape = tuple(draw(st.lists(st.integers(1, 5), max_size=3)))
+    if draw(st.booleans()):
+        environment = draw(st.text(min_size=1, max_size=20))
+        return TaskSpec(kind="reinforcement", environment=environment, input_shape=shape, classes=2)
     channels = shape[0] if shape and draw(st.booleans()) else 0
     values = [draw(st.lists(each, min_size=channels, max_size=channels)) for each in (finite, positive)]
     return TaskSpec(input_shape=shape, classes=draw(st.integers(2, 2**32 - 1)), mean=values[0], std=values[1])
@@ -43,6 +62,8 @@ terms = st.builds(
     iterations=st.integers(2, 2**32 - 1),
     sampling_period=sizes,
     objective=st.sampled_from(["sum", "mean"]),
+    policy_gradient=policies(),
+    privacy=noises(),
 )
 contracts = st.builds(
     Contract,
@@ -91,7 +112,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         model=ModelSpec(name="mlp", options={"hidden": 64, "rate": 0.5, "wide": True, "kind": "é"}, signature="ab"),
         task=TaskSpec(input_shape=(1, 8, 8), classes=10, mean=(0.1,), std=(1.0,)),
     )
-    assert contract.hash == "0c4840f17f41fd190eff0dd2887f9f8650fec5e3befa81557f8e265d63187cac"
+    assert contract.hash == "d41eb4c5ed31dec6c6cc558fbe7e1dde44d4aeaee8cc5ea7384ace866ee83593"
 
 
 CHANGES: dict[str, Any] = {
@@ -124,6 +145,8 @@ def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> No
         "iterations": 3,
         "sampling_period": 1,
         "objective": "mean",
+        "policy_gradient": PolicyGradientTerms(best_return=100.0),
+        "privacy": PrivacyTerms(scope="total", epsilon=1.0),
     }
     assert set(changes) == set(AssistedLearningTerms.model_fields)
     terms = [AssistedLearningTerms(**{name: value}) for name, value in changes.items()]
@@ -181,8 +204,8 @@ def garble(message: pb.Contract) -> None:
 def without(name: str) -> Callable[[pb.Contract], None]:
     terms = PROTOCOL.terms_message()
     for field in AssistedLearningTerms.model_fields:
-        if field != name:
-            value = AssistedLearningTerms.model_fields[field].default
+        value = AssistedLearningTerms.model_fields[field].default
+        if field != name and value is not None:
             setattr(terms, field, value)
     return pack(terms)
 

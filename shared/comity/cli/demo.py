@@ -5,18 +5,20 @@ from __future__ import annotations
 import signal
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
 from comity.cli.progress import SessionProgress
 from comity.cli.run import drive
+from comity.cli.several import together
 from comity.cli.simulate import use_threads
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue
-from comity.experiments import with_baselines
+from comity.experiments import DEMOS, with_baselines
 from comity.node.control_client import ControlClient
-from comity.node.script import Script, parse_script
+from comity.node.script import parse_script
 from comity.session import faults
 from comity.simulation.processes import NodeProcess, running
 
@@ -24,11 +26,12 @@ KILLED_AT = "training:50"
 """Where `--kill` strikes: the provider of the demo has made 45 checkpoints in three rounds, and is in its fourth."""
 
 
-def run_demo(text: str, *, workdir: Path | None, kill: str | None, as_json: bool) -> None:
+def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str | None, as_json: bool) -> None:
     """Runs a script's parties as processes of this machine and shows the result.
 
     Args:
-        text: The script.
+        name: The demo's, as the command takes it.
+        texts: The scripts: one session each, one after the other, of the same parties.
         workdir: Where to keep the nodes' files; None for a folder that is removed.
         kill: Party whose daemon is killed in the middle of a round; None for none.
         as_json: Print one JSON object instead of tables.
@@ -36,7 +39,8 @@ def run_demo(text: str, *, workdir: Path | None, kill: str | None, as_json: bool
     Raises:
         InvalidValue: The party to kill is none that helps.
     """
-    script = parse_script(text, "the demo's script")
+    scripts = [parse_script(text, "the demo's script") for text in texts]
+    script = scripts[0]
     if kill is not None and kill not in script.session.helpers:
         raise InvalidValue(
             "nobody to kill",
@@ -54,21 +58,26 @@ def run_demo(text: str, *, workdir: Path | None, kill: str | None, as_json: bool
         progress = stack.enter_context(SessionProgress(quiet=as_json))
         progress.say("starting a daemon for each party, on loopback, with mutual TLS")
         with running(script, folder, threads=script.simulation.threads, environments=environments) as nodes:
-            for name, node in nodes.items():
-                progress.say(f"  {name:<10} process {node.process.pid}")
+            for party, node in nodes.items():
+                progress.say(f"  {party:<10} process {node.process.pid}")
             if kill is not None:
                 threading.Thread(target=_revive, args=(nodes[kill], progress), daemon=True).start()
             clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
-            result, summary = drive(script, clients, progress)
-            result["processes"] = [node.process.pid for node in nodes.values()]
+            driven = [drive(each, clients, progress) for each in scripts]
+            processes = [node.process.pid for node in nodes.values()]
         progress.say("training the baselines for comparison")
         use_threads(script)
-        result["metrics"] = with_baselines(script, result["metrics"])
+        results = [result for result, _ in driven]
+        summary = driven[0][1]
+        for run, result in zip(scripts, results, strict=True):
+            result["processes"] = processes
+            result["metrics"] = with_baselines(run, result["metrics"])
+    result = results[0] if len(results) == 1 else together(results, summary)
     if as_json:
         show_json(result)
     else:
         show_result(result, summary)
-        _show_next(script, workdir)
+        _show_next(name, script.session.seed + len(scripts), workdir)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -85,16 +94,17 @@ def _revive(node: NodeProcess, progress: SessionProgress) -> None:
     progress.say(f"  {node.party} is started again as process {node.process.pid} and goes on by itself")
 
 
-def _show_next(script: Script, workdir: Path | None) -> None:
+def _show_next(name: str, seed: int, workdir: Path | None) -> None:
+    demo = "comity demo" if name == DEMOS[0] else f"comity demo {name}"
     lines = [
         "",
         "Try next:",
-        f"  comity demo --seed {script.session.seed + 1}                     another split, other weights",
-        "  comity demo --print-script > s.toml    the session as a script; change it, then",
-        "  comity simulate s.toml                 run it in one process: the same digest",
+        f"  {f'{demo} --seed {seed}':<37}  another split, other weights",
+        f"  {f'{demo} --print-script > s.toml':<37}  the session as a script; change it, then",
+        f"  {'comity simulate s.toml':<37}  run it in one process: the same digest",
     ]
     if workdir is None:
-        lines.append("  comity demo --workdir demo             keep configurations, logs and the model")
+        lines.append(f"  {f'{demo} --workdir demo':<37}  keep configurations, logs and the model")
     else:
-        lines.append(f"  ls {workdir}/*                     configurations, logs and the model")
+        lines.append(f"  {f'ls {workdir}/*':<37}  configurations, logs and the model")
     print("\n".join(lines))  # noqa: T201

@@ -36,7 +36,9 @@ def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None
     if as_json:
         shown = [to_json(entry) for entry in entries]
         charges = [_charge(each) for each in rounds_charged(entries)]
-        show_json(_head(head) | {"entries": shown, "sent": sent, "received": received, "rounds_charged": charges})
+        spent = [dict(zip(("session", "epsilon", "delta"), each, strict=True)) for each in _privacy(entries)]
+        crossed = {"sent": sent, "received": received}
+        show_json(_head(head) | {"entries": shown, "rounds_charged": charges, "privacy_spent": spent} | crossed)
         return
     print_table(_entry_table(entries))
     _print("")
@@ -45,6 +47,10 @@ def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None
     charged = Counter(each.session for each in rounds_charged(entries))
     for name, rounds in charged.items():
         _print(f"session {name}: {_count(rounds, 'round')} charged")
+    for name, epsilon, delta in _privacy(entries):
+        _print(f"session {name}: privacy epsilon {epsilon:.3g}, delta {delta:.3g} spent")
+    if total := sum(epsilon for _, epsilon, _ in _privacy(entries)):
+        _print(f"privacy spent in all: epsilon {total:.3g}")
     _print(f"{len(entries)} of {_count(head.length, 'entry')}; the chain ends in {head.hash}")
 
 
@@ -172,6 +178,12 @@ def _of_session(entries: Sequence[Entry], session: str) -> Sequence[Entry]:
 
 def _head(head: Head) -> dict[str, Any]:
     return {"length": head.length, "hash": head.hash}
+
+
+def _privacy(entries: Iterable[Entry]) -> list[tuple[str, float, float]]:
+    """What each session spent of the privacy budget: its name, ε and δ."""
+    bodies: list[tuple[str, Any]] = [(e.fact.session, e.fact.body) for e in entries if e.fact.matter == "privacy"]
+    return [(session, float(body["epsilon"]), float(body["delta"])) for session, body in bodies]
 
 
 def _charge(charge: Charge) -> dict[str, Any]:

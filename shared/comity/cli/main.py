@@ -86,6 +86,10 @@ def demo(
     protocol: Annotated[str, typer.Argument(help="The protocol to show.")] = "assisted_learning",
     *,
     seed: Seed = 0,
+    sessions: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sessions to run one after the other, with seeds that follow; by default the demo's."),
+    ] = None,
     print_script: Annotated[bool, typer.Option("--print-script", help="Print the demo's script and stop.")] = False,
     workdir: Annotated[Path | None, typer.Option(help="Keep the nodes' configurations, states and logs here.")] = None,
     kill: Annotated[
@@ -100,13 +104,14 @@ def demo(
     Example: `comity demo --seed 7`
     """
     from comity.cli.demo import run_demo
-    from comity.experiments import demo_script
+    from comity.experiments import demo_script, demo_sessions
 
-    text = demo_script(protocol, seed)
     if print_script:
-        sys.stdout.write(text)
+        sys.stdout.write(demo_script(protocol, seed))
         return
-    run_demo(text, workdir=workdir, kill=kill, as_json=json_output)
+    seeds = range(seed, seed + (sessions or demo_sessions(protocol)))
+    texts = [demo_script(protocol, each) for each in seeds]
+    run_demo(protocol, texts, workdir=workdir, kill=kill, as_json=json_output)
 
 
 @app.command(rich_help_panel=_TRY)

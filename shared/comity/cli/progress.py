@@ -77,6 +77,10 @@ class SessionProgress:
             case "round-finished":
                 self._bars.update(self._rounds, completed=event.round)
                 self.say(self._row(event))
+            case "privacy":
+                self.say(_guarantee(event.fields))
+            case "stalled":
+                self.say(f"round {event.round}: {event.fields['what']}; {event.fields['action']}")
 
     def _begin(self, fields: Mapping[str, Any]) -> None:
         self._columns = [Column(**each) for each in fields["columns"]]
@@ -118,6 +122,13 @@ class SessionProgress:
 
 def _seconds(value: Json) -> float:
     return float(str(value))
+
+
+def _guarantee(fields: Mapping[str, Any]) -> str:
+    return (
+        f"differential privacy of this party's samples: epsilon {fields['epsilon']:.3g}, delta {fields['delta']:.3g} "
+        f"(by the paper's formula {fields['paper_epsilon']:.3g}, {fields['paper_delta']:.3g}); {fields['not_covered']}"
+    )
 
 
 _MORE = ("sent", "received", "left")

@@ -16,7 +16,7 @@ from comity.cli.progress import SessionProgress
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
-from comity.session.events import Column, Summary
+from comity.session.events import Column, Event, Summary
 
 if TYPE_CHECKING:
     # Scripts bring torch with them, which who only looks on does without.
@@ -163,6 +163,14 @@ def _interruptible(back: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+def summary_of(finished: Event) -> Summary:
+    """What people compare, as the event with which a session ends well says it."""
+    fields: Any = finished.fields
+    summary = fields["summary"]
+    columns = tuple(Column(**each) for each in summary["columns"])
+    return Summary(summary["title"], columns, summary["outcome"])
+
+
 def follow(
     control: ControlClient, session: str, progress: SessionProgress, option: str = ""
 ) -> tuple[dict[str, Any], Summary]:
@@ -187,9 +195,7 @@ def follow(
                 progress.say(f"session {session} has stopped; comity resume {session}{option} goes on with it")
                 raise_failure(event)
             case "session-finished":
-                summary = fields["summary"]
-                columns = tuple(Column(**each) for each in summary["columns"])
-                return dict(fields["result"]), Summary(summary["title"], columns, summary["outcome"])
+                return dict(fields["result"]), summary_of(event)
     raise NodeDraining(
         "the node stopped",
         action=f"start it again: it goes on by itself, and comity watch {session}{option} follows it",

@@ -8,11 +8,12 @@ import torch
 
 from comity.cli.files import read_script
 from comity.cli.progress import SessionProgress
+from comity.cli.run import summary_of
 from comity.cli.tables import show_json, show_result
 from comity.experiments import with_baselines
-from comity.node.registry import protocol
 from comity.node.result import with_metrics
 from comity.node.script import Script, parse_script
+from comity.session.events import Event
 from comity.simulation.in_process import simulate
 
 
@@ -20,15 +21,21 @@ def run_simulation(path: Path, *, as_json: bool) -> None:
     """Runs a script in this process and shows the result."""
     script = parse_script(read_script(path), str(path))
     use_threads(script)
+    events: list[Event] = []
     with SessionProgress(quiet=as_json) as progress:
-        result, _ = simulate(script, progress.observe)
+
+        def observe(event: Event) -> None:
+            events.append(event)
+            progress.observe(event)
+
+        result, _ = simulate(script, observe)
         if script.simulation.baselines:
             progress.say("training the baselines for comparison")
             result = with_metrics(result, with_baselines(script, result.metrics))
     if as_json:
         show_json(result.to_json())
     else:
-        show_result(result.to_json(), protocol(result.protocol).summary)
+        show_result(result.to_json(), summary_of(events[-1]))
 
 
 def use_threads(script: Script) -> None:

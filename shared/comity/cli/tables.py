@@ -42,12 +42,16 @@ def show_result(result: Mapping[str, Any], summary: Summary) -> None:
 
 
 def _metric_table(summary: Summary, columns: Sequence[Column], metrics: Mapping[str, Any]) -> Table:
-    table = Table("model", summary.title, "", box=None, pad_edge=False)
+    sessions = metrics.get("by_session", {})
+    titles = [*sessions, f"mean {summary.title}"] if sessions else [summary.title]
+    table = Table("model", *titles, "", box=None, pad_edge=False)
     best = max(metrics[each.field] for each in columns) or 1
     for each in columns:
         value = metrics[each.field]
         bar = "█" * round(40 * max(0.0, value / best))
-        table.add_row(each.title, number(value, each.kind), bar, style="bold" if each.field == summary.outcome else "")
+        cells = [number(of[each.field], each.kind) for of in sessions.values()]
+        style = "bold" if each.field == summary.outcome else ""
+        table.add_row(each.title, *cells, number(value, each.kind), bar, style=style)
     return table
 
 

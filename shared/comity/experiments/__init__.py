@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from comity.errors import InvalidValue
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from comity.node.script import Script
     from comity.session.events import Json
 
-DEMOS = ("assisted_learning", "gradient-rewards")
+DEMOS = ("assisted_learning", "gradient-rewards", "assisted-rl")
 """Protocols that have a demo, the default first."""
 
 
@@ -24,8 +25,19 @@ def demo_script(protocol: str, seed: int) -> str:
     """
     if protocol not in DEMOS:
         raise InvalidValue("no such demo", expected=", ".join(DEMOS), received=protocol, action="name one of these")
-    text: str = import_module(f"comity.experiments.{protocol.replace('-', '_')}.demo").script(seed)
+    text: str = _module(protocol).script(seed)
     return text
+
+
+def demo_sessions(protocol: str) -> int:
+    """How many sessions the demo of a protocol runs, one after the other, with seeds that follow."""
+    sessions: int = getattr(_module(protocol), "SESSIONS", 1)
+    return sessions
+
+
+def _module(demo: str) -> ModuleType:
+    name = "assisted_learning.demo_rl" if demo == "assisted-rl" else f"{demo.replace('-', '_')}.demo"
+    return import_module(f"comity.experiments.{name}")
 
 
 def with_baselines(script: Script, metrics: Mapping[str, Json]) -> dict[str, Json]:

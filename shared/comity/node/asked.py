@@ -101,7 +101,7 @@ class AskedSessions:
                 raise InvalidValue(
                     "the session's id is taken", expected="a new id", received=contract.session, action=action
                 )
-            self._party.store.save(stored(contract, self._party.membership(definition.asker)))
+            self._party.store.save(stored(contract, self._party.membership(definition.asker, contract.terms)))
         self._start(AskedSession(contract, definition))
 
     def find(self, session: str) -> AskedSession | None:
@@ -226,7 +226,7 @@ class AskedSessions:
         contract = session.contract
         self._party.keep_result(contract.session, outcome, result.to_json())
         self._party.end(contract.session, "finished", result.to_json())
-        session.observe(session.definition.finished(result.to_json()))
+        session.observe(session.definition.finished(session.contract, result.to_json()))
 
 
 def not_on(session: str, state: str) -> InvalidValue:

@@ -11,10 +11,11 @@ from typing import Any
 
 from comity.contract import Contract, Membership, TaskSpec
 from comity.errors import ComityError, InvalidValue, NodeDraining, SessionCancelled, StorageError, TransportError
-from comity.node.party import LocalParty, signed_model
+from comity.node.party import LocalParty
 from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script, SessionSection
+from comity.node.tasks import completed, signed_model
 from comity.node.validation import validated
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
@@ -63,13 +64,19 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         asker="" if definition.many else party.name,
         helpers=wanted.helpers,
         egress=definition.egress,
-        terms=validated(definition.terms, wanted.terms, "session.terms"),
+        terms=completed(
+            validated(definition.terms, wanted.terms, "session.terms"), party.arena if party.plays else None
+        ),
     )
     return contract, definition
 
 
 def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
     normalization = wanted.normalization
+    if party.plays and normalization.mean:
+        raise InvalidValue(
+            "session.normalization cannot be used", expected="none for games", received=normalization.mean
+        )
     if wanted.task is None:
         return party.task_spec(normalization.mean, normalization.std)
     shape, classes = wanted.task.input_shape, wanted.task.classes
@@ -96,7 +103,7 @@ def run_session(
         ComityError: A helper refused, could not be reached, or the session failed.
     """
     began = time.monotonic()
-    own = asker.membership(definition.asker)
+    own = asker.membership(definition.asker, contract.terms)
     peers = [_peer(contract, definition, asker, own, link) for link in links]
     for link in links:
         link.enter(contract.session, contract.hash)
@@ -105,9 +112,9 @@ def run_session(
         # Those who look on after a restart see what was before it.
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
-    place = asker.place(contract, own, observe)
-    seats = [asker.seat(place, peer) for peer in peers]
     try:
+        place = asker.place(contract, own, observe, peers)
+        seats = [asker.seat(place, peer) for peer in peers]
         (outcome,) = run(definition.ask(list(zip(seats, links, strict=True))))
     except (*PASSING, SessionCancelled):
         # The session is taken up again, or is over at a helper.
@@ -142,6 +149,8 @@ def _agree(
 ) -> Membership:
     """Proposes a contract; returns the helper's part in it."""
     asker.config.policy.review(contract, own, contract.helpers, active=0)
+    # What this party itself cannot do, it does not ask for.
+    asker.task(contract)
     gate = EgressGate(contract, asker.config.policy, asker.store, link.party)
     proposal = encode_proposal(contract, own, asker.signer, definition)
     gate.intend("contract", "proposal", proposal.ByteSize())

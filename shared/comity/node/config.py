@@ -8,11 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from comity.contract import Identifier
 from comity.data import DataConfig
+from comity.environments import EnvironmentConfig
 from comity.errors import InvalidValue, UnknownKey
 from comity.node.validation import explained, read_toml
 from comity.session.policy import Policy
@@ -23,11 +33,23 @@ from comity.transport.link import Patience
 ENVIRONMENT_PREFIX = "COMITY_NODE_"
 
 
+def _kind_of_data(value: object) -> str:
+    source = value.get("source") if isinstance(value, dict) else getattr(value, "source", None)
+    return "(games)" if isinstance(source, str) and source.startswith("gymnasium:") else "(samples)"
+
+
+OwnData = Annotated[
+    Annotated[DataConfig, Tag("(samples)")] | Annotated[EnvironmentConfig, Tag("(games)")],
+    Discriminator(_kind_of_data),
+]
+"""Samples or games, told apart by their `source`."""
+
+
 class PartyConfig(BaseModel):
     """What a party brings to a session, wherever it runs.
 
     Attributes:
-        data: Its data, which stay where they are; left out where its role needs none.
+        data: Its samples, or its games, which stay where they are; left out where its role needs none.
         secret: Source of its own randomness; leave it out to have one made and kept in `state_dir`.
         device: `auto`, `cpu`, `cuda` …
         policy: What it agrees to.
@@ -35,7 +57,7 @@ class PartyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    data: DataConfig | None = None
+    data: OwnData | None = None
     secret: SecretStr | None = None
     device: str = "auto"
     policy: Policy = Policy()
@@ -218,7 +240,7 @@ class NodeConfig(BaseSettings, PartyConfig):
             tls = {name: directory / path for name, path in self.tls}
             changes["tls"] = TlsConfig(**tls)
         changes["control"] = self.control.model_copy(update={"operators": directory / self.control.operators})
-        if self.data is not None:
+        if isinstance(self.data, DataConfig):
             root = self.data.root
             changes["data"] = self.data.model_copy(update={"root": directory / root if root is not None else directory})
         return self.model_copy(update=changes)

@@ -81,7 +81,7 @@ class Node:
             self._asked = AskedSessions(self._local, config)
             self._helper = Helper(self._local, self.role, self._hosted)
             # Data are read before anybody is told that the node is there.
-            samples = self._local.samples
+            samples = self._local.holdings
             self._serve_operators(stack)
             if any(each.helper == self.role for each in self._protocols):
                 self._serve_peers(stack)

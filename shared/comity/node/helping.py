@@ -238,7 +238,7 @@ class Helper:
             outcome = opened.role.outcome()
             result = summarize(opened.contract, outcome, self._party.store, wall_s).to_json()
             self._party.keep_result(session, outcome, result)
-            last = protocol(opened.contract.protocol).finished(result)
+            last = protocol(opened.contract.protocol).finished(opened.contract, result)
         else:
             result = failure(error)
         self._party.end(session, "finished" if error is None else "failed", result)
@@ -295,7 +295,7 @@ class Helper:
                     received=contract.session,
                     action="leave out session.id, or give another",
                 )
-            own = self._party.membership(definition.helper)
+            own = self._party.membership(definition.helper, contract.terms)
             self._party.config.policy.review(contract, own, (), active=self.active)
             self._party.require_room(contract, own, own, definition)
             self._party.store.save(stored(contract, own))
@@ -349,7 +349,7 @@ class Helper:
 
     def _open(self, contract: Contract, definition: ProtocolDefinition, peer: Membership) -> HostedSession:
         party = self._party
-        own = party.membership(definition.helper)
+        own = party.membership(definition.helper, contract.terms)
         party.config.policy.review(contract, own, (peer.party,), active=self.active)
         if not set(contract.egress) <= set(definition.egress):
             raise PolicyRefusal(
@@ -403,7 +403,7 @@ class Helper:
             log_event(contract.session, event)
             events.append(event)
 
-        place = self._party.place(contract, own, observe)
+        place = self._party.place(contract, own, observe, peers)
         seats = [self._party.seat(place, peer, apart=definition.many) for peer in peers]
         observe(definition.started(contract, definition.helper, [peer.party for peer in peers]))
         for record in place.journal.records():

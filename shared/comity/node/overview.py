@@ -111,7 +111,7 @@ def past_events(store: Store, session: str) -> list[Event]:
             what = {"what": "nobody works on the session", "action": "comity resume goes on with it"}
             events.append(Event("session-stopped", 0, what))
         case "finished":
-            events.append(definition.finished(kept.result))
+            events.append(definition.finished(contract, kept.result))
         case ended:
             events.append(Event(f"session-{ended}", 0, kept.result))
     return events

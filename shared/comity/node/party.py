@@ -6,18 +6,21 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from blake3 import blake3
 
-from comity.contract import Contract, Membership, ModelSpec, TaskSpec, TrainingTerms
-from comity.data import Splits, load_data, no_samples
-from comity.errors import InvalidValue, MalformedMessage, ModelSignatureMismatch, PolicyRefusal, TaskMismatch
-from comity.models import build
+from comity.contract import Contract, Membership, TaskSpec, Terms
+from comity.data import DataConfig, Splits, load_data
+from comity.environments import Arena, EnvironmentConfig, load_arena
+from comity.errors import InvalidValue, PolicyRefusal
+from comity.node.budget import planned, spend
 from comity.node.config import PartyConfig
+from comity.node.tasks import agreed_model, classification, episodes_of, policy_gradient, require_same_task
+from comity.privacy import Mechanism
 from comity.session.blob_files import BlobFolder
 from comity.session.blobs import SessionBlobs
 from comity.session.events import Event, Json, Observer
@@ -29,10 +32,11 @@ from comity.session.outcome import Outcome
 from comity.session.receipts import Signer
 from comity.session.seat import Place, Seat
 from comity.session.store import Store
-from comity.tensors import Layout
-from comity.training import Classification, Secret, choose_device
+from comity.training import Classification, PolicyGradient, Secret
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending
+
+LocalTask = Classification | PolicyGradient
 
 
 class LocalParty:
@@ -61,33 +65,90 @@ class LocalParty:
         Raises:
             InvalidValue: It has none.
         """
-        if self.config.data is None:
+        if not isinstance(self.config.data, DataConfig):
             raise InvalidValue(
-                f"{self.name} has no data",
-                expected="[data] with a source",
-                received="nothing",
+                f"{self.name} has no samples",
+                expected="[data] with a source of samples",
+                received="nothing" if self.config.data is None else self.config.data.source,
                 action="configure [data]",
             )
         return load_data(self.config.data)
 
+    @cached_property
+    def arena(self) -> Arena:
+        """The party's games, made once.
+
+        Raises:
+            InvalidValue: It has none, or they cannot be made here.
+            TaskMismatch: A policy of scores cannot act in them.
+        """
+        if not isinstance(self.config.data, EnvironmentConfig):
+            raise InvalidValue(
+                f"{self.name} has no games",
+                expected='[data] with a source such as "gymnasium:CartPole-v1"',
+                received="no data" if self.config.data is None else self.config.data.source,
+                action="configure [data]",
+            )
+        return load_arena(self.config.data)
+
     @property
-    def samples(self) -> int:
-        """Number of training samples; 0 for a party without data."""
+    def plays(self) -> bool:
+        """Whether its data are games."""
+        return isinstance(self.config.data, EnvironmentConfig)
+
+    @property
+    def holdings(self) -> int:
+        """Number of its training samples, or of its games; 0 for a party without data."""
+        return len(self.arena.parameters) if self.plays else self.samples()
+
+    def samples(self, terms: Terms | None = None) -> int:
+        """Number of training samples, or of episodes in an evaluation; 0 for a party without data.
+
+        Args:
+            terms: What was agreed; a party with games needs them.
+
+        Raises:
+            MalformedMessage: The party has games, and the terms are not for policies.
+        """
+        if self.plays:
+            return len(self.arena.parameters) * episodes_of(terms).evaluation_episodes
         return 0 if self.config.data is None else len(self.splits.train)
 
-    def membership(self, role: str) -> Membership:
-        """This party's part in a session."""
-        return Membership(party=self.name, role=role, samples=self.samples, receipt_key=self.signer.public_key)
+    def membership(self, role: str, terms: Terms | None = None) -> Membership:
+        """This party's part in a session; see `samples`."""
+        return Membership(party=self.name, role=role, samples=self.samples(terms), receipt_key=self.signer.public_key)
 
     def task_spec(self, mean: tuple[float, ...], std: tuple[float, ...]) -> TaskSpec:
-        """The task that this party's data are for."""
+        """The task that this party's data are for.
+
+        Args:
+            mean: Per-channel mean of samples; games have none.
+            std: Per-channel standard deviation of samples.
+        """
+        if self.plays:
+            environment = self.arena.environment
+            return TaskSpec(
+                kind="reinforcement",
+                environment=environment.name,
+                input_shape=(environment.features,),
+                classes=environment.actions,
+            )
         train = self.splits.train
         return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
 
-    def place(self, contract: Contract, own: Membership, observe: Observer) -> Place:
+    def place(self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()) -> Place:
         """This party's place in a session, with what it did in it before.
 
+        What the session's training takes of the privacy budget counts as spent from here on.
+
+        Args:
+            contract: The contract.
+            own: This party's part in it.
+            observe: Is told what happens.
+            peers: The others' parts, as far as they are known.
+
         Raises:
+            PolicyRefusal: The session would pass this party's privacy budget.
             RefusedError: This party's model or data do not fit the contract.
             StorageError: What was kept cannot be read.
         """
@@ -99,8 +160,21 @@ class LocalParty:
                 event = replace(event, fields={**event.fields, "bytes_sent": sent, "bytes_received": received})
             observe(event)
 
+        plan = planned(contract, own, peers[0]) if peers else None
+        task = self.task(contract, mechanism=None if plan is None else plan[0])
+        entered = spend(self.store, self.config.policy, contract, own, peers[0], plan) if peers else None
+        if entered is not None:
+            observe(Event("privacy", 0, entered))
         journal = Journal(self.store, contract.session)
-        return Place(contract, own, self.task(contract), self._blobs(contract.session), journal, observed, gates)
+        return Place(
+            contract,
+            own,
+            task,
+            self._blobs(contract.session),
+            journal,
+            observed,
+            gates,
+        )
 
     def seat(self, place: Place, peer: Membership, *, apart: bool = False) -> Seat:
         """This party's place opposite one peer.
@@ -171,65 +245,38 @@ class LocalParty:
         """Rounds that this party is done with, of a session that is on."""
         return sum(record.kind == "finished" for record in self.store.records(session))
 
-    def task(self, contract: Contract, splits: Splits | None = None) -> Classification:
-        """This party's model and data, as a contract wants them.
+    def task(
+        self,
+        contract: Contract,
+        splits: Splits | None = None,
+        *,
+        arena: Arena | None = None,
+        mechanism: Mechanism | None = None,
+    ) -> LocalTask:
+        """This party's model and data, or games, as a contract wants them.
 
         Args:
             contract: The contract.
             splits: Other data to use, for comparisons; None for the party's own.
+            arena: Other games to use, for comparisons; None for the party's own.
+            mechanism: The noise of its training; None for none.
 
         Raises:
             UnknownModel: The model's name is unknown here.
             ModelSignatureMismatch: The name builds other tensors here.
-            TaskMismatch: The data here are for another task.
-            MalformedMessage: The terms are not those of a protocol that trains.
+            TaskMismatch: The data here are for another task, or the policy does not fit the games.
+            MalformedMessage: The terms are not those of a protocol that trains so.
+            InvalidValue: The terms do not go with the model or the data.
         """
-        spec, terms = contract.task, contract.terms
-        if not isinstance(terms, TrainingTerms):
-            raise MalformedMessage(
-                "the terms are not for training", expected="batch sizes", received=type(terms).__name__
-            )
+        spec = contract.task
         own = spec if self.config.data is None else self.task_spec(spec.mean, spec.std)
-        if own != spec:
-            action = "use data with inputs of one shape and the same classes on both sides"
-            raise TaskMismatch(
-                f"{self.name}'s data are for another task",
-                expected=_described(spec),
-                received=_described(own),
-                action=action,
-            )
-        wanted = contract.model
-        model = build(
-            wanted.name, input_shape=spec.input_shape, classes=spec.classes, options=wanted.options, seed=contract.seed
-        )
-        signature = Layout.of(model.state_dict()).signature
-        if signature != wanted.signature:
-            raise ModelSignatureMismatch(
-                f"{self.name} builds other tensors for {wanted.name}",
-                expected=wanted.signature,
-                received=signature,
-                action="run the same version of comity, and of the model, on both sides",
-            )
-        return Classification(
-            model,
-            splits or (self.splits if self.config.data is not None else no_samples(spec.input_shape, spec.classes)),
-            normalization=(spec.mean, spec.std),
-            batch_size=terms.batch_size,
-            evaluation_batch_size=terms.evaluation_batch_size,
-            secret=Secret(self._secret, contract.session),
-            device=choose_device(self.config.device),
-        )
-
-
-def signed_model(name: str, options: dict[str, bool | int | float | str], task: TaskSpec, seed: int) -> ModelSpec:
-    """A model spec with the signature that the model has here.
-
-    Raises:
-        UnknownModel: The name is unknown here.
-        InvalidValue: The options do not fit.
-    """
-    model = build(name, input_shape=task.input_shape, classes=task.classes, options=options, seed=seed)
-    return ModelSpec(name=name, options=options, signature=Layout.of(model.state_dict()).signature)
+        require_same_task(self.name, own, spec)
+        model = agreed_model(self.name, contract)
+        secret = Secret(self._secret, contract.session)
+        if self.plays:
+            return policy_gradient(model, arena or self.arena, contract, secret)
+        samples = splits or (None if self.config.data is None else self.splits)
+        return classification(model, samples, contract, secret, self.config.device, mechanism)
 
 
 def bytes_used(folder: Path) -> int:
@@ -260,11 +307,6 @@ def own_secret(config: PartyConfig, state_dir: Path) -> bytes:
         part.write_bytes(secrets.token_bytes(32))
         part.replace(path)
     return path.read_bytes()
-
-
-def _described(task: TaskSpec) -> str:
-    shape = "×".join(str(length) for length in task.input_shape)
-    return f"{task.kind} of {shape} inputs into {task.classes} classes"
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:

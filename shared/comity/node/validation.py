@@ -86,6 +86,8 @@ def explained(
         environment: Prefix of the environment variables that go over them; None for none.
     """
     found = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    # The alternatives that a setting has are no part of where it stands.
+    found["loc"] = tuple(part for part in found["loc"] if not str(part).startswith("("))
     place = ".".join(str(part) for part in found["loc"])
     if environment is not None:
         variable = environment + "__".join(str(part) for part in found["loc"]).upper()

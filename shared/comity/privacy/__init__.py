@@ -1,6 +1,7 @@
 """Differential privacy of local training: the noise, what it is worth, and gradients that it covers (extra `dp`)."""
 
 from comity.privacy.accounting import NOT_COVERED, Guarantee, account, for_total, paper_composition
+from comity.privacy.agreed import agreed
 from comity.privacy.gradients import PrivateGradients, require_private
 from comity.privacy.mechanism import Mechanism
 
@@ -10,6 +11,7 @@ __all__ = [
     "Mechanism",
     "PrivateGradients",
     "account",
+    "agreed",
     "for_total",
     "paper_composition",
     "require_private",

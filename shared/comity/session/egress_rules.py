@@ -36,4 +36,9 @@ FIELD_RULES: dict[str, Rule] = {
     "comity.wire.v1.Reward.contribution": "reward",
     "comity.wire.v1.Reward.importance": "reward",
     "comity.wire.v1.Reward.fraction": "reward",
+    "comity.wire.v1.PolicyGradientTerms.discount": "contract",
+    "comity.wire.v1.PolicyGradientTerms.best_return": "contract",
+    "comity.wire.v1.PrivacyTerms.epsilon": "contract",
+    "comity.wire.v1.PrivacyTerms.delta": "contract",
+    "comity.wire.v1.PrivacyTerms.clipping_norm": "contract",
 }

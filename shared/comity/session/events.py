@@ -78,6 +78,19 @@ class Statement:
     rounds: str = "rounds"
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What people look at in a session.
+
+    Attributes:
+        columns: For each role, the fields of its `round-finished` events.
+        summary: The metrics of a result.
+    """
+
+    columns: Mapping[str, tuple[Column, ...]]
+    summary: Summary
+
+
 Observer = Callable[[Event], None]
 """Is told every event of a session, in order; must return soon and raise nothing."""
 

@@ -16,9 +16,9 @@ from comity.session.events import Json
 
 Direction = Literal["sent", "received"]
 
-Matter = Literal["opened", "intended", "delivered", "receipt", "ended"]
+Matter = Literal["opened", "intended", "delivered", "receipt", "ended", "privacy"]
 """What an entry is about: a session was agreed (its contract's hash, its members and their keys); something is about to
-leave; something left or came; a signed statement was made or received; a session ended."""
+leave; something left or came; a signed statement was made or received; a session ended; a session's training, which is about to begin, spends some of the privacy budget."""
 
 GENESIS = "0" * 64
 """What the first entry of a chain names as the hash before it."""
@@ -37,7 +37,7 @@ class Fact:
         kind: Egress kind of what crosses; None for matters that do not cross.
         subject: What it is, unique among its kind in the round: a blob's digest, or a message's name and index.
         size: Length on the wire before transport encryption, in bytes.
-        body: For `opened` and `receipt`, what was agreed or stated.
+        body: For `opened`, `receipt` and `privacy`, what was agreed, stated or spent.
     """
 
     matter: Matter

@@ -31,6 +31,8 @@ class Policy(BaseModel):
         min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can reckon the
             other's update from what both made together.
         max_state_bytes: Most that checkpoints of all sessions may take on disk; None for what the disk holds.
+        max_epsilon: Most ε that all sessions together may spend on this node's samples, by the PRV accountant; sessions
+            that train on them without noise are then refused. None for no limit.
         revoked: SHA-256 fingerprints of certificates that are refused though they are trusted, with colons or without.
     """
 
@@ -44,6 +46,7 @@ class Policy(BaseModel):
     min_samples: Annotated[int, Field(ge=1)] = 10
     min_clients: Annotated[int, Field(ge=1)] = 3
     max_state_bytes: Annotated[int, Field(ge=0)] | None = None
+    max_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     revoked: frozenset[Fingerprint] = frozenset()
 
     def review(self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int) -> None:

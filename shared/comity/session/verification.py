@@ -173,7 +173,7 @@ class _Verifier:
                 self._open(entry)
             case "receipt":
                 self._check_receipt(entry)
-            case "ended":
+            case "ended" | "privacy":
                 pass
             case _:
                 raise broken(entry, "is about no known matter", received=f"{fact.matter}, {fact.direction}")

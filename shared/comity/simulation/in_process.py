@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +39,17 @@ def simulate(script: Script, observe: Observer = nobody, *, state: Path | None =
         RefusedError: A party's policy refuses the session.
         SessionFailed: The session failed.
     """
-    began = time.monotonic()
     with ExitStack() as stack:
         askers, helpers = parties(script, state)
         for party in (*askers, *helpers):
             stack.callback(party.store.close)
-        result, outcome = _run(script, askers, helpers, observe)
-    return replace(result, wall_s=time.monotonic() - began), outcome
+        return _run(script, askers, helpers, observe)
 
 
 def _run(
     script: Script, askers: Sequence[LocalParty], helpers: Sequence[LocalParty], observe: Observer
 ) -> tuple[SessionResult, Outcome]:
+    began = time.monotonic()
     many = protocol(script.session.protocol).many
     # Whoever is alone sees the whole session: it drafts the contract, and it is looked at.
     center = helpers[0] if many else askers[0]
@@ -63,8 +61,8 @@ def _run(
             received=len(askers),
             action="correct session.terms or the tables",
         )
-    asking = [(party, party.membership(definition.asker)) for party in askers]
-    helping = [(party, party.membership(definition.helper)) for party in helpers]
+    asking = [(party, party.membership(definition.asker, contract.terms)) for party in askers]
+    helping = [(party, party.membership(definition.helper, contract.terms)) for party in helpers]
     for one, others in ((asking, helping), (helping, asking)):
         for party, own in one:
             party.config.policy.review(contract, own, tuple(each.name for each, _ in others), active=0)
@@ -72,19 +70,20 @@ def _run(
         for theirs in helping:
             _agree(contract, definition, ours, theirs)
 
-    def place(party: LocalParty, own: Membership) -> Place:
-        return party.place(contract, own, observe if party is center else nobody)
+    def place(party: LocalParty, own: Membership, peers: Agreeing) -> Place:
+        members = [peer for _, peer in peers]
+        return party.place(contract, own, observe if party is center else nobody, members)
 
     observe(
         definition.started(contract, definition.helper if many else definition.asker, _names(asking, helping, many))
     )
-    help_places = [place(*each) for each in helping]
+    help_places = [place(*each, asking) for each in helping]
     help_seats = [
         [party.seat(own, peer, apart=many) for _, peer in asking]
         for (party, _), own in zip(helping, help_places, strict=True)
     ]
     roles: list[Any] = [definition.help(*each) for each in zip(help_places, help_seats, strict=True)]
-    ask_places = [place(*each) for each in asking]
+    ask_places = [place(*each, helping) for each in asking]
     asked = [
         definition.ask_in_process(
             [(party.seat(own, peer), help_seats[at][number], roles[at]) for at, (_, peer) in enumerate(helping)]
@@ -97,7 +96,9 @@ def _run(
         of = {party.name: each for (party, _), each in zip(asking, outcomes, strict=True)}
         metrics = definition.merge(roles[0].outcome().metrics, {name: each.metrics for name, each in of.items()})
         outcome = Outcome(tuple(model for name in sorted(of) for model in of[name].models), metrics)
-    return summarize(contract, outcome, center.store, 0.0), outcome
+    result = summarize(contract, outcome, center.store, time.monotonic() - began)
+    observe(definition.finished(contract, result.to_json()))
+    return result, outcome
 
 
 Agreeing = Sequence[tuple[LocalParty, Membership]]

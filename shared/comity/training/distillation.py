@@ -120,6 +120,11 @@ class AssistedDistillation:
         """Accuracy of a shared model on the test samples, 0 to 1; None where there are none."""
         return self._shared.test_accuracy(state)
 
+    def test_returns(self, state: State) -> dict[str, float]:
+        """Samples have none; see `test_accuracy`."""
+        del state
+        return {}
+
     def own_model(self, state: State, round: int) -> dict[str, Tensor]:
         """The own model that learned from a shared one: with what a round's training begins, and a session ends.
 

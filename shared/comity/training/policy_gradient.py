@@ -51,6 +51,7 @@ class PolicyGradient:
         evaluation_episodes: Episodes of each game in an evaluation.
         evaluation_batch_size: Episodes that are played at once in an evaluation.
         secret: The node's randomness in the session.
+        best_return: A discounted return that no episode exceeds; None for what the environment says.
 
     Raises:
         TaskMismatch: The policy does not fit the environment's spaces.
@@ -68,6 +69,7 @@ class PolicyGradient:
         evaluation_episodes: int,
         evaluation_batch_size: int,
         secret: Secret,
+        best_return: float | None = None,
     ) -> None:
         games = len(arena.parameters)
         if not 0 < discount <= 1:
@@ -89,7 +91,7 @@ class PolicyGradient:
         self._model = model.train()
         # In float64 the rounding that a batch's size brings cannot turn an action, and with it an episode.
         self._player = copy.deepcopy(model).double().eval().requires_grad_(False)
-        self._best_return = arena.environment.best_return(discount)
+        self._best_return = arena.environment.best_return(discount) if best_return is None else best_return
         self._evaluation = Draws.make(
             arena.environment, np.tile(arena.parameters, evaluation_episodes), secret.seed("evaluation episodes")
         )

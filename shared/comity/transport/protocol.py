@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from comity.contract import Contract, EgressKind, Membership, Terms
-from comity.session.events import Column, Event, Json, Statement, Summary
+from comity.session.events import Column, Event, Json, Statement, Summary, View
 from comity.session.hosting import HostedSessions
 from comity.session.outcome import Outcome
 from comity.session.seat import Place, Seat
@@ -61,6 +61,8 @@ class ProtocolDefinition:
         terms_message: The protobuf message of the terms.
         trains: Roles that train on data of their own.
         merge: Makes one session's metrics of the helper's and, by party, the askers'; for protocols that many join.
+        steps: Local steps that a party makes in a whole session, from the contract, its membership and its peer's; None
+            where the protocol does not train privately.
         many: Whether many may join one session, each asking for itself; the helping role then has `admit` and `leave`.
         help: Builds the helping role, from its place and the seats opposite those whom it helps so far.
         ask: Builds the asking role over the network, from its seat opposite each helper and the line to it.
@@ -71,6 +73,7 @@ class ProtocolDefinition:
         columns: For each role, the fields of its `round-finished` events that people look at.
         summary: The metrics of a result that people compare.
         statement: The metrics of a result that say what each round came to for whom, where there are any.
+        views: What people look at instead, for other kinds of task than the usual one.
         blobs_held: Most blobs of the model's size that a party keeps at a time, from the contract and both memberships.
     """
 
@@ -90,6 +93,8 @@ class ProtocolDefinition:
     columns: Mapping[str, tuple[Column, ...]]
     summary: Summary
     blobs_held: Callable[[Contract, Membership, Membership], int]
+    views: Mapping[str, View] = field(default_factory=dict)
+    steps: Callable[[Contract, Membership, Membership], int] | None = None
     many: bool = False
     statement: Statement | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
@@ -99,15 +104,19 @@ class ProtocolDefinition:
         """Both roles, the asking one first."""
         return self.asker, self.helper
 
+    def view(self, contract: Contract) -> View:
+        """What people look at in a session."""
+        return self.views.get(contract.task.kind, View(self.columns, self.summary))
+
     def started(self, contract: Contract, role: str, peers: Sequence[str]) -> Event:
         """The event with which a session begins, for who looks on: it says what to look at."""
-        columns: list[Json] = [asdict(each) for each in self.columns[role]]
+        columns: list[Json] = [asdict(each) for each in self.view(contract).columns[role]]
         fields: dict[str, Json] = {"protocol": self.name, "role": role, "peers": [*peers], "rounds": contract.rounds}
         return Event("session-started", 0, fields | {"columns": columns})
 
-    def finished(self, result: Mapping[str, Json]) -> Event:
+    def finished(self, contract: Contract, result: Mapping[str, Json]) -> Event:
         """The event with which a session ends well: the result, and which of its metrics people compare."""
-        return Event("session-finished", 0, {"result": result, "summary": asdict(self.summary)})
+        return Event("session-finished", 0, {"result": result, "summary": asdict(self.view(contract).summary)})
 
 
 Protocols = Mapping[str, ProtocolDefinition]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comity.contract import Contract, ModelSpec, TaskSpec
+from comity.contract import Contract, ModelSpec, PolicyGradientTerms, TaskSpec
 from comity.environments import Arena
 from comity.environments.cartpole import CartPole
 from comity.models import build
@@ -29,8 +29,10 @@ from comity.session.policy import Policy
 from comity.session.seat import Seat
 from comity.tensors import Layout
 from comity.training import PolicyGradient, Secret
+from comity.transport.protocol import run
 
 EPISODES = 8
+BEST_RETURN = CartPole().best_return(0.99)
 POLES = {"learner": np.array([4.1, 4.3, 4.6]), "provider": np.array([0.2, 0.5, 0.8])}
 
 
@@ -42,7 +44,7 @@ def seats(
     contract = make_contract(
         rounds=3,
         model=ModelSpec(name="policy-mlp", signature=Layout.of(model.state_dict()).signature),
-        task=TaskSpec(input_shape=(4,), classes=2),
+        task=TaskSpec(kind="reinforcement", environment="CartPole-v1", input_shape=(4,), classes=2),
         terms=AssistedLearningTerms(
             optimizer="adam",
             learning_rate=0.02,
@@ -50,6 +52,7 @@ def seats(
             evaluation_batch_size=8,
             iterations=40,
             sampling_period=4,
+            policy_gradient=PolicyGradientTerms(best_return=BEST_RETURN),
         ),
     )
     names = {"learner": "clinic", "provider": "hospital"}
@@ -85,12 +88,14 @@ def seats(
 def test_a_session_never_loses_return(seats: dict[str, Seat]) -> None:
     learner, provider = (Party(s.task, s.blobs, s.journal, s.contract, s.own, s.peer) for s in seats.values())
     port = InProcessProvider(seats["learner"], seats["provider"], Provider(provider, seats["provider"].notary, nobody))
-    outcome = Learner(learner, port, seats["learner"].notary, nobody).run()
+    (outcome,) = run(Learner(learner, port, seats["learner"].notary, nobody))
     picks = [record.fields for record in seats["learner"].journal.records() if record.kind == "picked"]
     totals = [pick["total"] for pick in picks]
     assert totals == outcome.metrics["global_loss_by_round"]
     assert all(later <= earlier for earlier, later in itertools.pairwise(totals))
     assert totals[-1] < 0.5 * totals[0]
+    returns = [BEST_RETURN - total / (2 * EPISODES * 3) for total in totals]
+    assert outcome.metrics["global_return_by_round"] == pytest.approx(returns)
     # To the last bit what both tasks say of the final model, all of whose episodes were played in other company.
     assert learner.pick is not None
     final = seats["learner"].task.layout.view(seats["learner"].blobs.get(learner.pick.digest).data)

@@ -23,6 +23,11 @@ def check_data(context: Context) -> Iterator[Row]:
     if context.config.data is None:
         yield Row("data", "skipped", "none configured: a role that does not train needs none")
         return
+    if context.local.plays:
+        environment, games = context.local.arena.environment, len(context.local.arena.parameters)
+        found = f"{environment.name}: {games:,} games, observations of {environment.features} numbers, "
+        yield Row("data", "passed", f"{found}{environment.actions} actions")
+        return
     splits, source = context.local.splits, context.config.data.source
     samples, fewest = len(splits.train), context.config.policy.min_samples
     if samples < fewest:
@@ -80,7 +85,7 @@ class _Drafted:
 def _draft(context: Context, script: Script) -> _Drafted:
     local = context.local
     try:
-        samples = len(local.splits.train)
+        _ = local.arena if local.plays else local.splits
     except ComityError as error:
         raise NotChecked("the data cannot be read") from error
     contract, definition = draft_contract(script, local, "preflight")
@@ -91,9 +96,9 @@ def _draft(context: Context, script: Script) -> _Drafted:
             received=context.role,
             action="name another script, or another node",
         )
-    own = local.membership(context.role)
+    own = local.membership(context.role, contract.terms)
     other = next(role for role in definition.roles if role != context.role)
-    peer = Membership(party=script.session.helpers[0], role=other, samples=samples, receipt_key=_NO_KEY)
+    peer = Membership(party=script.session.helpers[0], role=other, samples=own.samples, receipt_key=_NO_KEY)
     return _Drafted(local, contract, definition, own, peer)
 
 

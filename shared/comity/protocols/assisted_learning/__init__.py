@@ -7,11 +7,11 @@ from comity.protocols.assisted_learning.algorithm import sampled_iterations, spl
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.protocols.assisted_learning.party import Party
+from comity.protocols.assisted_learning.party import Party, session_steps
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.protocols.assisted_learning.servicer import PROTOCOL_NAME, SERVICE, serve
-from comity.session.events import Column, Summary
+from comity.session.events import Column, Summary, View
 from comity.session.seat import Place, Seat
 from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition
@@ -50,6 +50,30 @@ def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:
     return sum(len(sampled_iterations(part, terms.sampling_period)) for part in parts) + 2 + 4
 
 
+_PICKS = (
+    Column("provider_pick", "provider's pick", "integer"),
+    Column("learner_pick", "learner's pick", "integer"),
+)
+_SECONDS = Column("seconds", "seconds", "seconds")
+_GLOBAL_LOSS = Column("global_loss", "global loss", "number")
+_GLOBAL_RETURN = Column("global_return", "global return", "number")
+
+_POLICIES = View(
+    columns={
+        "learner": (*_PICKS, _GLOBAL_RETURN, Column("test_return", "test return", "number"), _SECONDS),
+        "provider": (_PICKS[0], _GLOBAL_RETURN, _SECONDS),
+    },
+    summary=Summary(
+        "test return",
+        (
+            Column("learner_alone", "learner alone", "number"),
+            Column("assisted", "assisted", "number"),
+            Column("pooled", "games pooled", "number"),
+        ),
+        outcome="assisted",
+    ),
+)
+
 PROTOCOL = ProtocolDefinition(
     name=PROTOCOL_NAME,
     version=1,
@@ -65,18 +89,8 @@ PROTOCOL = ProtocolDefinition(
     serve=serve,
     services=(SERVICE,),
     columns={
-        "learner": (
-            Column("provider_pick", "provider's pick", "integer"),
-            Column("learner_pick", "learner's pick", "integer"),
-            Column("global_loss", "global loss", "number"),
-            Column("test_accuracy", "test accuracy", "share"),
-            Column("seconds", "seconds", "seconds"),
-        ),
-        "provider": (
-            Column("provider_pick", "provider's pick", "integer"),
-            Column("global_loss", "global loss", "number"),
-            Column("seconds", "seconds", "seconds"),
-        ),
+        "learner": (*_PICKS, _GLOBAL_LOSS, Column("test_accuracy", "test accuracy", "share"), _SECONDS),
+        "provider": (_PICKS[0], _GLOBAL_LOSS, _SECONDS),
     },
     summary=Summary(
         "test accuracy",
@@ -88,6 +102,8 @@ PROTOCOL = ProtocolDefinition(
         ),
         outcome="assisted",
     ),
+    views={"reinforcement": _POLICIES},
     blobs_held=_blobs_held,
+    steps=session_steps,
 )
 """How nodes run it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from comity.session.events import Event, Json, Observer
 from comity.session.notary import Notary
 from comity.session.outcome import Outcome
 
+_STALLED = "the phases are too short: no checkpoint of either party was better than the model that the round began with"
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -24,7 +26,10 @@ class Round:
         provider_pick: Index of the learner's checkpoint that the provider started from.
         learner_pick: Index of the provider's checkpoint that became θ^r.
         global_loss: f(θ^r; D(L,P)).
+        global_return: J(θ^r), the mean discounted return of both parties' episodes; None for other tasks.
         test_accuracy: Of θ^r on the learner's test samples, 0 to 1, where it has any.
+        test_return: Mean return of θ^r in the first of the learner's tests, where it has games.
+        test_returns: The same in each of them, by name.
         screening_work: Forward passes of the learner's evaluation, as a share of a full one.
         seconds: Wall time.
         model: Digest of θ^r, hexadecimal.
@@ -33,7 +38,10 @@ class Round:
     provider_pick: int
     learner_pick: int
     global_loss: float
+    global_return: float | None
     test_accuracy: float | None
+    test_return: float | None
+    test_returns: Mapping[str, float]
     screening_work: float
     seconds: float
     model: str
@@ -78,7 +86,7 @@ class Learner:
     def outcome(self) -> Outcome:
         """The best θ^r with the session's metrics."""
         best = self._best()
-        return Outcome((self._party.blobs.get(best),), self._metrics(best))
+        return Outcome((self._party.blobs.get(bytes.fromhex(best.model)),), self._metrics(best))
 
     def _run_round(self, number: int) -> None:
         began = time.monotonic()
@@ -96,11 +104,15 @@ class Learner:
                 received="nothing",
                 action="ask the provider's operator what happened",
             )
+        returns = party.test_returns(picked.digest)
         finished = Round(
             provider_pick=self._provider_pick(number),
             learner_pick=picked.index,
             global_loss=party.pick_total,
+            global_return=party.mean_return(party.pick_total),
             test_accuracy=party.test_accuracy(picked.digest),
+            test_return=next(iter(returns.values()), None),
+            test_returns=returns,
             screening_work=party.work,
             seconds=time.monotonic() - began,
             model=picked.digest.hex(),
@@ -108,8 +120,10 @@ class Learner:
         fields = asdict(finished)
         party.journal.append("finished", number, **fields)
         self._finish(finished)
-        party.retain(self._best())
+        party.retain(bytes.fromhex(self._best().model))
         self._observe(Event("round-finished", number, fields))
+        if finished.provider_pick == finished.learner_pick == 0:
+            self._observe(Event("stalled", number, {"what": _STALLED, "action": "raise iterations in session.terms"}))
 
     def _offer(self, number: int) -> None:
         """Trains, offering each checkpoint as it is made, and closes the round."""
@@ -175,16 +189,29 @@ class Learner:
         self._closed = self._picked = False
         self._party.begin_round()
 
-    def _best(self) -> bytes:
+    def _best(self) -> Round:
         # By Proposition 1 the losses never rise, so this is the first that has the least.
-        best = self._rounds[argmin([each.global_loss for each in self._rounds])]
-        return bytes.fromhex(best.model)
+        return self._rounds[argmin([each.global_loss for each in self._rounds])]
 
-    def _metrics(self, best: bytes) -> dict[str, Json]:
+    def _metrics(self, best: Round) -> dict[str, Json]:
         rounds = self._rounds
+        if best.global_return is None:
+            tested: dict[str, Json] = {
+                "assisted": best.test_accuracy,
+                "assisted_by_round": [each.test_accuracy for each in rounds],
+            }
+        else:
+            tested = {
+                "assisted": best.test_return,
+                "assisted_by_round": [each.test_return for each in rounds],
+                "test_returns": best.test_returns,
+                "global_return_by_round": [each.global_return for each in rounds],
+            }
+        guarantees = self._party.guarantees()
+        if guarantees is not None:
+            tested["privacy"] = guarantees
         return {
-            "assisted": self._party.test_accuracy(best),
-            "assisted_by_round": [each.test_accuracy for each in rounds],
+            **tested,
             "global_loss_by_round": [each.global_loss for each in rounds],
             "provider_picks": [each.provider_pick for each in rounds],
             "learner_picks": [each.learner_pick for each in rounds],

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol
 from blake3 import blake3
 from pydantic import Field
 
-from comity.contract import TrainingTerms, canonical
+from comity.contract import AssistedTrainingTerms, canonical
 from comity.protocols.assisted_learning.algorithm import Loss, Objective
 from comity.session.events import Json
 from comity.session.receipts import SignedStatement
@@ -17,7 +17,7 @@ from comity.training import OptimizerSpec
 from comity.training.optimizers import OptimizerName
 
 
-class AssistedLearningTerms(TrainingTerms):
+class AssistedLearningTerms(AssistedTrainingTerms):
     """The protocol's part of a contract.
 
     Attributes:

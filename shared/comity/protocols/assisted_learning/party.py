@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from comity.contract import Contract, Membership
 from comity.errors import MalformedMessage, NonFiniteValue, RoundOutOfOrder, TrainingDiverged
+from comity.privacy import NOT_COVERED, agreed
 from comity.protocols.assisted_learning.algorithm import (
     Loss,
     Screening,
@@ -29,7 +31,7 @@ from comity.session.events import Json
 from comity.session.journal import Journal
 from comity.session.store import Record
 from comity.tensors import Blob, Layout, State
-from comity.training import OptimizerSpec, Resume, Sample
+from comity.training import OptimizerSpec, Resume, Sample, sampling_rate
 
 
 class LocalTask(Protocol):
@@ -59,6 +61,20 @@ class LocalTask(Protocol):
 
     def test_accuracy(self, state: State) -> float | None:
         """Accuracy on the party's test samples, 0 to 1, where it has any."""
+
+    def test_returns(self, state: State) -> dict[str, float]:
+        """Mean return of an episode in each of the party's tests, by name, where it has games."""
+
+
+def session_steps(contract: Contract, own: Membership, peer: Membership) -> int:
+    """Local steps of a party in a whole session: those up to the last sampled iteration, in every round."""
+    terms = contract.terms
+    if not isinstance(terms, AssistedLearningTerms):
+        return 0
+    samples = {own.role: own.samples, peer.role: peer.samples}
+    learner, provider = split_iterations(terms.iterations, samples["learner"], samples["provider"])
+    iterations = {"learner": learner, "provider": provider}[own.role]
+    return contract.rounds * sampled_iterations(iterations, terms.sampling_period)[-1]
 
 
 class Party:
@@ -90,6 +106,7 @@ class Party:
         self.blobs = blobs
         self.journal = journal
         self.rounds = contract.rounds
+        self.own = own
         self.peer = peer
         self.trained: list[Checkpoint] = []
         self.received: list[Checkpoint] = []
@@ -97,6 +114,7 @@ class Party:
         self.pick_total = math.nan
         self.work = 0.0
         self._terms = contract.terms
+        self._contract = contract
         samples = {own.role: own.samples, peer.role: peer.samples}
         learner, provider = split_iterations(self._terms.iterations, samples["learner"], samples["provider"])
         iterations = {"learner": learner, "provider": provider}
@@ -255,6 +273,31 @@ class Party:
     def test_accuracy(self, digest: bytes) -> float | None:
         """Accuracy of a model on this party's test samples, 0 to 1, where it has any."""
         return self.task.test_accuracy(self._view(digest))
+
+    def test_returns(self, digest: bytes) -> dict[str, float]:
+        """Mean return of an episode under a policy in each of this party's tests, where it has games."""
+        return self.task.test_returns(self._view(digest))
+
+    def guarantees(self) -> dict[str, Json] | None:
+        """What the training guarantees the samples of each party, by role, as the contract has it; None without noise."""
+        terms = self._terms
+        if terms.privacy is None:
+            return None
+        found: dict[str, Json] = {"not_covered": NOT_COVERED}
+        for one, other in ((self.own, self.peer), (self.peer, self.own)):
+            rate = sampling_rate(one.samples, terms.batch_size)
+            steps = session_steps(self._contract, one, other)
+            mechanism, guarantee = agreed(terms.privacy, sampling_rate=rate, steps=steps)
+            found[one.role] = {**asdict(guarantee), "noise_multiplier": mechanism.noise_multiplier}
+        return found
+
+    def mean_return(self, total: float) -> float | None:
+        """J(θ) of a global loss: the mean discounted return of both parties' episodes; None for other tasks."""
+        how = self._terms.policy_gradient
+        if how is None or how.best_return is None:
+            return None
+        parts = self.task.samples + self.peer.samples if self._terms.objective == "sum" else 2
+        return how.best_return - total / parts
 
     def _keep_trained(self, checkpoint: Checkpoint, optimizer: bytes | None, round: int) -> None:
         self.trained.append(checkpoint)

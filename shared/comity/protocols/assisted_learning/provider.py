@@ -217,6 +217,7 @@ class Provider:
         fields: dict[str, Json] = {
             "provider_pick": self._party.pick.index if self._party.pick is not None else None,
             "global_loss": self._party.pick_total,
+            "global_return": self._party.mean_return(self._party.pick_total),
             "checkpoints": len(self._trajectory),
             "seconds": time.monotonic() - self._began,
         }

@@ -25,6 +25,8 @@ class AssistedLearningTerms(google.protobuf.message.Message):
     SAMPLING_PERIOD_FIELD_NUMBER: builtins.int
     OBJECTIVE_FIELD_NUMBER: builtins.int
     EVALUATION_BATCH_SIZE_FIELD_NUMBER: builtins.int
+    POLICY_GRADIENT_FIELD_NUMBER: builtins.int
+    PRIVACY_FIELD_NUMBER: builtins.int
     optimizer: builtins.str
     """"adam" or "sgd"; it restarts in every phase."""
     learning_rate: builtins.float
@@ -37,6 +39,14 @@ class AssistedLearningTerms(google.protobuf.message.Message):
     """"sum" adds the parties' loss sums (the paper); "mean" adds their mean losses."""
     evaluation_batch_size: builtins.int
     """Samples in a block of an evaluation; part of the contract since it decides the rounding."""
+    @property
+    def policy_gradient(self) -> global___PolicyGradientTerms:
+        """How policies are trained and compared; for tasks of kind "reinforcement", and no others."""
+
+    @property
+    def privacy(self) -> global___PrivacyTerms:
+        """Which noise covers the samples that a party trains on; absent for none."""
+
     def __init__(
         self,
         *,
@@ -47,10 +57,71 @@ class AssistedLearningTerms(google.protobuf.message.Message):
         sampling_period: builtins.int = ...,
         objective: builtins.str = ...,
         evaluation_batch_size: builtins.int = ...,
+        policy_gradient: global___PolicyGradientTerms | None = ...,
+        privacy: global___PrivacyTerms | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "evaluation_batch_size", b"evaluation_batch_size", "iterations", b"iterations", "learning_rate", b"learning_rate", "objective", b"objective", "optimizer", b"optimizer", "sampling_period", b"sampling_period"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["policy_gradient", b"policy_gradient", "privacy", b"privacy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "evaluation_batch_size", b"evaluation_batch_size", "iterations", b"iterations", "learning_rate", b"learning_rate", "objective", b"objective", "optimizer", b"optimizer", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "sampling_period", b"sampling_period"]) -> None: ...
 
 global___AssistedLearningTerms = AssistedLearningTerms
+
+@typing.final
+class PolicyGradientTerms(google.protobuf.message.Message):
+    """AssistPG (Algorithm 2): returns take the place of losses."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DISCOUNT_FIELD_NUMBER: builtins.int
+    BASELINE_FIELD_NUMBER: builtins.int
+    EVALUATION_EPISODES_FIELD_NUMBER: builtins.int
+    BEST_RETURN_FIELD_NUMBER: builtins.int
+    discount: builtins.float
+    """Gamma of the return, above 0, at most 1."""
+    baseline: builtins.str
+    """What is taken off a return in training: "none" (the paper), "mean" or "normalized"."""
+    evaluation_episodes: builtins.int
+    """Episodes of each of a party's games in an evaluation."""
+    best_return: builtins.float
+    """A discounted return that no episode exceeds: an episode's loss is what its own lacks of it."""
+    def __init__(
+        self,
+        *,
+        discount: builtins.float = ...,
+        baseline: builtins.str = ...,
+        evaluation_episodes: builtins.int = ...,
+        best_return: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "best_return", b"best_return", "discount", b"discount", "evaluation_episodes", b"evaluation_episodes"]) -> None: ...
+
+global___PolicyGradientTerms = PolicyGradientTerms
+
+@typing.final
+class PrivacyTerms(google.protobuf.message.Message):
+    """Differential privacy of local training."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: builtins.int
+    EPSILON_FIELD_NUMBER: builtins.int
+    DELTA_FIELD_NUMBER: builtins.int
+    CLIPPING_NORM_FIELD_NUMBER: builtins.int
+    scope: builtins.str
+    """"per_step": epsilon and delta of every step (the paper's preset); "total": of the whole session."""
+    epsilon: builtins.float
+    delta: builtins.float
+    clipping_norm: builtins.float
+    """Greatest norm of a sample's gradient."""
+    def __init__(
+        self,
+        *,
+        scope: builtins.str = ...,
+        epsilon: builtins.float = ...,
+        delta: builtins.float = ...,
+        clipping_norm: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clipping_norm", b"clipping_norm", "delta", b"delta", "epsilon", b"epsilon", "scope", b"scope"]) -> None: ...
+
+global___PrivacyTerms = PrivacyTerms
 
 @typing.final
 class Loss(google.protobuf.message.Message):

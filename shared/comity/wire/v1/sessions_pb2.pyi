@@ -149,11 +149,16 @@ class Task(google.protobuf.message.Message):
     CLASSES_FIELD_NUMBER: builtins.int
     MEAN_FIELD_NUMBER: builtins.int
     STD_FIELD_NUMBER: builtins.int
+    ENVIRONMENT_FIELD_NUMBER: builtins.int
     kind: builtins.str
+    """"classification" or "reinforcement"."""
     classes: builtins.int
+    """Classes, or actions."""
+    environment: builtins.str
+    """Of a task of kind "reinforcement": what is played, for example "CartPole-v1"; empty for others."""
     @property
     def input_shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Shape of one input, channels first."""
+        """Shape of one input, channels first, or of one observation."""
 
     @property
     def mean(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
@@ -169,8 +174,9 @@ class Task(google.protobuf.message.Message):
         classes: builtins.int = ...,
         mean: collections.abc.Iterable[builtins.float] | None = ...,
         std: collections.abc.Iterable[builtins.float] | None = ...,
+        environment: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["classes", b"classes", "input_shape", b"input_shape", "kind", b"kind", "mean", b"mean", "std", b"std"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["classes", b"classes", "environment", b"environment", "input_shape", b"input_shape", "kind", b"kind", "mean", b"mean", "std", b"std"]) -> None: ...
 
 global___Task = Task
 
@@ -187,7 +193,7 @@ class Membership(google.protobuf.message.Message):
     party: builtins.str
     role: builtins.str
     samples: builtins.int
-    """Training samples behind this party's updates and losses."""
+    """Training samples, or episodes of an evaluation, behind this party's updates and losses."""
     receipt_key: builtins.str
     """Ed25519 public key of this party's statements, hexadecimal."""
     def __init__(
