@@ -96,6 +96,11 @@ def _decreases(what: str) -> Any:
     return holds
 
 
+def _swings(metrics: Metrics) -> bool:
+    sides = [theta[0] > _ORACLE[0] for theta in metrics["path"][1:]]
+    return all(after != before for before, after in itertools.pairwise(sides))
+
+
 def _reaches(share: float, what: str) -> Any:
     def holds(metrics: Metrics) -> bool:
         return bool(min(metrics[what]) <= share * metrics[what][0])
@@ -241,10 +246,8 @@ EXPERIMENTS = (
         _draw_path,
         (
             Claim("the global loss never rises (proposition 1)", _decreases("loss"), ("smoke", "cpu", "paper")),
-            Claim(
-                "after ten rounds the model is within 5 % of its first distance from the oracle",
-                _reaches(0.05, "distance"),
-            ),
+            Claim("the model comes nearer to the oracle in every round", _decreases("distance")),
+            Claim("after the first round it swings from side to side of the oracle", _swings),
         ),
     ),
     Experiment(
@@ -264,7 +267,7 @@ EXPERIMENTS = (
         "assisted-learning/fig-2",
         "Fig. 2: classifiers of two clouds of points, by round",
         {
-            "smoke": Logistic(rounds=2, iterations=5),
+            "smoke": Logistic(rounds=3, iterations=5),
             "cpu": Logistic(seeds=tuple(range(10))),
             "paper": Logistic(seeds=tuple(range(10))),
         },

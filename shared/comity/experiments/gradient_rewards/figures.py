@@ -159,16 +159,16 @@ _PARTITIONS: dict[Scale, Watched] = {
 }
 _SUBSTITUTE = (
     "in place of MNIST five clients with 60 handwritten digits (scikit-learn) each, on average, and mlp for cnn-mnist; "
-    "40 rounds; no CIFAR-10"
+    "30 rounds; no CIFAR-10"
 )
-_MANY = replace(CPU, samples=270, rounds=100)
+_MANY = replace(CPU, samples=130, rounds=60)
 
 EXPERIMENTS = (
     Experiment(
         "gradient-rewards/fig-2",
         "Fig. 2: distance of each client's model from the server's, labels of clients 1 to 3 corrupted",
         {"smoke": _noisy(SMOKE), "cpu": _noisy(_MANY), "paper": _noisy(MNIST)},
-        "270 handwritten digits (scikit-learn) a client for 600 MNIST images; mlp for cnn-mnist; 100 rounds",
+        "130 handwritten digits (scikit-learn) a client for 600 MNIST images; mlp for cnn-mnist; 60 rounds",
         watch,
         _draw_distances,
         (

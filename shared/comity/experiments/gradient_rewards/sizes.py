@@ -34,7 +34,7 @@ MR = Consortium(
 SST = replace(MR, data="sst", samples=1708, learning_rate=1e-4, batch_size=256, classes=5)
 
 CPU = Consortium(
-    data="digits", model="mlp", clients=5, samples=60, rounds=40, length=0.25, epochs=2, learning_rate=0.15
+    data="digits", model="mlp", clients=5, samples=60, rounds=30, length=0.25, epochs=2, learning_rate=0.15
 )
 """Handwritten digits of 8 by 8 pixels, which come with scikit-learn, in place of MNIST."""
 SMOKE = Consortium(

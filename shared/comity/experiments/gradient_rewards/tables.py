@@ -222,7 +222,7 @@ _SCALES: dict[Scale, Comparison] = {
 }
 _SUBSTITUTE = (
     "in place of MNIST five clients with 60 handwritten digits (scikit-learn) each, on average, and mlp for cnn-mnist; "
-    "40 rounds; no CIFAR-10, MR and SST; beta = 1 and 2"
+    "30 rounds; no CIFAR-10, MR and SST; beta = 1 and 2"
 )
 
 EXPERIMENTS = (
