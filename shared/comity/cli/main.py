@@ -485,6 +485,34 @@ def list_(*, node: NodeFolder = Path(), json_output: Json = False) -> None:
     list_trusted(node, as_json=json_output)
 
 
+@app.command(rich_help_panel=_TRY)
+def reproduce(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Figures and tables; patterns such as */table-1 too.")
+    ] = None,
+    *,
+    list_: Annotated[bool, typer.Option("--list", help="List every figure and table.")] = False,
+    scale: Annotated[
+        str, typer.Option(help="cpu: within 10 minutes on two cores; paper: the paper's sizes; smoke.")
+    ] = "cpu",
+    out: Annotated[Path, typer.Option(help="Where metrics, pictures and comparisons go.")] = Path("reproduced"),
+    data: Annotated[
+        Path | None, typer.Option(envvar="COMITY_DATA", help="Folder of the real data sets, such as MNIST.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Runs a figure or table of a paper again, and compares with what the paper says; without names, lists them.
+
+    Example: `comity reproduce assisted-learning/fig-1`
+    """
+    from comity.cli.reproduce import list_experiments, run_experiments
+
+    if list_ or not names:
+        list_experiments(as_json=json_output)
+        return
+    run_experiments(names, scale, out, data, as_json=json_output)
+
+
 @app.command(rich_help_panel=_SET_UP)
 def version() -> None:
     """Prints the installed version.

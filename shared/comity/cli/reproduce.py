@@ -1,0 +1,79 @@
+"""`comity reproduce`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from comity.bench.machine import describe
+from comity.cli.tables import print_table, show_json
+from comity.errors import InvalidValue
+from comity.experiments.registry import chosen, experiments
+from comity.experiments.reproduction import Lab, Reproduction, Scale, reproduce, write
+from comity.experiments.samples import Shelf
+
+_SCALES: tuple[Scale, ...] = ("smoke", "cpu", "paper")
+
+
+def list_experiments(*, as_json: bool) -> None:
+    """Lists every figure and table with what it shows."""
+    if as_json:
+        rows = [
+            {
+                "name": each.name,
+                "shows": each.shows,
+                "substitute": each.substitute,
+                "claims": [claim.text for claim in each.claims],
+            }
+            for each in experiments().values()
+        ]
+        show_json({"experiments": rows})
+        return
+    table = Table("name", "shows", "claims", box=None, pad_edge=False)
+    for each in experiments().values():
+        table.add_row(each.name, each.shows, str(len(each.claims)))
+    print_table(table)
+
+
+def run_experiments(names: list[str], scale: str, out: Path, data: Path | None, *, as_json: bool) -> None:
+    """Runs experiments, writes what they leave, and prints what they say about the papers' claims.
+
+    Raises:
+        InvalidValue: There is no experiment of a name, or no such scale.
+        MissingFile: Its data are not there.
+    """
+    if scale not in _SCALES:
+        raise InvalidValue("no such scale", expected=", ".join(_SCALES), received=scale)
+    # The last digits depend on the number of threads.
+    torch.set_num_threads(1 if scale != "paper" else torch.get_num_threads())
+    lab = Lab(Shelf(out / "data", data), lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
+    results = []
+    for experiment in chosen(names):
+        lab.say(f"{experiment.name}: {experiment.shows}")
+        if scale == "cpu":
+            lab.say(f"  at this scale: {experiment.substitute}")
+        result = reproduce(experiment, scale, lab)
+        paths = write(experiment, result, out / experiment.name / scale, describe())
+        results.append(result.to_json())
+        if not as_json:
+            _show(result, paths)
+    if as_json:
+        show_json({"experiments": results})
+
+
+def _show(result: Reproduction, paths: list[Path]) -> None:
+    console = Console(highlight=False)
+    console.print(f"{result.experiment}, scale {result.scale}, {result.seconds:.0f} s")
+    for text, verdict in result.verdicts.items():
+        console.print(f"  {verdict}: {text}", soft_wrap=True)
+    if result.rows:
+        table = Table("", "paper", "measured", box=None, pad_edge=False)
+        for label, paper, measured in result.rows:
+            table.add_row(label, f"{paper:g}", "–" if measured is None else f"{measured:.3g}")
+        print_table(table)
+    for path in paths:
+        console.print(f"  {path}", soft_wrap=True)

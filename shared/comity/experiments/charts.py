@@ -1,0 +1,79 @@
+"""Pictures of experiments, with matplotlib (extra `report`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comity.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STYLE = {"svg.hashsalt": "comity", "svg.fonttype": "none", "font.size": 8.0, "axes.grid": True, "grid.alpha": 0.3}
+"""The same picture is the same file; text stays text."""
+
+
+def save(draw: Callable[[Figure], None], path: Path) -> list[Path]:
+    """Draws a picture and writes it as SVG and PNG.
+
+    Args:
+        draw: Draws on an empty figure.
+        path: Where to, without an ending.
+
+    Raises:
+        InvalidValue: matplotlib is not installed.
+    """
+    try:
+        # Not pyplot: it keeps figures and opens windows.
+        from matplotlib import rc_context  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise InvalidValue(
+            "pictures need matplotlib",
+            expected="the extra report",
+            received="not installed",
+            action='install "comity[report]"',
+        ) from error
+    with rc_context(_STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=(7.0, 3.2), layout="constrained")
+        draw(figure)
+        written = [path.with_suffix(".svg"), path.with_suffix(".png")]
+        figure.savefig(written[0], metadata={"Date": None})
+        figure.savefig(written[1], dpi=110, metadata={"Software": None})
+    return written
+
+
+def curves(
+    axes: Axes, lines: Mapping[str, Sequence[float | None]], *, title: str = "", x: str = "round", y: str = ""
+) -> None:
+    """Lines over rounds 1, 2, …, each with its label."""
+    for label, values in lines.items():
+        axes.plot(range(1, len(values) + 1), [float("nan") if each is None else each for each in values], label=label)
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.legend(fontsize=6)
+
+
+def panels(figure: Figure, titles: Sequence[str], *, rows: int = 1) -> list[Axes]:
+    """Axes side by side, in `rows` rows, each with its title."""
+    columns = -(-len(titles) // rows)
+    if rows > 1:
+        figure.set_size_inches(7.0, 2.6 * rows)
+    made: list[Any] = [figure.add_subplot(rows, columns, at + 1) for at in range(len(titles))]
+    for axes, title in zip(made, titles, strict=True):
+        axes.set_title(title)
+    return made
+
+
+def bars(axes: Axes, groups: Mapping[str, Mapping[str, float | None]], *, y: str = "") -> None:
+    """Bars side by side: for each group of the horizontal axis, one for each label."""
+    labels = list(dict.fromkeys(label for group in groups.values() for label in group))
+    width = 0.8 / max(1, len(labels))
+    for at, label in enumerate(labels):
+        heights = [group.get(label) or 0.0 for group in groups.values()]
+        axes.bar([place + at * width for place in range(len(groups))], heights, width, label=label)
+    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(groups))], list(groups))
+    axes.set_ylabel(y)
+    axes.legend(fontsize=5, ncol=2)

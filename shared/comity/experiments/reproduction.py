@@ -1,0 +1,195 @@
+"""What an experiment is, how one is run, and what it leaves: metrics, a picture, a comparison with the paper."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from comity.errors import InvalidValue
+from comity.experiments.samples import Shelf
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Scale = Literal["smoke", "cpu", "paper"]
+"""`smoke` shows in a second that an experiment works; `cpu` says something within 10 minutes on two cores; `paper` has the
+paper's own sizes."""
+Verdict = Literal["supported", "not supported", "not testable at this scale"]
+Metrics = Mapping[str, Any]
+"""What was measured, as a JSON object."""
+
+Settings = TypeVar("Settings", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Something that the paper says.
+
+    Attributes:
+        text: What it says.
+        holds: Whether the metrics bear it out; None where they do not tell.
+        scales: Where it can be tested at all.
+    """
+
+    text: str
+    holds: Callable[[Metrics], bool | None]
+    scales: tuple[Scale, ...] = ("cpu", "paper")
+
+    def verdict(self, metrics: Metrics, scale: Scale) -> Verdict:
+        """What a run at a scale says about it."""
+        holds = self.holds(metrics) if scale in self.scales else None
+        if holds is None:
+            return "not testable at this scale"
+        return "supported" if holds else "not supported"
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A number that the paper prints.
+
+    Attributes:
+        label: What it is.
+        path: Where the metrics have it, in the same unit: keys from the outside in.
+        value: What the paper prints.
+    """
+
+    label: str
+    path: tuple[str, ...]
+    value: float
+
+    def measured(self, metrics: Metrics) -> float | None:
+        """What was measured in its place; None where nothing was."""
+        found: Any = metrics
+        for key in self.path:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return None if found is None else float(found)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where experiments run.
+
+    Attributes:
+        shelf: Where data come from.
+        say: Told what is going on.
+    """
+
+    shelf: Shelf
+    say: Callable[[str], None] = lambda _: None
+    _measured: dict[Hashable, Metrics] = field(default_factory=dict)
+
+    def once(self, measure: Callable[[Any, Lab], Metrics], settings: Hashable) -> Metrics:
+        """What a measurement gives; what several figures show is measured once."""
+        key = (measure, settings)
+        if key not in self._measured:
+            self._measured[key] = measure(settings, self)
+        return self._measured[key]
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[Settings]):
+    """A figure or a table of a paper.
+
+    Attributes:
+        name: `protocol/figure`, for example `gradient-rewards/table-1`.
+        shows: What it shows, after its number in the paper.
+        scales: Settings for each scale.
+        substitute: What the cpu scale has in place of the paper's data, models and sizes.
+        measure: Trains and measures.
+        draw: Draws the metrics.
+        claims: What of the paper it tests.
+        printed: Numbers that the paper prints.
+    """
+
+    name: str
+    shows: str
+    scales: Mapping[Scale, Settings]
+    substitute: str
+    measure: Callable[[Settings, Lab], Metrics]
+    draw: Callable[[Metrics, Figure], None]
+    claims: Sequence[Claim]
+    printed: Sequence[Printed] = ()
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of an experiment.
+
+    Attributes:
+        experiment: Its name.
+        scale: Its scale.
+        settings: Its settings, seeds among them.
+        metrics: What was measured.
+        verdicts: What that says about each claim, by its text.
+        rows: Label, the paper's number and the measured one.
+        seconds: Wall time of the measurement.
+    """
+
+    experiment: str
+    scale: Scale
+    settings: Mapping[str, Any]
+    metrics: Metrics
+    verdicts: Mapping[str, Verdict]
+    rows: Sequence[tuple[str, float, float | None]]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as a JSON object."""
+        return asdict(self)
+
+    def comparison(self) -> str:
+        """The claims and the paper's numbers beside the measured ones, as Markdown."""
+        lines = ["| claim | at this scale |", "|---|---|"]
+        lines += [f"| {text} | {verdict} |" for text, verdict in self.verdicts.items()]
+        if self.rows:
+            lines += ["", "| | paper | measured |", "|---|---|---|"]
+            lines += [
+                f"| {label} | {paper:g} | {'–' if measured is None else format(measured, '.3g')} |"
+                for label, paper, measured in self.rows
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def reproduce(experiment: Experiment[Any], scale: Scale, lab: Lab) -> Reproduction:
+    """Runs an experiment.
+
+    Raises:
+        InvalidValue: It has no such scale.
+        ComityError: Its data are not there, or a session failed.
+    """
+    if scale not in experiment.scales:
+        raise InvalidValue("no such scale", expected=", ".join(experiment.scales), received=scale)
+    settings = experiment.scales[scale]
+    began = time.monotonic()
+    metrics = lab.once(experiment.measure, settings)
+    return Reproduction(
+        experiment.name,
+        scale,
+        asdict(settings),
+        metrics,
+        {claim.text: claim.verdict(metrics, scale) for claim in experiment.claims},
+        [(each.label, each.value, each.measured(metrics)) for each in experiment.printed],
+        time.monotonic() - began,
+    )
+
+
+def write(experiment: Experiment[Any], result: Reproduction, folder: Path, machine: Mapping[str, str]) -> list[Path]:
+    """Writes `metrics.json`, `comparison.md`, and the picture as `figure.svg` and `figure.png`; returns their paths.
+
+    Raises:
+        InvalidValue: matplotlib is not installed.
+    """
+    from comity.experiments.charts import save  # noqa: PLC0415  # an extra
+
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "machine": dict(machine)}
+    (folder / "metrics.json").write_text(json.dumps(result.to_json() | made, indent=1) + "\n", encoding="utf-8")
+    head = f"# {experiment.name}\n\n{experiment.shows}\n\nScale {result.scale}, {result.seconds:.0f} s.\n\n"
+    (folder / "comparison.md").write_text(head + result.comparison(), encoding="utf-8")
+    pictures = save(lambda figure: experiment.draw(result.metrics, figure), folder / "figure")
+    return [folder / "metrics.json", folder / "comparison.md", *pictures]

@@ -1,0 +1,135 @@
+"""The papers' figures and tables: that each is complete, runs, and runs the same again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from comity.cli.main import app
+from comity.errors import InvalidValue, MissingFile
+from comity.experiments.assisted_learning.classification import SMALL
+from comity.experiments.assisted_learning.opponents import Opponents, balanced
+from comity.experiments.gradient_rewards.federation import Federation, GradientRewards
+from comity.experiments.gradient_rewards.sizes import SMOKE, each
+from comity.experiments.registry import chosen, experiments
+from comity.experiments.reproduction import Claim, Lab, Printed, reproduce, write
+from comity.experiments.samples import Samples, Shelf
+from comity.simulation.in_process import simulate
+
+NAMES = sorted(experiments())
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(Shelf(tmp_path_factory.mktemp("data"), None))
+
+
+def test_registry_has_the_tables_and_figures() -> None:
+    gradient_rewards = {f"gradient-rewards/table-{at}" for at in (1, 2, 3)}
+    gradient_rewards |= {f"gradient-rewards/fig-{at}" for at in range(1, 8)}
+    assisted = {f"assisted-learning/fig-{at}" for at in (1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 17, 18, 19)}
+    assisted |= {f"assisted-learning/{each}" for each in ("table-1", "table-2", "remark-1", "theorem-1")}
+    assert gradient_rewards | assisted <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_entry_is_complete(name: str) -> None:
+    experiment = experiments()[name]
+    assert experiment.name == name
+    assert set(experiment.scales) == {"smoke", "cpu", "paper"}
+    assert experiment.claims
+    assert len({claim.text for claim in experiment.claims}) == len(experiment.claims)
+    assert experiment.shows
+    assert experiment.substitute
+    assert "{" not in experiment.substitute
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke(name: str, lab: Lab, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    experiment = experiments()[name]
+    result = reproduce(experiment, "smoke", lab)
+    paths = write(experiment, result, tmp_path, {"cpu": "one"})
+    assert {path.name for path in paths} == {"metrics.json", "comparison.md", "figure.svg", "figure.png"}
+    assert all(path.stat().st_size for path in paths)
+    kept = json.loads((tmp_path / "metrics.json").read_text())
+    assert kept["metrics"] == json.loads(json.dumps(result.metrics))
+    assert kept["verdicts"].keys() == {claim.text for claim in experiment.claims}
+    # At any size a claim can be judged, so that no run at another scale ends in an error there.
+    for claim in experiment.claims:
+        assert claim.holds(result.metrics) in {True, False, None}
+
+
+def test_experiments_repeat(tmp_path: Path) -> None:
+    experiment = experiments()["gradient-rewards/fig-5"]
+    one, two = (reproduce(experiment, "smoke", Lab(Shelf(tmp_path, None))).metrics for _ in range(2))
+    assert one == two
+
+
+def test_measurements_are_made_once(lab: Lab) -> None:
+    three = [experiments()[f"gradient-rewards/table-{at}"] for at in (1, 2, 3)]
+    first, second, third = (reproduce(each, "smoke", lab).metrics for each in three)
+    assert first is second is third
+
+
+def test_federation_ends_where_the_session_does(lab: Lab) -> None:
+    script = each(SMOKE, "POW").script(lab.shelf)
+    result, _ = simulate(script)
+    federation = Federation(script)
+    importance: list[object] = []
+    record = federation.run(
+        GradientRewards(federation.terms), watch=lambda _, paid, *__: importance.append(list(paid.importance))
+    )
+    assert record.accuracies[-1] == result.metrics["accuracy_together"]
+    assert importance == result.metrics["importance_by_round"]
+
+
+def test_opponents_see_the_session_s_own_data(lab: Lab) -> None:
+    opponents = Opponents(SMALL, lab.shelf)
+    assert opponents.parameters == 64 * 64 + 64 + 64 * 10 + 10
+
+
+def test_balanced_samples_have_as_many_of_each_class() -> None:
+    labels = torch.tensor([2, 0, 2, 2, 0, 1, 2])
+    places = balanced(labels)
+    assert labels[places].bincount().tolist() == [4, 4, 4]
+    assert set(places.tolist()) == set(range(7))
+
+
+def test_verdicts() -> None:
+    claim = Claim("more", lambda metrics: metrics["a"] > 1)
+    assert claim.verdict({"a": 2}, "cpu") == "supported"
+    assert claim.verdict({"a": 0}, "paper") == "not supported"
+    assert claim.verdict({"a": 2}, "smoke") == "not testable at this scale"
+    assert Claim("?", lambda _: None).verdict({}, "cpu") == "not testable at this scale"
+    assert Printed("x", ("a", "b"), 1.0).measured({"a": {"b": 2}}) == 2.0
+    assert Printed("x", ("a", "c"), 1.0).measured({"a": {"b": 2}}) is None
+
+
+def test_names_are_patterns_and_a_wrong_one_is_told() -> None:
+    assert [each.name for each in chosen(["gradient-rewards/table-*"])] == [
+        f"gradient-rewards/table-{at}" for at in (1, 2, 3)
+    ]
+    with pytest.raises(InvalidValue, match="did you mean gradient-rewards/table-1"):
+        chosen(["gradient-rewards/tabel-1"])
+
+
+def test_data_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match="COMITY_DATA"):
+        Shelf(tmp_path / "kept", tmp_path).section(Samples("cifar10"))
+
+
+def test_command_lists_and_runs(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    runner = CliRunner()
+    listed = runner.invoke(app, ["reproduce", "--list", "--json"])
+    assert [row["name"] for row in json.loads(listed.stdout)["experiments"]] == list(experiments())
+    name = "assisted-learning/fig-1"
+    ran = runner.invoke(app, ["reproduce", name, "--scale", "smoke", "--out", str(tmp_path)])
+    assert ran.exit_code == 0, ran.output
+    assert "supported: the global loss never rises" in ran.output
+    assert (tmp_path / name / "smoke" / "comparison.md").is_file()
