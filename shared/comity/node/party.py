@@ -17,6 +17,7 @@ from comity.contract import Contract, Membership, TaskSpec, Terms
 from comity.data import DataConfig, Splits, load_data
 from comity.environments import Arena, EnvironmentConfig, load_arena
 from comity.errors import InvalidValue, PolicyRefusal
+from comity.models import build
 from comity.node.budget import planned, spend
 from comity.node.config import PartyConfig
 from comity.node.tasks import agreed_model, classification, episodes_of, policy_gradient, require_same_task
@@ -32,11 +33,11 @@ from comity.session.outcome import Outcome
 from comity.session.receipts import Signer
 from comity.session.seat import Place, Seat
 from comity.session.store import Store
-from comity.training import Classification, PolicyGradient, Secret
+from comity.training import AssistedDistillation, Classification, PolicyGradient, Secret
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending
 
-LocalTask = Classification | PolicyGradient
+LocalTask = Classification | PolicyGradient | AssistedDistillation
 
 
 class LocalParty:
@@ -226,6 +227,8 @@ class LocalParty:
         for index, model in enumerate(outcome.models):
             name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"
             _write(folder / name, model.data)
+        if outcome.own is not None:
+            _write(folder / "own-model.safetensors", outcome.own.data)
         _write(folder / "result.json", json.dumps(result, indent=2).encode())
 
     def end(self, session: str, ending: Ending, result: Mapping[str, Json] | None = None) -> None:
@@ -273,10 +276,26 @@ class LocalParty:
         require_same_task(self.name, own, spec)
         model = agreed_model(self.name, contract)
         secret = Secret(self._secret, contract.session)
+        own_model = self.config.own_model
+        if own_model is not None and (self.plays or self.config.data is None):
+            raise InvalidValue(
+                "own_model needs samples to learn from", expected="[data] with samples", received=spec.kind
+            )
         if self.plays:
             return policy_gradient(model, arena or self.arena, contract, secret)
         samples = splits or (None if self.config.data is None else self.splits)
-        return classification(model, samples, contract, secret, self.config.device, mechanism)
+        shared = classification(model, samples, contract, secret, self.config.device, mechanism)
+        if own_model is None or splits is not None:
+            return shared
+        private = build(
+            own_model.name,
+            input_shape=spec.input_shape,
+            classes=spec.classes,
+            options=own_model.options,
+            seed=secret.seed("own model"),
+        )
+        own_task = classification(private, samples, contract, secret, self.config.device, mechanism)
+        return AssistedDistillation(own_task, shared, own_model.distillation)
 
 
 def bytes_used(folder: Path) -> int:

@@ -18,10 +18,13 @@ class Outcome:
     Attributes:
         models: The final model; where a protocol has several, in the order that its README states.
         metrics: The protocol's own numbers.
+        own: The model of this party's own that it trained instead of the one that crosses, and keeps beside it; no part of
+            the digest. None where there is none.
     """
 
     models: tuple[Blob, ...]
     metrics: Mapping[str, Json]
+    own: Blob | None = None
 
     @property
     def digest(self) -> str:

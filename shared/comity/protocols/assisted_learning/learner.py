@@ -86,7 +86,13 @@ class Learner:
     def outcome(self) -> Outcome:
         """The best θ^r with the session's metrics."""
         best = self._best()
-        return Outcome((self._party.blobs.get(bytes.fromhex(best.model)),), self._metrics(best))
+        digest = bytes.fromhex(best.model)
+        model, metrics = self._party.blobs.get(digest), self._metrics(best)
+        kept = self._party.own_model(digest)
+        if kept is None:
+            return Outcome((model,), metrics)
+        own, accuracy = kept
+        return Outcome((model,), metrics | {"own_model": accuracy}, own)
 
     def _run_round(self, number: int) -> None:
         began = time.monotonic()

@@ -31,7 +31,7 @@ from comity.session.events import Json
 from comity.session.journal import Journal
 from comity.session.store import Record
 from comity.tensors import Blob, Layout, State
-from comity.training import OptimizerSpec, Resume, Sample, sampling_rate
+from comity.training import AssistedDistillation, OptimizerSpec, Resume, Sample, sampling_rate
 
 
 class LocalTask(Protocol):
@@ -290,6 +290,13 @@ class Party:
             mechanism, guarantee = agreed(terms.privacy, sampling_rate=rate, steps=steps)
             found[one.role] = {**asdict(guarantee), "noise_multiplier": mechanism.noise_multiplier}
         return found
+
+    def own_model(self, digest: bytes) -> tuple[Blob, float | None] | None:
+        """The model of this party's own that learned from one that crossed, and its test accuracy; None without one."""
+        if not isinstance(self.task, AssistedDistillation):
+            return None
+        state = self.task.own_model(self._view(digest), self.rounds + 1)
+        return Layout.of(state).pack(state), self.task.own_test_accuracy(state)
 
     def mean_return(self, total: float) -> float | None:
         """J(θ) of a global loss: the mean discounted return of both parties' episodes; None for other tasks."""
