@@ -19,6 +19,7 @@ from comity.errors import (
     BlobSizeMismatch,
     DeadlineExceeded,
     NodeDraining,
+    PeerUnreachable,
     PolicyRefusal,
     TensorMismatch,
     UnexpectedBlob,
