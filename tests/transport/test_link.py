@@ -19,6 +19,7 @@ from comity.errors import (
     BlobSizeMismatch,
     DeadlineExceeded,
     NodeDraining,
+    PeerUnreachable,
     PolicyRefusal,
     TensorMismatch,
     UnexpectedBlob,
@@ -36,6 +37,7 @@ from comity.session.seat import Seat
 from comity.tensors import Blob, Layout
 from comity.transport.blobs import CHUNK
 from comity.transport.link import Link, Patience
+from comity.wire.v1 import sessions_pb2_grpc
 
 DEADLINE_S = 10.0
 STATE = {"w": torch.arange(6 * CHUNK // 4, dtype=torch.float32)}
@@ -264,3 +266,11 @@ def test_what_a_peer_gives_is_checked(connect: Callable[..., Link], peer: Peer, 
         link.get(BLOB.digest, LAYOUT.size - 1, LAYOUT.verify)
     with pytest.raises(TensorMismatch):
         link.get(BLOB.digest, LAYOUT.size, Layout.of({"v": STATE["w"]}).verify)
+
+
+def test_a_closed_line_makes_no_stub(connect: Callable[..., Link]) -> None:
+    # grpc itself ends the process where a method is added to a closed channel.
+    link = connect("127.0.0.1:1")
+    link.close()
+    with pytest.raises(PeerUnreachable, match="closed here"):
+        link.stub(sessions_pb2_grpc.SessionsStub)

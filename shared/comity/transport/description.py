@@ -97,5 +97,5 @@ def describe(link: Link) -> Description:
         MalformedMessage: It says nothing that can be read, or it is another party.
         TransportError: It did not answer.
     """
-    message = link.call(sessions_pb2_grpc.SessionsStub(link.channel).Describe, pb.DescribePeerRequest())
+    message = link.call(link.stub(sessions_pb2_grpc.SessionsStub).Describe, pb.DescribePeerRequest())
     return decode_description(message, link.party)

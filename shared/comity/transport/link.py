@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,6 +24,7 @@ from comity.wire.v1 import blobs_pb2
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+Stub = TypeVar("Stub")
 Result = TypeVar("Result")
 
 SESSION_KEY, CONTRACT_KEY = "comity-session", "comity-contract"
@@ -86,6 +88,8 @@ class Link:
         self.on_absence: Callable[[ComityError | None], None] = _nobody
         """Is told why the peer does not answer, once an absence; and None when it is back."""
         self._away = False
+        self._closing = threading.Lock()
+        self._is_closed = False
         self._unchecked = identity.is_secure and bool(identity.revoked)
         if identity.is_secure:
             options = [*_OPTIONS, ("grpc.ssl_target_name_override", party), ("grpc.default_authority", party)]
@@ -115,9 +119,22 @@ class Link:
 
     def close(self) -> None:
         """Closes the channel, and ends what works on it; calls that wait fail. Closing twice is fine."""
-        self.channel.close()
+        with self._closing:
+            self._is_closed = True
+            self.channel.close()
         for end in self._at_close:
             end()
+
+    def stub(self, make: Callable[[grpc.Channel], Stub]) -> Stub:
+        """A service's stub on this line.
+
+        Raises:
+            PeerUnreachable: The line is closed. To a closed channel grpc would add methods where it is no more.
+        """
+        with self._closing:
+            if self._is_closed:
+                raise PeerUnreachable(f"the line to {self.party} is closed here", action="open another")
+            return make(self.channel)
 
     def at_close(self, end: Callable[[], None]) -> None:
         """Has something called once the line is closed."""

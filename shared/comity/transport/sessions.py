@@ -211,7 +211,7 @@ def fetch(
         UnsupportedProtocol: Its protocol is not known here.
         MalformedMessage: The contract cannot be read, or is another one.
     """
-    message = link.call(sessions_pb2_grpc.SessionsStub(link.channel).Fetch, pb.FetchRequest(session=session))
+    message = link.call(link.stub(sessions_pb2_grpc.SessionsStub).Fetch, pb.FetchRequest(session=session))
     definition = protocol(message.protocol)
     contract = contract_from_proto(message, definition.terms_message(), definition.terms)
     if (contract.session, contract.is_open, contract.helpers) != (session, True, (link.party,)):
@@ -231,10 +231,10 @@ def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement:
         RefusedError: The helper refuses it; says why.
         TransportError: The helper did not answer.
     """
-    return link.call(sessions_pb2_grpc.SessionsStub(link.channel).Propose, proposal)
+    return link.call(link.stub(sessions_pb2_grpc.SessionsStub).Propose, proposal)
 
 
 def end(link: Link, ending: Ending) -> None:
     """Tells a helper that the session is over."""
     value = pb.Ending.ValueType(next(value for value, name in _ENDINGS.items() if name == ending))
-    link.call(sessions_pb2_grpc.SessionsStub(link.channel).End, pb.EndRequest(ending=value))
+    link.call(link.stub(sessions_pb2_grpc.SessionsStub).End, pb.EndRequest(ending=value))

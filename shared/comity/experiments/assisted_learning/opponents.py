@@ -134,7 +134,7 @@ class Opponents:
 
     @property
     def _parts(self) -> tuple[int, int]:
-        return split_iterations(self._terms.iterations, self._learner.samples, self._provider.samples)
+        return split_iterations(self._terms.iterations, self._learner.samples(), self._provider.samples())
 
     def _trained(
         self, task: Classification, state: State, iterations: int, round: int, period: int | None = None
@@ -151,7 +151,10 @@ class Opponents:
         return models if period else models[-1:]
 
     def _task(self, data: Dataset, *, learner: bool = True) -> Classification:
-        return (self._learner if learner else self._provider).task(self._contract, Splits(data, self._test))
+        task = (self._learner if learner else self._provider).task(self._contract, Splits(data, self._test))
+        if not isinstance(task, Classification):
+            raise TypeError("the opponents of AssistDeep classify")
+        return task
 
     def _note(self, curve: Curve, state: State) -> None:
         curve.accuracy.append(self._pooled.test_accuracy(state) or 0.0)

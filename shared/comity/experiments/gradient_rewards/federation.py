@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from comity.contract import Contract
 from comity.node.asking import draft_contract
+from comity.node.party import LocalParty
 from comity.node.script import Script
 from comity.protocols.gradient_rewards import Standing, settle
 from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
@@ -121,8 +123,8 @@ class Federation:
         clients, (server,) = parties(script)
         contract, _ = draft_contract(script, server, "federation")
         self.terms = GradientRewardsTerms.model_validate(contract.terms.model_dump())
-        self.tasks = [client.task(contract) for client in clients]
-        self._judge = server.task(contract)
+        self.tasks = [_classifier(client, contract) for client in clients]
+        self._judge = _classifier(server, contract)
         self._rounds = contract.rounds
         self._seed = contract.seed
 
@@ -210,3 +212,10 @@ class Federation:
         for name, values in zip(self._judge.parameters, model.split(sizes), strict=True):
             state[name] = values.view(state[name].shape)
         return state
+
+
+def _classifier(party: LocalParty, contract: Contract) -> Classification:
+    task = party.task(contract)
+    if not isinstance(task, Classification):
+        raise TypeError("the members of a federation classify")
+    return task

@@ -36,7 +36,7 @@ class RemoteProvider:
 
     def __init__(self, link: Link, layout: Layout, blobs: SessionBlobs, gate: EgressGate) -> None:
         self._link = link
-        self._stub = assisted_learning_pb2_grpc.AssistedLearningStub(link.channel)
+        self._stub = link.stub(assisted_learning_pb2_grpc.AssistedLearningStub)
         self._layout = layout
         self._blobs = blobs
         self._gate = gate

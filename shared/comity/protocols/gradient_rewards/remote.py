@@ -29,7 +29,7 @@ class RemoteServer:
 
     def __init__(self, link: Link, parameters: int, blobs: SessionBlobs, gate: EgressGate) -> None:
         self._link = link
-        self._stub = gradient_rewards_pb2_grpc.GradientRewardsStub(link.channel)
+        self._stub = link.stub(gradient_rewards_pb2_grpc.GradientRewardsStub)
         self._parameters = parameters
         self._blobs = blobs
         self._gate = gate
