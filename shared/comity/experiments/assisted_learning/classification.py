@@ -356,7 +356,7 @@ _REMARK_1 = Experiment(
 
 EXPERIMENTS = (
     _imbalance(3, ALEXNET, "an AlexNet on CIFAR-10", 64, (0, 1, 2)),
-    _imbalance(4, RESNET, "a ResNet-18 on CIFAR-10", 128),
+    _imbalance(4, RESNET, "a ResNet-18 on CIFAR-10", 128, (0, 1, 2)),
     _imbalance(5, SVHN, "an AlexNet on SVHN", 32),
     _imbalance(6, SVHN_RESNET, "a ResNet-18 on SVHN", 256),
     _periods(7, ALEXNET, "an AlexNet on CIFAR-10", 64),
