@@ -174,8 +174,12 @@ def test_a_server_that_cancels_tells_every_client(nodes: Nodes, comity: Any, wai
     assert nodes.state("server", session) == "cancelled"
 
 
-def test_a_client_that_cancels_leaves_the_others_undisturbed(nodes: Nodes, comity: Any) -> None:
+def test_a_client_that_cancels_leaves_the_others_undisturbed(
+    nodes: Nodes, comity: Any, wait_until: Callable[..., None]
+) -> None:
     session = nodes.begin(small(1, rounds=30, id="one-leaves", min_clients=3))
+    # Who leaves before the first round is not one of those for whom it begins.
+    wait_until(lambda: nodes.rounds(session) > 0, "it is on", deadline_s=60)
     with nodes.control("client-2") as control:
         assert control.cancel(session)
     result = comity.json("watch", session, "--node", nodes.nodes["server"].control_url, cwd=nodes.folder)

@@ -36,7 +36,10 @@ def node(site: Any, comity: Any) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["init", "doctor", "d", "--party", "d"], ("no such role", "learner or provider or operator", "doctor")),
+        (
+            ["init", "doctor", "d", "--party", "d"],
+            ("no such role", "learner or provider or server or operator", "doctor"),
+        ),
         (["init", "lerner", "d", "--party", "d"], ("did you mean learner?",)),
         (["init", "learner", "clinic", "--party", "clinic"], ("is there already", "left as it is")),
         (["init", "learner", "clinic/node.toml", "--party", "c"], ("is no folder", "received a file")),
@@ -92,7 +95,7 @@ def test_a_daemon_that_cannot_start_says_why(
 ) -> None:
     done = comity(*arguments, cwd=node.parent)
     assert done.returncode == 2, done.stderr
-    (line,) = [each for each in done.stderr.splitlines() if each.startswith(f"{arguments[1]}_node: ")]
+    (line,) = [each for each in done.stderr.splitlines() if each.startswith((f"{arguments[1]}_node: ", "comity: "))]
     assert "Traceback" not in done.stderr
     for part in parts:
         assert part in line

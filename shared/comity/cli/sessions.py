@@ -15,7 +15,6 @@ from rich.table import Table
 from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.numbers import size
 from comity.cli.tables import print_table, show_json, statement_table
-from comity.node.registry import protocol
 from comity.wire.v1 import control_pb2 as pb
 
 _STYLES = {"running": "green", "stopped": "yellow", "failed": "red", "cancelled": "dim"}
@@ -82,6 +81,9 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     if table.row_count:
         console.print()
         print_table(table)
+    # Protocols bring torch with them, which the other verbs here do without.
+    from comity.node.registry import protocol  # noqa: PLC0415
+
     statement = protocol(summary.protocol).statement
     if statement is not None and result and "metrics" in result:
         console.print(f"\n{statement.title}")

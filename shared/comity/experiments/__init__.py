@@ -23,8 +23,6 @@ def demo_script(protocol: str, seed: int) -> str:
     Raises:
         InvalidValue: There is no demo of this protocol.
     """
-    if protocol not in DEMOS:
-        raise InvalidValue("no such demo", expected=", ".join(DEMOS), received=protocol, action="name one of these")
     text: str = _module(protocol).script(seed)
     return text
 
@@ -36,6 +34,8 @@ def demo_sessions(protocol: str) -> int:
 
 
 def _module(demo: str) -> ModuleType:
+    if demo not in DEMOS:
+        raise InvalidValue("no such demo", expected=", ".join(DEMOS), received=demo, action="name one of these")
     name = "assisted_learning.demo_rl" if demo == "assisted-rl" else f"{demo.replace('-', '_')}.demo"
     return import_module(f"comity.experiments.{name}")
 

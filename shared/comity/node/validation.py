@@ -150,7 +150,8 @@ def _beside(model: type[BaseModel], location: Iterable[int | str]) -> dict[str, 
     found: dict[str, Any] = {}
     for each in current:
         for resolved in _resolved(each, definitions):
-            found |= resolved.get("properties", {})
+            # The first alternative is the usual one.
+            found = {**resolved.get("properties", {}), **found}
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 import grpc
 
 from comity.contract import EgressKind
-from comity.errors import BlobSizeMismatch, MalformedMessage
+from comity.errors import BlobSizeMismatch, MalformedMessage, StorageError
 from comity.session.hosting import HostedSession
 from comity.tensors import Blob
 from comity.transport.identity import metadata
@@ -133,7 +133,12 @@ class BlobServicer:
         def record(whole: Blob) -> None:
             session.gate.admit(kind, whole.hex, whole.size, round=round)
 
-        blob = session.blobs.complete(incoming, record)
+        try:
+            blob = session.blobs.complete(incoming, record)
+        except StorageError:
+            # A session that is cancelled loses its folder under whoever still uploads.
+            session.require_running()
+            raise
         return pb.BlobStat(held=blob.size, complete=True)
 
     def Get(self, request: pb.BlobRequest, context: grpc.ServicerContext) -> Iterator[memoryview]:  # noqa: N802
