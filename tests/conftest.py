@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,9 @@ from comity.transport.identity import Identity
 from comity.transport.link import Link, Patience
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
+
+# Whoever started this in the background may have had interrupts ignored, and processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("fast", deadline=None, max_examples=30)
 settings.register_profile("deep", deadline=None, max_examples=1000)

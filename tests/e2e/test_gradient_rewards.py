@@ -127,10 +127,22 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, tmp_p
     assert_metrics(alone["metrics"], rounds=4)
     server = list(nodes.store("server").entries())
     verify(server, nodes.store("server").head())
-    for client in CLIENTS:
+    for place, client in enumerate(CLIENTS):
         theirs = list(nodes.store(client).entries())
         verify(theirs, nodes.store(client).head())
         assert compare(server, theirs) == []
+        # What the server signed of its contribution and its reward stands in the client's ledger, and in the server's.
+        state = nodes.nodes[client].folder / "state"
+        stated = comity.json("ledger", "show", "--state", state, "--session", session, cwd=nodes.folder)["statements"]
+        assert [each["content"]["importance"] for each in stated] == [
+            each[place] for each in alone["metrics"]["importance_by_round"]
+        ]
+        assert {each["by"] for each in stated} == {"server"}
+    state = nodes.nodes["server"].folder / "state"
+    listed = comity("ledger", "show", "--state", state, "--session", session, cwd=nodes.folder).stdout.splitlines()
+    head = next(number for number, line in enumerate(listed) if "stated by" in line)
+    assert listed[head].split() == ["session", "round", "stated", "by", "to", *"contribution importance fraction kept size".split()]
+    assert sum(line.split()[2:3] == ["server"] for line in listed[head + 1 : head + 21]) == 20
 
     lines = comity("show", session, "--node", nodes.nodes["server"].control_url, cwd=nodes.folder).stdout.splitlines()
     (head,) = [number for number, line in enumerate(lines) if line == "rewards"]

@@ -22,7 +22,7 @@ from comity.session.comparison import common_sessions, compare
 from comity.session.exported import Exported, Link, export, load
 from comity.session.ledger import GENESIS, Entry, Fact, Head
 from comity.session.memory_store import MemoryStore
-from comity.session.receipts import SignedStatement, Signer, Statement
+from comity.session.receipts import SignedStatement, Signer, Statement, subject_of
 from comity.session.sql_store import SqlStore, store_url
 from comity.session.store import Store
 from comity.session.verification import Verified, verify
@@ -320,6 +320,20 @@ class TestStatements:
         fact = replace(entry.fact, body={**entry.fact.body, "signature": signature})
         lines = [*whole.lines[:index], replace(entry, fact=fact), *whole.lines[index + 1 :]]
         assert first_bad(*rechained(lines, index)) == index
+
+    def test_what_it_is_about_may_be_kept_with_it(self, whole: Exported) -> None:
+        index = place_of(whole.lines, kind="receipt", round=ROUNDS, direction="received")
+        content: dict[str, Any] = {"round": ROUNDS, "contribution": 0.1 + 0.2, "kept": 7}
+        hospital = Signer.from_seed(b"hospital".ljust(32), "hospital")
+        lines, head = restated(whole.lines, index, hospital, kind="statement", subject=subject_of(content).hex())
+
+        def keeping(value: Any) -> tuple[list[Entry], Head]:
+            fact = replace(lines[index].fact, subject="statement", body=lines[index].fact.body | {"content": value})
+            return rechained([*lines[:index], replace(lines[index], fact=fact), *lines[index + 1 :]], index)
+
+        verify(*keeping(content))
+        for changed in (content | {"contribution": 0.4}, {}, {**content, "paid": 1}, "all of it"):
+            assert first_bad(*keeping(changed)) == index
 
     @pytest.mark.parametrize("body", [{}, {"statement": 1, "signature": ""}, {"statement": {}, "signature": ""}])
     def test_no_statement(self, whole: Exported, body: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue, LedgerBroken, MissingFile
-from comity.session.charges import Charge
+from comity.session.charges import Charge, statement_of
 from comity.session.comparison import common_sessions, compare
 from comity.session.exported import Exported, export, load, to_json
 from comity.session.ledger import Direction, Entry, Head, bytes_by_kind
@@ -37,13 +37,16 @@ def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None
         shown = [to_json(entry) for entry in entries]
         charges = [_charge(each) for each in rounds_charged(entries)]
         spent = [dict(zip(("session", "epsilon", "delta"), each, strict=True)) for each in _privacy(entries)]
-        crossed = {"sent": sent, "received": received}
-        show_json(_head(head) | {"entries": shown, "rounds_charged": charges, "privacy_spent": spent} | crossed)
+        lists = {"entries": shown, "rounds_charged": charges, "privacy_spent": spent, "statements": _stated(entries)}
+        show_json(_head(head) | lists | {"sent": sent, "received": received})
         return
     print_table(_entry_table(entries))
     _print("")
     print_table(_bytes_table(entries))
     _print("")
+    for table in _statement_tables(_stated(entries)):
+        print_table(table)
+        _print("")
     charged = Counter(each.session for each in rounds_charged(entries))
     for name, rounds in charged.items():
         _print(f"session {name}: {_count(rounds, 'round')} charged")
@@ -205,6 +208,41 @@ def _entry_table(entries: Iterable[Entry]) -> Table:
         cells += [fact.direction or "", fact.kind or "", subject, f"{fact.size:,}" if crossing and fact.kind else ""]
         table.add_row(*(_cell(each) for each in cells))
     return table
+
+
+def _stated(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """What statements say whose content the ledger keeps, by whom to whom."""
+    stated = []
+    for entry in entries:
+        content = entry.fact.body.get("content")
+        if entry.fact.matter == "receipt" and isinstance(content, Mapping):
+            signed = statement_of(entry).statement
+            own = entry.fact.direction == "sent"
+            place = {"session": signed.session, "round": signed.round, "by": signed.party}
+            stated.append(place | ({"to": entry.fact.peer} if own else {}) | {"content": dict(content)})
+    return stated
+
+
+def _statement_tables(stated: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """A table for each session, with a column for each number that its statements say."""
+    for session in dict.fromkeys(each["session"] for each in stated):
+        own = [each for each in stated if each["session"] == session]
+        names = [name for name, value in own[0]["content"].items() if isinstance(value, int | float) and name != "round"]
+        table = Table("session", box=None, pad_edge=False)
+        table.add_column("round", justify="right", no_wrap=True)
+        table.add_column("stated by", no_wrap=True)
+        table.add_column("to", no_wrap=True)
+        for name in names:
+            table.add_column(_printable(name), justify="right", no_wrap=True)
+        for each in own:
+            values = [_number(each["content"].get(name)) for name in names]
+            place = [session, each["round"], each["by"], each.get("to", "this party")]
+            table.add_row(*map(_cell, place + values))
+        yield table
+
+
+def _number(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _bytes_table(entries: Sequence[Entry]) -> Table:

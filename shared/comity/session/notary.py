@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from comity.contract import Contract, Membership
 from comity.errors import ReceiptInvalid
 from comity.session import faults
@@ -35,8 +37,16 @@ class Notary:
                 known = self._made if entry.fact.direction == "sent" else self._accepted
                 known[signed.statement.kind, signed.statement.round] = signed
 
-    def sign(self, kind: StatementKind, round: int, subject: bytes) -> SignedStatement:
+    def sign(
+        self, kind: StatementKind, round: int, subject: bytes, content: Mapping[str, Json] | None = None
+    ) -> SignedStatement:
         """Makes and records a statement; the same one again is the first one again.
+
+        Args:
+            kind: What is stated.
+            round: The round that it is about.
+            subject: What it is about.
+            content: What the subject is the digest of, where the ledger is to keep that too; see `subject_of`.
 
         Raises:
             ReceiptInvalid: This party has signed for something else in this round.
@@ -54,13 +64,20 @@ class Notary:
         with self._store.transaction():
             session = self._contract.session
             signed = self._signer.state(kind, session, self._hash, round, subject.hex(), self._store.head())
-            self._record(signed, "sent")
+            self._record(signed, "sent", content)
         self._made[kind, round] = signed
         faults.point("receipt")
         return signed
 
-    def accept(self, signed: SignedStatement, kind: StatementKind, round: int, subject: bytes) -> None:
-        """Checks and records the other party's statement.
+    def accept(
+        self,
+        signed: SignedStatement,
+        kind: StatementKind,
+        round: int,
+        subject: bytes,
+        content: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Checks and records the other party's statement; see `sign`.
 
         Raises:
             ReceiptInvalid: It states something else, or its signature is not the other party's.
@@ -98,11 +115,11 @@ class Notary:
                 received=f"another, over {statement.head_length}",
                 action="repeat the first statement as it was",
             )
-        self._record(signed, "received")
+        self._record(signed, "received", content)
         self._accepted[kind, round] = signed
         faults.point("receipt")
 
-    def _record(self, signed: SignedStatement, direction: Direction) -> None:
+    def _record(self, signed: SignedStatement, direction: Direction, content: Mapping[str, Json] | None) -> None:
         statement = signed.statement
         peer = self._peer.party
         self._store.record(
@@ -115,7 +132,7 @@ class Notary:
                 None,
                 statement.kind,
                 0,
-                signed.to_json(),
+                signed.to_json() if content is None else signed.to_json() | {"content": content},
             )
         )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -46,6 +47,11 @@ class Statement:
     subject: str
     head_length: int
     head_hash: str
+
+
+def subject_of(content: Mapping[str, Json]) -> bytes:
+    """BLAKE3 over the canonical form of what is stated: 32 bytes."""
+    return blake3(canonical(content)).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from comity.errors import ReceiptInvalid
 from comity.session.charges import Charges, broken, rounds_charged, statement_of
 from comity.session.exported import Line, Link
 from comity.session.ledger import GENESIS, Entry, Fact, Head
-from comity.session.receipts import Statement, require_valid
+from comity.session.receipts import Statement, require_valid, subject_of
 
 __all__ = ["Verified", "rounds_charged", "verify"]
 
@@ -208,6 +208,7 @@ class _Verifier:
             raise broken(
                 entry, f"is not signed by {statement.party}", expected=error.expected, received=error.received
             ) from error
+        _require_content(entry, statement)
         if entry.fact.direction == "sent":
             self._check_own_head(entry, statement)
         else:
@@ -256,6 +257,16 @@ def _require_place(entry: Entry, statement: Statement) -> None:
     ):
         if wanted != stated:
             raise broken(entry, f"holds a statement of another {name}", expected=wanted, received=stated)
+
+
+def _require_content(entry: Entry, statement: Statement) -> None:
+    """What is kept of a statement's content is what was signed."""
+    content = entry.fact.body.get("content")
+    if content is None:
+        return
+    digest = subject_of(content).hex() if isinstance(content, Mapping) else content
+    if digest != statement.subject:
+        raise broken(entry, "holds another content than was signed", expected=statement.subject, received=digest)
 
 
 def _require_party(fact: Fact, opened: _Opened, entry: Entry, statement: Statement) -> None:

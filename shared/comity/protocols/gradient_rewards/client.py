@@ -195,7 +195,7 @@ class Client:
                 received=terms.round,
                 action="ask the server's operator what happened",
             )
-        seat.notary.accept(reward.statement, "statement", terms.round, terms.subject)
+        seat.notary.accept(reward.statement, "statement", terms.round, terms.subject, terms.content)
         if self._confirmed != terms.round:
             # The round was settled before this client could sign; what it is due is given out when it has.
             self._confirm(terms.round, update)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, Protocol, Self
 
 import torch
-from blake3 import blake3
 from pydantic import Field, model_validator
 
-from comity.contract import TrainingTerms, canonical
+from comity.contract import TrainingTerms
 from comity.protocols.gradient_rewards.algorithm import CoalitionWeights, Mechanism, Valuation
 from comity.protocols.gradient_rewards.contribution import MOST_CLIENTS
 from comity.protocols.gradient_rewards.rewards import Rule
-from comity.session.receipts import SignedStatement
+from comity.session.events import Json
+from comity.session.receipts import SignedStatement, subject_of
 from comity.tensors import Layout
 from comity.training import OptimizerSpec
 from comity.training.optimizers import OptimizerName
@@ -129,18 +129,14 @@ class Terms:
     size: int
 
     @property
+    def content(self) -> dict[str, Json]:
+        """All of it as a JSON object: what stands in both ledgers."""
+        return asdict(self) | {"entries": self.entries.hex()}
+
+    @property
     def subject(self) -> bytes:
-        """BLAKE3 over all of it: what the server signs."""
-        values = [
-            self.round,
-            self.contribution,
-            self.importance,
-            self.fraction,
-            self.kept,
-            self.entries.hex(),
-            self.size,
-        ]
-        return blake3(canonical(values)).digest()
+        """BLAKE3 over its content: what the server signs."""
+        return subject_of(self.content)
 
 
 @dataclass(frozen=True, slots=True)

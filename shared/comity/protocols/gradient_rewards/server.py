@@ -434,7 +434,7 @@ class Server:
         """Signs what a client gets, and gives it out, once the client has signed for its update."""
         terms, seat = member.terms, member.seat
         if terms is not None and member.confirmed == terms.round:
-            member.statement = seat.notary.sign("statement", terms.round, terms.subject)
+            member.statement = seat.notary.sign("statement", terms.round, terms.subject, terms.content)
             if terms.entries in seat.blobs:
                 seat.blobs.publish(terms.entries, "reward", terms.round)
             self._changes.append(terms.round)
