@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -44,6 +45,10 @@ from comity.transport.link import Link, Patience
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
 
+# Everything is in memory where there is enough of it: to wait for a disk at each of many thousand commits shows nothing.
+if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 30:
+    os.environ.setdefault("TMPDIR", "/dev/shm")
+
 # Whoever started this in the background may have had interrupts ignored, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -64,6 +69,15 @@ SET_BY_LIBRARIES = ("PYTEST_", "KMP_", "TORCHINDUCTOR_")
 """Environment variables that pytest, scikit-learn and torch set when they are first used."""
 
 
+def _stays(process: psutil.Process) -> bool:
+    """Whether multiprocessing keeps it for later: the server that it forks from, and who tidies up after that."""
+    with suppress(psutil.Error):
+        # Not those that are forked from it: they have its command line, and another parent.
+        mine = process.ppid() == os.getpid()
+        return mine and any("forkserver" in each or "resource_tracker" in each for each in process.cmdline())
+    return False
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What a test could leave behind."""
@@ -80,9 +94,11 @@ class Surroundings:
         threads = (each for each in threading.enumerate() if not isinstance(each, threading._DummyThread))
         listening = (each for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(SET_BY_LIBRARIES)}
+        # Daemons are forked from a process that stays.
+        children = (each for each in process.children(recursive=True) if not _stays(each))
         return cls(
             frozenset(threads),
-            frozenset(process.children(recursive=True)),
+            frozenset(children),
             frozenset(each.laddr.port for each in listening),
             environment,
         )

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
+from comity.cli.main import main
 from comity.node.script import Script, parse_script
 from comity.session.outcome import Outcome
 from comity.simulation.in_process import simulate
@@ -90,6 +91,9 @@ class Command:
             check=False,
             timeout=deadline_s,
         )
+        with suppress(AssertionError):
+            # What daemons were forked from ends when it sees that nobody is left to ask it.
+            until(lambda: not started_here(own), "all has ended", deadline_s=5)
         left = started_here(own)
         for process in left:
             process.kill()
@@ -118,12 +122,7 @@ class Command:
 
     def fails(self, *arguments: object, cwd: Path, code: int, **environment: str) -> str:
         """Runs it; it must end with an exit code, and one line that begins with its name. Returns that line."""
-        done = self(*arguments, cwd=cwd, **environment)
-        assert done.returncode == code, done.stderr
-        lines = [line for line in done.stderr.splitlines() if line.startswith("comity: ")]
-        assert len(lines) == 1, done.stderr
-        assert "Traceback" not in done.stderr
-        return lines[0].removeprefix("comity: ")
+        return the_line(self(*arguments, cwd=cwd, **environment), code)
 
     def json(self, *arguments: object, cwd: Path, executable: Path = COMMAND, **environment: str) -> dict[str, Any]:
         """Runs it with `--json`; standard output must be one JSON object and nothing else."""
@@ -133,6 +132,39 @@ class Command:
         value = json.loads(done.stdout)
         assert isinstance(value, dict)
         return value
+
+
+def the_line(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """What a command that failed says: one line."""
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("comity: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0].removeprefix("comity: ")
+
+
+@dataclass
+class Typed:
+    """`comity` within this process, for what is wrong from the beginning: no process has to import everything for it."""
+
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Runs it to its end."""
+        typed = [str(each) for each in arguments]
+        self.monkeypatch.chdir(cwd)
+        self.monkeypatch.setattr(sys, "argv", ["comity", *typed])
+        for name in [each for each in os.environ if each.startswith("COMITY_")]:
+            self.monkeypatch.delenv(name)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        return subprocess.CompletedProcess(typed, code if isinstance(code, int) else 0, *self.capsys.readouterr())
+
+    def fails(self, *arguments: object, cwd: Path, code: int) -> str:
+        """Runs it; see `Command.fails`."""
+        return the_line(self(*arguments, cwd=cwd), code)
 
 
 @dataclass
@@ -331,6 +363,12 @@ def hand(site: Site) -> Hand:
 def own_hand(own_site: Site) -> Hand:
     """Someone who starts the daemons of one test by hand."""
     return Hand(own_site)
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """The command within this process."""
+    return Typed(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

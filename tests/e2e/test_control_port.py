@@ -188,10 +188,10 @@ def test_several_nodes_run_a_session(pair: World, comity: Any) -> None:
     ],
 )
 def test_a_node_that_cannot_be_named_like_this(
-    pair: World, comity: Any, node: str, operator: str, code: int, parts: tuple[str, ...]
+    pair: World, typed: Any, node: str, operator: str, code: int, parts: tuple[str, ...]
 ) -> None:
     chosen = ["--operator", operator] if operator else []
-    line = comity.fails("sessions", "--node", node.format(**pair.ports), *chosen, cwd=pair.folder, code=code)
+    line = typed.fails("sessions", "--node", node.format(**pair.ports), *chosen, cwd=pair.folder, code=code)
     assert "received" in line
     for part in parts:
         assert part in line
@@ -215,11 +215,11 @@ def test_a_node_that_cannot_be_named_like_this(
     ],
 )
 def test_a_file_of_nodes_that_cannot_be_used(
-    pair: World, comity: Any, text: str, code: int, parts: tuple[str, ...]
+    pair: World, typed: Any, text: str, code: int, parts: tuple[str, ...]
 ) -> None:
     (pair.folder / "session.toml").write_text(SESSION.format(id="never"))
     (pair.folder / "bad.toml").write_text(text)
-    line = comity.fails("run", "session.toml", "--nodes", "bad.toml", cwd=pair.folder, code=code)
+    line = typed.fails("run", "session.toml", "--nodes", "bad.toml", cwd=pair.folder, code=code)
     for part in parts:
         assert part in line
 

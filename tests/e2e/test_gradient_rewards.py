@@ -141,7 +141,14 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, tmp_p
     state = nodes.nodes["server"].folder / "state"
     listed = comity("ledger", "show", "--state", state, "--session", session, cwd=nodes.folder).stdout.splitlines()
     head = next(number for number, line in enumerate(listed) if "stated by" in line)
-    assert listed[head].split() == ["session", "round", "stated", "by", "to", *"contribution importance fraction kept size".split()]
+    assert listed[head].split() == [
+        "session",
+        "round",
+        "stated",
+        "by",
+        "to",
+        *["contribution", "importance", "fraction", "kept", "size"],
+    ]
     assert sum(line.split()[2:3] == ["server"] for line in listed[head + 1 : head + 21]) == 20
 
     lines = comity("show", session, "--node", nodes.nodes["server"].control_url, cwd=nodes.folder).stdout.splitlines()

@@ -195,8 +195,7 @@ def test_a_session_that_stopped_goes_on(short_path: Path, comity: Any, wait_unti
     with started(short_path, retry_s=1.0) as pair:
         session = pair.begin("cut", **values)
         wait_until((pair.hospital.folder / "state" / "blobs" / session).exists, "it is on")
-        pair.hospital.process.kill()
-        pair.hospital.process.wait()
+        pair.hospital.kill()
         line = comity.fails("watch", session, "--node", "clinic", cwd=short_path, code=1)
         assert "hospital cannot be reached" in line
         (row,) = comity.json("sessions", "--node", "clinic", cwd=short_path)["sessions"]

@@ -166,12 +166,12 @@ def test_those_who_are_trusted_are_listed(pair: Organisations) -> None:
         (["trust", "list", "--node", "elsewhere"], "no node is configured"),
     ],
 )
-def test_what_is_typed_wrong_is_one_line(comity: Any, short_path: Path, arguments: list[str], words: str) -> None:
+def test_what_is_typed_wrong_is_one_line(typed: Any, short_path: Path, arguments: list[str], words: str) -> None:
     (short_path / "there" / "trust").mkdir(parents=True)
     (short_path / "there" / "node.toml").write_text('party = "hospital"\n')
     (short_path / "key.pem").write_bytes(self_signed("x")[1])
     (short_path / "text.pem").write_text("Dear hospital, my card is attached.\n")
-    done = comity(*arguments, "--json", cwd=short_path)
+    done = typed(*arguments, "--json", cwd=short_path)
     assert done.returncode == 2
     assert done.stderr.startswith("comity: ")
     assert done.stderr.count("\n") == 1

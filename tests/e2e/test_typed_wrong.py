@@ -70,10 +70,10 @@ def node(site: Any, comity: Any) -> Path:
     ],
     ids=" ".join,
 )
-def test_one_line_says_what_is_wrong(node: Path, comity: Any, arguments: list[str], parts: tuple[str, ...]) -> None:
+def test_one_line_says_what_is_wrong(node: Path, typed: Any, arguments: list[str], parts: tuple[str, ...]) -> None:
     (node.parent / "picture.toml").write_bytes(b"\x89PNG\r\n")
     (node.parent / "broken.toml").write_text("[session")
-    line = comity.fails(*arguments, cwd=node.parent, code=2)
+    line = typed.fails(*arguments, cwd=node.parent, code=2)
     assert "expected" in line
     assert "; " in line
     for part in parts:

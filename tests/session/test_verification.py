@@ -325,7 +325,7 @@ class TestStatements:
         index = place_of(whole.lines, kind="receipt", round=ROUNDS, direction="received")
         content: dict[str, Any] = {"round": ROUNDS, "contribution": 0.1 + 0.2, "kept": 7}
         hospital = Signer.from_seed(b"hospital".ljust(32), "hospital")
-        lines, head = restated(whole.lines, index, hospital, kind="statement", subject=subject_of(content).hex())
+        lines, _ = restated(whole.lines, index, hospital, kind="statement", subject=subject_of(content).hex())
 
         def keeping(value: Any) -> tuple[list[Entry], Head]:
             fact = replace(lines[index].fact, subject="statement", body=lines[index].fact.body | {"content": value})

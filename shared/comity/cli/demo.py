@@ -59,12 +59,12 @@ def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str
         progress.say("starting a daemon for each party, on loopback, with mutual TLS")
         with running(script, folder, threads=script.simulation.threads, environments=environments) as nodes:
             for party, node in nodes.items():
-                progress.say(f"  {party:<10} process {node.process.pid}")
+                progress.say(f"  {party:<10} process {node.pid}")
             if kill is not None:
                 threading.Thread(target=_revive, args=(nodes[kill], progress), daemon=True).start()
             clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
             driven = [drive(each, clients, progress) for each in scripts]
-            processes = [node.process.pid for node in nodes.values()]
+            processes = [node.pid for node in nodes.values()]
         progress.say("training the baselines for comparison")
         use_threads(script)
         results = [result for result, _ in driven]
@@ -87,11 +87,11 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 def _revive(node: NodeProcess, progress: SessionProgress) -> None:
     """Waits until a daemon was killed, and starts it again."""
-    if node.process.wait() != -signal.SIGKILL:
+    if node.exit_code(None) != -signal.SIGKILL:
         return
     progress.say(f"  {node.party} was killed with SIGKILL in the middle of a round")
     node.start()
-    progress.say(f"  {node.party} is started again as process {node.process.pid} and goes on by itself")
+    progress.say(f"  {node.party} is started again as process {node.pid} and goes on by itself")
 
 
 def _show_next(name: str, seed: int, workdir: Path | None) -> None:

@@ -227,7 +227,9 @@ def _statement_tables(stated: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
     """A table for each session, with a column for each number that its statements say."""
     for session in dict.fromkeys(each["session"] for each in stated):
         own = [each for each in stated if each["session"] == session]
-        names = [name for name, value in own[0]["content"].items() if isinstance(value, int | float) and name != "round"]
+        names = [
+            name for name, value in own[0]["content"].items() if isinstance(value, int | float) and name != "round"
+        ]
         table = Table("session", box=None, pad_edge=False)
         table.add_column("round", justify="right", no_wrap=True)
         table.add_column("stated by", no_wrap=True)

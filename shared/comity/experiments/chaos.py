@@ -151,7 +151,7 @@ def _session(
         deadline = time.monotonic() + _SESSION_S
         while not all(result.exists() for result in results) and time.monotonic() < deadline:
             for name, node in nodes.items():
-                code = node.process.poll()
+                code = node.exit_code()
                 if code is None:
                     continue
                 if code != -signal.SIGKILL or name not in armed:

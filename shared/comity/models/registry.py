@@ -105,9 +105,15 @@ def _targets() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=_ENTRY_POINTS)} | dict(_BUILT_IN)
 
 
+def _target(name: str) -> str | None:
+    # To look through all that is installed takes longer than to build a small model.
+    return dict(_BUILT_IN).get(name) or _targets().get(name)
+
+
 def _factory(name: str) -> Factory:
-    targets = _targets()
-    if name not in targets:
+    target = _target(name)
+    if target is None:
+        targets = _targets()
         nearest = difflib.get_close_matches(name, targets, n=1, cutoff=0.0)[0]
         raise UnknownModel(
             "There is no model of this name",
@@ -116,15 +122,15 @@ def _factory(name: str) -> Factory:
             action=f"did you mean {nearest!r}? Others are added by the entry-point group {_ENTRY_POINTS!r}",
         )
     try:
-        factory: Factory = resolve_name(targets[name])
+        factory: Factory = resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise UnknownModel(
-            f"Model {name!r} cannot be imported from {targets[name]}: {error}",
+            f"Model {name!r} cannot be imported from {target}: {error}",
             action="repair or remove the package that adds it",
         ) from error
     if not callable(factory):
         raise UnknownModel(
-            f"Model {name!r} at {targets[name]}",
+            f"Model {name!r} at {target}",
             expected="a callable (input_shape, classes, **options)",
             received=type(factory).__name__,
             action="repair or remove the package that adds it",

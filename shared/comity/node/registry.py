@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from comity.errors import UnsupportedProtocol
@@ -38,5 +39,6 @@ def protocols_for(role: str) -> list[ProtocolDefinition]:
     return [each for each in map(protocol, protocol_names()) if role in each.roles]
 
 
+@cache
 def _registered() -> dict[str, EntryPoint]:
     return {each.name: each for each in entry_points(group=GROUP)}

@@ -1,18 +1,28 @@
-"""A script's parties as processes of one machine: real daemons, real sockets, certificates made for the occasion."""
+"""A script's parties as processes of one machine: real daemons, real sockets, certificates made for the occasion.
+
+Importing torch and what hangs on it takes a processor several seconds. Here it is done once, in a process from which each
+daemon is forked; an operator starts the same daemon with `comity node` or `python -m <role>_node`.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import runpy
 import socket
-import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from multiprocessing import connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import tomlkit
+import torch
 
 from comity.errors import NodeProcessFailed, PeerUnreachable
 from comity.node.control_client import ControlClient
@@ -40,6 +50,9 @@ class NodeProcess:
         self.folder = folder
         self._role = role
         self._threads = threads
+        self._process: ForkServerProcess | None = None
+        # Only one may read how a process ended.
+        self._asking = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "node.toml").write_text(tomlkit.dumps(config))
 
@@ -51,15 +64,38 @@ class NodeProcess:
         """
         threads = {} if self._threads is None else {"OMP_NUM_THREADS": str(self._threads)}
         variables = os.environ | threads | dict(environment or {})
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", f"{self._role}_node", "--config", str(self.folder / "node.toml")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=variables,
-                start_new_session=True,
-            )
+        config = str(self.folder / "node.toml")
+        # Daemonic in the sense of multiprocessing: it ends with whoever started it.
+        self._process = _context().Process(
+            target=_serve, args=(self._role, config, str(self.folder / "log"), variables), name=self.party, daemon=True
+        )
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """Number of the process that was started last."""
+        return self._started().pid or 0
+
+    def exit_code(self, timeout_s: float | None = 0.0) -> int | None:
+        """How the process ended, a signal as a negative number; None while it runs.
+
+        Args:
+            timeout_s: How long to wait for its end; None for as long as it takes.
+        """
+        process = self._started()
+        connection.wait([process.sentinel], timeout_s)
+        with self._asking:
+            return process.exitcode
+
+    def kill(self) -> int | None:
+        """Ends it with SIGKILL, if it runs; returns how it ended."""
+        self._started().kill()
+        return self.exit_code(None)
+
+    def _started(self) -> ForkServerProcess:
+        if self._process is None:
+            raise RuntimeError(f"{self.party} was never started")
+        return self._process
 
     @property
     def control_url(self) -> str:
@@ -74,7 +110,7 @@ class NodeProcess:
         """
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
-            if self.process.poll() is not None:
+            if self.exit_code() is not None:
                 raise NodeProcessFailed(
                     f"node {self.party} did not start", received=self.last_words(), action=f"see {self.folder / 'log'}"
                 )
@@ -85,7 +121,7 @@ class NodeProcess:
                 except PeerUnreachable:
                     pass
                 else:
-                    if description.pid == self.process.pid:
+                    if description.pid == self.pid:
                         return description.address
             time.sleep(_POLL_S)
         raise NodeProcessFailed(
@@ -101,15 +137,33 @@ class NodeProcess:
 
     def stop(self) -> None:
         """Asks it to stop; after a while, makes it. One that was never started is left as it is."""
-        if "process" not in vars(self):
+        if self._process is None:
             return
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            self.process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self._process.terminate()
+        if self.exit_code(_STOP_S) is None:
+            self.kill()
+
+
+@cache
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["comity.simulation.preloaded"])
+    return context
+
+
+def _serve(role: str, config: str, log: str, variables: Mapping[str, str]) -> None:
+    """Becomes the daemon that `python -m <role>_node --config …` is."""
+    os.setsid()
+    with open(log, "ab") as file:  # noqa: PTH123 - a descriptor is all that is wanted of it
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    os.environ.clear()
+    os.environ.update(variables)
+    if threads := variables.get("OMP_NUM_THREADS"):
+        # The variable itself was read before the fork.
+        torch.set_num_threads(int(threads))
+    sys.argv = [f"{role}_node", "--config", config]
+    runpy.run_module(f"{role}_node", run_name="__main__", alter_sys=True)
 
 
 def start_node(role: str, folder: Path, config: dict[str, Any]) -> NodeProcess:

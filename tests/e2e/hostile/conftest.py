@@ -61,9 +61,9 @@ def during(target: Target, parallel: Parallel) -> Iterator[None]:
     round = parallel.step()
     yield
     parallel.wait(round)
-    assert target.process.process.poll() is None, target.process.last_words()
+    assert target.process.exit_code() is None, target.process.last_words()
     with ControlClient(target.process.control_url) as control:
-        assert control.describe().pid == target.process.process.pid
+        assert control.describe().pid == target.process.pid
 
 
 @pytest.fixture
@@ -91,6 +91,6 @@ def learner(site: Any, target: Target) -> Iterator[Learner]:
     config = {"secret": "learner's", "data": data("learner"), "peers": peers, "patience": patience}
     node = Learner(site.start("learner", "learner", **config), site.identity("cheat"), address)
     yield node
-    assert node.node.process.poll() is None, node.node.last_words()
+    assert node.node.exit_code() is None, node.node.last_words()
     digest = node.run(SCRIPT.format(id="honest", helper="provider", rounds=2))["digest"]
     assert digest == simulate(script_for("honest"))[1].digest

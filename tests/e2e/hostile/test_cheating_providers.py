@@ -348,7 +348,7 @@ def test_a_provider_that_cheats(case: str, learner: Learner) -> None:
         error = refusal(lambda: learner.run(script))
     assert_clear(error, kind, *parts)
     assert str(error).isprintable()
-    assert learner.node.process.poll() is None
+    assert learner.node.exit_code() is None
 
 
 @pytest.mark.parametrize("case", ["a corrupted blob", "weights that are NaN"])

@@ -1,0 +1,10 @@
+"""What a node imports before its first session; processes that are forked after it need not import it again."""
+
+import torch._dynamo  # noqa: F401 - the first step of an optimizer imports it
+
+import comity.data.digits
+import comity.node.daemon  # noqa: F401
+from comity.node.registry import protocol, protocol_names
+
+for _name in protocol_names():
+    protocol(_name)
