@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,12 +127,7 @@ class Command:
 
     def json(self, *arguments: object, cwd: Path, executable: Path = COMMAND, **environment: str) -> dict[str, Any]:
         """Runs it with `--json`; standard output must be one JSON object and nothing else."""
-        done = self(*arguments, "--json", cwd=cwd, executable=executable, **environment)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("\n") == 1
-        value = json.loads(done.stdout)
-        assert isinstance(value, dict)
-        return value
+        return the_object(self(*arguments, "--json", cwd=cwd, executable=executable, **environment))
 
 
 def the_line(done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -143,28 +139,42 @@ def the_line(done: subprocess.CompletedProcess[str], code: int) -> str:
     return lines[0].removeprefix("comity: ")
 
 
-@dataclass
-class Typed:
-    """`comity` within this process, for what is wrong from the beginning: no process has to import everything for it."""
+def the_object(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What a command that ended well printed: one JSON object."""
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    value = json.loads(done.stdout)
+    assert isinstance(value, dict)
+    return value
 
-    monkeypatch: pytest.MonkeyPatch
-    capsys: pytest.CaptureFixture[str]
+
+class Typed:
+    """`comity` within this process, for what starts nothing: no process has to import everything for it."""
 
     def __call__(self, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         """Runs it to its end."""
         typed = [str(each) for each in arguments]
-        self.monkeypatch.chdir(cwd)
-        self.monkeypatch.setattr(sys, "argv", ["comity", *typed])
-        for name in [each for each in os.environ if each.startswith("COMITY_")]:
-            self.monkeypatch.delenv(name)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        return subprocess.CompletedProcess(typed, code if isinstance(code, int) else 0, *self.capsys.readouterr())
+        out, error = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
+            patch.chdir(cwd)
+            patch.setattr(sys, "argv", ["comity", *typed])
+            for name in [each for each in os.environ if each.startswith("COMITY_")]:
+                patch.delenv(name)
+            code: object = 0
+            try:
+                main()
+            except SystemExit as ended:
+                code = ended.code or 0
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(typed, code, out.getvalue(), error.getvalue())
 
     def fails(self, *arguments: object, cwd: Path, code: int) -> str:
         """Runs it; see `Command.fails`."""
         return the_line(self(*arguments, cwd=cwd), code)
+
+    def json(self, *arguments: object, cwd: Path) -> dict[str, Any]:
+        """Runs it; see `Command.json`."""
+        return the_object(self(*arguments, "--json", cwd=cwd))
 
 
 @dataclass
@@ -365,10 +375,10 @@ def own_hand(own_site: Site) -> Hand:
     return Hand(own_site)
 
 
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+@pytest.fixture(scope="session")
+def typed() -> Typed:
     """The command within this process."""
-    return Typed(monkeypatch, capsys)
+    return Typed()
 
 
 @pytest.fixture(scope="session")

@@ -348,7 +348,7 @@ def test_run_gives_json(pair: Pair, comity: Any, script: Callable[..., Path], si
     outcome = simulated(with_parties(session("told")))[1]
     assert result["digest"] == outcome.digest
     assert result["metrics"] == outcome.metrics
-    assert result["processes"] == [pair.learner.pid]
+    assert result["processes"] == [pair.learner.process.pid]
     assert result["ledger_verified"] is True
     assert (result["session"], result["seed"], result["rounds"]) == ("told", 5, 2)
     kept = pair.node / "sessions" / "told"
@@ -430,7 +430,7 @@ def test_a_second_node_in_the_same_state_dir(pair: Pair, comity: Any) -> None:
     expected = "another node works in this state_dir: expected a folder of its own, received "
     assert line.startswith(f"provider_node: {expected}")
     assert "stop it" in line
-    assert pair.provider.exit_code() is None
+    assert pair.provider.process.poll() is None
 
 
 def test_a_port_in_use(pair: Pair, comity: Any) -> None:

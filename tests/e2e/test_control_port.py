@@ -65,14 +65,14 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def pair(site: Any, hand: Any, comity: Any) -> World:
+def pair(site: Any, hand: Any, typed: Any) -> World:
     """A hospital and a clinic, made with `comity init`; alice drives both, bob neither."""
     home = site.folder
     world = World(home, {"hospital": free_port(), "clinic": free_port()}, free_port())
     listen = {party: ("--control", f"127.0.0.1:{port}") for party, port in world.ports.items()}
 
-    def typed(*arguments: object) -> None:
-        done = comity(*arguments, cwd=home)
+    def do(*arguments: object) -> None:
+        done = typed(*arguments, cwd=home)
         assert done.returncode == 0, done.stderr
 
     for party in world.ports:
@@ -80,15 +80,15 @@ def pair(site: Any, hand: Any, comity: Any) -> World:
         (home / party / "state").mkdir(parents=True)
         (home / party / "state" / "secret").write_text(f"{party}-secret")
     at = f"127.0.0.1:{world.peers}"
-    typed("init", "provider", "hospital", "--party", "hospital", "--listen", at, *listen["hospital"])
-    typed("init", "learner", "clinic", "--party", "clinic", "--peer", f"hospital={at}", *listen["clinic"])
+    do("init", "provider", "hospital", "--party", "hospital", "--listen", at, *listen["hospital"])
+    do("init", "learner", "clinic", "--party", "clinic", "--peer", f"hospital={at}", *listen["clinic"])
     for name in ("alice", "bob"):
-        typed("init", "operator", name, "--party", name)
+        do("init", "operator", name, "--party", name)
     for party, other in (("hospital", "clinic"), ("clinic", "hospital")):
-        typed("trust", "add", other, f"{other}/{other}.pem", "--node", party)
-        typed("trust", "add", "alice", "alice/alice.pem", "--operator", "--node", party)
+        do("trust", "add", other, f"{other}/{other}.pem", "--node", party)
+        do("trust", "add", "alice", "alice/alice.pem", "--operator", "--node", party)
         for operator in ("alice", "bob"):
-            typed("trust", "add", party, f"{party}/{party}.pem", "--node", operator)
+            do("trust", "add", party, f"{party}/{party}.pem", "--node", operator)
     for role, party in (("provider", "hospital"), ("learner", "clinic")):
         hand.ready(hand.start(["comity", "node", role], home / party))
     (home / "nodes.toml").write_text(nodes_toml(world))

@@ -18,7 +18,7 @@ from comity.experiments import demo_script, with_baselines
 from comity.node.script import Script
 from comity.session.outcome import Outcome
 
-SEEDS = range(10)
+SEEDS = range(3)
 SHARED_FIELDS = {
     "protocol": str,
     "session": str,
@@ -85,7 +85,7 @@ def test_a_demo_that_is_stopped_takes_its_daemons_along(
         wait_until(lambda: len(list(short_path.glob(sockets))) == 2, "both daemons serve", deadline_s=60)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) != 0
-        assert not marked(mark)
+        wait_until(lambda: not marked(mark), "all that it started has ended", deadline_s=10)
     assert not list(short_path.glob("comity-*"))
 
 
@@ -106,12 +106,12 @@ def test_the_workdir_keeps_configurations_logs_and_the_model(the_demo: Demo) -> 
     assert all((key.stat().st_mode & 0o077) == 0 for key in (folder / "kept").rglob("key.pem"))
 
 
-def test_the_simulation_of_the_demo_is_the_demo(the_demo: Demo, comity: Any, tmp_path: Path) -> None:
+def test_the_simulation_of_the_demo_is_the_demo(the_demo: Demo, typed: Any, tmp_path: Path) -> None:
     _, result = the_demo
-    printed = comity("demo", "--print-script", "--seed", 0, cwd=tmp_path)
+    printed = typed("demo", "--print-script", "--seed", 0, cwd=tmp_path)
     assert printed.returncode == 0, printed.stderr
     (tmp_path / "session.toml").write_text(printed.stdout)
-    alone = comity.json("simulate", "session.toml", cwd=tmp_path)
+    alone = typed.json("simulate", "session.toml", cwd=tmp_path)
     assert alone.pop("processes") == []
     differing = {"wall_s", "processes"}
     assert {k: v for k, v in alone.items() if k not in differing} == {
@@ -123,10 +123,10 @@ def test_the_simulation_of_the_demo_is_the_demo(the_demo: Demo, comity: Any, tmp
 
 
 @pytest.fixture(scope="module")
-def ten(
+def several(
     once: Callable[..., tuple[Path, Any]], simulated: Callable[[str], tuple[Script, Outcome]]
 ) -> list[dict[str, Any]]:
-    """The metrics of ten seeds, the demo's baselines included."""
+    """The metrics of several seeds, the demo's baselines included."""
 
     def run(folder: Path) -> list[dict[str, Any]]:
         del folder
@@ -136,13 +136,13 @@ def ten(
             runs.append(with_baselines(script, outcome.metrics))
         return runs
 
-    metrics: list[dict[str, Any]] = once("ten", run)[1]
+    metrics: list[dict[str, Any]] = once("several", run)[1]
     return metrics
 
 
-def test_ten_learners_are_helped(ten: list[dict[str, Any]]) -> None:
-    assert len(ten) == len(SEEDS)
-    for metrics in ten:
+def test_learners_are_helped(several: list[dict[str, Any]]) -> None:
+    assert len(several) == len(SEEDS)
+    for metrics in several:
         assert metrics["assisted"] >= metrics["learner_alone"] + 0.05
         assert_monotone_global_loss(metrics["global_loss_by_round"])
-    assert mean(each["assisted"] for each in ten) >= mean(each["provider_alone"] for each in ten) - 0.01
+    assert mean(each["assisted"] for each in several) >= mean(each["provider_alone"] for each in several) - 0.01

@@ -68,15 +68,15 @@ class Organisations:
 
 
 @pytest.fixture(scope="module")
-def pair(comity: Any, hand: Any) -> Iterator[Organisations]:
+def pair(comity: Any, typed: Any, hand: Any) -> Iterator[Organisations]:
     with TemporaryDirectory(prefix="e2e-") as folder:
         root = Path(folder)
         made = {
-            "hospital": comity.json(
+            "hospital": typed.json(
                 *("init", "provider", "hospital", "--party", "hospital", "--listen", ANY_PORT, "--allow", "clinic"),
                 cwd=root,
             ),
-            "clinic": comity.json(
+            "clinic": typed.json(
                 "init", "learner", "clinic", "--party", "clinic", "--peer", "hospital=127.0.0.2:1", cwd=root
             ),
         }

@@ -22,13 +22,13 @@ SESSION = '[session]\nprotocol = "assisted_learning"\nhelpers = ["hospital"]\nro
 
 
 @pytest.fixture(scope="module")
-def node(site: Any, comity: Any) -> Path:
+def node(site: Any, typed: Any) -> Path:
     """The folder of a clinic that `comity init` made, and beside it a hospital's."""
     for arguments in (
         ("init", "learner", "clinic", "--party", "clinic", "--peer", "hospital=127.0.0.1:1"),
         ("init", "provider", "hospital", "--party", "hospital"),
     ):
-        assert comity(*arguments, cwd=site.folder).returncode == 0
+        assert typed(*arguments, cwd=site.folder).returncode == 0
     folder: Path = site.folder / "clinic"
     return folder
 

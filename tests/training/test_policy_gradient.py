@@ -101,7 +101,7 @@ def test_the_estimate_of_the_gradient_is_unbiased(baseline: Baseline) -> None:
     # In batches of two the mean of the others is the one other episode: a bias would show here most.
     learner = task(model, bandit, discount=0.9, baseline=baseline, batch_size=2)
     estimates: dict[str, list[torch.Tensor]] = {name: [] for name in state}
-    for batch in range(4000):
+    for batch in range(1500):
         gradient = learner.gradient(state, Draws.make(bandit.environment, np.full(2, np.nan), batch))
         for name, value in gradient.items():
             estimates[name].append(value.clone())

@@ -249,6 +249,26 @@ def show_session(
 
 
 @app.command(rich_help_panel=_RUN)
+def report(
+    session: LastSession = "",
+    *,
+    out: Annotated[Path | None, typer.Option(help="Where the page goes; SESSION.html, if left out.")] = None,
+    node: NodeName = "",
+    operator: Operator = "",
+    json_output: Json = False,
+) -> None:
+    """Writes a session as an HTML page: curves, bytes, contract.
+
+    One file that needs nothing else, to be sent or kept.
+
+    Example: `comity report s-3f9c01d2a7b4 --node clinic --out report.html`
+    """
+    from comity.cli.report import write_report
+
+    write_report(session, out, _chosen(node, operator), as_json=json_output)
+
+
+@app.command(rich_help_panel=_RUN)
 def cancel(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
     """Ends a session before its time, and tells the other party.
 

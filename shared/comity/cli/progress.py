@@ -10,7 +10,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from comity.cli.numbers import duration, number, size
+from comity.report.numbers import duration, number, size
 from comity.session.events import Column, Event, Json
 
 _REDRAWS_A_SECOND = 4

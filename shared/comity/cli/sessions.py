@@ -13,8 +13,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from comity.cli.nodes import NodeChoice, connected, latest
-from comity.cli.numbers import size
 from comity.cli.tables import print_table, show_json, statement_table
+from comity.report.numbers import size
 from comity.wire.v1 import control_pb2 as pb
 
 _STYLES = {"running": "green", "stopped": "yellow", "failed": "red", "cancelled": "dim"}

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from comity.cli.numbers import number, size
+from comity.report.numbers import number, size
 from comity.session.events import Column, Statement, Summary
 
 

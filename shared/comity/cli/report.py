@@ -1,0 +1,77 @@
+"""`comity report`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from comity.cli.nodes import NodeChoice, latest
+from comity.cli.tables import show_json
+from comity.errors import InvalidValue
+from comity.node.control_client import ControlClient
+from comity.report import SessionReport, render
+from comity.session.events import Event
+from comity.wire.v1 import control_pb2 as pb
+
+
+def write_report(session: str, out: Path | None, node: NodeChoice, *, as_json: bool) -> None:
+    """Writes a session as an HTML page.
+
+    Raises:
+        InvalidValue: There is no such session, the page cannot be written, or what it takes is not installed.
+    """
+    with node.connect() as control:
+        details = control.details(session or latest(control))
+        events = list(_until_now(control, details.summary))
+    path = out or Path(f"{details.summary.session}.html")
+    page = render(_report(details, events))
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InvalidValue(
+            f"{path} cannot be written", expected="a file", received=error.strerror, action="name another with --out"
+        ) from error
+    if as_json:
+        show_json({"session": details.summary.session, "report": str(path)})
+    else:
+        print(f"the report is in {path}")  # noqa: T201
+
+
+def _report(details: pb.SessionDetails, events: list[Event]) -> SessionReport:
+    summary = details.summary
+    result = json.loads(details.result) if details.result else {}
+    head = {
+        "session": summary.session,
+        "protocol": summary.protocol,
+        "role": f"{summary.role} with {', '.join(summary.peers)}",
+        "state": f"{summary.state}, {summary.rounds_finished} of {summary.rounds} rounds finished",
+        "begun": f"{summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC",
+        "rounds charged": str(details.rounds_charged),
+        "contract": details.contract_hash,
+    }
+    for name, title in (("digest", "model digest"), ("ledger_verified", "ledger"), ("what", "ended with")):
+        if name in result:
+            head[title] = {True: "verified", False: "BROKEN"}.get(result[name], str(result[name]))
+    # Protocols bring torch with them, which an error above does without.
+    from comity.node.registry import protocol  # noqa: PLC0415
+
+    return SessionReport(
+        head,
+        json.loads(details.contract),
+        events,
+        result.get("metrics", {}),
+        protocol(summary.protocol).statement,
+        dict(details.bytes_sent),
+        dict(details.bytes_received),
+    )
+
+
+def _until_now(control: ControlClient, summary: pb.SessionSummary) -> Iterator[Event]:
+    """What has happened; of a session that goes on, as much as its summary tells of."""
+    if summary.state == "running" and not summary.rounds_finished:
+        return
+    for event in control.watch(summary.session):
+        yield event
+        if summary.state == "running" and event.kind == "round-finished" and event.round >= summary.rounds_finished:
+            return

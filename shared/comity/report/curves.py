@@ -1,0 +1,75 @@
+"""Numbers over rounds, as SVG that can stand in a page; with matplotlib (extra `report`)."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from comity.errors import InvalidValue
+
+_STYLE = {"svg.fonttype": "none", "font.size": 8.0, "axes.grid": True, "grid.alpha": 0.3, "font.family": "sans-serif"}
+_FEW = 24
+"""Points up to which each is marked."""
+_LINES = 10
+"""Lines up to which a legend tells them apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A number over rounds.
+
+    Attributes:
+        title: What it is.
+        kind: How it is written; `share` is from 0 to 1 and drawn in percent.
+        rounds: The rounds.
+        lines: The values, one a round, by the name of whose they are; None where there is none.
+    """
+
+    title: str
+    kind: Literal["integer", "number", "share", "seconds"]
+    rounds: Sequence[int]
+    lines: Mapping[str, Sequence[float | None]]
+
+
+def draw(curve: Curve) -> str:
+    """An `svg` element.
+
+    Raises:
+        InvalidValue: matplotlib is not installed.
+    """
+    try:
+        # Not pyplot: it keeps figures and opens windows.
+        from matplotlib import rc_context  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.ticker import MaxNLocator, PercentFormatter  # noqa: PLC0415
+    except ImportError as error:
+        raise InvalidValue(
+            "pictures need matplotlib",
+            expected="the extra report",
+            received="not installed",
+            action='install "comity[report]"',
+        ) from error
+    with rc_context(_STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=(4.2, 2.4), layout="constrained")
+        axes = figure.add_subplot()
+        for name, values in curve.lines.items():
+            marker = "." if len(values) <= _FEW else ""
+            axes.plot(
+                list(curve.rounds), [math.nan if each is None else each for each in values], marker=marker, label=name
+            )
+        axes.set_title(curve.title)
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if curve.kind == "share":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        if curve.kind == "integer":
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        if 1 < len(curve.lines) <= _LINES:
+            axes.legend(fontsize=6, loc="best")
+        written = io.StringIO()
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    text = written.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,132 @@
+"""The page: one HTML file that needs nothing else, with its curves as SVG."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from comity.errors import InvalidValue
+from comity.report.curves import Curve, draw
+from comity.report.numbers import number, size
+from comity.session.events import Column, Event, Statement, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReport:
+    """All that a page shows of a session.
+
+    Attributes:
+        head: What it is: its identifier, protocol, role, peers, state and the like, by name, in order.
+        contract: What was agreed.
+        events: What happened, in order; of these its rounds and its end are shown.
+        metrics: Of its result; empty while there is none.
+        statement: Which of them say what each round came to for whom.
+        sent: Bytes that left, by egress kind.
+        received: Bytes that came, by egress kind.
+    """
+
+    head: Mapping[str, str]
+    contract: Mapping[str, Any]
+    events: Sequence[Event]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    statement: Statement | None = None
+    sent: Mapping[str, int] = field(default_factory=dict)
+    received: Mapping[str, int] = field(default_factory=dict)
+
+
+def render(report: SessionReport) -> str:
+    """The page as HTML.
+
+    Raises:
+        InvalidValue: What it takes is not installed.
+    """
+    try:
+        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - extra `report`
+        from markupsafe import Markup  # noqa: PLC0415
+    except ImportError as error:
+        raise InvalidValue(
+            "a report needs more than is installed",
+            expected="the extra report",
+            received=error.name,
+            action='install "comity[report]"',
+        ) from error
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("comity.report").joinpath("page.html").read_text(encoding="utf-8"))
+    curves = _of_rounds(report.events)
+    stated = _of_statement(report.statement, report.metrics)
+    return template.render(
+        title=f"Session {report.head['session']}",
+        head=report.head,
+        outcome=_outcome(report.events, report.metrics),
+        pictures=[Markup(draw(each)) for each in curves],  # noqa: S704 - drawn here, its texts escaped
+        stated_title=report.statement.title if report.statement is not None else "",
+        stated=[Markup(draw(each)) for each in stated],  # noqa: S704
+        crossed=[
+            (kind, size(report.sent.get(kind, 0)), size(report.received.get(kind, 0)))
+            for kind in dict.fromkeys([*report.sent, *report.received])
+        ],
+        contract=json.dumps(report.contract, indent=2),
+    )
+
+
+def _of_rounds(events: Sequence[Event]) -> list[Curve]:
+    """A curve for each number that this party's rounds have."""
+    columns = _columns(events)
+    rounds = [each for each in events if each.kind == "round-finished"]
+    numbers = [each.round for each in rounds]
+    curves = []
+    for column in columns:
+        values = [_value(each.fields.get(column.field)) for each in rounds]
+        if any(value is not None for value in values):
+            curves.append(Curve(column.title, column.kind, numbers, {"": values}))
+    return curves
+
+
+def _columns(events: Sequence[Event]) -> list[Column]:
+    for event in events:
+        if event.kind == "session-started":
+            listed: Any = event.fields["columns"]
+            return [Column(**each) for each in listed]
+    return []
+
+
+def _of_statement(statement: Statement | None, metrics: Mapping[str, Any]) -> list[Curve]:
+    """A curve for each number that the statement has, with a line for each party."""
+    if statement is None:
+        return []
+    parties = metrics.get(statement.parties)
+    curves = []
+    for column in statement.columns:
+        by_round = metrics.get(column.field)
+        if not by_round:
+            continue
+        rounds = metrics.get(statement.rounds) or range(1, len(by_round) + 1)
+        lines = {"": by_round} if parties is None else dict(zip(parties, zip(*by_round, strict=True), strict=True))
+        values = {name: [_value(each) for each in line] for name, line in lines.items()}
+        curves.append(Curve(column.title, column.kind, list(rounds), values))
+    return curves
+
+
+def _outcome(events: Sequence[Event], metrics: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, float, bool]]]:
+    """What people compare: its title, and for each metric its title, value, share of the greatest, and whether it is it."""
+    for event in reversed(events):
+        if event.kind == "session-finished":
+            said: Any = event.fields["summary"]
+            summary = Summary(said["title"], tuple(Column(**each) for each in said["columns"]), said["outcome"])
+            shown = [
+                (each, value) for each in summary.columns if (value := _value(metrics.get(each.field))) is not None
+            ]
+            most = max((value for _, value in shown), default=0.0) or 1.0
+            rows = [
+                (each.title, number(value, each.kind), max(0.0, value / most), each.field == summary.outcome)
+                for each, value in shown
+            ]
+            return summary.title, rows
+    return "", []
+
+
+def _value(value: object) -> float | None:
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
