@@ -133,8 +133,17 @@ def test_a_session_that_ended_before_a_restart_is_still_there(short_path: Path, 
         pair.clinic.stop()
         pair.clinic.start()
         pair.clinic.wait_ready()
-        again = comity.json("watch", "--node", "clinic", cwd=short_path)  # the last one is the default
-        assert (again["session"], again["digest"]) == ("kept", first["digest"])
+        done = comity("watch", "--node", "clinic", cwd=short_path)  # the last one is the default
+        assert f"model digest {first['digest']}" in done.stdout
+        # How its rounds went is told as well.
+        assert [line.split()[0] for line in done.stderr.splitlines()[2:]] == ["1"]
+        written = comity.json("report", "--node", "clinic", "--out", "kept.html", cwd=short_path)
+        assert written == {"session": "kept", "report": "kept.html"}
+        page = (short_path / "kept.html").read_text()
+        assert first["digest"] in page
+        assert page.count("<svg") == 5
+        line = comity.fails("report", "--node", "clinic", "--out", "no/where.html", cwd=short_path, code=2)
+        assert "no/where.html cannot be written" in line
 
 
 def test_the_asker_cancels(pair: Pair, comity: Any, wait_until: Callable[..., None]) -> None:

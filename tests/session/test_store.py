@@ -206,15 +206,17 @@ class TestSessions:
         store.save(make_session())
         store.record(make_fact())
         store.append("s-1", Record("offered"))
+        store.append("s-1", Record("finished", 1, {"loss": 0.5}))
         store.append("s-2", Record("offered"))
         store.forget("s-1")
         store.forget("unknown")
-        assert list(store.records("s-1")) == []
+        # How the rounds went is what people look back for.
+        assert list(store.records("s-1")) == [Record("finished", 1, {"loss": 0.5})]
         assert len(store.records("s-2")) == 1
         assert len(store.sessions()) == 1
         assert_holds(store, 1)
         store.append("s-1", Record("again"))
-        assert [each.kind for each in store.records("s-1")] == ["again"]
+        assert [each.kind for each in store.records("s-1")] == ["finished", "again"]
 
 
 class Interrupted(Exception):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from comity.session.chain import Clock, Tail, as_kept, utc_now
 from comity.session.ledger import Entry, Fact, Head
-from comity.session.store import Record, StoredSession
+from comity.session.store import FINISHED, Record, StoredSession
 
 
 class MemoryStore:
@@ -119,11 +119,12 @@ class MemoryStore:
             return tuple(self._journals.get(session, ()))
 
     def forget(self, session: str) -> None:
-        """Drops a session's journal; session and ledger stay."""
+        """See `Store.forget`."""
         with self.transaction():
             journal = self._journals.pop(session, None)
             if journal is not None:
                 self._undo.append(lambda: self._journals.update({session: journal}))
+                self._journals[session] = [each for each in journal if each.kind == FINISHED]
 
     def close(self) -> None:
         """There is nothing to let go of."""

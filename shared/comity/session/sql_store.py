@@ -35,7 +35,7 @@ from comity.session.events import Json
 from comity.session.ledger import Entry, Fact, Head
 from comity.session.sql_engine import make_engine, parsed, place_of
 from comity.session.sql_errors import damaged, explained
-from comity.session.store import Record, StoredSession
+from comity.session.store import FINISHED, Record, StoredSession
 
 FILE_NAME = "comity.db"
 """The store's name in a node's `state_dir`."""
@@ -69,7 +69,7 @@ _RECORDS = (
     .where(tables.journal.c.session == bindparam("name"))
     .order_by(tables.journal.c.position)
 )
-_FORGET = delete(tables.journal).where(tables.journal.c.session == bindparam("name"))
+_FORGET = delete(tables.journal).where(tables.journal.c.session == bindparam("name"), tables.journal.c.kind != FINISHED)
 
 
 def store_url(state_dir: Path) -> URL:
@@ -401,7 +401,7 @@ class SqlStore:
             raise damaged(self._place, f"{what} with another content than was written")
 
     def forget(self, session: str) -> None:
-        """Drops a session's journal, when nothing of it is needed any more; session and ledger stay.
+        """See `Store.forget`.
 
         Raises:
             StorageError: It cannot be written.

@@ -13,6 +13,10 @@ from comity.session.ledger import Ledger
 SessionState = Literal["active", "finished", "failed", "cancelled"]
 
 
+FINISHED = "finished"
+"""Kind of the record with which a round ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A step of a session that is done and need not be done again: a role's state follows from its records in order.
@@ -73,7 +77,10 @@ class Store(Ledger, Protocol):
         """A session's journal, in order."""
 
     def forget(self, session: str) -> None:
-        """Drops a session's journal, when nothing of it is needed any more; session and ledger stay."""
+        """Drops a session's journal, when no role needs it any more; session and ledger stay.
+
+        What says how the rounds went, the records of kind `finished`, stays for those who look back.
+        """
 
     def close(self) -> None:
         """Lets go of files and connections."""
