@@ -69,7 +69,7 @@ SET_BY_LIBRARIES = ("PYTEST_", "KMP_", "TORCHINDUCTOR_")
 """Environment variables that pytest, scikit-learn and torch set when they are first used."""
 
 
-def _stays(process: psutil.Process) -> bool:
+def stays(process: psutil.Process) -> bool:
     """Whether multiprocessing keeps it for later: the server that it forks from, and who tidies up after that."""
     with suppress(psutil.Error):
         # Not those that are forked from it: they have its command line, and another parent.
@@ -95,7 +95,7 @@ class Surroundings:
         listening = (each for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(SET_BY_LIBRARIES)}
         # Daemons are forked from a process that stays.
-        children = (each for each in process.children(recursive=True) if not _stays(each))
+        children = (each for each in process.children(recursive=True) if not stays(each))
         return cls(
             frozenset(threads),
             frozenset(children),

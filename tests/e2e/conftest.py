@@ -29,6 +29,7 @@ from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, start_node
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
+from tests.conftest import stays
 
 COMMAND = Path(sys.executable).with_name("comity")
 MARK = "E2E_STARTED_BY"
@@ -330,7 +331,7 @@ def mark() -> Iterator[str]:
     os.environ[MARK] = own
     yield own
     del os.environ[MARK]
-    left = started_here(own)
+    left = [each for each in started_here(own) if not stays(each)]
     for process in left:
         process.kill()
     assert not left, f"the tests left processes behind: {left}"
