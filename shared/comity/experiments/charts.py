@@ -16,12 +16,13 @@ _STYLE = {"svg.hashsalt": "comity", "svg.fonttype": "none", "font.size": 8.0, "a
 """The same picture is the same file; text stays text."""
 
 
-def save(draw: Callable[[Figure], None], path: Path) -> list[Path]:
+def save(draw: Callable[[Figure], None], path: Path, title: str = "") -> list[Path]:
     """Draws a picture and writes it as SVG and PNG.
 
     Args:
         draw: Draws on an empty figure.
         path: Where to, without an ending.
+        title: Stands above the picture.
 
     Raises:
         InvalidValue: matplotlib is not installed.
@@ -40,6 +41,8 @@ def save(draw: Callable[[Figure], None], path: Path) -> list[Path]:
     with rc_context(_STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(7.0, 3.2), layout="constrained")
         draw(figure)
+        if title:
+            figure.suptitle(title, fontsize=8, color="dimgray")
         written = [path.with_suffix(".svg"), path.with_suffix(".png")]
         figure.savefig(written[0], metadata={"Date": None})
         figure.savefig(written[1], dpi=110, metadata={"Software": None})
@@ -47,13 +50,20 @@ def save(draw: Callable[[Figure], None], path: Path) -> list[Path]:
 
 
 def curves(
-    axes: Axes, lines: Mapping[str, Sequence[float | None]], *, title: str = "", x: str = "round", y: str = ""
+    axes: Axes,
+    lines: Mapping[str, Sequence[float | None]],
+    *,
+    title: str = "",
+    x: str = "round",
+    y: str = "",
+    legend: bool = True,
 ) -> None:
     """Lines over rounds 1, 2, …, each with its label."""
     for label, values in lines.items():
         axes.plot(range(1, len(values) + 1), [float("nan") if each is None else each for each in values], label=label)
     axes.set(title=title, xlabel=x, ylabel=y)
-    axes.legend(fontsize=6)
+    if legend:
+        axes.legend(fontsize=6)
 
 
 def panels(figure: Figure, titles: Sequence[str], *, rows: int = 1) -> list[Axes]:

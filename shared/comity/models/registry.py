@@ -20,6 +20,7 @@ Factory = Callable[..., nn.Module]
 _BUILT_IN: Mapping[str, str] = {
     "alexnet-cifar": "comity.models.alexnet_cifar:alexnet_cifar",
     "cnn-cifar": "comity.models.cnn_cifar:cnn_cifar",
+    "cnn-kd": "comity.models.cnn_kd:cnn_kd",
     "cnn-mnist": "comity.models.cnn_mnist:cnn_mnist",
     "lenet5": "comity.models.lenet5:lenet5",
     "mlp": "comity.models.mlp:mlp",

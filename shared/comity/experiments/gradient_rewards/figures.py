@@ -32,6 +32,11 @@ class Watched:
     consortia: tuple[tuple[str, Consortium], ...]
     losses: bool = False
 
+    @property
+    def measured_on(self) -> tuple[str, ...]:
+        """The data, as people call them."""
+        return tuple(dict.fromkeys(name for _, one in self.consortia for name in one.measured_on))
+
 
 def watch(settings: Watched, lab: Lab) -> Metrics:
     """Runs each consortium.
@@ -153,8 +158,8 @@ def _noisy(base: Consortium) -> Watched:
 
 
 _PARTITIONS: dict[Scale, Watched] = {
-    "smoke": _partitions(("MNIST", SMOKE)),
-    "cpu": _partitions(("MNIST", CPU)),
+    "smoke": _partitions(("digits", SMOKE)),
+    "cpu": _partitions(("digits", CPU)),
     "paper": _partitions(("MNIST", MNIST), ("CIFAR-10", CIFAR)),
 }
 _SUBSTITUTE = (
