@@ -107,7 +107,8 @@ def _targets() -> dict[str, str]:
 
 
 def _factory(name: str) -> Factory:
-    targets = _targets()
+    # Nothing replaces a built-in model, and looking through all that is installed takes its time.
+    targets = dict(_BUILT_IN) if name in _BUILT_IN else _targets()
     if name not in targets:
         nearest = difflib.get_close_matches(name, targets, n=1, cutoff=0.0)[0]
         raise UnknownModel(

@@ -218,7 +218,7 @@ _PAPER = Comparison(
     )
 )
 _SCALES: dict[Scale, Comparison] = {
-    "smoke": Comparison((("digits POW", each(SMOKE, "POW")), ("digits CLA", each(SMOKE, "CLA"))), betas=(1.0,)),
+    "smoke": Comparison((("digits CLA", each(SMOKE, "CLA")),), betas=(1.0,)),
     "cpu": Comparison(
         tuple((f"digits {partition}", each(CPU, partition)) for partition in ("UNI", "POW", "CLA")),
         betas=(1.0, 2.0),
