@@ -62,18 +62,21 @@ def curves(
     for label, values in lines.items():
         axes.plot(range(1, len(values) + 1), [float("nan") if each is None else each for each in values], label=label)
     axes.set(title=title, xlabel=x, ylabel=y)
+    # Rounds are whole.
+    axes.locator_params(axis="x", integer=True)
     if legend:
         axes.legend(fontsize=6)
 
 
-def panels(figure: Figure, titles: Sequence[str], *, rows: int = 1) -> list[Axes]:
-    """Axes side by side, in `rows` rows, each with its title."""
+def panels(figure: Figure, titles: Sequence[str], *, rows: int = 1, level: bool = False) -> list[Axes]:
+    """Axes side by side, in `rows` rows, each with its title; `level` gives all of them the same vertical range."""
     columns = -(-len(titles) // rows)
     if rows > 1:
         figure.set_size_inches(7.0, 2.6 * rows)
-    made: list[Any] = [figure.add_subplot(rows, columns, at + 1) for at in range(len(titles))]
-    for axes, title in zip(made, titles, strict=True):
-        axes.set_title(title)
+    made: list[Any] = []
+    for at, title in enumerate(titles):
+        made.append(figure.add_subplot(rows, columns, at + 1, sharey=made[0] if level and made else None))
+        made[-1].set_title(title)
     return made
 
 

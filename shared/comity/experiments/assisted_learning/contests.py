@@ -78,13 +78,18 @@ def _mean(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def draw(metrics: Metrics, figure: Figure) -> None:
-    """Test accuracy over rounds, a panel for each pair."""
-    places = panels(figure, list(metrics), rows=1 + (len(metrics) > 3))
+def draw(metrics: Metrics, figure: Figure, *, level: bool = False) -> None:
+    """Test accuracy over rounds, a panel for each pair; `level` gives all of them the same vertical range."""
+    places = panels(figure, list(metrics), rows=1 + (len(metrics) > 3), level=level)
     for at, (axes, (name, one)) in enumerate(zip(places, metrics.items(), strict=True)):
         # The lines are the same in every panel.
         lines = {each: row["accuracy"] for each, row in one.items()}
         curves(axes, lines, title=name, y="test accuracy", legend=at == 0)
+
+
+def draw_level(metrics: Metrics, figure: Figure) -> None:
+    """The same, all in one vertical range."""
+    draw(metrics, figure, level=True)
 
 
 def draw_together(metrics: Metrics, figure: Figure) -> None:

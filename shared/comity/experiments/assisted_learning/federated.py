@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from comity.experiments.assisted_learning.contests import ABOVE, NEAR, THREE, Contest, contest, draw, over
 from comity.experiments.assisted_learning.pair import Pair
@@ -16,7 +17,11 @@ from comity.experiments.assisted_learning.sizes import (
     TINY,
     scales,
 )
+from comity.experiments.charts import bars, panels
 from comity.experiments.reproduction import Claim, Experiment, Metrics, Printed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _NAMES = ("AlexNet", "ResNet-18")
 _SMALL_NAMES = ("mlp of 64", "mlp of 128")
@@ -61,6 +66,15 @@ def _load(metrics: Metrics) -> bool:
     return all(one["AssistDeep"]["load"] <= 1.05 * 400 for one in metrics.values())
 
 
+def _draw_load(metrics: Metrics, figure: Figure) -> None:
+    (axes,) = panels(figure, [""])
+    bars(
+        axes,
+        {name: {"formula": 400, "measured": one["AssistDeep"]["load"]} for name, one in metrics.items()},
+        y="models",
+    )
+
+
 def _session(pair: Pair) -> Contest:
     return Contest((("R (T + T') / I = 400", pair),), ("AssistDeep",))
 
@@ -71,7 +85,7 @@ _REMARK_1 = Experiment(
     scales(_session(ALEXNET), _session(replace(SMALL, iterations=200)), _session(TINY), seeds=(0,)),
     SUBSTITUTE.format("CIFAR-10", 64).replace("T + T' = 100", "T + T' = 200"),
     contest,
-    draw,
+    _draw_load,
     (Claim("a session of R (T + T') / I = 400 moves 400 models, and little else (at most 5 %)", _load),),
     (Printed("bytes over those of a model", ("R (T + T') / I = 400", "AssistDeep", "load"), 400),),
 )

@@ -11,6 +11,7 @@ from comity.experiments.assisted_learning.contests import (
     Contest,
     contest,
     draw,
+    draw_level,
     gain_grows,
     over,
 )
@@ -69,7 +70,7 @@ def _periods(number: int, pair: Pair, what: str, hidden: int) -> Experiment[Cont
         scales(of(pair, 20, 50), of(replace(SMALL, hidden=hidden), 2, 5), of(TINY, 4)),
         SUBSTITUTE.format(what, hidden).replace("I = 5", "I = 2 and 5 for 20 and 50"),
         contest,
-        draw,
+        draw_level,
         (Claim("a low sampling frequency already comes within 3 points of SGD", over("AssistDeep", "SGD", by=-3)),),
     )
 

@@ -12,6 +12,7 @@ from comity.experiments.assisted_learning.contests import (
     alike,
     contest,
     draw,
+    draw_level,
     draw_together,
     over,
 )
@@ -56,7 +57,7 @@ _TABLE_1 = Experiment(
         "T + T' = 100", "T = 27, 81 and 162 of T + T' = 100, 300 and 600 for T = 2,000, 6,000 and 12,000"
     ),
     contest,
-    draw,
+    draw_level,
     (Claim("AssistDeep ends above Revised-AssistDeep for every T", over("AssistDeep", "Revised-AssistDeep")),),
     tuple(
         Printed(f"T = {t}, {name}, %", (f"T = {t}", name, "last"), value)
@@ -91,7 +92,7 @@ _TABLE_2 = Experiment(
     ),
     SUBSTITUTE.format("CIFAR-10 and SVHN", "64 and 128"),
     contest,
-    draw,
+    draw_level,
     (
         Claim("AssistDeep ends above Provider-SGD", over("AssistDeep", "Provider-SGD")),
         Claim("Provider-SGD ends above Learner-SGD", over("Provider-SGD", "Learner-SGD")),
