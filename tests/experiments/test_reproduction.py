@@ -64,6 +64,8 @@ def test_smoke(name: str, lab: Lab) -> None:
     # At any size a claim can be judged, so that no run at another scale ends in an error there.
     for claim in experiment.claims:
         assert claim.holds(result.metrics) in {True, False, None}
+        # What a proof says holds at every size.
+        assert "smoke" not in claim.scales or claim.verdict(result.metrics, "smoke") == "supported"
     experiment.draw(result.metrics, figure)
     assert all(axes.lines or axes.patches for axes in figure.axes)
 
