@@ -68,6 +68,12 @@ def curves(
         axes.legend(fontsize=6)
 
 
+def legend_below(figure: Figure) -> None:
+    """One legend for all panels, which show the same lines: those of the first."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize=6)
+
+
 def panels(figure: Figure, titles: Sequence[str], *, rows: int = 1, level: bool = False) -> list[Axes]:
     """Axes side by side, in `rows` rows, each with its title; `level` gives all of them the same vertical range."""
     columns = -(-len(titles) // rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from comity.experiments.assisted_learning.opponents import Opponents, mean_of_last
 from comity.experiments.assisted_learning.pair import Pair
-from comity.experiments.charts import curves, panels
+from comity.experiments.charts import curves, legend_below, panels
 from comity.experiments.reproduction import Claim, Lab, Metrics
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def _mean(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def draw(metrics: Metrics, figure: Figure, *, level: bool = False) -> None:
     """Test accuracy over rounds, a panel for each pair; `level` gives all of them the same vertical range."""
     places = panels(figure, list(metrics), rows=1 + (len(metrics) > 3), level=level)
-    for at, (axes, (name, one)) in enumerate(zip(places, metrics.items(), strict=True)):
-        # The lines are the same in every panel.
+    for axes, (name, one) in zip(places, metrics.items(), strict=True):
         lines = {each: row["accuracy"] for each, row in one.items()}
-        curves(axes, lines, title=name, y="test accuracy", legend=at == 0)
+        curves(axes, lines, title=name, y="test accuracy", legend=False)
+    legend_below(figure)
 
 
 def draw_level(metrics: Metrics, figure: Figure) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from comity.environments import Arena, Draws, play
 from comity.experiments.assisted_learning.policies import LANDER, LANDER_CPU, LANDER_TINY, Players, learn, task_of
-from comity.experiments.charts import panels
+from comity.experiments.charts import legend_below, panels
 from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics, Scale
 from comity.simulation.in_process import parties
 from comity.tensors import State
@@ -107,7 +107,7 @@ def _draw_rounds(metrics: Metrics, figure: Figure) -> None:
         for at in range(len(powers)):
             lines = {f"round {round}": each[at] for round, each in enumerate(metrics[name]["by_round"], start=1)}
             _traces(next(places), lines)
-    figure.axes[0].legend(fontsize=5, loc="upper right")
+    legend_below(figure)
 
 
 def _draw_tests(metrics: Metrics, figure: Figure) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from comity.environments import Arena
-from comity.experiments.charts import curves, panels
+from comity.experiments.charts import curves, legend_below, panels
 from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics
 from comity.node.asking import draft_contract
 from comity.node.script import Script
@@ -246,7 +246,8 @@ def draw(metrics: Metrics, figure: Figure) -> None:
     titles = {"training": "own games", "test_1": "Test I", "test_2": "Test II"}
     labels = ("mean discounted return", "mean cumulative reward", "")
     for axes, key, label in zip(panels(figure, list(titles.values())), titles, labels, strict=True):
-        curves(axes, {name: one[key] for name, one in metrics.items()}, title=titles[key], y=label)
+        curves(axes, {name: one[key] for name, one in metrics.items()}, title=titles[key], y=label, legend=False)
+    legend_below(figure)
 
 
 def _above(rival: str, share: float = 0.0) -> Any:

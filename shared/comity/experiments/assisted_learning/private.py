@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from comity.experiments.assisted_learning.contests import Contest, contest
 from comity.experiments.assisted_learning.pair import Pair
 from comity.experiments.assisted_learning.sizes import ALEXNET, RESNET, SMALL, SVHN, SVHN_RESNET, TINY
-from comity.experiments.charts import curves, panels
+from comity.experiments.charts import curves, legend_below, panels
 from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics, Printed
 from comity.privacy import Mechanism, account
 
@@ -94,7 +94,10 @@ def draw(metrics: Metrics, figure: Figure) -> None:
     for axes, (name, one) in zip(
         panels(figure, list(runs), rows=1 + (len(runs) > 3), level=True), runs.items(), strict=True
     ):
-        curves(axes, {noise: row["accuracy"] for noise, row in one.items()}, title=name, y="test accuracy")
+        curves(
+            axes, {noise: row["accuracy"] for noise, row in one.items()}, title=name, y="test accuracy", legend=False
+        )
+    legend_below(figure)
 
 
 def _degrades(metrics: Metrics) -> bool:
