@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _STYLE = {"svg.hashsalt": "comity", "svg.fonttype": "none", "font.size": 8.0, "axes.grid": True, "grid.alpha": 0.3}
 """The same picture is the same file; text stays text."""
+_MANY = 3
+"""Panels in a row, above which titles are small."""
+_TITLE, _SMALL_TITLE = 9.0, 7.0
 
 
 def save(draw: Callable[[Figure], None], path: Path, title: str = "") -> list[Path]:
@@ -53,7 +56,6 @@ def curves(
     axes: Axes,
     lines: Mapping[str, Sequence[float | None]],
     *,
-    title: str = "",
     x: str = "round",
     y: str = "",
     legend: bool = True,
@@ -61,7 +63,7 @@ def curves(
     """Lines over rounds 1, 2, …, each with its label."""
     for label, values in lines.items():
         axes.plot(range(1, len(values) + 1), [float("nan") if each is None else each for each in values], label=label)
-    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.set(xlabel=x, ylabel=y)
     # Rounds are whole.
     axes.locator_params(axis="x", integer=True)
     if legend:
@@ -82,7 +84,7 @@ def panels(figure: Figure, titles: Sequence[str], *, rows: int = 1, level: bool 
     made: list[Any] = []
     for at, title in enumerate(titles):
         made.append(figure.add_subplot(rows, columns, at + 1, sharey=made[0] if level and made else None))
-        made[-1].set_title(title)
+        made[-1].set_title(title, fontsize=_TITLE if columns <= _MANY else _SMALL_TITLE)
     return made
 
 

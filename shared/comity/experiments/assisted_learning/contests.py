@@ -81,9 +81,9 @@ def _mean(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def draw(metrics: Metrics, figure: Figure, *, level: bool = False) -> None:
     """Test accuracy over rounds, a panel for each pair; `level` gives all of them the same vertical range."""
     places = panels(figure, list(metrics), rows=1 + (len(metrics) > 3), level=level)
-    for axes, (name, one) in zip(places, metrics.items(), strict=True):
+    for axes, one in zip(places, metrics.values(), strict=True):
         lines = {each: row["accuracy"] for each, row in one.items()}
-        curves(axes, lines, title=name, y="test accuracy", legend=False)
+        curves(axes, lines, y="test accuracy", legend=False)
     legend_below(figure)
 
 

@@ -125,7 +125,8 @@ def _traces(axes: Axes, flights: dict[str, dict[str, Any]]) -> None:
     for label, flight in flights.items():
         (line,) = axes.plot(*zip(*flight["trace"], strict=True), linewidth=1, label=label)
         axes.plot(*flight["trace"][-1], "o" if flight["landed"] else "x", markersize=4, color=line.get_color())
-    axes.set(xlim=(-1.05, 1.05), ylim=(-0.25, 1.7))
+    first = axes.get_subplotspec().is_first_col()  # type: ignore[union-attr]
+    axes.set(xlim=(-1.05, 1.05), ylim=(-0.25, 1.7), ylabel="height" if first else "")
 
 
 def _lands(name: str, *, at: tuple[float, ...], wanted: bool) -> Any:

@@ -246,7 +246,7 @@ def draw(metrics: Metrics, figure: Figure) -> None:
     titles = {"training": "own games", "test_1": "Test I", "test_2": "Test II"}
     labels = ("mean discounted return", "mean cumulative reward", "")
     for axes, key, label in zip(panels(figure, list(titles.values())), titles, labels, strict=True):
-        curves(axes, {name: one[key] for name, one in metrics.items()}, title=titles[key], y=label, legend=False)
+        curves(axes, {name: one[key] for name, one in metrics.items()}, y=label, legend=False)
     legend_below(figure)
 
 

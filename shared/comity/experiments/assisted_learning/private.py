@@ -91,12 +91,8 @@ def _name(epsilon: float | None) -> str:
 def draw(metrics: Metrics, figure: Figure) -> None:
     """Test accuracy over rounds, a line for each noise."""
     runs = metrics["runs"]
-    for axes, (name, one) in zip(
-        panels(figure, list(runs), rows=1 + (len(runs) > 3), level=True), runs.items(), strict=True
-    ):
-        curves(
-            axes, {noise: row["accuracy"] for noise, row in one.items()}, title=name, y="test accuracy", legend=False
-        )
+    for axes, one in zip(panels(figure, list(runs), rows=1 + (len(runs) > 3), level=True), runs.values(), strict=True):
+        curves(axes, {noise: row["accuracy"] for noise, row in one.items()}, y="test accuracy", legend=False)
     legend_below(figure)
 
 

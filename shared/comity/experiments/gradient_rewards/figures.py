@@ -83,10 +83,8 @@ def _lines(rows: Sequence[Sequence[float]]) -> dict[str, list[float]]:
 
 def _drawn(what: str, label: str) -> Any:
     def draw(metrics: Metrics, figure: Figure) -> None:
-        for axes, (name, one) in zip(
-            panels(figure, list(metrics), rows=1 + (len(metrics) > 3)), metrics.items(), strict=True
-        ):
-            curves(axes, _lines(one[what]), title=name, y=label)
+        for axes, one in zip(panels(figure, list(metrics), rows=1 + (len(metrics) > 3)), metrics.values(), strict=True):
+            curves(axes, _lines(one[what]), y=label)
 
     return draw
 
