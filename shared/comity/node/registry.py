@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from comity.errors import UnsupportedProtocol
@@ -16,8 +17,9 @@ def protocol_names() -> list[str]:
     return sorted(_registered())
 
 
+@cache
 def protocol(name: str) -> ProtocolDefinition:
-    """A protocol by its name.
+    """A protocol by its name; looking through all that is installed takes its time, so once for each.
 
     Raises:
         UnsupportedProtocol: There is none of that name.

@@ -120,7 +120,7 @@ EXPERIMENTS = (
         "assisted-learning/fig-16",
         "Fig. 16: AssistDeep by the noise of differential privacy, γ = .3",
         {
-            "smoke": Noises((("mlp of 8", TINY),), (None, 10.0), accounted=()),
+            "smoke": Noises((("mlp of 8", TINY),), (None, 100.0), accounted=()),
             "cpu": Noises((("mlp of 64", _DIGITS), ("mlp of 128", replace(_DIGITS, hidden=128))), seeds=(0, 1, 2)),
             "paper": Noises(
                 (
