@@ -33,7 +33,7 @@ def _gammas(pair: Pair, *gammas: float) -> Contest:
     return Contest(tuple((f"γ = {gamma:g}", replace(pair, gamma=gamma)) for gamma in gammas))
 
 
-def _imbalance(number: int, pair: Pair, what: str, hidden: int) -> Experiment[Contest]:
+def _imbalance(number: int, pair: Pair, what: str, hidden: int, seeds: tuple[int, ...] = (0,)) -> Experiment[Contest]:
     gammas = (0.0, 0.3, 0.7, 1.0)
     return Experiment(
         f"assisted-learning/fig-{number}",
@@ -42,6 +42,7 @@ def _imbalance(number: int, pair: Pair, what: str, hidden: int) -> Experiment[Co
             _gammas(pair, *gammas),
             _gammas(replace(SMALL, hidden=hidden), *gammas),
             _gammas(TINY, 0.0, 1.0),
+            seeds,
         ),
         SUBSTITUTE.format(what, hidden),
         contest,
@@ -67,7 +68,7 @@ def _periods(number: int, pair: Pair, what: str, hidden: int) -> Experiment[Cont
     return Experiment(
         f"assisted-learning/fig-{number}",
         f"Fig. {number}: sampling periods, {what}",
-        scales(of(pair, 20, 50), of(replace(SMALL, hidden=hidden), 2, 5), of(TINY, 4)),
+        scales(of(pair, 20, 50), of(replace(SMALL, hidden=hidden), 2, 5), of(TINY, 4), (0,)),
         SUBSTITUTE.format(what, hidden).replace("I = 5", "I = 2 and 5 for 20 and 50"),
         contest,
         draw_level,
@@ -76,8 +77,8 @@ def _periods(number: int, pair: Pair, what: str, hidden: int) -> Experiment[Cont
 
 
 EXPERIMENTS = (
-    _imbalance(3, ALEXNET, "an AlexNet on CIFAR-10", 64),
-    _imbalance(4, RESNET, "a ResNet-18 on CIFAR-10", 128),
+    _imbalance(3, ALEXNET, "an AlexNet on CIFAR-10", 64, (0, 1, 2)),
+    _imbalance(4, RESNET, "a ResNet-18 on CIFAR-10", 128, (0, 1, 2)),
     _imbalance(5, SVHN, "an AlexNet on SVHN", 32),
     _imbalance(6, SVHN_RESNET, "a ResNet-18 on SVHN", 256),
     _periods(7, ALEXNET, "an AlexNet on CIFAR-10", 64),
