@@ -15,6 +15,7 @@ from comity.data import Dataset
 from comity.errors import InvalidValue, MissingFile
 from comity.experiments.assisted_learning.opponents import Opponents, balanced, pooled
 from comity.experiments.assisted_learning.pair import OwnModel
+from comity.experiments.assisted_learning.policies import learn, task_of
 from comity.experiments.assisted_learning.sizes import SMALL
 from comity.experiments.gradient_rewards.federation import Federation, GradientRewards
 from comity.experiments.gradient_rewards.sizes import SMOKE, each
@@ -128,6 +129,23 @@ def test_opponents_see_the_session_s_own_data(lab: Lab) -> None:
 def test_opponents_train_the_parties_own_model(lab: Lab) -> None:
     opponents = Opponents(replace(SMALL, hidden=8, own=OwnModel("mlp", 16)), lab.shelf)
     assert opponents.parameters == 64 * 16 + 16 + 16 * 10 + 10
+
+
+def test_the_policies_that_fly_are_those_that_were_tested(lab: Lab) -> None:
+    players = experiments()["assisted-learning/fig-9"].scales["smoke"]
+    (progress,) = lab.once(learn, players)["AssistPG"]
+    tested = task_of(players.script(0)).test_returns(progress.policies[-1])
+    assert tested == {name: means[-1] for name, means in progress.tests.items()}
+    assert len(progress.policies) == players.rounds
+
+
+def test_flights_differ_in_their_engine_alone(lab: Lab) -> None:
+    pytest.importorskip("Box2D")
+    flights = reproduce(experiments()["assisted-learning/fig-11"], "smoke", lab).metrics
+    starts = {tuple(flight["trace"][0]) for one in flights.values() for flight in one["by_round"][0]}
+    assert len(starts) == 1
+    powers = {flight["power"] for one in flights.values() for flight in one["by_round"][0]}
+    assert powers == {10.0, 40.0}
 
 
 def test_samples_of_two_kinds_are_pooled_as_models_take_them() -> None:
