@@ -15,6 +15,7 @@ from comity.errors import InvalidValue, UnknownModel
 BUILT_IN = {
     "alexnet-cifar": ((3, 32, 32), 2_472_266),
     "cnn-cifar": ((3, 32, 32), 930_826),
+    "cnn-kd": ((3, 32, 32), 5_607_498),
     "cnn-mnist": ((1, 28, 28), 81_842),
     "lenet5": ((1, 28, 28), 61_706),
     "mlp": ((1, 8, 8), 4_810),
@@ -115,6 +116,7 @@ def test_text_cnn_options_out_of_range_are_refused(options: dict[str, int]) -> N
         ("alexnet-cifar", (3, 64, 64)),
         ("resnet18-cifar", (3, 32, 33)),
         ("cnn-cifar", (3, 28, 28)),
+        ("cnn-kd", (3, 28, 28)),
         ("cnn-mnist", (1, 27, 28)),
         ("text-cnn", (4,)),
         ("text-cnn", (1, 56)),

@@ -54,7 +54,7 @@ def run_experiments(names: list[str], scale: str, out: Path, data: Path | None, 
     results = []
     for experiment in chosen(names):
         lab.say(f"{experiment.name}: {experiment.shows}")
-        if scale == "cpu":
+        if scale != "paper":
             lab.say(f"  at this scale: {experiment.substitute}")
         result = reproduce(experiment, scale, lab)
         paths = write(experiment, result, out / experiment.name / scale, describe())
@@ -67,13 +67,15 @@ def run_experiments(names: list[str], scale: str, out: Path, data: Path | None, 
 
 def _show(result: Reproduction, paths: list[Path]) -> None:
     console = Console(highlight=False)
-    console.print(f"{result.experiment}, scale {result.scale}, {result.seconds:.0f} s")
+    data = "; ".join(result.measured_on)
+    console.print(f"{result.experiment}, scale {result.scale}, {result.seconds:.0f} s, on {data}", soft_wrap=True)
     for text, verdict in result.verdicts.items():
         console.print(f"  {verdict}: {text}", soft_wrap=True)
     if result.rows:
-        table = Table("", "paper", "measured", box=None, pad_edge=False)
-        for label, paper, measured in result.rows:
-            table.add_row(label, f"{paper:g}", "–" if measured is None else f"{measured:.3g}")
+        table = Table("in the paper", "", "measured here", "", box=None, pad_edge=False)
+        for row in result.rows:
+            measured = "–" if row.measured is None else f"{row.measured:.3g}"
+            table.add_row(row.label, f"{row.paper:g}", row.here, measured)
         print_table(table)
     for path in paths:
         console.print(f"  {path}", soft_wrap=True)

@@ -27,13 +27,15 @@ def load(request: Request) -> Splits:
     if not 0 <= request.seed < _SEEDS:
         raise InvalidValue("The seed of the digits' test split", expected="0 to 2**32 - 1", received=request.seed)
     every = _every()
-    train, test = train_test_split(range(len(every)), test_size=0.25, stratify=every.labels, random_state=request.seed)
+    train, test = train_test_split(
+        range(len(every)), test_size=0.25, stratify=every.labels.numpy(), random_state=request.seed
+    )
     return Splits(every.select(torch.tensor(train)), every.select(torch.tensor(test)))
 
 
 @cache
 def _every() -> Dataset:
-    """All of them, read once: a simulation has many parties."""
+    """All of them; parsing the text that they are kept as takes longer than many a training."""
     digits = load_digits()
     return Dataset(
         inputs=torch.from_numpy(digits.images).to(torch.float32).unsqueeze(1),

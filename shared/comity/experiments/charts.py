@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 _STYLE = {"svg.hashsalt": "comity", "svg.fonttype": "none", "font.size": 8.0, "axes.grid": True, "grid.alpha": 0.3}
 """The same picture is the same file; text stays text."""
+_MANY = 3
+"""Panels in a row, above which titles are small."""
+_TITLE, _SMALL_TITLE = 9.0, 7.0
 
 
-def save(draw: Callable[[Figure], None], path: Path) -> list[Path]:
+def save(draw: Callable[[Figure], None], path: Path, title: str = "") -> list[Path]:
     """Draws a picture and writes it as SVG and PNG.
 
     Args:
         draw: Draws on an empty figure.
         path: Where to, without an ending.
+        title: Stands above the picture.
 
     Raises:
         InvalidValue: matplotlib is not installed.
@@ -40,6 +44,8 @@ def save(draw: Callable[[Figure], None], path: Path) -> list[Path]:
     with rc_context(_STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(7.0, 3.2), layout="constrained")
         draw(figure)
+        if title:
+            figure.suptitle(title, fontsize=8, color="dimgray")
         written = [path.with_suffix(".svg"), path.with_suffix(".png")]
         figure.savefig(written[0], metadata={"Date": None})
         figure.savefig(written[1], dpi=110, metadata={"Software": None})
@@ -47,23 +53,38 @@ def save(draw: Callable[[Figure], None], path: Path) -> list[Path]:
 
 
 def curves(
-    axes: Axes, lines: Mapping[str, Sequence[float | None]], *, title: str = "", x: str = "round", y: str = ""
+    axes: Axes,
+    lines: Mapping[str, Sequence[float | None]],
+    *,
+    x: str = "round",
+    y: str = "",
+    legend: bool = True,
 ) -> None:
     """Lines over rounds 1, 2, …, each with its label."""
     for label, values in lines.items():
         axes.plot(range(1, len(values) + 1), [float("nan") if each is None else each for each in values], label=label)
-    axes.set(title=title, xlabel=x, ylabel=y)
-    axes.legend(fontsize=6)
+    axes.set(xlabel=x, ylabel=y)
+    # Rounds are whole.
+    axes.locator_params(axis="x", integer=True)
+    if legend:
+        axes.legend(fontsize=6)
 
 
-def panels(figure: Figure, titles: Sequence[str], *, rows: int = 1) -> list[Axes]:
-    """Axes side by side, in `rows` rows, each with its title."""
+def legend_below(figure: Figure) -> None:
+    """One legend for all panels, which show the same lines: those of the first."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize=6)
+
+
+def panels(figure: Figure, titles: Sequence[str], *, rows: int = 1, level: bool = False) -> list[Axes]:
+    """Axes side by side, in `rows` rows, each with its title; `level` gives all of them the same vertical range."""
     columns = -(-len(titles) // rows)
     if rows > 1:
         figure.set_size_inches(7.0, 2.6 * rows)
-    made: list[Any] = [figure.add_subplot(rows, columns, at + 1) for at in range(len(titles))]
-    for axes, title in zip(made, titles, strict=True):
-        axes.set_title(title)
+    made: list[Any] = []
+    for at, title in enumerate(titles):
+        made.append(figure.add_subplot(rows, columns, at + 1, sharey=made[0] if level and made else None))
+        made[-1].set_title(title, fontsize=_TITLE if columns <= _MANY else _SMALL_TITLE)
     return made
 
 

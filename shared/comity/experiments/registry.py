@@ -14,7 +14,17 @@ from comity.experiments.reproduction import Experiment
 
 _FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "assisted-learning": ("synthetic", "classification"),
+        "assisted-learning": (
+            "regression",
+            "logistic",
+            "imbalance",
+            "policies",
+            "landings",
+            "federated",
+            "distillation",
+            "private",
+            "variations",
+        ),
         "gradient-rewards": ("approximation", "tables", "figures"),
     }
 )

@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from comity.errors import InvalidValue
 from comity.experiments.samples import Shelf
@@ -23,7 +24,16 @@ Verdict = Literal["supported", "not supported", "not testable at this scale"]
 Metrics = Mapping[str, Any]
 """What was measured, as a JSON object."""
 
-Settings = TypeVar("Settings", bound=Hashable)
+
+class Setup(Hashable, Protocol):
+    """What an experiment runs at a scale: a frozen dataclass."""
+
+    @property
+    def measured_on(self) -> tuple[str, ...]:
+        """The data, as people call them."""
+
+
+Settings = TypeVar("Settings", bound=Setup)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,7 @@ class Printed:
     """A number that the paper prints.
 
     Attributes:
-        label: What it is.
+        label: What it is, in the words of `path` where those say it.
         path: Where the metrics have it, in the same unit: keys from the outside in.
         value: What the paper prints.
     """
@@ -62,12 +72,37 @@ class Printed:
     path: tuple[str, ...]
     value: float
 
-    def measured(self, metrics: Metrics) -> float | None:
-        """What was measured in its place; None where nothing was."""
+    def beside(self, metrics: Metrics, stand_ins: Mapping[str, str] = MappingProxyType({})) -> Row:
+        """The number beside what was measured in its place.
+
+        Args:
+            metrics: What was measured.
+            stand_ins: What the metrics have in place of the paper's, by the path's keys.
+        """
         found: Any = metrics
+        here = self.label
         for key in self.path:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return None if found is None else float(found)
+            name = stand_ins.get(key, key)
+            here = here.replace(key, name)
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return Row(self.label, self.value, here, None if found is None else float(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A number that the paper prints, and its counterpart.
+
+    Attributes:
+        label: What it is in the paper.
+        paper: What the paper prints.
+        here: What was measured in its place.
+        measured: What came out; None where nothing was measured.
+    """
+
+    label: str
+    paper: float
+    here: str
+    measured: float | None
 
 
 @dataclass(frozen=True)
@@ -104,6 +139,7 @@ class Experiment(Generic[Settings]):
         draw: Draws the metrics.
         claims: What of the paper it tests.
         printed: Numbers that the paper prints.
+        stand_ins: What smaller scales measure in place of the paper's, by the keys of the paper's numbers.
     """
 
     name: str
@@ -114,6 +150,7 @@ class Experiment(Generic[Settings]):
     draw: Callable[[Metrics, Figure], None]
     claims: Sequence[Claim]
     printed: Sequence[Printed] = ()
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,18 +161,22 @@ class Reproduction:
         experiment: Its name.
         scale: Its scale.
         settings: Its settings, seeds among them.
+        measured_on: The data.
+        instead: What the scale has in place of the paper's; empty for the paper's own.
         metrics: What was measured.
         verdicts: What that says about each claim, by its text.
-        rows: Label, the paper's number and the measured one.
+        rows: The paper's numbers and their counterparts.
         seconds: Wall time of the measurement.
     """
 
     experiment: str
     scale: Scale
     settings: Mapping[str, Any]
+    measured_on: Sequence[str]
+    instead: str
     metrics: Metrics
     verdicts: Mapping[str, Verdict]
-    rows: Sequence[tuple[str, float, float | None]]
+    rows: Sequence[Row]
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -147,10 +188,11 @@ class Reproduction:
         lines = ["| claim | at this scale |", "|---|---|"]
         lines += [f"| {text} | {verdict} |" for text, verdict in self.verdicts.items()]
         if self.rows:
-            lines += ["", "| | paper | measured |", "|---|---|---|"]
+            lines += ["", "| in the paper | | measured here | |", "|---|---|---|---|"]
             lines += [
-                f"| {label} | {paper:g} | {'–' if measured is None else format(measured, '.3g')} |"
-                for label, paper, measured in self.rows
+                f"| {row.label} | {row.paper:g} | {row.here} | "
+                f"{'–' if row.measured is None else format(row.measured, '.3g')} |"
+                for row in self.rows
             ]
         return "\n".join(lines) + "\n"
 
@@ -171,9 +213,11 @@ def reproduce(experiment: Experiment[Any], scale: Scale, lab: Lab) -> Reproducti
         experiment.name,
         scale,
         asdict(settings),
+        settings.measured_on,
+        "" if scale == "paper" else experiment.substitute,
         metrics,
         {claim.text: claim.verdict(metrics, scale) for claim in experiment.claims},
-        [(each.label, each.value, each.measured(metrics)) for each in experiment.printed],
+        [each.beside(metrics, {} if scale == "paper" else experiment.stand_ins) for each in experiment.printed],
         time.monotonic() - began,
     )
 
@@ -189,7 +233,12 @@ def write(experiment: Experiment[Any], result: Reproduction, folder: Path, machi
     folder.mkdir(parents=True, exist_ok=True)
     made = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "machine": dict(machine)}
     (folder / "metrics.json").write_text(json.dumps(result.to_json() | made, indent=1) + "\n", encoding="utf-8")
-    head = f"# {experiment.name}\n\n{experiment.shows}\n\nScale {result.scale}, {result.seconds:.0f} s.\n\n"
+    data = "; ".join(result.measured_on)
+    head = (
+        f"# {experiment.name}\n\n{experiment.shows}\n\nScale {result.scale}, {result.seconds:.0f} s. Data: {data}.\n\n"
+    )
+    head += f"At this scale: {result.instead}.\n\n" if result.instead else ""
     (folder / "comparison.md").write_text(head + result.comparison(), encoding="utf-8")
-    pictures = save(lambda figure: experiment.draw(result.metrics, figure), folder / "figure")
+    title = f"{experiment.name}, scale {result.scale}: {data}"
+    pictures = save(lambda figure: experiment.draw(result.metrics, figure), folder / "figure", title)
     return [folder / "metrics.json", folder / "comparison.md", *pictures]

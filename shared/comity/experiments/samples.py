@@ -14,7 +14,7 @@ import torch
 from comity.data import Dataset, limit_per_class, load
 from comity.errors import MissingFile
 
-SetName = Literal["digits", "mnist", "cifar10", "cifar10-blurred", "svhn", "cinic10", "mr", "sst"]
+SetName = Literal["digits", "digits-blurred", "mnist", "cifar10", "cifar10-blurred", "svhn", "cinic10", "mr", "sst"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class _Origin:
 
 _ORIGINS: Mapping[str, tuple[_Origin, ...]] = MappingProxyType(
     {
+        "digits": (_Origin("digits"),),
         "mnist": (_Origin("torchvision:MNIST"),),
         "cifar10": (_Origin("imagefolder:cifar10"), _Origin("torchvision:CIFAR10")),
         "svhn": (_Origin("torchvision:SVHN"),),
@@ -51,10 +52,27 @@ _ORIGINS: Mapping[str, tuple[_Origin, ...]] = MappingProxyType(
     }
 )
 """Where a set is looked for in the folder of real data, in this order."""
+_TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "digits": "scikit-learn's digits",
+        "mnist": "MNIST",
+        "cifar10": "CIFAR-10",
+        "svhn": "SVHN",
+        "cinic10": "CINIC-10",
+        "mr": "MR",
+        "sst": "SST",
+    }
+)
 _CIFAR = ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
 _NORMALIZATION: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = MappingProxyType(
     {"mnist": ((0.131,), (0.308,)), "cifar10": _CIFAR, "svhn": _CIFAR}
 )
+
+
+def title(name: SetName) -> str:
+    """What people call a set."""
+    known, _, changed = name.partition("-")
+    return f"{_TITLES[known]}, {changed}" if changed else _TITLES[known]
 
 
 def normalization(name: SetName) -> dict[str, Any]:
@@ -83,14 +101,17 @@ class Shelf:
         """
         if samples.name == "digits":
             return {"source": "digits", "seed": seed, "per_class": samples.per_class}
-        return {"source": f"npz:{self._cut(samples)}", "seed": seed}
+        return {"source": f"npz:{self._cut(samples, seed)}", "seed": seed}
 
-    def _cut(self, samples: Samples) -> Path:
-        kept = f"{samples.name}-{samples.per_class or 'all'}-{samples.test_per_class or 'all'}.npz"
+    def _cut(self, samples: Samples, seed: int) -> Path:
+        kept = f"{samples.name}-{samples.per_class or 'all'}-{samples.test_per_class or 'all'}"
+        # The test samples of digits are a draw by the seed; other sets bring theirs.
+        seed = seed if samples.name.startswith("digits") else 0
+        kept = f"{kept}-{seed}.npz" if seed else f"{kept}.npz"
         path = self._folder.absolute() / kept
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
-            train, test = self._read(samples)
+            train, test = self._read(samples, seed)
             part = path.with_suffix(".part.npz")
             arrays: dict[str, Any] = (
                 {} if test is None else {"x_test": test.inputs.numpy(), "y_test": test.labels.numpy()}
@@ -100,11 +121,13 @@ class Shelf:
             part.replace(path)
         return path
 
-    def _read(self, samples: Samples) -> tuple[Dataset, Dataset | None]:
+    def _read(self, samples: Samples, seed: int) -> tuple[Dataset, Dataset | None]:
         name, _, changed = samples.name.partition("-")
         for origin in _ORIGINS[name]:
             try:
-                splits = load(origin.source, root=self._data, seed=0, image_size=origin.image_size, words=origin.words)
+                splits = load(
+                    origin.source, root=self._data, seed=seed, image_size=origin.image_size, words=origin.words
+                )
             except MissingFile:
                 continue
             train, test = _first(splits.train, samples.per_class), splits.test
@@ -126,4 +149,7 @@ def _blurred(dataset: Dataset) -> Dataset:
     """Images halved and enlarged again: of the same classes, from another domain."""
     small = torch.nn.functional.avg_pool2d(dataset.inputs.float(), 2)
     blurred = torch.nn.functional.interpolate(small, scale_factor=2, mode="bilinear")
-    return Dataset(blurred.round().to(torch.uint8), dataset.labels, dataset.scale, dataset.classes)
+    if dataset.inputs.dtype == torch.uint8:
+        return Dataset(blurred.round().to(torch.uint8), dataset.labels, dataset.scale, dataset.classes)
+    # Floats are kept in the range that models take: an archive does not say their scale.
+    return Dataset(blurred * dataset.scale, dataset.labels, 1.0, dataset.classes)

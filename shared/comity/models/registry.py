@@ -20,6 +20,7 @@ Factory = Callable[..., nn.Module]
 _BUILT_IN: Mapping[str, str] = {
     "alexnet-cifar": "comity.models.alexnet_cifar:alexnet_cifar",
     "cnn-cifar": "comity.models.cnn_cifar:cnn_cifar",
+    "cnn-kd": "comity.models.cnn_kd:cnn_kd",
     "cnn-mnist": "comity.models.cnn_mnist:cnn_mnist",
     "lenet5": "comity.models.lenet5:lenet5",
     "mlp": "comity.models.mlp:mlp",
@@ -105,15 +106,10 @@ def _targets() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=_ENTRY_POINTS)} | dict(_BUILT_IN)
 
 
-def _target(name: str) -> str | None:
-    # To look through all that is installed takes longer than to build a small model.
-    return dict(_BUILT_IN).get(name) or _targets().get(name)
-
-
 def _factory(name: str) -> Factory:
-    target = _target(name)
-    if target is None:
-        targets = _targets()
+    # Nothing replaces a built-in model, and looking through all that is installed takes its time.
+    targets = dict(_BUILT_IN) if name in _BUILT_IN else _targets()
+    if name not in targets:
         nearest = difflib.get_close_matches(name, targets, n=1, cutoff=0.0)[0]
         raise UnknownModel(
             "There is no model of this name",
@@ -122,15 +118,15 @@ def _factory(name: str) -> Factory:
             action=f"did you mean {nearest!r}? Others are added by the entry-point group {_ENTRY_POINTS!r}",
         )
     try:
-        factory: Factory = resolve_name(target)
+        factory: Factory = resolve_name(targets[name])
     except (ImportError, AttributeError, ValueError) as error:
         raise UnknownModel(
-            f"Model {name!r} cannot be imported from {target}: {error}",
+            f"Model {name!r} cannot be imported from {targets[name]}: {error}",
             action="repair or remove the package that adds it",
         ) from error
     if not callable(factory):
         raise UnknownModel(
-            f"Model {name!r} at {target}",
+            f"Model {name!r} at {targets[name]}",
             expected="a callable (input_shape, classes, **options)",
             received=type(factory).__name__,
             action="repair or remove the package that adds it",

@@ -41,4 +41,5 @@ def protocols_for(role: str) -> list[ProtocolDefinition]:
 
 @cache
 def _registered() -> dict[str, EntryPoint]:
+    # To look through all that is installed takes its time.
     return {each.name: each for each in entry_points(group=GROUP)}

@@ -223,13 +223,14 @@ class PolicyGradient:
         means = {}
         for name, parameters in self._arena.tests.items():
             draws = Draws.make(self._arena.environment, parameters, self._secret.seed(f"test {name}"))
-            means[name] = float(play(self._arena.environment, draws, self._policy(state)).returns.mean())
+            means[name] = float(play(self._arena.environment, draws, self.policy(state)).returns.mean())
         return means
 
     def _play(self, state: State, draws: Draws, *, record: bool = False) -> Episodes:
-        return play(self._arena.environment, draws, self._policy(state), discount=self._discount, record=record)
+        return play(self._arena.environment, draws, self.policy(state), discount=self._discount, record=record)
 
-    def _policy(self, state: State) -> Policy:
+    def policy(self, state: State) -> Policy:
+        """What a model does in rollouts. It is good until the next policy is asked for, or anything is played here."""
         self._player.load_state_dict(state)
 
         @torch.inference_mode()

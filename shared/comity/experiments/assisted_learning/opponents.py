@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from comity.experiments.samples import Shelf
 from comity.node.asking import draft_contract
 from comity.protocols.assisted_learning.algorithm import argmin, split_iterations
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.session.events import Json
 from comity.simulation.in_process import parties, simulate
 from comity.tensors import State
 from comity.training import Classification
@@ -30,30 +32,35 @@ class Curve:
         accuracy: Test accuracy of its model, on the learner's test samples.
         loss: Mean training loss on all data.
         bytes: Bytes that crossed; 0 where nobody counted.
+        own: Final test accuracy of the learner's own model, where it has one.
+        privacy: What the noise of the training guarantees, by role, where there is any.
     """
 
     accuracy: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     bytes: int = 0
+    own: float | None = None
+    privacy: Json = None
 
 
 class Opponents:
     """The parties of a pair, ready to learn in every way but the session's.
 
     Args:
-        pair: Learner and provider.
+        pair: Learner and provider. Where they have a model of their own, that is what all but the session train.
         shelf: Where data come from.
     """
 
     def __init__(self, pair: Pair, shelf: Shelf) -> None:
         self._script = pair.script(shelf)
-        (self._learner,), (self._provider,) = parties(self._script)
-        self._contract, _ = draft_contract(self._script, self._learner, "opponents")
+        without = pair.without_exchange.script(shelf)
+        (self._learner,), (self._provider,) = parties(without)
+        self._contract, _ = draft_contract(without, self._learner, "opponents")
         self._terms = AssistedLearningTerms.model_validate(self._contract.terms.model_dump())
         self._test = self._learner.splits.test
         ours, theirs = self._learner.splits.train, self._provider.splits.train
         self._data: Mapping[str, Dataset] = {
-            "SGD": ours.concat(theirs),
+            "SGD": pooled(ours, theirs),
             "Learner-SGD": ours,
             "Provider-SGD": theirs,
             "Resampled-Learner-SGD": ours.select(balanced(ours.labels)),
@@ -68,7 +75,7 @@ class Opponents:
     def run(self, algorithm: str) -> Curve:
         """Runs an algorithm by the name that the paper gives it."""
         match algorithm:
-            case "AssistDeep":
+            case "AssistDeep" | "AssistKD":
                 return self._session()
             case "FedAvg":
                 return self._averaged()
@@ -82,7 +89,9 @@ class Opponents:
         accuracy: list[float] = metrics["assisted_by_round"]  # type: ignore[assignment]
         losses: list[float] = metrics["global_loss_by_round"]  # type: ignore[assignment]
         crossed = sum(result.bytes_sent.values()) + sum(result.bytes_received.values())
-        return Curve(accuracy, [loss / self._pooled.samples for loss in losses], crossed)
+        own: Any = metrics.get("own_model")
+        means = [loss / self._pooled.samples for loss in losses]
+        return Curve(accuracy, means, crossed, own, metrics.get("privacy"))
 
     def _sgd(self, data: Dataset) -> Curve:
         """One training that goes on; a round is as many iterations as learner and provider have together."""
@@ -159,6 +168,16 @@ class Opponents:
     def _note(self, curve: Curve, state: State) -> None:
         curve.accuracy.append(self._pooled.test_accuracy(state) or 0.0)
         curve.loss.append(float(self._pooled.losses(state).mean()))
+
+
+def pooled(ours: Dataset, theirs: Dataset) -> Dataset:
+    """All samples in one place, in the range that models take where they are stored otherwise."""
+    if ours.kind == theirs.kind:
+        return ours.concat(theirs)
+    ours, theirs = (
+        Dataset(each.prepare(each.inputs, (), ()), each.labels, 1.0, each.classes) for each in (ours, theirs)
+    )
+    return ours.concat(theirs)
 
 
 def balanced(labels: Tensor) -> Tensor:

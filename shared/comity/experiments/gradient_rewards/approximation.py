@@ -47,6 +47,11 @@ class Sizes:
     runs: int = 10
     seed: int = 0
 
+    @property
+    def measured_on(self) -> tuple[str, ...]:
+        """The data, as people call them."""
+        return ("vectors drawn from a normal distribution",)
+
 
 def compare(settings: Sizes, lab: Lab) -> Metrics:
     """Errors and times of both approximations, each scaled to the sum of the exact values, 1: means over runs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from comity.experiments.samples import Samples, SetName, Shelf, normalization
+from comity.experiments.samples import Samples, SetName, Shelf, normalization, title
 from comity.node.script import Script
 from comity.node.validation import validated
 
@@ -54,6 +54,11 @@ class Consortium:
     test_per_class: int | None = None
     wrong: tuple[float, ...] = ()
     seed: int = 0
+
+    @property
+    def measured_on(self) -> tuple[str, ...]:
+        """The data, as people call them."""
+        return (title(self.data),)
 
     def script(self, shelf: Shelf) -> Script:
         """The session as a script.

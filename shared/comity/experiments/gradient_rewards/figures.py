@@ -32,6 +32,11 @@ class Watched:
     consortia: tuple[tuple[str, Consortium], ...]
     losses: bool = False
 
+    @property
+    def measured_on(self) -> tuple[str, ...]:
+        """The data, as people call them."""
+        return tuple(dict.fromkeys(name for _, one in self.consortia for name in one.measured_on))
+
 
 def watch(settings: Watched, lab: Lab) -> Metrics:
     """Runs each consortium.
@@ -78,10 +83,8 @@ def _lines(rows: Sequence[Sequence[float]]) -> dict[str, list[float]]:
 
 def _drawn(what: str, label: str) -> Any:
     def draw(metrics: Metrics, figure: Figure) -> None:
-        for axes, (name, one) in zip(
-            panels(figure, list(metrics), rows=1 + (len(metrics) > 3)), metrics.items(), strict=True
-        ):
-            curves(axes, _lines(one[what]), title=name, y=label)
+        for axes, one in zip(panels(figure, list(metrics), rows=1 + (len(metrics) > 3)), metrics.values(), strict=True):
+            curves(axes, _lines(one[what]), y=label)
 
     return draw
 
@@ -153,8 +156,8 @@ def _noisy(base: Consortium) -> Watched:
 
 
 _PARTITIONS: dict[Scale, Watched] = {
-    "smoke": _partitions(("MNIST", SMOKE)),
-    "cpu": _partitions(("MNIST", CPU)),
+    "smoke": _partitions(("digits", SMOKE)),
+    "cpu": _partitions(("digits", CPU)),
     "paper": _partitions(("MNIST", MNIST), ("CIFAR-10", CIFAR)),
 }
 _SUBSTITUTE = (
