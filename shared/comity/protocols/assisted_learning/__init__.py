@@ -31,7 +31,8 @@ def _help(place: Place, seats: Sequence[Seat]) -> Provider:
 
 def _ask(helpers: Sequence[tuple[Seat, Link]]) -> Learner:
     ((seat, link),) = helpers
-    remote = RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate)
+    encoding = seat.contract.terms.trajectory_encoding
+    remote = RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate, encoding)
     return Learner(_party(seat), remote, seat.notary, seat.observe)
 
 

@@ -24,7 +24,7 @@ from comity.protocols.assisted_learning.algorithm import (
     sampled_iterations,
     split_iterations,
 )
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint
+from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, TrajectoryEncoding
 from comity.session import faults
 from comity.session.blobs import Expectation, SessionBlobs
 from comity.session.events import Json
@@ -131,6 +131,11 @@ class Party:
     def checkpoints(self) -> int:
         """Checkpoints in this party's trajectory of a round."""
         return len(sampled_iterations(self._iterations, self._terms.sampling_period))
+
+    @property
+    def encoding(self) -> TrajectoryEncoding:
+        """How checkpoints cross, as the terms have it."""
+        return self._terms.trajectory_encoding
 
     @property
     def peer_checkpoints(self) -> int:
