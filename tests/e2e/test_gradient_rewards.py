@@ -211,7 +211,9 @@ def test_clients_that_cheat_lose_their_call_only(nodes: Nodes, comity: Any, wait
         reference = blobs_pb2.BlobRef(digest=blob.digest)
         # Uploads of rounds that are not on.
         for round in (0, 999):
-            assert isinstance(refused(lambda r=round: link.put(blob, "update", r, before=lambda _: None)), UnexpectedBlob)
+            assert isinstance(
+                refused(lambda r=round: link.put(blob, "update", r, before=lambda _: None)), UnexpectedBlob
+            )
             refused(lambda r=round: link.call(stub.Submit, pb.SubmitRequest(round=r, update=reference)))
         # Another kind than the session has here.
         refused(lambda: link.put(blob, "checkpoint", 1, before=lambda _: None))

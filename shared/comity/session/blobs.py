@@ -39,12 +39,12 @@ class Held(NamedTuple):
     """What is here of a blob.
 
     Attributes:
-        bytes: Bytes that are here, counted from the beginning.
+        size: Bytes that are here, counted from the beginning.
         complete: Whether no more need come.
         encoding: Digest of the encoding that the bytes are of; empty where they are the blob's own.
     """
 
-    bytes: int
+    size: int
     complete: bool
     encoding: bytes = b""
 

@@ -20,9 +20,7 @@ class Incoming:
         base: The blob that the encoding names.
     """
 
-    def __init__(
-        self, digest: bytes, size: int, encoding: Encoding | None = None, base: Blob | None = None
-    ) -> None:
+    def __init__(self, digest: bytes, size: int, encoding: Encoding | None = None, base: Blob | None = None) -> None:
         self.digest = digest
         self.size = size
         self.encoding = encoding

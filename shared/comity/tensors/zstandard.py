@@ -15,7 +15,7 @@ _LEVEL = 1
 
 def shorten(raw: Bytes) -> memoryview:
     """Compressed bytes where they are fewer, or else the same."""
-    plain = memoryview(np.ascontiguousarray(raw).reshape(-1))
+    plain = np.ascontiguousarray(raw).reshape(-1).data
     compressed = zstd.compress(plain, _LEVEL)
     return memoryview(compressed) if len(compressed) < len(plain) else plain
 

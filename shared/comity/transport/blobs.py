@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast, get_args
 
 import grpc
@@ -94,11 +94,11 @@ def put_metadata(
     return (*fields, *_encoding_metadata(encoding))
 
 
-def coming(fields: Mapping[str, str], before: Incoming, size: int, base: Blob) -> Incoming:
+def coming(fields: Iterable[tuple[str, str | bytes]], before: Incoming, size: int, base: Blob) -> Incoming:
     """Where a download goes on, or begins, by what the peer says ahead of it.
 
     Args:
-        fields: What it says.
+        fields: What it says, as metadata.
         before: What came in an earlier attempt.
         size: Length of the blob, in bytes.
         base: The blob against which it may come encoded.
@@ -108,8 +108,9 @@ def coming(fields: Mapping[str, str], before: Incoming, size: int, base: Blob) -
         BlobSizeMismatch: The encoding is longer than the blob.
         UnknownBlob: It is against another base.
     """
-    encoding = _encoding(fields)
-    length = size if encoding is None else _number(fields, _SIZE)
+    said = {key: value for key, value in fields if isinstance(value, str)}
+    encoding = _encoding(said)
+    length = size if encoding is None else _number(said, _SIZE)
     if length > size:
         raise BlobSizeMismatch(
             "the blob's encoding is longer than the blob",
@@ -150,7 +151,7 @@ class BlobServicer:
     def Stat(self, request: pb.BlobRef, context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
         """How much of a blob is here."""
         held = self._find(context).blobs.held(digest_in(request))
-        return pb.BlobStat(held=held.bytes, complete=held.complete, encoding=held.encoding)
+        return pb.BlobStat(held=held.size, complete=held.complete, encoding=held.encoding)
 
     def Put(self, request: Iterator[memoryview], context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
         """Takes the rest of a blob."""

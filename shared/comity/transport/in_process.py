@@ -56,7 +56,9 @@ def download(digest: bytes, sender: Seat, receiver: Seat, base: bytes | None = N
         against = None if base is None else sender.blobs.published(base)[0]
         sent, encoding = shortest(blob, against)
         sender.gate.intend(kind, blob.hex, sent.size, round=round)
-        incoming = Incoming(digest, sent.size, encoding, None if encoding is None else receiver.blobs.get(encoding.base))
+        incoming = Incoming(
+            digest, sent.size, encoding, None if encoding is None else receiver.blobs.get(encoding.base)
+        )
         _pass_bytes(sent, incoming)
         copy = incoming.finish()
         receiver.task.layout.verify(copy)

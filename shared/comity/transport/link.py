@@ -244,7 +244,7 @@ class Link:
             request.offset = incoming.held
             pieces = self._get(request, timeout=self._transfer_s(size), metadata=self._metadata)
             if base is not None:
-                form = coming(dict(pieces.initial_metadata() or ()), incoming, size, base)
+                form = coming(pieces.initial_metadata() or (), incoming, size, base)
                 if form is not incoming and request.offset:
                     incoming = form
                     pieces.cancel()

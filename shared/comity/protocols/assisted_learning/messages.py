@@ -16,7 +16,6 @@ from comity.session.receipts import SignedStatement
 from comity.training import OptimizerSpec
 from comity.training.optimizers import OptimizerName
 
-
 TrajectoryEncoding = Literal["dense", "delta"]
 """How a trajectory's checkpoints cross: as they are, or as what changed since the one before."""
 
