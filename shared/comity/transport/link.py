@@ -219,7 +219,7 @@ class Link:
         size: int,
         verify: Callable[[Blob], None],
         *,
-        after: Callable[[int], None] = lambda size: None,
+        after: Callable[[int], None] = lambda _: None,
         base: Blob | None = None,
     ) -> Blob:
         """Downloads a blob into a buffer of its size, going on where a cut left off.

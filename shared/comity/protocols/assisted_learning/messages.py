@@ -29,6 +29,8 @@ class AssistedLearningTerms(AssistedTrainingTerms):
         iterations: T + T', local iterations of both parties in a round; split in proportion to their samples.
         sampling_period: I: every I-th model of a local training is a checkpoint.
         objective: How the two parties' losses make the global loss.
+        screening: How a receiver chooses: `exact` finds the checkpoint of least global loss; `race` drops those that are
+            behind by the statistics of some samples, never the first, and nearly always chooses the same.
         trajectory_encoding: How checkpoints cross; `delta` costs computation and loses nothing.
     """
 
@@ -37,6 +39,7 @@ class AssistedLearningTerms(AssistedTrainingTerms):
     iterations: Annotated[int, Field(ge=2, lt=2**32)] = 2000
     sampling_period: Annotated[int, Field(ge=1, lt=2**32)] = 50
     objective: Objective = "sum"
+    screening: Literal["exact", "race"] = "exact"
     trajectory_encoding: TrajectoryEncoding = "dense"
 
     @property

@@ -187,7 +187,7 @@ class Provider:
                 case Phase.OFFERING:
                     return self._party.advance()
                 case Phase.SELECTING:
-                    return self._party.advance() or self._select()
+                    return self._party.advance(whole=True) or self._select()
                 case Phase.TRAINING:
                     return self._train()
                 case Phase.FINISHED | Phase.FAILED:

@@ -27,6 +27,7 @@ class AssistedLearningTerms(google.protobuf.message.Message):
     EVALUATION_BATCH_SIZE_FIELD_NUMBER: builtins.int
     POLICY_GRADIENT_FIELD_NUMBER: builtins.int
     PRIVACY_FIELD_NUMBER: builtins.int
+    SCREENING_FIELD_NUMBER: builtins.int
     TRAJECTORY_ENCODING_FIELD_NUMBER: builtins.int
     optimizer: builtins.str
     """"adam" or "sgd"; it restarts in every phase."""
@@ -40,6 +41,8 @@ class AssistedLearningTerms(google.protobuf.message.Message):
     """"sum" adds the parties' loss sums (the paper); "mean" adds their mean losses."""
     evaluation_batch_size: builtins.int
     """Samples in a block of an evaluation; part of the contract since it decides the rounding."""
+    screening: builtins.str
+    """How a checkpoint is chosen: "exact", or "race": by the statistics of some samples."""
     trajectory_encoding: builtins.str
     """How checkpoints cross: "dense", or "delta": as what changed since the one before in the trajectory."""
     @property
@@ -62,10 +65,11 @@ class AssistedLearningTerms(google.protobuf.message.Message):
         evaluation_batch_size: builtins.int = ...,
         policy_gradient: global___PolicyGradientTerms | None = ...,
         privacy: global___PrivacyTerms | None = ...,
+        screening: builtins.str = ...,
         trajectory_encoding: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["policy_gradient", b"policy_gradient", "privacy", b"privacy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "evaluation_batch_size", b"evaluation_batch_size", "iterations", b"iterations", "learning_rate", b"learning_rate", "objective", b"objective", "optimizer", b"optimizer", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "sampling_period", b"sampling_period", "trajectory_encoding", b"trajectory_encoding"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "evaluation_batch_size", b"evaluation_batch_size", "iterations", b"iterations", "learning_rate", b"learning_rate", "objective", b"objective", "optimizer", b"optimizer", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "sampling_period", b"sampling_period", "screening", b"screening", "trajectory_encoding", b"trajectory_encoding"]) -> None: ...
 
 global___AssistedLearningTerms = AssistedLearningTerms
 
