@@ -97,7 +97,7 @@ class Peer:
 @pytest.fixture
 def peer(make_contract: Callable[..., Contract]) -> Peer:
     peer = Peer(make_contract())
-    peer.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify))
+    peer.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify, deltas=True))
     return peer
 
 
@@ -359,6 +359,13 @@ def test_a_download_that_comes_in_another_form_begins_anew(
     came: list[int] = []
     assert link.get(NEXT.digest, LAYOUT.size, LAYOUT.verify, after=came.append, base=BLOB) == NEXT
     assert came == [NEXT.size]
+
+
+def test_what_changed_comes_only_where_it_was_agreed_on(connect: Callable[..., Link], peer: Peer, address: str) -> None:
+    peer.blobs.add(BLOB)
+    peer.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify))
+    with pytest.raises(UnexpectedBlob, match=f"expected its own bytes, received an encoding against {BLOB.hex}"):
+        put_next(connect(address, contract=peer.contract))
 
 
 def test_a_base_must_be_held_and_a_gift(connect: Callable[..., Link], peer: Peer, address: str) -> None:

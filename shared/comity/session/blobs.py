@@ -26,6 +26,7 @@ class Expectation:
         size: Exact length of each, in bytes.
         count: Most that may come.
         verify: Checks a whole blob's content and raises if it does not fit.
+        deltas: Whether they may come as what changed since others.
     """
 
     kind: EgressKind
@@ -33,6 +34,7 @@ class Expectation:
     size: int
     count: int
     verify: Callable[[Blob], None]
+    deltas: bool = False
 
 
 class Held(NamedTuple):
@@ -166,7 +168,7 @@ class SessionBlobs:
             encoding: How it comes; None for the blob's own bytes.
 
         Raises:
-            UnexpectedBlob: No blob of this kind and round is expected, or no further one.
+            UnexpectedBlob: No blob of this kind, round and form is expected, or no further one.
             BlobSizeMismatch: It is announced with a length that no such blob has.
             BlobTruncated: The upload does not go on where the bytes held end.
             UnknownBlob: The encoding's base is not here.
@@ -180,6 +182,13 @@ class SessionBlobs:
                     expected=waiting,
                     received=f"{kind} of round {round}",
                     action="wait for the round",
+                )
+            if encoding is not None and not expected.deltas:
+                raise UnexpectedBlob(
+                    "the blob comes as what changed since another",
+                    expected="its own bytes",
+                    received=f"an encoding against {encoding.base.hex()}",
+                    action="send blobs as the contract says",
                 )
             if size != expected.size and (encoding is None or size > expected.size):
                 action = "send the state dict of the contract's model"

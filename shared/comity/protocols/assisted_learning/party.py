@@ -147,7 +147,8 @@ class Party:
     def expectation(self, round: int) -> Expectation:
         """What the other party may upload in a round."""
         layout = self.task.layout
-        return Expectation("checkpoint", round, layout.size, self.peer_checkpoints, layout.verify)
+        deltas = self.encoding == "delta"
+        return Expectation("checkpoint", round, layout.size, self.peer_checkpoints, layout.verify, deltas)
 
     def begin_round(self) -> None:
         """Forgets the trajectories of the round before; what was picked stays."""
