@@ -1,7 +1,8 @@
 """The provider as a process of its own on a core of its own, driven by lines of JSON.
 
-It answers each line on standard input, a session's script and how to evaluate, or nothing, with the address at which it
-helps in that session, and the processor time that it took so far; it ends with the input.
+It answers each line on standard input with the processor time that it took so far: a session's script and how to
+evaluate, which it begins after ending the one before, also with the address at which it helps; `null`, with no more. It
+ends with the input.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with ExitStack() as stack:
         for line in sys.stdin:
-            stack.close()
-            request = json.loads(line)
-            address = help_in(request["script"], request["evaluation"], stack) if request else ""
+            address = ""
+            if request := json.loads(line):
+                stack.close()
+                address = help_in(request["script"], request["evaluation"], stack)
             sys.stdout.write(json.dumps({"address": address, "cpu_s": time.process_time()}) + "\n")
             sys.stdout.flush()
 
