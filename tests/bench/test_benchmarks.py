@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,31 @@ def test_screening(monkeypatch: pytest.MonkeyPatch) -> None:
             ratios.append(row.ratio)
         coarse, fine = ratios
         assert 0 < fine <= coarse <= 1
+
+
+def test_compression(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("compression", monkeypatch)
+    for optimizer, rate in (("adam", 0.003), ("sgd", 0.01)):
+        name = f"mlp, {optimizer} {rate}, I = 5, iterations 0 to 20"
+        ratios = {row.label: row.ratio for row in report.rows if row.baseline == f"{name}: dense"}
+        assert set(ratios) == {f"{name}: Zstandard alone", f"{name}: delta"}
+        assert 0.2 < (ratios[f"{name}: delta"] or 0) < (ratios[f"{name}: Zstandard alone"] or 0) < 1
+        costs = [row for row in report.rows if row.label.startswith(name) and not row.baseline][1:]
+        assert [row.unit for row in costs] == ["MB/s", "MB/s", "Gbit/s"]
+        assert all(row.median > 0 for row in costs)
+    assert [target.required for target in report.targets] == [">= 2"]
+
+
+def test_streaming(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    report = quick("streaming", monkeypatch)
+    rows = [row for row in report.rows if row.unit == "s"]
+    full, screened, streaming, again = rows
+    assert screened.baseline == streaming.baseline == full.label
+    assert again.baseline == screened.label
+    assert again.median == streaming.median
+    assert [target.required for target in report.targets] == ["<= 0.75"]
+    assert cores is None or os.sched_getaffinity(0) == cores
 
 
 def test_overhead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,10 +230,12 @@ def test_clients_that_cheat_lose_their_call_only(nodes: Nodes, comity: Any, wait
         reference = blobs_pb2.BlobRef(digest=blob.digest)
         # Uploads of rounds that are not on.
         for round in (0, 999):
-            assert isinstance(refused(lambda r=round: link.put(blob, "update", r, before=lambda: None)), UnexpectedBlob)
+            assert isinstance(
+                refused(lambda r=round: link.put(blob, "update", r, before=lambda _: None)), UnexpectedBlob
+            )
             refused(lambda r=round: link.call(stub.Submit, pb.SubmitRequest(round=r, update=reference)))
         # Another kind than the session has here.
-        refused(lambda: link.put(blob, "checkpoint", 1, before=lambda: None))
+        refused(lambda: link.put(blob, "checkpoint", 1, before=lambda _: None))
         # Signed by somebody else, for somebody else.
         forged = Signer.from_seed(bytes(32), "client-1").state("request", session, "0" * 64, 1, blob.hex, Head())
         refused(lambda: link.call(stub.Confirm, pb.ConfirmRequest(round=1, request=statement_to_proto(forged))))

@@ -15,7 +15,8 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
-from comity.session.blobs import Expectation, Incoming, SessionBlobs
+from comity.session.blobs import Expectation, SessionBlobs
+from comity.session.incoming import Incoming
 from comity.tensors import Blob
 
 SIZE = 8
@@ -95,16 +96,16 @@ def test_a_blob_with_other_bytes_begins_anew() -> None:
 
 def test_an_upload_goes_on_where_it_was_cut(blobs: SessionBlobs) -> None:
     whole = blob()
-    assert blobs.held(whole.digest) == (0, False)
+    assert blobs.held(whole.digest) == (0, False, b"")
     incoming = begin(blobs, whole)
     incoming.write(whole.data[:5])
     blobs.put_back(incoming)
-    assert blobs.held(whole.digest) == (5, False)
+    assert blobs.held(whole.digest) == (5, False, b"")
     assert whole.digest not in blobs
     incoming = begin(blobs, whole, offset=5)
     incoming.write(whole.data[5:])
     assert blobs.complete(incoming, accept) == whole
-    assert blobs.held(whole.digest) == (SIZE, True)
+    assert blobs.held(whole.digest) == (SIZE, True, b"")
     assert blobs.get(whole.digest) == whole
 
 
@@ -116,7 +117,7 @@ def test_an_upload_from_another_offset_is_refused(blobs: SessionBlobs, offset: i
     blobs.put_back(incoming)
     with pytest.raises(BlobTruncated, match=f"expected offset 5, received offset {offset}"):
         begin(blobs, whole, offset)
-    assert blobs.held(whole.digest) == (5, False)
+    assert blobs.held(whole.digest) == (5, False, b"")
 
 
 def test_two_uploads_of_one_blob_do_not_share_a_buffer(blobs: SessionBlobs) -> None:
@@ -179,7 +180,7 @@ def test_what_the_expectation_refuses_is_not_kept() -> None:
     assert blob().digest not in blobs
     with pytest.raises(UnknownBlob):
         blobs.get(blob().digest)
-    assert blobs.held(blob().digest) == (0, False)
+    assert blobs.held(blob().digest) == (0, False, b"")
 
 
 def test_a_truncated_upload_is_kept_by_complete(blobs: SessionBlobs) -> None:
@@ -187,7 +188,7 @@ def test_a_truncated_upload_is_kept_by_complete(blobs: SessionBlobs) -> None:
     incoming.write(blob().data[:3])
     with pytest.raises(BlobTruncated):
         blobs.complete(incoming, accept)
-    assert blobs.held(blob().digest) == (3, False)
+    assert blobs.held(blob().digest) == (3, False, b"")
 
 
 @pytest.mark.parametrize("following", [None, Expectation("checkpoint", 2, SIZE, 2, accept)])
@@ -198,7 +199,7 @@ def test_an_upload_that_outlasts_its_round_is_dropped(blobs: SessionBlobs, follo
     late.write(blob(2).data)
     blobs.expect(following)
     blobs.put_back(cut)
-    assert blobs.held(blob(1).digest) == (0, False)
+    assert blobs.held(blob(1).digest) == (0, False, b"")
     with pytest.raises(UnexpectedBlob):
         blobs.complete(late, accept)
     assert blob(2).digest not in blobs
@@ -229,7 +230,7 @@ def test_keep_drops_everything_else(blobs: SessionBlobs) -> None:
 def test_no_session_sees_anothers_blobs(blobs: SessionBlobs) -> None:
     blobs.publish(blobs.add(blob()).digest, "checkpoint", 1)
     other = SessionBlobs()
-    assert other.held(blob().digest) == (0, False)
+    assert other.held(blob().digest) == (0, False, b"")
     for find in (other.get, other.published):
         with pytest.raises(UnknownBlob):
             find(blob().digest)
@@ -250,7 +251,7 @@ def test_a_blob_is_kept_only_after_it_was_recorded(blobs: SessionBlobs) -> None:
 
 def test_what_is_settled_need_not_come_again_this_round(blobs: SessionBlobs) -> None:
     blobs.settle(blob().digest)
-    assert blobs.held(blob().digest) == (0, True)
+    assert blobs.held(blob().digest) == (0, True, b"")
     assert blob().digest not in blobs
     blobs.begin_round()
-    assert blobs.held(blob().digest) == (0, False)
+    assert blobs.held(blob().digest) == (0, False, b"")

@@ -18,14 +18,29 @@ def crossed(pair: Any) -> list[dict[str, int]]:
     return [bytes_by_kind(each, direction) for each in entries for direction in ("sent", "received")]
 
 
+Ending = tuple[str, list[dict[str, int]]]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(make_pair: Callable[..., Any]) -> tuple[str, list[dict[str, int]]]:
-    pair = make_pair()
+def undisturbed(make_pair: Callable[..., Any]) -> dict[str, Ending]:
+    """How a session ends in one process, by how its checkpoints cross."""
+    return {encoding: in_process(make_pair(trajectory_encoding=encoding)) for encoding in ("dense", "delta")}
+
+
+def in_process(pair: Any) -> Ending:
     helping = PROTOCOL.help(pair.provider.place, [pair.provider])
     digest = run(PROTOCOL.ask_in_process([(pair.learner, pair.provider, helping)]))[0].digest
     return digest, crossed(pair)
 
 
+def test_what_changed_is_less_and_ends_in_the_same_model(undisturbed: dict[str, Ending]) -> None:
+    (dense_digest, dense), (delta_digest, delta) = undisturbed["dense"], undisturbed["delta"]
+    assert delta_digest == dense_digest
+    for changed, whole in zip(delta, dense, strict=True):
+        assert 0.2 < changed["checkpoint"] / whole["checkpoint"] < 0.95
+
+
+@pytest.mark.parametrize("encoding", ["dense", "delta"])
 @pytest.mark.parametrize(
     ("upstream", "after"),
     [(True, 3_000), (True, 15_000), (False, 20_000)],
@@ -35,14 +50,15 @@ def test_a_session_goes_on_where_its_line_was_cut(
     serve: Callable[..., Any],
     connect: Callable[..., Link],
     cut: Callable[..., Any],
-    undisturbed: tuple[str, list[dict[str, int]]],
+    undisturbed: dict[str, Ending],
+    encoding: str,
     upstream: bool,
     after: int,
 ) -> None:
-    pair = make_pair()
+    pair = make_pair(trajectory_encoding=encoding)
     host = serve((pair.provider, PROTOCOL.help(pair.provider.place, [pair.provider])))
     proxy = cut(host.address, after=after, upstream=upstream)
     link = connect(proxy.address, contract=pair.learner.contract)
     (outcome,) = run(PROTOCOL.ask([(pair.learner, link)]))
     assert len(proxy.passed) > 1
-    assert (outcome.digest, crossed(pair)) == undisturbed
+    assert (outcome.digest, crossed(pair)) == undisturbed[encoding]

@@ -17,7 +17,9 @@ from comity.contract import Contract, Membership
 from comity.errors import (
     BlobCorrupted,
     BlobSizeMismatch,
+    ComityError,
     DeadlineExceeded,
+    MalformedMessage,
     NodeDraining,
     PeerUnreachable,
     PolicyRefusal,
@@ -25,16 +27,19 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
-from comity.session.blobs import Expectation, Incoming, SessionBlobs
+from comity.session.blobs import Expectation, SessionBlobs
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
+from comity.session.incoming import Incoming
 from comity.session.journal import Journal
 from comity.session.memory_store import MemoryStore
 from comity.session.notary import Notary
 from comity.session.policy import Policy
 from comity.session.receipts import Signer
 from comity.session.seat import Seat
-from comity.tensors import Blob, Layout
+from comity.tensors import Blob, Layout, delta
+from comity.tensors.delta import Encoding
+from comity.transport import blobs
 from comity.transport.blobs import CHUNK
 from comity.transport.link import Link, Patience
 from comity.wire.v1 import sessions_pb2_grpc
@@ -43,6 +48,10 @@ DEADLINE_S = 10.0
 STATE = {"w": torch.arange(6 * CHUNK // 4, dtype=torch.float32)}
 LAYOUT = Layout.of(STATE)
 BLOB = LAYOUT.pack(STATE)
+NEXT = LAYOUT.pack(
+    {"w": STATE["w"] * (1 + 0.01 * torch.rand(STATE["w"].shape, generator=torch.Generator().manual_seed(0)))}
+)
+DELTA = len(delta.encode(NEXT.data, BLOB.data))
 
 
 class Idle:
@@ -59,8 +68,8 @@ class Watched(SessionBlobs):
         super().__init__()
         self.offsets: list[int] = []
 
-    def receive(self, kind: Any, round: int, digest: bytes, size: int, offset: int) -> Incoming:
-        incoming = super().receive(kind, round, digest, size, offset)
+    def receive(self, kind: Any, round: int, digest: bytes, size: int, offset: int, *encoding: Any) -> Incoming:
+        incoming = super().receive(kind, round, digest, size, offset, *encoding)
         self.offsets.append(offset)
         return incoming
 
@@ -88,7 +97,7 @@ class Peer:
 @pytest.fixture
 def peer(make_contract: Callable[..., Contract]) -> Peer:
     peer = Peer(make_contract())
-    peer.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify))
+    peer.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify, deltas=True))
     return peer
 
 
@@ -97,7 +106,7 @@ def address(serve: Callable[..., Any], peer: Peer) -> str:
     return serve((peer.seat, Idle())).address
 
 
-def nothing() -> None:
+def nothing(size: int) -> None:
     """What is asked before a blob leaves."""
 
 
@@ -215,7 +224,7 @@ def test_a_peer_that_takes_too_long_is_given_up(
 
 
 def test_what_the_gate_keeps_never_leaves(connect: Callable[..., Link], peer: Peer, address: str) -> None:
-    def refuse() -> None:
+    def refuse(size: int) -> None:
         raise PolicyRefusal("policy.egress keeps checkpoint from leaving")
 
     link = connect(address, contract=peer.contract)
@@ -274,3 +283,162 @@ def test_a_closed_line_makes_no_stub(connect: Callable[..., Link]) -> None:
     link.close()
     with pytest.raises(PeerUnreachable, match="closed here"):
         link.stub(sessions_pb2_grpc.SessionsStub)
+
+
+def put_next(link: Link) -> None:
+    link.put(NEXT, "checkpoint", 1, before=nothing, base=BLOB)
+
+
+def test_a_blob_arrives_as_what_changed_and_counts_as_much(
+    connect: Callable[..., Link], peer: Peer, address: str
+) -> None:
+    link = connect(address, contract=peer.contract)
+    put(link)
+    left: list[int] = []
+    for _ in range(2):
+        link.put(NEXT, "checkpoint", 1, before=left.append, base=BLOB)
+    assert left == [DELTA]
+    assert 0.8 * NEXT.size > DELTA
+    assert bytes(peer.blobs.get(NEXT.digest).data) == bytes(NEXT.data)
+    whole, changed = (entry.fact for entry in peer.store.entries())
+    assert (whole.size, changed.subject, changed.size) == (BLOB.size, NEXT.hex, DELTA)
+
+
+def test_an_upload_of_what_changed_goes_on_where_it_was_cut(
+    connect: Callable[..., Link], cut: Callable[..., Any], peer: Peer, address: str, retried: threading.Event
+) -> None:
+    peer.blobs.add(BLOB)
+    proxy = cut(address, after=DELTA // 2, upstream=True)
+    put_next(connect(proxy.address, contract=peer.contract))
+    assert retried.is_set()
+    assert bytes(peer.blobs.get(NEXT.digest).data) == bytes(NEXT.data)
+    first, *_, last = peer.blobs.offsets
+    assert first == 0 < last < DELTA
+    assert sum(proxy.passed) < 1.6 * DELTA
+
+
+def test_a_download_of_what_changed_goes_on_where_it_was_cut(
+    connect: Callable[..., Link], cut: Callable[..., Any], peer: Peer, address: str, retried: threading.Event
+) -> None:
+    for blob in (BLOB, NEXT):
+        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", 1)
+    proxy = cut(address, after=DELTA // 2, upstream=False)
+    link = connect(proxy.address, contract=peer.contract)
+    came: list[int] = []
+    assert link.get(NEXT.digest, LAYOUT.size, LAYOUT.verify, after=came.append, base=BLOB) == NEXT
+    assert retried.is_set()
+    assert came == [DELTA]
+    assert CHUNK < proxy.passed[-1] < DELTA
+    assert [entry.fact.size for entry in peer.store.entries()] == [DELTA]
+
+
+def test_what_was_begun_in_another_form_begins_anew(connect: Callable[..., Link], peer: Peer, address: str) -> None:
+    peer.blobs.add(BLOB)
+    begun = peer.blobs.receive("checkpoint", 1, NEXT.digest, NEXT.size, 0)
+    begun.write(NEXT.data[:CHUNK])
+    peer.blobs.put_back(begun)
+    link = connect(address, contract=peer.contract)
+    put_next(link)
+    assert peer.blobs.offsets == [0, 0]
+    assert bytes(peer.blobs.get(NEXT.digest).data) == bytes(NEXT.data)
+
+
+def test_a_download_that_comes_in_another_form_begins_anew(
+    connect: Callable[..., Link],
+    cut: Callable[..., Any],
+    peer: Peer,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for blob in (BLOB, NEXT):
+        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", 1)
+    forms = iter([delta.shortest(NEXT, BLOB), *[(NEXT, None)] * 3])
+    monkeypatch.setattr("comity.transport.blobs.shortest", lambda blob, base: next(forms))
+    proxy = cut(address, after=DELTA // 2, upstream=False)
+    link = connect(proxy.address, contract=peer.contract)
+    came: list[int] = []
+    assert link.get(NEXT.digest, LAYOUT.size, LAYOUT.verify, after=came.append, base=BLOB) == NEXT
+    assert came == [NEXT.size]
+
+
+def test_what_changed_comes_only_where_it_was_agreed_on(connect: Callable[..., Link], peer: Peer, address: str) -> None:
+    peer.blobs.add(BLOB)
+    peer.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify))
+    with pytest.raises(UnexpectedBlob, match=f"expected its own bytes, received an encoding against {BLOB.hex}"):
+        put_next(connect(address, contract=peer.contract))
+
+
+def test_a_base_must_be_held_and_a_gift(connect: Callable[..., Link], peer: Peer, address: str) -> None:
+    link = connect(address, contract=peer.contract)
+    with pytest.raises(UnknownBlob, match=BLOB.hex):
+        put_next(link)
+    # What changed since a blob would tell it to whoever asks.
+    peer.blobs.add(BLOB)
+    peer.blobs.publish(peer.blobs.add(NEXT).digest, "checkpoint", 1)
+    with pytest.raises(UnknownBlob, match=BLOB.hex):
+        link.get(NEXT.digest, LAYOUT.size, LAYOUT.verify, base=BLOB)
+    assert not peer.store.entries()
+
+
+def test_encodings_that_do_not_fit_are_refused_and_leave_the_session_as_it_was(
+    connect: Callable[..., Link], peer: Peer, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = connect(address, contract=peer.contract)
+    put(link)
+
+    def sends(data: bytes) -> None:
+        sent = Blob.of(data)
+        monkeypatch.setattr(
+            "comity.transport.link.shortest", lambda blob, base: (sent, Encoding(sent.digest, base.digest))
+        )
+
+    sends(bytes(NEXT.size + 1))
+    with pytest.raises(BlobSizeMismatch, match=f"at most {NEXT.size} bytes"):
+        put_next(link)
+    sends(bytes(100))
+    with pytest.raises(TensorMismatch, match="encoding"):
+        put_next(link)
+    sends(delta.encode(BLOB.data, BLOB.data))
+    with pytest.raises(BlobCorrupted, match=f"expected {NEXT.hex}"):
+        put_next(link)
+    monkeypatch.undo()
+    put_next(link)
+    assert NEXT.digest in peer.blobs
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"comity-size": str(NEXT.size + 1)}, BlobSizeMismatch),
+        ({"comity-size": "-1"}, MalformedMessage),
+        ({"comity-size": "7"}, BlobSizeMismatch),
+        ({"comity-encoding": "ab"}, MalformedMessage),
+        ({"comity-base": NEXT.hex}, UnknownBlob),
+        ({"comity-encoding": "00" * 32}, BlobCorrupted),
+    ],
+)
+def test_what_a_peer_announces_is_checked(
+    connect: Callable[..., Link],
+    peer: Peer,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, str],
+    error: type[ComityError],
+) -> None:
+    for blob in (BLOB, NEXT):
+        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", 1)
+    sent, encoding = delta.shortest(NEXT, BLOB)
+    assert encoding is not None
+    fields = {
+        "comity-size": str(sent.size),
+        "comity-encoding": encoding.digest.hex(),
+        "comity-base": encoding.base.hex(),
+    }
+    honest = blobs.coming
+    monkeypatch.setattr(
+        "comity.transport.link.coming",
+        lambda _, before, size, base: honest((fields | change).items(), before, size, base),
+    )
+    link = connect(address, contract=peer.contract)
+    with pytest.raises(error):
+        link.get(NEXT.digest, LAYOUT.size, LAYOUT.verify, base=BLOB)

@@ -62,6 +62,8 @@ terms = st.builds(
     iterations=st.integers(2, 2**32 - 1),
     sampling_period=sizes,
     objective=st.sampled_from(["sum", "mean"]),
+    screening=st.sampled_from(["exact", "race"]),
+    trajectory_encoding=st.sampled_from(["dense", "delta"]),
     policy_gradient=policies(),
     privacy=noises(),
 )
@@ -112,7 +114,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         model=ModelSpec(name="mlp", options={"hidden": 64, "rate": 0.5, "wide": True, "kind": "é"}, signature="ab"),
         task=TaskSpec(input_shape=(1, 8, 8), classes=10, mean=(0.1,), std=(1.0,)),
     )
-    assert contract.hash == "d41eb4c5ed31dec6c6cc558fbe7e1dde44d4aeaee8cc5ea7384ace866ee83593"
+    assert contract.hash == "d2823ef73b200ead84e55e61876000d1449bf0f5a24daba246370342b65975e5"
 
 
 CHANGES: dict[str, Any] = {
@@ -147,6 +149,8 @@ def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> No
         "objective": "mean",
         "policy_gradient": PolicyGradientTerms(best_return=100.0),
         "privacy": PrivacyTerms(scope="total", epsilon=1.0),
+        "screening": "race",
+        "trajectory_encoding": "delta",
     }
     assert set(changes) == set(AssistedLearningTerms.model_fields)
     terms = [AssistedLearningTerms(**{name: value}) for name, value in changes.items()]
@@ -242,6 +246,8 @@ def without(name: str) -> Callable[[pb.Contract], None]:
         (without("iterations"), "iterations"),
         (without("sampling_period"), "sampling_period"),
         (without("objective"), "objective"),
+        (without("screening"), "screening"),
+        (without("trajectory_encoding"), "trajectory_encoding"),
     ],
 )
 def test_contracts_that_do_not_fit_are_refused(

@@ -18,7 +18,9 @@ __all__ = ["BENCHMARKS", "Report", "Row", "Target", "run"]
 BENCHMARKS: Mapping[str, str] = MappingProxyType(
     {
         "transfer": "a checkpoint from one process to another, against raw sockets and whole gRPC messages",
+        "compression": "checkpoints as what changed since the one before, against dense ones and Zstandard alone",
         "screening": "finding a trajectory's best checkpoint, against evaluating every checkpoint on every sample",
+        "streaming": "a round whose parties work at the same time, against one in sequential phases",
         "overhead": "what the network costs a session besides training, against the same roles in one process",
         "durability": "what keeping everything on disk costs a session, against the same session in memory",
         "rewards": "what a server does for gradient rewards, against the Gram matrix alone, enumeration and plain top-k",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-
-import numpy as np
-from blake3 import blake3
+from typing import NamedTuple
 
 from comity.contract import EgressKind
-from comity.errors import BlobCorrupted, BlobSizeMismatch, BlobTruncated, UnexpectedBlob, UnknownBlob
+from comity.errors import BlobSizeMismatch, BlobTruncated, UnexpectedBlob, UnknownBlob
 from comity.session import faults
 from comity.session.blob_files import BlobKeeper, BlobMemory
+from comity.session.incoming import Incoming
 from comity.tensors import Blob
+from comity.tensors.delta import Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Expectation:
         size: Exact length of each, in bytes.
         count: Most that may come.
         verify: Checks a whole blob's content and raises if it does not fit.
+        deltas: Whether they may come as what changed since others.
     """
 
     kind: EgressKind
@@ -33,65 +34,21 @@ class Expectation:
     size: int
     count: int
     verify: Callable[[Blob], None]
+    deltas: bool = False
 
 
-class Incoming:
-    """A blob that is being received into a buffer allocated once, hashed as it comes.
+class Held(NamedTuple):
+    """What is here of a blob.
 
-    Args:
-        digest: Digest that the bytes must have.
-        size: Their length.
+    Attributes:
+        size: Bytes that are here, counted from the beginning.
+        complete: Whether no more need come.
+        encoding: Digest of the encoding that the bytes are of; empty where they are the blob's own.
     """
 
-    def __init__(self, digest: bytes, size: int) -> None:
-        self.digest = digest
-        self.size = size
-        self.held = 0
-        # Not zeroed: nobody sees it before every byte is written and the digest is right.
-        self._buffer = np.empty(size, np.uint8).data
-        self._hasher = blake3()
-
-    def write(self, piece: bytes | memoryview) -> None:
-        """Appends a piece.
-
-        Raises:
-            BlobSizeMismatch: The piece runs past the announced length.
-        """
-        end = self.held + len(piece)
-        if end > self.size:
-            raise BlobSizeMismatch(
-                "the blob runs past its announced length",
-                expected=f"{self.size} bytes",
-                received=f"{end} or more",
-                action="send what was announced",
-            )
-        self._buffer[self.held : end] = piece
-        self._hasher.update(piece)
-        self.held = end
-
-    def finish(self) -> Blob:
-        """The whole blob.
-
-        Raises:
-            BlobTruncated: Bytes are missing; what came is kept.
-            BlobCorrupted: The bytes have another digest; nothing of them is kept.
-        """
-        if self.held < self.size:
-            action = "send the rest from there"
-            raise BlobTruncated(
-                "the blob ended early", expected=f"{self.size} bytes", received=f"{self.held} bytes", action=action
-            )
-        digest = self._hasher.digest()
-        if digest != self.digest:
-            self.held = 0
-            self._hasher = blake3()
-            raise BlobCorrupted(
-                "the blob's bytes are not those announced",
-                expected=self.digest.hex(),
-                received=digest.hex(),
-                action="send it again",
-            )
-        return Blob(digest, self._buffer)
+    size: int
+    complete: bool
+    encoding: bytes = b""
 
 
 class SessionBlobs:
@@ -170,15 +127,17 @@ class SessionBlobs:
         with self._lock:
             return self._keeper.read(digest) is not None
 
-    def held(self, digest: bytes) -> tuple[int, bool]:
-        """How many bytes of a blob are here, and whether no more need come."""
+    def held(self, digest: bytes) -> Held:
+        """What is here of a blob."""
         with self._lock:
             if digest in self._settled:
-                return 0, True
+                return Held(0, True)
             if (blob := self._keeper.read(digest)) is not None:
-                return blob.size, True
+                return Held(blob.size, True)
             incoming = self._incoming.get(digest)
-            return (incoming.held if incoming else 0), False
+            if incoming is None:
+                return Held(0, False)
+            return Held(incoming.held, False, incoming.encoding.digest if incoming.encoding else b"")
 
     def drop(self, digest: bytes) -> None:
         """Drops a whole blob."""
@@ -193,15 +152,26 @@ class SessionBlobs:
                 self._keeper.remove(digest)
             self._published = {digest: place for digest, place in self._published.items() if digest in digests}
 
-    def receive(self, kind: EgressKind, round: int, digest: bytes, size: int, offset: int) -> Incoming:
+    def receive(
+        self, kind: EgressKind, round: int, digest: bytes, size: int, offset: int, encoding: Encoding | None = None
+    ) -> Incoming:
         """Begins, or goes on with, the upload of a blob.
 
         The upload is taken out until `put_back` or `complete`, so two uploads of one blob never write to one buffer.
 
+        Args:
+            kind: What it is.
+            round: Round it belongs to.
+            digest: Its digest.
+            size: Length of what comes, in bytes.
+            offset: How many of these are said to be here.
+            encoding: How it comes; None for the blob's own bytes.
+
         Raises:
-            UnexpectedBlob: No blob of this kind and round is expected, or no further one.
+            UnexpectedBlob: No blob of this kind, round and form is expected, or no further one.
             BlobSizeMismatch: It is announced with a length that no such blob has.
             BlobTruncated: The upload does not go on where the bytes held end.
+            UnknownBlob: The encoding's base is not here.
         """
         with self._lock:
             expected = self._expected
@@ -213,14 +183,24 @@ class SessionBlobs:
                     received=f"{kind} of round {round}",
                     action="wait for the round",
                 )
-            if size != expected.size:
+            if encoding is not None and not expected.deltas:
+                raise UnexpectedBlob(
+                    "the blob comes as what changed since another",
+                    expected="its own bytes",
+                    received=f"an encoding against {encoding.base.hex()}",
+                    action="send blobs as the contract says",
+                )
+            if size != expected.size and (encoding is None or size > expected.size):
                 action = "send the state dict of the contract's model"
                 raise BlobSizeMismatch(
                     "the blob has another length",
-                    expected=f"{expected.size} bytes",
+                    expected=f"{expected.size} bytes" if encoding is None else f"at most {expected.size} bytes",
                     received=f"{size} bytes",
                     action=action,
                 )
+            base = None if encoding is None else self._keeper.read(encoding.base)
+            if encoding is not None and (base is None or base.size != expected.size):
+                raise _unknown(encoding.base)
             if digest not in self._received and len(self._received) >= expected.count:
                 action = "offer no more than the contract's trajectory"
                 raise UnexpectedBlob(
@@ -230,7 +210,10 @@ class SessionBlobs:
                     action=action,
                 )
             self._received.add(digest)
-            incoming = self._incoming.pop(digest, None) or Incoming(digest, size)
+            incoming = self._incoming.pop(digest, None)
+            if incoming is None or (incoming.encoding, incoming.size) != (encoding, size):
+                # One form of a blob at a time: a peer cannot have memory taken by many.
+                incoming = Incoming(digest, size, encoding, base)
             if incoming.held != offset:
                 self._incoming[digest] = incoming
                 action = "ask how much is held and go on from there"

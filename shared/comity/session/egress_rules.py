@@ -16,6 +16,7 @@ published or uploaded as. `identifier`, `signature`: a digest or a signature of 
 
 FIELD_RULES: dict[str, Rule] = {
     "comity.wire.v1.BlobRef.digest": "identifier",
+    "comity.wire.v1.BlobStat.encoding": "identifier",
     "comity.wire.v1.BlobChunk.data": "blob",
     "comity.wire.v1.Contract.terms": "contract",
     "comity.wire.v1.Model.options": "contract",

@@ -17,17 +17,15 @@ from enum import IntEnum
 
 import numpy as np
 import torch
-from backports import zstd
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from comity.errors import InvalidValue, NonFiniteValue, TensorMismatch
+from comity.tensors.zstandard import Bytes, restore, shorten
 
 LARGEST_SIZE = 2**32
 """Entries that a vector may have."""
-
-Bytes = NDArray[np.uint8]
 
 
 class _Form(IntEnum):
@@ -47,7 +45,6 @@ _FEW = 8
 _LONGEST_GAP = 5
 """Bytes of a gap below 2**32."""
 _VALUE = np.dtype("<f4")
-_LEVEL = 1
 
 
 def largest_encoding(size: int) -> int:
@@ -80,7 +77,7 @@ def encode(indices: Int[Tensor, " kept"], values: Float[Tensor, " kept"], size: 
     form, written = _write_places(places, size)
     raw = np.ascontiguousarray(values.detach().cpu().numpy(), _VALUE)
     planes = np.ascontiguousarray(raw.view(np.uint8).reshape(-1, _VALUE.itemsize).T)
-    stored_places, stored_values = _shorten(written), _shorten(planes)
+    stored_places, stored_values = shorten(written), shorten(planes)
     flags = _PLACES_COMPRESSED * (len(stored_places) < written.nbytes)
     flags |= _VALUES_COMPRESSED * (len(stored_values) < planes.nbytes)
     header = _HEADER.pack(_VERSION, form, flags, size, len(places), written.nbytes, len(stored_places))
@@ -113,8 +110,8 @@ def decode(data: bytes | bytearray | memoryview, size: int) -> tuple[Int[Tensor,
     if not least <= length <= most or stored > len(view) - _HEADER.size:
         raise _mismatch(f"{least} to {most} bytes of places", f"{length} bytes, stored in {stored}")
     body = view[_HEADER.size :]
-    written = _restore(body[:stored], length, compressed=bool(flags & _PLACES_COMPRESSED))
-    planes = _restore(body[stored:], _VALUE.itemsize * kept, compressed=bool(flags & _VALUES_COMPRESSED))
+    written = restore(body[:stored], length, compressed=bool(flags & _PLACES_COMPRESSED))
+    planes = restore(body[stored:], _VALUE.itemsize * kept, compressed=bool(flags & _VALUES_COMPRESSED))
     places = _read_places(written, form, size, kept)
     values = np.array(planes.reshape(_VALUE.itemsize, kept).T, order="C").view(_VALUE).reshape(kept)
     if not bool(np.isfinite(values).all()):
@@ -203,32 +200,6 @@ def _read_gaps(written: Bytes, size: int, count: int) -> NDArray[np.int64]:
     if gaps.sum(dtype=np.float64) + count > size:
         raise _mismatch(f"places below {size}", "a place beyond")
     return (gaps + 1).cumsum() - 1
-
-
-def _shorten(raw: Bytes) -> bytes:
-    """Compressed bytes where they are fewer, or else the same."""
-    plain = raw.tobytes()
-    compressed = zstd.compress(plain, _LEVEL)
-    return compressed if len(compressed) < len(plain) else plain
-
-
-def _restore(stored: memoryview, length: int, *, compressed: bool) -> Bytes:
-    """Exactly so many bytes from what is stored."""
-    if not compressed:
-        if len(stored) != length:
-            raise _mismatch(f"{length} bytes", f"{len(stored)}")
-        return np.frombuffer(stored, np.uint8)
-    # A frame names the memory that it needs: no more than its own content would take is granted.
-    limit = max(length.bit_length(), zstd.DecompressionParameter.window_log_max.bounds()[0])
-    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: limit}
-    decompressor = zstd.ZstdDecompressor(options=options)
-    try:
-        raw = decompressor.decompress(stored, max_length=length)
-    except zstd.ZstdError as error:
-        raise _mismatch("a Zstandard frame", str(error)) from error
-    if len(raw) != length or not decompressor.eof or decompressor.unused_data:
-        raise _mismatch(f"a Zstandard frame of {length} bytes", "another length")
-    return np.frombuffer(raw, np.uint8)
 
 
 def _mismatch(expected: str, received: str) -> TensorMismatch:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast, get_args
 
 import grpc
 
 from comity.contract import EgressKind
-from comity.errors import BlobSizeMismatch, MalformedMessage, StorageError
+from comity.errors import BlobSizeMismatch, MalformedMessage, StorageError, UnknownBlob
 from comity.session.hosting import HostedSession
+from comity.session.incoming import Incoming
 from comity.tensors import Blob
+from comity.tensors.delta import Encoding, shortest
 from comity.transport.identity import metadata
 from comity.wire.v1 import blobs_pb2 as pb
 
@@ -23,6 +25,8 @@ _FIELD_TAG = b"\x0a"
 """Field 1, length-delimited: `BlobChunk.data`."""
 
 _KIND, _ROUND, _DIGEST, _SIZE, _OFFSET = "comity-kind", "comity-round", "comity-digest", "comity-size", "comity-offset"
+_ENCODING, _BASE = "comity-encoding", "comity-base"
+_ASK = "ask the peer's operator what happened"
 
 
 def digest_in(reference: pb.BlobRef) -> bytes:
@@ -77,9 +81,50 @@ def chunks(blob: Blob, offset: int) -> Iterator[memoryview]:
         yield blob.data[begin : begin + CHUNK]
 
 
-def put_metadata(blob: Blob, kind: EgressKind, round: int, offset: int) -> tuple[tuple[str, str], ...]:
-    """What travels beside an upload."""
-    return ((_KIND, kind), (_ROUND, str(round)), (_DIGEST, blob.hex), (_SIZE, str(blob.size)), (_OFFSET, str(offset)))
+Beside = tuple[tuple[str, str], ...]
+"""Call metadata."""
+
+
+def put_metadata(
+    blob: Blob, kind: EgressKind, round: int, offset: int, sent: Blob | None = None, encoding: Encoding | None = None
+) -> Beside:
+    """What travels beside an upload; where something else is sent for the blob, size and offset count that."""
+    size = (sent or blob).size
+    fields = ((_KIND, kind), (_ROUND, str(round)), (_DIGEST, blob.hex), (_SIZE, str(size)), (_OFFSET, str(offset)))
+    return (*fields, *_encoding_metadata(encoding))
+
+
+def coming(fields: Iterable[tuple[str, str | bytes]], before: Incoming, size: int, base: Blob) -> Incoming:
+    """Where a download goes on, or begins, by what the peer says ahead of it.
+
+    Args:
+        fields: What it says, as metadata.
+        before: What came in an earlier attempt.
+        size: Length of the blob, in bytes.
+        base: The blob against which it may come encoded.
+
+    Raises:
+        MalformedMessage: It cannot be read.
+        BlobSizeMismatch: The encoding is longer than the blob.
+        UnknownBlob: It is against another base.
+    """
+    said = {key: value for key, value in fields if isinstance(value, str)}
+    encoding = _encoding(said)
+    length = size if encoding is None else _number(said, _SIZE)
+    if length > size:
+        raise BlobSizeMismatch(
+            "the blob's encoding is longer than the blob",
+            expected=f"at most {size} bytes",
+            received=f"{length} bytes",
+            action=_ASK,
+        )
+    if encoding is not None and encoding.base != base.digest:
+        raise UnknownBlob(
+            "the blob comes against another base", expected=base.hex, received=encoding.base.hex(), action=_ASK
+        )
+    if (before.encoding, before.size) == (encoding, length):
+        return before
+    return Incoming(before.digest, length, encoding, base if encoding else None)
 
 
 class BlobServicer:
@@ -105,21 +150,17 @@ class BlobServicer:
 
     def Stat(self, request: pb.BlobRef, context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
         """How much of a blob is here."""
-        held, complete = self._find(context).blobs.held(digest_in(request))
-        return pb.BlobStat(held=held, complete=complete)
+        held = self._find(context).blobs.held(digest_in(request))
+        return pb.BlobStat(held=held.size, complete=held.complete, encoding=held.encoding)
 
     def Put(self, request: Iterator[memoryview], context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
         """Takes the rest of a blob."""
         session = self._find(context)
         fields = metadata(context)
         kind, round = _kind(fields), _number(fields, _ROUND)
-        try:
-            digest = bytes.fromhex(fields.get(_DIGEST, ""))
-        except ValueError:
-            digest = b""
-        digest_in(pb.BlobRef(digest=digest))
+        digest = _digest(fields, _DIGEST)
         size, offset = _number(fields, _SIZE), _number(fields, _OFFSET)
-        incoming = session.blobs.receive(kind, round, digest, size, offset)
+        incoming = session.blobs.receive(kind, round, digest, size, offset, _encoding(fields))
         try:
             for piece in request:
                 incoming.write(piece)
@@ -131,7 +172,7 @@ class BlobServicer:
             raise
 
         def record(whole: Blob) -> None:
-            session.gate.admit(kind, whole.hex, whole.size, round=round)
+            session.gate.admit(kind, whole.hex, incoming.size, round=round)
 
         try:
             blob = session.blobs.complete(incoming, record)
@@ -145,8 +186,30 @@ class BlobServicer:
         """Gives a blob from an offset on."""
         session = self._find(context)
         blob, kind, round = session.blobs.published(digest_in(request.blob))
-        session.gate.intend(kind, blob.hex, blob.size, round=round)
-        yield from chunks(blob, request.offset)
+        sent = blob
+        if request.HasField("base"):
+            # What changed since a blob tells that blob to whoever has this one: it must be the peer's to have, too.
+            base, _, _ = session.blobs.published(digest_in(request.base))
+            sent, encoding = shortest(blob, base)
+            context.send_initial_metadata(((_SIZE, str(sent.size)), *_encoding_metadata(encoding)))
+        session.gate.intend(kind, blob.hex, sent.size, round=round)
+        yield from chunks(sent, request.offset)
+
+
+def _encoding_metadata(encoding: Encoding | None) -> Beside:
+    return () if encoding is None else ((_ENCODING, encoding.digest.hex()), (_BASE, encoding.base.hex()))
+
+
+def _encoding(fields: Mapping[str, str]) -> Encoding | None:
+    return Encoding(_digest(fields, _ENCODING), _digest(fields, _BASE)) if _ENCODING in fields else None
+
+
+def _digest(fields: Mapping[str, str], key: str) -> bytes:
+    try:
+        digest = bytes.fromhex(fields.get(key, ""))
+    except ValueError:
+        digest = b""
+    return digest_in(pb.BlobRef(digest=digest))
 
 
 def _kind(fields: dict[str, str]) -> EgressKind:
@@ -161,7 +224,7 @@ def _kind(fields: dict[str, str]) -> EgressKind:
     return cast(EgressKind, kind)
 
 
-def _number(fields: dict[str, str], key: str) -> int:
+def _number(fields: Mapping[str, str], key: str) -> int:
     text = fields.get(key, "")
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise MalformedMessage(

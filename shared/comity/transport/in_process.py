@@ -9,8 +9,10 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from comity.contract import EgressKind
+from comity.session.incoming import Incoming
 from comity.session.seat import Seat
 from comity.tensors import Blob
+from comity.tensors.delta import shortest
 from comity.transport.blobs import chunks, decode_chunk, encode_chunk
 
 Sent = TypeVar("Sent", bound=Message)
@@ -33,24 +35,37 @@ def pass_message(
         receiver.gate.admit(kind, subject, size, round=round)
 
 
-def upload(digest: bytes, kind: EgressKind, round: int, sender: Seat, receiver: Seat) -> None:
-    """Brings a blob to a party that expects it, unless it is there already."""
-    if not receiver.blobs.held(digest)[1]:
+def upload(
+    digest: bytes, kind: EgressKind, round: int, sender: Seat, receiver: Seat, base: bytes | None = None
+) -> None:
+    """Brings a blob to a party that expects it, unless it is there already; against a base where one is given."""
+    if not receiver.blobs.held(digest).complete:
         blob = sender.blobs.get(digest)
-        sender.gate.intend(kind, blob.hex, blob.size, round=round)
-        incoming = receiver.blobs.receive(kind, round, digest, blob.size, 0)
-        for piece in chunks(blob, 0):
-            incoming.write(decode_chunk(encode_chunk(piece)))
-        receiver.blobs.complete(incoming, lambda whole: receiver.gate.admit(kind, whole.hex, whole.size, round=round))
+        sent, encoding = shortest(blob, None if base is None else sender.blobs.get(base))
+        sender.gate.intend(kind, blob.hex, sent.size, round=round)
+        incoming = receiver.blobs.receive(kind, round, digest, sent.size, 0, encoding)
+        _pass_bytes(sent, incoming)
+        receiver.blobs.complete(incoming, lambda whole: receiver.gate.admit(kind, whole.hex, sent.size, round=round))
     sender.gate.deliver(kind, digest.hex(), round=round)
 
 
-def download(digest: bytes, sender: Seat, receiver: Seat) -> None:
-    """Brings a blob that its maker has published, unless it is there already."""
+def download(digest: bytes, sender: Seat, receiver: Seat, base: bytes | None = None) -> None:
+    """Brings a blob that its maker has published, unless it is there already; against a base where one is given."""
     if digest not in receiver.blobs:
         blob, kind, round = sender.blobs.published(digest)
-        sender.gate.intend(kind, blob.hex, blob.size, round=round)
-        copy = Blob.of(bytearray(b"".join(decode_chunk(encode_chunk(piece)) for piece in chunks(blob, 0))))
+        against = None if base is None else sender.blobs.published(base)[0]
+        sent, encoding = shortest(blob, against)
+        sender.gate.intend(kind, blob.hex, sent.size, round=round)
+        incoming = Incoming(
+            digest, sent.size, encoding, None if encoding is None else receiver.blobs.get(encoding.base)
+        )
+        _pass_bytes(sent, incoming)
+        copy = incoming.finish()
         receiver.task.layout.verify(copy)
-        receiver.gate.admit(kind, copy.hex, copy.size, round=round)
+        receiver.gate.admit(kind, copy.hex, sent.size, round=round)
         receiver.blobs.add(copy)
+
+
+def _pass_bytes(sent: Blob, incoming: Incoming) -> None:
+    for piece in chunks(sent, 0):
+        incoming.write(decode_chunk(encode_chunk(piece)))

@@ -13,10 +13,11 @@ import stamina
 
 from comity.contract import EgressKind
 from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
-from comity.session.blobs import Incoming
+from comity.session.incoming import Incoming
 from comity.tensors import Blob
+from comity.tensors.delta import Encoding, shortest
 from comity.transport.addresses import split_address
-from comity.transport.blobs import SERVICE, chunks, decode_chunk, encode_chunk, put_metadata
+from comity.transport.blobs import SERVICE, chunks, coming, decode_chunk, encode_chunk, put_metadata
 from comity.transport.diagnosis import diagnose, require_unrevoked
 from comity.transport.identity import PARTY_KEY, Identity
 from comity.transport.status import from_rpc_error
@@ -179,53 +180,83 @@ class Link:
             else:
                 return
 
-    def put(self, blob: Blob, kind: EgressKind, round: int, *, before: Callable[[], None]) -> None:
+    def put(
+        self, blob: Blob, kind: EgressKind, round: int, *, before: Callable[[int], None], base: Blob | None = None
+    ) -> None:
         """Uploads what the peer does not hold of a blob.
 
         Args:
             blob: The blob.
             kind: What it is.
             round: Round it belongs to.
-            before: Called before any byte leaves; raises if it may not.
+            before: Called, with the length of what is sent, before any byte leaves; raises if it may not.
+            base: A blob that the peer holds: what changed since it is sent, where that is shorter.
 
         Raises:
             ComityError: What the peer answered, or why it did not.
         """
+        form: tuple[Blob, Encoding | None] | None = None
 
         def attempt() -> None:
+            nonlocal form
             stat = self._stat(
                 blobs_pb2.BlobRef(digest=blob.digest), timeout=self.patience.call_s, metadata=self._metadata
             )
             if stat.complete:
                 return
-            before()
-            beside = (*self._metadata, *put_metadata(blob, kind, round, stat.held))
-            self._put(chunks(blob, stat.held), timeout=self._transfer_s(blob.size), metadata=beside)
+            form = form or shortest(blob, base)
+            sent, encoding = form
+            held = stat.held if stat.encoding == (encoding.digest if encoding else b"") else 0
+            before(sent.size)
+            beside = (*self._metadata, *put_metadata(blob, kind, round, held, sent, encoding))
+            self._put(chunks(sent, held), timeout=self._transfer_s(sent.size), metadata=beside)
 
         self._retried(attempt)
 
-    def get(self, digest: bytes, size: int, verify: Callable[[Blob], None]) -> Blob:
+    def get(
+        self,
+        digest: bytes,
+        size: int,
+        verify: Callable[[Blob], None],
+        *,
+        after: Callable[[int], None] = lambda _: None,
+        base: Blob | None = None,
+    ) -> Blob:
         """Downloads a blob into a buffer of its size, going on where a cut left off.
 
         Args:
             digest: Its digest.
             size: Its length.
             verify: Checks the whole blob and raises if it does not fit.
+            after: Called, with the length of what came, once the blob is whole and verified.
+            base: A blob that the peer published: what changed since it may come instead.
 
         Raises:
             ComityError: What the peer answered, why it did not, or how the blob is wrong.
         """
         incoming = Incoming(digest, size)
-        reference = blobs_pb2.BlobRef(digest=digest)
+        request = blobs_pb2.BlobRequest(blob=blobs_pb2.BlobRef(digest=digest))
+        if base is not None:
+            request.base.digest = base.digest
 
         def attempt() -> Blob:
-            request = blobs_pb2.BlobRequest(blob=reference, offset=incoming.held)
-            for piece in self._get(request, timeout=self._transfer_s(size), metadata=self._metadata):
+            nonlocal incoming
+            request.offset = incoming.held
+            pieces = self._get(request, timeout=self._transfer_s(size), metadata=self._metadata)
+            if base is not None:
+                form = coming(pieces.initial_metadata() or (), incoming, size, base)
+                if form is not incoming and request.offset:
+                    incoming = form
+                    pieces.cancel()
+                    raise BlobTruncated("the peer gives the blob in another form", action="get it anew")
+                incoming = form
+            for piece in pieces:
                 incoming.write(piece)
             return incoming.finish()
 
         blob = self._retried(attempt)
         verify(blob)
+        after(incoming.size)
         return blob
 
     def _transfer_s(self, size: int) -> float:

@@ -31,7 +31,7 @@ class Courier:
         self._workload.train()
         began = time.perf_counter()
         blob = self.pack()
-        self._link.put(blob, "checkpoint", ROUND, before=lambda: self._intend(blob))
+        self._link.put(blob, "checkpoint", ROUND, before=lambda _: self._intend(blob))
         return time.perf_counter() - began
 
     def download(self) -> float:

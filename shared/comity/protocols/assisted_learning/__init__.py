@@ -31,8 +31,9 @@ def _help(place: Place, seats: Sequence[Seat]) -> Provider:
 
 def _ask(helpers: Sequence[tuple[Seat, Link]]) -> Learner:
     ((seat, link),) = helpers
-    remote = RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate)
-    return Learner(_party(seat), remote, seat.notary, seat.observe)
+    party = _party(seat)
+    remote = RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate, party.encoding)
+    return Learner(party, remote, seat.notary, seat.observe)
 
 
 def _ask_in_process(helpers: Sequence[tuple[Seat, Seat, Provider]]) -> Learner:

@@ -147,8 +147,12 @@ class Screening:
             self._known += 1
             self._complete(index, candidate)
 
-    def advance(self) -> bool:
-        """Evaluates one block of the most promising checkpoint; False when no checkpoint added so far can still win."""
+    def advance(self, *, whole: bool = False) -> bool:  # noqa: ARG002
+        """Evaluates one block of the most promising checkpoint; False when no checkpoint added so far can still win.
+
+        Args:
+            whole: Whether the trajectory is there to its end; it makes no difference here.
+        """
         if not self._heap:
             return False
         bound, index = self._heap[0]

@@ -48,6 +48,12 @@ def checkpoint_to_proto(checkpoint: Checkpoint) -> pb.Checkpoint:
     )
 
 
+def result_to_proto(checkpoint: Checkpoint, base: bytes | None) -> pb.Result:
+    """Encodes a checkpoint of the provider's trajectory, and against what its blob may be asked for."""
+    reference = None if base is None else blobs_pb2.BlobRef(digest=base)
+    return pb.Result(checkpoint=checkpoint_to_proto(checkpoint), base=reference)
+
+
 def checkpoint_from_proto(message: pb.Checkpoint) -> Checkpoint:
     """Decodes a checkpoint.
 

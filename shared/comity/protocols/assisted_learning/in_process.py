@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from comity.protocols.assisted_learning import codec
-from comity.protocols.assisted_learning.messages import Checkpoint, idle
+from comity.protocols.assisted_learning.messages import Checkpoint, delta_base, idle
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.receipts import SignedStatement
@@ -27,10 +27,13 @@ class InProcessProvider:
         self._learner = learner
         self._seat = seat
         self._provider = provider
+        self._before: Checkpoint | None = None
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
         """See `Assistance.offer`."""
-        upload(checkpoint.digest, "checkpoint", round, self._learner, self._seat)
+        base = delta_base(self._provider.encoding, checkpoint, self._before)
+        self._before = checkpoint
+        upload(checkpoint.digest, "checkpoint", round, self._learner, self._seat, base)
         message = pb.OfferRequest(round=round, checkpoint=codec.checkpoint_to_proto(checkpoint))
         subject = f"checkpoint {checkpoint.index}"
         with pass_message(message, "loss", subject, round, self._learner, self._seat) as request:
@@ -46,10 +49,12 @@ class InProcessProvider:
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:  # noqa: ARG002
         """See `Assistance.results`; nobody waits, so nothing is done meanwhile."""
         for made in self._provider.results(round, skip):
-            message = pb.Result(checkpoint=codec.checkpoint_to_proto(made))
+            before = self._provider.trajectory(round)[made.index - 1] if made.index else None
+            base = delta_base(self._provider.encoding, made, before)
+            message = codec.result_to_proto(made, base)
             self._seat.gate.intend("loss", f"checkpoint {made.index}", message.ByteSize(), round=round)
             checkpoint = codec.checkpoint_from_proto(encoded(message).checkpoint)
-            download(checkpoint.digest, self._seat, self._learner)
+            download(checkpoint.digest, self._seat, self._learner, base)
             self._learner.gate.admit("loss", f"checkpoint {made.index}", message.ByteSize(), round=round)
             yield checkpoint
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from blake3 import blake3
 from pydantic import Field
@@ -16,6 +16,9 @@ from comity.session.receipts import SignedStatement
 from comity.training import OptimizerSpec
 from comity.training.optimizers import OptimizerName
 
+TrajectoryEncoding = Literal["dense", "delta"]
+"""How a trajectory's checkpoints cross: as they are, or as what changed since the one before."""
+
 
 class AssistedLearningTerms(AssistedTrainingTerms):
     """The protocol's part of a contract.
@@ -26,6 +29,9 @@ class AssistedLearningTerms(AssistedTrainingTerms):
         iterations: T + T', local iterations of both parties in a round; split in proportion to their samples.
         sampling_period: I: every I-th model of a local training is a checkpoint.
         objective: How the two parties' losses make the global loss.
+        screening: How a receiver chooses: `exact` finds the checkpoint of least global loss; `race` drops those that are
+            behind by the statistics of some samples, never the first, and nearly always chooses the same.
+        trajectory_encoding: How checkpoints cross; `delta` costs computation and loses nothing.
     """
 
     optimizer: OptimizerName = "adam"
@@ -33,6 +39,8 @@ class AssistedLearningTerms(AssistedTrainingTerms):
     iterations: Annotated[int, Field(ge=2, lt=2**32)] = 2000
     sampling_period: Annotated[int, Field(ge=1, lt=2**32)] = 50
     objective: Objective = "sum"
+    screening: Literal["exact", "race"] = "exact"
+    trajectory_encoding: TrajectoryEncoding = "dense"
 
     @property
     def optimizer_spec(self) -> OptimizerSpec:
@@ -71,6 +79,19 @@ class Checkpoint:
         """Reads what `to_json` gave."""
         loss = Loss(value["sum"], value["count"])
         return cls(value["index"], value["iteration"], bytes.fromhex(value["digest"]), loss)
+
+
+def delta_base(encoding: TrajectoryEncoding, checkpoint: Checkpoint, before: Checkpoint | None) -> bytes | None:
+    """Digest of what a checkpoint crosses against; None where it crosses as it is.
+
+    Args:
+        encoding: What the terms say.
+        checkpoint: The checkpoint.
+        before: The one before it in its trajectory, which the receiver holds.
+    """
+    if encoding == "dense" or before is None or before.index + 1 != checkpoint.index:
+        return None
+    return before.digest
 
 
 def trajectory_digest(round: int, checkpoints: Sequence[Checkpoint]) -> bytes:

@@ -24,7 +24,9 @@ from comity.protocols.assisted_learning.algorithm import (
     sampled_iterations,
     split_iterations,
 )
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint
+from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, TrajectoryEncoding
+from comity.protocols.assisted_learning.race import Race
+from comity.randomness import derive, generator
 from comity.session import faults
 from comity.session.blobs import Expectation, SessionBlobs
 from comity.session.events import Json
@@ -121,7 +123,7 @@ class Party:
         self._iterations = iterations[own.role]
         self._peer_sampled = sampled_iterations(iterations[peer.role], self._terms.sampling_period)
         self._optimizer: bytes | None = None
-        self._screening: Screening | None = None
+        self._screening: Screening | Race | None = None
         # Per-sample losses on this party's data, by digest of the model. Those of the pick outlive the process: they were
         # found block by block, and what follows must rest on the very same numbers.
         self._known: dict[bytes, Float[Tensor, " samples"]] = {}
@@ -133,6 +135,11 @@ class Party:
         return len(sampled_iterations(self._iterations, self._terms.sampling_period))
 
     @property
+    def encoding(self) -> TrajectoryEncoding:
+        """How checkpoints cross, as the terms have it."""
+        return self._terms.trajectory_encoding
+
+    @property
     def peer_checkpoints(self) -> int:
         """Checkpoints in the other party's trajectory of a round."""
         return len(self._peer_sampled)
@@ -140,7 +147,8 @@ class Party:
     def expectation(self, round: int) -> Expectation:
         """What the other party may upload in a round."""
         layout = self.task.layout
-        return Expectation("checkpoint", round, layout.size, self.peer_checkpoints, layout.verify)
+        deltas = self.encoding == "delta"
+        return Expectation("checkpoint", round, layout.size, self.peer_checkpoints, layout.verify, deltas)
 
     def begin_round(self) -> None:
         """Forgets the trajectories of the round before; what was picked stays."""
@@ -237,12 +245,16 @@ class Party:
         self._keep_received(checkpoint)
         faults.point("offering")
 
-    def advance(self) -> bool:
-        """Evaluates a block of what was received; False when there is nothing to gain by it."""
+    def advance(self, *, whole: bool = False) -> bool:
+        """Evaluates a block of what was received; False when there is nothing to gain by it.
+
+        Args:
+            whole: Whether all of the trajectory was received.
+        """
         if not self.received:
             return False
         faults.point("evaluation")
-        return self._screened().advance()
+        return self._screened().advance(whole=whole)
 
     def select(self, round: int) -> Checkpoint:
         """Picks the received checkpoint of least global loss, once all were received.
@@ -324,16 +336,18 @@ class Party:
         self._screening = None
         return self.pick
 
-    def _screened(self) -> Screening:
+    def _screened(self) -> Screening | Race:
         """The screening of what was received, with everything added that came."""
         first = self.received[0].digest
         if self._screening is None:
-            self._screening = Screening(
-                self._evaluate,
-                self._losses(first),
-                block=self._terms.evaluation_batch_size,
-                objective=self._terms.objective,
-            )
+            block, objective = self._terms.evaluation_batch_size, self._terms.objective
+            if self._terms.screening == "race":
+                # The same order in every round: with whose data it has nothing to do.
+                draw = generator(derive(self._contract.seed, "race"))
+                order = torch.randperm(self.task.samples, generator=draw)
+                self._screening = Race(self._evaluate, order, block=block, objective=objective)
+            else:
+                self._screening = Screening(self._evaluate, self._losses(first), block=block, objective=objective)
         for checkpoint in self.received[len(self._screening) :]:
             known = self._losses(first) if checkpoint.digest == first else None
             self._screening.add(checkpoint.index, checkpoint.loss, known)

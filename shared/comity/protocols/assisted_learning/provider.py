@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
-from comity.protocols.assisted_learning.messages import Checkpoint, idle, trajectory_digest
+from comity.protocols.assisted_learning.messages import Checkpoint, TrajectoryEncoding, idle, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.session.events import Event, Json, Observer
 from comity.session.notary import Notary
@@ -61,6 +61,11 @@ class Provider:
     def round(self) -> int:
         """The round that is on, from 1."""
         return self._round
+
+    @property
+    def encoding(self) -> TrajectoryEncoding:
+        """How checkpoints cross, as the terms have it."""
+        return self._party.encoding
 
     @property
     def phase(self) -> Phase:
@@ -182,7 +187,7 @@ class Provider:
                 case Phase.OFFERING:
                     return self._party.advance()
                 case Phase.SELECTING:
-                    return self._party.advance() or self._select()
+                    return self._party.advance(whole=True) or self._select()
                 case Phase.TRAINING:
                     return self._train()
                 case Phase.FINISHED | Phase.FAILED:

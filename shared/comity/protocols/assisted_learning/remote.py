@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator
 
 from comity.errors import MalformedMessage, NodeDraining
 from comity.protocols.assisted_learning import codec
-from comity.protocols.assisted_learning.messages import Checkpoint, idle
+from comity.protocols.assisted_learning.messages import Checkpoint, TrajectoryEncoding, delta_base, idle
 from comity.session.blobs import SessionBlobs
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.gate import EgressGate
 from comity.session.receipts import SignedStatement
 from comity.session.watched import WatchedLog
 from comity.tensors import Layout
+from comity.transport.blobs import digest_in
 from comity.transport.link import Link
 from comity.wire.v1 import assisted_learning_pb2 as pb
-from comity.wire.v1 import assisted_learning_pb2_grpc
+from comity.wire.v1 import assisted_learning_pb2_grpc, blobs_pb2
 
 _UNSENT = 2
 """Checkpoints that may wait for the network before the training waits for it."""
@@ -32,14 +33,24 @@ class RemoteProvider:
         layout: Layout of the contract's model.
         blobs: The session's blobs at this party: what is here is not fetched.
         gate: What may leave.
+        encoding: How checkpoints cross, as the terms have it.
     """
 
-    def __init__(self, link: Link, layout: Layout, blobs: SessionBlobs, gate: EgressGate) -> None:
+    def __init__(
+        self,
+        link: Link,
+        layout: Layout,
+        blobs: SessionBlobs,
+        gate: EgressGate,
+        encoding: TrajectoryEncoding = "dense",
+    ) -> None:
         self._link = link
         self._stub = link.stub(assisted_learning_pb2_grpc.AssistedLearningStub)
         self._layout = layout
         self._blobs = blobs
         self._gate = gate
+        self._encoding = encoding
+        self._before: Checkpoint | None = None
         self._sender: _Sender | None = None
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
@@ -87,8 +98,14 @@ class RemoteProvider:
 
     def _send(self, round: int, checkpoint: Checkpoint) -> None:
         blob = self._blobs.get(checkpoint.digest)
+        base = delta_base(self._encoding, checkpoint, self._before)
+        self._before = checkpoint
         self._link.put(
-            blob, "checkpoint", round, before=lambda: self._gate.intend("checkpoint", blob.hex, blob.size, round=round)
+            blob,
+            "checkpoint",
+            round,
+            before=lambda size: self._gate.intend("checkpoint", blob.hex, size, round=round),
+            base=None if base is None else self._blobs.get(base),
         )
         self._gate.deliver("checkpoint", blob.hex, round=round)
         request = pb.OfferRequest(round=round, checkpoint=codec.checkpoint_to_proto(checkpoint))
@@ -108,7 +125,7 @@ class RemoteProvider:
                 if not active.is_set() or result.HasField("end"):
                     break
                 checkpoint = codec.checkpoint_from_proto(result.checkpoint)
-                self._fetch_blob(checkpoint.digest, round)
+                self._fetch_blob(checkpoint.digest, round, result.base if result.HasField("base") else None)
                 self._gate.admit("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=round)
                 arrived.append(checkpoint)
             _require_whole(round, whole=whole or not active.is_set(), received=skip + len(arrived))
@@ -116,10 +133,15 @@ class RemoteProvider:
         except Exception as error:  # noqa: BLE001 - it belongs to the caller of `results`, in another thread
             arrived.close(error)
 
-    def _fetch_blob(self, digest: bytes, round: int) -> None:
+    def _fetch_blob(self, digest: bytes, round: int, base: blobs_pb2.BlobRef | None) -> None:
         if digest not in self._blobs:
-            blob = self._link.get(digest, self._layout.size, self._layout.verify)
-            self._gate.admit("checkpoint", blob.hex, blob.size, round=round)
+            blob = self._link.get(
+                digest,
+                self._layout.size,
+                self._layout.verify,
+                after=lambda size: self._gate.admit("checkpoint", digest.hex(), size, round=round),
+                base=None if base is None else self._blobs.get(digest_in(base)),
+            )
             self._blobs.add(blob)
 
 

@@ -8,6 +8,7 @@ import grpc
 
 from comity.errors import MalformedMessage
 from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.messages import delta_base
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.hosting import HostedSession, HostedSessions
@@ -75,7 +76,8 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
             return context.is_active() and not session.stopping.is_set()
 
         for checkpoint in trajectory.watch(request.skip, is_active=is_active):
-            result = pb.Result(checkpoint=codec.checkpoint_to_proto(checkpoint))
+            before = trajectory[checkpoint.index - 1] if checkpoint.index else None
+            result = codec.result_to_proto(checkpoint, delta_base(provider.encoding, checkpoint, before))
             session.gate.intend("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=request.round)
             yield result
         session.require_running()

@@ -61,7 +61,7 @@ class RemoteServer:
         """See `Rewarding.submit`."""
         blob = self._blobs.get(update)
         self._link.put(
-            blob, "update", round, before=lambda: self._gate.intend("update", blob.hex, blob.size, round=round)
+            blob, "update", round, before=lambda size: self._gate.intend("update", blob.hex, size, round=round)
         )
         self._gate.deliver("update", blob.hex, round=round)
         self._link.call(self._stub.Submit, pb.SubmitRequest(round=round, update=blobs_pb2.BlobRef(digest=update)))

@@ -27,6 +27,8 @@ class AssistedLearningTerms(google.protobuf.message.Message):
     EVALUATION_BATCH_SIZE_FIELD_NUMBER: builtins.int
     POLICY_GRADIENT_FIELD_NUMBER: builtins.int
     PRIVACY_FIELD_NUMBER: builtins.int
+    SCREENING_FIELD_NUMBER: builtins.int
+    TRAJECTORY_ENCODING_FIELD_NUMBER: builtins.int
     optimizer: builtins.str
     """"adam" or "sgd"; it restarts in every phase."""
     learning_rate: builtins.float
@@ -39,6 +41,10 @@ class AssistedLearningTerms(google.protobuf.message.Message):
     """"sum" adds the parties' loss sums (the paper); "mean" adds their mean losses."""
     evaluation_batch_size: builtins.int
     """Samples in a block of an evaluation; part of the contract since it decides the rounding."""
+    screening: builtins.str
+    """How a checkpoint is chosen: "exact", or "race": by the statistics of some samples."""
+    trajectory_encoding: builtins.str
+    """How checkpoints cross: "dense", or "delta": as what changed since the one before in the trajectory."""
     @property
     def policy_gradient(self) -> global___PolicyGradientTerms:
         """How policies are trained and compared; for tasks of kind "reinforcement", and no others."""
@@ -59,9 +65,11 @@ class AssistedLearningTerms(google.protobuf.message.Message):
         evaluation_batch_size: builtins.int = ...,
         policy_gradient: global___PolicyGradientTerms | None = ...,
         privacy: global___PrivacyTerms | None = ...,
+        screening: builtins.str = ...,
+        trajectory_encoding: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["policy_gradient", b"policy_gradient", "privacy", b"privacy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "evaluation_batch_size", b"evaluation_batch_size", "iterations", b"iterations", "learning_rate", b"learning_rate", "objective", b"objective", "optimizer", b"optimizer", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "sampling_period", b"sampling_period"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "evaluation_batch_size", b"evaluation_batch_size", "iterations", b"iterations", "learning_rate", b"learning_rate", "objective", b"objective", "optimizer", b"optimizer", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "sampling_period", b"sampling_period", "screening", b"screening", "trajectory_encoding", b"trajectory_encoding"]) -> None: ...
 
 global___AssistedLearningTerms = AssistedLearningTerms
 
@@ -290,6 +298,7 @@ class Result(google.protobuf.message.Message):
 
     CHECKPOINT_FIELD_NUMBER: builtins.int
     END_FIELD_NUMBER: builtins.int
+    BASE_FIELD_NUMBER: builtins.int
     @property
     def checkpoint(self) -> global___Checkpoint:
         """The provider's trajectory in order; its checkpoint 0 is the one of the learner's that it picked."""
@@ -298,14 +307,19 @@ class Result(google.protobuf.message.Message):
     def end(self) -> global___End:
         """The last: the trajectory is complete."""
 
+    @property
+    def base(self) -> comity.wire.v1.blobs_pb2.BlobRef:
+        """Against what the checkpoint's blob may be asked for, where the contract has it cross as a delta."""
+
     def __init__(
         self,
         *,
         checkpoint: global___Checkpoint | None = ...,
         end: global___End | None = ...,
+        base: comity.wire.v1.blobs_pb2.BlobRef | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "end", b"end", "kind", b"kind"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "end", b"end", "kind", b"kind"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["base", b"base", "checkpoint", b"checkpoint", "end", b"end", "kind", b"kind"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["base", b"base", "checkpoint", b"checkpoint", "end", b"end", "kind", b"kind"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["checkpoint", "end"] | None: ...
 
 global___Result = Result

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63omity/wire/v1/blobs.proto\x12\x0e\x63omity.wire.v1\"\x19\n\x07\x42lobRef\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"*\n\x08\x42lobStat\x12\x0c\n\x04held\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"D\n\x0b\x42lobRequest\x12%\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x19\n\tBlobChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xc1\x01\n\x05\x42lobs\x12\x39\n\x04Stat\x12\x17.comity.wire.v1.BlobRef\x1a\x18.comity.wire.v1.BlobStat\x12<\n\x03Put\x12\x19.comity.wire.v1.BlobChunk\x1a\x18.comity.wire.v1.BlobStat(\x01\x12?\n\x03Get\x12\x1b.comity.wire.v1.BlobRequest\x1a\x19.comity.wire.v1.BlobChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63omity/wire/v1/blobs.proto\x12\x0e\x63omity.wire.v1\"\x19\n\x07\x42lobRef\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"<\n\x08\x42lobStat\x12\x0c\n\x04held\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x10\n\x08\x65ncoding\x18\x03 \x01(\x0c\"k\n\x0b\x42lobRequest\x12%\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12%\n\x04\x62\x61se\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\"\x19\n\tBlobChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xc1\x01\n\x05\x42lobs\x12\x39\n\x04Stat\x12\x17.comity.wire.v1.BlobRef\x1a\x18.comity.wire.v1.BlobStat\x12<\n\x03Put\x12\x19.comity.wire.v1.BlobChunk\x1a\x18.comity.wire.v1.BlobStat(\x01\x12?\n\x03Get\x12\x1b.comity.wire.v1.BlobRequest\x1a\x19.comity.wire.v1.BlobChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BLOBREF']._serialized_start=46
   _globals['_BLOBREF']._serialized_end=71
   _globals['_BLOBSTAT']._serialized_start=73
-  _globals['_BLOBSTAT']._serialized_end=115
-  _globals['_BLOBREQUEST']._serialized_start=117
-  _globals['_BLOBREQUEST']._serialized_end=185
-  _globals['_BLOBCHUNK']._serialized_start=187
-  _globals['_BLOBCHUNK']._serialized_end=212
-  _globals['_BLOBS']._serialized_start=215
-  _globals['_BLOBS']._serialized_end=408
+  _globals['_BLOBSTAT']._serialized_end=133
+  _globals['_BLOBREQUEST']._serialized_start=135
+  _globals['_BLOBREQUEST']._serialized_end=242
+  _globals['_BLOBCHUNK']._serialized_start=244
+  _globals['_BLOBCHUNK']._serialized_end=269
+  _globals['_BLOBS']._serialized_start=272
+  _globals['_BLOBS']._serialized_end=465
 # @@protoc_insertion_point(module_scope)

@@ -36,17 +36,21 @@ class BlobStat(google.protobuf.message.Message):
 
     HELD_FIELD_NUMBER: builtins.int
     COMPLETE_FIELD_NUMBER: builtins.int
+    ENCODING_FIELD_NUMBER: builtins.int
     held: builtins.int
     """Bytes held, counted from the beginning."""
     complete: builtins.bool
     """Whether no more of it need come: it is whole and verified, or what it was for is done."""
+    encoding: builtins.bytes
+    """BLAKE3 of the encoding that the bytes held are of, 32 bytes; empty where they are the blob's own."""
     def __init__(
         self,
         *,
         held: builtins.int = ...,
         complete: builtins.bool = ...,
+        encoding: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["complete", b"complete", "held", b"held"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["complete", b"complete", "encoding", b"encoding", "held", b"held"]) -> None: ...
 
 global___BlobStat = BlobStat
 
@@ -58,17 +62,23 @@ class BlobRequest(google.protobuf.message.Message):
 
     BLOB_FIELD_NUMBER: builtins.int
     OFFSET_FIELD_NUMBER: builtins.int
+    BASE_FIELD_NUMBER: builtins.int
     offset: builtins.int
     @property
     def blob(self) -> global___BlobRef: ...
+    @property
+    def base(self) -> global___BlobRef:
+        """A blob that the caller holds and was given here: what changed since it will do, where that is shorter."""
+
     def __init__(
         self,
         *,
         blob: global___BlobRef | None = ...,
         offset: builtins.int = ...,
+        base: global___BlobRef | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["blob", b"blob"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["blob", b"blob", "offset", b"offset"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["base", b"base", "blob", b"blob"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["base", b"base", "blob", b"blob", "offset", b"offset"]) -> None: ...
 
 global___BlobRequest = BlobRequest
 

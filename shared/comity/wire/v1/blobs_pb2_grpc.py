@@ -28,6 +28,10 @@ if _version_not_supported:
 class BlobsStub(object):
     """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
     Put travel as call metadata, so that a chunk carries bytes only.
+
+    Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
+    receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
+    length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
     """
 
     def __init__(self, channel):
@@ -56,6 +60,10 @@ class BlobsStub(object):
 class BlobsServicer(object):
     """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
     Put travel as call metadata, so that a chunk carries bytes only.
+
+    Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
+    receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
+    length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
     """
 
     def Stat(self, request, context):
@@ -108,6 +116,10 @@ def add_BlobsServicer_to_server(servicer, server):
 class Blobs(object):
     """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
     Put travel as call metadata, so that a chunk carries bytes only.
+
+    Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
+    receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
+    length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
     """
 
     @staticmethod

@@ -20,6 +20,10 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
 class BlobsStub:
     """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
     Put travel as call metadata, so that a chunk carries bytes only.
+
+    Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
+    receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
+    length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -44,6 +48,10 @@ class BlobsStub:
 class BlobsAsyncStub:
     """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
     Put travel as call metadata, so that a chunk carries bytes only.
+
+    Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
+    receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
+    length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
     """
 
     Stat: grpc.aio.UnaryUnaryMultiCallable[
@@ -67,6 +75,10 @@ class BlobsAsyncStub:
 class BlobsServicer(metaclass=abc.ABCMeta):
     """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
     Put travel as call metadata, so that a chunk carries bytes only.
+
+    Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
+    receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
+    length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
     """
 
     @abc.abstractmethod
