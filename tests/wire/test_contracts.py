@@ -112,7 +112,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         model=ModelSpec(name="mlp", options={"hidden": 64, "rate": 0.5, "wide": True, "kind": "é"}, signature="ab"),
         task=TaskSpec(input_shape=(1, 8, 8), classes=10, mean=(0.1,), std=(1.0,)),
     )
-    assert contract.hash == "d41eb4c5ed31dec6c6cc558fbe7e1dde44d4aeaee8cc5ea7384ace866ee83593"
+    assert contract.hash == "bb0925b223322d0517966132481fad8f6481e6dd19926253584873f77c99278d"
 
 
 CHANGES: dict[str, Any] = {
@@ -145,6 +145,8 @@ def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> No
         "iterations": 3,
         "sampling_period": 1,
         "objective": "mean",
+        "order": "rotating",
+        "trainers": 1,
         "policy_gradient": PolicyGradientTerms(best_return=100.0),
         "privacy": PrivacyTerms(scope="total", epsilon=1.0),
     }

@@ -161,7 +161,7 @@ class LocalParty:
                 event = replace(event, fields={**event.fields, "bytes_sent": sent, "bytes_received": received})
             observe(event)
 
-        plan = planned(contract, own, peers[0]) if peers else None
+        plan = planned(contract, own, peers) if peers else None
         task = self.task(contract, mechanism=None if plan is None else plan[0])
         entered = spend(self.store, self.config.policy, contract, own, peers[0], plan) if peers else None
         if entered is not None:

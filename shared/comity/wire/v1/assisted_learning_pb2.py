@@ -26,7 +26,7 @@ from comity.wire.v1 import blobs_pb2 as comity_dot_wire_dot_v1_dot_blobs__pb2
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&comity/wire/v1/assisted_learning.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xa1\x02\n\x15\x41ssistedLearningTerms\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x12\n\niterations\x18\x04 \x01(\r\x12\x17\n\x0fsampling_period\x18\x05 \x01(\r\x12\x11\n\tobjective\x18\x06 \x01(\t\x12\x1d\n\x15\x65valuation_batch_size\x18\x07 \x01(\r\x12<\n\x0fpolicy_gradient\x18\x08 \x01(\x0b\x32#.comity.wire.v1.PolicyGradientTerms\x12-\n\x07privacy\x18\t \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\"k\n\x13PolicyGradientTerms\x12\x10\n\x08\x64iscount\x18\x01 \x01(\x01\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x1b\n\x13\x65valuation_episodes\x18\x03 \x01(\r\x12\x13\n\x0b\x62\x65st_return\x18\x04 \x01(\x01\"T\n\x0cPrivacyTerms\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0f\n\x07\x65psilon\x18\x02 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x01\x12\x15\n\rclipping_norm\x18\x04 \x01(\x01\"\"\n\x04Loss\x12\x0b\n\x03sum\x18\x01 \x01(\x01\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"y\n\nCheckpoint\x12\r\n\x05index\x18\x01 \x01(\r\x12\x11\n\titeration\x18\x02 \x01(\r\x12%\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\"\n\x04loss\x18\x04 \x01(\x0b\x32\x14.comity.wire.v1.Loss\"M\n\x0cOfferRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12.\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Checkpoint\"\x0c\n\nOfferReply\"c\n\x11\x43loseRoundRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"]\n\x12\x41\x63knowledgeRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x38\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"\x12\n\x10\x41\x63knowledgeReply\"2\n\x13WatchResultsRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04skip\x18\x02 \x01(\r\"f\n\x06Result\x12\x30\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1a.comity.wire.v1.CheckpointH\x00\x12\"\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x13.comity.wire.v1.EndH\x00\x42\x06\n\x04kind\"\x14\n\x03\x45nd\x12\r\n\x05\x63ount\x18\x01 \x01(\r2\xcb\x02\n\x10\x41ssistedLearning\x12\x41\n\x05Offer\x12\x1c.comity.wire.v1.OfferRequest\x1a\x1a.comity.wire.v1.OfferReply\x12P\n\nCloseRound\x12!.comity.wire.v1.CloseRoundRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12M\n\x0cWatchResults\x12#.comity.wire.v1.WatchResultsRequest\x1a\x16.comity.wire.v1.Result0\x01\x12S\n\x0b\x41\x63knowledge\x12\".comity.wire.v1.AcknowledgeRequest\x1a .comity.wire.v1.AcknowledgeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&comity/wire/v1/assisted_learning.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xc2\x02\n\x15\x41ssistedLearningTerms\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x12\n\niterations\x18\x04 \x01(\r\x12\x17\n\x0fsampling_period\x18\x05 \x01(\r\x12\x11\n\tobjective\x18\x06 \x01(\t\x12\x1d\n\x15\x65valuation_batch_size\x18\x07 \x01(\r\x12<\n\x0fpolicy_gradient\x18\x08 \x01(\x0b\x32#.comity.wire.v1.PolicyGradientTerms\x12-\n\x07privacy\x18\t \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\x12\r\n\x05order\x18\n \x01(\t\x12\x10\n\x08trainers\x18\x0b \x01(\r\"k\n\x13PolicyGradientTerms\x12\x10\n\x08\x64iscount\x18\x01 \x01(\x01\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x1b\n\x13\x65valuation_episodes\x18\x03 \x01(\r\x12\x13\n\x0b\x62\x65st_return\x18\x04 \x01(\x01\"T\n\x0cPrivacyTerms\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0f\n\x07\x65psilon\x18\x02 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x01\x12\x15\n\rclipping_norm\x18\x04 \x01(\x01\"\"\n\x04Loss\x12\x0b\n\x03sum\x18\x01 \x01(\x01\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"\x1c\n\tJointLoss\x12\x0f\n\x07numbers\x18\x01 \x03(\x01\"\xa8\x01\n\nCheckpoint\x12\r\n\x05index\x18\x01 \x01(\r\x12\x11\n\titeration\x18\x02 \x01(\r\x12%\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\"\n\x04loss\x18\x04 \x01(\x0b\x32\x14.comity.wire.v1.Loss\x12-\n\njoint_loss\x18\x05 \x01(\x0b\x32\x19.comity.wire.v1.JointLoss\"E\n\rAssessRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12%\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\"0\n\nAssessment\x12\"\n\x04loss\x18\x01 \x01(\x0b\x32\x14.comity.wire.v1.Loss\"M\n\x0cOfferRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12.\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Checkpoint\"\x0c\n\nOfferReply\"c\n\x11\x43loseRoundRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"]\n\x12\x41\x63knowledgeRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x38\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"\x12\n\x10\x41\x63knowledgeReply\"2\n\x13WatchResultsRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04skip\x18\x02 \x01(\r\"f\n\x06Result\x12\x30\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1a.comity.wire.v1.CheckpointH\x00\x12\"\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x13.comity.wire.v1.EndH\x00\x42\x06\n\x04kind\"\x14\n\x03\x45nd\x12\r\n\x05\x63ount\x18\x01 \x01(\r2\x92\x03\n\x10\x41ssistedLearning\x12\x45\n\x06\x41ssess\x12\x1d.comity.wire.v1.AssessRequest\x1a\x1a.comity.wire.v1.Assessment0\x01\x12\x41\n\x05Offer\x12\x1c.comity.wire.v1.OfferRequest\x1a\x1a.comity.wire.v1.OfferReply\x12P\n\nCloseRound\x12!.comity.wire.v1.CloseRoundRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12M\n\x0cWatchResults\x12#.comity.wire.v1.WatchResultsRequest\x1a\x16.comity.wire.v1.Result0\x01\x12S\n\x0b\x41\x63knowledge\x12\".comity.wire.v1.AcknowledgeRequest\x1a .comity.wire.v1.AcknowledgeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,31 +34,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.wire.v1.assisted_lea
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ASSISTEDLEARNINGTERMS']._serialized_start=118
-  _globals['_ASSISTEDLEARNINGTERMS']._serialized_end=407
-  _globals['_POLICYGRADIENTTERMS']._serialized_start=409
-  _globals['_POLICYGRADIENTTERMS']._serialized_end=516
-  _globals['_PRIVACYTERMS']._serialized_start=518
-  _globals['_PRIVACYTERMS']._serialized_end=602
-  _globals['_LOSS']._serialized_start=604
-  _globals['_LOSS']._serialized_end=638
-  _globals['_CHECKPOINT']._serialized_start=640
-  _globals['_CHECKPOINT']._serialized_end=761
-  _globals['_OFFERREQUEST']._serialized_start=763
-  _globals['_OFFERREQUEST']._serialized_end=840
-  _globals['_OFFERREPLY']._serialized_start=842
-  _globals['_OFFERREPLY']._serialized_end=854
-  _globals['_CLOSEROUNDREQUEST']._serialized_start=856
-  _globals['_CLOSEROUNDREQUEST']._serialized_end=955
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=957
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1050
-  _globals['_ACKNOWLEDGEREPLY']._serialized_start=1052
-  _globals['_ACKNOWLEDGEREPLY']._serialized_end=1070
-  _globals['_WATCHRESULTSREQUEST']._serialized_start=1072
-  _globals['_WATCHRESULTSREQUEST']._serialized_end=1122
-  _globals['_RESULT']._serialized_start=1124
-  _globals['_RESULT']._serialized_end=1226
-  _globals['_END']._serialized_start=1228
-  _globals['_END']._serialized_end=1248
-  _globals['_ASSISTEDLEARNING']._serialized_start=1251
-  _globals['_ASSISTEDLEARNING']._serialized_end=1582
+  _globals['_ASSISTEDLEARNINGTERMS']._serialized_end=440
+  _globals['_POLICYGRADIENTTERMS']._serialized_start=442
+  _globals['_POLICYGRADIENTTERMS']._serialized_end=549
+  _globals['_PRIVACYTERMS']._serialized_start=551
+  _globals['_PRIVACYTERMS']._serialized_end=635
+  _globals['_LOSS']._serialized_start=637
+  _globals['_LOSS']._serialized_end=671
+  _globals['_JOINTLOSS']._serialized_start=673
+  _globals['_JOINTLOSS']._serialized_end=701
+  _globals['_CHECKPOINT']._serialized_start=704
+  _globals['_CHECKPOINT']._serialized_end=872
+  _globals['_ASSESSREQUEST']._serialized_start=874
+  _globals['_ASSESSREQUEST']._serialized_end=943
+  _globals['_ASSESSMENT']._serialized_start=945
+  _globals['_ASSESSMENT']._serialized_end=993
+  _globals['_OFFERREQUEST']._serialized_start=995
+  _globals['_OFFERREQUEST']._serialized_end=1072
+  _globals['_OFFERREPLY']._serialized_start=1074
+  _globals['_OFFERREPLY']._serialized_end=1086
+  _globals['_CLOSEROUNDREQUEST']._serialized_start=1088
+  _globals['_CLOSEROUNDREQUEST']._serialized_end=1187
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1189
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1282
+  _globals['_ACKNOWLEDGEREPLY']._serialized_start=1284
+  _globals['_ACKNOWLEDGEREPLY']._serialized_end=1302
+  _globals['_WATCHRESULTSREQUEST']._serialized_start=1304
+  _globals['_WATCHRESULTSREQUEST']._serialized_end=1354
+  _globals['_RESULT']._serialized_start=1356
+  _globals['_RESULT']._serialized_end=1458
+  _globals['_END']._serialized_start=1460
+  _globals['_END']._serialized_end=1480
+  _globals['_ASSISTEDLEARNING']._serialized_start=1483
+  _globals['_ASSISTEDLEARNING']._serialized_end=1885
 # @@protoc_insertion_point(module_scope)
