@@ -98,6 +98,12 @@ class Schedule:
         of_a_round = sampled_iterations(self.iterations, self.terms.sampling_period)[-1]
         return of_a_round * sum(self.trains(round) for round in range(1, self.rounds + 1))
 
+    def iterations_of_all(self) -> int:
+        """Iterations that all parties together make in the whole session, as the learner knows it."""
+        made = {each.party: self._iterations(each) for each in self._peers}
+        rounds = range(1, self.rounds + 1)
+        return sum(self.iterations + sum(made[name] for name in self.trainers(round)) for round in rounds)
+
     def blobs_held(self) -> int:
         """Most models that this party keeps at a time.
 
