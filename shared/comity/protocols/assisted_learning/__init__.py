@@ -24,7 +24,8 @@ __all__ = ["PROTOCOL"]
 
 def _party(seats: Sequence[Seat]) -> Party:
     one = seats[0]
-    return Party(one.task, one.blobs, one.journal, one.contract, one.own, *(seat.peer for seat in seats))
+    peers = [seat.peer for seat in seats]
+    return Party(one.task, one.blobs, one.journal, one.contract, one.own, *peers, works_ahead=one.works_ahead)
 
 
 def _help(place: Place, seats: Sequence[Seat]) -> Provider:

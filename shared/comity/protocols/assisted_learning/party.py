@@ -22,6 +22,7 @@ from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Screen
 from comity.protocols.assisted_learning.messages import Checkpoint, loss_from_json, loss_to_json
 from comity.protocols.assisted_learning.opinions import WORST, Opinions
 from comity.protocols.assisted_learning.schedule import Schedule
+from comity.protocols.assisted_learning.speculation import Speculation
 from comity.session import faults
 from comity.session.blobs import Expectation, SessionBlobs
 from comity.session.events import Json
@@ -83,6 +84,7 @@ class Party:
         contract: Contract,
         own: Membership,
         *peers: Membership,
+        works_ahead: bool = False,
     ) -> None:
         self.task = task
         self.blobs = blobs
@@ -101,6 +103,8 @@ class Party:
         self._contract = contract
         self._trajectories: dict[str, list[Checkpoint]] = {}
         self._opinions = Opinions([own.party, *(each.party for each in peers)], self._terms.objective)
+        self._works_ahead = works_ahead
+        self._ahead: Speculation | None = None
         self._optimizer: bytes | None = None
         self._screening: Screening | None = None
         # Per-sample losses on this party's data, by digest of the model. Those of the pick outlive the process: they were
@@ -136,6 +140,7 @@ class Party:
         if self.pick is not None:
             self._opinions.keep(self.pick.digest)
         self._screening = None
+        self._ahead = None
         self.blobs.begin_round()
 
     def replay(self, record: Record) -> None:
@@ -170,15 +175,9 @@ class Party:
         if self.trained:
             at = self.trained[-1].digest
             resume = Resume(self.trained[-1].iteration, self._optimizer_state())
-        samples = self.task.trajectory(
-            self._view(at),
-            self._terms.optimizer_spec,
-            iterations=self.schedule.iterations,
-            period=self._terms.sampling_period,
-            round=round,
-            resume=resume,
-        )
-        for sample in samples:
+        ahead, self._ahead = self._ahead, None
+        is_wanted = ahead is not None and ahead.start == start and resume is None
+        for sample in ahead if ahead is not None and is_wanted else self._training(at, round, resume):
             faults.point("training")
             index = len(self.trained)
             digest = start if index == 0 else self.blobs.add(self.task.layout.pack(sample.state)).digest
@@ -191,6 +190,28 @@ class Party:
             if before is not None and before != optimizer:
                 self.blobs.drop(before)
             yield checkpoint
+
+    def train_ahead(self) -> bool:
+        """Trains for a sampling period from the first model that was received, in case that it is picked.
+
+        False where this party does not work ahead, or there is nothing to work on.
+        """
+        if not self._works_ahead or not self.received:
+            return False
+        if self._ahead is None:
+            start = self.received[0].digest
+            self._ahead = Speculation(start, self._training(start, self.round, None))
+        return self._ahead.advance()
+
+    def _training(self, start: bytes, round: int, resume: Resume | None) -> Iterator[Sample]:
+        return self.task.trajectory(
+            self._view(start),
+            self._terms.optimizer_spec,
+            iterations=self.schedule.iterations,
+            period=self._terms.sampling_period,
+            round=round,
+            resume=resume,
+        )
 
     def receive(self, checkpoint: Checkpoint, round: int, party: str | None = None) -> None:
         """Takes the next checkpoint of another party's trajectory.

@@ -211,7 +211,7 @@ class Provider:
         try:
             match self._phase:
                 case Phase.OFFERING:
-                    return self._party.advance()
+                    return self._party.advance() or self._party.train_ahead()
                 case Phase.SELECTING:
                     return self._party.advance() or self._select()
                 case Phase.TRAINING:
