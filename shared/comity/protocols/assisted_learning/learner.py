@@ -96,9 +96,9 @@ class Learner:
         best = self._best()
         digest = bytes.fromhex(best.model)
         model, found = self._party.blobs.get(digest), metrics(self._rounds, best, self._party.schedule.providers)
-        guarantees = self._party.guarantees()
-        if guarantees is not None:
-            found["privacy"] = guarantees
+        privacy = self._party.guarantees()
+        if privacy is not None:
+            found["privacy"] = privacy
         kept = self._party.own_model(digest)
         if kept is None:
             return Outcome((model,), found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -17,11 +17,10 @@ from torch import Tensor
 
 from comity.contract import Contract, Membership
 from comity.errors import MalformedMessage, NonFiniteValue, RoundOutOfOrder, TrainingDiverged
-from comity.privacy import NOT_COVERED, agreed
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Screening, sampled_iterations
 from comity.protocols.assisted_learning.messages import Checkpoint, loss_from_json, loss_to_json
 from comity.protocols.assisted_learning.opinions import WORST, Opinions
-from comity.protocols.assisted_learning.schedule import Schedule
+from comity.protocols.assisted_learning.schedule import Schedule, guarantees
 from comity.protocols.assisted_learning.speculation import Speculation
 from comity.session import faults
 from comity.session.blobs import Expectation, SessionBlobs
@@ -29,7 +28,7 @@ from comity.session.events import Json
 from comity.session.journal import Journal
 from comity.session.store import Record
 from comity.tensors import Blob, Layout, State
-from comity.training import AssistedDistillation, OptimizerSpec, Resume, Sample, sampling_rate
+from comity.training import AssistedDistillation, OptimizerSpec, Resume, Sample
 
 
 class LocalTask(Protocol):
@@ -99,8 +98,8 @@ class Party:
         self.pick: Checkpoint | None = None
         self.pick_total = math.nan
         self.work = 0.0
-        self._terms = self.schedule.terms
         self._contract = contract
+        self._terms = self.schedule.terms
         self._trajectories: dict[str, list[Checkpoint]] = {}
         self._opinions = Opinions([own.party, *(each.party for each in peers)], self._terms.objective)
         self._works_ahead = works_ahead
@@ -244,7 +243,7 @@ class Party:
                 received=checkpoint.iteration,
                 action="send the models of the contract's iterations",
             )
-        self._require_fitting(checkpoint.loss, party)
+        self.schedule.require_fitting(checkpoint.loss, party)
         self.blobs.get(checkpoint.digest)
         self.journal.append("received", round, party=party, **checkpoint.to_json())
         self._keep_received(checkpoint, party)
@@ -270,7 +269,7 @@ class Party:
             MalformedMessage: It is a loss over another number of samples than were agreed on.
         """
         if party != self.own.party:
-            self._require_fitting(loss, party)
+            self.schedule.require_fitting(loss, party)
         self.journal.append("assessed", round, party=party, digest=digest.hex(), **loss_to_json(loss))
         self._keep_assessed(digest, party, loss)
 
@@ -336,19 +335,8 @@ class Party:
         return self.task.test_returns(self._view(digest))
 
     def guarantees(self) -> dict[str, Json] | None:
-        """What the training guarantees the samples of each party, by role, as the contract has it; None without noise."""
-        terms = self._terms
-        if terms.privacy is None:
-            return None
-        found: dict[str, Json] = {"not_covered": NOT_COVERED}
-        for one in (self.own, *self.peers):
-            rate = sampling_rate(one.samples, terms.batch_size)
-            others = self.peers if one is self.own else (self.own,)
-            steps = Schedule(self._contract, one, others).steps()
-            mechanism, guarantee = agreed(terms.privacy, sampling_rate=rate, steps=steps)
-            name = one.party if self.schedule.is_shared else one.role
-            found[name] = {**asdict(guarantee), "noise_multiplier": mechanism.noise_multiplier}
-        return found
+        """What the training guarantees the samples of each party; None without noise."""
+        return guarantees(self._contract, self.own, self.peers)
 
     def own_model(self, digest: bytes) -> tuple[Blob, float | None] | None:
         """The model of this party's own that learned from one that crossed, and its test accuracy; None without one."""
@@ -424,30 +412,6 @@ class Party:
     @property
     def _provides(self) -> bool:
         return self.own.role == "provider"
-
-    def _require_fitting(self, loss: Loss | JointLoss, party: str) -> None:
-        """Checks that a loss is of as many samples as the party has, or, of several, the sum that they add up to.
-
-        Raises:
-            MalformedMessage: It is not.
-        """
-        if self.schedule.is_shared and self._provides:
-            if isinstance(loss, Loss):
-                raise MalformedMessage(
-                    "the loss is one party's",
-                    expected="what the losses of all other parties add up to, since several help",
-                    received=f"{loss.sum} over {loss.count}",
-                    action="offer with the joint loss",
-                )
-            return
-        samples = next(each.samples for each in self.peers if each.party == party)
-        if isinstance(loss, JointLoss) or loss.count != samples:
-            raise MalformedMessage(
-                "the loss is over another number of samples",
-                expected=samples,
-                received=loss.count if isinstance(loss, Loss) else "a joint loss",
-                action="evaluate on the samples that were agreed on",
-            )
 
     def _finite_loss(self, digest: bytes, round: int, iteration: int) -> Loss:
         total = float(self._losses(digest).sum())

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 
 from comity.contract import Contract, Membership
 from comity.errors import MalformedMessage
-from comity.protocols.assisted_learning.algorithm import sampled_iterations, split_iterations, training_order
+from comity.privacy import NOT_COVERED, agreed
+from comity.protocols.assisted_learning.algorithm import (
+    JointLoss,
+    Loss,
+    sampled_iterations,
+    split_iterations,
+    training_order,
+)
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.session.events import Json
+from comity.training import sampling_rate
 
 
 class Schedule:
@@ -93,6 +103,30 @@ class Schedule:
         trajectories = len(self.trainers(round)) + 1
         return (trajectories - 2 * self.trains(round)) * self.longest
 
+    def require_fitting(self, loss: Loss | JointLoss, party: str) -> None:
+        """Checks that a loss is of as many samples as the party has, or, of several, the sum that they add up to.
+
+        Raises:
+            MalformedMessage: It is not.
+        """
+        if self.is_shared and self._own.role == "provider":
+            if isinstance(loss, Loss):
+                raise MalformedMessage(
+                    "the loss is one party's",
+                    expected="what the losses of all other parties add up to, since several help",
+                    received=f"{loss.sum} over {loss.count}",
+                    action="offer with the joint loss",
+                )
+            return
+        samples = next(each.samples for each in self._peers if each.party == party)
+        if isinstance(loss, JointLoss) or loss.count != samples:
+            raise MalformedMessage(
+                "the loss is over another number of samples",
+                expected=samples,
+                received=loss.count if isinstance(loss, Loss) else "a joint loss",
+                action="evaluate on the samples that were agreed on",
+            )
+
     def steps(self) -> int:
         """Local steps of this party in the whole session: those up to the last sampled iteration, in every round."""
         of_a_round = sampled_iterations(self.iterations, self.terms.sampling_period)[-1]
@@ -124,3 +158,23 @@ class Schedule:
             return split_iterations(self.terms.iterations, learner, member.samples)[1]
         providers = sum(each.samples for each in members if each.role == "provider")
         return split_iterations(self.terms.iterations, learner, providers)[0]
+
+
+def guarantees(contract: Contract, own: Membership, peers: Sequence[Membership]) -> dict[str, Json] | None:
+    """What the training guarantees the samples of each party, as the contract has it; None without noise.
+
+    Returns:
+        By role, or by name where several help.
+    """
+    schedule = Schedule(contract, own, peers)
+    terms = schedule.terms
+    if terms.privacy is None:
+        return None
+    found: dict[str, Json] = {"not_covered": NOT_COVERED}
+    for one in (own, *peers):
+        others = peers if one is own else (own,)
+        rate = sampling_rate(one.samples, terms.batch_size)
+        mechanism, guarantee = agreed(terms.privacy, sampling_rate=rate, steps=Schedule(contract, one, others).steps())
+        name = one.party if schedule.is_shared else one.role
+        found[name] = {**asdict(guarantee), "noise_multiplier": mechanism.noise_multiplier}
+    return found
