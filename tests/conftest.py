@@ -186,7 +186,13 @@ def _digits(gamma: float, share: str, seed: int) -> Splits:
 
 
 def _make_pair(
-    *, model: nn.Module | None = None, gamma: float = 0.3, seed: int = 7, rounds: int = 3, **terms: Any
+    *,
+    model: nn.Module | None = None,
+    gamma: float = 0.3,
+    seed: int = 7,
+    rounds: int = 3,
+    helpers: tuple[str, ...] = ("hospital",),
+    **terms: Any,
 ) -> Pair:
     learner_data, provider_data = _digits(gamma, "learner", seed), _digits(gamma, "provider", seed)
     shape, classes = learner_data.train.input_shape, learner_data.train.classes
@@ -195,6 +201,7 @@ def _make_pair(
     contract = _make_contract(
         seed=seed,
         rounds=rounds,
+        helpers=helpers,
         model=ModelSpec(name="mlp", signature=Layout.of(model.state_dict()).signature),
         task=TaskSpec(input_shape=shape, classes=classes),
         terms=AssistedLearningTerms(**(defaults | {"evaluation_batch_size": 32} | terms)),

@@ -399,7 +399,7 @@ def test_a_provider_that_diverges_says_so_to_the_learner(
 
 
 def run(help: Help) -> Outcome:
-    return play(Learner(party(help.pair.learner), help.port, help.pair.learner.notary, nobody))[0]
+    return play(Learner(party(help.pair.learner), [(help.port, help.pair.learner.notary)], nobody))[0]
 
 
 def test_a_session_is_the_same_through_every_implementation(

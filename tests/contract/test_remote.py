@@ -131,7 +131,7 @@ def test_a_provider_that_breaks_says_so_to_the_learner(
     seat = breaking(pair.provider, RuntimeError("out of memory: /secret/path"))
     host = serve((seat, Provider(party(seat), seat.notary, nobody)))
     port = remote(pair.learner, connect(host.address, contract=seat.contract))
-    session = Learner(party(pair.learner), port, pair.learner.notary, nobody)
+    session = Learner(party(pair.learner), [(port, pair.learner.notary)], nobody)
     with pytest.raises(SessionFailed) as caught:
         run(session)
     assert "secret" not in str(caught.value)
@@ -151,7 +151,7 @@ def test_a_session_that_fails_leaves_no_thread(
     provider = breaking(pair.provider, diverged) if steep == "provider" else pair.provider
     host = serve((provider, Provider(party(provider), provider.notary, nobody)))
     with connect(host.address, contract=provider.contract) as link:
-        session = Learner(party(learner), remote(learner, link), learner.notary, nobody)
+        session = Learner(party(learner), [(remote(learner, link), learner.notary)], nobody)
         with pytest.raises(TrainingDiverged):
             run(session)
     for thread in threading.enumerate():
@@ -170,4 +170,4 @@ def test_a_refused_offer_leaves_no_thread(
     with connect(host.address) as link:
         link.enter("no-such-session", "0" * 64)
         with pytest.raises(ComityError):
-            run(Learner(party(pair.learner), remote(pair.learner, link), pair.learner.notary, nobody))
+            run(Learner(party(pair.learner), [(remote(pair.learner, link), pair.learner.notary)], nobody))

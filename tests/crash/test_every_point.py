@@ -19,8 +19,10 @@ from comity.session.verification import verify
 from comity.simulation.in_process import simulate
 from comity.training import Classification
 
-REPEATED = {"assisted_learning": 2, "gradient_rewards": 3}
+REPEATED = {"assisted_learning": 2, "several_providers": 2, "gradient_rewards": 3}
 """Most iterations that are trained again: between two checkpoints; a round's of one client."""
+EVERY = {"several_providers": 7}
+"""Of so many points one is tested, where it takes long: set it to 1 when what happens at points has changed."""
 PARTS = 4
 """Test cases that share the points, so that they run beside each other."""
 SCRIPTS = {
@@ -46,6 +48,38 @@ SCRIPTS = {
         [party.provider]
         role = "provider"
         data = { source = "digits", per_class = 10, partition = { name = "imbalance", gamma = 0.6, share = "provider" } }
+    """,
+    # In a round two train, one after the other, and the third says its losses.
+    "several_providers": """
+        [session]
+        protocol = "assisted_learning"
+        id = "crash"
+        helpers = ["hospital", "lab", "office"]
+        rounds = 2
+        seed = 3
+        [session.model]
+        name = "mlp"
+        options = { hidden = 4 }
+        [session.terms]
+        learning_rate = 0.01
+        batch_size = 16
+        iterations = 6
+        sampling_period = 2
+        evaluation_batch_size = 64
+        order = "rotating"
+        trainers = 2
+        [party.learner]
+        role = "learner"
+        data = { source = "digits", per_class = 8, partition = { name = "uniform", parties = 4, index = 0 } }
+        [party.hospital]
+        role = "provider"
+        data = { source = "digits", per_class = 8, partition = { name = "uniform", parties = 4, index = 1 } }
+        [party.lab]
+        role = "provider"
+        data = { source = "digits", per_class = 8, partition = { name = "uniform", parties = 4, index = 2 } }
+        [party.office]
+        role = "provider"
+        data = { source = "digits", per_class = 8, partition = { name = "uniform", parties = 4, index = 3 } }
     """,
     "gradient_rewards": """
         [session]
@@ -78,7 +112,7 @@ SCRIPTS = {
         data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 2 } }
     """,
 }
-"""Every protocol is tested by being listed."""
+"""Every protocol, and every shape of one, is tested by being listed."""
 
 
 class Crash(BaseException):
@@ -104,7 +138,8 @@ def test_session_killed_anywhere_ends_as_if_it_had_not_been(
     )
     needed = steps["made"]
 
-    for point in range(1 + part, phases.total() + 1, PARTS):
+    every = EVERY.get(protocol, 1)
+    for point in range(1 + part * every, phases.total() + 1, PARTS * every):
         state = tmp_path / f"crash-{point}"
         steps["made"] = 0
         with pytest.raises(Crash):
@@ -125,10 +160,10 @@ def assert_same_end(result: SessionResult, expected: SessionResult) -> None:
 def assert_ledgers_agree(state: Path, script: Script) -> None:
     """All chains hold, each asker's says the same as its helper's, and both charge each of its rounds once."""
     ledgers = {party: _verified(state / party) for party in script.party}
-    (helper,) = script.session.helpers
-    for asker in script.party.keys() - {helper}:
-        for entries in (ledgers[asker], [each for each in ledgers[helper] if each.fact.peer == asker]):
-            charged = rounds_charged(entries)
+    helpers = script.session.helpers
+    for asker, helper in itertools.product(script.party.keys() - set(helpers), helpers):
+        for own, peer in ((asker, helper), (helper, asker)):
+            charged = rounds_charged(each for each in ledgers[own] if each.fact.peer == peer)
             assert [(each.session, each.round) for each in charged] == [
                 ("crash", number) for number in range(1, script.session.rounds + 1)
             ]

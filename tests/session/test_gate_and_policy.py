@@ -102,6 +102,7 @@ def review(policy: Policy, contract: Contract, *, own: Membership = OWN, active:
         ({"parties": ["bank"]}, {}, 0, 10, "parties", "expected bank, received clinic"),
         ({"protocols": ["nash_bargaining"]}, {}, 0, 10, "protocols", "expected nash_bargaining, received assisted_"),
         ({"max_rounds": 2}, {"rounds": 3}, 0, 10, "max_rounds", "expected at most 2, received 3"),
+        ({"max_helpers": 1}, {"helpers": ("a", "b")}, 0, 10, "max_helpers", "expected at most 1, received 2"),
         ({"max_sessions": 2}, {}, 2, 10, "max_sessions", "expected at most 2, received 3"),
         ({"min_samples": 10}, {}, 0, 9, "min_samples", "expected at least 10, received 9"),
         ({"egress": ["contract", "loss"]}, {}, 0, 10, "egress", "expected contract, loss, received checkpoint"),

@@ -114,7 +114,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         model=ModelSpec(name="mlp", options={"hidden": 64, "rate": 0.5, "wide": True, "kind": "é"}, signature="ab"),
         task=TaskSpec(input_shape=(1, 8, 8), classes=10, mean=(0.1,), std=(1.0,)),
     )
-    assert contract.hash == "d2823ef73b200ead84e55e61876000d1449bf0f5a24daba246370342b65975e5"
+    assert contract.hash == "29747b16983370bbdd021b08ef935f4e809346f4e8d323cce99875298d8086cf"
 
 
 CHANGES: dict[str, Any] = {
@@ -147,6 +147,8 @@ def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> No
         "iterations": 3,
         "sampling_period": 1,
         "objective": "mean",
+        "order": "rotating",
+        "trainers": 1,
         "policy_gradient": PolicyGradientTerms(best_return=100.0),
         "privacy": PrivacyTerms(scope="total", epsilon=1.0),
         "screening": "race",

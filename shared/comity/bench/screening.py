@@ -5,6 +5,7 @@ Exact screening always does; how often a race does, and with how much less work,
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -209,7 +210,7 @@ def _evaluate_fully(trajectory: Trajectory) -> Choice:
             losses = task.losses(trajectory.state(checkpoint.index))
             passes += task.samples
         own = Loss(float(losses.sum()), task.samples)
-        totals.append(checkpoint.loss.value(objective) + own.value(objective))
+        totals.append(math.fsum((*checkpoint.loss.parts(objective), *own.parts(objective))))
     return Choice(argmin(totals), passes, time.perf_counter() - began)
 
 

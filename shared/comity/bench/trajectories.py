@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from comity.node.asking import draft_contract
 from comity.node.script import Script
+from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms, Checkpoint, idle
@@ -64,7 +66,7 @@ def replay(script: Script, examine: Examine) -> None:
     port = InProcessProvider(seat, other, Provider(provider, other.notary, nobody))
     terms = AssistedLearningTerms.model_validate(contract.terms.model_dump())
     onlooker = _Onlooker(port, {"learner": learner, "provider": provider}, terms, examine)
-    run(Learner(learner, onlooker, seat.notary, nobody))
+    run(Learner(learner, [(onlooker, seat.notary)], nobody))
 
 
 class _Onlooker:
@@ -85,6 +87,10 @@ class _Onlooker:
         self._terms = terms
         self._examine = examine
         self._offered: list[Checkpoint] = []
+
+    def assess(self, round: int, digest: bytes) -> Future[Loss]:
+        """See `Assistance.assess`."""
+        return self._port.assess(round, digest)
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
         """See `Assistance.offer`."""

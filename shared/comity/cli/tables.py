@@ -83,6 +83,15 @@ def statement_table(statement: Statement, metrics: Mapping[str, Any]) -> Table:
             own = values if party is None else [each[place] for each in values]
             cells = [number(value, each.kind) for value, each in zip(own, columns, strict=True)]
             table.add_row(round, *([] if party is None else [party]), *cells)
+    for place, party in enumerate(parties or []) if statement.sums else ():
+        sums = (
+            metrics[statement.sums[each.field]][place] if each.field in statement.sums else None for each in columns
+        )
+        cells = [
+            number(value, each.kind) if each.field in statement.sums else ""
+            for value, each in zip(sums, columns, strict=True)
+        ]
+        table.add_row("all", party, *cells, style="bold")
     return table
 
 

@@ -221,14 +221,14 @@ def _charged_twice(script: Script, folder: Path) -> int:
             store.close()
         verify(entries, head)
         ledgers[party] = entries
-    (helper,) = script.session.helpers
-    askers = [party for party in ledgers if party != helper]
-    for asker in askers:
+    helpers = script.session.helpers
+    lines = [(asker, helper) for asker in ledgers if asker not in helpers for helper in helpers]
+    for asker, helper in lines:
         differences = compare(ledgers[asker], ledgers[helper])
         if differences:
             raise NodeProcessFailed("the ledgers disagree", received=differences[0])
     charged = sum(len(rounds_charged(entries)) for entries in ledgers.values())
-    return charged - 2 * len(askers) * script.session.rounds
+    return charged - 2 * len(lines) * script.session.rounds
 
 
 def main() -> int:

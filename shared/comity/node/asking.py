@@ -45,12 +45,12 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
     """
     wanted = script.session
     definition = protocol(wanted.protocol)
-    if len(wanted.helpers) != 1:
+    if len(wanted.helpers) != len(set(wanted.helpers)) or (len(wanted.helpers) > 1 and not definition.several):
         raise InvalidValue(
             "session.helpers cannot be used",
-            expected=f"one {definition.helper}",
-            received=", ".join(wanted.helpers) or "none",
-            action="name one; a session with another is another session",
+            expected=f"each {definition.helper} once" if definition.several else f"one {definition.helper}",
+            received=", ".join(wanted.helpers),
+            action="name each once" if definition.several else "name one; a session with another is another session",
         )
     task = _task(wanted, party)
     contract = Contract(
@@ -104,9 +104,7 @@ def run_session(
     """
     began = time.monotonic()
     own = asker.membership(definition.asker, contract.terms)
-    peers = [_peer(contract, definition, asker, own, link) for link in links]
-    for link in links:
-        link.enter(contract.session, contract.hash)
+    peers = _peers(contract, definition, asker, own, links)
     observe(definition.started(contract, definition.asker, contract.helpers))
     for record in asker.store.records(contract.session):
         # Those who look on after a restart see what was before it.
@@ -128,6 +126,25 @@ def run_session(
     for link in links:
         end(link, "finished")
     return summarize(contract, outcome, asker.store, time.monotonic() - began), outcome
+
+
+def _peers(
+    contract: Contract, definition: ProtocolDefinition, asker: LocalParty, own: Membership, links: Sequence[Link]
+) -> list[Membership]:
+    """The helpers' parts in the session; where one refuses, those who agreed before are told that it is over."""
+    peers: list[Membership] = []
+    for place, link in enumerate(links):
+        try:
+            peers.append(_peer(contract, definition, asker, own, link))
+        except PASSING:
+            raise
+        except Exception:
+            for agreed in links[:place]:
+                with contextlib.suppress(ComityError):
+                    end(agreed, "failed")
+            raise
+        link.enter(contract.session, contract.hash)
+    return peers
 
 
 def _peer(

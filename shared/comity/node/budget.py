@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +18,7 @@ from comity.session.store import Store
 from comity.training import sampling_rate
 
 
-def planned(contract: Contract, own: Membership, peer: Membership) -> tuple[Mechanism, Guarantee] | None:
+def planned(contract: Contract, own: Membership, peers: Sequence[Membership]) -> tuple[Mechanism, Guarantee] | None:
     """The noise of a party's training in a session, and what it guarantees; None for a training without noise.
 
     Raises:
@@ -33,7 +34,7 @@ def planned(contract: Contract, own: Membership, peer: Membership) -> tuple[Mech
             "the protocol does not train privately", expected="terms without privacy", received=contract.protocol
         )
     rate = sampling_rate(own.samples, terms.batch_size)
-    return agreed(terms.privacy, sampling_rate=rate, steps=steps(contract, own, peer))
+    return agreed(terms.privacy, sampling_rate=rate, steps=steps(contract, own, peers))
 
 
 def spent(ledger: Ledger, *, but: str = "") -> float:

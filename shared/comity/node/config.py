@@ -87,6 +87,8 @@ class PartyConfig(BaseModel):
         own_model: A model of its own, trained in the place of the contract's, which crosses; left out for none.
         secret: Source of its own randomness; leave it out to have one made and kept in `state_dir`.
         device: `auto`, `cpu`, `cuda` …
+        speculative: Whether, as a provider that has nothing to evaluate, it trains from the first model that came, in case
+            that it is picked; else the work is dropped. No result changes.
         policy: What it agrees to.
     """
 
@@ -96,6 +98,7 @@ class PartyConfig(BaseModel):
     own_model: OwnModelConfig | None = None
     secret: SecretStr | None = None
     device: str = "auto"
+    speculative: bool = False
     policy: Policy = Policy()
 
     def receipt_key_of(self, party: str) -> str | None:

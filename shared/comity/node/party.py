@@ -161,7 +161,7 @@ class LocalParty:
                 event = replace(event, fields={**event.fields, "bytes_sent": sent, "bytes_received": received})
             observe(event)
 
-        plan = planned(contract, own, peers[0]) if peers else None
+        plan = planned(contract, own, peers) if peers else None
         task = self.task(contract, mechanism=None if plan is None else plan[0])
         entered = spend(self.store, self.config.policy, contract, own, peers[0], plan) if peers else None
         if entered is not None:
@@ -175,6 +175,7 @@ class LocalParty:
             journal,
             observed,
             gates,
+            self.config.speculative,
         )
 
     def seat(self, place: Place, peer: Membership, *, apart: bool = False) -> Seat:
@@ -195,7 +196,8 @@ class LocalParty:
         place.gates.append(gate)
         notary = Notary(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
-        return Seat(contract, place.own, peer, place.task, blobs, place.journal, gate, notary, place.observe)
+        ahead = place.works_ahead
+        return Seat(contract, place.own, peer, place.task, blobs, place.journal, gate, notary, place.observe, ahead)
 
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:
         return SessionBlobs(None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts)))

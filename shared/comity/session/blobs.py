@@ -26,6 +26,7 @@ class Expectation:
         size: Exact length of each, in bytes.
         count: Most that may come.
         verify: Checks a whole blob's content and raises if it does not fit.
+        until: Last round they may belong to; None for `round` alone.
         deltas: Whether they may come as what changed since others.
     """
 
@@ -34,7 +35,12 @@ class Expectation:
     size: int
     count: int
     verify: Callable[[Blob], None]
+    until: int | None = None
     deltas: bool = False
+
+    def fits(self, kind: EgressKind, round: int) -> bool:
+        """Whether a blob of a kind and a round may come."""
+        return kind == self.kind and self.round <= round <= (self.until or self.round)
 
 
 class Held(NamedTuple):
@@ -175,7 +181,7 @@ class SessionBlobs:
         """
         with self._lock:
             expected = self._expected
-            if expected is None or (expected.kind, expected.round) != (kind, round):
+            if expected is None or not expected.fits(kind, round):
                 waiting = f"{expected.kind} of round {expected.round}" if expected else "no upload now"
                 raise UnexpectedBlob(
                     "nobody waits for this blob",

@@ -27,6 +27,7 @@ FIELD_RULES: dict[str, Rule] = {
     "comity.wire.v1.SignedStatement.signature": "signature",
     "comity.wire.v1.AssistedLearningTerms.learning_rate": "contract",
     "comity.wire.v1.Loss.sum": "loss",
+    "comity.wire.v1.JointLoss.numbers": "loss",
     "comity.wire.v1.GradientRewardsTerms.learning_rate": "contract",
     "comity.wire.v1.GradientRewardsTerms.learning_rate_decay": "contract",
     "comity.wire.v1.GradientRewardsTerms.round_deadline_s": "contract",

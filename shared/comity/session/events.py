@@ -70,12 +70,14 @@ class Statement:
         columns: Metrics that are lists by round; where the result has `parties`, of lists by party.
         parties: Metric that lists the parties.
         rounds: Metric that lists the rounds; from 1 on where a result has none.
+        sums: Metrics that list, by party, what a column comes to in all rounds; by the column's field.
     """
 
     title: str
     columns: tuple[Column, ...]
     parties: str = "parties"
     rounds: str = "rounds"
+    sums: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

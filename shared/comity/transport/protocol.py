@@ -61,8 +61,9 @@ class ProtocolDefinition:
         terms_message: The protobuf message of the terms.
         trains: Roles that train on data of their own.
         merge: Makes one session's metrics of the helper's and, by party, the askers'; for protocols that many join.
-        steps: Local steps that a party makes in a whole session, from the contract, its membership and its peer's; None
+        steps: Local steps that a party makes in a whole session, from the contract, its membership and its peers'; None
             where the protocol does not train privately.
+        several: Whether one session may have several helpers.
         many: Whether many may join one session, each asking for itself; the helping role then has `admit` and `leave`.
         help: Builds the helping role, from its place and the seats opposite those whom it helps so far.
         ask: Builds the asking role over the network, from its seat opposite each helper and the line to it.
@@ -74,6 +75,7 @@ class ProtocolDefinition:
         summary: The metrics of a result that people compare.
         statement: The metrics of a result that say what each round came to for whom, where there are any.
         views: What people look at instead, for other kinds of task than the usual one.
+        adapt: Makes of a view the one of a contract; None where it does not depend on it.
         blobs_held: Most blobs of the model's size that a party keeps at a time, from the contract and both memberships.
     """
 
@@ -94,7 +96,9 @@ class ProtocolDefinition:
     summary: Summary
     blobs_held: Callable[[Contract, Membership, Membership], int]
     views: Mapping[str, View] = field(default_factory=dict)
-    steps: Callable[[Contract, Membership, Membership], int] | None = None
+    adapt: Callable[[Contract, View], View] | None = None
+    steps: Callable[[Contract, Membership, Sequence[Membership]], int] | None = None
+    several: bool = False
     many: bool = False
     statement: Statement | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
@@ -106,7 +110,8 @@ class ProtocolDefinition:
 
     def view(self, contract: Contract) -> View:
         """What people look at in a session."""
-        return self.views.get(contract.task.kind, View(self.columns, self.summary))
+        view = self.views.get(contract.task.kind, View(self.columns, self.summary))
+        return view if self.adapt is None else self.adapt(contract, view)
 
     def started(self, contract: Contract, role: str, peers: Sequence[str]) -> Event:
         """The event with which a session begins, for who looks on: it says what to look at."""

@@ -88,7 +88,7 @@ def seats(
 def test_a_session_never_loses_return(seats: dict[str, Seat]) -> None:
     learner, provider = (Party(s.task, s.blobs, s.journal, s.contract, s.own, s.peer) for s in seats.values())
     port = InProcessProvider(seats["learner"], seats["provider"], Provider(provider, seats["provider"].notary, nobody))
-    (outcome,) = run(Learner(learner, port, seats["learner"].notary, nobody))
+    (outcome,) = run(Learner(learner, [(port, seats["learner"].notary)], nobody))
     picks = [record.fields for record in seats["learner"].journal.records() if record.kind == "picked"]
     totals = [pick["total"] for pick in picks]
     assert totals == outcome.metrics["global_loss_by_round"]

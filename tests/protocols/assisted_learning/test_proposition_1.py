@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,9 @@ class Recording:
         self.models: dict[bytes, bytes] = {}
         self.offered: dict[int, list[Checkpoint]] = defaultdict(list)
         self.returned: dict[int, list[Checkpoint]] = defaultdict(list)
+
+    def assess(self, round: int, digest: bytes) -> Future[Loss]:
+        return self._port.assess(round, digest)
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
         self._keep(self.offered[round], checkpoint)
@@ -110,7 +114,7 @@ def session(request: pytest.FixtureRequest, make_pair: Callable[..., Any]) -> Se
         InProcessProvider(pair.learner, pair.provider, Provider(provider, pair.provider.notary, nobody)),
         pair.learner.blobs,
     )
-    (outcome,) = run(Learner(learner, port, pair.learner.notary, nobody))
+    (outcome,) = run(Learner(learner, [(port, pair.learner.notary)], nobody))
     return Session(pair.learner, pair.provider, model, objective, port.offered, port.returned, port.models, outcome)
 
 

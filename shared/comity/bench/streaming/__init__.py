@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +28,7 @@ from comity.bench.sampling import one_thread
 from comity.bench.screening import DATA
 from comity.bench.streaming.workload import Evaluation, Load, begin, evaluating, pin
 from comity.errors import NodeProcessFailed
+from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
@@ -97,6 +99,10 @@ class Sequential:
         self._offers: list[Checkpoint] = []
         self.marks = [clock()]
         """At the beginning; and in each round when its offer is sent, with the first result, with the last, at its end."""
+
+    def assess(self, round: int, digest: bytes) -> Future[Loss]:
+        """See `Assistance.assess`."""
+        return self._port.assess(round, digest)
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:  # noqa: ARG002
         """See `Assistance.offer`; waits for the trajectory's end."""
@@ -171,7 +177,7 @@ def _session(load: Load, evaluation: Evaluation, ask: Callable[[object], dict[st
                 if not streams:
                     waits.mark()
 
-        play(Learner(party, port if streams else waits, seat.notary, observe))
+        play(Learner(party, [(port if streams else waits, seat.notary)], observe))
         busy = sum(clock()) - sum(waits.marks[0])
     return Played(seconds, busy / sum(seconds), None if streams else waits.overlapping())
 

@@ -1,17 +1,19 @@
 """Assisted learning: Chen et al., "Assisted Learning for Organizations with Limited Imbalanced Data", TMLR 2023."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from comity.contract import Contract, Membership
-from comity.protocols.assisted_learning.algorithm import sampled_iterations, split_iterations
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.protocols.assisted_learning.party import Party, session_steps
+from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms
+from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
+from comity.protocols.assisted_learning.report import pick_field
+from comity.protocols.assisted_learning.schedule import Schedule
 from comity.protocols.assisted_learning.servicer import PROTOCOL_NAME, SERVICE, serve
-from comity.session.events import Column, Summary, View
+from comity.session.events import Column, Statement, Summary, View
 from comity.session.seat import Place, Seat
 from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition
@@ -20,35 +22,40 @@ from comity.wire.v1 import assisted_learning_pb2
 __all__ = ["PROTOCOL"]
 
 
-def _party(seat: Seat) -> Party:
-    return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
+def _party(seats: Sequence[Seat]) -> Party:
+    one = seats[0]
+    peers = [seat.peer for seat in seats]
+    return Party(one.task, one.blobs, one.journal, one.contract, one.own, *peers, works_ahead=one.works_ahead)
 
 
 def _help(place: Place, seats: Sequence[Seat]) -> Provider:
     (seat,) = seats
-    return Provider(_party(seat), seat.notary, place.observe)
+    return Provider(_party(seats), seat.notary, place.observe)
 
 
 def _ask(helpers: Sequence[tuple[Seat, Link]]) -> Learner:
-    ((seat, link),) = helpers
-    party = _party(seat)
-    remote = RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate, party.encoding)
-    return Learner(party, remote, seat.notary, seat.observe)
+    seats = [seat for seat, _ in helpers]
+    party = _party(seats)
+    ports = [RemoteProvider(link, party.task.layout, seat.blobs, seat.gate, party.encoding) for seat, link in helpers]
+    return _learner(party, seats, ports)
 
 
 def _ask_in_process(helpers: Sequence[tuple[Seat, Seat, Provider]]) -> Learner:
-    ((seat, helper, provider),) = helpers
-    return Learner(_party(seat), InProcessProvider(seat, helper, provider), seat.notary, seat.observe)
+    seats = [seat for seat, _, _ in helpers]
+    return _learner(_party(seats), seats, [InProcessProvider(*helper) for helper in helpers])
+
+
+def _learner(party: Party, seats: Sequence[Seat], ports: Sequence[Assistance]) -> Learner:
+    notaries = [seat.notary for seat in seats]
+    return Learner(party, list(zip(ports, notaries, strict=True)), seats[0].observe)
 
 
 def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:
-    """Both trajectories of a round, what was picked before, and two states of an optimiser with two moments."""
-    terms = contract.terms
-    if not isinstance(terms, AssistedLearningTerms):
-        return 0
-    samples = {own.role: own.samples, peer.role: peer.samples}
-    parts = split_iterations(terms.iterations, samples["learner"], samples["provider"])
-    return sum(len(sampled_iterations(part, terms.sampling_period)) for part in parts) + 2 + 4
+    return Schedule(contract, own, [peer]).blobs_held()
+
+
+def _steps(contract: Contract, own: Membership, peers: Sequence[Membership]) -> int:
+    return Schedule(contract, own, peers).steps()
 
 
 _PICKS = (
@@ -74,6 +81,17 @@ _POLICIES = View(
         outcome="assisted",
     ),
 )
+
+
+def _adapted(contract: Contract, view: View) -> View:
+    """A view for several providers: each one's pick, and at a provider how much it was asked."""
+    if len(contract.helpers) == 1:
+        return view
+    picks = [Column(pick_field(name), f"{name}'s pick", "integer") for name in contract.helpers]
+    learner, provider = view.columns["learner"], view.columns["provider"]
+    asked = Column("assessed", "models assessed", "integer")
+    return replace(view, columns={"learner": (*picks, *learner[1:]), "provider": (provider[0], asked, *provider[1:])})
+
 
 PROTOCOL = ProtocolDefinition(
     name=PROTOCOL_NAME,
@@ -104,7 +122,23 @@ PROTOCOL = ProtocolDefinition(
         outcome="assisted",
     ),
     views={"reinforcement": _POLICIES},
+    adapt=_adapted,
+    several=True,
+    statement=Statement(
+        "what each provider's help changed",
+        (
+            Column("pick_by_round", "began with", "integer"),
+            Column("loss_before_by_round", "global loss before", "number"),
+            Column("loss_after_by_round", "after", "number"),
+            Column("loss_change_by_round", "change", "number"),
+            Column("test_before_by_round", "test before", "share"),
+            Column("test_after_by_round", "after", "share"),
+            Column("test_change_by_round", "change", "share"),
+        ),
+        parties="providers",
+        sums={"loss_change_by_round": "loss_change", "test_change_by_round": "test_change"},
+    ),
     blobs_held=_blobs_held,
-    steps=session_steps,
+    steps=_steps,
 )
 """How nodes run it."""

@@ -6,7 +6,8 @@ Algorithm 1 of Chen et al., "Assisted Learning for Organizations with Limited Im
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,8 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Objective = Literal["sum", "mean"]
-"""How two parties' losses make the global loss: `sum` adds loss sums, f(L,P) = f(L) + f(P), as the paper does; `mean` adds
+"""How the parties' losses make the global loss: `sum` adds loss sums, f(L,P) = f(L) + f(P), as the paper does; `mean` adds
 mean losses, so that each party weighs the same whatever its number of samples."""
+
+Order = Literal["listed", "rotating"]
+"""Which provider trains first in a round: always the first of the contract's, or each in its turn."""
 
 ABANDON_MARGIN = 1e-6
 """A checkpoint is abandoned only when its lower bound passes the best total by this share: far above the rounding of a
@@ -38,6 +42,53 @@ class Loss:
     def value(self, objective: Objective) -> float:
         """What this loss adds to the global loss."""
         return self.sum if objective == "sum" else self.sum / self.count
+
+    def parts(self, objective: Objective) -> tuple[float, ...]:
+        """Numbers whose exact sum is what this loss adds to the global loss: the one."""
+        return (self.value(objective),)
+
+
+@dataclass(frozen=True, slots=True)
+class JointLoss:
+    """What the losses of several parties add to the global loss together, exactly.
+
+    Adding floats rounds, and so depends on the order. Here nothing is rounded, so that a model has one global loss,
+    whoever adds it up, and Proposition 1 holds with plain `<=` however many parties there are.
+
+    Attributes:
+        numbers: Their exact sum is the loss. Each is what the ones before it lack, rounded to the nearest float: they
+            follow from the sum alone, and tell nothing of its terms.
+    """
+
+    numbers: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> JointLoss:
+        """The sum of finite values."""
+        left = list(values)
+        numbers: list[float] = []
+        while number := math.fsum(left):
+            numbers.append(number)
+            left.append(-number)
+        return cls(tuple(numbers))
+
+    def parts(self, objective: Objective) -> tuple[float, ...]:
+        """Numbers whose exact sum is what this loss adds to the global loss, in which the objective is contained."""
+        del objective
+        return self.numbers
+
+
+def training_order(providers: Sequence[str], round: int, order: Order, trainers: int) -> tuple[str, ...]:
+    """Who trains in a round, one after the other.
+
+    Args:
+        providers: All providers, as the contract lists them; at least 1.
+        round: The round, from 1.
+        order: Who is first.
+        trainers: How many train; 0 for all.
+    """
+    first = (round - 1) % len(providers) if order == "rotating" else 0
+    return (*providers[first:], *providers[:first])[: trainers or None]
 
 
 def sampled_iterations(iterations: int, period: int) -> range:
@@ -87,7 +138,8 @@ class Selection:
 class _Candidate:
     """A checkpoint that is being evaluated block by block."""
 
-    sender: float
+    others: tuple[float, ...]
+    bound: float
     losses: Float[Tensor, " samples"]
     done: int = 0
     partial: float = 0.0
@@ -96,8 +148,8 @@ class _Candidate:
 class Screening:
     """Finds a trajectory's checkpoint of least global loss, exactly, with a part of the forward passes.
 
-    Cross-entropy is at or above 0, so the sender's loss plus the receiver's loss on some samples is a lower bound on a
-    checkpoint's total. The checkpoint with the lowest bound is evaluated next, one block of samples at a time; what stays
+    Cross-entropy is at or above 0, so the other parties' loss plus the receiver's loss on some samples is a lower bound
+    on a checkpoint's total. The checkpoint with the lowest bound is evaluated next, one block of samples at a time; what stays
     above the best complete total is never finished. Samples that were hard for the model that the trajectory began with
     come first, since they raise the bound fastest. The choice is that of a full evaluation, whatever the order of work.
 
@@ -105,7 +157,7 @@ class Screening:
         evaluate: Per-sample losses at or above 0 of a checkpoint (by index) on the receiver's samples (by index).
         hardness: Losses of the receiver's samples, float64, under the model that the trajectory began with.
         block: Samples in a block.
-        objective: How the two parties' losses are added.
+        objective: How the parties' losses are added.
     """
 
     def __init__(
@@ -130,19 +182,20 @@ class Screening:
         """Checkpoints added so far."""
         return len(self._candidates)
 
-    def add(self, index: int, sender: Loss, known: Float[Tensor, " samples"] | None = None) -> None:
+    def add(self, index: int, others: Loss | JointLoss, known: Float[Tensor, " samples"] | None = None) -> None:
         """Adds a checkpoint.
 
         Args:
             index: Its index in the trajectory; each comes once.
-            sender: The sender's loss.
+            others: The sender's loss, or that of all other parties.
             known: Its per-sample losses on the receiver's data, where the receiver has evaluated it before.
         """
         losses = torch.empty(self._samples, dtype=torch.float64) if known is None else known
-        candidate = _Candidate(sender.value(self._objective), losses)
+        parts = others.parts(self._objective)
+        candidate = _Candidate(parts, math.fsum(parts), losses)
         self._candidates[index] = candidate
         if known is None:
-            heapq.heappush(self._heap, (candidate.sender, index))
+            heapq.heappush(self._heap, (candidate.bound, index))
         else:
             self._known += 1
             self._complete(index, candidate)
@@ -170,7 +223,7 @@ class Screening:
             self._complete(index, candidate)
         else:
             own = Loss(candidate.partial, self._samples).value(self._objective)
-            heapq.heapreplace(self._heap, (candidate.sender + own, index))
+            heapq.heapreplace(self._heap, (candidate.bound + own, index))
         return True
 
     def select(self) -> Selection:
@@ -191,6 +244,6 @@ class Screening:
     def _complete(self, index: int, candidate: _Candidate) -> None:
         # Summed again in the order of the data, so that the total does not depend on the order of evaluation.
         own = Loss(float(candidate.losses.sum()), self._samples)
-        total = candidate.sender + own.value(self._objective)
+        total = math.fsum((*candidate.others, *own.parts(self._objective)))
         if self._best is None or (total, index) < self._best:
             self._best = total, index

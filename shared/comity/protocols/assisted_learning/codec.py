@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from comity.errors import MalformedMessage, NonFiniteValue
-from comity.protocols.assisted_learning.algorithm import Loss
+from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.transport.blobs import digest_in
 from comity.wire.v1 import assisted_learning_pb2 as pb
@@ -38,14 +38,57 @@ def loss_from_proto(message: pb.Loss) -> Loss:
     return Loss(message.sum, message.count)
 
 
+MOST_NUMBERS = 64
+"""Most numbers of a joint loss: two more than it takes to write down any sum of floats exactly."""
+
+
+def joint_loss_to_proto(loss: JointLoss) -> pb.JointLoss:
+    """Encodes a joint loss."""
+    return pb.JointLoss(numbers=loss.numbers)
+
+
+def joint_loss_from_proto(message: pb.JointLoss) -> JointLoss:
+    """Decodes a joint loss.
+
+    Raises:
+        NonFiniteValue: Its sum is NaN or infinite.
+        MalformedMessage: It is negative, or more numbers than a sum takes.
+    """
+    if len(message.numbers) > MOST_NUMBERS:
+        raise MalformedMessage(
+            "the joint loss is too long",
+            expected=f"at most {MOST_NUMBERS} numbers",
+            received=len(message.numbers),
+            action="send the numbers that the sum takes",
+        )
+    try:
+        total = math.fsum(message.numbers)
+    except (OverflowError, ValueError):
+        total = math.nan
+    if not math.isfinite(total):
+        raise NonFiniteValue(
+            "the joint loss is not finite", expected="a finite sum", received=total, action="lower the learning_rate"
+        )
+    if total < 0:
+        raise MalformedMessage(
+            "the joint loss is out of range",
+            expected="a sum from 0",
+            received=total,
+            action="send what the other parties' losses add up to",
+        )
+    return JointLoss(tuple(message.numbers))
+
+
 def checkpoint_to_proto(checkpoint: Checkpoint) -> pb.Checkpoint:
     """Encodes a checkpoint; its tensors travel as a blob."""
-    return pb.Checkpoint(
-        index=checkpoint.index,
-        iteration=checkpoint.iteration,
-        blob=blobs_pb2.BlobRef(digest=checkpoint.digest),
-        loss=loss_to_proto(checkpoint.loss),
+    message = pb.Checkpoint(
+        index=checkpoint.index, iteration=checkpoint.iteration, blob=blobs_pb2.BlobRef(digest=checkpoint.digest)
     )
+    if isinstance(checkpoint.loss, JointLoss):
+        message.joint_loss.CopyFrom(joint_loss_to_proto(checkpoint.loss))
+    else:
+        message.loss.CopyFrom(loss_to_proto(checkpoint.loss))
+    return message
 
 
 def result_to_proto(checkpoint: Checkpoint, base: bytes | None) -> pb.Result:
@@ -58,12 +101,31 @@ def checkpoint_from_proto(message: pb.Checkpoint) -> Checkpoint:
     """Decodes a checkpoint.
 
     Raises:
-        MalformedMessage: A field is missing or out of range.
+        MalformedMessage: A field is missing or out of range, or there are two losses.
         NonFiniteValue: The loss is not finite.
     """
-    for name in ("blob", "loss"):
-        if not message.HasField(name):
-            raise MalformedMessage(
-                "the checkpoint is incomplete", expected=name, received="nothing", action="send both blob and loss"
-            )
-    return Checkpoint(message.index, message.iteration, digest_in(message.blob), loss_from_proto(message.loss))
+    if not message.HasField("blob") or message.HasField("loss") == message.HasField("joint_loss"):
+        present = [name for name in ("blob", "loss", "joint_loss") if message.HasField(name)]
+        raise MalformedMessage(
+            "the checkpoint is incomplete",
+            expected="blob, and loss or joint_loss",
+            received=", ".join(present) or "nothing",
+            action="send the blob and one loss",
+        )
+    is_joint = message.HasField("joint_loss")
+    loss = joint_loss_from_proto(message.joint_loss) if is_joint else loss_from_proto(message.loss)
+    return Checkpoint(message.index, message.iteration, digest_in(message.blob), loss)
+
+
+def assessment_from_proto(message: pb.Assessment) -> Loss:
+    """Decodes what a provider says of a model.
+
+    Raises:
+        MalformedMessage: It says nothing, or the loss is out of range.
+        NonFiniteValue: The loss is not finite.
+    """
+    if not message.HasField("loss"):
+        raise MalformedMessage(
+            "the assessment is incomplete", expected="loss", received="nothing", action="send the loss"
+        )
+    return loss_from_proto(message.loss)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 from comity.protocols.assisted_learning import codec
-from comity.protocols.assisted_learning.messages import Checkpoint, delta_base, idle
+from comity.protocols.assisted_learning.algorithm import Loss
+from comity.protocols.assisted_learning.messages import Checkpoint, assessment_subject, delta_base, idle
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.receipts import SignedStatement
 from comity.session.seat import Seat
+from comity.transport.blobs import digest_in
 from comity.transport.in_process import download, encoded, pass_message, upload
 from comity.wire.v1 import assisted_learning_pb2 as pb
+from comity.wire.v1 import blobs_pb2
 
 
 class InProcessProvider:
@@ -28,6 +32,18 @@ class InProcessProvider:
         self._seat = seat
         self._provider = provider
         self._before: Checkpoint | None = None
+
+    def assess(self, round: int, digest: bytes) -> Future[Loss]:
+        """See `Assistance.assess`; the answer is there at once."""
+        upload(digest, "checkpoint", round, self._learner, self._seat)
+        sent = encoded(pb.AssessRequest(round=round, blob=blobs_pb2.BlobRef(digest=digest)))
+        loss = self._provider.assess(sent.round, digest_in(sent.blob)).result()
+        answer, subject = pb.Assessment(loss=codec.loss_to_proto(loss)), assessment_subject(digest)
+        self._seat.gate.intend("loss", subject, answer.ByteSize(), round=round)
+        heard: Future[Loss] = Future()
+        heard.set_result(codec.assessment_from_proto(encoded(answer)))
+        self._learner.gate.admit("loss", subject, answer.ByteSize(), round=round)
+        return heard
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
         """See `Assistance.offer`."""

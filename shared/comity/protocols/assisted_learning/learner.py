@@ -1,80 +1,88 @@
-"""The learner: trains, offers its trajectory round by round, and keeps the best of what comes back."""
+"""The learner: trains, has its trajectory go from party to party, and keeps the best of what comes back."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from comity.errors import MalformedMessage
-from comity.protocols.assisted_learning.algorithm import argmin
-from comity.protocols.assisted_learning.messages import Assistance, trajectory_digest
+from comity.protocols.assisted_learning.algorithm import Loss, argmin
+from comity.protocols.assisted_learning.messages import (
+    Assistance,
+    Checkpoint,
+    assessment_digest,
+    idle,
+    trajectory_digest,
+)
 from comity.protocols.assisted_learning.party import Party
+from comity.protocols.assisted_learning.report import Help, Round, metrics
 from comity.session.events import Event, Json, Observer
 from comity.session.notary import Notary
 from comity.session.outcome import Outcome
 
-_STALLED = "the phases are too short: no checkpoint of either party was better than the model that the round began with"
+_STALLED = "the phases are too short: no checkpoint of any party was better than the model that the round began with"
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """What a round came to.
+class _Helper:
+    """A provider, and what passes between it and the learner in a round.
 
     Attributes:
-        provider_pick: Index of the learner's checkpoint that the provider started from.
-        learner_pick: Index of the provider's checkpoint that became θ^r.
-        global_loss: f(θ^r; D(L,P)).
-        global_return: J(θ^r), the mean discounted return of both parties' episodes; None for other tasks.
-        test_accuracy: Of θ^r on the learner's test samples, 0 to 1, where it has any.
-        test_return: Mean return of θ^r in the first of the learner's tests, where it has games.
-        test_returns: The same in each of them, by name.
-        screening_work: Forward passes of the learner's evaluation, as a share of a full one.
-        seconds: Wall time.
-        model: Digest of θ^r, hexadecimal.
+        name: Its name.
+        port: The provider, in process or over the network.
+        notary: Signs statements to it and checks its own.
+        said: Its losses in the round that is on, of the models that it was asked about.
     """
 
-    provider_pick: int
-    learner_pick: int
-    global_loss: float
-    global_return: float | None
-    test_accuracy: float | None
-    test_return: float | None
-    test_returns: Mapping[str, float]
-    screening_work: float
-    seconds: float
-    model: str
+    name: str
+    port: Assistance
+    notary: Notary
+    said: dict[bytes, Loss]
 
 
 class Learner:
-    """The asking role. Its state follows from its journal: records `trained`, `closed`, `received`, `picked`, `finished`.
+    """The asking role. A round is a chain of trajectories: its own, and one of each provider that trains.
+
+    From each trajectory whoever comes next picks the model of least global loss, and trains on from there; the last pick
+    is the learner's. Everybody else says what the models cost on its own data, so that each choice is by all losses.
+
+    Its state follows from its journal: records `trained`, `assessed`, `closed`, `received`, `picked`, `finished`.
 
     Args:
         party: This party's side of the session.
-        provider: The provider, in process or over the network.
-        notary: Signs and checks statements.
+        helpers: Each provider's port, in process or over the network, and the notary for it, in the contract's order.
         observe: Is told what happens.
     """
 
-    def __init__(self, party: Party, provider: Assistance, notary: Notary, observe: Observer) -> None:
+    def __init__(self, party: Party, helpers: Sequence[tuple[Assistance, Notary]], observe: Observer) -> None:
         self._party = party
-        self._provider = provider
-        self._notary = notary
+        names = party.schedule.providers
+        self._helpers = {name: _Helper(name, *helper, {}) for name, helper in zip(names, helpers, strict=True)}
         self._observe = observe
         self._rounds: list[Round] = []
-        self._closed = self._picked = False
+        self._closed: set[str] = set()
+        self._picked = False
+        # What the learner's tests say of models, those of the round that is on.
+        self._tests: dict[bytes, tuple[float | None, Mapping[str, float]]] = {}
         self._initial = party.task.layout.pack(party.task.initial_state)
         for record in party.journal.records():
             party.replay(record)
             fields: Any = record.fields
             match record.kind:
+                case "assessed" if fields["party"] in self._helpers:
+                    self._helpers[fields["party"]].said[bytes.fromhex(fields["digest"])] = Loss(
+                        fields["sum"], fields["count"]
+                    )
                 case "closed":
-                    self._closed = True
+                    self._closed.add(fields["party"])
                 case "picked":
                     self._picked = True
                 case "finished":
-                    self._finish(Round(**fields))
+                    self._finish(Round.from_json(fields))
 
     def work(self) -> Iterator[None]:
         """Runs what is left of the rounds that were bought."""
@@ -87,138 +95,199 @@ class Learner:
         """The best θ^r with the session's metrics."""
         best = self._best()
         digest = bytes.fromhex(best.model)
-        model, metrics = self._party.blobs.get(digest), self._metrics(best)
+        model, found = self._party.blobs.get(digest), metrics(self._rounds, best, self._party.schedule.providers)
+        privacy = self._party.guarantees()
+        if privacy is not None:
+            found["privacy"] = privacy
         kept = self._party.own_model(digest)
         if kept is None:
-            return Outcome((model,), metrics)
+            return Outcome((model,), found)
         own, accuracy = kept
-        return Outcome((model,), metrics | {"own_model": accuracy}, own)
+        return Outcome((model,), found | {"own_model": accuracy}, own)
 
     def _run_round(self, number: int) -> None:
         began = time.monotonic()
         party = self._party
-        if not self._closed:
-            self._offer(number)
-        self._receive(number)
+        trajectory, length = self._train(number), party.checkpoints
+        for name in party.schedule.trainers(number):
+            if name not in self._closed:
+                self._offer(number, name, trajectory, length)
+            trajectory, length = self._receive(number, name), len(party.schedule.sampled(name))
+        for _ in self._assessed(number, trajectory, party.own.party):
+            pass
+        self._settle(number)
         if not self._picked:
             party.select(number)
         picked = party.pick
         if picked is None:
             raise MalformedMessage(
-                f"the provider sent no trajectory in round {number}",
+                f"no provider sent a trajectory in round {number}",
                 expected="checkpoint 0",
                 received="nothing",
                 action="ask the provider's operator what happened",
             )
-        returns = party.test_returns(picked.digest)
+        helps = self._helps(number, picked)
+        accuracy, returns = self._tested(picked.digest)
         finished = Round(
-            provider_pick=self._provider_pick(number),
+            provider_pick=None if party.schedule.is_shared else helps[0].pick,
             learner_pick=picked.index,
             global_loss=party.pick_total,
             global_return=party.mean_return(party.pick_total),
-            test_accuracy=party.test_accuracy(picked.digest),
+            test_accuracy=accuracy,
             test_return=next(iter(returns.values()), None),
             test_returns=returns,
             screening_work=party.work,
             seconds=time.monotonic() - began,
             model=picked.digest.hex(),
+            helps=helps,
         )
-        fields = asdict(finished)
-        party.journal.append("finished", number, **fields)
+        party.journal.append("finished", number, **finished.to_json())
         self._finish(finished)
         party.retain(bytes.fromhex(self._best().model))
-        self._observe(Event("round-finished", number, fields))
-        if finished.provider_pick == finished.learner_pick == 0:
+        self._observe(Event("round-finished", number, finished.to_json()))
+        if picked.index == 0 and not any(each.pick for each in helps):
             self._observe(Event("stalled", number, {"what": _STALLED, "action": "raise iterations in session.terms"}))
 
-    def _offer(self, number: int) -> None:
-        """Trains, offering each checkpoint as it is made, and closes the round."""
+    def _train(self, number: int) -> Iterator[Checkpoint]:
+        """The learner's own trajectory: what was made before a restart, then the rest as it is made."""
         party = self._party
-        # What was made before a restart is offered again: the provider knows what it has.
-        for checkpoint in party.trained:
-            self._provider.offer(number, checkpoint)
+        yield from [*party.trained]
         start = bytes.fromhex(self._rounds[-1].model) if self._rounds else self._initial.digest
-        for checkpoint in party.train(start, number):
-            self._provider.offer(number, checkpoint)
-            fields: dict[str, Json] = {"index": checkpoint.index, "of": party.checkpoints, "loss": checkpoint.loss.sum}
-            self._observe(Event("checkpoint-offered", number, fields))
-        subject = trajectory_digest(number, party.trained)
-        request = self._notary.sign("request", number, subject)
-        receipt = self._provider.close(number, len(party.trained), request)
-        with party.journal.transaction():
-            self._notary.accept(receipt, "receipt", number, subject)
-            party.journal.append("closed", number)
-        self._closed = True
+        yield from party.train(start, number)
 
-    def _receive(self, number: int) -> None:
-        """Takes the provider's trajectory, evaluating while it waits, and acknowledges it."""
+    def _assessed(self, number: int, trajectory: Iterable[Checkpoint], to: str) -> Iterator[Checkpoint]:
+        """A trajectory's checkpoints in their order, each once everybody but the one that picks has said its loss."""
         party = self._party
-        for checkpoint in self._provider.results(number, len(party.received), meanwhile=party.advance):
-            party.receive(checkpoint, number)
+        waiting: deque[tuple[Checkpoint, dict[str, Future[Loss]]]] = deque()
+
+        def answered() -> Checkpoint:
+            checkpoint, answers = waiting.popleft()
+            for name, answer in answers.items():
+                loss = answer.result()
+                party.hear(checkpoint.digest, name, loss, number)
+                self._helpers[name].said[checkpoint.digest] = loss
+            return checkpoint
+
+        for checkpoint in trajectory:
+            unheard = party.unheard(checkpoint.digest, to)
+            if party.own.party in unheard:
+                unheard.remove(party.own.party)
+                party.assess(checkpoint.digest, number)
+            asked = {name: self._helpers[name].port.assess(number, checkpoint.digest) for name in unheard}
+            waiting.append((checkpoint, asked))
+            while waiting and all(answer.done() for answer in waiting[0][1].values()):
+                yield answered()
+        while waiting:
+            yield answered()
+
+    def _offer(self, number: int, name: str, trajectory: Iterable[Checkpoint], length: int) -> None:
+        """Offers a trajectory, each checkpoint as soon as it can be, and closes the provider's round."""
+        party, helper = self._party, self._helpers[name]
+        offered: list[Checkpoint] = []
+        # What was offered before a restart is offered again: the provider knows what it has.
+        for checkpoint in self._assessed(number, trajectory, name):
+            offered.append(party.offered(checkpoint, name))
+            helper.port.offer(number, offered[-1])
+            fields: dict[str, Json] = {"index": checkpoint.index, "of": length, "to": name}
+            if isinstance(checkpoint.loss, Loss):
+                fields["loss"] = checkpoint.loss.sum
+            self._observe(Event("checkpoint-offered", number, fields))
+        self._close(number, helper, len(offered), trajectory_digest(number, offered))
+
+    def _close(self, number: int, helper: _Helper, count: int, subject: bytes) -> None:
+        request = helper.notary.sign("request", number, subject)
+        receipt = helper.port.close(number, count, request)
+        with self._party.journal.transaction():
+            helper.notary.accept(receipt, "receipt", number, subject)
+            self._party.journal.append("closed", number, party=helper.name)
+        self._closed.add(helper.name)
+
+    def _receive(self, number: int, name: str) -> Iterator[Checkpoint]:
+        """A provider's trajectory, from its beginning, evaluating while it waits where the next pick is the learner's."""
+        party = self._party
+        received = party.trajectory_of(name)
+        expected = len(party.schedule.sampled(name))
+        yield from [*received]
+        meanwhile = party.advance if name == party.schedule.trainers(number)[-1] else idle
+        for checkpoint in self._helpers[name].port.results(number, len(received), meanwhile=meanwhile):
+            party.receive(checkpoint, number, name)
             if checkpoint.index == 0:
-                self._provider_pick(number)
-            fields: dict[str, Json] = {
-                "index": checkpoint.index,
-                "of": party.peer_checkpoints,
-                "loss": checkpoint.loss.sum,
-            }
+                self._pick_of(number, name)
+            fields: dict[str, Json] = {"index": checkpoint.index, "of": expected, "from": name}
+            if isinstance(checkpoint.loss, Loss):
+                fields["loss"] = checkpoint.loss.sum
             self._observe(Event("checkpoint-received", number, fields))
-        if len(party.received) != party.peer_checkpoints:
+            yield checkpoint
+        if len(received) != expected:
             raise MalformedMessage(
-                f"the provider's trajectory in round {number} is not whole",
-                expected=f"{party.peer_checkpoints} checkpoints",
-                received=len(party.received),
+                f"the trajectory of {name} in round {number} is not whole",
+                expected=f"{expected} checkpoints",
+                received=len(received),
                 action="ask the provider's operator what happened",
             )
-        subject = trajectory_digest(number, party.received)
-        self._provider.acknowledge(number, self._notary.sign("acknowledgement", number, subject))
 
-    def _provider_pick(self, number: int) -> int:
-        """Index of the learner's checkpoint that the provider started from.
+    def _settle(self, number: int) -> None:
+        """Ends the round with every provider: with those that only said their losses, and then with all."""
+        for name, helper in self._helpers.items():
+            if name in self._party.schedule.trainers(number):
+                subject = trajectory_digest(number, self._party.trajectory_of(name))
+            else:
+                subject = assessment_digest(number, helper.said)
+                if name not in self._closed:
+                    self._close(number, helper, len(helper.said), subject)
+            helper.port.acknowledge(number, helper.notary.sign("acknowledgement", number, subject))
+
+    def _pick_of(self, number: int, name: str) -> int:
+        """Index, in the trajectory that a provider was offered, of the checkpoint that it started from.
 
         Raises:
             MalformedMessage: It started from another model.
         """
-        initial = self._party.received[0].digest
-        offered = [checkpoint.digest for checkpoint in self._party.trained]
-        if initial not in offered:
+        trainers = self._party.schedule.trainers(number)
+        place = trainers.index(name)
+        offered = self._party.trained if place == 0 else self._party.trajectory_of(trainers[place - 1])
+        digests = [checkpoint.digest for checkpoint in offered]
+        initial = self._party.trajectory_of(name)[0].digest
+        if initial not in digests:
             raise MalformedMessage(
-                f"the provider did not start round {number} from an offered checkpoint",
+                f"{name} did not start round {number} from an offered checkpoint",
                 expected="the digest of one of them",
                 received=initial.hex(),
                 action="ask the provider's operator what happened",
             )
-        return offered.index(initial)
+        return digests.index(initial)
+
+    def _helps(self, number: int, picked: Checkpoint) -> tuple[Help, ...]:
+        """What each provider's training came to: from the model that it began with to the one that was picked of it."""
+        party, names = self._party, self._party.schedule.trainers(number)
+        models = [*(party.trajectory_of(name)[0].digest for name in names), picked.digest]
+        losses = [*(party.global_loss(digest) for digest in models[:-1]), party.pick_total]
+        tested = [self._test_of(digest) for digest in models]
+        return tuple(
+            Help(name, self._pick_of(number, name), losses[at], losses[at + 1], tested[at], tested[at + 1])
+            for at, name in enumerate(names)
+        )
+
+    def _test_of(self, digest: bytes) -> float | None:
+        """A model's accuracy in the learner's test, or its mean return in the first of them."""
+        accuracy, returns = self._tested(digest)
+        return next(iter(returns.values()), None) if accuracy is None else accuracy
+
+    def _tested(self, digest: bytes) -> tuple[float | None, Mapping[str, float]]:
+        if digest not in self._tests:
+            self._tests[digest] = self._party.test_accuracy(digest), self._party.test_returns(digest)
+        return self._tests[digest]
 
     def _finish(self, finished: Round) -> None:
         self._rounds.append(finished)
-        self._closed = self._picked = False
+        self._closed.clear()
+        self._picked = False
+        for helper in self._helpers.values():
+            helper.said.clear()
+        model = bytes.fromhex(finished.model)
+        self._tests = {digest: tests for digest, tests in self._tests.items() if digest == model}
         self._party.begin_round()
 
     def _best(self) -> Round:
         # By Proposition 1 the losses never rise, so this is the first that has the least.
         return self._rounds[argmin([each.global_loss for each in self._rounds])]
-
-    def _metrics(self, best: Round) -> dict[str, Json]:
-        rounds = self._rounds
-        if best.global_return is None:
-            tested: dict[str, Json] = {
-                "assisted": best.test_accuracy,
-                "assisted_by_round": [each.test_accuracy for each in rounds],
-            }
-        else:
-            tested = {
-                "assisted": best.test_return,
-                "assisted_by_round": [each.test_return for each in rounds],
-                "test_returns": best.test_returns,
-                "global_return_by_round": [each.global_return for each in rounds],
-            }
-        guarantees = self._party.guarantees()
-        if guarantees is not None:
-            tested["privacy"] = guarantees
-        return {
-            **tested,
-            "global_loss_by_round": [each.global_loss for each in rounds],
-            "provider_picks": [each.provider_pick for each in rounds],
-            "learner_picks": [each.learner_pick for each in rounds],
-        }

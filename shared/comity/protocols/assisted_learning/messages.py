@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -10,7 +11,7 @@ from blake3 import blake3
 from pydantic import Field
 
 from comity.contract import AssistedTrainingTerms, canonical
-from comity.protocols.assisted_learning.algorithm import Loss, Objective
+from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Objective, Order
 from comity.session.events import Json
 from comity.session.receipts import SignedStatement
 from comity.training import OptimizerSpec
@@ -28,7 +29,9 @@ class AssistedLearningTerms(AssistedTrainingTerms):
         learning_rate: η, above 0; beyond 1e30 a step would not fit a float32.
         iterations: T + T', local iterations of both parties in a round; split in proportion to their samples.
         sampling_period: I: every I-th model of a local training is a checkpoint.
-        objective: How the two parties' losses make the global loss.
+        objective: How the parties' losses make the global loss.
+        order: Which provider trains first in a round, where there are several.
+        trainers: How many providers train in a round, in that order; the others only say their losses. 0 for all.
         screening: How a receiver chooses: `exact` finds the checkpoint of least global loss; `race` drops those that are
             behind by the statistics of some samples, never the first, and nearly always chooses the same.
         trajectory_encoding: How checkpoints cross; `delta` costs computation and loses nothing.
@@ -39,6 +42,8 @@ class AssistedLearningTerms(AssistedTrainingTerms):
     iterations: Annotated[int, Field(ge=2, lt=2**32)] = 2000
     sampling_period: Annotated[int, Field(ge=1, lt=2**32)] = 50
     objective: Objective = "sum"
+    order: Order = "listed"
+    trainers: Annotated[int, Field(ge=0, lt=2**32)] = 0
     screening: Literal["exact", "race"] = "exact"
     trajectory_encoding: TrajectoryEncoding = "dense"
 
@@ -50,35 +55,42 @@ class AssistedLearningTerms(AssistedTrainingTerms):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model of a local training, with its loss on the data of the party that offers it.
+    """A model of a local training, with its loss on data that the receiver does not have.
 
     Attributes:
         index: Position in the trajectory, from 0, the model that the training began with.
         iteration: Local iterations behind it.
         digest: Digest of its state dict, which is among the session's blobs.
-        loss: The offering party's loss.
+        loss: The loss of the party that made it; or, where a learner offers it to one of several providers, what the
+            losses of all other parties add up to.
     """
 
     index: int
     iteration: int
     digest: bytes
-    loss: Loss
+    loss: Loss | JointLoss
 
     def to_json(self) -> dict[str, Json]:
         """The checkpoint as a JSON object."""
-        return {
-            "index": self.index,
-            "iteration": self.iteration,
-            "digest": self.digest.hex(),
-            "sum": self.loss.sum,
-            "count": self.loss.count,
-        }
+        place: dict[str, Json] = {"index": self.index, "iteration": self.iteration, "digest": self.digest.hex()}
+        return place | loss_to_json(self.loss)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Checkpoint:
         """Reads what `to_json` gave."""
-        loss = Loss(value["sum"], value["count"])
-        return cls(value["index"], value["iteration"], bytes.fromhex(value["digest"]), loss)
+        return cls(value["index"], value["iteration"], bytes.fromhex(value["digest"]), loss_from_json(value))
+
+
+def loss_to_json(loss: Loss | JointLoss) -> dict[str, Json]:
+    """A loss as fields of a JSON object."""
+    if isinstance(loss, JointLoss):
+        return {"joint": [*loss.numbers]}
+    return {"sum": loss.sum, "count": loss.count}
+
+
+def loss_from_json(value: Mapping[str, Any]) -> Loss | JointLoss:
+    """Reads what `loss_to_json` gave."""
+    return JointLoss(tuple(value["joint"])) if "joint" in value else Loss(value["sum"], value["count"])
 
 
 def delta_base(encoding: TrajectoryEncoding, checkpoint: Checkpoint, before: Checkpoint | None) -> bytes | None:
@@ -96,8 +108,19 @@ def delta_base(encoding: TrajectoryEncoding, checkpoint: Checkpoint, before: Che
 
 def trajectory_digest(round: int, checkpoints: Sequence[Checkpoint]) -> bytes:
     """BLAKE3 over a round's checkpoints of one party: for each its digest, iteration and loss, in order."""
-    rows = [[c.digest.hex(), c.iteration, c.loss.sum, c.loss.count] for c in checkpoints]
+    rows = [[c.digest.hex(), c.iteration, *loss_to_json(c.loss).values()] for c in checkpoints]
     return blake3(canonical([round, rows])).digest()
+
+
+def assessment_digest(round: int, losses: Mapping[bytes, Loss]) -> bytes:
+    """BLAKE3 over what a provider said of models in a round in which it did not train, in the order of their digests."""
+    rows = [[digest.hex(), losses[digest].sum, losses[digest].count] for digest in sorted(losses)]
+    return blake3(canonical([round, rows])).digest()
+
+
+def assessment_subject(digest: bytes) -> str:
+    """What an assessment is called in ledgers."""
+    return f"assessment {digest.hex()}"
 
 
 def idle() -> bool:
@@ -106,10 +129,29 @@ def idle() -> bool:
 
 
 class Assistance(Protocol):
-    """The port: what a provider does for a learner. Every method may be repeated without harm."""
+    """The port: what a provider does for a learner. Every method may be repeated without harm.
+
+    Where there are several providers, a round is a chain: the learner's trajectory goes to the first that trains, its
+    trajectory to the next, that of the last to the learner. What a provider is not offered it `assess`es, so that every
+    choice goes by the loss of all parties.
+    """
+
+    def assess(self, round: int, digest: bytes) -> Future[Loss]:
+        """Asks for the provider's loss on a model that it is to choose from no trajectory, over all of its samples.
+
+        Args:
+            round: The round.
+            digest: Digest of the model, which is among the session's blobs.
+
+        Returns:
+            The loss, which may take a while, or
+
+            - RoundOutOfOrder: The round is not on, the provider is in its own training, or has said enough in the round.
+            - UnknownBlob: The model is not here.
+        """
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
-        """Gives the provider one checkpoint of the learner's trajectory, in the order of their indices.
+        """Gives the provider one checkpoint of the trajectory that it chooses from, in the order of their indices.
 
         Raises:
             RoundOutOfOrder: The round or the index is not on.
@@ -121,8 +163,8 @@ class Assistance(Protocol):
 
         Args:
             round: The round.
-            count: Checkpoints offered.
-            request: The learner's `request` about the `trajectory_digest` of the offer.
+            count: Checkpoints offered, or assessed where the provider does not train in the round.
+            request: The learner's `request` about the `trajectory_digest` of the offer, or about the `assessment_digest`.
 
         Returns:
             The provider's `receipt` about the same.
@@ -145,11 +187,12 @@ class Assistance(Protocol):
         """
 
     def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
-        """Tells the provider that the learner has its whole trajectory.
+        """Tells the provider that the learner has its whole trajectory, and all that it asked for besides.
 
         Args:
             round: The round.
-            acknowledgement: The learner's `acknowledgement` about the `trajectory_digest` of the results.
+            acknowledgement: The learner's `acknowledgement` about the `trajectory_digest` of the results, or about the
+                `assessment_digest` where there are none.
 
         Raises:
             RoundOutOfOrder: The round is not on, or its results are not complete.

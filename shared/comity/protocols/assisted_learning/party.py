@@ -7,8 +7,8 @@ records: it trains at most one sampling period again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -17,15 +17,17 @@ from torch import Tensor
 
 from comity.contract import Contract, Membership
 from comity.errors import MalformedMessage, NonFiniteValue, RoundOutOfOrder, TrainingDiverged
-from comity.privacy import NOT_COVERED, agreed
-from comity.protocols.assisted_learning.algorithm import (
-    Loss,
-    Screening,
-    sampled_iterations,
-    split_iterations,
+from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Screening, sampled_iterations
+from comity.protocols.assisted_learning.messages import (
+    Checkpoint,
+    TrajectoryEncoding,
+    loss_from_json,
+    loss_to_json,
 )
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, TrajectoryEncoding
+from comity.protocols.assisted_learning.opinions import WORST, Opinions
 from comity.protocols.assisted_learning.race import Race
+from comity.protocols.assisted_learning.schedule import Schedule, guarantees
+from comity.protocols.assisted_learning.speculation import Speculation
 from comity.randomness import derive, generator
 from comity.session import faults
 from comity.session.blobs import Expectation, SessionBlobs
@@ -33,7 +35,7 @@ from comity.session.events import Json
 from comity.session.journal import Journal
 from comity.session.store import Record
 from comity.tensors import Blob, Layout, State
-from comity.training import AssistedDistillation, OptimizerSpec, Resume, Sample, sampling_rate
+from comity.training import AssistedDistillation, OptimizerSpec, Resume, Sample
 
 
 class LocalTask(Protocol):
@@ -68,17 +70,6 @@ class LocalTask(Protocol):
         """Mean return of an episode in each of the party's tests, by name, where it has games."""
 
 
-def session_steps(contract: Contract, own: Membership, peer: Membership) -> int:
-    """Local steps of a party in a whole session: those up to the last sampled iteration, in every round."""
-    terms = contract.terms
-    if not isinstance(terms, AssistedLearningTerms):
-        return 0
-    samples = {own.role: own.samples, peer.role: peer.samples}
-    learner, provider = split_iterations(terms.iterations, samples["learner"], samples["provider"])
-    iterations = {"learner": learner, "provider": provider}[own.role]
-    return contract.rounds * sampled_iterations(iterations, terms.sampling_period)[-1]
-
-
 class Party:
     """One side of a session.
 
@@ -88,7 +79,7 @@ class Party:
         journal: The session's journal at this party.
         contract: What was agreed.
         own: This party's part in it.
-        peer: The other party's part in it.
+        peers: The parts of those with whom it has to do: of the learner, or of every provider.
     """
 
     def __init__(
@@ -98,30 +89,28 @@ class Party:
         journal: Journal,
         contract: Contract,
         own: Membership,
-        peer: Membership,
+        *peers: Membership,
+        works_ahead: bool = False,
     ) -> None:
-        if not isinstance(contract.terms, AssistedLearningTerms):
-            raise MalformedMessage(
-                "the terms are another protocol's", expected="assisted_learning", received=contract.protocol
-            )
         self.task = task
         self.blobs = blobs
         self.journal = journal
-        self.rounds = contract.rounds
         self.own = own
-        self.peer = peer
+        self.peers = peers
+        self.schedule = Schedule(contract, own, peers)
+        self.rounds = contract.rounds
+        self.round = 1
         self.trained: list[Checkpoint] = []
-        self.received: list[Checkpoint] = []
+        self.assessed: dict[bytes, Loss] = {}
         self.pick: Checkpoint | None = None
         self.pick_total = math.nan
         self.work = 0.0
-        self._terms = contract.terms
         self._contract = contract
-        samples = {own.role: own.samples, peer.role: peer.samples}
-        learner, provider = split_iterations(self._terms.iterations, samples["learner"], samples["provider"])
-        iterations = {"learner": learner, "provider": provider}
-        self._iterations = iterations[own.role]
-        self._peer_sampled = sampled_iterations(iterations[peer.role], self._terms.sampling_period)
+        self._terms = self.schedule.terms
+        self._trajectories: dict[str, list[Checkpoint]] = {}
+        self._opinions = Opinions([own.party, *(each.party for each in peers)], self._terms.objective)
+        self._works_ahead = works_ahead
+        self._ahead: Speculation | None = None
         self._optimizer: bytes | None = None
         self._screening: Screening | Race | None = None
         # Per-sample losses on this party's data, by digest of the model. Those of the pick outlive the process: they were
@@ -132,7 +121,7 @@ class Party:
     @property
     def checkpoints(self) -> int:
         """Checkpoints in this party's trajectory of a round."""
-        return len(sampled_iterations(self._iterations, self._terms.sampling_period))
+        return len(sampled_iterations(self.schedule.iterations, self._terms.sampling_period))
 
     @property
     def encoding(self) -> TrajectoryEncoding:
@@ -140,21 +129,30 @@ class Party:
         return self._terms.trajectory_encoding
 
     @property
-    def peer_checkpoints(self) -> int:
-        """Checkpoints in the other party's trajectory of a round."""
-        return len(self._peer_sampled)
+    def received(self) -> list[Checkpoint]:
+        """The trajectory of the round that this party chooses from, as far as it has come."""
+        return self.trajectory_of(self.peers[0].party if self._provides else self.schedule.trainers(self.round)[-1])
 
-    def expectation(self, round: int) -> Expectation:
-        """What the other party may upload in a round."""
+    def trajectory_of(self, party: str) -> list[Checkpoint]:
+        """What came from a party in the round that is on."""
+        return self._trajectories.setdefault(party, [])
+
+    def expectation(self, rounds: Sequence[int], count: int) -> Expectation:
+        """What the other party may upload of some rounds."""
         layout = self.task.layout
         deltas = self.encoding == "delta"
-        return Expectation("checkpoint", round, layout.size, self.peer_checkpoints, layout.verify, deltas)
+        return Expectation("checkpoint", rounds[0], layout.size, count, layout.verify, rounds[-1], deltas)
 
     def begin_round(self) -> None:
-        """Forgets the trajectories of the round before; what was picked stays."""
+        """Forgets the trajectories of the round before, and what was said of them; what was picked stays."""
+        self.round += 1
         self.trained = []
-        self.received = []
+        self.assessed = {}
+        self._trajectories = {}
+        if self.pick is not None:
+            self._opinions.keep(self.pick.digest)
         self._screening = None
+        self._ahead = None
         self.blobs.begin_round()
 
     def replay(self, record: Record) -> None:
@@ -165,7 +163,9 @@ class Party:
                 checkpoint = Checkpoint.from_json(fields)
                 self._keep_trained(checkpoint, _digest(fields["optimizer"]), record.round)
             case "received":
-                self._keep_received(Checkpoint.from_json(fields))
+                self._keep_received(Checkpoint.from_json(fields), fields["party"])
+            case "assessed":
+                self._keep_assessed(bytes.fromhex(fields["digest"]), fields["party"], _own_loss(fields))
             case "picked":
                 self._keep_pick(fields["pick"], fields["total"], _digest(fields["losses"]))
 
@@ -187,15 +187,9 @@ class Party:
         if self.trained:
             at = self.trained[-1].digest
             resume = Resume(self.trained[-1].iteration, self._optimizer_state())
-        samples = self.task.trajectory(
-            self._view(at),
-            self._terms.optimizer_spec,
-            iterations=self._iterations,
-            period=self._terms.sampling_period,
-            round=round,
-            resume=resume,
-        )
-        for sample in samples:
+        ahead, self._ahead = self._ahead, None
+        is_wanted = ahead is not None and ahead.start == start and resume is None
+        for sample in ahead if ahead is not None and is_wanted else self._training(at, round, resume):
             faults.point("training")
             index = len(self.trained)
             digest = start if index == 0 else self.blobs.add(self.task.layout.pack(sample.state)).digest
@@ -209,41 +203,102 @@ class Party:
                 self.blobs.drop(before)
             yield checkpoint
 
-    def receive(self, checkpoint: Checkpoint, round: int) -> None:
-        """Takes the next checkpoint of the other party's trajectory.
+    def train_ahead(self) -> bool:
+        """Trains for a sampling period from the first model that was received, in case that it is picked.
+
+        False where this party does not work ahead, or there is nothing to work on.
+        """
+        if not self._works_ahead or not self.received:
+            return False
+        if self._ahead is None:
+            start = self.received[0].digest
+            self._ahead = Speculation(start, self._training(start, self.round, None))
+        return self._ahead.advance()
+
+    def _training(self, start: bytes, round: int, resume: Resume | None) -> Iterator[Sample]:
+        return self.task.trajectory(
+            self._view(start),
+            self._terms.optimizer_spec,
+            iterations=self.schedule.iterations,
+            period=self._terms.sampling_period,
+            round=round,
+            resume=resume,
+        )
+
+    def receive(self, checkpoint: Checkpoint, round: int, party: str | None = None) -> None:
+        """Takes the next checkpoint of another party's trajectory.
+
+        Args:
+            checkpoint: The checkpoint.
+            round: The round.
+            party: Whose it is; None where there is one other party.
 
         Raises:
             RoundOutOfOrder: Another index is next.
             MalformedMessage: It does not fit the contract.
             UnknownBlob: Its state dict is not here.
         """
-        index = checkpoint.index
-        if index != len(self.received) or index >= self.peer_checkpoints:
-            wanted = f"index {len(self.received)} of {self.peer_checkpoints}"
+        party = party or self.peers[0].party
+        index, sampled = checkpoint.index, self.schedule.sampled(party)
+        come = len(self.trajectory_of(party))
+        if index != come or index >= len(sampled):
+            wanted = f"index {come} of {len(sampled)}"
             raise RoundOutOfOrder(
                 "a checkpoint is out of order",
                 expected=wanted,
                 received=f"index {index}",
                 action="send the contract's trajectory in order",
             )
-        if checkpoint.iteration != self._peer_sampled[index]:
+        if checkpoint.iteration != sampled[index]:
             raise MalformedMessage(
                 f"checkpoint {index} is of another iteration",
-                expected=self._peer_sampled[index],
+                expected=sampled[index],
                 received=checkpoint.iteration,
                 action="send the models of the contract's iterations",
             )
-        if checkpoint.loss.count != self.peer.samples:
-            raise MalformedMessage(
-                "the loss is over another number of samples",
-                expected=self.peer.samples,
-                received=checkpoint.loss.count,
-                action="evaluate on the samples that were agreed on",
-            )
+        self.schedule.require_fitting(checkpoint.loss, party)
         self.blobs.get(checkpoint.digest)
-        self.journal.append("received", round, **checkpoint.to_json())
-        self._keep_received(checkpoint)
+        self.journal.append("received", round, party=party, **checkpoint.to_json())
+        self._keep_received(checkpoint, party)
         faults.point("offering")
+
+    def assess(self, digest: bytes, round: int) -> Loss:
+        """This party's own loss on a model, over all of its samples.
+
+        Raises:
+            UnknownBlob: The model is not here.
+            TensorMismatch: It is another model than the contract's.
+        """
+        self.task.layout.verify(self.blobs.get(digest))
+        faults.point("evaluation")
+        loss = Loss(min(float(self._losses(digest).sum()), WORST), self.task.samples)
+        self.hear(digest, self.own.party, loss, round)
+        return loss
+
+    def hear(self, digest: bytes, party: str, loss: Loss, round: int) -> None:
+        """Takes note of what a party says of a model.
+
+        Raises:
+            MalformedMessage: It is a loss over another number of samples than were agreed on.
+        """
+        if party != self.own.party:
+            self.schedule.require_fitting(loss, party)
+        self.journal.append("assessed", round, party=party, digest=digest.hex(), **loss_to_json(loss))
+        self._keep_assessed(digest, party, loss)
+
+    def unheard(self, digest: bytes, but: str) -> list[str]:
+        """The parties, without one, that have not said what they think of a model."""
+        return self._opinions.missing(digest, but)
+
+    def offered(self, checkpoint: Checkpoint, to: str) -> Checkpoint:
+        """A checkpoint as it is offered to a provider: where there are several, with the loss of all but that one."""
+        if not self.schedule.is_shared:
+            return checkpoint
+        return replace(checkpoint, loss=self._opinions.of_others(checkpoint.digest, to))
+
+    def global_loss(self, digest: bytes) -> float:
+        """A model's global loss, of which every party has said its part."""
+        return self._opinions.of_all(digest)
 
     def advance(self, *, whole: bool = False) -> bool:
         """Evaluates a block of what was received; False when there is nothing to gain by it.
@@ -263,7 +318,7 @@ class Party:
             NonFiniteValue: No checkpoint has a finite global loss.
         """
         selection = self._screened().select()
-        if not math.isfinite(selection.total):
+        if not selection.total < WORST:
             raise NonFiniteValue(
                 "no checkpoint has a finite global loss",
                 expected="a finite loss",
@@ -276,6 +331,12 @@ class Party:
         fields: dict[str, Json] = {"pick": selection.index, "total": selection.total, "losses": losses.hex()}
         self.journal.append("picked", round, **fields)
         return self._keep_pick(selection.index, selection.total, losses)
+
+    def drop_assessed(self) -> None:
+        """Drops the models of which this party has said what it thinks, when nobody will ask again."""
+        for digest in self.assessed.keys() - {each.digest for each in self.trained}:
+            if self.pick is None or digest != self.pick.digest:
+                self.blobs.drop(digest)
 
     def retain(self, *more: bytes) -> None:
         """Drops every blob but the pick, its losses, and those named."""
@@ -291,17 +352,8 @@ class Party:
         return self.task.test_returns(self._view(digest))
 
     def guarantees(self) -> dict[str, Json] | None:
-        """What the training guarantees the samples of each party, by role, as the contract has it; None without noise."""
-        terms = self._terms
-        if terms.privacy is None:
-            return None
-        found: dict[str, Json] = {"not_covered": NOT_COVERED}
-        for one, other in ((self.own, self.peer), (self.peer, self.own)):
-            rate = sampling_rate(one.samples, terms.batch_size)
-            steps = session_steps(self._contract, one, other)
-            mechanism, guarantee = agreed(terms.privacy, sampling_rate=rate, steps=steps)
-            found[one.role] = {**asdict(guarantee), "noise_multiplier": mechanism.noise_multiplier}
-        return found
+        """What the training guarantees the samples of each party; None without noise."""
+        return guarantees(self._contract, self.own, self.peers)
 
     def own_model(self, digest: bytes) -> tuple[Blob, float | None] | None:
         """The model of this party's own that learned from one that crossed, and its test accuracy; None without one."""
@@ -311,22 +363,35 @@ class Party:
         return Layout.of(state).pack(state), self.task.own_test_accuracy(state)
 
     def mean_return(self, total: float) -> float | None:
-        """J(θ) of a global loss: the mean discounted return of both parties' episodes; None for other tasks."""
+        """J(θ) of a global loss: the mean discounted return of all parties' episodes.
+
+        None for other tasks, and at one of several providers, which does not know how many episodes the others have.
+        """
         how = self._terms.policy_gradient
-        if how is None or how.best_return is None:
+        if how is None or how.best_return is None or (self.schedule.is_shared and self._provides):
             return None
-        parts = self.task.samples + self.peer.samples if self._terms.objective == "sum" else 2
+        members = (self.own, *self.peers)
+        parts = sum(each.samples for each in members) if self._terms.objective == "sum" else len(members)
         return how.best_return - total / parts
 
     def _keep_trained(self, checkpoint: Checkpoint, optimizer: bytes | None, round: int) -> None:
         self.trained.append(checkpoint)
+        if isinstance(checkpoint.loss, Loss):
+            self._opinions.hear(checkpoint.digest, self.own.party, checkpoint.loss)
         self._optimizer = optimizer
         self.blobs.publish(checkpoint.digest, "checkpoint", round)
 
-    def _keep_received(self, checkpoint: Checkpoint) -> None:
-        self.received.append(checkpoint)
+    def _keep_received(self, checkpoint: Checkpoint, party: str) -> None:
+        self.trajectory_of(party).append(checkpoint)
+        if isinstance(checkpoint.loss, Loss):
+            self._opinions.hear(checkpoint.digest, party, checkpoint.loss)
         # The offer may be repeated after the blob was dropped.
         self.blobs.settle(checkpoint.digest)
+
+    def _keep_assessed(self, digest: bytes, party: str, loss: Loss) -> None:
+        self._opinions.hear(digest, party, loss)
+        if party == self.own.party:
+            self.assessed[digest] = loss
 
     def _keep_pick(self, index: int, total: float, losses: bytes | None) -> Checkpoint:
         self.pick = self.received[index]
@@ -337,7 +402,7 @@ class Party:
         return self.pick
 
     def _screened(self) -> Screening | Race:
-        """The screening of what was received, with everything added that came."""
+        """The screening of what was received, with everything added of which the others have said what they think."""
         first = self.received[0].digest
         if self._screening is None:
             block, objective = self._terms.evaluation_batch_size, self._terms.objective
@@ -349,9 +414,23 @@ class Party:
             else:
                 self._screening = Screening(self._evaluate, self._losses(first), block=block, objective=objective)
         for checkpoint in self.received[len(self._screening) :]:
+            others = self._of_others(checkpoint)
+            if others is None:
+                break
             known = self._losses(first) if checkpoint.digest == first else None
-            self._screening.add(checkpoint.index, checkpoint.loss, known)
+            self._screening.add(checkpoint.index, others, known)
         return self._screening
+
+    def _of_others(self, checkpoint: Checkpoint) -> Loss | JointLoss | None:
+        """The loss of all other parties on a checkpoint that was received; None where not all have said theirs."""
+        if self._provides:
+            return checkpoint.loss
+        own = self.own.party
+        return None if self.unheard(checkpoint.digest, own) else self._opinions.of_others(checkpoint.digest, own)
+
+    @property
+    def _provides(self) -> bool:
+        return self.own.role == "provider"
 
     def _finite_loss(self, digest: bytes, round: int, iteration: int) -> Loss:
         total = float(self._losses(digest).sum())
@@ -383,6 +462,13 @@ class Party:
 
     def _optimizer_state(self) -> State:
         return {} if self._optimizer is None else Layout.unpack(self.blobs.get(self._optimizer))
+
+
+def _own_loss(fields: Mapping[str, Any]) -> Loss:
+    loss = loss_from_json(fields)
+    if not isinstance(loss, Loss):
+        raise MalformedMessage("a record cannot be read", expected="one party's loss", received=loss)
+    return loss
 
 
 def _digest(text: str | None) -> bytes | None:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from enum import Enum, auto
 
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
-from comity.protocols.assisted_learning.messages import Checkpoint, TrajectoryEncoding, idle, trajectory_digest
+from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
+from comity.protocols.assisted_learning.messages import (
+    Checkpoint,
+    TrajectoryEncoding,
+    assessment_digest,
+    idle,
+    trajectory_digest,
+)
 from comity.protocols.assisted_learning.party import Party
 from comity.session.events import Event, Json, Observer
 from comity.session.notary import Notary
@@ -20,13 +28,13 @@ class Phase(Enum):
     """What a provider is doing."""
 
     OFFERING = auto()
-    """The learner's checkpoints are coming; they are evaluated meanwhile."""
+    """Checkpoints to choose from, or to say something of, are coming; they are evaluated meanwhile."""
     SELECTING = auto()
     """The offer is closed; what is left of the evaluation is done."""
     TRAINING = auto()
     """The provider's own trajectory is being made."""
     FINISHED = auto()
-    """The trajectory is complete; the next round, if there is one, begins with its first offer."""
+    """The trajectory is complete; the next round, if there is one, begins with its first offer or question."""
     FAILED = auto()
     """The session cannot go on."""
 
@@ -35,7 +43,8 @@ class Provider:
     """The helping role; implements `Assistance` in process.
 
     It is single-threaded and works in small units: whoever drives it calls `advance` while nothing else is asked of it.
-    Its state follows from its journal: records `received`, `closed`, `picked`, `trained`, `finished`.
+    Its state follows from its journal: records `assessed`, `received`, `closed`, `picked`, `trained`,
+    `finished`. In a round in which it does not train there are only those of `assessed`, `closed` and `finished`.
 
     Args:
         party: This party's side of the session.
@@ -47,7 +56,6 @@ class Provider:
         self._party = party
         self._notary = notary
         self._observe = observe
-        self._round = 1
         self._began = time.monotonic()
         self._phase = Phase.OFFERING
         self._training: Iterator[Checkpoint] | None = None
@@ -60,7 +68,7 @@ class Provider:
     @property
     def round(self) -> int:
         """The round that is on, from 1."""
-        return self._round
+        return self._party.round
 
     @property
     def encoding(self) -> TrajectoryEncoding:
@@ -72,18 +80,29 @@ class Provider:
         """What the provider is doing."""
         return self._phase
 
+    def assess(self, round: int, digest: bytes) -> Future[Loss]:
+        """See `Assistance.assess`; the answer is there at once."""
+        self._enter(round, "question")
+        party = self._party
+        answer: Future[Loss] = Future()
+        known = party.assessed.get(digest)
+        if known is None:
+            most = party.schedule.most_assessed(round)
+            is_open = self._phase is Phase.OFFERING or (self._phase is Phase.FINISHED and party.schedule.trains(round))
+            if not is_open or len(party.assessed) >= most:
+                raise RoundOutOfOrder(
+                    f"no more questions are answered in round {round}",
+                    expected=f"at most {most}, before or after this party's own training",
+                    received=f"one more in phase {self._phase.name.lower()}",
+                    action="ask for models of trajectories that this party neither makes nor chooses from",
+                )
+            known = party.assess(digest, round)
+        answer.set_result(known)
+        return answer
+
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
         """See `Assistance.offer`."""
-        self._require_healthy()
-        if self._phase is Phase.FINISHED and round == self._round + 1 <= self._party.rounds:
-            self._begin(round)
-        if round != self._round:
-            raise RoundOutOfOrder(
-                "the offer is not of the round that is on",
-                expected=f"round {self._round}",
-                received=f"round {round}",
-                action="go on with the round that is on",
-            )
+        self._enter(round, "offer")
         offered = self._party.received
         if checkpoint.index < len(offered):
             known = offered[checkpoint.index]
@@ -95,8 +114,10 @@ class Provider:
                     action="an offered checkpoint cannot change",
                 )
             return
-        if self._phase is not Phase.OFFERING:
-            wanted = "none, the offer is closed"
+        if self._phase is not Phase.OFFERING or not self._party.schedule.trains(round):
+            wanted = (
+                "none, the offer is closed" if self._party.schedule.trains(round) else "questions alone in this round"
+            )
             raise RoundOutOfOrder(
                 f"the offer in round {round} is out of order",
                 expected=wanted,
@@ -108,22 +129,27 @@ class Provider:
     def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
         """See `Assistance.close`."""
         self._require_healthy()
-        if round != self._round:
+        trains = self._party.schedule.trains(round)
+        if not trains:
+            # There may have been nothing to ask.
+            self._enter(round, "end")
+        if round != self.round:
             raise RoundOutOfOrder(
                 "the round to close is not on",
-                expected=f"round {self._round}",
+                expected=f"round {self.round}",
                 received=f"round {round}",
                 action="go on with the round that is on",
             )
         offered = self._party.received
-        if count != len(offered) or count == 0:
+        come = len(offered if trains else self._party.assessed)
+        if count != come or (trains and count == 0):
             raise RoundOutOfOrder(
                 f"round {round} cannot be closed",
-                expected=f"{len(offered) or 'some'} checkpoints",
+                expected=f"{come or 'some'} checkpoints",
                 received=count,
                 action="offer checkpoints, and close with their number",
             )
-        subject = trajectory_digest(round, offered)
+        subject = trajectory_digest(round, offered) if trains else assessment_digest(round, self._party.assessed)
         with self._party.journal.transaction():
             self._notary.accept(request, "request", round, subject)
             receipt = self._notary.sign("receipt", round, subject)
@@ -131,6 +157,8 @@ class Provider:
                 self._replay(self._party.journal.append("closed", round, checkpoints=count))
                 self._party.blobs.expect(None)
                 self._observe(Event("offer-closed", round, {"checkpoints": count}))
+                if not trains:
+                    self._finish()
         return receipt
 
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:  # noqa: ARG002
@@ -148,16 +176,20 @@ class Provider:
     def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
         """See `Assistance.acknowledge`."""
         self._require_healthy()
-        if round != self._round or self._phase is not Phase.FINISHED:
-            on = f"round {self._round}" if self._phase is Phase.FINISHED else "none yet"
+        if round != self.round or self._phase is not Phase.FINISHED:
+            on = f"round {self.round}" if self._phase is Phase.FINISHED else "none yet"
             raise RoundOutOfOrder(
                 "there are no such results",
                 expected=on,
                 received=f"round {round}",
                 action="acknowledge the results of the round that is on",
             )
-        subject = trajectory_digest(round, self._party.trained)
+        if self._party.schedule.trains(round):
+            subject = trajectory_digest(round, self._party.trained)
+        else:
+            subject = assessment_digest(round, self._party.assessed)
         self._notary.accept(acknowledgement, "acknowledgement", round, subject)
+        self._party.drop_assessed()
 
     def trajectory(self, round: int) -> WatchedLog[Checkpoint]:
         """The provider's checkpoints of a closed round, to be followed while they are made.
@@ -166,8 +198,8 @@ class Provider:
             RoundOutOfOrder: The round was not closed, or another one has begun.
         """
         self._require_healthy()
-        if round != self._round or self._phase is Phase.OFFERING:
-            closed = "none" if self._phase is Phase.OFFERING else self._round
+        if round != self.round or self._phase is Phase.OFFERING:
+            closed = "none" if self._phase is Phase.OFFERING else self.round
             raise RoundOutOfOrder(
                 "there are no results of that round",
                 expected=f"closed round: {closed}",
@@ -185,7 +217,7 @@ class Provider:
         try:
             match self._phase:
                 case Phase.OFFERING:
-                    return self._party.advance()
+                    return self._party.advance() or self._party.train_ahead()
                 case Phase.SELECTING:
                     return self._party.advance(whole=True) or self._select()
                 case Phase.TRAINING:
@@ -202,39 +234,45 @@ class Provider:
             self._failure = error
             self._phase = Phase.FAILED
             self._trajectory.close(error)
-            self._observe(Event("session-failed", self._round, {"what": str(error), "reason": error.reason()}))
+            self._observe(Event("session-failed", self.round, {"what": str(error), "reason": error.reason()}))
 
     def _select(self) -> bool:
-        picked = self._party.select(self._round)
+        picked = self._party.select(self.round)
         self._party.retain()
         self._phase = Phase.TRAINING
         fields = {"pick": picked.index, "global_loss": self._party.pick_total, "screening_work": self._party.work}
-        self._observe(Event("picked", self._round, fields))
+        self._observe(Event("picked", self.round, fields))
         return True
 
     def _train(self) -> bool:
         if self._training is None and self._party.pick is not None:
-            self._training = self._party.train(self._party.pick.digest, self._round)
+            self._training = self._party.train(self._party.pick.digest, self.round)
         checkpoint = next(self._training, None) if self._training is not None else None
         if checkpoint is not None:
             self._trajectory.append(checkpoint)
             return True
+        self._finish()
+        return False
+
+    def _finish(self) -> None:
+        party = self._party
+        picked = party.pick if party.schedule.trains(self.round) else None
         fields: dict[str, Json] = {
-            "provider_pick": self._party.pick.index if self._party.pick is not None else None,
-            "global_loss": self._party.pick_total,
-            "global_return": self._party.mean_return(self._party.pick_total),
+            "provider_pick": picked.index if picked is not None else None,
+            "global_loss": party.pick_total if picked is not None else None,
+            "global_return": party.mean_return(party.pick_total) if picked is not None else None,
             "checkpoints": len(self._trajectory),
+            "assessed": len(party.assessed),
             "seconds": time.monotonic() - self._began,
         }
-        self._replay(self._party.journal.append("finished", self._round, **fields))
+        self._replay(party.journal.append("finished", self.round, **fields))
         self._expect_uploads()
-        self._observe(Event("round-finished", self._round, fields))
-        return False
+        self._observe(Event("round-finished", self.round, fields))
 
     def _replay(self, record: Record) -> None:
         """Does again, without the work, what a record says was done."""
-        if record.kind == "received" and record.round != self._round:
-            self._begin(record.round)
+        if record.round != self.round:
+            self._begin()
         self._party.replay(record)
         match record.kind:
             case "closed":
@@ -248,18 +286,42 @@ class Provider:
                 self._training = None
                 self._trajectory.close()
 
-    def _begin(self, round: int) -> None:
-        self._round = round
+    def _begin(self) -> None:
         self._began = time.monotonic()
         self._phase = Phase.OFFERING
         self._trajectory = WatchedLog()
         self._party.begin_round()
 
+    def _enter(self, round: int, what: str) -> None:
+        """Begins the next round, where it is time for it.
+
+        Raises:
+            RoundOutOfOrder: Another round is on.
+        """
+        self._require_healthy()
+        if self._phase is Phase.FINISHED and round == self.round + 1 <= self._party.rounds:
+            self._begin()
+        if round != self.round:
+            raise RoundOutOfOrder(
+                f"the {what} is not of the round that is on",
+                expected=f"round {self.round}",
+                received=f"round {round}",
+                action="go on with the round that is on",
+            )
+
     def _expect_uploads(self) -> None:
-        # Uploads of the next round may come before its first offer, with which it begins.
-        coming = self._round + (self._phase is Phase.FINISHED)
-        waiting = self._phase in {Phase.OFFERING, Phase.FINISHED} and coming <= self._party.rounds
-        self._party.blobs.expect(self._party.expectation(coming) if waiting else None)
+        schedule, on, after = self._party.schedule, self.round, self.round + 1
+        most: dict[int, int] = {}
+        if self._phase is Phase.OFFERING:
+            most[on] = schedule.most_uploaded(on)
+        elif self._phase is Phase.FINISHED:
+            # Of this round, models of the trajectories that follow this party's own; of the next, they may come before
+            # its first offer or question, with which it begins.
+            if schedule.is_shared and schedule.trains(on):
+                most[on] = schedule.most_assessed(on)
+            if after <= self._party.rounds:
+                most[after] = schedule.most_uploaded(after)
+        self._party.blobs.expect(self._party.expectation([*most], sum(most.values())) if most else None)
 
     def _require_healthy(self) -> None:
         if self._failure is not None:
@@ -268,4 +330,5 @@ class Provider:
 
 def _described(checkpoint: Checkpoint) -> str:
     loss = checkpoint.loss
-    return f"{checkpoint.digest.hex()} of iteration {checkpoint.iteration} with loss {loss.sum} over {loss.count}"
+    said = f"joint loss {loss.numbers}" if isinstance(loss, JointLoss) else f"loss {loss.sum} over {loss.count}"
+    return f"{checkpoint.digest.hex()} of iteration {checkpoint.iteration} with {said}"

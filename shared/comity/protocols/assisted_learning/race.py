@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from comity.protocols.assisted_learning.algorithm import Loss, Objective, Selection
+from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Objective, Selection
 
 LEAST_SAMPLES = 256
 """Samples on which every checkpoint is evaluated before the first is dropped."""
@@ -22,7 +22,7 @@ STANDARD_ERRORS = 4.0
 class _Runner:
     """A checkpoint in the race."""
 
-    sender: float
+    others: tuple[float, ...]
     losses: Float[Tensor, " samples"]
     done: int
 
@@ -39,7 +39,7 @@ class Race:
         evaluate: Per-sample losses at or above 0 of a checkpoint (by index) on the receiver's samples (by index).
         order: The receiver's samples in random order.
         block: Samples in a block.
-        objective: How the two parties' losses are added.
+        objective: How the parties' losses are added.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Race:
         """Checkpoints added so far."""
         return len(self._runners)
 
-    def add(self, index: int, sender: Loss, known: Float[Tensor, " samples"] | None = None) -> None:
+    def add(self, index: int, others: Loss | JointLoss, known: Float[Tensor, " samples"] | None = None) -> None:
         """Adds a checkpoint; see `Screening.add`."""
         losses = torch.empty(len(self._order), dtype=torch.float64) if known is None else known
         done = 0 if known is None else len(self._blocks)
-        self._runners[index] = _Runner(sender.value(self._objective), losses, done)
+        self._runners[index] = _Runner(others.parts(self._objective), losses, done)
         self._racing.append(index)
         self._unknown += known is None
 
@@ -135,11 +135,11 @@ class Race:
         seen, count = len(samples), len(self._order)
         # Samples are drawn without putting back: those that are left are all that is uncertain.
         error = math.sqrt((1 - seen / count) / seen) * float(gaps.std())
-        behind = one.sender - other.sender + self._scaled(float(gaps.mean()))
+        behind = math.fsum(one.others) - math.fsum(other.others) + self._scaled(float(gaps.mean()))
         return behind > STANDARD_ERRORS * self._scaled(error)
 
     def _estimate(self, runner: _Runner, samples: Int[Tensor, " seen"]) -> float:
-        return runner.sender + self._scaled(float(runner.losses[samples].mean()))
+        return math.fsum(runner.others) + self._scaled(float(runner.losses[samples].mean()))
 
     def _scaled(self, mean: float) -> float:
         """What a mean over this party's samples adds to the global loss."""
@@ -147,4 +147,4 @@ class Race:
 
     def _total(self, runner: _Runner) -> float:
         own = Loss(float(runner.losses.sum()), len(self._order))
-        return runner.sender + own.value(self._objective)
+        return math.fsum((*runner.others, *own.parts(self._objective)))

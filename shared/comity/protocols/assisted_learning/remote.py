@@ -6,10 +6,19 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property, partial
 
 from comity.errors import MalformedMessage, NodeDraining
 from comity.protocols.assisted_learning import codec
-from comity.protocols.assisted_learning.messages import Checkpoint, TrajectoryEncoding, delta_base, idle
+from comity.protocols.assisted_learning.algorithm import Loss
+from comity.protocols.assisted_learning.messages import (
+    Checkpoint,
+    TrajectoryEncoding,
+    assessment_subject,
+    delta_base,
+    idle,
+)
 from comity.session.blobs import SessionBlobs
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.gate import EgressGate
@@ -26,7 +35,7 @@ _UNSENT = 2
 
 
 class RemoteProvider:
-    """Implements `Assistance`: offers leave in a thread of their own, so that training goes on meanwhile.
+    """Implements `Assistance`: offers and questions leave in threads of their own, so that training goes on meanwhile.
 
     Args:
         link: The line to the provider, which quotes the session already.
@@ -52,6 +61,10 @@ class RemoteProvider:
         self._encoding = encoding
         self._before: Checkpoint | None = None
         self._sender: _Sender | None = None
+
+    def assess(self, round: int, digest: bytes) -> Future[Loss]:
+        """See `Assistance.assess`; questions are asked one after the other."""
+        return self._asker.submit(self._ask, round, digest)
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
         """See `Assistance.offer`; what goes wrong on the way is raised by a later call of the round."""
@@ -96,10 +109,22 @@ class RemoteProvider:
         finally:
             active.clear()
 
-    def _send(self, round: int, checkpoint: Checkpoint) -> None:
-        blob = self._blobs.get(checkpoint.digest)
-        base = delta_base(self._encoding, checkpoint, self._before)
-        self._before = checkpoint
+    @cached_property
+    def _asker(self) -> ThreadPoolExecutor:
+        asker = ThreadPoolExecutor(1, "ask")
+        self._link.at_close(partial(asker.shutdown, cancel_futures=True))
+        return asker
+
+    def _ask(self, round: int, digest: bytes) -> Loss:
+        self._upload(round, digest, None)
+        request = pb.AssessRequest(round=round, blob=blobs_pb2.BlobRef(digest=digest))
+        answer = next(self._link.watch(self._stub.Assess, lambda: request), pb.Assessment())
+        loss = codec.assessment_from_proto(answer)
+        self._gate.admit("loss", assessment_subject(digest), answer.ByteSize(), round=round)
+        return loss
+
+    def _upload(self, round: int, digest: bytes, base: bytes | None) -> None:
+        blob = self._blobs.get(digest)
         self._link.put(
             blob,
             "checkpoint",
@@ -108,6 +133,11 @@ class RemoteProvider:
             base=None if base is None else self._blobs.get(base),
         )
         self._gate.deliver("checkpoint", blob.hex, round=round)
+
+    def _send(self, round: int, checkpoint: Checkpoint) -> None:
+        base = delta_base(self._encoding, checkpoint, self._before)
+        self._before = checkpoint
+        self._upload(round, checkpoint.digest, base)
         request = pb.OfferRequest(round=round, checkpoint=codec.checkpoint_to_proto(checkpoint))
         subject = f"checkpoint {checkpoint.index}"
         self._gate.intend("loss", subject, request.ByteSize(), round=round)

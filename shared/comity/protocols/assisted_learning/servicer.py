@@ -8,10 +8,11 @@ import grpc
 
 from comity.errors import MalformedMessage
 from comity.protocols.assisted_learning import codec
-from comity.protocols.assisted_learning.messages import delta_base
+from comity.protocols.assisted_learning.messages import assessment_subject, delta_base
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.hosting import HostedSession, HostedSessions
+from comity.transport.blobs import digest_in
 from comity.transport.sessions import session_of
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import assisted_learning_pb2_grpc, sessions_pb2
@@ -29,6 +30,15 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
 
     def __init__(self, sessions: HostedSessions) -> None:
         self._sessions = sessions
+
+    def Assess(self, request: pb.AssessRequest, context: grpc.ServicerContext) -> Iterator[pb.Assessment]:  # noqa: N802
+        """Says this party's loss on a model whose blob is here already."""
+        session, provider = self._find(context)
+        digest = digest_in(request.blob)
+        loss = session.worker.call(lambda: provider.assess(request.round, digest)).result()
+        answer = pb.Assessment(loss=codec.loss_to_proto(loss))
+        session.gate.intend("loss", assessment_subject(digest), answer.ByteSize(), round=request.round)
+        yield answer
 
     def Offer(self, request: pb.OfferRequest, context: grpc.ServicerContext) -> pb.OfferReply:  # noqa: N802
         """Takes a checkpoint whose blob is here already."""

@@ -26,7 +26,7 @@ from comity.wire.v1 import blobs_pb2 as comity_dot_wire_dot_v1_dot_blobs__pb2
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&comity/wire/v1/assisted_learning.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xd1\x02\n\x15\x41ssistedLearningTerms\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x12\n\niterations\x18\x04 \x01(\r\x12\x17\n\x0fsampling_period\x18\x05 \x01(\r\x12\x11\n\tobjective\x18\x06 \x01(\t\x12\x1d\n\x15\x65valuation_batch_size\x18\x07 \x01(\r\x12<\n\x0fpolicy_gradient\x18\x08 \x01(\x0b\x32#.comity.wire.v1.PolicyGradientTerms\x12-\n\x07privacy\x18\t \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\x12\x11\n\tscreening\x18\x0c \x01(\t\x12\x1b\n\x13trajectory_encoding\x18\r \x01(\t\"k\n\x13PolicyGradientTerms\x12\x10\n\x08\x64iscount\x18\x01 \x01(\x01\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x1b\n\x13\x65valuation_episodes\x18\x03 \x01(\r\x12\x13\n\x0b\x62\x65st_return\x18\x04 \x01(\x01\"T\n\x0cPrivacyTerms\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0f\n\x07\x65psilon\x18\x02 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x01\x12\x15\n\rclipping_norm\x18\x04 \x01(\x01\"\"\n\x04Loss\x12\x0b\n\x03sum\x18\x01 \x01(\x01\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"y\n\nCheckpoint\x12\r\n\x05index\x18\x01 \x01(\r\x12\x11\n\titeration\x18\x02 \x01(\r\x12%\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\"\n\x04loss\x18\x04 \x01(\x0b\x32\x14.comity.wire.v1.Loss\"M\n\x0cOfferRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12.\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Checkpoint\"\x0c\n\nOfferReply\"c\n\x11\x43loseRoundRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"]\n\x12\x41\x63knowledgeRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x38\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"\x12\n\x10\x41\x63knowledgeReply\"2\n\x13WatchResultsRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04skip\x18\x02 \x01(\r\"\x8d\x01\n\x06Result\x12\x30\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1a.comity.wire.v1.CheckpointH\x00\x12\"\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x13.comity.wire.v1.EndH\x00\x12%\n\x04\x62\x61se\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefB\x06\n\x04kind\"\x14\n\x03\x45nd\x12\r\n\x05\x63ount\x18\x01 \x01(\r2\xcb\x02\n\x10\x41ssistedLearning\x12\x41\n\x05Offer\x12\x1c.comity.wire.v1.OfferRequest\x1a\x1a.comity.wire.v1.OfferReply\x12P\n\nCloseRound\x12!.comity.wire.v1.CloseRoundRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12M\n\x0cWatchResults\x12#.comity.wire.v1.WatchResultsRequest\x1a\x16.comity.wire.v1.Result0\x01\x12S\n\x0b\x41\x63knowledge\x12\".comity.wire.v1.AcknowledgeRequest\x1a .comity.wire.v1.AcknowledgeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&comity/wire/v1/assisted_learning.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xf2\x02\n\x15\x41ssistedLearningTerms\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x12\n\niterations\x18\x04 \x01(\r\x12\x17\n\x0fsampling_period\x18\x05 \x01(\r\x12\x11\n\tobjective\x18\x06 \x01(\t\x12\x1d\n\x15\x65valuation_batch_size\x18\x07 \x01(\r\x12<\n\x0fpolicy_gradient\x18\x08 \x01(\x0b\x32#.comity.wire.v1.PolicyGradientTerms\x12-\n\x07privacy\x18\t \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\x12\r\n\x05order\x18\n \x01(\t\x12\x10\n\x08trainers\x18\x0b \x01(\r\x12\x11\n\tscreening\x18\x0c \x01(\t\x12\x1b\n\x13trajectory_encoding\x18\r \x01(\t\"k\n\x13PolicyGradientTerms\x12\x10\n\x08\x64iscount\x18\x01 \x01(\x01\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x1b\n\x13\x65valuation_episodes\x18\x03 \x01(\r\x12\x13\n\x0b\x62\x65st_return\x18\x04 \x01(\x01\"T\n\x0cPrivacyTerms\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0f\n\x07\x65psilon\x18\x02 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x01\x12\x15\n\rclipping_norm\x18\x04 \x01(\x01\"\"\n\x04Loss\x12\x0b\n\x03sum\x18\x01 \x01(\x01\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"\x1c\n\tJointLoss\x12\x0f\n\x07numbers\x18\x01 \x03(\x01\"\xa8\x01\n\nCheckpoint\x12\r\n\x05index\x18\x01 \x01(\r\x12\x11\n\titeration\x18\x02 \x01(\r\x12%\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\"\n\x04loss\x18\x04 \x01(\x0b\x32\x14.comity.wire.v1.Loss\x12-\n\njoint_loss\x18\x05 \x01(\x0b\x32\x19.comity.wire.v1.JointLoss\"E\n\rAssessRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12%\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\"0\n\nAssessment\x12\"\n\x04loss\x18\x01 \x01(\x0b\x32\x14.comity.wire.v1.Loss\"M\n\x0cOfferRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12.\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Checkpoint\"\x0c\n\nOfferReply\"c\n\x11\x43loseRoundRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"]\n\x12\x41\x63knowledgeRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x38\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"\x12\n\x10\x41\x63knowledgeReply\"2\n\x13WatchResultsRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04skip\x18\x02 \x01(\r\"\x8d\x01\n\x06Result\x12\x30\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1a.comity.wire.v1.CheckpointH\x00\x12\"\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x13.comity.wire.v1.EndH\x00\x12%\n\x04\x62\x61se\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefB\x06\n\x04kind\"\x14\n\x03\x45nd\x12\r\n\x05\x63ount\x18\x01 \x01(\r2\x92\x03\n\x10\x41ssistedLearning\x12\x45\n\x06\x41ssess\x12\x1d.comity.wire.v1.AssessRequest\x1a\x1a.comity.wire.v1.Assessment0\x01\x12\x41\n\x05Offer\x12\x1c.comity.wire.v1.OfferRequest\x1a\x1a.comity.wire.v1.OfferReply\x12P\n\nCloseRound\x12!.comity.wire.v1.CloseRoundRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12M\n\x0cWatchResults\x12#.comity.wire.v1.WatchResultsRequest\x1a\x16.comity.wire.v1.Result0\x01\x12S\n\x0b\x41\x63knowledge\x12\".comity.wire.v1.AcknowledgeRequest\x1a .comity.wire.v1.AcknowledgeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,31 +34,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.wire.v1.assisted_lea
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ASSISTEDLEARNINGTERMS']._serialized_start=118
-  _globals['_ASSISTEDLEARNINGTERMS']._serialized_end=455
-  _globals['_POLICYGRADIENTTERMS']._serialized_start=457
-  _globals['_POLICYGRADIENTTERMS']._serialized_end=564
-  _globals['_PRIVACYTERMS']._serialized_start=566
-  _globals['_PRIVACYTERMS']._serialized_end=650
-  _globals['_LOSS']._serialized_start=652
-  _globals['_LOSS']._serialized_end=686
-  _globals['_CHECKPOINT']._serialized_start=688
-  _globals['_CHECKPOINT']._serialized_end=809
-  _globals['_OFFERREQUEST']._serialized_start=811
-  _globals['_OFFERREQUEST']._serialized_end=888
-  _globals['_OFFERREPLY']._serialized_start=890
-  _globals['_OFFERREPLY']._serialized_end=902
-  _globals['_CLOSEROUNDREQUEST']._serialized_start=904
-  _globals['_CLOSEROUNDREQUEST']._serialized_end=1003
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1005
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1098
-  _globals['_ACKNOWLEDGEREPLY']._serialized_start=1100
-  _globals['_ACKNOWLEDGEREPLY']._serialized_end=1118
-  _globals['_WATCHRESULTSREQUEST']._serialized_start=1120
-  _globals['_WATCHRESULTSREQUEST']._serialized_end=1170
-  _globals['_RESULT']._serialized_start=1173
-  _globals['_RESULT']._serialized_end=1314
-  _globals['_END']._serialized_start=1316
-  _globals['_END']._serialized_end=1336
-  _globals['_ASSISTEDLEARNING']._serialized_start=1339
-  _globals['_ASSISTEDLEARNING']._serialized_end=1670
+  _globals['_ASSISTEDLEARNINGTERMS']._serialized_end=488
+  _globals['_POLICYGRADIENTTERMS']._serialized_start=490
+  _globals['_POLICYGRADIENTTERMS']._serialized_end=597
+  _globals['_PRIVACYTERMS']._serialized_start=599
+  _globals['_PRIVACYTERMS']._serialized_end=683
+  _globals['_LOSS']._serialized_start=685
+  _globals['_LOSS']._serialized_end=719
+  _globals['_JOINTLOSS']._serialized_start=721
+  _globals['_JOINTLOSS']._serialized_end=749
+  _globals['_CHECKPOINT']._serialized_start=752
+  _globals['_CHECKPOINT']._serialized_end=920
+  _globals['_ASSESSREQUEST']._serialized_start=922
+  _globals['_ASSESSREQUEST']._serialized_end=991
+  _globals['_ASSESSMENT']._serialized_start=993
+  _globals['_ASSESSMENT']._serialized_end=1041
+  _globals['_OFFERREQUEST']._serialized_start=1043
+  _globals['_OFFERREQUEST']._serialized_end=1120
+  _globals['_OFFERREPLY']._serialized_start=1122
+  _globals['_OFFERREPLY']._serialized_end=1134
+  _globals['_CLOSEROUNDREQUEST']._serialized_start=1136
+  _globals['_CLOSEROUNDREQUEST']._serialized_end=1235
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1237
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1330
+  _globals['_ACKNOWLEDGEREPLY']._serialized_start=1332
+  _globals['_ACKNOWLEDGEREPLY']._serialized_end=1350
+  _globals['_WATCHRESULTSREQUEST']._serialized_start=1352
+  _globals['_WATCHRESULTSREQUEST']._serialized_end=1402
+  _globals['_RESULT']._serialized_start=1405
+  _globals['_RESULT']._serialized_end=1546
+  _globals['_END']._serialized_start=1548
+  _globals['_END']._serialized_end=1568
+  _globals['_ASSISTEDLEARNING']._serialized_start=1571
+  _globals['_ASSISTEDLEARNING']._serialized_end=1973
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,11 @@ class AssistedLearningStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.Assess = channel.unary_stream(
+                '/comity.wire.v1.AssistedLearning/Assess',
+                request_serializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.AssessRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.Assessment.FromString,
+                _registered_method=True)
         self.Offer = channel.unary_unary(
                 '/comity.wire.v1.AssistedLearning/Offer',
                 request_serializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.OfferRequest.SerializeToString,
@@ -62,8 +67,17 @@ class AssistedLearningServicer(object):
     """Served by the provider. Every method can be repeated without harm; an answer that was lost is given again.
     """
 
+    def Assess(self, request, context):
+        """The provider's loss on a model that it is to choose from no trajectory, where several providers help. The model's blob
+        must be held already. A stream of one answer: no deadline of a small call applies to an evaluation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Offer(self, request, context):
-        """One checkpoint of the learner's trajectory with the learner's own loss. Its blob must be held already.
+        """One checkpoint of the trajectory that the provider chooses from, with the loss of all others. Its blob must be held
+        already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,6 +107,11 @@ class AssistedLearningServicer(object):
 
 def add_AssistedLearningServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Assess': grpc.unary_stream_rpc_method_handler(
+                    servicer.Assess,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.AssessRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.Assessment.SerializeToString,
+            ),
             'Offer': grpc.unary_unary_rpc_method_handler(
                     servicer.Offer,
                     request_deserializer=comity_dot_wire_dot_v1_dot_assisted__learning__pb2.OfferRequest.FromString,
@@ -124,6 +143,33 @@ def add_AssistedLearningServicer_to_server(servicer, server):
 class AssistedLearning(object):
     """Served by the provider. Every method can be repeated without harm; an answer that was lost is given again.
     """
+
+    @staticmethod
+    def Assess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/comity.wire.v1.AssistedLearning/Assess',
+            comity_dot_wire_dot_v1_dot_assisted__learning__pb2.AssessRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_assisted__learning__pb2.Assessment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Offer(request,
