@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from comity.contract import Contract, Membership
 from comity.protocols.assisted_learning.algorithm import sampled_iterations, split_iterations
+from comity.protocols.assisted_learning.carried import CARRIAGE
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
@@ -105,5 +106,6 @@ PROTOCOL = ProtocolDefinition(
     views={"reinforcement": _POLICIES},
     blobs_held=_blobs_held,
     steps=session_steps,
+    carriage=CARRIAGE,
 )
 """How nodes run it."""
