@@ -125,7 +125,8 @@ def take(session: HostedSession, parcel: ReceivedParcel) -> None:
         PeerMessageError: A call does not fit; those before it are done.
     """
     provider = provider_of(session)
-    calls: Iterator[Call] = parcel.messages(pb.AcknowledgeRequest, pb.OfferRequest, pb.CloseRoundRequest)
+    # All of them are read before the first is done.
+    calls: list[Call] = list(parcel.messages(pb.AcknowledgeRequest, pb.OfferRequest, pb.CloseRoundRequest))
     for message in calls:
         match message:
             case pb.AcknowledgeRequest():
