@@ -39,8 +39,11 @@ def export_parcel(session: str, script: Path | None, config: Path, out: Path, *,
     if as_json:
         show_json(asdict(exported) | {"file": str(exported.file)})
         return
-    of = f"round {exported.round} of {exported.rounds}" if exported.round else "the contract"
-    what = f"{exported.ending}, the last parcel" if exported.ending else f"{of}, {exported.checkpoints} checkpoints"
+    what = f"round {exported.round} of {exported.rounds}, {exported.checkpoints} checkpoints"
+    if exported.ending:
+        what = f"{exported.ending}, the last parcel"
+    elif exported.round == 0:
+        what = "the contract"
     print(f"session {exported.session}: {what}, {size(exported.bytes)}")  # noqa: T201
     print(f"carry {exported.file} to {exported.receiver}")  # noqa: T201
 
@@ -63,6 +66,7 @@ def import_parcel(path: Path, config: Path, *, as_json: bool) -> None:
     print(f"session {taken.session}: {what}, from {taken.sender}")  # noqa: T201
     if taken.result is not None:
         show_result(taken.result.to_json(), summary_of(events[-1]))
+        print(f"the model is in {desk.model_folder(taken.session)}")  # noqa: T201
     print("comity round export does this side's part" if taken.answered else "the session is over")  # noqa: T201
 
 

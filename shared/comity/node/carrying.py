@@ -238,6 +238,10 @@ class Carrying:
                 return self._take_proposal(parcel)
             return self._take_calls(kept, definition, parcel)
 
+    def model_folder(self, session: str) -> Path:
+        """Where a session's model is, once it is over."""
+        return self._config.state_dir / "sessions" / session
+
     def _chosen(self, session: str) -> StoredSession:
         if session:
             kept = self._store.find(session)
