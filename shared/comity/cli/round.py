@@ -60,13 +60,14 @@ def import_parcel(path: Path, config: Path, *, as_json: bool) -> None:
     with _desk(config, events, quiet=as_json) as desk:
         taken = desk.take(path)
     if as_json:
-        show_json(asdict(taken) | {"result": None if taken.result is None else taken.result.to_json()})
+        result = None if taken.result is None else taken.result.to_json()
+        show_json(asdict(taken) | {"result": result, "model": None if taken.model is None else str(taken.model)})
         return
     what = f"round {taken.round}, {taken.checkpoints} checkpoints" if taken.round else "the contract"
     print(f"session {taken.session}: {what}, from {taken.sender}")  # noqa: T201
     if taken.result is not None:
         show_result(taken.result.to_json(), summary_of(events[-1]))
-        print(f"the model is in {desk.model_folder(taken.session)}")  # noqa: T201
+        print(f"the model is in {taken.model}")  # noqa: T201
     print("comity round export does this side's part" if taken.answered else "the session is over")  # noqa: T201
 
 
