@@ -33,7 +33,10 @@ from comity.errors import (
 )
 from comity.node.asked import AskedSessions
 from comity.node.garbage import exclusive
+from comity.node.helping import Helper
 from comity.node.party import LocalParty
+from comity.protocols.assisted_learning.servicer import provider_of
+from comity.session.hosting import HostedSessions
 from comity.session.receipts import Signer
 from comity.session.sql_store import SqlStore
 from comity.simulation.in_process import simulate
@@ -309,7 +312,7 @@ def test_a_learner_that_diverges_tells_the_provider_with_its_last_parcel(tmp_pat
     assert journey.state("clinic") == "failed"
     last = journey.export("clinic")
     assert (last.ending, last.checkpoints) == ("failed", 0)
-    assert not journey.take("hospital", last.file).answered
+    assert not journey.take("hospital", last.file).export_due
     assert journey.state("hospital") == "failed"
 
 
@@ -332,6 +335,29 @@ def test_a_parcel_that_was_half_taken_is_asked_for_again(journey: Journey, answe
         journey.export("hospital")
     journey.take("hospital", journey.drive / GOOD)
     assert blobs_of(journey.export("hospital").file) == answered
+
+
+def test_ones_own_parcel_is_to_be_carried(journey: Journey) -> None:
+    with pytest.raises(UnknownParty, match="this node's own parcel.*carry it to them"):
+        journey.take("clinic", journey.drive / GOOD)
+
+
+def test_the_helping_daemon_does_the_work_meanwhile(journey: Journey, answered: list[bytes]) -> None:
+    journey.take("hospital", journey.drive / GOOD)
+    config = journey.config("hospital")
+    with closing(SqlStore(config.store_url)) as store:
+        party = LocalParty("hospital", config, secret_of("hospital").encode(), store, config.state_dir / "blobs")
+        hosted = HostedSessions()
+        Helper(party, "provider", hosted).restore()
+        found = hosted.find("trial")
+        assert found is not None
+        trajectory = found.worker.call(lambda: provider_of(found).trajectory(1))
+        assert len(list(trajectory.watch(0))) == len(answered) + 1, "its first is one of the learner's"
+        hosted.drain()
+    before = journey.entries("hospital")
+    assert blobs_of(journey.export("hospital").file) == answered
+    new = [each.fact.matter for each in journey.entries("hospital")[len(before) :]]
+    assert set(new) == {"intended"}, "all that was left to do was to write it"
 
 
 def test_the_daemon_leaves_a_carried_session_to_its_operator(journey: Journey) -> None:

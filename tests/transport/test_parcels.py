@@ -7,8 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from comity.errors import BlobCorrupted, BlobSizeMismatch, InvalidValue, MalformedMessage, StorageFailed, UnknownBlob
+from comity.errors import (
+    BlobCorrupted,
+    BlobSizeMismatch,
+    ComityError,
+    InvalidValue,
+    MalformedMessage,
+    StorageFailed,
+    UnknownBlob,
+    UnknownParty,
+)
 from comity.session.blobs import Incoming
 from comity.session.receipts import Signer
 from comity.tensors import Blob
@@ -56,6 +67,29 @@ def test_a_blob_that_changed_after_the_parcel_was_opened_is_noticed(tmp_path: Pa
         parcel.fill(incoming)
         with pytest.raises(BlobCorrupted):
             incoming.finish()
+
+
+@given(at=st.integers(0, 10**9), bit=st.integers(0, 7), cut=st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_edit_and_any_cut_is_noticed(at: int, bit: int, cut: bool, tmp_path: Path, clinic: Signer) -> None:
+    path = tmp_path / "a.parcel"
+    blobs = [Blob.of(bytes([number]) * 50) for number in range(2)]
+    write_parcel(path, LABEL, Shipment(1, [sessions_pb2.FetchRequest(session="s")], blobs), clinic, "clinic")
+    data = bytearray(path.read_bytes())
+    at %= len(data)
+    data[at] ^= 1 << bit
+    path.write_bytes(data[:at] if cut else data)
+    with pytest.raises(ComityError), opened_parcel(path, lambda party: known(party, clinic)) as parcel:
+        for blob in blobs:
+            incoming = Incoming(blob.digest, blob.size)
+            parcel.fill(incoming)
+            incoming.finish()
+
+
+def known(party: str, clinic: Signer) -> str:
+    if party != "clinic":
+        raise UnknownParty("not known")
+    return clinic.public_key
 
 
 def test_a_full_drive_is_one_line_and_keeps_what_was_there(tmp_path: Path, clinic: Signer) -> None:

@@ -68,7 +68,7 @@ def import_parcel(path: Path, config: Path, *, as_json: bool) -> None:
     if taken.result is not None:
         show_result(taken.result.to_json(), summary_of(events[-1]))
         print(f"the model is in {taken.model}")  # noqa: T201
-    print("comity round export does this side's part" if taken.answered else "the session is over")  # noqa: T201
+    print("comity round export does this side's part" if taken.export_due else "the session is over")  # noqa: T201
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class Imported:
         round: Its round; 0 for what comes before the first.
         sender: Party that made it.
         checkpoints: Checkpoints in it.
-        answered: Whether an export is to follow.
+        export_due: Whether an export is to follow here.
         result: What the session came to, where it is over now.
         model: Folder with the session's model, where it is over now.
     """
@@ -69,7 +69,7 @@ class Imported:
     round: int
     sender: str
     checkpoints: int
-    answered: bool
+    export_due: bool
     result: SessionResult | None = None
     model: Path | None = None
 
@@ -172,7 +172,7 @@ class Carrying:
         Raises:
             ComityError: It is not for this node, not from a party that it trusts, or does not fit.
         """
-        with opened_parcel(path, self._trust.vouched_key) as parcel:
+        with opened_parcel(path, self._key_of) as parcel:
             if parcel.label.receiver != self._party.name:
                 raise UnknownParty(
                     f"the parcel is for {parcel.label.receiver}",
@@ -181,10 +181,21 @@ class Carrying:
                     action="carry it there",
                 )
             kept = self._store.find(parcel.label.session)
-            answered, result = self._taken(kept, parcel)
+            export_due, result = self._taken(kept, parcel)
             session = parcel.label.session
             model = None if result is None else self._config.state_dir / "sessions" / session
-            return Imported(session, parcel.round, parcel.sender, parcel.checkpoints, answered, result, model)
+            return Imported(session, parcel.round, parcel.sender, parcel.checkpoints, export_due, result, model)
+
+    def _key_of(self, sender: str) -> str:
+        """The receipt key that a parcel's sender is known by."""
+        if sender == self._party.name:
+            raise UnknownParty(
+                "that is this node's own parcel",
+                expected="one of the other party's",
+                received=f"one from {sender}",
+                action="carry it to them, and import what they answer",
+            )
+        return self._trust.vouched_key(sender)
 
     def _chosen(self, session: str) -> StoredSession:
         """The session of an identifier; without one, the last that is on, or that was."""
