@@ -63,6 +63,8 @@ def node(site: Any, typed: Any) -> Path:
         (["run", "picture.toml", "--node", "clinic"], ("cannot be read", "UTF-8")),
         (["run", "broken.toml", "--rounds", "3", "--node", "clinic"], ("is no TOML",)),
         (["simulate", "clinic"], ("received a folder",)),
+        (["round", "import", "nowhere.parcel", "--config", "clinic/node.toml"], ("nowhere.parcel", "check the path")),
+        (["round", "export", "--config", "hospital/node.toml"], ("there is no such session here", "--script SCRIPT")),
         (["ledger", "verify", "--state", "nowhere"], ("nowhere",)),
         (["ledger", "compare", "nowhere.jsonl", "--state", "clinic/state"], ("nowhere.jsonl", "comity ledger export")),
         (["gc", "--state", "clinic/node.toml"], ("node.toml",)),

@@ -31,6 +31,9 @@ app.add_typer(ledger, name="ledger", rich_help_panel=_ACCOUNT)
 trust = typer.Typer(help="Whose certificates this node accepts.", no_args_is_help=True)
 app.add_typer(trust, name="trust", rich_help_panel=_SET_UP)
 
+carried = typer.Typer(help="Rounds that somebody carries: write a parcel, take the other's.", no_args_is_help=True)
+app.add_typer(carried, name="round", rich_help_panel=_RUN)
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Seed = Annotated[
     int, typer.Option(min=0, help="Seed of the data's split, the initial weights and the order of samples.")
@@ -40,6 +43,7 @@ State = Annotated[Path, typer.Option(help="The node's state_dir; the node may be
 StoreUrl = Annotated[str, typer.Option("--store", help="The store's URL, where it is not in the state_dir.")]
 Session = Annotated[str, typer.Option("--session", help="This session alone.")]
 
+NodeConfigFile = Annotated[Path, typer.Option("--config", help="The node's TOML file; the node must not run.")]
 NodeName = Annotated[
     str,
     typer.Option(
@@ -406,6 +410,46 @@ def bench(
     from comity.cli.bench import run_benchmarks
 
     run_benchmarks(names or [], every=every, quick=quick, as_json=json_output)
+
+
+@carried.command(name="export")
+def export_round(
+    session: Annotated[
+        str, typer.Argument(metavar="SESSION", help="The session; left out, the one that was entered last.")
+    ] = "",
+    *,
+    script: Annotated[Path | None, typer.Option(help="Begin the session that this script describes.")] = None,
+    config: NodeConfigFile = Path("node.toml"),
+    out: Annotated[Path, typer.Option(help="Folder where the parcel goes: the drive that is carried, say.")] = Path(),
+    json_output: Json = False,
+) -> None:
+    """Does this node's part of a round, and writes it to a parcel.
+
+    Somebody carries the file to the other party, who imports it. It can be written again at any time.
+
+    Example: `comity round export --script session.toml --out /media/drive`
+    """
+    from comity.cli.round import export_parcel
+
+    export_parcel(session, script, config, out, as_json=json_output)
+
+
+@carried.command(name="import")
+def import_round(
+    parcel: Annotated[Path, typer.Argument(help="The file that was carried here.")],
+    *,
+    config: NodeConfigFile = Path("node.toml"),
+    json_output: Json = False,
+) -> None:
+    """Takes the other party's parcel.
+
+    One that was taken already changes nothing.
+
+    Example: `comity round import /media/drive/s-3f9c01d2a7b4-round-1-hospital.parcel`
+    """
+    from comity.cli.round import import_parcel
+
+    import_parcel(parcel, config, as_json=json_output)
 
 
 @ledger.command()

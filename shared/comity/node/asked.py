@@ -11,7 +11,7 @@ import structlog
 
 from comity.contract import Contract
 from comity.errors import ComityError, InvalidValue, SessionCancelled
-from comity.node.asking import PASSING, run_session, stored, stored_contract
+from comity.node.asking import PASSING, is_carried, run_session, stored, stored_contract
 from comity.node.config import NodeConfig
 from comity.node.failures import failure
 from comity.node.logs import log_event
@@ -83,9 +83,16 @@ class AskedSessions:
         for kept in self._party.store.sessions():
             if kept.state == "active" and kept.own["role"] == role:
                 contract, definition = stored_contract(kept)
-                if definition.asker == role:
-                    log.info("session-resumed", session=kept.session)
-                    self._start(AskedSession(contract, definition))
+                if definition.asker != role:
+                    continue
+                session = AskedSession(contract, definition)
+                if is_carried(self._party.store, kept.session):
+                    session.observe(Event("session-stopped", 0, failure(_carried(kept.session))))
+                    session.events.close()
+                    self._sessions[kept.session] = session
+                    continue
+                log.info("session-resumed", session=kept.session)
+                self._start(session)
 
     def start(self, contract: Contract, definition: ProtocolDefinition) -> None:
         """Starts a session.
@@ -129,6 +136,8 @@ class AskedSessions:
                     received=state,
                     action="comity sessions lists them",
                 )
+            if is_carried(self._party.store, session):
+                raise _carried(session)
             log.info("session-resumed", session=session)
             self._start(AskedSession(*stored_contract(kept)))
 
@@ -227,6 +236,16 @@ class AskedSessions:
         self._party.keep_result(contract.session, outcome, result.to_json())
         self._party.end(contract.session, "finished", result.to_json())
         session.observe(session.definition.finished(session.contract, result.to_json()))
+
+
+def _carried(session: str) -> InvalidValue:
+    """The error of whoever expects the daemon to go on with a session whose rounds are carried."""
+    return InvalidValue(
+        f"the rounds of session {session} are carried",
+        expected="comity round",
+        received="the daemon",
+        action="stop the node; comity round export then goes on with it",
+    )
 
 
 def not_on(session: str, state: str) -> InvalidValue:

@@ -21,13 +21,17 @@ from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
 from comity.session.receipts import require_pinned
-from comity.session.store import StoredSession
+from comity.session.store import Store, StoredSession
 from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition, run
 from comity.transport.sessions import decode_agreement, encode_proposal, end, propose
 
 PASSING = (TransportError, StorageError, NodeDraining)
 """Errors that are not the session's fault: it goes on when they have passed."""
+
+
+CARRIED = "carried"
+"""Record in the journal of an asked session whose rounds are carried: the daemon leaves it alone."""
 
 
 def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Contract, ProtocolDefinition]:
@@ -189,6 +193,11 @@ def stored(contract: Contract, own: Membership, *peers: Membership) -> StoredSes
         tuple(each.model_dump(mode="json") for each in peers),
         begun=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def is_carried(store: Store, session: str) -> bool:
+    """Whether the rounds of an asked session are carried."""
+    return any(each.kind == CARRIED for each in store.records(session))
 
 
 def stored_contract(session: StoredSession) -> tuple[Contract, ProtocolDefinition]:

@@ -33,7 +33,7 @@ from comity.session.outcome import Outcome
 from comity.session.receipts import require_pinned
 from comity.session.seat import Place, Seat
 from comity.session.watched import WatchedLog
-from comity.session.worker import SessionWorker, Steppable
+from comity.session.worker import SessionWorker, Steppable, Worker
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending, decode_proposal
 from comity.wire.v1 import sessions_pb2
@@ -79,7 +79,7 @@ class OpenedSession:
 
     place: Place
     role: HostingRole
-    worker: SessionWorker
+    worker: Worker
     events: WatchedLog[Event]
     seats: dict[str, Seat]
 
@@ -128,12 +128,20 @@ class Helper:
         party: This party.
         role: The role in which it helps.
         sessions: Where accepted sessions go.
+        work: What drives the role of a session with one asker; a thread of its own if nothing is said.
     """
 
-    def __init__(self, party: LocalParty, role: str, sessions: HostedSessions) -> None:
+    def __init__(
+        self,
+        party: LocalParty,
+        role: str,
+        sessions: HostedSessions,
+        work: Callable[[Steppable, str], Worker] = SessionWorker,
+    ) -> None:
         self._party = party
         self._role = role
         self._sessions = sessions
+        self._work = work
         self._opened: dict[str, OpenedSession] = {}
         self._deciding = threading.Lock()
         # What is opened is there before its worker can end it.
@@ -412,13 +420,14 @@ class Helper:
         role: Any = definition.help(place, seats)
         name = f"session-{contract.session}"
         with self._opening:
+            worker: Worker
             if definition.many:
                 ending = _Ending(role, lambda: self._conclude(contract.session))
                 worker = SessionWorker(ending, name, ending.wakes_in)
                 by_party = {seat.peer.party: seat for seat in seats}
                 self._opened[contract.session] = OpenedSession(place, role, worker, events, by_party)
             else:
-                worker = SessionWorker(role, name)
+                worker = self._work(role, name)
             hosted = [HostedSession(seat, role, worker, events) for seat in seats]
             for session in hosted:
                 self._sessions.add(session)

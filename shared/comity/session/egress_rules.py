@@ -10,9 +10,10 @@ from typing import Literal
 
 from comity.contract import EgressKind
 
-Rule = EgressKind | Literal["blob", "identifier", "signature"]
+Rule = EgressKind | Literal["blob", "identifier", "signature", "messages"]
 """An egress kind: the gate lets the message out as this kind. `blob`: the gate lets the blob out as the kind that it was
-published or uploaded as. `identifier`, `signature`: a digest or a signature of what the gate lets out elsewhere."""
+published or uploaded as. `identifier`, `signature`: a digest or a signature of what the gate lets out elsewhere. `messages`: messages whose own fields have
+rules, each let out by the gate before it is put there."""
 
 FIELD_RULES: dict[str, Rule] = {
     "comity.wire.v1.BlobRef.digest": "identifier",
@@ -43,4 +44,7 @@ FIELD_RULES: dict[str, Rule] = {
     "comity.wire.v1.PrivacyTerms.epsilon": "contract",
     "comity.wire.v1.PrivacyTerms.delta": "contract",
     "comity.wire.v1.PrivacyTerms.clipping_norm": "contract",
+    "comity.wire.v1.Parcel.contents": "messages",
+    "comity.wire.v1.Parcel.signature": "signature",
+    "comity.wire.v1.ParcelContents.messages": "messages",
 }

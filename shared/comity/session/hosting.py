@@ -15,7 +15,7 @@ from comity.session.gate import EgressGate
 from comity.session.journal import Journal
 from comity.session.seat import Seat
 from comity.session.watched import WatchedLog
-from comity.session.worker import SessionWorker
+from comity.session.worker import Worker
 
 _STOP_S = 3.0
 """How long the threads of sessions that stop are waited for, in seconds."""
@@ -37,7 +37,7 @@ class HostedSession:
 
     seat: Seat
     role: Any
-    worker: SessionWorker
+    worker: Worker
     events: WatchedLog[Event] = field(default_factory=WatchedLog)
     stopping: threading.Event = field(default_factory=threading.Event)
 

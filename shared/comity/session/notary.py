@@ -69,6 +69,10 @@ class Notary:
         faults.point("receipt")
         return signed
 
+    def made(self, kind: StatementKind, round: int) -> SignedStatement | None:
+        """A statement that this party has made; None where it has not."""
+        return self._made.get((kind, round))
+
     def accept(
         self,
         signed: SignedStatement,

@@ -117,6 +117,37 @@ class Signer:
         """Signs this party's part in a contract, given by its hash."""
         return self._key.sign(_membership_bytes(contract, membership))
 
+    def sign_parcel(self, contents: bytes) -> bytes:
+        """Signs what is carried to another party."""
+        return self._key.sign(_PARCEL + contents)
+
+
+_PARCEL = b"comity parcel: "
+"""Nothing else that a party signs begins so."""
+
+
+def require_parcel(contents: bytes, signature: bytes, party: str, key: str) -> None:
+    """Checks that what was carried here is a party's.
+
+    Args:
+        contents: The bytes that are signed.
+        signature: The signature.
+        party: Party that it names.
+        key: The receipt key that this party is known by, hexadecimal.
+
+    Raises:
+        ReceiptInvalid: It is not, or was changed on the way.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(signature, _PARCEL + contents)
+    except (InvalidSignature, ValueError) as error:
+        raise ReceiptInvalid(
+            f"the parcel is not {party}'s as it was made",
+            expected=f"a signature by key {key[:16]}…",
+            received=f"{signature.hex()[:16] or 'nothing'}…",
+            action=f"have it copied again; if {party} made a new key, take its new card with comity trust add --replace",
+        ) from error
+
 
 def require_member(contract: str, membership: Membership, signature: bytes) -> None:
     """Checks that a membership is signed by the key that it names.

@@ -28,6 +28,41 @@ class Steppable(Protocol):
         """Ends the session: those who follow it are told, and every later call is answered with the error."""
 
 
+class Worker(Protocol):
+    """Brings what callers ask to a role that one thread at a time may touch."""
+
+    def call(self, request: Callable[[], Result]) -> Result:
+        """Runs `request` between two units of work and returns its result."""
+
+    def stop(self, patience_s: float | None = None) -> None:
+        """Ends the work after the unit that is on."""
+
+    def close(self) -> None:
+        """Takes no more requests."""
+
+
+class AtOnce:
+    """A worker without a thread: what is asked is done by who asks, and the role's work by whoever waits for it.
+
+    Args:
+        role: The role.
+        name: Name of the session.
+    """
+
+    def __init__(self, role: Steppable, name: str) -> None:
+        del role, name
+
+    def call(self, request: Callable[[], Result]) -> Result:
+        """See `Worker.call`."""
+        return request()
+
+    def stop(self, patience_s: float | None = None) -> None:
+        """Nothing is on."""
+
+    def close(self) -> None:
+        """Nothing is on."""
+
+
 class SessionWorker:
     """Does a role's work, and between two units of it what callers ask of the role.
 

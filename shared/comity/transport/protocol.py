@@ -12,12 +12,14 @@ from google.protobuf.message import Message
 
 from comity.contract import Contract, EgressKind, Membership, Terms
 from comity.session.events import Column, Event, Json, Statement, Summary, View
-from comity.session.hosting import HostedSessions
+from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.notary import Notary
 from comity.session.outcome import Outcome
 from comity.session.seat import Place, Seat
 from comity.session.worker import Steppable
 from comity.tensors import Layout
 from comity.transport.link import Link
+from comity.transport.parcels import ReceivedParcel, Shipment
 
 
 class LocalTask(Protocol):
@@ -48,6 +50,24 @@ def run(*roles: AskingRole) -> list[Outcome]:
 
 
 @dataclass(frozen=True)
+class Carriage:
+    """How a protocol's rounds cross where somebody carries them.
+
+    Attributes:
+        ask: Builds the asking role, from its seat and the parcel that answers the round that is on, if it is here. Its
+            work ends with `AnswerDue` where it is not.
+        take: Does at the helping role what a parcel asks; again, without harm.
+        answer: Does the helping role's work, and returns what answers; None where nothing was asked yet.
+        last: What the asking role has left to say when the session is over, from its statements and its last round.
+    """
+
+    ask: Callable[[Seat, ReceivedParcel | None], AskingRole]
+    take: Callable[[HostedSession, ReceivedParcel], None]
+    answer: Callable[[HostedSession], Shipment | None]
+    last: Callable[[Notary, int], Sequence[Message]]
+
+
+@dataclass(frozen=True)
 class ProtocolDefinition:
     """A protocol, as the entry-point group `comity.protocols` names it.
 
@@ -60,6 +80,7 @@ class ProtocolDefinition:
         terms: Its part of a contract.
         terms_message: The protobuf message of the terms.
         trains: Roles that train on data of their own.
+        carriage: How its rounds cross in parcels; None where they cannot.
         merge: Makes one session's metrics of the helper's and, by party, the askers'; for protocols that many join.
         steps: Local steps that a party makes in a whole session, from the contract, its membership and its peers'; None
             where the protocol does not train privately.
@@ -100,6 +121,7 @@ class ProtocolDefinition:
     steps: Callable[[Contract, Membership, Sequence[Membership]], int] | None = None
     several: bool = False
     many: bool = False
+    carriage: Carriage | None = None
     statement: Statement | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 

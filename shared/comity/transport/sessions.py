@@ -37,6 +37,17 @@ _ENDINGS: dict[int, Ending] = {
 }
 
 
+def ending_named(number: int) -> Ending | None:
+    """An ending by the number that the wire has for it; None for one that is none."""
+    return _ENDINGS.get(number)
+
+
+def ending_of(name: str) -> pb.Ending.ValueType:
+    """The number that the wire has for an ending; that of none for a session that goes on."""
+    found = next((number for number, each in _ENDINGS.items() if each == name), pb.ENDING_UNSPECIFIED)
+    return pb.Ending.ValueType(found)
+
+
 def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol: str | None = None) -> HostedSession:
     """The session that a call belongs to.
 
@@ -104,7 +115,7 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
 
     def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: N802
         """Ends a session; ending it again is no error."""
-        ending = _ENDINGS.get(request.ending)
+        ending = ending_named(request.ending)
         if ending is None:
             raise MalformedMessage(
                 "the end is incomplete",
@@ -236,5 +247,4 @@ def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement:
 
 def end(link: Link, ending: Ending) -> None:
     """Tells a helper that the session is over."""
-    value = pb.Ending.ValueType(next(value for value, name in _ENDINGS.items() if name == ending))
-    link.call(link.stub(sessions_pb2_grpc.SessionsStub).End, pb.EndRequest(ending=value))
+    link.call(link.stub(sessions_pb2_grpc.SessionsStub).End, pb.EndRequest(ending=ending_of(ending)))

@@ -111,6 +111,38 @@ class Trust:
             card = self._cards.get(party)
         return card.receipt_key if card is not None else None
 
+    def vouched_key(self, party: str) -> str:
+        """The receipt key of a party that no connection vouches for.
+
+        Raises:
+            UnknownParty: There is no card of this party, or none with a receipt key.
+            PolicyRefusal: All that it is vouched for by is revoked.
+            CertificateRejected: Its card has expired, or is not good yet.
+        """
+        with self._lock:
+            self.refresh()
+            card = self._cards.get(party)
+        if card is None or card.receipt_key is None:
+            raise UnknownParty(
+                "no receipt key of the party is known here",
+                expected="a party whose card is trusted",
+                received=party,
+                action="comity trust add PARTY FILE, with the card that it sent you",
+            )
+        good = [each for each in card.certificates if fingerprint(each) not in self._revoked]
+        if not good:
+            raise _revoked(party, card.certificates[0])
+        now = datetime.datetime.now(datetime.UTC)
+        if not any(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in good):
+            until = f"{good[-1].not_valid_before_utc:%Y-%m-%d} to {good[-1].not_valid_after_utc:%Y-%m-%d}"
+            raise CertificateRejected(
+                f"{party}'s card is not good now",
+                expected=f"{now:%Y-%m-%d} in its dates",
+                received=until,
+                action=f"ask {party} for a new card, and check this machine's clock",
+            )
+        return card.receipt_key
+
     def require(self, party: str, pem: bytes) -> None:
         """Checks that a certificate, which TLS has accepted, may stand for the party that it names.
 

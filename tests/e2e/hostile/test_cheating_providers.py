@@ -78,7 +78,7 @@ class CheatingAssistance(assisted_servicer.AssistedLearningServicer):
         return receipt
 
     def WatchResults(self, request: pb.WatchResultsRequest, context: grpc.ServicerContext) -> Results:  # noqa: N802
-        yield from self._cheat.results(super().WatchResults(request, context), self._find(context)[0])
+        yield from self._cheat.results(super().WatchResults(request, context), self._find(context))
 
 
 class CheatingBlobs(blobs.BlobServicer):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +16,13 @@ import pytest
 from comity.contract import Contract, ModelSpec, PolicyGradientTerms, TaskSpec
 from comity.environments import Arena
 from comity.environments.cartpole import CartPole
+from comity.errors import MalformedMessage, NonFiniteValue
 from comity.models import build
+from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.blobs import SessionBlobs
@@ -25,10 +31,12 @@ from comity.session.gate import EgressGate
 from comity.session.journal import Journal
 from comity.session.memory_store import MemoryStore
 from comity.session.notary import Notary, record_opening
+from comity.session.outcome import Outcome
 from comity.session.policy import Policy
 from comity.session.seat import Seat
-from comity.tensors import Layout
+from comity.tensors import Blob, Layout
 from comity.training import PolicyGradient, Secret
+from comity.transport.in_process import encoded
 from comity.transport.protocol import run
 
 EPISODES = 8
@@ -37,12 +45,28 @@ POLES = {"learner": np.array([4.1, 4.3, 4.6]), "provider": np.array([0.2, 0.5, 0
 
 
 @pytest.fixture
-def seats(
+def make_seats(
     make_contract: Callable[..., Contract], make_member: Callable[..., Any], make_signer: Callable[..., Any]
+) -> Callable[..., dict[str, Seat]]:
+    """Makes both seats of the same session, each time anew; keywords are the rounds and the iterations of each."""
+    return partial(_seats, make_contract, make_member, make_signer)
+
+
+@pytest.fixture
+def seats(make_seats: Callable[..., dict[str, Seat]]) -> dict[str, Seat]:
+    return make_seats()
+
+
+def _seats(
+    make_contract: Callable[..., Contract],
+    make_member: Callable[..., Any],
+    make_signer: Callable[..., Any],
+    rounds: int = 3,
+    iterations: int = 40,
 ) -> dict[str, Seat]:
     model = build("policy-mlp", input_shape=(4,), classes=2, options={"hidden": 4}, seed=3)
     contract = make_contract(
-        rounds=3,
+        rounds=rounds,
         model=ModelSpec(name="policy-mlp", signature=Layout.of(model.state_dict()).signature),
         task=TaskSpec(kind="reinforcement", environment="CartPole-v1", input_shape=(4,), classes=2),
         terms=AssistedLearningTerms(
@@ -50,7 +74,7 @@ def seats(
             learning_rate=0.02,
             batch_size=32,
             evaluation_batch_size=8,
-            iterations=40,
+            iterations=iterations,
             sampling_period=4,
             policy_gradient=PolicyGradientTerms(best_return=BEST_RETURN),
         ),
@@ -85,8 +109,71 @@ def seats(
     return made
 
 
+def party(seat: Seat) -> Party:
+    return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
+
+
+class Cheat(InProcessProvider):
+    """A provider that is honest until the second round, in which it answers as it is told.
+
+    Args:
+        seats: Both seats.
+        answer: Makes of an honest checkpoint, and of that of the first round in the same place, what it answers.
+    """
+
+    def __init__(self, seats: dict[str, Seat], answer: Callable[[Checkpoint, Checkpoint], Checkpoint]) -> None:
+        role = Provider(party(seats["provider"]), seats["provider"].notary, nobody)
+        super().__init__(seats["learner"], seats["provider"], role)
+        self._answer = answer
+        self._first: dict[int, tuple[Checkpoint, Blob]] = {}
+
+    def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
+        blobs = self._learner.blobs
+        for checkpoint in super().results(round, skip, meanwhile):
+            if round == 1:
+                self._first[checkpoint.index] = checkpoint, blobs.get(checkpoint.digest)
+                yield checkpoint
+                continue
+            first, blob = self._first[checkpoint.index]
+            blobs.add(blob)
+            answered = self._answer(checkpoint, first)
+            yield codec.checkpoint_from_proto(encoded(codec.checkpoint_to_proto(answered)))
+
+
+def play(seats: dict[str, Seat], port: InProcessProvider) -> Outcome:
+    return run(Learner(party(seats["learner"]), port, seats["learner"].notary, nobody))[0]
+
+
+def honest(seats: dict[str, Seat]) -> InProcessProvider:
+    role = Provider(party(seats["provider"]), seats["provider"].notary, nobody)
+    return InProcessProvider(seats["learner"], seats["provider"], role)
+
+
+SHORT = {"rounds": 2, "iterations": 12}
+
+
+def test_a_return_that_is_not_finite_is_refused_and_the_session_goes_on(
+    make_seats: Callable[..., dict[str, Seat]],
+) -> None:
+    seats, others = make_seats(**SHORT), make_seats(**SHORT)
+    bad = Cheat(seats, lambda checkpoint, _: replace(checkpoint, loss=Loss(math.nan, checkpoint.loss.count)))
+    with pytest.raises(NonFiniteValue, match="the loss is not finite"):
+        play(seats, bad)
+    assert play(seats, honest(seats)).digest == play(others, honest(others)).digest
+
+
+def test_the_trajectory_of_another_round_is_refused_before_anything_is_picked(
+    make_seats: Callable[..., dict[str, Seat]],
+) -> None:
+    seats = make_seats(**SHORT)
+    with pytest.raises(MalformedMessage, match="did not start round 2 from an offered checkpoint"):
+        play(seats, Cheat(seats, lambda _, first: first))
+    rounds = [each.round for each in seats["learner"].journal.records() if each.kind in {"picked", "finished"}]
+    assert rounds == [1, 1], "what the first round came to stays"
+
+
 def test_a_session_never_loses_return(seats: dict[str, Seat]) -> None:
-    learner, provider = (Party(s.task, s.blobs, s.journal, s.contract, s.own, s.peer) for s in seats.values())
+    learner, provider = party(seats["learner"]), party(seats["provider"])
     port = InProcessProvider(seats["learner"], seats["provider"], Provider(provider, seats["provider"].notary, nobody))
     (outcome,) = run(Learner(learner, [(port, seats["learner"].notary)], nobody))
     picks = [record.fields for record in seats["learner"].journal.records() if record.kind == "picked"]

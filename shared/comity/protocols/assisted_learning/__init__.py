@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from comity.contract import Contract, Membership
+from comity.protocols.assisted_learning.carried import CARRIAGE
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms
@@ -140,5 +141,6 @@ PROTOCOL = ProtocolDefinition(
     ),
     blobs_held=_blobs_held,
     steps=_steps,
+    carriage=CARRIAGE,
 )
 """How nodes run it."""

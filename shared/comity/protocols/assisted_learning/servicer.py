@@ -33,7 +33,8 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
 
     def Assess(self, request: pb.AssessRequest, context: grpc.ServicerContext) -> Iterator[pb.Assessment]:  # noqa: N802
         """Says this party's loss on a model whose blob is here already."""
-        session, provider = self._find(context)
+        session = self._find(context)
+        provider = provider_of(session)
         digest = digest_in(request.blob)
         loss = session.worker.call(lambda: provider.assess(request.round, digest)).result()
         answer = pb.Assessment(loss=codec.loss_to_proto(loss))
@@ -42,44 +43,22 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
 
     def Offer(self, request: pb.OfferRequest, context: grpc.ServicerContext) -> pb.OfferReply:  # noqa: N802
         """Takes a checkpoint whose blob is here already."""
-        session, provider = self._find(context)
-        if not request.HasField("checkpoint"):
-            raise MalformedMessage(
-                "the offer is incomplete", expected="checkpoint", received="nothing", action="send a checkpoint"
-            )
-        checkpoint = codec.checkpoint_from_proto(request.checkpoint)
-
-        def take() -> None:
-            with session.journal.transaction():
-                provider.offer(request.round, checkpoint)
-                subject = f"checkpoint {checkpoint.index}"
-                session.gate.admit("loss", subject, request.ByteSize(), round=request.round)
-
-        session.worker.call(take)
+        take_offer(self._find(context), request)
         return pb.OfferReply()
 
     def CloseRound(self, request: pb.CloseRoundRequest, context: grpc.ServicerContext) -> sessions_pb2.SignedStatement:  # noqa: N802
         """Ends the learner's part of a round."""
-        session, provider = self._find(context)
-        signed = statement_from_proto(request.request)
-        receipt = session.worker.call(lambda: provider.close(request.round, request.count, signed))
-        return statement_to_proto(receipt)
+        return take_close(self._find(context), request)
 
     def Acknowledge(self, request: pb.AcknowledgeRequest, context: grpc.ServicerContext) -> pb.AcknowledgeReply:  # noqa: N802
         """Takes the learner's word that it has the whole trajectory."""
-        session, provider = self._find(context)
-        signed = statement_from_proto(request.acknowledgement)
-
-        def take() -> None:
-            provider.acknowledge(request.round, signed)
-            session.gate.deliver_all(request.round)
-
-        session.worker.call(take)
+        take_acknowledgement(self._find(context), request)
         return pb.AcknowledgeReply()
 
     def WatchResults(self, request: pb.WatchResultsRequest, context: grpc.ServicerContext) -> Iterator[pb.Result]:  # noqa: N802
         """Gives the provider's trajectory as it is made."""
-        session, provider = self._find(context)
+        session = self._find(context)
+        provider = provider_of(session)
         trajectory = session.worker.call(lambda: provider.trajectory(request.round))
 
         def is_active() -> bool:
@@ -93,10 +72,61 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
         session.require_running()
         yield pb.Result(end=pb.End(count=len(trajectory)))
 
-    def _find(self, context: grpc.ServicerContext) -> tuple[HostedSession, Provider]:
-        session = session_of(self._sessions, context, PROTOCOL_NAME)
-        provider: Provider = session.role
-        return session, provider
+    def _find(self, context: grpc.ServicerContext) -> HostedSession:
+        return session_of(self._sessions, context, PROTOCOL_NAME)
+
+
+def provider_of(session: HostedSession) -> Provider:
+    """The role behind a session of this protocol."""
+    provider: Provider = session.role
+    return provider
+
+
+def take_offer(session: HostedSession, request: pb.OfferRequest) -> None:
+    """Takes a checkpoint whose blob is here already.
+
+    Raises:
+        PeerMessageError: It does not fit.
+    """
+    if not request.HasField("checkpoint"):
+        raise MalformedMessage(
+            "the offer is incomplete", expected="checkpoint", received="nothing", action="send a checkpoint"
+        )
+    checkpoint = codec.checkpoint_from_proto(request.checkpoint)
+
+    def take() -> None:
+        with session.journal.transaction():
+            provider_of(session).offer(request.round, checkpoint)
+            subject = f"checkpoint {checkpoint.index}"
+            session.gate.admit("loss", subject, request.ByteSize(), round=request.round)
+
+    session.worker.call(take)
+
+
+def take_close(session: HostedSession, request: pb.CloseRoundRequest) -> sessions_pb2.SignedStatement:
+    """Ends the learner's part of a round; returns the receipt.
+
+    Raises:
+        PeerMessageError: It does not fit.
+    """
+    signed = statement_from_proto(request.request)
+    receipt = session.worker.call(lambda: provider_of(session).close(request.round, request.count, signed))
+    return statement_to_proto(receipt)
+
+
+def take_acknowledgement(session: HostedSession, request: pb.AcknowledgeRequest) -> None:
+    """Takes the learner's word that it has the whole trajectory.
+
+    Raises:
+        PeerMessageError: It does not fit.
+    """
+    signed = statement_from_proto(request.acknowledgement)
+
+    def take() -> None:
+        provider_of(session).acknowledge(request.round, signed)
+        session.gate.deliver_all(request.round)
+
+    session.worker.call(take)
 
 
 def serve(server: grpc.Server, sessions: HostedSessions) -> None:
