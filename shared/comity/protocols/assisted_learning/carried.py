@@ -6,11 +6,13 @@ The paper's "hard drive": Chen et al. 2023 let a learner or a provider send some
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 
 from google.protobuf.message import Message
 
 from comity.errors import MalformedMessage, RoundOutOfOrder
 from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
@@ -45,6 +47,16 @@ class CarriedProvider:
         self._offers: list[pb.OfferRequest] = []
         self._blobs: dict[bytes, Blob] = {}
         self._held: dict[int, set[bytes]] = {}
+
+    def assess(self, round: int, digest: bytes) -> Future[Loss]:
+        """See `Assistance.assess`; only one of several providers is asked, and their rounds cannot be carried.
+
+        Raises:
+            RoundOutOfOrder: Always.
+        """
+        raise RoundOutOfOrder(
+            f"nobody can be asked in round {round}, which is carried", expected="one provider", received=digest.hex()
+        )
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
         """See `Assistance.offer`; what the provider does not like about it, it says when it takes the parcel."""
