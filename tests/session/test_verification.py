@@ -329,7 +329,7 @@ class TestStatements:
 
         def keeping(value: Any) -> tuple[list[Entry], Head]:
             fact = replace(lines[index].fact, subject="statement", body=lines[index].fact.body | {"content": value})
-            return rechained([*lines[:index], replace(lines[index], fact=fact), *lines[index + 1 :]], index)
+            return rechained([*lines[:index], replace(lines[index], fact=fact)], index)
 
         verify(*keeping(content))
         for changed in (content | {"contribution": 0.4}, {}, {**content, "paid": 1}, "all of it"):

@@ -49,6 +49,7 @@ class NodeProcess:
         self.party: str = config["party"]
         self.folder = folder
         self._role = role
+        self._listens = "listen" in config
         self._threads = threads
         self._process: ForkServerProcess | None = None
         # Only one may read how a process ended.
@@ -121,7 +122,8 @@ class NodeProcess:
                 except PeerUnreachable:
                     pass
                 else:
-                    if description.pid == self.pid:
+                    # The operator's service is there first.
+                    if description.pid == self.pid and (description.address or not self._listens):
                         return description.address
             time.sleep(_POLL_S)
         raise NodeProcessFailed(

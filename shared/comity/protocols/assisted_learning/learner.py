@@ -210,9 +210,10 @@ class Learner:
         yield from [*received]
         meanwhile = party.advance if name == party.schedule.trainers(number)[-1] else idle
         for checkpoint in self._helpers[name].port.results(number, len(received), meanwhile=meanwhile):
-            party.receive(checkpoint, number, name)
             if checkpoint.index == 0:
-                self._pick_of(number, name)
+                # Before it is kept: a wrong start leaves the round as it was.
+                self._pick_of(number, name, checkpoint.digest)
+            party.receive(checkpoint, number, name)
             fields: dict[str, Json] = {"index": checkpoint.index, "of": expected, "from": name}
             if isinstance(checkpoint.loss, Loss):
                 fields["loss"] = checkpoint.loss.sum
@@ -237,8 +238,13 @@ class Learner:
                     self._close(number, helper, len(helper.said), subject)
             helper.port.acknowledge(number, helper.notary.sign("acknowledgement", number, subject))
 
-    def _pick_of(self, number: int, name: str) -> int:
+    def _pick_of(self, number: int, name: str, initial: bytes) -> int:
         """Index, in the trajectory that a provider was offered, of the checkpoint that it started from.
+
+        Args:
+            number: The round.
+            name: The provider.
+            initial: Digest of the model that it started from.
 
         Raises:
             MalformedMessage: It started from another model.
@@ -247,7 +253,6 @@ class Learner:
         place = trainers.index(name)
         offered = self._party.trained if place == 0 else self._party.trajectory_of(trainers[place - 1])
         digests = [checkpoint.digest for checkpoint in offered]
-        initial = self._party.trajectory_of(name)[0].digest
         if initial not in digests:
             raise MalformedMessage(
                 f"{name} did not start round {number} from an offered checkpoint",
@@ -264,7 +269,7 @@ class Learner:
         losses = [*(party.global_loss(digest) for digest in models[:-1]), party.pick_total]
         tested = [self._test_of(digest) for digest in models]
         return tuple(
-            Help(name, self._pick_of(number, name), losses[at], losses[at + 1], tested[at], tested[at + 1])
+            Help(name, self._pick_of(number, name, models[at]), losses[at], losses[at + 1], tested[at], tested[at + 1])
             for at, name in enumerate(names)
         )
 
