@@ -75,7 +75,7 @@ def _show(result: Reproduction, paths: list[Path]) -> None:
         table = Table("in the paper", "", "measured here", "", box=None, pad_edge=False)
         for row in result.rows:
             measured = "–" if row.measured is None else f"{row.measured:.3g}"
-            table.add_row(row.label, f"{row.paper:g}", row.here, measured)
+            table.add_row(row.label, f"{row.paper:g}", row.here or "–", measured)
         print_table(table)
     for path in paths:
         console.print(f"  {path}", soft_wrap=True)

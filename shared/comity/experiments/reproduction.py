@@ -85,7 +85,9 @@ class Printed:
             name = stand_ins.get(key, key)
             here = here.replace(key, name)
             found = found.get(name) if isinstance(found, Mapping) else None
-        return Row(self.label, self.value, here, None if found is None else float(found))
+        return (
+            Row(self.label, self.value, "", None) if found is None else Row(self.label, self.value, here, float(found))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Row:
     Attributes:
         label: What it is in the paper.
         paper: What the paper prints.
-        here: What was measured in its place.
+        here: What was measured in its place; empty where nothing was.
         measured: What came out; None where nothing was measured.
     """
 
@@ -190,7 +192,7 @@ class Reproduction:
         if self.rows:
             lines += ["", "| in the paper | | measured here | |", "|---|---|---|---|"]
             lines += [
-                f"| {row.label} | {row.paper:g} | {row.here} | "
+                f"| {row.label} | {row.paper:g} | {row.here or '–'} | "
                 f"{'–' if row.measured is None else format(row.measured, '.3g')} |"
                 for row in self.rows
             ]

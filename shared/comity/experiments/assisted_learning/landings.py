@@ -91,7 +91,7 @@ def _flown(
         flights.append(
             {
                 "power": power,
-                "trace": kept.round(3).astype(float).tolist(),
+                "trace": kept.astype(float).round(3).tolist(),
                 "reward": float(episodes.returns[at]),
                 "landed": bool(resting and abs(x) <= _PAD),
             }

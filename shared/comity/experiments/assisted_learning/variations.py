@@ -8,6 +8,7 @@ from dataclasses import replace
 from comity.experiments.assisted_learning.contests import (
     ABOVE,
     NEAR,
+    THREE,
     Contest,
     alike,
     contest,
@@ -78,7 +79,7 @@ _ALL = ("SGD", "Learner-SGD", "Provider-SGD", "AssistDeep")
 
 def _with_provider(*pairs: tuple[str, Pair]) -> Contest:
     named = ((f"{name}, γ = {gamma:g}", replace(pair, gamma=gamma)) for name, pair in pairs for gamma in (0.5, 1.0))
-    return Contest(tuple(named), _ALL)
+    return Contest(tuple(named), (*THREE, "Provider-SGD"))
 
 
 _SMALL_ROWS = [f"digits, mlp of {hidden}, γ = {gamma}" for hidden in (64, 128) for gamma in ("0.5", "1")]
