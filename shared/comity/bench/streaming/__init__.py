@@ -158,8 +158,9 @@ class Played:
 
 
 def _session(load: Load, evaluation: Evaluation, ask: Callable[[object], dict[str, Any]], *, streams: bool) -> Played:
-    seat, _ = begin(load.script)
-    address = ask({"script": load.script, "evaluation": evaluation})["address"]
+    name = f"bench-{time.monotonic_ns()}"
+    seat, _ = begin(load.script, name)
+    address = ask({"script": load.script, "session": name, "evaluation": evaluation})["address"]
     seconds: list[float] = []
 
     def clock() -> tuple[float, float]:

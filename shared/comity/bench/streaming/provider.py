@@ -23,9 +23,9 @@ from comity.transport.server import NodeServer
 from comity.transport.sessions import session_of
 
 
-def help_in(script: str, evaluation: Evaluation, stack: ExitStack) -> str:
+def help_in(script: str, session: str, evaluation: Evaluation, stack: ExitStack) -> str:
     """Serves a session until the stack ends; returns the address."""
-    _, seat = begin(script)
+    _, seat = begin(script, session)
     stack.enter_context(evaluating(evaluation))
     role = PROTOCOL.help(seat.place, [seat])
     worker = SessionWorker(role, "provider")
@@ -49,7 +49,7 @@ def main() -> None:
             address = ""
             if request := json.loads(line):
                 stack.close()
-                address = help_in(request["script"], request["evaluation"], stack)
+                address = help_in(request["script"], request["session"], request["evaluation"], stack)
             sys.stdout.write(json.dumps({"address": address, "cpu_s": time.process_time()}) + "\n")
             sys.stdout.flush()
 

@@ -7,9 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Literal
 
 from comity.node.asking import draft_contract
+from comity.node.party import LocalParty
 from comity.node.script import parse_script
 from comity.protocols.assisted_learning import algorithm
 from comity.session.events import nobody
@@ -76,10 +78,17 @@ class Load:
         return _SCRIPT.format(**asdict(self), iterations=2 * self.period * self.checkpoints)
 
 
-def begin(script: str) -> tuple[Seat, Seat]:
-    """Both seats of a session, of which a process uses one."""
+@cache
+def _parties(script: str) -> tuple[LocalParty, LocalParty]:
+    """The learner and the provider, whose data is loaded once."""
     (asker,), (helper,) = parties(parse_script(script))
-    contract, definition = draft_contract(parse_script(script), asker, "bench")
+    return asker, helper
+
+
+def begin(script: str, session: str) -> tuple[Seat, Seat]:
+    """Both seats of a session, of which a process uses one."""
+    asker, helper = _parties(script)
+    contract, definition = draft_contract(parse_script(script), asker, session)
     own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
     return (
         asker.seat(asker.place(contract, own, nobody), peer),
