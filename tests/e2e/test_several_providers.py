@@ -133,6 +133,19 @@ def test_the_statement_says_what_each_providers_help_changed(trio: Trio) -> None
         assert [row[0] for row in rows if row[1:2] == [name]] == ["1", "2", "3", "all"]
 
 
+def test_the_others_are_told_when_one_cancels(trio: Trio, script: Script) -> None:
+    terms = script.session.terms | {"iterations": 20_000}
+    slow = script.session.model_copy(update={"id": "slow", "terms": terms})
+    with trio.control("clinic") as control, trio.control("lab") as lab:
+        control.run(session_text(script.model_copy(update={"session": slow})))
+        watched = control.watch("slow")
+        assert next(each for each in watched if each.kind == "checkpoint-offered")
+        lab.cancel("slow")
+        assert next(each for each in watched if each.kind == "session-cancelled")
+    with trio.control("hospital") as control:
+        assert {each.session: each.state for each in control.sessions()}["slow"] == "cancelled"
+
+
 def test_whoever_agreed_is_told_when_another_refuses(trio: Trio, script: Script) -> None:
     longer = script.model_copy(update={"session": script.session.model_copy(update={"id": "long", "rounds": 4})})
     with trio.control("clinic") as control:
@@ -142,4 +155,4 @@ def test_whoever_agreed_is_told_when_another_refuses(trio: Trio, script: Script)
         raise_failure(failed)
     with trio.control("hospital") as control:
         states = {each.session: each.state for each in control.sessions()}
-    assert states == {"two": "finished", "long": "failed"}
+    assert (states["two"], states["long"]) == ("finished", "failed")

@@ -118,7 +118,12 @@ def test_a_wrong_value_is_named(old: str, new: str, message: str) -> None:
         ),
         ("0.01", "0.0", InvalidValue, r"session\.terms: learning_rate cannot be used"),
         ("0.01", "nan", InvalidValue, r"session\.terms: learning_rate cannot be used"),
-        ('["hospital"]', '["hospital", "bank"]', InvalidValue, "session.helpers cannot be used: expected one provider"),
+        (
+            '["hospital"]',
+            '["hospital", "hospital"]',
+            InvalidValue,
+            "session.helpers cannot be used: expected each provider",
+        ),
         ('"assisted_learning"', '"assisted_leaning"', UnsupportedProtocol, "did you mean assisted_learning"),
         ('"mlp"', '"mpl"', UnknownModel, "did you mean 'mlp'"),
         ("hidden = 8", "hiden = 8", InvalidValue, "hiden"),

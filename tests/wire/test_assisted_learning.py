@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.errors import ComityError, MalformedMessage, NonFiniteValue
-from comity.protocols.assisted_learning.algorithm import Loss
+from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.codec import (
     checkpoint_from_proto,
     checkpoint_to_proto,
+    joint_loss_from_proto,
     loss_from_proto,
     loss_to_proto,
 )
@@ -27,7 +28,8 @@ from comity.wire.v1 import blobs_pb2, sessions_pb2
 numbers = st.integers(0, 2**32 - 1)
 losses = st.builds(Loss, st.floats(0, allow_infinity=False), st.integers(1, 2**64 - 1))
 digests = st.binary(min_size=32, max_size=32)
-checkpoints = st.builds(Checkpoint, numbers, numbers, digests, losses)
+joint_losses = st.builds(JointLoss.of, st.lists(st.floats(0, 1e300), max_size=5))
+checkpoints = st.builds(Checkpoint, numbers, numbers, digests, losses | joint_losses)
 texts = st.text(st.characters(codec="utf-8"), max_size=10)
 kinds = st.sampled_from(["request", "receipt", "acknowledgement"])
 lengths = st.integers(0, 2**64 - 1)
@@ -52,6 +54,27 @@ def test_checkpoints_cross_unchanged(checkpoint: Checkpoint) -> None:
 @given(checkpoints)
 def test_a_record_of_a_checkpoint_is_the_checkpoint(checkpoint: Checkpoint) -> None:
     assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
+
+
+@pytest.mark.parametrize(
+    ("numbers", "error"),
+    [
+        ([math.nan], NonFiniteValue),
+        ([math.inf, -math.inf], NonFiniteValue),
+        ([1.7e308, 1.7e308], NonFiniteValue),
+        ([1.0, -2.0], MalformedMessage),
+        ([1.0] * 65, MalformedMessage),
+    ],
+)
+def test_joint_losses_out_of_range_are_refused(numbers: list[float], error: type[ComityError]) -> None:
+    with pytest.raises(error):
+        joint_loss_from_proto(pb.JointLoss(numbers=numbers))
+
+
+def test_a_checkpoint_has_one_loss() -> None:
+    both = pb.Checkpoint(blob=blobs_pb2.BlobRef(digest=bytes(32)), loss=pb.Loss(count=1), joint_loss=pb.JointLoss())
+    with pytest.raises(MalformedMessage, match="received both"):
+        checkpoint_from_proto(both)
 
 
 @given(statements)
@@ -104,11 +127,17 @@ def test_checkpoints_that_do_not_fit_are_refused(changes: dict[str, Any], expect
 @given(st.lists(checkpoints, min_size=1, max_size=3), numbers)
 def test_the_digest_of_an_offer_covers_everything_in_it(offer: list[Checkpoint], round: int) -> None:
     first, *rest = offer
+    if isinstance(first.loss, JointLoss):
+        losses: list[Loss | JointLoss] = [JointLoss((*first.loss.numbers, 1.0)), Loss(1.0, 1)]
+    else:
+        losses = [
+            Loss(first.loss.sum, first.loss.count + 1),
+            Loss(0.0 if first.loss.sum else 1.0, first.loss.count),
+        ]
     changed = [
         Checkpoint(first.index, first.iteration + 1, first.digest, first.loss),
         Checkpoint(first.index, first.iteration, bytes([first.digest[0] ^ 1]) + first.digest[1:], first.loss),
-        Checkpoint(first.index, first.iteration, first.digest, Loss(first.loss.sum, first.loss.count + 1)),
-        Checkpoint(first.index, first.iteration, first.digest, Loss(0.0 if first.loss.sum else 1.0, first.loss.count)),
+        *(Checkpoint(first.index, first.iteration, first.digest, loss) for loss in losses),
     ]
     digests = {
         trajectory_digest(round, offer),

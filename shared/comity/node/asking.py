@@ -118,8 +118,14 @@ def run_session(
         place = asker.place(contract, own, observe, peers)
         seats = [asker.seat(place, peer) for peer in peers]
         (outcome,) = run(definition.ask(list(zip(seats, links, strict=True))))
-    except (*PASSING, SessionCancelled):
-        # The session is taken up again, or is over at a helper.
+    except PASSING:
+        # The session is taken up again.
+        raise
+    except SessionCancelled:
+        # It is over at one helper; the others, where there are any, do not know.
+        for link in links if len(links) > 1 else ():
+            with contextlib.suppress(ComityError):
+                end(link, "cancelled")
         raise
     except Exception:
         # Or it would count as one that goes on, against what the helpers' policies allow at a time.

@@ -71,14 +71,14 @@ class Policy(BaseModel):
             raise _refusal(
                 own, "protocols", ", ".join(self.protocols), contract.protocol, "choose one of these protocols"
             )
-        asked = "name fewer helpers, or raise the limit if the loss on others' models may be asked for"
-        for limit, most, value, action in (
+        fewer = "name fewer helpers, or raise the limit if this node may be asked for its loss on others' models"
+        for limit, most, wanted, action in (
             ("max_rounds", self.max_rounds, contract.rounds, "buy fewer rounds"),
-            ("max_helpers", self.max_helpers, len(contract.helpers), asked),
+            ("max_helpers", self.max_helpers, len(contract.helpers), fewer),
             ("max_sessions", self.max_sessions, active + 1, "wait until a session has ended"),
         ):
-            if value > most:
-                raise _refusal(own, limit, f"at most {most}", value, action)
+            if wanted > most:
+                raise _refusal(own, limit, f"at most {most}", wanted, action)
         if 0 < own.samples < self.min_samples:
             action = "use more data, or lower the limit if what so few samples reveal may be known"
             raise _refusal(own, "min_samples", f"at least {self.min_samples}", own.samples, action)

@@ -104,12 +104,12 @@ def checkpoint_from_proto(message: pb.Checkpoint) -> Checkpoint:
         MalformedMessage: A field is missing or out of range, or there are two losses.
         NonFiniteValue: The loss is not finite.
     """
-    if not message.HasField("blob") or message.HasField("loss") == message.HasField("joint_loss"):
-        present = [name for name in ("blob", "loss", "joint_loss") if message.HasField(name)]
+    losses = [name for name in ("loss", "joint_loss") if message.HasField(name)]
+    if not message.HasField("blob") or len(losses) != 1:
         raise MalformedMessage(
             "the checkpoint is incomplete",
-            expected="blob, and loss or joint_loss",
-            received=", ".join(present) or "nothing",
+            expected="loss or joint_loss" if message.HasField("blob") else "blob",
+            received="both" if len(losses) > 1 else "nothing",
             action="send the blob and one loss",
         )
     is_joint = message.HasField("joint_loss")

@@ -47,4 +47,5 @@ class Opinions:
 
     def _values(self, digest: bytes, parties: Iterable[str]) -> list[float]:
         said = self._losses[digest]
-        return [said[party].value(self._objective) for party in parties]
+        # What a party says is finite, and may be too great to be added to another's.
+        return [min(said[party].value(self._objective), WORST) for party in parties]

@@ -318,7 +318,7 @@ class Party:
             NonFiniteValue: No checkpoint has a finite global loss.
         """
         selection = self._screened().select()
-        if not selection.total < WORST:
+        if not math.isfinite(selection.total) or (self.schedule.is_shared and selection.total >= WORST):
             raise NonFiniteValue(
                 "no checkpoint has a finite global loss",
                 expected="a finite loss",
