@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comity.errors import InvalidValue
+from comity.report.drawing import drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STYLE = {"svg.hashsalt": "comity", "svg.fonttype": "none", "font.size": 8.0, "axes.grid": True, "grid.alpha": 0.3}
-"""The same picture is the same file; text stays text."""
 _MANY = 3
 """Panels in a row, above which titles are small."""
 _TITLE, _SMALL_TITLE = 9.0, 7.0
@@ -30,19 +28,7 @@ def save(draw: Callable[[Figure], None], path: Path, title: str = "") -> list[Pa
     Raises:
         InvalidValue: matplotlib is not installed.
     """
-    try:
-        # Not pyplot: it keeps figures and opens windows.
-        from matplotlib import rc_context  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        raise InvalidValue(
-            "pictures need matplotlib",
-            expected="the extra report",
-            received="not installed",
-            action='install "comity[report]"',
-        ) from error
-    with rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(7.0, 3.2), layout="constrained")
+    with drawing(7.0, 3.2) as figure:
         draw(figure)
         if title:
             figure.suptitle(title, fontsize=8, color="dimgray")

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from comity.errors import InvalidValue
+from comity.report.drawing import drawing
 
-_STYLE = {"svg.fonttype": "none", "font.size": 8.0, "axes.grid": True, "grid.alpha": 0.3, "font.family": "sans-serif"}
 _FEW = 24
 """Points up to which each is marked."""
 _LINES = 10
@@ -40,20 +39,9 @@ def draw(curve: Curve) -> str:
     Raises:
         InvalidValue: matplotlib is not installed.
     """
-    try:
-        # Not pyplot: it keeps figures and opens windows.
-        from matplotlib import rc_context  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
-        from matplotlib.ticker import MaxNLocator, PercentFormatter  # noqa: PLC0415
-    except ImportError as error:
-        raise InvalidValue(
-            "pictures need matplotlib",
-            expected="the extra report",
-            received="not installed",
-            action='install "comity[report]"',
-        ) from error
-    with rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(4.2, 2.4), layout="constrained")
+    with drawing(4.2, 2.4) as figure:
+        from matplotlib.ticker import MaxNLocator, PercentFormatter  # noqa: PLC0415 - extra `report`
+
         axes = figure.add_subplot()
         for name, values in curve.lines.items():
             marker = "." if len(values) <= _FEW else ""

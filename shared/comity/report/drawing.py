@@ -1,0 +1,41 @@
+"""Figures of matplotlib's (extra `report`), all in one style."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from comity.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STYLE = {"svg.hashsalt": "comity", "svg.fonttype": "none", "font.size": 8.0, "axes.grid": True, "grid.alpha": 0.3}
+"""The same picture is the same file; text stays text."""
+
+
+@contextmanager
+def drawing(width: float, height: float) -> Iterator[Figure]:
+    """An empty figure, to be drawn on and saved within the body.
+
+    Args:
+        width: In inches.
+        height: In inches.
+
+    Raises:
+        InvalidValue: matplotlib is not installed.
+    """
+    try:
+        # Not pyplot: it keeps figures and opens windows.
+        from matplotlib import rc_context  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise InvalidValue(
+            "pictures need matplotlib",
+            expected="the extra report",
+            received="not installed",
+            action='install "comity[report]"',
+        ) from error
+    with rc_context(_STYLE):  # type: ignore[arg-type]
+        yield Figure(figsize=(width, height), layout="constrained")
