@@ -125,12 +125,15 @@ def _draw_classifiers(metrics: Metrics, figure: Figure) -> None:
     ends: Sequence[float] = (-6.0, 6.0)
     for name, (a, b, c) in metrics["lines"].items():
         if name in {"round 1", "round 3", "alone", "oracle"} and abs(b) > 1e-9:
-            first.plot(ends, [-(a * x + c) / b for x in ends], label=name, linewidth=1)
+            # Dashed, since the last rounds lie on it.
+            first.plot(
+                ends, [-(a * x + c) / b for x in ends], "--" if name == "oracle" else "-", label=name, linewidth=1
+            )
     first.set(ylim=(-6, 6), xlim=ends)
-    first.legend(fontsize=6)
+    first.legend(fontsize=6, loc="lower right")
+    second.axhline(metrics["oracle"], linestyle="--", color="gray", label="oracle")
+    second.axhline(metrics["alone"], linestyle=":", color="gray", label="alone")
     curves(second, {"assisted": metrics["by_round"]})
-    second.axhline(metrics["oracle"], linestyle="--", color="gray")
-    second.axhline(metrics["alone"], linestyle=":", color="gray")
 
 
 EXPERIMENTS = (
