@@ -141,7 +141,7 @@ class Cheat(InProcessProvider):
 
 
 def play(seats: dict[str, Seat], port: InProcessProvider) -> Outcome:
-    return run(Learner(party(seats["learner"]), port, seats["learner"].notary, nobody))[0]
+    return run(Learner(party(seats["learner"]), [(port, seats["learner"].notary)], nobody))[0]
 
 
 def honest(seats: dict[str, Seat]) -> InProcessProvider:
@@ -173,9 +173,8 @@ def test_the_trajectory_of_another_round_is_refused_before_anything_is_picked(
 
 
 def test_a_session_never_loses_return(seats: dict[str, Seat]) -> None:
-    learner, provider = party(seats["learner"]), party(seats["provider"])
-    port = InProcessProvider(seats["learner"], seats["provider"], Provider(provider, seats["provider"].notary, nobody))
-    (outcome,) = run(Learner(learner, [(port, seats["learner"].notary)], nobody))
+    learner = party(seats["learner"])
+    (outcome,) = run(Learner(learner, [(honest(seats), seats["learner"].notary)], nobody))
     picks = [record.fields for record in seats["learner"].journal.records() if record.kind == "picked"]
     totals = [pick["total"] for pick in picks]
     assert totals == outcome.metrics["global_loss_by_round"]
