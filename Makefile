@@ -1,8 +1,10 @@
 # make demo and make test set themselves up: with uv where it is on the path, else with venv and pip.
-.PHONY: demo test check bench chaos protos format clean
+.PHONY: demo test test-slow check bench chaos protos format clean
 .DEFAULT_GOAL := demo
 
 VENV := .venv
+# Tests wait for each other's processes much of the time.
+WORKERS := 3
 BIN := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
 # The newest generator whose code loads on every protobuf runtime that pyproject.toml admits.
@@ -23,7 +25,11 @@ demo: $(VENV)/.ready
 	$(BIN)/comity demo
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+# What takes long: a kill at every point, benchmarks, waiting for a network that is gone.
+test-slow: $(VENV)/.ready
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 bench: $(VENV)/.ready
 	$(BIN)/comity bench --all

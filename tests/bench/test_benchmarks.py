@@ -87,6 +87,7 @@ def test_compression(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [target.required for target in report.targets] == [">= 2"]
 
 
+@pytest.mark.slow
 def test_streaming(monkeypatch: pytest.MonkeyPatch) -> None:
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     report = quick("streaming", monkeypatch)
@@ -99,6 +100,7 @@ def test_streaming(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores is None or os.sched_getaffinity(0) == cores
 
 
+@pytest.mark.slow
 def test_overhead(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("overhead", monkeypatch)
     medians = {row.label: row.median for row in report.rows}

@@ -21,8 +21,8 @@ from comity.training import Classification
 
 REPEATED = {"assisted_learning": 2, "several_providers": 2, "gradient_rewards": 3}
 """Most iterations that are trained again: between two checkpoints; a round's of one client."""
-EVERY = {"several_providers": 7}
-"""Of so many points one is tested, where it takes long: set it to 1 when what happens at points has changed."""
+SOME = 7
+"""Of so many points one is tried wherever all tests run; `make test-slow` tries them all."""
 PARTS = 4
 """Test cases that share the points, so that they run beside each other."""
 SCRIPTS = {
@@ -119,7 +119,15 @@ class Crash(BaseException):
     """Ends everything at once, like a SIGKILL."""
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.parametrize("protocol", SCRIPTS)
+def test_session_killed_here_and_there_ends_as_if_it_had_not_been(
+    protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _kill_at_points(parse_script(SCRIPTS[protocol]), protocol, 1, SOME, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("protocol", SCRIPTS)
 def test_session_killed_anywhere_ends_as_if_it_had_not_been(
@@ -129,18 +137,22 @@ def test_session_killed_anywhere_ends_as_if_it_had_not_been(
     if protocol == "assisted_learning":
         # Both ways in which checkpoints cross, in turn.
         script.session.terms["trajectory_encoding"] = ("dense", "delta")[part % 2]
+    _kill_at_points(script, protocol, 1 + part, PARTS, tmp_path, monkeypatch)
+
+
+def _kill_at_points(
+    script: Script, protocol: str, first: int, step: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = _counted_steps(monkeypatch)
     phases = Counter[str]()
     faults.install(lambda phase: phases.update([phase]))
-    expected, _ = simulate(script, state=tmp_path / "whole")
+    expected, _ = simulate(script, state=folder / "whole")
     assert all(
         phases[phase] for phase in ("training", "offering", "transfer", "evaluation", "selection", "commit", "receipt")
     )
     needed = steps["made"]
-
-    every = EVERY.get(protocol, 1)
-    for point in range(1 + part * every, phases.total() + 1, PARTS * every):
-        state = tmp_path / f"crash-{point}"
+    for point in range(first, phases.total() + 1, step):
+        state = folder / f"crash-{point}"
         steps["made"] = 0
         with pytest.raises(Crash):
             _simulate_until(script, state, point)

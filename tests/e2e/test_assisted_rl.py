@@ -22,6 +22,7 @@ def the_demo(once: Callable[..., Demo], comity: Any) -> Demo:
     return once("assisted-rl", run)
 
 
+@pytest.mark.slow
 def test_assistance_beats_the_learner_alone(the_demo: Demo) -> None:
     metrics = the_demo[1]["metrics"]
     assert metrics["assisted"] > 1.2 * metrics["learner_alone"]
@@ -30,12 +31,14 @@ def test_assistance_beats_the_learner_alone(the_demo: Demo) -> None:
     assert all(0 < each <= 500 for each in metrics["test_returns"].values())
 
 
+@pytest.mark.slow
 def test_no_round_loses_return(the_demo: Demo) -> None:
     metrics = the_demo[1]["metrics"]
     assert all(after <= before for before, after in pairwise(metrics["global_loss_by_round"]))
     assert all(after >= before for before, after in pairwise(metrics["global_return_by_round"]))
 
 
+@pytest.mark.slow
 def test_the_wire_is_that_of_classifiers(the_demo: Demo) -> None:
     result = the_demo[1]
     assert result["ledger_verified"] is True

@@ -488,6 +488,7 @@ def last_line(process: subprocess.Popen[str], *, code: int) -> str:
     return told.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_nodes_that_are_stopped_in_the_middle_of_a_session(
     own_hand: Any, comity: Any, script: Callable[..., Path], wait_until: Callable[..., None]
 ) -> None:

@@ -147,7 +147,7 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, tmp_p
         "stated",
         "by",
         "to",
-        *["contribution", "importance", "fraction", "kept", "size"],
+        *["contribution", "fraction", "importance", "kept", "size"],
     ]
     assert sum(line.split()[2:3] == ["server"] for line in listed[head + 1 : head + 21]) == 20
 

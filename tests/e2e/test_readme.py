@@ -100,7 +100,7 @@ def test_the_two_machines(own_hand: Any, comity: Any) -> None:
         *(("clinic", each) for each in learner_on[:-1]),
     ):
         if words[1] == "node":
-            own_hand.ready(own_hand.start(words, home[party]))
+            own_hand.ready(own_hand.start(words, home[party], forked=False))
         else:
             typed(party, words)
     result = comity.json(*learner_on[-1][1:], cwd=home["clinic"])

@@ -82,7 +82,7 @@ def trio(script: Script) -> Iterator[Trio]:
         nodes = stack.enter_context(running(script, folder, environments={"lab": {ENVIRONMENT: "training:14"}}))
 
         def revive() -> None:
-            if nodes["lab"].process.wait() == -signal.SIGKILL:
+            if nodes["lab"].exit_code(None) == -signal.SIGKILL:
                 nodes["lab"].start()
 
         reviving = Thread(target=revive, daemon=True)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -100,15 +101,16 @@ class Operators:
 
 
 @pytest.fixture
-def machines(short_path: Path) -> Iterator[Machines]:
-    """Two machines with nothing on them."""
-    with two_machines(short_path) as made:
+def machines() -> Iterator[Machines]:
+    """Two machines with nothing on them; on a disk, or the page's checks would warn."""
+    with TemporaryDirectory(prefix="e2e-", dir="/tmp") as folder, two_machines(Path(folder)) as made:
         yield made
 
 
 STEPS = steps(PAGE)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2 * PATIENCE_S)
 def test_the_page_word_for_word(
     machines: Machines, record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]

@@ -313,7 +313,8 @@ def test_an_upload_of_what_changed_goes_on_where_it_was_cut(
     assert retried.is_set()
     assert bytes(peer.blobs.get(NEXT.digest).data) == bytes(NEXT.data)
     first, *_, last = peer.blobs.offsets
-    assert first == 0 < last < DELTA
+    # Whoever asks at once may hear of nothing yet: the other side has not seen the cut.
+    assert first == 0 <= last < DELTA
     assert sum(proxy.passed) < 1.6 * DELTA
 
 

@@ -107,12 +107,17 @@ def demo(
 
     Example: `comity demo --seed 7`
     """
-    from comity.cli.demo import run_demo
     from comity.experiments import demo_script, demo_sessions
 
     if print_script:
         sys.stdout.write(demo_script(protocol, seed))
         return
+    from comity.simulation import forking
+
+    # What the daemons need is imported while this process imports what it needs.
+    forking.begin()
+    from comity.cli.demo import run_demo
+
     seeds = range(seed, seed + (sessions or demo_sessions(protocol)))
     texts = [demo_script(protocol, each) for each in seeds]
     run_demo(protocol, texts, workdir=workdir, kill=kill, as_json=json_output)

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from comity.cli.files import read_script
-from comity.cli.numbers import size
 from comity.cli.progress import SessionProgress
 from comity.cli.run import summary_of
 from comity.cli.tables import show_json, show_result
@@ -16,6 +15,7 @@ from comity.node.carrying import Carrying, carrying
 from comity.node.config import NodeConfig, load_config
 from comity.node.logs import configure_logs
 from comity.node.script import parse_script
+from comity.report.numbers import size
 from comity.session import faults
 from comity.session.events import Event
 

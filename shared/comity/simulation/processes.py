@@ -6,7 +6,6 @@ daemon is forked; an operator starts the same daemon with `comity node` or `pyth
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import runpy
 import socket
@@ -15,9 +14,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from multiprocessing import connection
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ import torch
 from comity.errors import NodeProcessFailed, PeerUnreachable
 from comity.node.control_client import ControlClient
 from comity.node.script import PartySection, Script
+from comity.simulation.forking import context
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
 
@@ -67,7 +66,7 @@ class NodeProcess:
         variables = os.environ | threads | dict(environment or {})
         config = str(self.folder / "node.toml")
         # Daemonic in the sense of multiprocessing: it ends with whoever started it.
-        self._process = _context().Process(
+        self._process = context().Process(
             target=_serve, args=(self._role, config, str(self.folder / "log"), variables), name=self.party, daemon=True
         )
         self._process.start()
@@ -144,13 +143,6 @@ class NodeProcess:
         self._process.terminate()
         if self.exit_code(_STOP_S) is None:
             self.kill()
-
-
-@cache
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["comity.simulation.preloaded"])
-    return context
 
 
 def _serve(role: str, config: str, log: str, variables: Mapping[str, str]) -> None:

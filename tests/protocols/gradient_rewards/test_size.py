@@ -84,6 +84,7 @@ def _peak(script: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_memory_grows_by_the_model_for_every_client() -> None:
     clients, small, large = 50, 8, 2008
