@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -69,6 +70,22 @@ SET_BY_LIBRARIES = ("PYTEST_", "KMP_", "TORCHINDUCTOR_")
 """Environment variables that pytest, scikit-learn and torch set when they are first used."""
 
 
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    """All processes below one; Linux tells without a look at every process there is, which thousands of tests would pay for."""
+    try:
+        lists = [each.read_text() for each in Path(f"/proc/{process.pid}/task").glob("*/children")]
+    except OSError:
+        lists = []
+    if not lists:
+        return process.children(recursive=True)
+    found = []
+    for number in " ".join(lists).split():
+        with suppress(psutil.Error):
+            child = psutil.Process(int(number))
+            found += [child, *_descendants(child)]
+    return found
+
+
 def stays(process: psutil.Process) -> bool:
     """Whether multiprocessing keeps it for later: the server that it forks from, and who tidies up after that."""
     with suppress(psutil.Error):
@@ -95,7 +112,7 @@ class Surroundings:
         listening = (each for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(SET_BY_LIBRARIES)}
         # Daemons are forked from a process that stays.
-        children = (each for each in process.children(recursive=True) if not stays(each))
+        children = (each for each in _descendants(process) if not stays(each))
         return cls(
             frozenset(threads),
             frozenset(children),

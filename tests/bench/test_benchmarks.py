@@ -141,6 +141,7 @@ def test_durability(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [target.required for target in report.targets] == ["<= 1.05"]
 
 
+@pytest.mark.slow
 def test_startup(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("startup", monkeypatch)
     baseline, *commands = report.rows

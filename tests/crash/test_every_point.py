@@ -21,7 +21,7 @@ from comity.training import Classification
 
 REPEATED = {"assisted_learning": 2, "several_providers": 2, "gradient_rewards": 3}
 """Most iterations that are trained again: between two checkpoints; a round's of one client."""
-SOME = 7
+SOME = 11
 """Of so many points one is tried wherever all tests run; `make test-slow` tries them all."""
 PARTS = 4
 """Test cases that share the points, so that they run beside each other."""

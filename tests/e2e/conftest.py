@@ -325,6 +325,7 @@ class Hand:
             forked: Whether from a process that has imported what it needs, which saves seconds.
         """
         typed, environment = [str(each) for each in arguments], clean_environment(OMP_NUM_THREADS="1")
+        (folder / "log").touch()
         process: Started | subprocess.Popen[bytes]
         if forked:
             process = Started(

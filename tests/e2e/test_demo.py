@@ -18,7 +18,7 @@ from comity.experiments import demo_script, with_baselines
 from comity.node.script import Script
 from comity.session.outcome import Outcome
 
-SEEDS = range(3)
+SEEDS = range(10)
 SHARED_FIELDS = {
     "protocol": str,
     "session": str,
@@ -140,6 +140,7 @@ def several(
     return metrics
 
 
+@pytest.mark.slow
 def test_learners_are_helped(several: list[dict[str, Any]]) -> None:
     assert len(several) == len(SEEDS)
     for metrics in several:

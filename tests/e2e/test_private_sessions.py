@@ -34,6 +34,7 @@ def private(id: str) -> Script:
     )
 
 
+@pytest.mark.slow
 def test_a_private_session_of_daemons_is_its_simulation_and_is_paid_once(short_path: Path) -> None:
     script = private("first")
     with ExitStack() as stack:

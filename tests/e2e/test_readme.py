@@ -41,6 +41,7 @@ RUN = [each for each in (commands(block, "$ ") for block in blocks("console")) i
 SHOWN = [each for block in blocks("sh") for each in commands(block, "")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", RUN, ids="; ".join)
 def test_a_block_of_commands_runs(block: list[str], comity: Any, short_path: Path) -> None:
     for command in block:

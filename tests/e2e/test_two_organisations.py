@@ -179,6 +179,7 @@ def test_what_is_typed_wrong_is_one_line(typed: Any, short_path: Path, arguments
     assert not (short_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_what_comes_next_is_said(comity: Any, short_path: Path) -> None:
     done = comity("init", "learner", ".", "--party", "clinic", cwd=short_path)
     assert done.returncode == 0

@@ -236,7 +236,7 @@ class Helper:
     def _conclude(self, session: str) -> None:
         """Ends a session that many joined, and keeps what it came to; called in the thread that works on it."""
         with self._opening:
-            opened = self._opened.pop(session, None)
+            opened = self._opened.get(session)
         if opened is None:
             return
         error = opened.role.failure
@@ -252,6 +252,8 @@ class Helper:
         self._party.end(session, "finished" if error is None else "failed", result)
         if error is None:
             opened.place.observe(last)
+        # Not before: whoever asks meanwhile would find a session that is on, and that nobody works on.
+        self._opened.pop(session, None)
         for each in self._sessions.all(session):
             # Those who never came for what is theirs.
             self._sessions.remove(each)
