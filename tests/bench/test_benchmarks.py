@@ -16,6 +16,8 @@ from comity.bench import BENCHMARKS, Report, run
 from comity.bench.memory import is_measurable
 from comity.errors import InvalidValue
 
+pytestmark = pytest.mark.slow
+
 MACHINE = {"cpu", "cores", "load", "system", "python", "grpc", "torch"}
 
 
@@ -87,7 +89,6 @@ def test_compression(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [target.required for target in report.targets] == [">= 2"]
 
 
-@pytest.mark.slow
 def test_streaming(monkeypatch: pytest.MonkeyPatch) -> None:
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     report = quick("streaming", monkeypatch)
@@ -100,7 +101,6 @@ def test_streaming(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores is None or os.sched_getaffinity(0) == cores
 
 
-@pytest.mark.slow
 def test_overhead(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("overhead", monkeypatch)
     medians = {row.label: row.median for row in report.rows}
@@ -141,7 +141,6 @@ def test_durability(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [target.required for target in report.targets] == ["<= 1.05"]
 
 
-@pytest.mark.slow
 def test_startup(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("startup", monkeypatch)
     baseline, *commands = report.rows

@@ -74,6 +74,7 @@ def test_the_demo_leaves_no_process_and_no_temporary_file(the_demo: Demo) -> Non
     assert not list((folder / "kept").rglob("*.sock"))
 
 
+@pytest.mark.slow
 def test_a_demo_that_is_stopped_takes_its_daemons_along(
     comity: Any,
     marked: Callable[[str], list[psutil.Process]],

@@ -102,12 +102,12 @@ def nodes() -> Iterator[Nodes]:
         yield Nodes(Path(folder), started)
 
 
-def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, tmp_path: Path) -> None:
+def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, typed: Any, tmp_path: Path) -> None:
     text = small(1, rounds=4)
     session = nodes.begin(text)
     result = comity.json("watch", session, "--node", nodes.nodes["server"].control_url, cwd=nodes.folder)
     (tmp_path / "s.toml").write_text(text)
-    alone = comity.json("simulate", "s.toml", cwd=tmp_path)
+    alone = typed.json("simulate", "s.toml", cwd=tmp_path)
     assert result["metrics"]["importance_by_round"] == alone["metrics"]["importance_by_round"]
     assert result["metrics"]["server_accuracy"] == alone["metrics"]["server_accuracy"]
     assert result["bytes_sent"] == alone["bytes_sent"]
@@ -133,7 +133,7 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, tmp_p
         assert compare(server, theirs) == []
         # What the server signed of its contribution and its reward stands in the client's ledger, and in the server's.
         state = nodes.nodes[client].folder / "state"
-        stated = comity.json("ledger", "show", "--state", state, "--session", session, cwd=nodes.folder)["statements"]
+        stated = typed.json("ledger", "show", "--state", state, "--session", session, cwd=nodes.folder)["statements"]
         assert [each["content"]["importance"] for each in stated] == [
             each[place] for each in alone["metrics"]["importance_by_round"]
         ]

@@ -86,6 +86,7 @@ def test_one_line_says_what_is_wrong(
         assert part in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -107,6 +108,7 @@ def test_a_daemon_that_cannot_start_says_why(
         assert part in line
 
 
+@pytest.mark.slow
 def test_a_port_in_use(node: Path, comity: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

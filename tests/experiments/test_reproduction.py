@@ -52,6 +52,7 @@ def test_entry_is_complete(name: str) -> None:
     assert "{" not in experiment.substitute
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_smoke(name: str, lab: Lab) -> None:
     figure = pytest.importorskip("matplotlib.figure").Figure()

@@ -65,6 +65,7 @@ def test_a_budget_refuses_training_without_noise() -> None:
         simulate(private(terms="", policy="max_epsilon = 100.0"))
 
 
+@pytest.mark.slow
 def test_a_target_for_the_whole_session_is_kept() -> None:
     result, _ = simulate(private(terms='{ scope = "total", epsilon = 3.0 }'))
     reported: Any = result.metrics["privacy"]

@@ -42,6 +42,7 @@ def test_no_step_costs_nothing() -> None:
     assert account(Mechanism(1.0), sampling_rate=0.1, steps=0).epsilon == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(noise=st.floats(0.6, 20), rate=st.floats(0.001, 1), steps=st.integers(1, 500))
 def test_more_noise_and_fewer_steps_cost_less(noise: float, rate: float, steps: int) -> None:
@@ -57,6 +58,7 @@ def test_too_little_noise_has_a_large_and_finite_price(noise: float) -> None:
     assert 100 < account(Mechanism(noise), sampling_rate=0.1, steps=1000).epsilon < math.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [0.5, 3.0, 20.0])
 def test_a_total_is_kept_and_used_up(target: float) -> None:
     mechanism = for_total(target, 1e-5, clipping_norm=2.0, **LEARNER)

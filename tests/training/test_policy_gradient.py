@@ -93,6 +93,7 @@ def expected_return(model: nn.Module, discount: float) -> torch.Tensor:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["none", "mean"])
 def test_the_estimate_of_the_gradient_is_unbiased(baseline: Baseline) -> None:
     model = policy(input_shape=(2,), seed=3)

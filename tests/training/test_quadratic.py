@@ -52,6 +52,7 @@ def test_assistance_finds_the_middle_and_its_loss_never_rises() -> None:
     assert theta["theta"].tolist() == pytest.approx([0.0, -1.125], abs=0.35)
 
 
+@pytest.mark.slow
 def test_the_gradient_vanishes_as_theorem_1_says() -> None:
     learner, provider = tasks()
     points = [torch.tensor(point, dtype=torch.float64) for point in (LEARNER_POINT, PROVIDER_POINT)]

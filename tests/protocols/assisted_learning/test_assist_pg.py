@@ -172,6 +172,7 @@ def test_the_trajectory_of_another_round_is_refused_before_anything_is_picked(
     assert rounds == [1, 1], "what the first round came to stays"
 
 
+@pytest.mark.slow
 def test_a_session_never_loses_return(seats: dict[str, Seat]) -> None:
     learner = party(seats["learner"])
     (outcome,) = run(Learner(learner, [(honest(seats), seats["learner"].notary)], nobody))

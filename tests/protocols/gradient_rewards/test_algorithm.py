@@ -92,6 +92,7 @@ class TestShapley:
             cosine_gradient_shapley(gram(updates), weights), by_permutations(updates, weights), atol=1e-9
         )
 
+    @pytest.mark.slow
     def test_it_is_the_mean_over_all_permutations_of_seven(self) -> None:
         updates, weights = drawn(3, 7)
         expected = by_permutations(updates, weights)
