@@ -3,8 +3,8 @@
 .DEFAULT_GOAL := demo
 
 VENV := .venv
-# Tests wait for each other's processes much of the time.
-WORKERS := 3
+# Tests wait for processes much of the time, and some take a thousand times as long as others.
+WORKERS := 3 --dist worksteal
 BIN := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
 # The newest generator whose code loads on every protobuf runtime that pyproject.toml admits.
