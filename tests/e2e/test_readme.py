@@ -75,6 +75,7 @@ def make_scans(folder: Path, seed: int) -> None:
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / split / label / f"{number}.png")
 
 
+@pytest.mark.slow
 def test_the_two_machines(own_hand: Any, comity: Any) -> None:
     """What the README has its readers type on two machines, here in two folders, with pictures of their own."""
     with socket.socket() as free:
