@@ -14,9 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAn
 
 Option = bool | int | float | str
 
-EgressKind = Literal["contract", "checkpoint", "loss", "update", "reward", "features", "answer", "sample"]
-"""What can leave a node. `contract` is the negotiation itself, which tells a peer this party's number of samples."""
-
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names of parties and sessions: safe in a path, in metadata and in a certificate."""
 
@@ -205,7 +202,7 @@ class Contract(Agreed):
     task: TaskSpec
     asker: Identifier | Literal[""]
     helpers: tuple[Identifier, ...]
-    egress: tuple[EgressKind, ...]
+    egress: tuple[str, ...]
     terms: SerializeAsAny[Terms]
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor
 from comity.node.asking import draft_contract
 from comity.node.script import Script
 from comity.protocols.assisted_learning.algorithm import Loss
-from comity.protocols.assisted_learning.in_process import InProcessProvider
+from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms, Checkpoint, idle
 from comity.protocols.assisted_learning.party import LocalTask, Party
@@ -22,6 +22,7 @@ from comity.session.events import nobody
 from comity.session.receipts import SignedStatement
 from comity.simulation.in_process import parties
 from comity.tensors import State
+from comity.transport.bindings.in_process import InProcessChannel
 from comity.transport.protocol import run
 
 
@@ -63,7 +64,7 @@ def replay(script: Script, examine: Examine) -> None:
     learner, provider = (
         Party(each.task, each.blobs, each.journal, contract, each.own, each.peer) for each in (seat, other)
     )
-    port = InProcessProvider(seat, other, Provider(provider, other.notary, nobody))
+    port = ProviderPort(seat, InProcessChannel(other, Provider(provider, other.notary, nobody)))
     terms = AssistedLearningTerms.model_validate(contract.terms.model_dump())
     onlooker = _Onlooker(port, {"learner": learner, "provider": provider}, terms, examine)
     run(Learner(learner, [(onlooker, seat.notary)], nobody))

@@ -18,10 +18,10 @@ from comity.node.script import Script, SessionSection
 from comity.node.tasks import completed, signed_model
 from comity.node.validation import validated
 from comity.session.events import Event, Observer
-from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
 from comity.session.receipts import require_pinned
 from comity.session.store import Store, StoredSession
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition, run
 from comity.transport.sessions import decode_agreement, encode_proposal, end, propose
@@ -117,7 +117,9 @@ def run_session(
     try:
         place = asker.place(contract, own, observe, peers)
         seats = [asker.seat(place, peer) for peer in peers]
-        (outcome,) = run(definition.ask(list(zip(seats, links, strict=True))))
+        (outcome,) = run(
+            definition.asking([(seat, RemoteChannel(link)) for seat, link in zip(seats, links, strict=True)])
+        )
     except PASSING:
         # The session is taken up again.
         raise
@@ -178,12 +180,12 @@ def _agree(
     asker.config.policy.review(contract, own, contract.helpers, active=0)
     # What this party itself cannot do, it does not ask for.
     asker.task(contract)
-    gate = EgressGate(contract, asker.config.policy, asker.store, link.party)
+    gate = asker.gate(contract, link.party)
     proposal = encode_proposal(contract, own, asker.signer, definition)
-    gate.intend("contract", "proposal", proposal.ByteSize())
+    gate.send(proposal)
     agreement = propose(link, proposal)
-    gate.deliver("contract", "proposal")
-    gate.admit("contract", "agreement", agreement.ByteSize())
+    gate.deliver(proposal)
+    gate.admit(agreement)
     peer = decode_agreement(agreement, contract, link.party, definition)
     require_pinned(peer, asker.config.receipt_key_of(peer.party))
     asker.require_room(contract, own, peer, definition)

@@ -30,6 +30,7 @@ from comity.session.hosting import HostedSessions
 from comity.session.sql_store import SqlStore
 from comity.session.watched import WatchedLog
 from comity.transport import blobs, sessions
+from comity.transport.bindings.servicer import serve
 from comity.transport.description import describing
 from comity.transport.identity import Identity
 from comity.transport.protocol import ProtocolDefinition
@@ -225,7 +226,7 @@ class Node:
 
     def _serve_control(self, stack: contextlib.ExitStack, identity: Identity | None, address: str) -> None:
         server = NodeServer(identity, [CONTROL_SERVICE])
-        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(self), server.server)
+        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(self, server.streams), server.server)
         log.info("control-ready", address=server.start(address))
         stack.callback(server.stop, self._config.drain_s)
 
@@ -237,7 +238,7 @@ class Node:
                 received="nothing",
                 action=f"a {self.role} node must be reachable",
             )
-        services = [sessions.SERVICE, blobs.SERVICE, *(name for each in self._protocols for name in each.services)]
+        services = [sessions.SERVICE, blobs.SERVICE, *(each.service.name for each in self._protocols)]
         identity = self._identity if self._identity.is_secure else None
         server = NodeServer(identity, services)
         self._helper.restore()
@@ -248,7 +249,7 @@ class Node:
         )
         blobs.BlobServicer(lambda context: sessions.session_of(self._hosted, context)).add_to(server.server)
         for each in self._protocols:
-            each.serve(server.server, self._hosted)
+            serve(each.service, each.name, self._hosted, server.server, server.streams)
         self.address = server.start(self._config.listen)
         stack.callback(server.stop, self._config.drain_s)
         stack.callback(self._helper.drain)

@@ -28,6 +28,7 @@ from comity.node.party import LocalParty
 from comity.node.registry import protocol
 from comity.node.result import summarize
 from comity.session.events import Event
+from comity.session.gate import EgressGate
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.outcome import Outcome
 from comity.session.receipts import require_pinned
@@ -321,6 +322,10 @@ class Helper:
         if opened is None:
             raise _not_open(session)
         return opened.contract, protocol(opened.contract.protocol)
+
+    def gate(self, contract: Contract, party: str) -> EgressGate:
+        """What may leave to a party with which there is no session yet."""
+        return self._party.gate(contract, party)
 
     def events(self, session: str) -> WatchedLog[Event] | None:
         """What happens in a session that is on, None where it is not."""

@@ -25,7 +25,7 @@ from comity.privacy import Mechanism
 from comity.session.blob_files import BlobFolder
 from comity.session.blobs import SessionBlobs
 from comity.session.events import Event, Json, Observer
-from comity.session.gate import EgressGate
+from comity.session.gate import EgressGate, Guards
 from comity.session.journal import Journal
 from comity.session.ledger import Fact
 from comity.session.notary import Notary, record_opening
@@ -34,6 +34,7 @@ from comity.session.receipts import Signer
 from comity.session.seat import Place, Seat
 from comity.session.store import Store
 from comity.training import AssistedDistillation, Classification, PolicyGradient, Secret
+from comity.transport.bindings.offline import OfflineRecord
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending
 
@@ -49,15 +50,25 @@ class LocalParty:
         secret: Source of its own randomness and of its key.
         store: Its ledger, sessions and journals.
         folder: Where blobs of sessions are kept; None for memory.
+        guards: How it looks after what leaves, beyond contract and policy.
     """
 
-    def __init__(self, name: str, config: PartyConfig, secret: bytes, store: Store, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: PartyConfig,
+        secret: bytes,
+        store: Store,
+        folder: Path | None = None,
+        guards: Guards | None = None,
+    ) -> None:
         self.name = name
         self.config = config
         self.store = store
         self.signer = Signer.from_seed(blake3(secret, derive_key_context="comity receipt key").digest(), name)
         self._secret = secret
         self._folder = folder
+        self._guards = guards or Guards()
 
     @cached_property
     def splits(self) -> Splits:
@@ -192,15 +203,30 @@ class LocalParty:
         contract = place.contract
         with self.store.transaction():
             record_opening(self.store, contract, place.own, peer)
-        gate = EgressGate(contract, self.config.policy, self.store, peer.party)
+        gate = self.gate(contract, peer.party)
         place.gates.append(gate)
         notary = Notary(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
         ahead = place.works_ahead
         return Seat(contract, place.own, peer, place.task, blobs, place.journal, gate, notary, place.observe, ahead)
 
+    def gate(self, contract: Contract, peer: str) -> EgressGate:
+        """What may leave to a party in a session."""
+        return EgressGate(contract, self.config.policy, self.store, peer, self._guards)
+
+    def offline_record(self, session: str) -> OfflineRecord:
+        """What is kept of a session between two bundles.
+
+        Raises:
+            StorageCorrupted: It cannot be read.
+        """
+        if self._folder is None:
+            raise InvalidValue(f"{self.name} keeps nothing", expected="a state_dir", received="none")
+        return OfflineRecord(self._folder.parent / "offline" / session)
+
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:
-        return SessionBlobs(None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts)))
+        keeper = None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts))
+        return SessionBlobs(keeper, self._guards.release)
 
     def require_room(self, contract: Contract, own: Membership, peer: Membership, protocol: ProtocolDefinition) -> None:
         """Checks, before a session is accepted, that there is room for what it will keep.

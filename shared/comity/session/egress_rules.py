@@ -150,7 +150,7 @@ def could_carry(field: FieldDescriptor) -> bool:
     return field.type in _CARRIERS or is_open
 
 
-def holding(field: FieldDescriptor) -> str:
+def holding(field: Any) -> str:
     """What a field holds, by its rule; empty where it has none."""
     return str(field.GetOptions().Extensions[egress_pb2.holds])
 

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from comity.contract import Contract
 from comity.errors import PolicyRefusal
 from comity.session import faults
+from comity.session.blobs import Release, unchanged
 from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, carries, require_known, rule_of
 from comity.session.ledger import Direction, Fact, Ledger, Matter
 from comity.session.policy import Policy
@@ -44,18 +45,6 @@ class Outgoing:
 
 Inspector = Callable[[Outgoing], None]
 """Looks at what is about to leave, and raises a `PolicyRefusal` to hold it back."""
-
-Release = Callable[[str, int, Blob], Blob]
-"""Makes, of what was made, what may leave, from its egress kind and round; may give something else than it got, or raise.
-
-It is called once for each release, before the blob is durable and before anything is derived from it: a loss that is told
-with a model is the loss of the model as it is sent."""
-
-
-def unchanged(kind: str, round: int, blob: Blob) -> Blob:
-    """Sends what was made."""
-    del kind, round
-    return blob
 
 
 @dataclass(frozen=True)
@@ -129,8 +118,6 @@ class EgressGate:
         self._pass(Outgoing(kind, subject, round, self.peer, message))
         if recorded and kind not in UNRECORDED:
             self._intend(kind, subject, message.ByteSize(), round)
-        else:
-            faults.point("transfer")
 
     def send_blob(self, blob: Blob, kind: str, round: int, *, size: int | None = None) -> None:
         """Lets a blob out, and records that it is about to leave.

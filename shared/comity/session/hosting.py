@@ -33,6 +33,7 @@ class HostedSession:
         worker: Its thread.
         events: What happened since the node started.
         stopping: Set when the session is ended or its node stops.
+        closing: Closed, with the reason, at the same time: for those who follow something of it.
     """
 
     seat: Seat
@@ -40,6 +41,7 @@ class HostedSession:
     worker: Worker
     events: WatchedLog[Event] = field(default_factory=WatchedLog)
     stopping: threading.Event = field(default_factory=threading.Event)
+    closing: WatchedLog[None] = field(default_factory=WatchedLog)
 
     @property
     def contract(self) -> Contract:
@@ -68,7 +70,7 @@ class HostedSession:
             NodeDraining: It was ended, or its node stops.
         """
         if self.stopping.is_set():
-            raise NodeDraining("the session is being stopped", action="try again when the node is back")
+            raise _stopping()
 
     def stop(self, patience_s: float = _STOP_S) -> None:
         """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
@@ -80,6 +82,7 @@ class HostedSession:
         """Has its thread end, without waiting for it."""
         self.stopping.set()
         self.worker.close()
+        self.closing.close(_stopping())
 
 
 class HostedSessions:
@@ -183,3 +186,7 @@ class HostedSessions:
             session.begin_stop()
         for session in self.all():
             session.stop(max(0.0, deadline - time.monotonic()))
+
+
+def _stopping() -> NodeDraining:
+    return NodeDraining("the session is being stopped", action="try again when the node is back")

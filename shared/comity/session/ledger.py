@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from blake3 import blake3
 
-from comity.contract import EgressKind, canonical
+from comity.contract import canonical
 from comity.session.events import Json
 
 Direction = Literal["sent", "received"]
@@ -45,7 +45,7 @@ class Fact:
     round: int = 0
     peer: str = ""
     direction: Direction | None = None
-    kind: EgressKind | None = None
+    kind: str | None = None
     subject: str = ""
     size: int = 0
     body: Mapping[str, Json] = field(default_factory=dict)

@@ -73,6 +73,10 @@ class Notary:
         """A statement that this party has made; None where it has not."""
         return self._made.get((kind, round))
 
+    def accepted(self, kind: StatementKind, round: int) -> SignedStatement | None:
+        """A statement of the other party that was accepted; None where there is none."""
+        return self._accepted.get((kind, round))
+
     def accept(
         self,
         signed: SignedStatement,

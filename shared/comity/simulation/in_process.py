@@ -16,12 +16,11 @@ from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script
 from comity.session.events import Observer, nobody
-from comity.session.gate import EgressGate
 from comity.session.memory_store import MemoryStore
 from comity.session.outcome import Outcome
 from comity.session.seat import Place
 from comity.session.sql_store import SqlStore, store_url
-from comity.transport.in_process import encoded
+from comity.transport.bindings.in_process import InProcessChannel, encoded
 from comity.transport.protocol import ProtocolDefinition, run
 from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
@@ -85,8 +84,11 @@ def _run(
     roles: list[Any] = [definition.help(*each) for each in zip(help_places, help_seats, strict=True)]
     ask_places = [place(*each, helping) for each in asking]
     asked = [
-        definition.ask_in_process(
-            [(party.seat(own, peer), help_seats[at][number], roles[at]) for at, (_, peer) in enumerate(helping)]
+        definition.asking(
+            [
+                (party.seat(own, peer), InProcessChannel(help_seats[at][number], roles[at]))
+                for at, (_, peer) in enumerate(helping)
+            ]
         )
         for number, ((party, _), own) in enumerate(zip(asking, ask_places, strict=True))
     ]
@@ -143,15 +145,14 @@ def _agree(
 ) -> None:
     """Passes proposal and agreement by way of the wire, as two nodes do."""
     (asker, own), (helper, peer) = asking, helping
-    ours = EgressGate(contract, asker.config.policy, asker.store, helper.name)
-    theirs = EgressGate(contract, helper.config.policy, helper.store, asker.name)
+    ours, theirs = asker.gate(contract, helper.name), helper.gate(contract, asker.name)
     proposal = encoded(encode_proposal(contract, own, asker.signer, definition))
-    ours.intend("contract", "proposal", proposal.ByteSize())
-    theirs.admit("contract", "proposal", proposal.ByteSize())
+    ours.send(proposal)
+    theirs.admit(proposal)
     agreed, _ = decode_proposal(proposal, definition)
     agreement = encoded(encode_agreement(agreed, peer, helper.signer))
-    theirs.intend("contract", "agreement", agreement.ByteSize())
-    ours.deliver("contract", "proposal")
-    ours.admit("contract", "agreement", agreement.ByteSize())
+    theirs.send(agreement)
+    ours.deliver(proposal)
+    ours.admit(agreement)
     decode_agreement(agreement, contract, helper.name, definition)
     theirs.deliver_all(0)

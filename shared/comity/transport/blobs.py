@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, cast, get_args
+from typing import Any
 
 import grpc
 
-from comity.contract import EgressKind
 from comity.errors import BlobSizeMismatch, MalformedMessage, StorageError, UnknownBlob
 from comity.session.hosting import HostedSession
 from comity.session.incoming import Incoming
@@ -86,7 +85,7 @@ Beside = tuple[tuple[str, str], ...]
 
 
 def put_metadata(
-    blob: Blob, kind: EgressKind, round: int, offset: int, sent: Blob | None = None, encoding: Encoding | None = None
+    blob: Blob, kind: str, round: int, offset: int, sent: Blob | None = None, encoding: Encoding | None = None
 ) -> Beside:
     """What travels beside an upload; where something else is sent for the blob, size and offset count that."""
     size = (sent or blob).size
@@ -172,7 +171,7 @@ class BlobServicer:
             raise
 
         def record(whole: Blob) -> None:
-            session.gate.admit(kind, whole.hex, incoming.size, round=round)
+            session.gate.admit_blob(whole.digest, kind, round, incoming.size)
 
         try:
             blob = session.blobs.complete(incoming, record)
@@ -192,7 +191,7 @@ class BlobServicer:
             base, _, _ = session.blobs.published(digest_in(request.base))
             sent, encoding = shortest(blob, base)
             context.send_initial_metadata(((_SIZE, str(sent.size)), *_encoding_metadata(encoding)))
-        session.gate.intend(kind, blob.hex, sent.size, round=round)
+        session.gate.send_blob(blob, kind, round, size=sent.size)
         yield from chunks(sent, request.offset)
 
 
@@ -212,16 +211,13 @@ def _digest(fields: Mapping[str, str], key: str) -> bytes:
     return digest_in(pb.BlobRef(digest=digest))
 
 
-def _kind(fields: dict[str, str]) -> EgressKind:
+def _kind(fields: dict[str, str]) -> str:
     kind = fields.get(_KIND, "")
-    if kind not in get_args(EgressKind):
+    if not kind:
         raise MalformedMessage(
-            "the upload names no egress kind",
-            expected=", ".join(get_args(EgressKind)),
-            received=kind[:40] or "nothing",
-            action="name one of these",
+            "the upload names no egress kind", expected="a kind", received="nothing", action="name one"
         )
-    return cast(EgressKind, kind)
+    return kind[:40]
 
 
 def _number(fields: Mapping[str, str], key: str) -> int:

@@ -7,19 +7,16 @@ from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from typing import Any, Protocol
 
-import grpc
 from google.protobuf.message import Message
 
-from comity.contract import Contract, EgressKind, Membership, Terms
+from comity.contract import Contract, Membership, Terms
 from comity.session.events import Column, Event, Json, Statement, Summary, View
-from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.notary import Notary
 from comity.session.outcome import Outcome
 from comity.session.seat import Place, Seat
 from comity.session.worker import Steppable
 from comity.tensors import Layout
-from comity.transport.link import Link
-from comity.transport.parcels import ReceivedParcel, Shipment
+from comity.transport.bindings.channel import Channel
+from comity.transport.calls import Service
 
 
 class LocalTask(Protocol):
@@ -50,24 +47,6 @@ def run(*roles: AskingRole) -> list[Outcome]:
 
 
 @dataclass(frozen=True)
-class Carriage:
-    """How a protocol's rounds cross where somebody carries them.
-
-    Attributes:
-        ask: Builds the asking role, from its seat and the parcel that answers the round that is on, if it is here. Its
-            work ends with `AnswerDue` where it is not.
-        take: Does at the helping role what a parcel asks; again, without harm.
-        answer: Does the helping role's work, and returns what answers; None where nothing was asked yet.
-        last: What the asking role has left to say when the session is over, from its statements and its last round.
-    """
-
-    ask: Callable[[Seat, ReceivedParcel | None], AskingRole]
-    take: Callable[[HostedSession, ReceivedParcel], None]
-    answer: Callable[[HostedSession], Shipment | None]
-    last: Callable[[Notary, int], Sequence[Message]]
-
-
-@dataclass(frozen=True)
 class ProtocolDefinition:
     """A protocol, as the entry-point group `comity.protocols` names it.
 
@@ -80,18 +59,14 @@ class ProtocolDefinition:
         terms: Its part of a contract.
         terms_message: The protobuf message of the terms.
         trains: Roles that train on data of their own.
-        carriage: How its rounds cross in parcels; None where they cannot.
         merge: Makes one session's metrics of the helper's and, by party, the askers'; for protocols that many join.
         steps: Local steps that a party makes in a whole session, from the contract, its membership and its peers'; None
             where the protocol does not train privately.
         several: Whether one session may have several helpers.
         many: Whether many may join one session, each asking for itself; the helping role then has `admit` and `leave`.
         help: Builds the helping role, from its place and the seats opposite those whom it helps so far.
-        ask: Builds the asking role over the network, from its seat opposite each helper and the line to it.
-        ask_in_process: Builds the asking role against helping roles in the same process, whose messages go through the
-            wire's encode and decode; takes for each helper the asker's seat, the helper's seat and the helper's role.
-        serve: Registers the protocol's services with a server.
-        services: Full names of these services.
+        ask: Builds the asking role, from its seat opposite each helper and the port to it.
+        service: Its calls, from which everything between two parties is derived.
         columns: For each role, the fields of its `round-finished` events that people look at.
         summary: The metrics of a result that people compare.
         statement: The metrics of a result that say what each round came to for whom, where there are any.
@@ -104,15 +79,13 @@ class ProtocolDefinition:
     version: int
     asker: str
     helper: str
-    egress: tuple[EgressKind, ...]
+    egress: tuple[str, ...]
     terms: type[Terms]
     terms_message: Callable[[], Message]
     trains: frozenset[str]
     help: Callable[[Place, Sequence[Seat]], Steppable]
-    ask: Callable[[Sequence[tuple[Seat, Link]]], AskingRole]
-    ask_in_process: Callable[[Sequence[tuple[Seat, Seat, Any]]], AskingRole]
-    serve: Callable[[grpc.Server, HostedSessions], None]
-    services: tuple[str, ...]
+    ask: Callable[[Sequence[tuple[Seat, Any]]], AskingRole]
+    service: Service
     columns: Mapping[str, tuple[Column, ...]]
     summary: Summary
     blobs_held: Callable[[Contract, Membership, Membership], int]
@@ -121,7 +94,6 @@ class ProtocolDefinition:
     steps: Callable[[Contract, Membership, Sequence[Membership]], int] | None = None
     several: bool = False
     many: bool = False
-    carriage: Carriage | None = None
     statement: Statement | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 
@@ -129,6 +101,10 @@ class ProtocolDefinition:
     def roles(self) -> tuple[str, str]:
         """Both roles, the asking one first."""
         return self.asker, self.helper
+
+    def asking(self, ways: Sequence[tuple[Seat, Channel]]) -> AskingRole:
+        """The asking role, from its seat opposite each helper and the way to it."""
+        return self.ask([(seat, self.service.client(seat, channel)) for seat, channel in ways])
 
     def view(self, contract: Contract) -> View:
         """What people look at in a session."""

@@ -16,6 +16,8 @@ from comity.session.codec import (
     membership_from_proto,
     membership_to_proto,
 )
+from comity.session.egress_rules import require_control
+from comity.session.gate import EgressGate
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.receipts import Signer, require_member
 from comity.transport.description import Describe, encode_description
@@ -26,6 +28,7 @@ from comity.wire.v1 import sessions_pb2 as pb
 from comity.wire.v1 import sessions_pb2_grpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Sessions"].full_name
+PROPOSE = f"/{SERVICE}/Propose"
 
 Ending = Literal["finished", "failed", "cancelled"]
 """How a session ended."""
@@ -71,6 +74,9 @@ class Helping(Protocol):
     def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:
         """The contract of a session that is open, with its protocol."""
 
+    def gate(self, contract: Contract, party: str) -> EgressGate:
+        """What may leave to a party with which there is no session yet."""
+
     def finish(self, session: HostedSession, ending: Ending) -> None:
         """Ends a session that its asker is done with."""
 
@@ -103,15 +109,17 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
                     action="send contract and membership",
                 )
         session = self._helping.accept(caller(context), request)
-        session.gate.admit("contract", "proposal", request.ByteSize())
+        session.gate.admit(request)
         agreement = encode_agreement(session.seat.contract, session.seat.own, self._signer)
-        session.gate.intend("contract", "agreement", agreement.ByteSize())
+        session.gate.send(agreement)
         return agreement
 
-    def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> pb.Contract:  # noqa: ARG002, N802
+    def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> pb.Contract:  # noqa: N802
         """Gives the contract of a session that is open."""
         contract, definition = self._helping.fetch(request.session)
-        return contract_to_proto(contract, definition.terms_message())
+        message = contract_to_proto(contract, definition.terms_message())
+        self._helping.gate(contract, caller(context)).send(message, recorded=False)
+        return message
 
     def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: N802
         """Ends a session; ending it again is no error."""
@@ -130,7 +138,9 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
 
     def Describe(self, request: pb.DescribePeerRequest, context: grpc.ServicerContext) -> pb.PeerDescription:  # noqa: ARG002, N802
         """Who this node is; nothing of its sessions."""
-        return encode_description(self._describe())
+        description = encode_description(self._describe())
+        require_control(description)
+        return description
 
 
 def encode_proposal(contract: Contract, own: Membership, signer: Signer, protocol: ProtocolDefinition) -> pb.Proposal:
@@ -222,7 +232,9 @@ def fetch(
         UnsupportedProtocol: Its protocol is not known here.
         MalformedMessage: The contract cannot be read, or is another one.
     """
-    message = link.call(link.stub(sessions_pb2_grpc.SessionsStub).Fetch, pb.FetchRequest(session=session))
+    request = pb.FetchRequest(session=session)
+    require_control(request)
+    message = link.call(link.stub(sessions_pb2_grpc.SessionsStub).Fetch, request)
     definition = protocol(message.protocol)
     contract = contract_from_proto(message, definition.terms_message(), definition.terms)
     if (contract.session, contract.is_open, contract.helpers) != (session, True, (link.party,)):
@@ -247,4 +259,6 @@ def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement:
 
 def end(link: Link, ending: Ending) -> None:
     """Tells a helper that the session is over."""
-    link.call(link.stub(sessions_pb2_grpc.SessionsStub).End, pb.EndRequest(ending=ending_of(ending)))
+    request = pb.EndRequest(ending=ending_of(ending))
+    require_control(request)
+    link.call(link.stub(sessions_pb2_grpc.SessionsStub).End, request)

@@ -29,12 +29,13 @@ from comity.bench.screening import DATA
 from comity.bench.streaming.workload import Evaluation, Load, begin, evaluating, pin
 from comity.errors import NodeProcessFailed
 from comity.protocols.assisted_learning.algorithm import Loss
+from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
-from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.events import Event
 from comity.session.receipts import SignedStatement
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.identity import Identity
 from comity.transport.link import Link, Patience
 from comity.transport.protocol import run as play
@@ -169,7 +170,7 @@ def _session(load: Load, evaluation: Evaluation, ask: Callable[[object], dict[st
     with Link(Identity("learner"), "provider", address, Patience()) as link, evaluating(evaluation):
         link.enter(seat.contract.session, seat.contract.hash)
         party = Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
-        port = RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate)
+        port = ProviderPort(seat, RemoteChannel(link))
         waits = Sequential(port, clock)
 
         def observe(event: Event) -> None:

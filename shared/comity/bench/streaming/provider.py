@@ -18,6 +18,7 @@ from comity.bench.streaming.workload import Evaluation, begin, evaluating, pin
 from comity.protocols.assisted_learning import PROTOCOL
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.worker import SessionWorker
+from comity.transport.bindings.servicer import serve
 from comity.transport.blobs import SERVICE, BlobServicer
 from comity.transport.server import NodeServer
 from comity.transport.sessions import session_of
@@ -32,9 +33,9 @@ def help_in(script: str, session: str, evaluation: Evaluation, stack: ExitStack)
     stack.callback(worker.stop)
     sessions = HostedSessions()
     sessions.add(HostedSession(seat, role, worker))
-    server = NodeServer(None, [SERVICE, *PROTOCOL.services])
+    server = NodeServer(None, [SERVICE, PROTOCOL.service.name])
     BlobServicer(lambda context: session_of(sessions, context)).add_to(server.server)
-    PROTOCOL.serve(server.server, sessions)
+    serve(PROTOCOL.service, PROTOCOL.name, sessions, server.server, server.streams)
     address = server.start("127.0.0.1:0")
     stack.callback(server.stop, 0)
     return address

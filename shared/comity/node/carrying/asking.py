@@ -6,23 +6,24 @@ import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from google.protobuf.any_pb2 import Any as AnyMessage
+
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue, RoundOutOfOrder, TrainingDiverged
 from comity.node.asking import CARRIED, draft_contract, stored, stored_contract
-from comity.node.carrying.carriages import carriage_of, require_carried
+from comity.node.carrying.carriages import require_carried
 from comity.node.failures import failure
 from comity.node.party import LocalParty
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script
 from comity.session.events import Observer
-from comity.session.gate import EgressGate
 from comity.session.journal import Journal
-from comity.session.notary import Notary
 from comity.session.receipts import require_pinned
 from comity.session.store import StoredSession
-from comity.transport.parcels import AnswerDue, ReceivedParcel, Shipment
+from comity.transport.bindings.offline import OfflineChannel
+from comity.transport.parcels import AnswerDue, ReceivedParcel, Shipment, bundled, unpacked
 from comity.transport.protocol import ProtocolDefinition
-from comity.transport.sessions import decode_agreement, encode_proposal, ending_of
+from comity.transport.sessions import PROPOSE, decode_agreement, encode_proposal, ending_of
 from comity.transport.trust import Trust
 from comity.wire.v1 import sessions_pb2
 
@@ -80,17 +81,17 @@ class Asking:
         """
         contract, definition = stored_contract(kept)
         if kept.state == "active" and not kept.peers:
-            gate = EgressGate(contract, self._party.config.policy, self._store, contract.helpers[0])
+            gate = self._party.gate(contract, contract.helpers[0])
             own = Membership.model_validate(kept.own)
             proposal = encode_proposal(contract, own, self._party.signer, definition)
-            gate.intend("contract", "proposal", proposal.ByteSize())
-            return Shipment(0, [proposal])
+            gate.send(proposal)
+            return Shipment(0, [bundled(PROPOSE, proposal)])
         if kept.state == "active":
             shipment, _ = self._work(kept, contract, definition, None)
             if shipment is not None:
                 return shipment
             kept = self._store.find(contract.session) or kept
-        return self._farewell(kept, contract, definition)
+        return self._farewell(kept)
 
     def take(self, kept: StoredSession, parcel: ReceivedParcel) -> SessionResult | None:
         """Takes what the helper answered; returns what the session came to, where it is over now.
@@ -121,14 +122,15 @@ class Asking:
         self, kept: StoredSession, contract: Contract, definition: ProtocolDefinition, parcel: ReceivedParcel
     ) -> None:
         own = Membership.model_validate(kept.own)
-        for agreement in parcel.messages(sessions_pb2.Agreement):
+        for call in parcel.calls:
+            agreement = unpacked(next(iter(call.answers), AnyMessage()), sessions_pb2.Agreement)
             peer = decode_agreement(agreement, contract, parcel.sender, definition)
             require_pinned(peer, self._trust.vouched_key(peer.party))
             self._party.require_room(contract, own, peer, definition)
-            gate = EgressGate(contract, self._party.config.policy, self._store, peer.party)
+            gate = self._party.gate(contract, peer.party)
             with self._store.transaction():
-                gate.deliver("contract", "proposal")
-                gate.admit("contract", "agreement", agreement.ByteSize())
+                gate.deliver_all(0)
+                gate.admit(agreement)
                 self._store.save(replace(kept, peers=(peer.model_dump(mode="json"),)))
 
     def _work(
@@ -143,7 +145,8 @@ class Asking:
         own, peer = Membership.model_validate(kept.own), Membership.model_validate(kept.peers[0])
         self._observe(definition.started(contract, definition.asker, contract.helpers))
         seat = party.seat(party.place(contract, own, self._observe, [peer]), peer)
-        role = carriage_of(definition).ask(seat, answer)
+        channel = OfflineChannel(seat, party.offline_record(contract.session), answer)
+        role = definition.asking([(seat, channel)])
         try:
             for _ in role.work():
                 if answer is not None and party.rounds_finished(contract.session) < contract.rounds:
@@ -161,7 +164,7 @@ class Asking:
         self._observe(definition.finished(contract, result.to_json()))
         return None, result
 
-    def _farewell(self, kept: StoredSession, contract: Contract, definition: ProtocolDefinition) -> Shipment:
+    def _farewell(self, kept: StoredSession) -> Shipment:
         """The last parcel of a session that is over here."""
         if not kept.peers:
             raise InvalidValue(
@@ -171,6 +174,4 @@ class Asking:
                 action="there is nobody to tell",
             )
         rounds = int(str(kept.result.get("rounds_finished", 0)))
-        peer = Membership.model_validate(kept.peers[0])
-        notary = Notary(self._party.signer, self._store, contract, peer)
-        return Shipment(rounds + 1, carriage_of(definition).last(notary, rounds), ending=ending_of(kept.state))
+        return Shipment(rounds + 1, self._party.offline_record(kept.session).calls, ending=ending_of(kept.state))

@@ -5,23 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from comity.errors import UnsupportedProtocol
-from comity.transport.protocol import Carriage, ProtocolDefinition
-
-
-def carriage_of(definition: ProtocolDefinition) -> Carriage:
-    """How a protocol's rounds are carried.
-
-    Raises:
-        UnsupportedProtocol: They cannot be.
-    """
-    if definition.carriage is None:
-        raise UnsupportedProtocol(
-            f"the rounds of {definition.name} cannot be carried",
-            expected="a protocol in which one party asks one other, such as assisted_learning",
-            received=definition.name,
-            action="run the session over the network",
-        )
-    return definition.carriage
+from comity.transport.protocol import ProtocolDefinition
 
 
 def require_carried(definition: ProtocolDefinition, helpers: Sequence[str]) -> None:
@@ -30,7 +14,13 @@ def require_carried(definition: ProtocolDefinition, helpers: Sequence[str]) -> N
     Raises:
         UnsupportedProtocol: They cannot be.
     """
-    carriage_of(definition)
+    if not definition.service.is_offline:
+        raise UnsupportedProtocol(
+            f"the rounds of {definition.name} cannot be carried",
+            expected="a protocol in which one party asks one other, such as assisted_learning",
+            received=definition.name,
+            action="run the session over the network",
+        )
     if len(helpers) != 1:
         raise UnsupportedProtocol(
             "the rounds of a session with several helpers cannot be carried",

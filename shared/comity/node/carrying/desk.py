@@ -20,7 +20,7 @@ from comity.node.script import Script
 from comity.session.events import Observer
 from comity.session.sql_store import SqlStore
 from comity.session.store import StoredSession
-from comity.transport.parcels import Label, ReceivedParcel, opened_parcel, write_parcel
+from comity.transport.parcels import Label, ReceivedParcel, opened_parcel, unpacked, write_parcel
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import ending_named
 from comity.wire.v1 import sessions_pb2
@@ -243,15 +243,15 @@ class Carrying:
 
     def _proposed(self, parcel: ReceivedParcel) -> None:
         """Takes a parcel that proposes a session."""
-        proposals = parcel.messages(sessions_pb2.Proposal) if parcel.round == 0 and not parcel.ending else iter(())
-        proposal = next(proposals, None)
-        if proposal is None:
+        call = next(iter(parcel.calls), None) if parcel.round == 0 and not parcel.ending else None
+        if call is None:
             raise UnknownSession(
                 "no such session here",
                 expected="a session that was agreed on",
                 received=parcel.label.session,
                 action="import the parcel that proposes it first",
             )
+        proposal = unpacked(call.request, sessions_pb2.Proposal)
         self._helping(protocol(proposal.contract.protocol)).accept(parcel.sender, proposal)
 
     def _helping(self, definition: ProtocolDefinition) -> Helping:

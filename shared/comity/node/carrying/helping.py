@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from comity.node.asking import stored_contract
-from comity.node.carrying.carriages import carriage_of, require_carried
+from comity.node.carrying.carriages import require_carried
 from comity.node.helping import Helper
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.store import StoredSession
 from comity.session.worker import AtOnce
-from comity.transport.parcels import ReceivedParcel, Shipment
-from comity.transport.sessions import encode_agreement, ending_named
+from comity.transport.bindings import offline
+from comity.transport.parcels import ReceivedParcel, Shipment, bundled
+from comity.transport.sessions import PROPOSE, encode_agreement, ending_named
 from comity.wire.v1 import sessions_pb2
 
 
@@ -38,7 +39,7 @@ class Helping:
         """
         require_carried(protocol(proposal.contract.protocol), proposal.contract.helpers)
         session = self._helper.accept(sender, proposal)
-        session.gate.admit("contract", "proposal", proposal.ByteSize())
+        session.gate.admit(proposal)
 
     def take(self, kept: StoredSession, parcel: ReceivedParcel) -> bool:
         """Does what the asker's parcel asks; returns whether there is something to answer.
@@ -50,8 +51,7 @@ class Helping:
         session = self._hosted.get(kept.session, parcel.sender, parcel.label.contract_hash)
         # Whoever quotes the contract has the agreement.
         session.gate.deliver_all(0)
-        if session.seat.notary.made("receipt", parcel.round) is None:
-            carriage_of(definition).take(session, parcel)
+        offline.take(definition.service, session, parcel, self._party.offline_record(kept.session))
         ending = ending_named(parcel.ending)
         if ending is not None:
             self._helper.finish(session, ending)
@@ -65,9 +65,10 @@ class Helping:
         """
         contract, definition = stored_contract(kept)
         session = self._hosted.get(contract.session, contract.asker, contract.hash)
-        return carriage_of(definition).answer(session) or self._agreement(session)
+        record = self._party.offline_record(contract.session)
+        return offline.answer(definition.service, session, record) or self._agreement(session)
 
     def _agreement(self, session: HostedSession) -> Shipment:
         agreement = encode_agreement(session.contract, session.seat.own, self._party.signer)
-        session.gate.intend("contract", "agreement", agreement.ByteSize())
-        return Shipment(0, [agreement])
+        session.gate.send(agreement)
+        return Shipment(0, [bundled(PROPOSE, sessions_pb2.Proposal(), agreement)])

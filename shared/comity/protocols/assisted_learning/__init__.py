@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from comity.contract import Contract, Membership
-from comity.protocols.assisted_learning.carried import CARRIAGE
-from comity.protocols.assisted_learning.in_process import InProcessProvider
+from comity.protocols.assisted_learning.calls import SERVICE
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.protocols.assisted_learning.report import pick_field
 from comity.protocols.assisted_learning.schedule import Schedule
-from comity.protocols.assisted_learning.servicer import PROTOCOL_NAME, SERVICE, serve
 from comity.session.events import Column, Statement, Summary, View
 from comity.session.seat import Place, Seat
-from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import assisted_learning_pb2
 
@@ -34,21 +30,9 @@ def _help(place: Place, seats: Sequence[Seat]) -> Provider:
     return Provider(_party(seats), seat.notary, place.observe)
 
 
-def _ask(helpers: Sequence[tuple[Seat, Link]]) -> Learner:
+def _ask(helpers: Sequence[tuple[Seat, Assistance]]) -> Learner:
     seats = [seat for seat, _ in helpers]
-    party = _party(seats)
-    ports = [RemoteProvider(link, party.task.layout, seat.blobs, seat.gate, party.encoding) for seat, link in helpers]
-    return _learner(party, seats, ports)
-
-
-def _ask_in_process(helpers: Sequence[tuple[Seat, Seat, Provider]]) -> Learner:
-    seats = [seat for seat, _, _ in helpers]
-    return _learner(_party(seats), seats, [InProcessProvider(*helper) for helper in helpers])
-
-
-def _learner(party: Party, seats: Sequence[Seat], ports: Sequence[Assistance]) -> Learner:
-    notaries = [seat.notary for seat in seats]
-    return Learner(party, list(zip(ports, notaries, strict=True)), seats[0].observe)
+    return Learner(_party(seats), [(port, seat.notary) for seat, port in helpers], seats[0].observe)
 
 
 def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:
@@ -95,7 +79,7 @@ def _adapted(contract: Contract, view: View) -> View:
 
 
 PROTOCOL = ProtocolDefinition(
-    name=PROTOCOL_NAME,
+    name="assisted_learning",
     version=1,
     asker="learner",
     helper="provider",
@@ -105,9 +89,7 @@ PROTOCOL = ProtocolDefinition(
     trains=frozenset({"learner", "provider"}),
     help=_help,
     ask=_ask,
-    ask_in_process=_ask_in_process,
-    serve=serve,
-    services=(SERVICE,),
+    service=SERVICE,
     columns={
         "learner": (*_PICKS, _GLOBAL_LOSS, Column("test_accuracy", "test accuracy", "share"), _SECONDS),
         "provider": (_PICKS[0], _GLOBAL_LOSS, _SECONDS),
@@ -141,6 +123,5 @@ PROTOCOL = ProtocolDefinition(
     ),
     blobs_held=_blobs_held,
     steps=_steps,
-    carriage=CARRIAGE,
 )
 """How nodes run it."""

@@ -192,7 +192,8 @@ class Party:
         for sample in ahead if ahead is not None and is_wanted else self._training(at, round, resume):
             faults.point("training")
             index = len(self.trained)
-            digest = start if index == 0 else self.blobs.add(self.task.layout.pack(sample.state)).digest
+            # What is told of a model is told of the model as it is sent.
+            digest = start if index == 0 else self._released(sample.state, round)
             optimizer = self._pack_optimizer(sample.optimizer)
             checkpoint = Checkpoint(index, sample.iteration, digest, self._finite_loss(digest, round, sample.iteration))
             before = self._optimizer
@@ -456,6 +457,9 @@ class Party:
 
     def _view(self, digest: bytes) -> State:
         return self.task.layout.view(self.blobs.get(digest).data)
+
+    def _released(self, state: State, round: int) -> bytes:
+        return self.blobs.release(self.task.layout.pack(state), "checkpoint", round).digest
 
     def _pack_optimizer(self, state: State) -> bytes | None:
         return self.blobs.add(Layout.of(state).pack(state)).digest if state else None

@@ -176,6 +176,8 @@ class Provider:
     def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
         """See `Assistance.acknowledge`."""
         self._require_healthy()
+        if self._notary.accepted("acknowledgement", round) == acknowledgement:
+            return
         if round != self.round or self._phase is not Phase.FINISHED:
             on = f"round {self.round}" if self._phase is Phase.FINISHED else "none yet"
             raise RoundOutOfOrder(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from comity.contract import Contract, Membership
 from comity.protocols.gradient_rewards.algorithm import Mechanism, Settlement, Standing, aggregate, settle
+from comity.protocols.gradient_rewards.calls import SERVICE
 from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.contribution import (
     MOST_CLIENTS,
@@ -11,10 +12,8 @@ from comity.protocols.gradient_rewards.contribution import (
     cosine_gradient_shapley,
     sampled_cosine_gradient_shapley,
 )
-from comity.protocols.gradient_rewards.in_process import InProcessServer
 from comity.protocols.gradient_rewards.inner_products import cosines_with, gram
-from comity.protocols.gradient_rewards.messages import NAME, GradientRewardsTerms
-from comity.protocols.gradient_rewards.remote import RemoteServer
+from comity.protocols.gradient_rewards.messages import NAME, GradientRewardsTerms, Rewarding
 from comity.protocols.gradient_rewards.report import merged
 from comity.protocols.gradient_rewards.rewards import (
     Rule,
@@ -26,10 +25,8 @@ from comity.protocols.gradient_rewards.rewards import (
     update_importance,
 )
 from comity.protocols.gradient_rewards.server import Server
-from comity.protocols.gradient_rewards.servicer import SERVICE, serve
 from comity.session.events import Column, Statement, Summary
 from comity.session.seat import Place, Seat
-from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import gradient_rewards_pb2
 
@@ -60,19 +57,9 @@ def _help(place: Place, seats: Sequence[Seat]) -> Server:
     return Server(place, seats)
 
 
-def _ask(servers: Sequence[tuple[Seat, Link]]) -> Client:
-    ((seat, link),) = servers
-    return Client(seat, RemoteServer(link, _parameters(seat), seat.blobs, seat.gate))
-
-
-def _ask_in_process(servers: Sequence[tuple[Seat, Seat, Server]]) -> Client:
-    ((seat, other, server),) = servers
-    return Client(seat, InProcessServer(seat, other, server, _parameters(seat)))
-
-
-def _parameters(seat: Seat) -> int:
-    task = seat.task
-    return sum(task.initial_state[name].numel() for name in task.parameters)
+def _ask(servers: Sequence[tuple[Seat, Rewarding]]) -> Client:
+    ((seat, port),) = servers
+    return Client(seat, port)
 
 
 def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:  # noqa: ARG001
@@ -94,9 +81,7 @@ PROTOCOL = ProtocolDefinition(
     trains=frozenset({"client"}),
     help=_help,
     ask=_ask,
-    ask_in_process=_ask_in_process,
-    serve=serve,
-    services=(SERVICE,),
+    service=SERVICE,
     columns={
         "client": (
             Column("contribution", "contribution", "number"),
