@@ -40,6 +40,7 @@ from comity.session.worker import SessionWorker, Steppable
 from comity.tensors import Layout
 from comity.training import Classification, Secret
 from comity.transport import blobs, sessions
+from comity.transport.bindings.servicer import serve as derived
 from comity.transport.description import Describe, describing
 from comity.transport.identity import Identity
 from comity.transport.link import Link, Patience
@@ -281,6 +282,9 @@ class NoNewSessions:
     def fetch(self, session: str) -> Any:
         raise AssertionError(f"somebody asks for {session}")
 
+    def gate(self, contract: Contract, party: str) -> Any:
+        raise AssertionError(f"{party} asks for {contract.session}")
+
     def finish(self, session: HostedSession, ending: str) -> None:
         self._hosted.remove(session)
 
@@ -301,12 +305,12 @@ def serve() -> Iterator[Callable[..., Host]]:
             for seat, role in seats:
                 worker = SessionWorker(role, f"session-{seat.contract.session}")
                 hosted.add(HostedSession(seat, role, worker))
-            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services])
+            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, PROTOCOL.service.name])
 
             servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"), describe)
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
-            PROTOCOL.serve(server.server, hosted)
+            derived(PROTOCOL.service, PROTOCOL.name, hosted, server.server, server.streams)
             host = Host(server.start(address), hosted, server)
             stack.callback(server.stop, 0)
             # What is on ends first, so that nobody waits for it.

@@ -1,6 +1,6 @@
 """The port of assisted learning, one suite for all that implement it.
 
-`provider` is the role itself, `in_process` passes the wire's messages to it, `remote` calls a server on loopback, `carried`
+`provider` is the role itself, `in_process` passes the wire's messages to it, `remote` calls a server on loopback, `offline`
 writes a parcel for every journey.
 """
 
@@ -26,86 +26,29 @@ from comity.errors import (
     UnexpectedBlob,
 )
 from comity.protocols.assisted_learning.algorithm import Loss
-from comity.protocols.assisted_learning.carried import CarriedProvider, answer, take
-from comity.protocols.assisted_learning.in_process import InProcessProvider
+from comity.protocols.assisted_learning.calls import SERVICE, ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle, trajectory_digest
+from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.protocols.assisted_learning.remote import RemoteProvider
-from comity.session.codec import statement_to_proto
 from comity.session.events import nobody
-from comity.session.hosting import HostedSession
 from comity.session.ledger import Head, bytes_by_kind
 from comity.session.outcome import Outcome
 from comity.session.receipts import SignedStatement, Signer
 from comity.session.seat import Seat
-from comity.session.worker import AtOnce
 from comity.tensors import Blob, Layout
-from comity.transport.parcels import AnswerDue, Label, Shipment, opened_parcel, write_parcel
+from comity.transport.bindings.in_process import InProcessChannel
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.protocol import run as play
-from comity.wire.v1 import assisted_learning_pb2 as pb
+from tests.contract.courier import Courier
 
-IMPLEMENTATIONS = ["provider", "in_process", "remote", "carried"]
+IMPLEMENTATIONS = ["provider", "in_process", "remote", "offline"]
 OVER_THE_WIRE = IMPLEMENTATIONS[1:]
 """Those whose messages are decoded: what no decoder lets through never reaches the role."""
 
 
 def party(seat: Seat) -> Party:
     return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
-
-
-class Courier(CarriedProvider):
-    """Brings every parcel to the provider at once, and its answer back.
-
-    Args:
-        learner: The learner's seat.
-        provider: The provider's seat.
-        role: The provider.
-        folder: Where parcels lie.
-        sign: A party's key.
-    """
-
-    def __init__(
-        self, learner: Seat, provider: Seat, role: Provider, folder: Path, sign: Callable[[str], Signer]
-    ) -> None:
-        super().__init__(learner)
-        self._hosted = HostedSession(provider, role, AtOnce(role, ""))
-        self._folder = folder
-        self._sign = sign
-        self._back = ExitStack()
-        self._label = provider.contract.session, provider.contract.hash
-
-    def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
-        self.answer = None
-        with pytest.raises(AnswerDue) as due:
-            super().close(round, count, request)
-        self._carry(due.value.shipment)
-        return super().close(round, count, request)
-
-    def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
-        # A learner that comes back reads the answer anew.
-        self._answer()
-        return super().results(round, skip, meanwhile)
-
-    def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
-        request = pb.AcknowledgeRequest(round=round, acknowledgement=statement_to_proto(acknowledgement))
-        self._carry(Shipment(round, [request]))
-
-    def _carry(self, shipment: Shipment) -> None:
-        path = self._folder / "there.parcel"
-        write_parcel(path, Label("hospital", *self._label), shipment, self._sign("clinic"), "clinic")
-        with opened_parcel(path, lambda party: self._sign(party).public_key) as parcel:
-            take(self._hosted, parcel)
-        self._answer()
-
-    def _answer(self) -> None:
-        shipment = answer(self._hosted)
-        if shipment is not None:
-            path = self._folder / "back.parcel"
-            write_parcel(path, Label("clinic", *self._label), shipment, self._sign("hospital"), "hospital")
-            self._back.close()
-            self.answer = self._back.enter_context(opened_parcel(path, lambda party: self._sign(party).public_key))
 
 
 @dataclass(frozen=True)
@@ -182,14 +125,15 @@ def helped(
         if implementation == "provider":
             port: Assistance = provider
         elif implementation == "in_process":
-            port = InProcessProvider(pair.learner, pair.provider, provider)
-        elif implementation == "carried":
-            port = Courier(pair.learner, pair.provider, provider, tmp_path, make_signer)
-            stack.callback(port._back.close)
+            port = ProviderPort(pair.learner, InProcessChannel(pair.provider, provider))
+        elif implementation == "offline":
+            courier = Courier(SERVICE, pair.learner, pair.provider, provider, tmp_path, make_signer)
+            stack.callback(courier.close)
+            port = ProviderPort(pair.learner, courier)
         else:
             host = request.getfixturevalue("serve")((pair.provider, provider))
             link = request.getfixturevalue("connect")(host.address, contract=pair.provider.contract)
-            port = RemoteProvider(link, pair.learner.task.layout, pair.learner.blobs, pair.learner.gate)
+            port = ProviderPort(pair.learner, RemoteChannel(link))
         # Its own blobs go over the port's.
         learner_seat = replace((learner_pair or pair).learner, blobs=pair.learner.blobs)
         learner, offers = begin_learner(learner_seat)
@@ -450,7 +394,7 @@ def test_a_round_can_be_followed_while_the_learner_works(help: Help, expected: l
     assert [each.digest for each in help.port.results(1, meanwhile=meanwhile)] == expected
 
 
-@pytest.mark.parametrize("implementation", [each for each in IMPLEMENTATIONS if each != "carried"])
+@pytest.mark.parametrize("implementation", [each for each in IMPLEMENTATIONS if each != "offline"])
 def test_a_provider_that_diverges_says_so_to_the_learner(
     implementation: str, helped: Callable[..., Help], make_pair: Callable[..., Any]
 ) -> None:

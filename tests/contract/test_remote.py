@@ -13,14 +13,15 @@ import pytest
 
 from comity.errors import ComityError, MalformedMessage, SessionFailed, TrainingDiverged
 from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.events import nobody
 from comity.session.seat import Seat
 from comity.training import Sample
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.link import Link
 from comity.transport.protocol import run
 from comity.transport.server import NodeServer
@@ -34,8 +35,8 @@ def party(seat: Seat) -> Party:
     return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
 
 
-def remote(seat: Seat, link: Link) -> RemoteProvider:
-    return RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate)
+def remote(seat: Seat, link: Link) -> ProviderPort:
+    return ProviderPort(seat, RemoteChannel(link))
 
 
 class Scripted(assisted_learning_pb2_grpc.AssistedLearningServicer):
@@ -55,13 +56,13 @@ class Scripted(assisted_learning_pb2_grpc.AssistedLearningServicer):
 
 
 @pytest.fixture
-def answered(connect: Callable[..., Link], make_pair: Callable[..., Any]) -> Iterator[Callable[..., RemoteProvider]]:
+def answered(connect: Callable[..., Link], make_pair: Callable[..., Any]) -> Iterator[Callable[..., ProviderPort]]:
     """A port to a provider that answers as it is told; the learner's first checkpoint stands for its whole trajectory."""
     servers = []
 
     def begin(
         receipt: sessions_pb2.SignedStatement | None = None, answer: Answer = lambda checkpoint: []
-    ) -> RemoteProvider:
+    ) -> ProviderPort:
         pair = make_pair()
         learner = party(pair.learner)
         # Published, so that it is here already and is not fetched.
@@ -80,7 +81,7 @@ def answered(connect: Callable[..., Link], make_pair: Callable[..., Any]) -> Ite
 
 
 def test_an_answer_that_is_no_receipt_is_refused(
-    answered: Callable[..., RemoteProvider], make_pair: Callable[..., Any]
+    answered: Callable[..., ProviderPort], make_pair: Callable[..., Any]
 ) -> None:
     request = make_pair().learner.notary.sign("request", 1, bytes(32))
     with pytest.raises(MalformedMessage, match="no known kind"):
@@ -91,24 +92,29 @@ def result(checkpoint: Checkpoint) -> pb.Result:
     return pb.Result(checkpoint=codec.checkpoint_to_proto(checkpoint))
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda checkpoint: [result(checkpoint), pb.Result(end=pb.End(count=2))],
-        lambda checkpoint: [result(checkpoint)],
-        lambda checkpoint: [],
-        lambda checkpoint: [result(checkpoint), pb.Result()],
-    ],
-    ids=["one is missing", "no end", "nothing", "neither"],
-)
-def test_a_trajectory_that_is_not_whole_is_refused(answered: Callable[..., RemoteProvider], answer: Answer) -> None:
-    with pytest.raises(MalformedMessage):
-        list(answered(answer=answer).results(1))
+@pytest.mark.parametrize("message", [pb.Result(), pb.Result(checkpoint=pb.Checkpoint())], ids=["nothing", "no blob"])
+def test_a_result_that_is_incomplete_is_refused(answered: Callable[..., ProviderPort], message: pb.Result) -> None:
+    with pytest.raises(MalformedMessage, match="incomplete"):
+        list(answered(answer=lambda checkpoint: [result(checkpoint), message]).results(1))
 
 
-def test_a_whole_trajectory_is_taken(answered: Callable[..., RemoteProvider]) -> None:
-    port = answered(answer=lambda checkpoint: [result(checkpoint), pb.Result(end=pb.End(count=1))])
+def test_a_whole_trajectory_is_taken(answered: Callable[..., ProviderPort]) -> None:
+    port = answered(answer=lambda checkpoint: [result(checkpoint)])
     assert [each.index for each in port.results(1)] == [0]
+
+
+@pytest.mark.timeout(20)
+def test_a_trajectory_that_is_not_whole_is_refused(
+    answered: Callable[..., ProviderPort], make_pair: Callable[..., Any]
+) -> None:
+    pair = make_pair()
+    learner = party(pair.learner)
+    start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
+    list(learner.train(start.digest, 1))
+    port = answered(answer=lambda checkpoint: [result(checkpoint)])
+    session = Learner(learner, [(port, pair.learner.notary)], nobody)
+    with pytest.raises(MalformedMessage, match="not whole"):
+        list(session._receive(1, "hospital"))
 
 
 def breaking(seat: Seat, error: Exception) -> Seat:
@@ -155,10 +161,10 @@ def test_a_session_that_fails_leaves_no_thread(
         with pytest.raises(TrainingDiverged):
             run(session)
     for thread in threading.enumerate():
-        if thread.name in {"send-offers", "fetch-results"}:
+        if thread.name in {"send-ahead", "follow-ahead"}:
             thread.join(2.0)
-    assert_no_thread("send-offers")
-    assert_no_thread("fetch-results")
+    assert_no_thread("send-ahead")
+    assert_no_thread("follow-ahead")
 
 
 def test_a_refused_offer_leaves_no_thread(

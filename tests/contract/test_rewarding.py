@@ -27,10 +27,9 @@ from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
 from comity.node.script import parse_script
 from comity.protocols.gradient_rewards import PROTOCOL
+from comity.protocols.gradient_rewards.calls import ServerPort
 from comity.protocols.gradient_rewards.client import Client
-from comity.protocols.gradient_rewards.in_process import InProcessServer
 from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding, update_layout
-from comity.protocols.gradient_rewards.remote import RemoteServer
 from comity.protocols.gradient_rewards.rewards import sparsify
 from comity.protocols.gradient_rewards.server import Server
 from comity.session.comparison import compare
@@ -43,6 +42,9 @@ from comity.session.worker import SessionWorker
 from comity.simulation.in_process import parties
 from comity.tensors import Blob, Layout, sparse
 from comity.transport import blobs, sessions
+from comity.transport.bindings.in_process import InProcessChannel
+from comity.transport.bindings.remote import RemoteChannel
+from comity.transport.bindings.servicer import serve
 from comity.transport.identity import Identity
 from comity.transport.link import Link, Patience
 from comity.transport.server import NodeServer
@@ -200,8 +202,7 @@ def convene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Convene]:
             if implementation == "in_process":
                 company.role.advance()
                 company.ports = {
-                    name: InProcessServer(seat, seats[name], role, company.parameters)
-                    for name, seat in client_seats.items()
+                    name: ServerPort(seat, InProcessChannel(seats[name], role)) for name, seat in client_seats.items()
                 }
             else:
                 _over_loopback(company, stack)
@@ -215,16 +216,16 @@ def _over_loopback(company: Company, stack: ExitStack) -> None:
     worker = SessionWorker(company.role, "session-rewards", company.role.wakes_in)
     for seat in company.seats.values():
         hosted.add(HostedSession(seat, company.role, worker))
-    server = NodeServer(None, [blobs.SERVICE, *PROTOCOL.services])
+    server = NodeServer(None, [blobs.SERVICE, PROTOCOL.service.name])
     blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
-    PROTOCOL.serve(server.server, hosted)
+    serve(PROTOCOL.service, PROTOCOL.name, hosted, server.server, server.streams)
     address = server.start("127.0.0.1:0")
     stack.callback(server.stop, 0)
     stack.callback(hosted.drain)
     for name, seat in company.client_seats.items():
         link = stack.enter_context(Link(Identity(name), "server", address, Patience(10.0, 10.0)))
         link.enter(seat.contract.session, seat.contract.hash)
-        company.ports[name] = RemoteServer(link, company.parameters, seat.blobs, seat.gate)
+        company.ports[name] = ServerPort(seat, RemoteChannel(link))
     # The worker waits for the deadline; a call wakes it.
     company.poke = lambda: worker.call(lambda: None)
 
@@ -485,7 +486,10 @@ def test_a_server_goes_on_where_its_journal_ends(convene: Convene) -> None:
     company.complete(2, NAMES[:2] if company.pass_deadline() else NAMES)
     company.give("ann", 3)
     again = Server(company.place, list(company.seats.values()))
-    assert (again.round, again.news("bob", 2)) == (3, company.role.news("bob", 2))
+    assert again.round == 3
+    (ours, at), (theirs, there) = again.follow("bob", 2), company.role.follow("bob", 2)
+    assert ours.read(at) is not None
+    assert ours.read(at)[0] == theirs.read(there)[0]
     for client in NAMES[1:]:
         company.give(client, 3)
     company.role.advance()

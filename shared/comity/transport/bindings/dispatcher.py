@@ -44,7 +44,8 @@ class Following:
         self._method = method
         self._request = request
         self._index = 0
-        self._before: Any = None
+        # Whether an item's message depends on the one before it.
+        self._has_order = getattr(method.call, "encode", None) is not None
         self._notify: Callable[[], None] = _ignored
         self._ends: list[Callable[[], None]] = []
         self._stream: WatchedLog[Any] = WatchedLog()
@@ -80,8 +81,8 @@ class Following:
         if found is None:
             return None
         item, self._index = found
-        message = self._method.encode_answer(item, self._session.role, self._before)
-        self._before = item
+        before = self._stream[self._index - 2] if self._has_order and self._index > 1 else None
+        message = self._method.encode_answer(item, self._session.role, before)
         self._session.gate.send(message, self._request)
         return message
 
@@ -94,8 +95,6 @@ class Following:
             begun.result().add_done_callback(self._answered)
         else:
             self._stream, self._index = begun.result()
-            if self._index and getattr(self._method.call, "encode", None) is not None:
-                self._before = self._stream[self._index - 1]
         self._is_begun = True
         self._ends.append(self._stream.subscribe(self._wake))
         if self._is_closed:

@@ -32,8 +32,7 @@ class OfflineRecord:
     """What a node keeps of a session between two bundles, in a file.
 
     Attributes:
-        round: Round of the last bundle that was taken, or begun.
-        whole: Whether it was taken whole.
+        round: Round of the last bundle that was taken.
         calls: At the caller, calls that no bundle has brought yet; at the other, those of the last one, with their answers.
         held: Digests of blobs that the other party holds.
 
@@ -51,7 +50,6 @@ class OfflineRecord:
         except DecodeError as error:
             raise StorageCorrupted(f"{path} cannot be read", expected="what an export or import wrote") from error
         self.round = kept.round
-        self.whole = kept.whole
         self.calls = list(kept.calls)
         self.held = {digest_in(each) for each in kept.held}
 
@@ -62,7 +60,7 @@ class OfflineRecord:
             StorageFailed: It cannot be written.
         """
         held = [blobs_pb2.BlobRef(digest=each) for each in sorted(self.held)]
-        state = pb.OfflineState(round=self.round, whole=self.whole, calls=self.calls, held=held)
+        state = pb.OfflineState(round=self.round, calls=self.calls, held=held)
         part = self._path.with_name(f"{self._path.name}.part")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,9 +182,9 @@ class OfflineChannel:
                 continue
             answers: list[Message] = [unpacked(answer, method.answer_type) for answer in each.answers]
             begin = _beginning(method, unpacked(each.request, method.request_type), request, answers)
-            if begin is not None:
+            if begin is not None or isinstance(method.call, Watch):
                 self._arrive(self.answer, round)
-                return answers[begin:]
+                return answers[begin:] if begin is not None else []
         raise MalformedMessage(
             "the answer is incomplete",
             expected=f"what answers {method.call.method}",
@@ -215,15 +213,14 @@ def take(service: Service, session: HostedSession, parcel: ReceivedParcel, recor
         return
     # All of them are read before the first is done.
     calls = [_read(service, each) for each in parcel.calls]
-    record.round, record.whole, record.calls, record.held = parcel.round, False, [], {*parcel.held}
-    record.save()
+    answered = []
     for method, request in calls:
         for each in method.call.uploads:
             _take_upload(session, parcel, each, request, method.request_rule.round_of(request))
         answer = dispatch(session, method, request)
         if method.is_answered:
-            record.calls.append(bundled(method.path, request, answer))
-    record.whole = True
+            answered.append(bundled(method.path, request, answer))
+    record.round, record.calls, record.held = parcel.round, answered, {*parcel.held}
     record.save()
 
 
@@ -231,18 +228,11 @@ def answer(service: Service, session: HostedSession, record: OfflineRecord) -> S
     """Works on what a bundle asked, and returns what answers it; None before the first.
 
     Raises:
-        RoundOutOfOrder: It was not taken whole.
+        RoundOutOfOrder: Another was begun since, and not taken whole.
         ComityError: The session cannot go on.
     """
     if not record.round:
         return None
-    if not record.whole:
-        raise RoundOutOfOrder(
-            f"the caller's part of round {record.round} is not whole",
-            expected="all of its parcel",
-            received="some of it",
-            action="import the parcel again",
-        )
     worker = session.worker
     while isinstance(worker, AtOnce) and worker.advance():
         pass

@@ -134,11 +134,8 @@ class OfflineState(google.protobuf.message.Message):
     ROUND_FIELD_NUMBER: builtins.int
     CALLS_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
-    WHOLE_FIELD_NUMBER: builtins.int
     round: builtins.int
-    """Of the last parcel that was taken, or begun."""
-    whole: builtins.bool
-    """Whether that parcel was taken whole."""
+    """Of the last parcel that was taken."""
     @property
     def calls(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BundledCall]:
         """At the party that asks: calls that no parcel has carried yet. At the other: calls of the last one, with their answers."""
@@ -153,8 +150,7 @@ class OfflineState(google.protobuf.message.Message):
         round: builtins.int = ...,
         calls: collections.abc.Iterable[global___BundledCall] | None = ...,
         held: collections.abc.Iterable[comity.wire.v1.blobs_pb2.BlobRef] | None = ...,
-        whole: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["calls", b"calls", "held", b"held", "round", b"round", "whole", b"whole"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["calls", b"calls", "held", b"held", "round", b"round"]) -> None: ...
 
 global___OfflineState = OfflineState
