@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -43,17 +43,20 @@ class Courier(OfflineChannel):
         self._folder = folder
         self._sign = sign
         self._back = ExitStack()
+        self._offered: Collection[bytes] = ()
 
     def call(self, method: Method, request: Message) -> Message:
         if not method.is_answered:
             said = super().call(method, request)
             if getattr(method.call, "delivers", False):
                 self._calls.clear()
-                self._carry(Shipment(method.request_rule.round_of(request), [bundled(method.path, request)]))
+                round = method.request_rule.round_of(request)
+                self._carry(Shipment(round, [bundled(method.path, request)], held=self._offered))
             return said
         self.answer = None
         with pytest.raises(AnswerDue) as due:
             super().call(method, request)
+        self._offered = due.value.shipment.held
         self._carry(due.value.shipment)
         self._has_arrived = False
         try:

@@ -13,6 +13,7 @@ import pytest
 
 from comity.errors import ComityError, MalformedMessage, SessionFailed, TrainingDiverged
 from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Checkpoint
@@ -103,18 +104,16 @@ def test_a_whole_trajectory_is_taken(answered: Callable[..., ProviderPort]) -> N
     assert [each.index for each in port.results(1)] == [0]
 
 
-@pytest.mark.timeout(20)
 def test_a_trajectory_that_is_not_whole_is_refused(
     answered: Callable[..., ProviderPort], make_pair: Callable[..., Any]
 ) -> None:
     pair = make_pair()
+    port = answered(answer=lambda checkpoint: [result(replace(checkpoint, loss=Loss(1.0, pair.provider.own.samples)))])
     learner = party(pair.learner)
     start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
     list(learner.train(start.digest, 1))
-    port = answered(answer=lambda checkpoint: [result(checkpoint)])
-    session = Learner(learner, [(port, pair.learner.notary)], nobody)
     with pytest.raises(MalformedMessage, match="not whole"):
-        list(session._receive(1, "hospital"))
+        list(Learner(learner, [(port, pair.learner.notary)], nobody)._receive(1, "hospital"))
 
 
 def breaking(seat: Seat, error: Exception) -> Seat:
