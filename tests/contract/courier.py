@@ -11,13 +11,13 @@ import pytest
 from google.protobuf.message import Message
 
 from comity.errors import RoundOutOfOrder
-from comity.session.hosting import HostedSession
-from comity.session.receipts import Signer
-from comity.session.seat import Seat
-from comity.session.worker import AtOnce, Steppable
+from comity.session.session_registry import AcceptedSession
+from comity.ledger.receipts import Signer
+from comity.session.contexts import PeerContext
+from comity.session.worker import InlineWorker, Steppable
 from comity.transport.bindings.offline import OfflineChannel, OfflineRecord, answer, take
 from comity.transport.calls import Method, Service
-from comity.transport.parcels import AnswerDue, Label, Shipment, bundled, opened_parcel, write_parcel
+from comity.transport.bundles import AnswerDue, Label, Bundle, bundled, opened_bundle, write_bundle
 
 
 class Courier(OfflineChannel):
@@ -33,12 +33,12 @@ class Courier(OfflineChannel):
     """
 
     def __init__(
-        self, service: Service, caller: Seat, called: Seat, role: Steppable, folder: Path, sign: Callable[[str], Signer]
+        self, service: Service, caller: PeerContext, called: PeerContext, role: Steppable, folder: Path, sign: Callable[[str], Signer]
     ) -> None:
         super().__init__(caller, OfflineRecord(folder / "caller"))
         self._service = service
         self._parties = caller.own.party, called.own.party
-        self._hosted = HostedSession(called, role, AtOnce(role))
+        self._hosted = AcceptedSession(called, role, InlineWorker(role))
         self._theirs = OfflineRecord(folder / "called")
         self._folder = folder
         self._sign = sign
@@ -51,13 +51,13 @@ class Courier(OfflineChannel):
             if getattr(method.call, "delivers", False):
                 self._calls.clear()
                 round = method.request_rule.round_of(request)
-                self._carry(Shipment(round, [bundled(method.path, request)], held=self._offered))
+                self._carry(Bundle(round, [bundled(method.path, request)], held=self._offered))
             return said
         self.answer = None
         with pytest.raises(AnswerDue) as due:
             super().call(method, request)
-        self._offered = due.value.shipment.held
-        self._carry(due.value.shipment)
+        self._offered = due.value.bundle.held
+        self._carry(due.value.bundle)
         self._has_arrived = False
         try:
             return super().call(method, request)
@@ -72,20 +72,20 @@ class Courier(OfflineChannel):
     def close(self) -> None:
         self._back.close()
 
-    def _carry(self, shipment: Shipment) -> None:
-        with self._written("there", 0, shipment) as parcel:
-            take(self._service, self._hosted, parcel, self._theirs)
+    def _carry(self, bundle: Bundle) -> None:
+        with self._written("there", 0, bundle) as bundle:
+            take(self._service, self._hosted, bundle, self._theirs)
         self._answer()
 
     def _answer(self) -> None:
-        shipment = answer(self._service, self._hosted, self._theirs)
-        if shipment is not None:
+        bundle = answer(self._service, self._hosted, self._theirs)
+        if bundle is not None:
             self._back.close()
-            self.answer = self._back.enter_context(self._written("back", 1, shipment))
+            self.answer = self._back.enter_context(self._written("back", 1, bundle))
 
-    def _written(self, name: str, by: int, shipment: Shipment) -> Any:
-        path, contract = self._folder / f"{name}.parcel", self._hosted.contract
+    def _written(self, name: str, by: int, bundle: Bundle) -> Any:
+        path, contract = self._folder / f"{name}.bundle", self._hosted.contract
         sender, receiver = self._parties[by], self._parties[1 - by]
         label = Label(receiver, contract.session, contract.hash)
-        write_parcel(path, label, shipment, self._sign(sender), sender)
-        return opened_parcel(path, lambda party: self._sign(party).public_key)
+        write_bundle(path, label, bundle, self._sign(sender), sender)
+        return opened_bundle(path, lambda party: self._sign(party).public_key)

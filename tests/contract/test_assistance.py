@@ -1,7 +1,7 @@
 """The port of assisted learning, one suite for all that implement it.
 
 `provider` is the role itself, `in_process` passes the wire's messages to it, `remote` calls a server on loopback, `offline`
-writes a parcel for every journey.
+writes a bundle for every journey.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, 
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.events import nobody
-from comity.session.ledger import Head, bytes_by_kind
+from comity.ledger.ledger import Head, bytes_by_kind
 from comity.session.outcome import Outcome
-from comity.session.receipts import SignedStatement, Signer
-from comity.session.seat import Seat
+from comity.ledger.receipts import SignedStatement, Signer
+from comity.session.contexts import PeerContext
 from comity.tensors import Blob, Layout
 from comity.transport.bindings.in_process import InProcessChannel
 from comity.transport.bindings.remote import RemoteChannel
@@ -47,8 +47,8 @@ OVER_THE_WIRE = IMPLEMENTATIONS[1:]
 """Those whose messages are decoded: what no decoder lets through never reaches the role."""
 
 
-def party(seat: Seat) -> Party:
-    return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
+def party(context: PeerContext) -> Party:
+    return Party(context.task, context.blobs, context.journal, context.contract, context.own, context.peer)
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class Help:
         return list(self.learner.train(start, 2))
 
 
-def begin_learner(seat: Seat) -> tuple[Party, list[Checkpoint]]:
+def begin_learner(context: PeerContext) -> tuple[Party, list[Checkpoint]]:
     """A learner and its first trajectory."""
-    learner = party(seat)
+    learner = party(context)
     start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
     return learner, list(learner.train(start.digest, 1))
 
@@ -121,7 +121,7 @@ def helped(
 
     def begin(implementation: str, pair: Any = None, learner_pair: Any = None) -> Help:
         pair = pair or make_pair(rounds=2)
-        provider = Provider(party(pair.provider), pair.provider.notary, nobody)
+        provider = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
         if implementation == "provider":
             port: Assistance = provider
         elif implementation == "in_process":
@@ -132,8 +132,8 @@ def helped(
             port = ProviderPort(pair.learner, courier)
         else:
             host = request.getfixturevalue("serve")((pair.provider, provider))
-            link = request.getfixturevalue("connect")(host.address, contract=pair.provider.contract)
-            port = ProviderPort(pair.learner, RemoteChannel(link))
+            connection = request.getfixturevalue("connect")(host.address, contract=pair.provider.contract)
+            port = ProviderPort(pair.learner, RemoteChannel(connection))
         # Its own blobs go over the port's.
         learner_seat = replace((learner_pair or pair).learner, blobs=pair.learner.blobs)
         learner, offers = begin_learner(learner_seat)
@@ -158,7 +158,7 @@ def expected(make_pair: Callable[..., Any], make_signer: Callable[[str], Signer]
     """The provider's trajectory in the first round, when nothing goes wrong."""
     pair = make_pair(rounds=2)
     learner, offers = begin_learner(pair.learner)
-    port = Provider(party(pair.provider), pair.provider.notary, nobody)
+    port = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
     return Help(pair, learner, port, offers, make_signer("clinic")).complete()
 
 
@@ -414,7 +414,7 @@ def test_a_provider_that_diverges_says_so_to_the_learner(
 
 
 def run(help: Help) -> Outcome:
-    return play(Learner(party(help.pair.learner), [(help.port, help.pair.learner.notary)], nobody))[0]
+    return play(Learner(party(help.pair.learner), [(help.port, help.pair.learner.receipt_book)], nobody))[0]
 
 
 def test_a_session_is_the_same_through_every_implementation(

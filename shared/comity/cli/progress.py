@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from comity.report.numbers import duration, number, size
-from comity.session.events import Column, Event, Json
+from comity.contract import Json
+from comity.session.events import Column, Event
 
 _REDRAWS_A_SECOND = 4
 """Few enough for a slow line."""

@@ -12,11 +12,11 @@ from typing import Protocol
 import grpc
 
 from comity import version
-from comity.node.overview import SessionDetails, SessionSummary
+from comity.node.sessions.overview import SessionDetails, SessionSummary
 from comity.node.registry import protocols_for
-from comity.node.script import Script, parse_script
+from comity.node.sessions.script import Script, parse_script
 from comity.session.events import Event
-from comity.session.watched import WatchedLog
+from comity.session.replayable_stream import ReplayableStream
 from comity.transport.streams import Streams, non_blocking
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
@@ -38,7 +38,7 @@ class Operated(Protocol):
     def open(self, script: Script) -> str:
         """Opens a session that many may join; returns its identifier."""
 
-    def join(self, helper: str, session: str) -> None:
+    def join(self, acceptor: str, session: str) -> None:
         """Joins a session that another party has opened."""
 
     def sessions(self) -> list[SessionSummary]:
@@ -47,7 +47,7 @@ class Operated(Protocol):
     def details(self, session: str) -> SessionDetails:
         """One session."""
 
-    def events(self, session: str) -> WatchedLog[Event]:
+    def events(self, session: str) -> ReplayableStream[Event]:
         """What happens in a session, from its beginning."""
 
     def cancel(self, session: str) -> bool:
@@ -65,7 +65,7 @@ class _Events:
         skip: How many the operator has already.
     """
 
-    def __init__(self, events: WatchedLog[Event], skip: int) -> None:
+    def __init__(self, events: ReplayableStream[Event], skip: int) -> None:
         self._events = events
         self._index = skip
         self._end: Callable[[], None] | None = None
@@ -128,7 +128,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinReply:  # noqa: ARG002, N802
         """Joins a session that another party has opened."""
-        self._node.join(request.helper, request.session)
+        self._node.join(request.acceptor, request.session)
         return pb.JoinReply()
 
     @non_blocking

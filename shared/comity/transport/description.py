@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from comity import version
 from comity.errors import MalformedMessage
-from comity.session.chain import Clock, utc_now
+from comity.ledger.chain import Clock, utc_now
 from comity.session.egress_rules import require_control
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import sessions_pb2 as pb
 from comity.wire.v1 import sessions_pb2_grpc
 
@@ -91,7 +91,7 @@ def decode_description(message: pb.PeerDescription, party: str) -> Description:
     return Description(message.party, message.role, message.version, protocols, time)
 
 
-def describe(link: Link) -> Description:
+def describe(connection: PeerConnection) -> Description:
     """Asks a peer who it is.
 
     Raises:
@@ -100,5 +100,5 @@ def describe(link: Link) -> Description:
     """
     request = pb.DescribePeerRequest()
     require_control(request)
-    message = link.call(link.stub(sessions_pb2_grpc.SessionsStub).Describe, request)
-    return decode_description(message, link.party)
+    message = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Describe, request)
+    return decode_description(message, connection.party)

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 
 from comity.contract import Contract, Membership, Terms
-from comity.session.events import Column, Event, Json, Statement, Summary, View
+from comity.contract import Json
+from comity.session.events import Column, Event, Statement, Summary, View
 from comity.session.outcome import Outcome
-from comity.session.seat import Place, Seat
+from comity.session.contexts import SessionContext, PeerContext
 from comity.session.worker import Steppable
 from comity.tensors import Layout
 from comity.transport.bindings.channel import Channel
@@ -29,17 +30,17 @@ class LocalTask(Protocol):
         """Number of training samples."""
 
 
-class AskingRole(Protocol):
+class Initiator(Protocol):
     """The role of the party that asks."""
 
     def work(self) -> Iterator[None]:
-        """Does what is left of the session; yields where it is another asker's turn, if there are any in this process."""
+        """Does what is left of the session; yields where it is another initiator's turn, if there are any in this process."""
 
     def outcome(self) -> Outcome:
         """What the session came to, when the work is done."""
 
 
-def run(*roles: AskingRole) -> list[Outcome]:
+def run(*roles: Initiator) -> list[Outcome]:
     """Runs asking roles to their end, in turns."""
     for _ in zip_longest(*(role.work() for role in roles)):
         pass
@@ -53,19 +54,19 @@ class ProtocolDefinition:
     Attributes:
         name: Registered name.
         version: Version of its messages and rules; both sides must have the same.
-        asker: Role of the party that asks.
-        helper: Role of the party that helps.
+        initiator: Role of the party that asks.
+        acceptor: Role of the party that helps.
         egress: Kinds that cross in it.
         terms: Its part of a contract.
         terms_message: The protobuf message of the terms.
         trains: Roles that train on data of their own.
-        merge: Makes one session's metrics of the helper's and, by party, the askers'; for protocols that many join.
+        merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that many join.
         steps: Local steps that a party makes in a whole session, from the contract, its membership and its peers'; None
             where the protocol does not train privately.
-        several: Whether one session may have several helpers.
+        several: Whether one session may have several acceptors.
         many: Whether many may join one session, each asking for itself; the helping role then has `admit` and `leave`.
-        help: Builds the helping role, from its place and the seats opposite those whom it helps so far.
-        ask: Builds the asking role, from its seat opposite each helper and the port to it.
+        help: Builds the helping role, from its place and the contexts opposite those whom it helps so far.
+        ask: Builds the asking role, from its context opposite each acceptor and the port to it.
         service: Its calls, from which everything between two parties is derived.
         columns: For each role, the fields of its `round-finished` events that people look at.
         summary: The metrics of a result that people compare.
@@ -77,14 +78,14 @@ class ProtocolDefinition:
 
     name: str
     version: int
-    asker: str
-    helper: str
+    initiator: str
+    acceptor: str
     egress: tuple[str, ...]
     terms: type[Terms]
     terms_message: Callable[[], Message]
     trains: frozenset[str]
-    help: Callable[[Place, Sequence[Seat]], Steppable]
-    ask: Callable[[Sequence[tuple[Seat, Any]]], AskingRole]
+    help: Callable[[SessionContext, Sequence[PeerContext]], Steppable]
+    ask: Callable[[Sequence[tuple[PeerContext, Any]]], Initiator]
     service: Service
     columns: Mapping[str, tuple[Column, ...]]
     summary: Summary
@@ -100,11 +101,11 @@ class ProtocolDefinition:
     @property
     def roles(self) -> tuple[str, str]:
         """Both roles, the asking one first."""
-        return self.asker, self.helper
+        return self.initiator, self.acceptor
 
-    def asking(self, ways: Sequence[tuple[Seat, Channel]]) -> AskingRole:
-        """The asking role, from its seat opposite each helper and the way to it."""
-        return self.ask([(seat, self.service.client(seat, channel)) for seat, channel in ways])
+    def asking(self, ways: Sequence[tuple[PeerContext, Channel]]) -> Initiator:
+        """The asking role, from its context opposite each acceptor and the way to it."""
+        return self.ask([(context, self.service.client(context, channel)) for context, channel in ways])
 
     def view(self, contract: Contract) -> View:
         """What people look at in a session."""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from comity.errors import NodeDraining
-from comity.session.watched import WatchedLog
+from comity.session.replayable_stream import ReplayableStream
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -71,7 +71,7 @@ def ahead(items: Callable[[], Iterator[Item]], meanwhile: Callable[[], bool]) ->
     Raises:
         BaseException: What following them ended with.
     """
-    arrived: WatchedLog[Item] = WatchedLog()
+    arrived: ReplayableStream[Item] = ReplayableStream()
     active = threading.Event()
     active.set()
 

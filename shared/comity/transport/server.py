@@ -42,7 +42,7 @@ _STREAMS_A_PARTY = 64
 """Streams that one party follows at a time."""
 
 
-class Places:
+class OpenCalls:
     """Counts the calls that each party has open.
 
     Args:
@@ -101,8 +101,8 @@ class ErrorBoundary(grpc.ServerInterceptor):
 
     def __init__(self, trust: Trust | None = None) -> None:
         self._trust = trust
-        self._places = Places(_CALLS_A_PARTY)
-        self._streams = Places(_STREAMS_A_PARTY)
+        self._places = OpenCalls(_CALLS_A_PARTY)
+        self._streams = OpenCalls(_STREAMS_A_PARTY)
 
     @contextmanager
     def _admitted(self, context: grpc.ServicerContext) -> Iterator[None]:
@@ -250,7 +250,7 @@ class NodeServer:
             ) from error
 
     def stop(self, grace_s: float) -> None:
-        """Says NOT_SERVING, takes no new calls and gives those that are on `grace_s` seconds to end."""
+        """Says NOT_SERVING, takes no new calls and gives those that are active `grace_s` seconds to end."""
         self._health.enter_graceful_shutdown()
         self.server.stop(grace_s).wait()
         self.streams.stop()

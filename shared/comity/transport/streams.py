@@ -17,7 +17,7 @@ import grpc
 import structlog
 
 from comity.errors import ComityError, RemoteFailure
-from comity.session.watched import StreamEnd
+from comity.session.replayable_stream import StreamEnd
 from comity.transport.status import to_status
 
 log = structlog.get_logger()

@@ -12,27 +12,27 @@ from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.report import pick_field
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.session.events import Column, Statement, Summary, View
-from comity.session.seat import Place, Seat
+from comity.session.contexts import SessionContext, PeerContext
 from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import assisted_learning_pb2
 
 __all__ = ["PROTOCOL"]
 
 
-def _party(seats: Sequence[Seat]) -> Party:
-    one = seats[0]
-    peers = [seat.peer for seat in seats]
+def _party(contexts: Sequence[PeerContext]) -> Party:
+    one = contexts[0]
+    peers = [context.peer for context in contexts]
     return Party(one.task, one.blobs, one.journal, one.contract, one.own, *peers, works_ahead=one.works_ahead)
 
 
-def _help(place: Place, seats: Sequence[Seat]) -> Provider:
-    (seat,) = seats
-    return Provider(_party(seats), seat.notary, place.observe)
+def _help(place: SessionContext, contexts: Sequence[PeerContext]) -> Provider:
+    (context,) = contexts
+    return Provider(_party(contexts), context.receipt_book, place.observe)
 
 
-def _ask(helpers: Sequence[tuple[Seat, Assistance]]) -> Learner:
-    seats = [seat for seat, _ in helpers]
-    return Learner(_party(seats), [(port, seat.notary) for seat, port in helpers], seats[0].observe)
+def _ask(acceptors: Sequence[tuple[PeerContext, Assistance]]) -> Learner:
+    contexts = [context for context, _ in acceptors]
+    return Learner(_party(contexts), [(port, context.receipt_book) for context, port in acceptors], contexts[0].observe)
 
 
 def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:
@@ -70,9 +70,9 @@ _POLICIES = View(
 
 def _adapted(contract: Contract, view: View) -> View:
     """A view for several providers: each one's pick, and at a provider how much it was asked."""
-    if len(contract.helpers) == 1:
+    if len(contract.acceptors) == 1:
         return view
-    picks = [Column(pick_field(name), f"{name}'s pick", "integer") for name in contract.helpers]
+    picks = [Column(pick_field(name), f"{name}'s pick", "integer") for name in contract.acceptors]
     learner, provider = view.columns["learner"], view.columns["provider"]
     asked = Column("assessed", "models assessed", "integer")
     return replace(view, columns={"learner": (*picks, *learner[1:]), "provider": (provider[0], asked, *provider[1:])})
@@ -81,8 +81,8 @@ def _adapted(contract: Contract, view: View) -> View:
 PROTOCOL = ProtocolDefinition(
     name="assisted_learning",
     version=1,
-    asker="learner",
-    helper="provider",
+    initiator="learner",
+    acceptor="provider",
     egress=("contract", "loss", "checkpoint"),
     terms=AssistedLearningTerms,
     terms_message=assisted_learning_pb2.AssistedLearningTerms,

@@ -10,8 +10,8 @@ from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, delta_base, idle
 from comity.protocols.assisted_learning.provider import Provider
-from comity.session.receipts import SignedStatement
-from comity.session.seat import Seat
+from comity.ledger.receipts import SignedStatement
+from comity.session.contexts import PeerContext
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
 from comity.transport.calls import BlobField, Service, Unary, Waiting, Watch
@@ -61,7 +61,7 @@ class ProviderPort(PeerPort):
         channel: The way to the provider.
     """
 
-    def __init__(self, context: Seat, channel: Channel) -> None:
+    def __init__(self, context: PeerContext, channel: Channel) -> None:
         super().__init__(SERVICE, context, channel)
         terms: Any = context.contract.terms
         self._encoding = terms.trajectory_encoding if isinstance(terms, AssistedLearningTerms) else "dense"

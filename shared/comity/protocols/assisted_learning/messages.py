@@ -12,8 +12,8 @@ from pydantic import Field
 
 from comity.contract import AssistedTrainingTerms, canonical
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Objective, Order
-from comity.session.events import Json
-from comity.session.receipts import SignedStatement
+from comity.contract import Json
+from comity.ledger.receipts import SignedStatement
 from comity.training import OptimizerSpec
 from comity.training.optimizers import OptimizerName
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from comity.contract import Contract, Membership
-from comity.protocols.gradient_rewards.algorithm import Mechanism, Settlement, Standing, aggregate, settle
+from comity.protocols.gradient_rewards.algorithm import Mechanism, RoundResult, ServerState, aggregate, aggregate_round
 from comity.protocols.gradient_rewards.calls import SERVICE
 from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.contribution import (
@@ -26,7 +26,7 @@ from comity.protocols.gradient_rewards.rewards import (
 )
 from comity.protocols.gradient_rewards.server import Server
 from comity.session.events import Column, Statement, Summary
-from comity.session.seat import Place, Seat
+from comity.session.contexts import SessionContext, PeerContext
 from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import gradient_rewards_pb2
 
@@ -35,9 +35,9 @@ __all__ = [
     "PROTOCOL",
     "Mechanism",
     "Rule",
-    "Settlement",
+    "RoundResult",
     "SparseUpdate",
-    "Standing",
+    "ServerState",
     "aggregate",
     "cosine_contribution",
     "cosine_gradient_shapley",
@@ -46,20 +46,20 @@ __all__ = [
     "normalize_update",
     "reward_fractions",
     "sampled_cosine_gradient_shapley",
-    "settle",
+    "aggregate_round",
     "sparsify",
     "sparsify_for_all",
     "update_importance",
 ]
 
 
-def _help(place: Place, seats: Sequence[Seat]) -> Server:
-    return Server(place, seats)
+def _help(place: SessionContext, contexts: Sequence[PeerContext]) -> Server:
+    return Server(place, contexts)
 
 
-def _ask(servers: Sequence[tuple[Seat, Rewarding]]) -> Client:
-    ((seat, port),) = servers
-    return Client(seat, port)
+def _ask(servers: Sequence[tuple[PeerContext, Rewarding]]) -> Client:
+    ((context, port),) = servers
+    return Client(context, port)
 
 
 def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:  # noqa: ARG001
@@ -72,8 +72,8 @@ def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:  
 PROTOCOL = ProtocolDefinition(
     name=NAME,
     version=1,
-    asker="client",
-    helper="server",
+    initiator="client",
+    acceptor="server",
     many=True,
     egress=("contract", "update", "reward"),
     terms=GradientRewardsTerms,

@@ -8,8 +8,8 @@ from typing import Any
 from comity.errors import MalformedMessage
 from comity.protocols.gradient_rewards import codec
 from comity.protocols.gradient_rewards.messages import News, Reward
-from comity.session.receipts import SignedStatement
-from comity.session.seat import Seat
+from comity.ledger.receipts import SignedStatement
+from comity.session.contexts import PeerContext
 from comity.tensors import Blob, sparse
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
@@ -50,7 +50,7 @@ class ServerPort(PeerPort):
         channel: The way to the server.
     """
 
-    def __init__(self, context: Seat, channel: Channel) -> None:
+    def __init__(self, context: PeerContext, channel: Channel) -> None:
         super().__init__(SERVICE, context, channel)
         task: Any = context.task
         self._parameters = sum(task.initial_state[name].numel() for name in task.parameters)

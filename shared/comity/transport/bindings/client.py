@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from comity.errors import MalformedMessage
-from comity.session.seat import Seat
+from comity.session.contexts import PeerContext
 from comity.tensors import Blob
 from comity.transport.bindings.channel import Channel
 from comity.transport.calls import BlobField, Call, Service, Unary, Waiting, Watch
@@ -31,7 +31,7 @@ class PeerPort:
         channel: The way there.
     """
 
-    def __init__(self, service: Service, context: Seat, channel: Channel) -> None:
+    def __init__(self, service: Service, context: PeerContext, channel: Channel) -> None:
         self._service = service
         self._peer = context
         self._channel = channel
@@ -64,7 +64,7 @@ class PeerPort:
     def _ask(self, call: Waiting, *arguments: Any) -> Future[Any]:
         """Makes a call that may take its time; questions are asked one after the other."""
         if self._channel.waits:
-            return self._asker.submit(self._answer, call, arguments)
+            return self._initiator.submit(self._answer, call, arguments)
         answer: Future[Any] = Future()
         answer.set_result(self._answer(call, arguments))
         return answer
@@ -103,10 +103,10 @@ class PeerPort:
         return self._channel.get(digest, size, verify, after=admit, base=None)
 
     @cached_property
-    def _asker(self) -> ThreadPoolExecutor:
-        asker = ThreadPoolExecutor(1, "ask")
-        self._channel.at_close(partial(asker.shutdown, cancel_futures=True))
-        return asker
+    def _initiator(self) -> ThreadPoolExecutor:
+        initiator = ThreadPoolExecutor(1, "ask")
+        self._channel.at_close(partial(initiator.shutdown, cancel_futures=True))
+        return initiator
 
     def _begin(self, call: Call, arguments: tuple[Any, ...], base: bytes | None = None) -> Any:
         method = self._service.method(call)

@@ -8,12 +8,12 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from comity.session.hosting import HostedSession
-from comity.session.watched import WatchedLog
+from comity.session.session_registry import AcceptedSession
+from comity.session.replayable_stream import ReplayableStream
 from comity.transport.calls import Method, Waiting
 
 
-def dispatch(session: HostedSession, method: Method, request: Message) -> Message:
+def dispatch(session: AcceptedSession, method: Method, request: Message) -> Message:
     """Has the role do what a call with one answer asks; returns the answer, which the gate has let out.
 
     Raises:
@@ -39,7 +39,7 @@ class Following:
         NodeDraining: The session is being stopped.
     """
 
-    def __init__(self, session: HostedSession, method: Method, request: Message) -> None:
+    def __init__(self, session: AcceptedSession, method: Method, request: Message) -> None:
         self._session = session
         self._method = method
         self._request = request
@@ -48,7 +48,7 @@ class Following:
         self._has_order = getattr(method.call, "encode", None) is not None
         self._notify: Callable[[], None] = _ignored
         self._ends: list[Callable[[], None]] = []
-        self._stream: WatchedLog[Any] = WatchedLog()
+        self._stream: ReplayableStream[Any] = ReplayableStream()
         self._is_begun = self._is_closed = False
         arguments = method.decode_request(request)
         begun = session.worker.submit(lambda: _do(session, method, request, arguments))
@@ -111,11 +111,11 @@ class Following:
         self._stream.close(error)
 
 
-def _do(session: HostedSession, method: Method, request: Message, arguments: Any) -> Any:
+def _do(session: AcceptedSession, method: Method, request: Message, arguments: Any) -> Any:
     """What the role does, and the record that it was asked: both are kept, or neither."""
     call = method.call
     with session.journal.transaction():
-        value = call.handle(session.role, session.seat, *arguments)
+        value = call.handle(session.role, session.context, *arguments)
         session.gate.admit(request)
         if getattr(call, "delivers", False):
             session.gate.deliver_all(method.request_rule.round_of(request))

@@ -8,11 +8,11 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from comity.errors import BlobSizeMismatch
-from comity.session.hosting import HostedSession
-from comity.session.incoming import Incoming
-from comity.session.seat import Seat
-from comity.session.watched import StreamEnd
-from comity.session.worker import AtOnce
+from comity.session.session_registry import AcceptedSession
+from comity.blobs.incoming import Incoming
+from comity.session.contexts import PeerContext
+from comity.session.replayable_stream import StreamEnd
+from comity.session.worker import InlineWorker
 from comity.tensors import Blob
 from comity.tensors.delta import shortest
 from comity.transport.bindings.dispatcher import Following, dispatch
@@ -38,9 +38,9 @@ class InProcessChannel:
     waits = False
     arrives = True
 
-    def __init__(self, context: Seat, role: object) -> None:
-        self._worker = AtOnce(role)  # type: ignore[arg-type]
-        self._session = HostedSession(context, role, self._worker)
+    def __init__(self, context: PeerContext, role: object) -> None:
+        self._worker = InlineWorker(role)  # type: ignore[arg-type]
+        self._session = AcceptedSession(context, role, self._worker)
 
     def call(self, method: Method, request: Message) -> Message:
         """See `Channel.call`."""

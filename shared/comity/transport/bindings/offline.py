@@ -14,18 +14,18 @@ from pathlib import Path
 from google.protobuf.message import DecodeError, Message
 
 from comity.errors import MalformedMessage, RoundOutOfOrder, StorageCorrupted, StorageFailed
-from comity.session.hosting import HostedSession
-from comity.session.incoming import Incoming
-from comity.session.seat import Seat
-from comity.session.watched import StreamEnd
-from comity.session.worker import AtOnce
+from comity.session.session_registry import AcceptedSession
+from comity.blobs.incoming import Incoming
+from comity.session.contexts import PeerContext
+from comity.session.replayable_stream import StreamEnd
+from comity.session.worker import InlineWorker
 from comity.tensors import Blob
 from comity.transport.bindings.dispatcher import Following, dispatch
 from comity.transport.blobs import digest_in
 from comity.transport.calls import BlobField, Method, Service, Unary, Watch
-from comity.transport.parcels import AnswerDue, ReceivedParcel, Shipment, bundled, unpacked
+from comity.transport.bundles import AnswerDue, ReceivedBundle, Bundle, bundled, unpacked
 from comity.wire.v1 import blobs_pb2
-from comity.wire.v1 import parcels_pb2 as pb
+from comity.wire.v1 import bundles_pb2 as pb
 
 
 class OfflineRecord:
@@ -81,13 +81,13 @@ class OfflineChannel:
     Args:
         context: The caller's context opposite the other party.
         record: What is kept between bundles.
-        answer: The bundle that answers the round that is on; None while it is not here.
+        answer: The bundle that answers the active round; None while it is not here.
     """
 
     waits = False
     arrives = False
 
-    def __init__(self, context: Seat, record: OfflineRecord, answer: ReceivedParcel | None = None) -> None:
+    def __init__(self, context: PeerContext, record: OfflineRecord, answer: ReceivedBundle | None = None) -> None:
         self.answer = answer
         self._context = context
         self._record = record
@@ -109,9 +109,9 @@ class OfflineChannel:
         round = method.request_rule.round_of(request)
         answers = self._answers(method, request, round)
         if answers is None:
-            shipment = Shipment(round, [*self._calls, made], list(self._blobs.values()), self._named)
+            bundle = Bundle(round, [*self._calls, made], list(self._blobs.values()), self._named)
             self._calls, self._blobs, self._named = list(self._record.calls), {}, set()
-            raise AnswerDue(shipment)
+            raise AnswerDue(bundle)
         return answers[0]
 
     def follow(self, method: Method, request: Callable[[], Message]) -> Iterator[Message | None]:
@@ -126,7 +126,7 @@ class OfflineChannel:
         if answers is None:
             raise RoundOutOfOrder(
                 "there are no results of that round",
-                expected=f"the parcel that answers round {round}",
+                expected=f"the bundle that answers round {round}",
                 received=f"one of round {self.answer.round}" if self.answer is not None else "none",
                 action="import it, again if that was cut short",
             )
@@ -192,7 +192,7 @@ class OfflineChannel:
             action=f"ask the operator of {self._context.peer.party}",
         )
 
-    def _arrive(self, answer: ReceivedParcel, round: int) -> None:
+    def _arrive(self, answer: ReceivedBundle, round: int) -> None:
         """There would be no answer if what was sent before it had not arrived."""
         if self._has_arrived:
             return
@@ -203,28 +203,28 @@ class OfflineChannel:
         self._record.save()
 
 
-def take(service: Service, session: HostedSession, parcel: ReceivedParcel, record: OfflineRecord) -> None:
+def take(service: Service, session: AcceptedSession, bundle: ReceivedBundle, record: OfflineRecord) -> None:
     """Does what a bundle asks, call by call; again without harm, and nothing for one that another has followed.
 
     Raises:
         PeerMessageError: A call does not fit; those before it are done.
     """
-    if parcel.round < record.round:
+    if bundle.round < record.round:
         return
     # All of them are read before the first is done.
-    calls = [_read(service, each) for each in parcel.calls]
+    calls = [_read(service, each) for each in bundle.calls]
     answered = []
     for method, request in calls:
         for each in method.call.uploads:
-            _take_upload(session, parcel, each, request, method.request_rule.round_of(request))
+            _take_upload(session, bundle, each, request, method.request_rule.round_of(request))
         answer = dispatch(session, method, request)
         if method.is_answered:
             answered.append(bundled(method.path, request, answer))
-    record.round, record.calls, record.held = parcel.round, answered, {*parcel.held}
+    record.round, record.calls, record.held = bundle.round, answered, {*bundle.held}
     record.save()
 
 
-def answer(service: Service, session: HostedSession, record: OfflineRecord) -> Shipment | None:
+def answer(service: Service, session: AcceptedSession, record: OfflineRecord) -> Bundle | None:
     """Works on what a bundle asked, and returns what answers it; None before the first.
 
     Raises:
@@ -234,7 +234,7 @@ def answer(service: Service, session: HostedSession, record: OfflineRecord) -> S
     if not record.round:
         return None
     worker = session.worker
-    while isinstance(worker, AtOnce) and worker.advance():
+    while isinstance(worker, InlineWorker) and worker.advance():
         pass
     calls, blobs, named = list(record.calls), dict[bytes, Blob](), set[bytes]()
     for method in service.watches:
@@ -248,10 +248,10 @@ def answer(service: Service, session: HostedSession, record: OfflineRecord) -> S
                         named.add(digest)
                         _give(session, digest, record.held, blobs)
             calls.append(bundled(method.path, request, *messages))
-    return Shipment(record.round, calls, list(blobs.values()), named)
+    return Bundle(record.round, calls, list(blobs.values()), named)
 
 
-def _followed(session: HostedSession, method: Method, request: Message) -> list[Message]:
+def _followed(session: AcceptedSession, method: Method, request: Message) -> list[Message]:
     """All of a stream, once the role's work is done."""
     following, messages = Following(session, method, request), list[Message]()
     try:
@@ -265,11 +265,11 @@ def _followed(session: HostedSession, method: Method, request: Message) -> list[
         f"{method.call.method} has no end yet",
         expected="all of it",
         received=f"{len(messages)} messages",
-        action="import the parcel that it answers",
+        action="import the bundle that it answers",
     )
 
 
-def _give(session: HostedSession, digest: bytes, held: set[bytes], given: dict[bytes, Blob]) -> None:
+def _give(session: AcceptedSession, digest: bytes, held: set[bytes], given: dict[bytes, Blob]) -> None:
     if digest in held or digest in given:
         return
     blob, kind, round = session.blobs.published(digest)
@@ -282,21 +282,21 @@ def _read(service: Service, call: pb.BundledCall) -> tuple[Method, Message]:
         if method.path == call.method and isinstance(method.call, Unary):
             return method, unpacked(call.request, method.request_type)
     raise MalformedMessage(
-        "the parcel holds a call that cannot be brought",
+        "the bundle holds a call that cannot be brought",
         expected=", ".join(name for name, each in service.methods.items() if isinstance(each.call, Unary)),
         received=call.method[:100] or "none",
         action="run the same version of comity on both sides",
     )
 
 
-def _take_upload(session: HostedSession, parcel: ReceivedParcel, each: BlobField, request: Message, round: int) -> None:
+def _take_upload(session: AcceptedSession, bundle: ReceivedBundle, each: BlobField, request: Message, round: int) -> None:
     """Takes a blob from the bundle, as an upload would bring it."""
     digest = each.digest(request)
-    if digest is None or digest not in parcel or session.blobs.held(digest).complete:
+    if digest is None or digest not in bundle or session.blobs.held(digest).complete:
         return
-    incoming = session.blobs.receive(each.kind, round, digest, parcel.blob_size, 0)
+    incoming = session.blobs.receive(each.kind, round, digest, bundle.blob_size, 0)
     try:
-        parcel.fill(incoming)
+        bundle.fill(incoming)
     except BaseException:
         session.blobs.forget(incoming)
         raise

@@ -8,14 +8,14 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from comity.session.hosting import HostedSessions
+from comity.session.session_registry import SessionRegistry
 from comity.transport.bindings.dispatcher import Following, dispatch
 from comity.transport.calls import Method, Service, Unary
 from comity.transport.sessions import session_of
 from comity.transport.streams import Streams, non_blocking
 
 
-def serve(service: Service, protocol: str, sessions: HostedSessions, server: grpc.Server, streams: Streams) -> None:
+def serve(service: Service, protocol: str, sessions: SessionRegistry, server: grpc.Server, streams: Streams) -> None:
     """Registers a protocol's calls.
 
     Args:
@@ -34,7 +34,7 @@ def serve(service: Service, protocol: str, sessions: HostedSessions, server: grp
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.name, handlers),))
 
 
-def _answered(method: Method, protocol: str, sessions: HostedSessions) -> grpc.RpcMethodHandler[Any, Any]:
+def _answered(method: Method, protocol: str, sessions: SessionRegistry) -> grpc.RpcMethodHandler[Any, Any]:
     def answer(request: Message, context: grpc.ServicerContext) -> Message:
         return dispatch(session_of(sessions, context, protocol), method, request)
 
@@ -44,7 +44,7 @@ def _answered(method: Method, protocol: str, sessions: HostedSessions) -> grpc.R
 
 
 def _followed(
-    method: Method, protocol: str, sessions: HostedSessions, streams: Streams
+    method: Method, protocol: str, sessions: SessionRegistry, streams: Streams
 ) -> grpc.RpcMethodHandler[Any, Any]:
     @non_blocking
     def follow(request: Message, context: grpc.ServicerContext, send: Callable[[Message | None], None]) -> None:
