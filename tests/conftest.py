@@ -21,22 +21,22 @@ import torch
 from hypothesis import settings
 from torch import nn
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership, ModelSpec, TaskSpec
 from comity.data import DataConfig, Splits, load_data
+from comity.ledger.receipts import Signer
 from comity.models import build
 from comity.protocols.assisted_learning import PROTOCOL
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.blobs.session_blobs import SessionBlobs
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
+from comity.session.policy import Policy
+from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.session.session_registry import AcceptedSession, SessionRegistry
+from comity.session.worker import SessionWorker, Steppable
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
-from comity.session.receipt_book import ReceiptBook, record_opening
-from comity.session.policy import Policy
-from comity.ledger.receipts import Signer
-from comity.session.contexts import PeerContext
-from comity.session.worker import SessionWorker, Steppable
 from comity.tensors import Layout
 from comity.training import Classification, Secret
 from comity.transport import blobs, sessions
@@ -248,7 +248,9 @@ def _peer_context(
     record_opening(store, contract, own, peer)
     gate = EgressGate(contract, Policy(), store, peer.party)
     receipt_book = ReceiptBook(_make_signer(own.party), store, contract, peer)
-    return PeerContext(contract, own, peer, task, SessionBlobs(), Journal(store, contract.session), gate, receipt_book, nobody)
+    return PeerContext(
+        contract, own, peer, task, SessionBlobs(), Journal(store, contract.session), gate, receipt_book, nobody
+    )
 
 
 @pytest.fixture(scope="session")
@@ -333,7 +335,9 @@ def connect() -> Iterator[Callable[..., PeerConnection]]:
             contract: Contract | None = None,
             retry: RetryPolicy | None = None,
         ) -> PeerConnection:
-            connection = PeerConnection(identity or Identity("clinic"), party, address, retry or RetryPolicy(10.0, 10.0))
+            connection = PeerConnection(
+                identity or Identity("clinic"), party, address, retry or RetryPolicy(10.0, 10.0)
+            )
             if contract is not None:
                 connection.enter(contract.session, contract.hash)
             return stack.enter_context(connection)

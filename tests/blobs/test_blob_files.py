@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from comity.errors import StorageCorrupted, StorageFailed
 from comity.blobs.blob_files import BlobFolder, BlobKeeper, BlobMemory
+from comity.errors import StorageCorrupted, StorageFailed
 from comity.tensors import Blob
 
 

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comity.blobs.incoming import Incoming
+from comity.blobs.session_blobs import Expectation, SessionBlobs
 from comity.errors import (
     BlobCorrupted,
     BlobSizeMismatch,
@@ -15,8 +17,6 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
-from comity.blobs.session_blobs import Expectation, SessionBlobs
-from comity.blobs.incoming import Incoming
 from comity.tensors import Blob
 
 SIZE = 8

@@ -11,13 +11,13 @@ import pytest
 from google.protobuf.message import Message
 
 from comity.errors import RoundOutOfOrder
-from comity.session.session_registry import AcceptedSession
 from comity.ledger.receipts import Signer
 from comity.session.contexts import PeerContext
+from comity.session.session_registry import AcceptedSession
 from comity.session.worker import InlineWorker, Steppable
 from comity.transport.bindings.offline import OfflineChannel, OfflineRecord, answer, take
+from comity.transport.bundles import AnswerDue, Bundle, Label, bundled, opened_bundle, write_bundle
 from comity.transport.calls import Method, Service
-from comity.transport.bundles import AnswerDue, Label, Bundle, bundled, opened_bundle, write_bundle
 
 
 class Courier(OfflineChannel):
@@ -33,7 +33,13 @@ class Courier(OfflineChannel):
     """
 
     def __init__(
-        self, service: Service, caller: PeerContext, called: PeerContext, role: Steppable, folder: Path, sign: Callable[[str], Signer]
+        self,
+        service: Service,
+        caller: PeerContext,
+        called: PeerContext,
+        role: Steppable,
+        folder: Path,
+        sign: Callable[[str], Signer],
     ) -> None:
         super().__init__(caller, OfflineRecord(folder / "caller"))
         self._service = service

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from comity.errors import MalformedMessage, PolicyRefusal, ReceiptInvalid, RoundOutOfOrder, UnexpectedBlob, UnknownBlob
+from comity.ledger.receipts import SignedStatement, Signer
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.messages import (
@@ -18,12 +19,11 @@ from comity.protocols.assisted_learning.messages import (
     trajectory_digest,
 )
 from comity.protocols.assisted_learning.party import Party
-from comity.protocols.assisted_learning.provider import ProviderPhase, Provider
+from comity.protocols.assisted_learning.provider import Provider, ProviderPhase
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
-from comity.ledger.receipts import SignedStatement, Signer
-from comity.session.contexts import PeerContext
 from comity.transport.bindings.in_process import InProcessChannel
 from comity.transport.bindings.remote import RemoteChannel
 

@@ -25,17 +25,17 @@ from comity.errors import (
     TrainingDiverged,
     UnexpectedBlob,
 )
+from comity.ledger.ledger import Head, bytes_by_kind
+from comity.ledger.receipts import SignedStatement, Signer
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.calls import SERVICE, ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.session.events import nobody
-from comity.ledger.ledger import Head, bytes_by_kind
-from comity.session.outcome import Outcome
-from comity.ledger.receipts import SignedStatement, Signer
 from comity.session.contexts import PeerContext
+from comity.session.events import nobody
+from comity.session.outcome import Outcome
 from comity.tensors import Blob, Layout
 from comity.transport.bindings.in_process import InProcessChannel
 from comity.transport.bindings.remote import RemoteChannel

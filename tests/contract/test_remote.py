@@ -19,8 +19,8 @@ from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.session.events import nobody
 from comity.session.contexts import PeerContext
+from comity.session.events import nobody
 from comity.training import Snapshot
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
@@ -33,7 +33,14 @@ Answer = Callable[[Checkpoint], list[pb.Result]]
 
 
 def party(peer_context: PeerContext) -> Party:
-    return Party(peer_context.task, peer_context.blobs, peer_context.journal, peer_context.contract, peer_context.own, peer_context.peer)
+    return Party(
+        peer_context.task,
+        peer_context.blobs,
+        peer_context.journal,
+        peer_context.contract,
+        peer_context.own,
+        peer_context.peer,
+    )
 
 
 def remote(peer_context: PeerContext, connection: PeerConnection) -> ProviderPort:
@@ -57,7 +64,9 @@ class Scripted(assisted_learning_pb2_grpc.AssistedLearningServicer):
 
 
 @pytest.fixture
-def answered(connect: Callable[..., PeerConnection], make_pair: Callable[..., Any]) -> Iterator[Callable[..., ProviderPort]]:
+def answered(
+    connect: Callable[..., PeerConnection], make_pair: Callable[..., Any]
+) -> Iterator[Callable[..., ProviderPort]]:
     """A port to a provider that answers as it is told; the learner's first checkpoint stands for its whole trajectory."""
     servers = []
 

@@ -23,8 +23,10 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
-from comity.node.sessions.initiator import draft_contract
+from comity.ledger.comparison import compare
+from comity.ledger.verification import verify
 from comity.node.party import LocalParty
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
 from comity.protocols.gradient_rewards import PROTOCOL
 from comity.protocols.gradient_rewards.calls import ServerPort
@@ -32,14 +34,12 @@ from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.rewards import sparsify
 from comity.protocols.gradient_rewards.server import Server
-from comity.ledger.comparison import compare
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, nobody
 from comity.session.session_registry import AcceptedSession, SessionRegistry
-from comity.store.memory_store import MemoryStore
-from comity.session.contexts import SessionContext, PeerContext
-from comity.ledger.verification import verify
 from comity.session.worker import SessionWorker
 from comity.simulation.in_process import parties
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout, sparse
 from comity.transport import blobs, sessions
 from comity.transport.bindings.in_process import InProcessChannel
@@ -198,11 +198,14 @@ def convene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Convene]:
             }
             role = Server(place, list(peer_contexts.values()))
             by_name = {client.name: client for client in clients}
-            company = Company(server, by_name, place, peer_contexts, client_seats, role, {}, clock, role.advance, events)
+            company = Company(
+                server, by_name, place, peer_contexts, client_seats, role, {}, clock, role.advance, events
+            )
             if implementation == "in_process":
                 company.role.advance()
                 company.ports = {
-                    name: ServerPort(peer_context, InProcessChannel(peer_contexts[name], role)) for name, peer_context in client_seats.items()
+                    name: ServerPort(peer_context, InProcessChannel(peer_contexts[name], role))
+                    for name, peer_context in client_seats.items()
                 }
             else:
                 _over_loopback(company, stack)
@@ -418,7 +421,9 @@ def test_a_deadline_with_enough_clients_goes_on_without_the_late(convene: Conven
     assert "round 2" in late
     assert company.next_news("cleo") == News("opened", 2)
     # The late one keeps its importance: the two share what they had together.
-    third = company.contexts["cleo"].peer.samples / sum(peer_context.peer.samples for peer_context in company.contexts.values())
+    third = company.contexts["cleo"].peer.samples / sum(
+        peer_context.peer.samples for peer_context in company.contexts.values()
+    )
     assert sum(each.terms.importance for each in rewards) == pytest.approx(1 - third)
     company.complete(2)
 

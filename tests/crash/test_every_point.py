@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from comity.node.sessions.result import SessionResult
-from comity.node.sessions.script import Script, parse_script
 from comity import faults
 from comity.ledger.charges import rounds_charged
 from comity.ledger.comparison import compare
 from comity.ledger.ledger import Entry
-from comity.store.sql_store import SqlStore, store_url
 from comity.ledger.verification import verify
+from comity.node.sessions.result import SessionResult
+from comity.node.sessions.script import Script, parse_script
 from comity.simulation.in_process import simulate
+from comity.store.sql_store import SqlStore, store_url
 from comity.training import Classification
 
 REPEATED = {"assisted_learning": 2, "several_providers": 2, "gradient_rewards": 3}

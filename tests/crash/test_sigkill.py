@@ -9,8 +9,8 @@ import pytest
 
 from comity.experiments import DEMOS, demo_script
 from comity.experiments.chaos import fates, run
-from comity.node.sessions.script import Script, parse_script
 from comity.faults import FaultPoint
+from comity.node.sessions.script import Script, parse_script
 
 
 def shortened(demo: str) -> Script:

@@ -17,17 +17,17 @@ from blake3 import blake3
 
 from comity.errors import ComityError, UnexpectedBlob, UnknownBlob, UnknownSession
 from comity.experiments import demo_script
-from comity.node.sessions.initiator import stored_contract
-from comity.node.control_client import ControlClient
-from comity.node.sessions.script import parse_script, session_text
-from comity.protocols.gradient_rewards.messages import update_layout
-from comity.session.codec import statement_to_proto
 from comity.ledger.comparison import compare
 from comity.ledger.ledger import Head
 from comity.ledger.receipts import Signer
-from comity.store.sql_store import SqlStore, store_url
 from comity.ledger.verification import verify
+from comity.node.control_client import ControlClient
+from comity.node.sessions.initiator import stored_contract
+from comity.node.sessions.script import parse_script, session_text
+from comity.protocols.gradient_rewards.messages import update_layout
+from comity.session.codec import statement_to_proto
 from comity.simulation.processes import NodeProcess, running
+from comity.store.sql_store import SqlStore, store_url
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection, RetryPolicy
 from comity.wire.v1 import blobs_pb2, gradient_rewards_pb2_grpc
@@ -245,11 +245,15 @@ def test_clients_that_cheat_lose_their_call_only(nodes: Nodes, comity: Any, wait
         store.close()
         own = {e.fact.subject for e in nodes.store("server").entries(session) if e.fact.peer == mallory}
         for subject in [each for each in found if each not in own][:5]:
-            assert isinstance(refused(lambda s=subject: connection.get(bytes.fromhex(s), 100, lambda _: None)), UnknownBlob)
+            assert isinstance(
+                refused(lambda s=subject: connection.get(bytes.fromhex(s), 100, lambda _: None)), UnknownBlob
+            )
     # Sessions in which it has no part, with the right contract and with another's.
     with nodes.line(mallory, others) as connection:
         stub = gradient_rewards_pb2_grpc.GradientRewardsStub(connection.channel)
-        assert isinstance(refused(lambda: list(connection.watch(stub.WatchRounds, pb.WatchRoundsRequest))), UnknownSession)
+        assert isinstance(
+            refused(lambda: list(connection.watch(stub.WatchRounds, pb.WatchRoundsRequest))), UnknownSession
+        )
         assert isinstance(
             refused(lambda: connection.call(stub.Submit, pb.SubmitRequest(round=1, update=reference))), UnknownSession
         )

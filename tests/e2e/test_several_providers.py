@@ -16,14 +16,14 @@ from rich.console import Console
 
 from comity.cli.tables import statement_table
 from comity.errors import PolicyRefusal
+from comity.faults import ENVIRONMENT
+from comity.ledger.comparison import compare
 from comity.node.control_client import ControlClient, raise_failure
 from comity.node.registry import protocol
 from comity.node.sessions.script import Script, parse_script, session_text
-from comity.ledger.comparison import compare
-from comity.faults import ENVIRONMENT
-from comity.store.sql_store import SqlStore, store_url
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, running
+from comity.store.sql_store import SqlStore, store_url
 
 SCRIPT = """
 [session]

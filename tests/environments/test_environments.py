@@ -38,7 +38,9 @@ def test_parameters_come_from_the_seed() -> None:
 def test_tests_draw_from_distributions_of_their_own() -> None:
     uneven = {"name": "uniform", "low": 4, "high": 5, "share": 0.8, "otherwise": {"low": 0.1, "high": 4}}
     beta = Scaled(a=5, b=1, low=10, high=40)
-    tests = load_environments(config(tests={"I": Uniform(low=0.1, high=5), "II": uneven, "beta": beta}, test_games=2000)).tests
+    tests = load_environments(
+        config(tests={"I": Uniform(low=0.1, high=5), "II": uneven, "beta": beta}, test_games=2000)
+    ).tests
     assert abs(np.mean(tests["II"] >= 4) - 0.8) < 0.04
     assert abs(np.mean(tests["beta"]) - 35) < 0.5
     assert not np.array_equal(tests["I"], tests["II"])

@@ -17,11 +17,11 @@ from comity.experiments.assisted_learning.algorithms import Algorithms, balanced
 from comity.experiments.assisted_learning.pair import OwnModel
 from comity.experiments.assisted_learning.policies import learn, task_of
 from comity.experiments.assisted_learning.sizes import SMALL
+from comity.experiments.datasets import Datasets, Samples
 from comity.experiments.gradient_rewards.federation import Federation, GradientRewards
 from comity.experiments.gradient_rewards.sizes import SMOKE, each
 from comity.experiments.registry import chosen, experiments
 from comity.experiments.reproduction import Claim, ExperimentContext, Printed, Row, reproduce, write
-from comity.experiments.datasets import Samples, Datasets
 from comity.simulation.in_process import simulate
 
 NAMES = sorted(experiments())

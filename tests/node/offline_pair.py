@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from comity.node.setup.trust_store import TrustStore, CardImport
-from comity.node.offline import OfflineCommands, Exported, Imported, offline_commands
+from comity.ledger.comparison import compare
+from comity.ledger.ledger import Entry
+from comity.ledger.verification import verify
 from comity.node.config import NodeConfig, load_config
-from comity.node.setup.init import NodeChoices, make_node
+from comity.node.offline import Exported, Imported, OfflineCommands, offline_commands
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script, parse_script
-from comity.ledger.comparison import compare
+from comity.node.setup.init import NodeChoices, make_node
+from comity.node.setup.trust_store import CardImport, TrustStore
 from comity.session.events import nobody
-from comity.ledger.ledger import Entry
 from comity.store.sql_store import SqlStore, store_url
-from comity.ledger.verification import verify
 
 ROLES = {"clinic": "learner", "hospital": "provider"}
 ROUNDS = 2

@@ -11,12 +11,12 @@ import pytest
 
 from comity.errors import InvalidValue, PolicyRefusal
 from comity.experiments import demo_script
+from comity.ledger.verification import verify
 from comity.node.sessions.budget import spent
 from comity.node.sessions.script import Script, parse_script
 from comity.privacy import NOT_COVERED
-from comity.store.sql_store import SqlStore, store_url
-from comity.ledger.verification import verify
 from comity.simulation.in_process import simulate
+from comity.store.sql_store import SqlStore, store_url
 
 PARTIES = ("learner", "provider")
 

@@ -20,9 +20,9 @@ from pydantic import BaseModel
 from comity.contract import IDENTIFIER
 from comity.errors import InvalidValue, MissingFile, UsageError
 from comity.node.config import NodeConfig, load_config
-from comity.node.setup.init import NodeChoices, make_node, make_operator
 from comity.node.party import LocalParty, own_secret
 from comity.node.sessions.script import parse_script
+from comity.node.setup.init import NodeChoices, make_node, make_operator
 from comity.store.memory_store import MemoryStore
 from comity.transport.cards import fingerprint, named_party, read_card
 from learner_node.config import LearnerConfig

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
+from comity.protocols.assisted_learning.servicer import provider_of
 
 from comity.errors import (
     BlobCorrupted,
@@ -31,15 +32,14 @@ from comity.errors import (
     UnknownParty,
     UnknownSession,
 )
-from comity.node.sessions.initiated import InitiatedSessions
-from comity.node.garbage import exclusive
-from comity.node.sessions.acceptor import Acceptor
-from comity.node.party import LocalParty
-from comity.protocols.assisted_learning.servicer import provider_of
-from comity.session.session_registry import SessionRegistry
 from comity.ledger.receipts import Signer
-from comity.store.sql_store import SqlStore
+from comity.node.garbage import exclusive
+from comity.node.party import LocalParty
+from comity.node.sessions.acceptor import Acceptor
+from comity.node.sessions.initiated import InitiatedSessions
+from comity.session.session_registry import SessionRegistry
 from comity.simulation.in_process import simulate
+from comity.store.sql_store import SqlStore
 from comity.transport.cards import fingerprint, read_card
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import bundles_pb2, sessions_pb2

@@ -10,9 +10,9 @@ import pytest
 from comity.contract import TaskSpec
 from comity.errors import InvalidValue, RefusedError, UnknownKey, UnknownModel, UnsupportedProtocol
 from comity.experiments.assisted_learning.demo import script as demo_script
-from comity.node.sessions.initiator import draft_contract
 from comity.node.config import PartyConfig
 from comity.node.party import LocalParty
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script, parse_script, session_text
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
 from comity.store.memory_store import MemoryStore

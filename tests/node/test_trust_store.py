@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from comity.errors import InvalidValue, MissingFile, UnknownKey, UsageError
-from comity.node.setup.trust_store import TrustStore, CardImport
+from comity.ledger.receipts import Signer
 from comity.node.config import load_config
 from comity.node.setup.init import NodeChoices, make_node, make_operator
-from comity.ledger.receipts import Signer
+from comity.node.setup.trust_store import CardImport, TrustStore
 from comity.transport import certificates
 from comity.transport.cards import Card, fingerprint, read_card, spelled
 from comity.transport.certificates import Authority, self_signed

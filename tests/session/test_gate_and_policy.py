@@ -9,11 +9,11 @@ import pytest
 
 from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
+from comity.ledger.ledger import bytes_by_kind
 from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
 from comity.session.gate import EgressGate
-from comity.ledger.ledger import bytes_by_kind
-from comity.store.memory_store import MemoryStore
 from comity.session.policy import Policy
+from comity.store.memory_store import MemoryStore
 
 KINDS: tuple[EgressKind, ...] = get_args(EgressKind)
 OWN = Membership(party="hospital", role="provider", samples=10, receipt_key="0" * 64)

@@ -29,11 +29,11 @@ from comity.errors import (
     StorageError,
     StorageFailed,
 )
-from comity.store import sql_engine
 from comity.ledger.ledger import Fact
+from comity.ledger.verification import verify
+from comity.store import sql_engine
 from comity.store.sql_store import CLOCK_SLACK, SqlStore, store_url
 from comity.store.store import Record, Store, StoredSession
-from comity.ledger.verification import verify
 
 NOBODY = 65534
 

@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import make_url
 
 from comity.errors import InvalidValue, MissingFile, StateInUse, StorageFailed
-from comity.store import sql_engine
 from comity.ledger.ledger import Fact, Head
+from comity.ledger.verification import verify
+from comity.store import sql_engine
 from comity.store.memory_store import MemoryStore
 from comity.store.sql_store import SqlStore, store_url
 from comity.store.store import Record, Store, StoredSession
-from comity.ledger.verification import verify
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 

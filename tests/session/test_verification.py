@@ -21,11 +21,11 @@ from comity.ledger.charges import Charge, rounds_charged
 from comity.ledger.comparison import common_sessions, compare
 from comity.ledger.exported import Exported, Link, export, load
 from comity.ledger.ledger import GENESIS, Entry, Fact, Head
-from comity.store.memory_store import MemoryStore
 from comity.ledger.receipts import SignedStatement, Signer, Statement, subject_of
+from comity.ledger.verification import Verified, verify
+from comity.store.memory_store import MemoryStore
 from comity.store.sql_store import SqlStore, store_url
 from comity.store.store import Store
-from comity.ledger.verification import Verified, verify
 
 CONTRACT = "c" * 64
 ROUNDS = 3
@@ -80,7 +80,9 @@ def play(initiator: Party, acceptor: Party, rounds: int = ROUNDS) -> None:
         acceptor.keep(request, "received", initiator.name)
         initiator.keep(acceptor.state("receipt", round, f"{round:032x}ff", initiator.name), "received", acceptor.name)
         send(acceptor, "checkpoint", f"{round:032x}bb", 1000, round)
-        acceptor.keep(initiator.state("acknowledgement", round, f"{round:032x}bb", acceptor.name), "received", initiator.name)
+        acceptor.keep(
+            initiator.state("acknowledgement", round, f"{round:032x}bb", acceptor.name), "received", initiator.name
+        )
     initiator.store.record(Fact("ended", "s-1", 0, acceptor.name))
     acceptor.store.record(Fact("ended", "s-1", 0, initiator.name))
 

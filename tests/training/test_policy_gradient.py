@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from comity.environments import EnvironmentSet, Draws
+from comity.environments import Draws, EnvironmentSet
 from comity.environments.cartpole import CartPole
 from comity.errors import InvalidValue, TaskMismatch, TrainingDiverged
 from comity.models import build

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from comity.blobs.session_blobs import Incoming
 from comity.errors import (
     BlobCorrupted,
     BlobSizeMismatch,
@@ -20,10 +21,9 @@ from comity.errors import (
     UnknownBlob,
     UnknownParty,
 )
-from comity.blobs.session_blobs import Incoming
 from comity.ledger.receipts import Signer
 from comity.tensors import Blob
-from comity.transport.bundles import Label, Bundle, opened_bundle, write_bundle
+from comity.transport.bundles import Bundle, Label, opened_bundle, write_bundle
 from comity.wire.v1 import blobs_pb2, sessions_pb2
 
 LABEL = Label("hospital", "s-1", "0" * 64)

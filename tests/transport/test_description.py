@@ -37,7 +37,9 @@ def test_a_node_describes_itself_to_a_party_that_it_trusts(
         describe(connect(host.address, identity=issue("mallory", Authority.create())))
 
 
-def test_a_node_says_what_time_it_is_when_it_is_asked(serve: Callable[..., Any], connect: Callable[..., PeerConnection]) -> None:
+def test_a_node_says_what_time_it_is_when_it_is_asked(
+    serve: Callable[..., Any], connect: Callable[..., PeerConnection]
+) -> None:
     before = datetime.now(UTC)
     connection = connect(serve().address)
     first, second = describe(connection).time, describe(connection).time

@@ -76,7 +76,10 @@ def connected(address: str) -> socket.socket:
 
 
 def test_a_caller_is_the_name_in_its_certificate(
-    echo: Callable[..., Any], connect: Callable[..., PeerConnection], issue: Callable[..., Identity], method: Callable[..., Any]
+    echo: Callable[..., Any],
+    connect: Callable[..., PeerConnection],
+    issue: Callable[..., Identity],
+    method: Callable[..., Any],
 ) -> None:
     address = echo(name_the_caller, identity=issue("hospital")).address
     connection = connect(address, identity=issue("clinic"))
@@ -163,7 +166,10 @@ def test_a_node_asks_with_tls_1_3(
 
 
 def test_a_caller_without_a_certificate_is_turned_away(
-    echo: Callable[..., Any], connect: Callable[..., PeerConnection], issue: Callable[..., Identity], method: Callable[..., Any]
+    echo: Callable[..., Any],
+    connect: Callable[..., PeerConnection],
+    issue: Callable[..., Identity],
+    method: Callable[..., Any],
 ) -> None:
     hospital = issue("hospital")
     address = echo(identity=hospital).address
@@ -302,7 +308,10 @@ def test_a_node_that_goes_down_at_the_wrong_moment_is_unreachable(issue: Callabl
 
 
 def test_nothing_listening_is_unreachable_and_retried(
-    connect: Callable[..., PeerConnection], issue: Callable[..., Identity], method: Callable[..., Any], free_address: str
+    connect: Callable[..., PeerConnection],
+    issue: Callable[..., Identity],
+    method: Callable[..., Any],
+    free_address: str,
 ) -> None:
     for identity in (issue("clinic"), Identity("clinic")):
         connection = connect(free_address, identity=identity, retry=RetryPolicy(DEADLINE_S, retry_s=0.05))

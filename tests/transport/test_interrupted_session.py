@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from comity.protocols.assisted_learning import PROTOCOL
 from comity.ledger.ledger import bytes_by_kind
+from comity.protocols.assisted_learning import PROTOCOL
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.protocol import run
 

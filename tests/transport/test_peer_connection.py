@@ -13,6 +13,8 @@ import pytest
 import stamina.instrumentation
 import torch
 
+from comity.blobs.incoming import Incoming
+from comity.blobs.session_blobs import Expectation, SessionBlobs
 from comity.contract import Contract, Membership
 from comity.errors import (
     BlobCorrupted,
@@ -27,16 +29,14 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
-from comity.blobs.session_blobs import Expectation, SessionBlobs
-from comity.session.events import nobody
-from comity.session.gate import EgressGate
-from comity.blobs.incoming import Incoming
-from comity.store.journal import Journal
-from comity.store.memory_store import MemoryStore
-from comity.session.receipt_book import ReceiptBook
-from comity.session.policy import Policy
 from comity.ledger.receipts import Signer
 from comity.session.contexts import PeerContext
+from comity.session.events import nobody
+from comity.session.gate import EgressGate
+from comity.session.policy import Policy
+from comity.session.receipt_book import ReceiptBook
+from comity.store.journal import Journal
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout, delta
 from comity.tensors.delta import Encoding
 from comity.transport import blobs
@@ -169,7 +169,11 @@ def test_a_download_that_was_cut_goes_on_where_it_ended(
 
 
 def test_a_peer_that_comes_back_is_found(
-    connect: Callable[..., PeerConnection], serve: Callable[..., Any], peer: Peer, free_address: str, retried: threading.Event
+    connect: Callable[..., PeerConnection],
+    serve: Callable[..., Any],
+    peer: Peer,
+    free_address: str,
+    retried: threading.Event,
 ) -> None:
     connection = connect(free_address, contract=peer.contract)
     with ThreadPoolExecutor(1) as pool:
@@ -181,7 +185,10 @@ def test_a_peer_that_comes_back_is_found(
 
 
 def test_a_call_is_repeated_while_a_node_is_going_down(
-    connect: Callable[..., PeerConnection], echo: Callable[..., Any], method: Callable[..., Any], retried: threading.Event
+    connect: Callable[..., PeerConnection],
+    echo: Callable[..., Any],
+    method: Callable[..., Any],
+    retried: threading.Event,
 ) -> None:
     def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
         if not retried.is_set():
@@ -193,7 +200,10 @@ def test_a_call_is_repeated_while_a_node_is_going_down(
 
 
 def test_a_refusal_is_not_repeated(
-    connect: Callable[..., PeerConnection], echo: Callable[..., Any], method: Callable[..., Any], retried: threading.Event
+    connect: Callable[..., PeerConnection],
+    echo: Callable[..., Any],
+    method: Callable[..., Any],
+    retried: threading.Event,
 ) -> None:
     calls = []
 
@@ -333,7 +343,9 @@ def test_a_download_of_what_changed_goes_on_where_it_was_cut(
     assert [entry.fact.size for entry in peer.store.entries()] == [DELTA]
 
 
-def test_what_was_begun_in_another_form_begins_anew(connect: Callable[..., PeerConnection], peer: Peer, address: str) -> None:
+def test_what_was_begun_in_another_form_begins_anew(
+    connect: Callable[..., PeerConnection], peer: Peer, address: str
+) -> None:
     peer.blobs.add(BLOB)
     begun = peer.blobs.receive("checkpoint", 1, NEXT.digest, NEXT.size, 0)
     begun.write(NEXT.data[:CHUNK])
@@ -362,7 +374,9 @@ def test_a_download_that_comes_in_another_form_begins_anew(
     assert came == [NEXT.size]
 
 
-def test_what_changed_comes_only_where_it_was_agreed_on(connect: Callable[..., PeerConnection], peer: Peer, address: str) -> None:
+def test_what_changed_comes_only_where_it_was_agreed_on(
+    connect: Callable[..., PeerConnection], peer: Peer, address: str
+) -> None:
     peer.blobs.add(BLOB)
     peer.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify))
     with pytest.raises(UnexpectedBlob, match=f"expected its own bytes, received an encoding against {BLOB.hex}"):

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, ContractMismatch, MalformedMessage, ReceiptInvalid, UnknownSession
+from comity.ledger.receipts import Signer
 from comity.protocols.assisted_learning import PROTOCOL
-from comity.blobs.session_blobs import SessionBlobs
 from comity.session.codec import membership_to_proto
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
+from comity.session.policy import Policy
+from comity.session.receipt_book import ReceiptBook
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
-from comity.session.receipt_book import ReceiptBook
-from comity.session.policy import Policy
-from comity.ledger.receipts import Signer
-from comity.session.contexts import PeerContext
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import decode_agreement, encode_agreement, end, propose
@@ -54,7 +54,9 @@ def host(serve: Callable[..., Any], contract: Contract) -> Any:
     gate = EgressGate(contract, Policy(), store, "clinic")
     receipt_book = ReceiptBook(SIGNER, store, contract, CLINIC)
     journal = Journal(store, contract.session)
-    return serve((PeerContext(contract, HOSPITAL, CLINIC, None, SessionBlobs(), journal, gate, receipt_book, nobody), Idle()))
+    return serve(
+        (PeerContext(contract, HOSPITAL, CLINIC, None, SessionBlobs(), journal, gate, receipt_book, nobody), Idle())
+    )
 
 
 def stat(connection: PeerConnection) -> blobs_pb2.BlobStat:

@@ -236,7 +236,12 @@ def test_a_renewed_certificate_is_served_without_a_restart(hospital: Party, clin
 
 
 def test_a_card_that_is_written_over_in_place_counts_at_the_next_call(
-    hospital: Party, clinic: Party, asked: Any, connect: Callable[..., PeerConnection], method: Callable[..., Any], tmp_path: Path
+    hospital: Party,
+    clinic: Party,
+    asked: Any,
+    connect: Callable[..., PeerConnection],
+    method: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     hospital.trusts(clinic)
     clinic.trusts(hospital)

@@ -15,11 +15,11 @@ from comity.bench.report import Report, Row, Target
 from comity.bench.sampling import interleaved
 from comity.contract import Json
 from comity.ledger.ledger import Direction, Entry, Fact
-from comity.store.memory_store import MemoryStore
 from comity.ledger.receipts import Signer, StatementKind
+from comity.ledger.verification import verify
+from comity.store.memory_store import MemoryStore
 from comity.store.sql_store import SqlStore, store_url
 from comity.store.store import Store
-from comity.ledger.verification import verify
 
 REQUIRED = 20_000
 """Entries that a second's verification has to get through."""

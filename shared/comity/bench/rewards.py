@@ -20,11 +20,11 @@ from comity.models import build
 from comity.protocols.gradient_rewards import (
     Mechanism,
     ServerState,
+    aggregate_round,
     cosine_gradient_shapley,
     gram,
     normalize_update,
     reward_fractions,
-    aggregate_round,
     sparsify,
     update_importance,
 )

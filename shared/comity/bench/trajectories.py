@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
+from comity.blobs.session_blobs import SessionBlobs
+from comity.ledger.receipts import SignedStatement
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
 from comity.protocols.assisted_learning.algorithm import Loss
@@ -17,9 +19,7 @@ from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms, Checkpoint, idle
 from comity.protocols.assisted_learning.party import LocalTask, Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.blobs.session_blobs import SessionBlobs
 from comity.session.events import nobody
-from comity.ledger.receipts import SignedStatement
 from comity.simulation.in_process import parties
 from comity.tensors import State
 from comity.transport.bindings.in_process import InProcessChannel

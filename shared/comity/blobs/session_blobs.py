@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from comity.errors import BlobSizeMismatch, BlobTruncated, UnexpectedBlob, UnknownBlob
 from comity import faults
 from comity.blobs.blob_files import BlobKeeper, BlobMemory
 from comity.blobs.incoming import Incoming
+from comity.errors import BlobSizeMismatch, BlobTruncated, UnexpectedBlob, UnknownBlob
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
+from comity import faults
 from comity.cli.progress import SessionProgress
 from comity.cli.run import drive
 from comity.cli.several import together
@@ -19,7 +20,6 @@ from comity.errors import InvalidValue
 from comity.experiments import DEMOS, with_baselines
 from comity.node.control_client import ControlClient
 from comity.node.sessions.script import parse_script
-from comity import faults
 from comity.simulation.processes import NodeProcess, running
 
 KILLED_AT = "training:50"

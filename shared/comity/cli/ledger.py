@@ -18,8 +18,8 @@ from comity.ledger.charges import Charge, statement_of
 from comity.ledger.comparison import common_sessions, compare
 from comity.ledger.exported import Exported, export, load, to_json
 from comity.ledger.ledger import Direction, Entry, Head, bytes_by_kind
-from comity.store.sql_store import SqlStore, store_url
 from comity.ledger.verification import rounds_charged, verify
+from comity.store.sql_store import SqlStore, store_url
 
 
 def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None:

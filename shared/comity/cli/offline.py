@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from comity import faults
 from comity.cli.files import read_script
 from comity.cli.progress import SessionProgress
 from comity.cli.run import summary_of
 from comity.cli.tables import show_json, show_result
-from comity.node.offline import OfflineCommands, offline_commands
 from comity.node.config import NodeConfig, load_config
 from comity.node.logs import configure_logs
+from comity.node.offline import OfflineCommands, offline_commands
 from comity.node.sessions.script import parse_script
 from comity.report.numbers import size
-from comity import faults
 from comity.session.events import Event
 
 

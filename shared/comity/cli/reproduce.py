@@ -12,9 +12,9 @@ from rich.table import Table
 from comity.bench.machine import describe
 from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue
+from comity.experiments.datasets import Datasets
 from comity.experiments.registry import chosen, experiments
 from comity.experiments.reproduction import ExperimentContext, Reproduction, Scale, reproduce, write
-from comity.experiments.datasets import Datasets
 
 _SCALES: tuple[Scale, ...] = ("smoke", "cpu", "paper")
 

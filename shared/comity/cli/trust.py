@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from comity.cli.tables import show_json
-from comity.node.setup.trust_store import TrustedParty, TrustStore, CardImport
+from comity.node.setup.trust_store import CardImport, TrustedParty, TrustStore
 from comity.transport.cards import fingerprint, spelled
 
 

@@ -1,8 +1,8 @@
 """Environments to learn to act in: where a party's games come from, and how many of them are played at once."""
 
-from comity.environments.config import EnvironmentSet, EnvironmentConfig, Fixed, Scaled, Uniform, load_environments
-from comity.environments.vector_env import Draws, Environment, Episodes, VectorEnv, Policy
+from comity.environments.config import EnvironmentConfig, EnvironmentSet, Fixed, Scaled, Uniform, load_environments
 from comity.environments.rollouts import play
+from comity.environments.vector_env import Draws, Environment, Episodes, Policy, VectorEnv
 
 __all__ = [
     "EnvironmentSet",

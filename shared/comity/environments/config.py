@@ -12,9 +12,9 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from comity.environments.cartpole import CartPole
-from comity.environments.vector_env import Environment
 from comity.environments.gymnasium_vector_env import make_named
 from comity.environments.lunar_lander import lunar_lander
+from comity.environments.vector_env import Environment
 from comity.errors import InvalidValue
 from comity.randomness import derive
 

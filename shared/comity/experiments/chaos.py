@@ -24,17 +24,17 @@ from blake3 import blake3
 
 from comity.errors import ComityError, NodeProcessFailed, TransportError
 from comity.experiments import DEMOS, demo_script
+from comity.faults import ENVIRONMENT, FaultPoint
+from comity.ledger.charges import rounds_charged
+from comity.ledger.comparison import compare
+from comity.ledger.verification import verify
 from comity.node.control_client import ControlClient
 from comity.node.registry import protocol
 from comity.node.sessions.script import Script, parse_script, session_text
 from comity.randomness import derive
-from comity.ledger.charges import rounds_charged
-from comity.ledger.comparison import compare
-from comity.faults import ENVIRONMENT, FaultPoint
-from comity.store.sql_store import SqlStore, store_url
-from comity.ledger.verification import verify
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, prepare
+from comity.store.sql_store import SqlStore, store_url
 
 _SESSION_S = 240.0
 _POLL_S = 0.05

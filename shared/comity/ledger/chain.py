@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from comity.contract import canonical
-from comity.contract import Json
+from comity.contract import Json, canonical
 from comity.ledger.ledger import GENESIS, Entry, Fact, Head
 
 Clock = Callable[[], datetime]

@@ -11,8 +11,7 @@ from typing import Literal, Protocol
 
 from blake3 import blake3
 
-from comity.contract import canonical
-from comity.contract import Json
+from comity.contract import Json, canonical
 
 Direction = Literal["sent", "received"]
 

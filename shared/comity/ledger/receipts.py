@@ -15,9 +15,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from comity.contract import Membership, canonical
+from comity.contract import Json, Membership, canonical
 from comity.errors import ReceiptInvalid
-from comity.contract import Json
 from comity.ledger.ledger import Head
 
 StatementKind = Literal["request", "receipt", "statement", "acknowledgement"]

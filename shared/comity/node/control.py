@@ -12,8 +12,8 @@ from typing import Protocol
 import grpc
 
 from comity import version
-from comity.node.sessions.overview import SessionDetails, SessionSummary
 from comity.node.registry import protocols_for
+from comity.node.sessions.overview import SessionDetails, SessionSummary
 from comity.node.sessions.script import Script, parse_script
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream

@@ -11,24 +11,24 @@ from types import FrameType
 
 import structlog
 
+from comity import faults
 from comity.contract import Contract
 from comity.errors import InvalidValue, NodeDraining, StorageFailed
-from comity.node.sessions.initiated import InitiatedSessions
-from comity.node.sessions.initiator import draft_contract
 from comity.node.config import NodeConfig
 from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
 from comity.node.garbage import exclusive
-from comity.node.sessions.acceptor import Acceptor
-from comity.node.sessions.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
 from comity.node.party import LocalParty, own_secret
 from comity.node.registry import protocol, protocols_for
+from comity.node.sessions.acceptor import Acceptor
+from comity.node.sessions.initiated import InitiatedSessions
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
 from comity.node.sessions.script import Script
-from comity import faults
 from comity.session.events import Event
+from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import SessionRegistry
 from comity.store.sql_store import SqlStore
-from comity.session.replayable_stream import ReplayableStream
 from comity.transport import blobs, sessions
 from comity.transport.bindings.servicer import serve
 from comity.transport.description import describing

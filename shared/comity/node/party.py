@@ -13,26 +13,25 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from comity.contract import Contract, Membership, TaskSpec, Terms
-from comity.data import DataConfig, Splits, load_data
-from comity.environments import EnvironmentSet, EnvironmentConfig, load_environments
-from comity.errors import InvalidValue, PolicyRefusal
-from comity.models import build
-from comity.node.sessions.budget import planned, spend
-from comity.node.config import PartyConfig
-from comity.node.tasks import agreed_model, classification, episodes_of, policy_gradient, require_same_task
-from comity.privacy import Mechanism
 from comity.blobs.blob_files import BlobFolder
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Json
+from comity.contract import Contract, Json, Membership, TaskSpec, Terms
+from comity.data import DataConfig, Splits, load_data
+from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
+from comity.errors import InvalidValue, PolicyRefusal
+from comity.ledger.ledger import Fact
+from comity.ledger.receipts import Signer
+from comity.models import build
+from comity.node.config import PartyConfig
+from comity.node.sessions.budget import planned, spend
+from comity.node.tasks import agreed_model, classification, episodes_of, policy_gradient, require_same_task
+from comity.privacy import Mechanism
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
-from comity.store.journal import Journal
-from comity.ledger.ledger import Fact
-from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.session.outcome import Outcome
-from comity.ledger.receipts import Signer
-from comity.session.contexts import SessionContext, PeerContext
+from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.store.journal import Journal
 from comity.store.store import Store
 from comity.training import AssistedDistillation, Classification, PolicyGradient, Secret
 from comity.transport.bindings.offline import OfflineRecord
@@ -149,7 +148,9 @@ class LocalParty:
         train = self.splits.train
         return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
 
-    def place(self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()) -> SessionContext:
+    def place(
+        self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()
+    ) -> SessionContext:
         """This party's place in a session, with what it did in it before.
 
         What the session's training takes of the privacy budget counts as spent from here on.
@@ -209,7 +210,9 @@ class LocalParty:
         receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
         ahead = place.works_ahead
-        return PeerContext(contract, place.own, peer, place.task, blobs, place.journal, gate, receipt_book, place.observe, ahead)
+        return PeerContext(
+            contract, place.own, peer, place.task, blobs, place.journal, gate, receipt_book, place.observe, ahead
+        )
 
     def gate(self, contract: Contract, peer: str) -> EgressGate:
         """What may leave to a party in a session."""

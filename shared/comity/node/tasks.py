@@ -121,7 +121,9 @@ def classification(
     )
 
 
-def policy_gradient(model: nn.Module, environments: EnvironmentSet, contract: Contract, secret: Secret) -> PolicyGradient:
+def policy_gradient(
+    model: nn.Module, environments: EnvironmentSet, contract: Contract, secret: Secret
+) -> PolicyGradient:
     """A task of games.
 
     Args:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from comity.contract import Contract, Membership
 from comity.blobs.session_blobs import SessionBlobs
+from comity.contract import Contract, Membership
 from comity.session.events import Observer
 from comity.session.gate import EgressGate
-from comity.store.journal import Journal
 from comity.session.receipt_book import ReceiptBook
+from comity.store.journal import Journal
 
 
 @dataclass(frozen=True)

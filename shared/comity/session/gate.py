@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 
-from comity.contract import Contract
-from comity.errors import PolicyRefusal
 from comity import faults
 from comity.blobs.session_blobs import Release, unchanged
-from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, carries, require_known, rule_of
+from comity.contract import Contract
+from comity.errors import PolicyRefusal
 from comity.ledger.ledger import Direction, Fact, Ledger, Matter
+from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, carries, require_known, rule_of
 from comity.session.policy import Policy
 from comity.tensors import Blob
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from comity.contract import Contract, Membership
-from comity.errors import ReceiptInvalid
 from comity import faults
-from comity.contract import Json
+from comity.contract import Contract, Json, Membership
+from comity.errors import ReceiptInvalid
 from comity.ledger.ledger import Direction, Fact
 from comity.ledger.receipts import SignedStatement, Signer, StatementKind, require_valid
 from comity.store.store import Store

@@ -7,15 +7,15 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract
 from comity.errors import ContractMismatch, NodeDraining, SessionCancelled, UnknownSession
-from comity.blobs.session_blobs import SessionBlobs
+from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.session.gate import EgressGate
-from comity.store.journal import Journal
-from comity.session.contexts import PeerContext
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.worker import Worker
+from comity.store.journal import Journal
 
 _STOP_S = 3.0
 """How long the threads of sessions that stop are waited for, in seconds."""

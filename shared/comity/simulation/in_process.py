@@ -10,15 +10,15 @@ from typing import Any
 
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue
-from comity.node.sessions.initiator import draft_contract
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.result import SessionResult, summarize
 from comity.node.sessions.script import Script
-from comity.session.events import Observer, nobody
-from comity.store.memory_store import MemoryStore
-from comity.session.outcome import Outcome
 from comity.session.contexts import SessionContext
+from comity.session.events import Observer, nobody
+from comity.session.outcome import Outcome
+from comity.store.memory_store import MemoryStore
 from comity.store.sql_store import SqlStore, store_url
 from comity.transport.bindings.in_process import InProcessChannel, encoded
 from comity.transport.protocol import ProtocolDefinition, run
@@ -74,7 +74,9 @@ def _run(
         return party.place(contract, own, observe if party is center else nobody, members)
 
     observe(
-        definition.started(contract, definition.acceptor if many else definition.initiator, _names(asking, helping, many))
+        definition.started(
+            contract, definition.acceptor if many else definition.initiator, _names(asking, helping, many)
+        )
     )
     help_places = [place(*each, asking) for each in helping]
     help_seats = [

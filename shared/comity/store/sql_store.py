@@ -26,13 +26,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from comity.contract import canonical
+from comity.contract import Json, canonical
 from comity.errors import ClockSteppedBack, LedgerBroken, SchemaTooNew, StorageFailed
-from comity.store import sql_schema as tables
 from comity.ledger.chain import Clock, Tail, utc_now
 from comity.ledger.charges import broken
-from comity.contract import Json
 from comity.ledger.ledger import Entry, Fact, Head
+from comity.store import sql_schema as tables
 from comity.store.sql_engine import make_engine, parsed, place_of
 from comity.store.sql_errors import damaged, explained
 from comity.store.store import FINISHED, Record, StoredSession

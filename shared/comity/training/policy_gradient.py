@@ -17,7 +17,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from comity.environments import EnvironmentSet, Draws, Episodes, Policy, play
+from comity.environments import Draws, EnvironmentSet, Episodes, Policy, play
 from comity.errors import InvalidValue, TaskMismatch, TrainingDiverged
 from comity.tensors import Layout, State
 from comity.training.optimizers import OptimizerSpec
@@ -93,7 +93,9 @@ class PolicyGradient:
         self._player = copy.deepcopy(model).double().eval().requires_grad_(False)
         self._best_return = environments.environment.best_return(discount) if best_return is None else best_return
         self._evaluation = Draws.make(
-            environments.environment, np.tile(environments.parameters, evaluation_episodes), secret.seed("evaluation episodes")
+            environments.environment,
+            np.tile(environments.parameters, evaluation_episodes),
+            secret.seed("evaluation episodes"),
         )
 
     @property

@@ -7,9 +7,9 @@ from typing import Any
 
 import grpc
 
+from comity.blobs.incoming import Incoming
 from comity.errors import BlobSizeMismatch, MalformedMessage, StorageError, UnknownBlob
 from comity.session.session_registry import AcceptedSession
-from comity.blobs.incoming import Incoming
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
 from comity.transport.identity import metadata

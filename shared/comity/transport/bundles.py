@@ -19,6 +19,8 @@ from typing import BinaryIO, TypeVar
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
 
+from comity import faults
+from comity.blobs.incoming import Incoming
 from comity.errors import (
     BlobSizeMismatch,
     BlobTruncated,
@@ -28,8 +30,6 @@ from comity.errors import (
     StorageFailed,
     UnknownBlob,
 )
-from comity import faults
-from comity.blobs.incoming import Incoming
 from comity.ledger.receipts import Signer, require_parcel
 from comity.tensors import Blob
 from comity.transport.blobs import CHUNK, digest_in
@@ -128,8 +128,7 @@ def write_bundle(path: Path, label: Label, bundle: Bundle, signer: Signer, sende
         blobs=[blobs_pb2.BlobRef(digest=each.digest) for each in bundle.blobs],
         ending=sessions_pb2.Ending.ValueType(bundle.ending),
         held=[
-            blobs_pb2.BlobRef(digest=each)
-            for each in sorted({*bundle.held} - {each.digest for each in bundle.blobs})
+            blobs_pb2.BlobRef(digest=each) for each in sorted({*bundle.held} - {each.digest for each in bundle.blobs})
         ],
     ).SerializeToString()
     head = pb.Bundle(sender=sender, contents=contents, signature=signer.sign_parcel(contents)).SerializeToString()

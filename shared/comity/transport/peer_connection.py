@@ -12,8 +12,8 @@ import grpc
 import stamina
 from google.protobuf.message import Message
 
-from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
 from comity.blobs.incoming import Incoming
+from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
 from comity.transport.addresses import split_address
@@ -217,9 +217,7 @@ class PeerConnection:
 
         def attempt() -> None:
             nonlocal form
-            stat = self._stat(
-                blobs_pb2.BlobRef(digest=blob.digest), timeout=self.retry.call_s, metadata=self._metadata
-            )
+            stat = self._stat(blobs_pb2.BlobRef(digest=blob.digest), timeout=self.retry.call_s, metadata=self._metadata)
             if stat.complete:
                 return
             form = form or shortest(blob, base)

@@ -9,11 +9,10 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from comity.contract import Contract, Membership, Terms
-from comity.contract import Json
+from comity.contract import Contract, Json, Membership, Terms
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Column, Event, Statement, Summary, View
 from comity.session.outcome import Outcome
-from comity.session.contexts import SessionContext, PeerContext
 from comity.session.worker import Steppable
 from comity.tensors import Layout
 from comity.transport.bindings.channel import Channel

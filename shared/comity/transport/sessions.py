@@ -10,6 +10,7 @@ import grpc
 
 from comity.contract import Contract, Membership
 from comity.errors import ContractMismatch, MalformedMessage, SessionCancelled, UnknownSession
+from comity.ledger.receipts import Signer, require_member
 from comity.session.codec import (
     contract_from_proto,
     contract_to_proto,
@@ -19,7 +20,6 @@ from comity.session.codec import (
 from comity.session.egress_rules import require_control
 from comity.session.gate import EgressGate
 from comity.session.session_registry import AcceptedSession, SessionRegistry
-from comity.ledger.receipts import Signer, require_member
 from comity.transport.description import Describe, encode_description
 from comity.transport.identity import caller, metadata
 from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY, PeerConnection
@@ -51,7 +51,9 @@ def ending_of(name: str) -> pb.Ending.ValueType:
     return pb.Ending.ValueType(found)
 
 
-def session_of(sessions: SessionRegistry, context: grpc.ServicerContext, protocol: str | None = None) -> AcceptedSession:
+def session_of(
+    sessions: SessionRegistry, context: grpc.ServicerContext, protocol: str | None = None
+) -> AcceptedSession:
     """The session that a call belongs to.
 
     Raises:

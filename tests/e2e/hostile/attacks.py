@@ -21,19 +21,19 @@ from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
 from comity.contract import Contract
 from comity.errors import ComityError
-from comity.node.sessions.initiator import draft_contract, run_session
+from comity.ledger.ledger import Head
 from comity.node.control_client import ControlClient
 from comity.node.party import LocalParty
+from comity.node.sessions.initiator import draft_contract, run_session
 from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning import PROTOCOL, codec
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
 from comity.session.codec import statement_to_proto
-from comity.session.events import Event, Observer, nobody
-from comity.ledger.ledger import Head
-from comity.store.memory_store import MemoryStore
-from comity.session.outcome import Outcome
 from comity.session.contexts import PeerContext
+from comity.session.events import Event, Observer, nobody
+from comity.session.outcome import Outcome
 from comity.simulation.processes import NodeProcess
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.identity import Identity

@@ -25,7 +25,9 @@ from tests.e2e.hostile.attacks import (
 )
 
 
-def send(connection: PeerConnection, path: str, kind: str, payload: bytes, metadata: Iterable[tuple[str, str | bytes]] = ()) -> object:
+def send(
+    connection: PeerConnection, path: str, kind: str, payload: bytes, metadata: Iterable[tuple[str, str | bytes]] = ()
+) -> object:
     """Sends bytes to a method, as they are."""
     method = getattr(connection.channel, kind)(path, None, None)
     request = iter([payload]) if kind.startswith("stream") else payload

@@ -18,13 +18,13 @@ from pydantic import SecretStr
 
 from comity import errors
 from comity.errors import ComityError
-from comity.node.sessions.acceptor import Acceptor
 from comity.node.party import LocalParty
+from comity.node.sessions.acceptor import Acceptor
 from comity.protocols.assisted_learning import PROTOCOL
 from comity.protocols.assisted_learning import servicer as assisted_servicer
 from comity.session.session_registry import AcceptedSession, SessionRegistry
-from comity.store.memory_store import MemoryStore
 from comity.simulation.in_process import simulate
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.description import describing

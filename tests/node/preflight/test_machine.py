@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from comity.cli.main import main
+from comity.ledger.ledger import Fact
 from comity.node.config import NodeConfig, load_config
 from comity.node.control_client import ControlClient
 from comity.node.daemon import Node
 from comity.node.garbage import exclusive
 from comity.node.preflight import CHECKS
-from comity.ledger.ledger import Fact
 from comity.store.sql_store import FILE_NAME, SqlStore, store_url
 
 SESSION = """

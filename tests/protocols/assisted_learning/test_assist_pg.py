@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comity.protocols.assisted_learning.in_process import InProcessProvider
+from comity.transport.in_process import encoded
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, ModelSpec, PolicyGradientTerms, TaskSpec
 from comity.environments import EnvironmentSet
 from comity.environments.cartpole import CartPole
@@ -20,23 +23,20 @@ from comity.errors import MalformedMessage, NonFiniteValue
 from comity.models import build
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
-from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.blobs.session_blobs import SessionBlobs
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
-from comity.store.journal import Journal
-from comity.store.memory_store import MemoryStore
-from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.session.outcome import Outcome
 from comity.session.policy import Policy
-from comity.session.contexts import PeerContext
+from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.store.journal import Journal
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout
 from comity.training import PolicyGradient, Secret
-from comity.transport.in_process import encoded
 from comity.transport.protocol import run
 
 EPISODES = 8
@@ -121,7 +121,9 @@ class Cheat(InProcessProvider):
         answer: Makes of an honest checkpoint, and of that of the first round in the same place, what it answers.
     """
 
-    def __init__(self, contexts: dict[str, PeerContext], answer: Callable[[Checkpoint, Checkpoint], Checkpoint]) -> None:
+    def __init__(
+        self, contexts: dict[str, PeerContext], answer: Callable[[Checkpoint, Checkpoint], Checkpoint]
+    ) -> None:
         role = Provider(party(contexts["provider"]), contexts["provider"].receipt_book, nobody)
         super().__init__(contexts["learner"], contexts["provider"], role)
         self._answer = answer

@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from comity.protocols.assisted_learning.in_process import InProcessProvider
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.data import Dataset
+from comity.ledger.receipts import SignedStatement
 from comity.models import build
 from comity.protocols.assisted_learning.algorithm import Loss, Objective, argmin
-from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.blobs.session_blobs import SessionBlobs
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.outcome import Outcome
-from comity.ledger.receipts import SignedStatement
-from comity.session.contexts import PeerContext
 from comity.transport.protocol import run
 
 ROUNDS = 4

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+from comity.protocols.assisted_learning.in_process import InProcessProvider
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from comity.contract import Contract, Membership
 from comity.errors import MalformedMessage
+from comity.ledger.ledger import bytes_by_kind
 from comity.node.party import LocalParty
 from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, argmin, training_order
-from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint
 from comity.protocols.assisted_learning.schedule import Schedule
-from comity.ledger.ledger import bytes_by_kind
 from comity.session.contexts import PeerContext
 from comity.simulation.in_process import simulate
 

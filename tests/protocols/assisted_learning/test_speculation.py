@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from comity.ledger.ledger import Head
+from comity.ledger.receipts import Signer
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.events import nobody
-from comity.ledger.ledger import Head
-from comity.ledger.receipts import Signer
 from comity.training import Classification
 
 

@@ -16,8 +16,9 @@ from comity.errors import InvalidValue, MalformedMessage, NonFiniteValue
 from comity.protocols import gradient_rewards
 from comity.protocols.gradient_rewards import (
     Mechanism,
-    SparseUpdate,
     ServerState,
+    SparseUpdate,
+    aggregate_round,
     cosine_contribution,
     cosine_gradient_shapley,
     cosines_with,
@@ -25,7 +26,6 @@ from comity.protocols.gradient_rewards import (
     normalize_update,
     reward_fractions,
     sampled_cosine_gradient_shapley,
-    aggregate_round,
     sparsify,
     sparsify_for_all,
     update_importance,

@@ -19,11 +19,11 @@ from comity.protocols.gradient_rewards import (
     RoundResult,
     ServerState,
     aggregate,
+    aggregate_round,
     cosine_contribution,
     gram,
     normalize_update,
     reward_fractions,
-    aggregate_round,
     sparsify_for_all,
     update_importance,
 )

@@ -28,13 +28,13 @@ from comity.bench.sampling import one_thread
 from comity.bench.screening import DATA
 from comity.bench.streaming.workload import Evaluation, Load, begin, evaluating, pin
 from comity.errors import NodeProcessFailed
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.session.events import Event
-from comity.ledger.receipts import SignedStatement
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection, RetryPolicy

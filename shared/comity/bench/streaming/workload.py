@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Literal
 
-from comity.node.sessions.initiator import draft_contract
 from comity.node.party import LocalParty
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning import algorithm
-from comity.session.events import nobody
 from comity.session.contexts import PeerContext
+from comity.session.events import nobody
 from comity.simulation.in_process import parties
 
 Evaluation = Literal["full", "screened"]

@@ -15,19 +15,19 @@ from typing import Any
 from comity.bench.memory import PeakMemory
 from comity.bench.transfer import plain, sockets
 from comity.bench.transfer.workload import RECEIVER, ROUND, SENDER, Workload
+from comity.blobs.session_blobs import Expectation, SessionBlobs
 from comity.contract import Membership
 from comity.errors import ComityError
-from comity.blobs.session_blobs import Expectation, SessionBlobs
-from comity.session.events import nobody
-from comity.session.gate import EgressGate
-from comity.session.session_registry import AcceptedSession, SessionRegistry
-from comity.store.journal import Journal
-from comity.store.memory_store import MemoryStore
-from comity.session.receipt_book import ReceiptBook
-from comity.session.policy import Policy
 from comity.ledger.receipts import Signer
 from comity.session.contexts import PeerContext
+from comity.session.events import nobody
+from comity.session.gate import EgressGate
+from comity.session.policy import Policy
+from comity.session.receipt_book import ReceiptBook
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker
+from comity.store.journal import Journal
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob
 from comity.transport.blobs import SERVICE, BlobServicer
 from comity.transport.identity import Identity

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comity.contract import Json
 from comity.data import Dataset, Splits
 from comity.experiments.assisted_learning.pair import Pair
 from comity.experiments.datasets import Datasets
 from comity.node.sessions.initiator import draft_contract
 from comity.protocols.assisted_learning.algorithm import argmin, split_iterations
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.contract import Json
 from comity.simulation.in_process import parties, simulate
 from comity.tensors import State
 from comity.training import Classification

@@ -11,13 +11,12 @@ from functools import reduce
 
 import numpy as np
 
-from comity.contract import Contract
+from comity.contract import Contract, Json
 from comity.data import Dataset, Splits
-from comity.node.sessions.initiator import draft_contract
 from comity.node.party import LocalParty, LocalTask
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
 from comity.protocols.assisted_learning.schedule import Schedule
-from comity.contract import Json
 from comity.simulation.in_process import parties
 from comity.tensors import State
 
@@ -65,7 +64,9 @@ def _accuracy(script: Script, learner: LocalParty, providers: Sequence[LocalPart
 def _agreed(script: Script, learner: LocalParty, providers: Sequence[LocalParty]) -> tuple[Contract, Schedule]:
     contract, definition = draft_contract(script, learner, "baseline")
     own = learner.membership(definition.initiator, contract.terms)
-    return contract, Schedule(contract, own, [each.membership(definition.acceptor, contract.terms) for each in providers])
+    return contract, Schedule(
+        contract, own, [each.membership(definition.acceptor, contract.terms) for each in providers]
+    )
 
 
 def _trained(task: LocalTask, schedule: Schedule) -> State:

@@ -33,7 +33,9 @@ def _gammas(pair: Pair, *gammas: float) -> Comparison:
     return Comparison(tuple((f"γ = {gamma:g}", replace(pair, gamma=gamma)) for gamma in gammas))
 
 
-def _imbalance(number: int, pair: Pair, what: str, hidden: int, seeds: tuple[int, ...] = (0,)) -> Experiment[Comparison]:
+def _imbalance(
+    number: int, pair: Pair, what: str, hidden: int, seeds: tuple[int, ...] = (0,)
+) -> Experiment[Comparison]:
     gammas = (0.0, 0.3, 0.7, 1.0)
     return Experiment(
         f"assisted-learning/fig-{number}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from comity.environments import EnvironmentSet, Draws, play
+from comity.environments import Draws, EnvironmentSet, play
 from comity.experiments.assisted_learning.policies import LANDER, LANDER_CPU, LANDER_TINY, Players, learn, task_of
 from comity.experiments.charts import legend_below, panels
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Scale
@@ -68,7 +68,9 @@ def fly(settings: Flights, context: ExperimentContext) -> Metrics:
         policies = found[name][0].policies
         flights[name] = {
             "by_round": [_flown(task, environments, policy, settings.powers, settings.map) for policy in policies],
-            "tests": {test: _flown(task, environments, policies[-1], powers, settings.map) for test, powers in drawn.items()},
+            "tests": {
+                test: _flown(task, environments, policies[-1], powers, settings.map) for test, powers in drawn.items()
+            },
         }
     return flights
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from comity.experiments.datasets import Samples, SetName, Datasets, normalization, title
+from comity.experiments.datasets import Datasets, Samples, SetName, normalization, title
 from comity.node.sessions.script import Script
 from comity.node.validation import validated
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from comity.blobs.blob_files import BlobFolder
+from comity.blobs.session_blobs import SessionBlobs
 from comity.environments import EnvironmentSet
 from comity.experiments.charts import curves, legend_below, panels
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics
@@ -19,8 +21,6 @@ from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
 from comity.node.validation import validated
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.blobs.blob_files import BlobFolder
-from comity.blobs.session_blobs import SessionBlobs
 from comity.session.events import Event
 from comity.simulation.in_process import parties, simulate
 from comity.tensors import Layout, State

@@ -164,7 +164,9 @@ def converge(settings: Horizons, context: ExperimentContext) -> Metrics:
         constant = 3 * _SMOOTHNESS * settings.iterations * greatest**2
         rate = math.sqrt(excess / (rounds * constant))
         found["rate"].append(rate)
-        found["least"].append(min(regress(Regression(rounds, settings.iterations, rate, 1.0), context)["gradient"][:-1]))
+        found["least"].append(
+            min(regress(Regression(rounds, settings.iterations, rate, 1.0), context)["gradient"][:-1])
+        )
         found["bound"].append(math.sqrt(2 * math.sqrt(excess * constant / rounds)))
     slope, _ = np.polyfit(np.log(settings.rounds), np.log(found["least"]), 1)
     return {"rounds": list(settings.rounds), **found, "slope": float(slope)}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from comity.node.sessions.initiator import draft_contract
+from comity.contract import Json
 from comity.node.party import LocalParty
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
 from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
 from comity.protocols.gradient_rewards.report import with_alone
-from comity.contract import Json
 from comity.simulation.in_process import parties
 from comity.tensors import State
 

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from comity.contract import Contract
-from comity.node.sessions.initiator import draft_contract
 from comity.node.party import LocalParty
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
 from comity.protocols.gradient_rewards import ServerState, aggregate_round
 from comity.protocols.gradient_rewards.messages import GradientRewardsTerms

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from comity.experiments.charts import bars, panels
 from comity.experiments.gradient_rewards.alone import added
+from comity.experiments.gradient_rewards.baselines.rules import baselines
 from comity.experiments.gradient_rewards.consortium import Consortium
 from comity.experiments.gradient_rewards.federation import Federation
-from comity.experiments.gradient_rewards.baselines.rules import baselines
 from comity.experiments.gradient_rewards.sizes import CIFAR, CPU, MNIST, MR, SMOKE, SST, each
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Printed, Scale
 from comity.protocols.gradient_rewards.report import pearson_percent
@@ -115,7 +115,11 @@ def _above_alone(metrics: Metrics) -> bool:
 def _best_in_classes(metrics: Metrics) -> bool | None:
     columns = [column for name, column in metrics["columns"].items() if name.endswith("CLA")]
     best = [max(row["mean"] for name, row in each.items() if not name.startswith("β")) for each in columns]
-    return all(max(_ours(each, "mean")) > baseline for each, baseline in zip(columns, best, strict=True)) if columns else None
+    return (
+        all(max(_ours(each, "mean")) > baseline for each, baseline in zip(columns, best, strict=True))
+        if columns
+        else None
+    )
 
 
 def _last_unharmed(metrics: Metrics) -> bool:

@@ -4,6 +4,6 @@ What an export writes follows from what the node keeps, so it can be written aga
 would do, each of which may be repeated. Neither needs a record of how far it came.
 """
 
-from comity.node.offline.commands import OfflineCommands, Exported, Imported, offline_commands
+from comity.node.offline.commands import Exported, Imported, OfflineCommands, offline_commands
 
 __all__ = ["OfflineCommands", "Exported", "Imported", "offline_commands"]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from comity.node.sessions.initiator import stored_contract
 from comity.node.offline.bindings import require_offline
-from comity.node.sessions.acceptor import Acceptor
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
+from comity.node.sessions.acceptor import Acceptor
+from comity.node.sessions.initiator import stored_contract
 from comity.session.session_registry import AcceptedSession, SessionRegistry
-from comity.store.store import StoredSession
 from comity.session.worker import InlineWorker
+from comity.store.store import StoredSession
 from comity.transport.bindings import offline
-from comity.transport.bundles import ReceivedBundle, Bundle, bundled
+from comity.transport.bundles import Bundle, ReceivedBundle, bundled
 from comity.transport.sessions import PROPOSE, encode_agreement, ending_named
 from comity.wire.v1 import sessions_pb2
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.errors import ContractMismatch, InvalidValue, MissingFile, StorageFailed, UnknownParty, UnknownSession
-from comity.node.sessions.initiator import is_offline, stored_contract
-from comity.node.offline.initiator import OfflineInitiator
-from comity.node.offline.acceptor import OfflineAcceptor
 from comity.node.config import NodeConfig
 from comity.node.garbage import exclusive
+from comity.node.offline.acceptor import OfflineAcceptor
+from comity.node.offline.initiator import OfflineInitiator
 from comity.node.party import LocalParty, own_secret
 from comity.node.registry import protocol
+from comity.node.sessions.initiator import is_offline, stored_contract
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script
 from comity.session.events import Observer

@@ -10,18 +10,18 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue, RoundOutOfOrder, TrainingDiverged
-from comity.node.sessions.initiator import OFFLINE, draft_contract, stored, stored_contract
+from comity.ledger.receipts import require_pinned
 from comity.node.offline.bindings import require_offline
-from comity.node.sessions.failures import failure
 from comity.node.party import LocalParty
+from comity.node.sessions.failures import failure
+from comity.node.sessions.initiator import OFFLINE, draft_contract, stored, stored_contract
 from comity.node.sessions.result import SessionResult, summarize
 from comity.node.sessions.script import Script
 from comity.session.events import Observer
 from comity.store.journal import Journal
-from comity.ledger.receipts import require_pinned
 from comity.store.store import StoredSession
 from comity.transport.bindings.offline import OfflineChannel
-from comity.transport.bundles import AnswerDue, ReceivedBundle, Bundle, bundled, unpacked
+from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle, bundled, unpacked
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import PROPOSE, decode_agreement, encode_proposal, ending_of
 from comity.transport.trust import Trust

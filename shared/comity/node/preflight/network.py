@@ -12,10 +12,10 @@ from datetime import timedelta
 
 from comity import version
 from comity.errors import AddressInUse, CertificateRejected, ComityError, InvalidValue, RemoteFailure, UsageError
+from comity.ledger.chain import utc_now
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row, of_error
 from comity.node.registry import protocols_for
-from comity.ledger.chain import utc_now
 from comity.transport.addresses import is_loopback, split_address
 from comity.transport.description import Description, describe
 from comity.transport.peer_connection import PeerConnection, RetryPolicy

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, InvalidValue, MissingFile, PolicyRefusal
-from comity.node.sessions.initiator import draft_contract
 from comity.node.party import LocalParty
 from comity.node.preflight.context import Context
 from comity.node.preflight.machine import require_device
 from comity.node.preflight.rows import NotChecked, Row
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script, parse_script
 from comity.transport.protocol import ProtocolDefinition
 

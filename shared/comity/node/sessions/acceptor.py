@@ -21,19 +21,19 @@ from comity.errors import (
     UnknownSession,
     UnsupportedProtocol,
 )
-from comity.node.sessions.initiator import stored, stored_contract
-from comity.node.sessions.failures import failure
+from comity.ledger.receipts import require_pinned
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
+from comity.node.sessions.failures import failure
+from comity.node.sessions.initiator import stored, stored_contract
 from comity.node.sessions.result import summarize
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
 from comity.session.gate import EgressGate
-from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.outcome import Outcome
-from comity.ledger.receipts import require_pinned
-from comity.session.contexts import SessionContext, PeerContext
 from comity.session.replayable_stream import ReplayableStream
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker, Steppable, Worker
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending, decode_proposal
@@ -185,7 +185,11 @@ class Acceptor:
         definition = self._protocol(proposal.contract)
         contract, peer = decode_proposal(proposal, definition)
         initiator = peer.party if definition.many else contract.initiator
-        if not caller == initiator == peer.party or contract.is_open != definition.many or peer.role != definition.initiator:
+        if (
+            not caller == initiator == peer.party
+            or contract.is_open != definition.many
+            or peer.role != definition.initiator
+        ):
             expected = f"{caller} as {definition.initiator}, which its certificate names"
             received = f"{contract.initiator or 'an open session'}, {peer.role} {peer.party}"
             raise UnknownParty(

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from comity.contract import AssistedTrainingTerms, Contract, Membership
+from comity.contract import AssistedTrainingTerms, Contract, Json, Membership
 from comity.errors import MalformedMessage, PolicyRefusal
+from comity.ledger.ledger import Fact, Ledger
 from comity.node.registry import protocol
 from comity.privacy import NOT_COVERED, Guarantee, Mechanism, agreed
-from comity.contract import Json
-from comity.ledger.ledger import Fact, Ledger
 from comity.session.policy import Policy
 from comity.store.store import Store
 from comity.training import sampling_rate

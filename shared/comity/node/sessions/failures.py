@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from comity.errors import ComityError
 from comity.contract import Json
+from comity.errors import ComityError
 
 
 def failure(error: ComityError) -> dict[str, Json]:

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from comity.contract import Contract
+from comity.contract import Contract, Json
 from comity.errors import ComityError, InvalidValue, SessionCancelled
-from comity.node.sessions.initiator import PASSING, is_offline, run_session, stored, stored_contract
 from comity.node.config import NodeConfig
-from comity.node.sessions.failures import failure
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
+from comity.node.sessions.failures import failure
+from comity.node.sessions.initiator import PASSING, is_offline, run_session, stored, stored_contract
 from comity.node.sessions.result import SessionResult
-from comity.contract import Json
 from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.replayable_stream import ReplayableStream
@@ -182,7 +181,9 @@ class InitiatedSessions:
         Raises:
             InvalidValue: It is none.
         """
-        return PeerConnection(self._config.identity, acceptor, self._address(acceptor), retry or self._config.retry_policy)
+        return PeerConnection(
+            self._config.identity, acceptor, self._address(acceptor), retry or self._config.retry_policy
+        )
 
     def _address(self, acceptor: str) -> str:
         if acceptor not in self._config.peers:
@@ -204,10 +205,14 @@ class InitiatedSessions:
         contract = session.contract
         try:
             with contextlib.ExitStack() as stack:
-                session.connections = [stack.enter_context(self.connection_to(acceptor)) for acceptor in contract.acceptors]
+                session.connections = [
+                    stack.enter_context(self.connection_to(acceptor)) for acceptor in contract.acceptors
+                ]
                 for connection in session.connections:
                     connection.on_absence = functools.partial(_observe_absence, session, connection)
-                result, outcome = run_session(contract, session.definition, self._party, session.connections, session.observe)
+                result, outcome = run_session(
+                    contract, session.definition, self._party, session.connections, session.observe
+                )
             self._finish(session, result, outcome)
         except Exception as error:  # noqa: BLE001 - the operator is told, whatever it is
             self._fail(session, error)

@@ -11,6 +11,7 @@ from typing import Any
 
 from comity.contract import Contract, Membership, TaskSpec
 from comity.errors import ComityError, InvalidValue, NodeDraining, SessionCancelled, StorageError, TransportError
+from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
 from comity.node.sessions.result import SessionResult, summarize
@@ -19,7 +20,6 @@ from comity.node.tasks import completed, signed_model
 from comity.node.validation import validated
 from comity.session.events import Event, Observer
 from comity.session.outcome import Outcome
-from comity.ledger.receipts import require_pinned
 from comity.store.store import Store, StoredSession
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
@@ -69,7 +69,8 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         acceptors=wanted.acceptors,
         egress=definition.egress,
         terms=completed(
-            validated(definition.terms, wanted.terms, "session.terms"), party.environments if party.is_reinforcement else None
+            validated(definition.terms, wanted.terms, "session.terms"),
+            party.environments if party.is_reinforcement else None,
         ),
     )
     return contract, definition
@@ -118,7 +119,12 @@ def run_session(
         place = initiator.place(contract, own, observe, peers)
         contexts = [initiator.context(place, peer) for peer in peers]
         (outcome,) = run(
-            definition.asking([(context, RemoteChannel(connection)) for context, connection in zip(contexts, connections, strict=True)])
+            definition.asking(
+                [
+                    (context, RemoteChannel(connection))
+                    for context, connection in zip(contexts, connections, strict=True)
+                ]
+            )
         )
     except PASSING:
         # The session is taken up again.
@@ -141,7 +147,11 @@ def run_session(
 
 
 def _peers(
-    contract: Contract, definition: ProtocolDefinition, initiator: LocalParty, own: Membership, connections: Sequence[PeerConnection]
+    contract: Contract,
+    definition: ProtocolDefinition,
+    initiator: LocalParty,
+    own: Membership,
+    connections: Sequence[PeerConnection],
 ) -> list[Membership]:
     """The acceptors' parts in the session; where one refuses, those who agreed before are told that it is over."""
     peers: list[Membership] = []
@@ -160,7 +170,11 @@ def _peers(
 
 
 def _peer(
-    contract: Contract, definition: ProtocolDefinition, initiator: LocalParty, own: Membership, connection: PeerConnection
+    contract: Contract,
+    definition: ProtocolDefinition,
+    initiator: LocalParty,
+    own: Membership,
+    connection: PeerConnection,
 ) -> Membership:
     """An acceptor's part in the session: as it was agreed before, or as it is agreed now."""
     kept = initiator.store.find(contract.session) or stored(contract, own)
@@ -174,7 +188,11 @@ def _peer(
 
 
 def _agree(
-    contract: Contract, definition: ProtocolDefinition, initiator: LocalParty, own: Membership, connection: PeerConnection
+    contract: Contract,
+    definition: ProtocolDefinition,
+    initiator: LocalParty,
+    own: Membership,
+    connection: PeerConnection,
 ) -> Membership:
     """Proposes a contract; returns the acceptor's part in it."""
     initiator.config.policy.review(contract, own, contract.acceptors, active=0)

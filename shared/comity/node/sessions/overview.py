@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from comity.errors import InvalidValue
-from comity.node.sessions.initiator import stored_contract
-from comity.ledger.charges import rounds_charged
 from comity.contract import Json
-from comity.session.events import Event
+from comity.errors import InvalidValue
+from comity.ledger.charges import rounds_charged
 from comity.ledger.ledger import bytes_by_kind
+from comity.node.sessions.initiator import stored_contract
+from comity.session.events import Event
 from comity.store.store import Store, StoredSession
 
 SeenState = Literal["running", "stopped", "finished", "failed", "cancelled"]

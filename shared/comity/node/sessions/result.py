@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from comity.contract import Contract
+from comity.contract import Contract, Json
 from comity.errors import LedgerBroken
-from comity.contract import Json
 from comity.ledger.ledger import Ledger, bytes_by_kind
-from comity.session.outcome import Outcome
 from comity.ledger.verification import verify
+from comity.session.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.report import pick_field
 from comity.protocols.assisted_learning.schedule import Schedule
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Column, Statement, Summary, View
-from comity.session.contexts import SessionContext, PeerContext
 from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import assisted_learning_pb2
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, delta_base, idle
 from comity.protocols.assisted_learning.provider import Provider
-from comity.ledger.receipts import SignedStatement
 from comity.session.contexts import PeerContext
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from comity.contract import Json
 from comity.errors import MalformedMessage
 from comity.protocols.assisted_learning.algorithm import Loss, argmin
 from comity.protocols.assisted_learning.messages import (
@@ -20,10 +21,9 @@ from comity.protocols.assisted_learning.messages import (
 )
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.report import Help, Round, metrics
-from comity.contract import Json
 from comity.session.events import Event, Observer
-from comity.session.receipt_book import ReceiptBook
 from comity.session.outcome import Outcome
+from comity.session.receipt_book import ReceiptBook
 
 _STALLED = "the phases are too short: no checkpoint of any party was better than the model that the round began with"
 
@@ -62,7 +62,9 @@ class Learner:
     def __init__(self, party: Party, acceptors: Sequence[tuple[Assistance, ReceiptBook]], observe: Observer) -> None:
         self._party = party
         names = party.schedule.providers
-        self._acceptors = {name: _Provider(name, *acceptor, {}) for name, acceptor in zip(names, acceptors, strict=True)}
+        self._acceptors = {
+            name: _Provider(name, *acceptor, {}) for name, acceptor in zip(names, acceptors, strict=True)
+        }
         self._observe = observe
         self._rounds: list[Round] = []
         self._closed: set[str] = set()

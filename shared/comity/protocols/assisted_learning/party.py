@@ -15,23 +15,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from comity.contract import Contract, Membership
+from comity import faults
+from comity.blobs.session_blobs import Expectation, SessionBlobs
+from comity.contract import Contract, Json, Membership
 from comity.errors import MalformedMessage, NonFiniteValue, RoundOutOfOrder, TrainingDiverged
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Screening, sampled_iterations
+from comity.protocols.assisted_learning.loss_table import WORST, LossTable
 from comity.protocols.assisted_learning.messages import (
     Checkpoint,
     TrajectoryEncoding,
     loss_from_json,
     loss_to_json,
 )
-from comity.protocols.assisted_learning.loss_table import WORST, LossTable
 from comity.protocols.assisted_learning.race import Race
 from comity.protocols.assisted_learning.schedule import Schedule, guarantees
 from comity.protocols.assisted_learning.speculation import Speculation
 from comity.randomness import derive, generator
-from comity import faults
-from comity.blobs.session_blobs import Expectation, SessionBlobs
-from comity.contract import Json
 from comity.store.journal import Journal
 from comity.store.store import Record
 from comity.tensors import Blob, Layout, State

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from enum import Enum, auto
 
+from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.messages import (
     Checkpoint,
@@ -17,12 +19,10 @@ from comity.protocols.assisted_learning.messages import (
     trajectory_digest,
 )
 from comity.protocols.assisted_learning.party import Party
-from comity.contract import Json
 from comity.session.events import Event, Observer
 from comity.session.receipt_book import ReceiptBook
-from comity.ledger.receipts import SignedStatement
-from comity.store.store import Record
 from comity.session.replayable_stream import ReplayableStream
+from comity.store.store import Record
 
 
 class ProviderPhase(Enum):
@@ -89,7 +89,9 @@ class Provider:
         known = party.assessed.get(digest)
         if known is None:
             most = party.schedule.most_assessed(round)
-            is_open = self._phase is ProviderPhase.OFFERING or (self._phase is ProviderPhase.FINISHED and party.schedule.trains(round))
+            is_open = self._phase is ProviderPhase.OFFERING or (
+                self._phase is ProviderPhase.FINISHED and party.schedule.trains(round)
+            )
             if not is_open or len(party.assessed) >= most:
                 raise RoundOutOfOrder(
                     f"no more questions are answered in round {round}",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 
-from comity.contract import Contract, Membership
+from comity.contract import Contract, Json, Membership
 from comity.errors import MalformedMessage
 from comity.privacy import NOT_COVERED, agreed
 from comity.protocols.assisted_learning.algorithm import (
@@ -17,7 +17,6 @@ from comity.protocols.assisted_learning.algorithm import (
     training_order,
 )
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.contract import Json
 from comity.training import sampling_rate
 
 

@@ -25,8 +25,8 @@ from comity.protocols.gradient_rewards.rewards import (
     update_importance,
 )
 from comity.protocols.gradient_rewards.server import Server
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Column, Statement, Summary
-from comity.session.contexts import SessionContext, PeerContext
 from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import gradient_rewards_pb2
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from comity.errors import MalformedMessage
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.gradient_rewards import codec
 from comity.protocols.gradient_rewards.messages import News, Reward
-from comity.ledger.receipts import SignedStatement
 from comity.session.contexts import PeerContext
 from comity.tensors import Blob, sparse
 from comity.transport.bindings.channel import Channel

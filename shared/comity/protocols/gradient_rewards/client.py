@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from comity import faults
+from comity.contract import Json
 from comity.errors import (
     ComityError,
     MalformedMessage,
@@ -21,11 +23,9 @@ from comity.errors import (
 )
 from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
-from comity import faults
-from comity.contract import Json
+from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.session.outcome import Outcome
-from comity.session.contexts import PeerContext
 from comity.tensors import Layout, State, sparse
 from comity.training import OptimizerSpec, Resume, Snapshot
 

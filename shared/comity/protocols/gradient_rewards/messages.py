@@ -9,12 +9,11 @@ from typing import Annotated, Literal, Protocol, Self
 import torch
 from pydantic import Field, model_validator
 
-from comity.contract import TrainingTerms
+from comity.contract import Json, TrainingTerms
+from comity.ledger.receipts import SignedStatement, subject_of
 from comity.protocols.gradient_rewards.algorithm import CoalitionWeights, Mechanism, Valuation
 from comity.protocols.gradient_rewards.contribution import MOST_CLIENTS
 from comity.protocols.gradient_rewards.rewards import Rule
-from comity.contract import Json
-from comity.ledger.receipts import SignedStatement, subject_of
 from comity.tensors import Layout
 from comity.training import OptimizerSpec
 from comity.training.optimizers import OptimizerName

@@ -10,19 +10,19 @@ from typing import Any, Protocol
 
 import torch
 
-from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
-from comity.protocols.gradient_rewards.algorithm import RoundResult, ServerState, aggregate_round
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, News, Reward, Terms, update_layout
-from comity.randomness import derive, generator
 from comity import faults
 from comity.blobs.session_blobs import Expectation
 from comity.contract import Json
+from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
+from comity.ledger.receipts import SignedStatement
+from comity.protocols.gradient_rewards.algorithm import RoundResult, ServerState, aggregate_round
+from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, News, Reward, Terms, update_layout
+from comity.randomness import derive, generator
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
 from comity.session.outcome import Outcome
-from comity.ledger.receipts import SignedStatement
-from comity.session.contexts import SessionContext, PeerContext
-from comity.store.store import Record
 from comity.session.replayable_stream import ReplayableStream
+from comity.store.store import Record
 from comity.tensors import Blob, Layout, State, sparse
 
 _SLACK = 1e-3

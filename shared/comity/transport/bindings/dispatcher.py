@@ -8,8 +8,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from comity.session.session_registry import AcceptedSession
 from comity.session.replayable_stream import ReplayableStream
+from comity.session.session_registry import AcceptedSession
 from comity.transport.calls import Method, Waiting
 
 

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from comity.errors import BlobSizeMismatch
-from comity.session.session_registry import AcceptedSession
 from comity.blobs.incoming import Incoming
+from comity.errors import BlobSizeMismatch
 from comity.session.contexts import PeerContext
 from comity.session.replayable_stream import StreamEnd
+from comity.session.session_registry import AcceptedSession
 from comity.session.worker import InlineWorker
 from comity.tensors import Blob
 from comity.tensors.delta import shortest

@@ -13,17 +13,17 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError, Message
 
-from comity.errors import MalformedMessage, RoundOutOfOrder, StorageCorrupted, StorageFailed
-from comity.session.session_registry import AcceptedSession
 from comity.blobs.incoming import Incoming
+from comity.errors import MalformedMessage, RoundOutOfOrder, StorageCorrupted, StorageFailed
 from comity.session.contexts import PeerContext
 from comity.session.replayable_stream import StreamEnd
+from comity.session.session_registry import AcceptedSession
 from comity.session.worker import InlineWorker
 from comity.tensors import Blob
 from comity.transport.bindings.dispatcher import Following, dispatch
 from comity.transport.blobs import digest_in
+from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle, bundled, unpacked
 from comity.transport.calls import BlobField, Method, Service, Unary, Watch
-from comity.transport.bundles import AnswerDue, ReceivedBundle, Bundle, bundled, unpacked
 from comity.wire.v1 import blobs_pb2
 from comity.wire.v1 import bundles_pb2 as pb
 
@@ -289,7 +289,9 @@ def _read(service: Service, call: pb.BundledCall) -> tuple[Method, Message]:
     )
 
 
-def _take_upload(session: AcceptedSession, bundle: ReceivedBundle, each: BlobField, request: Message, round: int) -> None:
+def _take_upload(
+    session: AcceptedSession, bundle: ReceivedBundle, each: BlobField, request: Message, round: int
+) -> None:
     """Takes a blob from the bundle, as an upload would bring it."""
     digest = each.digest(request)
     if digest is None or digest not in bundle or session.blobs.held(digest).complete:

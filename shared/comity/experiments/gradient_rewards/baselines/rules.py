@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from comity.experiments.gradient_rewards.federation import Payment, Round, Rule, Vector
 from comity.experiments.gradient_rewards.baselines import averaging, shares, values
+from comity.experiments.gradient_rewards.federation import Payment, Round, Rule, Vector
 from comity.protocols.gradient_rewards import sparsify_for_all
 from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
 from comity.randomness import derive, generator
