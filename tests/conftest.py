@@ -24,8 +24,8 @@ from torch import nn
 from comity.contract import Contract, Membership, ModelSpec, TaskSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.models import build
-from comity.protocols.assisted_learning import PROTOCOL
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.blobs import SessionBlobs
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
@@ -265,7 +265,7 @@ class Host:
     server: NodeServer
 
 
-DESCRIBE = describing("hospital", PROTOCOL.helper, {PROTOCOL.name: PROTOCOL.version})
+DESCRIBE = describing("hospital", PROTOCOL.acceptor, {PROTOCOL.name: PROTOCOL.version})
 """What the hospital says of itself."""
 
 
@@ -301,12 +301,12 @@ def serve() -> Iterator[Callable[..., Host]]:
             for seat, role in seats:
                 worker = SessionWorker(role, f"session-{seat.contract.session}")
                 hosted.add(HostedSession(seat, role, worker))
-            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services])
+            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.load().services])
 
             servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"), describe)
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
-            PROTOCOL.serve(server.server, hosted)
+            PROTOCOL.load().serve(server.server, hosted)
             host = Host(server.start(address), hosted, server)
             stack.callback(server.stop, 0)
             # What is on ends first, so that nobody waits for it.

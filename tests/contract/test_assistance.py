@@ -25,6 +25,7 @@ from comity.errors import (
     TrainingDiverged,
     UnexpectedBlob,
 )
+from comity.protocol.roles import run as play
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.carried import CarriedProvider, answer, take
 from comity.protocols.assisted_learning.in_process import InProcessProvider
@@ -43,7 +44,6 @@ from comity.session.seat import Seat
 from comity.session.worker import AtOnce
 from comity.tensors import Blob, Layout
 from comity.transport.parcels import AnswerDue, Label, Shipment, opened_parcel, write_parcel
-from comity.transport.protocol import run as play
 from comity.wire.v1 import assisted_learning_pb2 as pb
 
 IMPLEMENTATIONS = ["provider", "in_process", "remote", "carried"]

@@ -26,8 +26,8 @@ from comity.errors import (
 from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
 from comity.node.script import parse_script
-from comity.protocols.gradient_rewards import PROTOCOL
 from comity.protocols.gradient_rewards.client import Client
+from comity.protocols.gradient_rewards.definition import PROTOCOL
 from comity.protocols.gradient_rewards.in_process import InProcessServer
 from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.remote import RemoteServer
@@ -215,9 +215,9 @@ def _over_loopback(company: Company, stack: ExitStack) -> None:
     worker = SessionWorker(company.role, "session-rewards", company.role.wakes_in)
     for seat in company.seats.values():
         hosted.add(HostedSession(seat, company.role, worker))
-    server = NodeServer(None, [blobs.SERVICE, *PROTOCOL.services])
+    server = NodeServer(None, [blobs.SERVICE, *PROTOCOL.load().services])
     blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
-    PROTOCOL.serve(server.server, hosted)
+    PROTOCOL.load().serve(server.server, hosted)
     address = server.start("127.0.0.1:0")
     stack.callback(server.stop, 0)
     stack.callback(hosted.drain)

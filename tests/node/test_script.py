@@ -14,7 +14,7 @@ from comity.node.asking import draft_contract
 from comity.node.config import PartyConfig
 from comity.node.party import LocalParty
 from comity.node.script import Script, parse_script, session_text
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.memory_store import MemoryStore
 
 SESSION = """

@@ -9,7 +9,7 @@ import pytest
 
 from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.gate import EgressGate
 from comity.session.ledger import bytes_by_kind
 from comity.session.memory_store import MemoryStore

@@ -10,7 +10,7 @@ import pytest
 
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, ContractMismatch, MalformedMessage, ReceiptInvalid, UnknownSession
-from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.session.blobs import SessionBlobs
 from comity.session.codec import membership_to_proto
 from comity.session.events import nobody
@@ -123,7 +123,7 @@ def test_a_helper_must_agree_to_the_same_contract_as_itself(contract: Contract) 
     with pytest.raises(MalformedMessage, match="expected provider bank, received provider hospital"):
         decode_agreement(agreement, contract, "bank", PROTOCOL)
     with pytest.raises(MalformedMessage, match="expected server hospital"):
-        decode_agreement(agreement, contract, "hospital", replace(PROTOCOL, helper="server"))
+        decode_agreement(agreement, contract, "hospital", replace(PROTOCOL, acceptor="server"))
     with pytest.raises(MalformedMessage, match="membership"):
         decode_agreement(pb.Agreement(contract_hash=contract.hash), contract, "hospital", PROTOCOL)
     with pytest.raises(ContractMismatch, match=contract.hash):

@@ -10,10 +10,11 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.contract import Contract, EgressKind, Membership, ModelSpec, PolicyGradientTerms, PrivacyTerms, TaskSpec
+from comity.contract import Contract, EgressKind, Membership, ModelSpec, TaskSpec
 from comity.errors import MalformedMessage
-from comity.protocols.assisted_learning import PROTOCOL
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.privacy.terms import PrivacyTerms
+from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
 from comity.session.codec import contract_from_proto, contract_to_proto, membership_from_proto, membership_to_proto
 from comity.wire.v1 import sessions_pb2 as pb
 

@@ -11,18 +11,19 @@ from torch import Tensor
 
 from comity.node.asking import draft_contract
 from comity.node.script import Script
+from comity.protocol.roles import run
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms, Checkpoint, idle
+from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.party import LocalTask, Party
 from comity.protocols.assisted_learning.provider import Provider
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.blobs import SessionBlobs
 from comity.session.events import nobody
 from comity.session.receipts import SignedStatement
 from comity.simulation.in_process import parties
 from comity.tensors import State
-from comity.transport.protocol import run
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def replay(script: Script, examine: Examine) -> None:
     """Runs a session of assisted learning, and shows every trajectory to `examine` when it is whole."""
     (asker,), (helper,) = parties(script)
     contract, definition = draft_contract(script, asker, "bench")
-    own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
+    own, peer = asker.membership(definition.initiator), helper.membership(definition.acceptor)
     seat = asker.seat(asker.place(contract, own, nobody), peer)
     other = helper.seat(helper.place(contract, peer, nobody), own)
     learner, provider = (

@@ -17,11 +17,11 @@ from comity.node.failures import failure
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.result import SessionResult
+from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event, Json
 from comity.session.outcome import Outcome
 from comity.session.watched import WatchedLog
 from comity.transport.link import Link, Patience
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending, end
 
 log = structlog.get_logger()
@@ -83,7 +83,7 @@ class AskedSessions:
         for kept in self._party.store.sessions():
             if kept.state == "active" and kept.own["role"] == role:
                 contract, definition = stored_contract(kept)
-                if definition.asker != role:
+                if definition.initiator != role:
                     continue
                 session = AskedSession(contract, definition)
                 if is_carried(self._party.store, kept.session):
@@ -108,7 +108,7 @@ class AskedSessions:
                 raise InvalidValue(
                     "the session's id is taken", expected="a new id", received=contract.session, action=action
                 )
-            self._party.store.save(stored(contract, self._party.membership(definition.asker, contract.terms)))
+            self._party.store.save(stored(contract, self._party.membership(definition.initiator, contract)))
         self._start(AskedSession(contract, definition))
 
     def find(self, session: str) -> AskedSession | None:

@@ -12,18 +12,19 @@ from typing import Any
 from comity.contract import Contract, Membership, TaskSpec
 from comity.errors import ComityError, InvalidValue, NodeDraining, SessionCancelled, StorageError, TransportError
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script, SessionSection
-from comity.node.tasks import completed, signed_model
+from comity.node.tasks import signed_model
 from comity.node.validation import validated
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
+from comity.protocol.roles import run
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
 from comity.session.receipts import require_pinned
 from comity.session.store import Store, StoredSession
 from comity.transport.link import Link
-from comity.transport.protocol import ProtocolDefinition, run
 from comity.transport.sessions import decode_agreement, encode_proposal, end, propose
 
 PASSING = (TransportError, StorageError, NodeDraining)
@@ -49,12 +50,13 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
     """
     wanted = script.session
     definition = protocol(wanted.protocol)
-    if len(wanted.helpers) != len(set(wanted.helpers)) or (len(wanted.helpers) > 1 and not definition.several):
+    several = definition.topology.many_acceptors
+    if len(wanted.helpers) != len(set(wanted.helpers)) or (len(wanted.helpers) > 1 and not several):
         raise InvalidValue(
             "session.helpers cannot be used",
-            expected=f"each {definition.helper} once" if definition.several else f"one {definition.helper}",
+            expected=f"each {definition.acceptor} once" if several else f"one {definition.acceptor}",
             received=", ".join(wanted.helpers),
-            action="name each once" if definition.several else "name one; a session with another is another session",
+            action="name each once" if several else "name one; a session with another is another session",
         )
     task = _task(wanted, party)
     contract = Contract(
@@ -65,12 +67,10 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         rounds=wanted.rounds,
         model=signed_model(wanted.model.name, wanted.model.options, task, wanted.seed),
         task=task,
-        asker="" if definition.many else party.name,
+        asker="" if definition.topology.is_joined else party.name,
         helpers=wanted.helpers,
         egress=definition.egress,
-        terms=completed(
-            validated(definition.terms, wanted.terms, "session.terms"), party.arena if party.plays else None
-        ),
+        terms=definition.load().task.complete(validated(definition.terms, wanted.terms, "session.terms"), party.data),
     )
     return contract, definition
 
@@ -107,9 +107,9 @@ def run_session(
         ComityError: A helper refused, could not be reached, or the session failed.
     """
     began = time.monotonic()
-    own = asker.membership(definition.asker, contract.terms)
+    own = asker.membership(definition.initiator, contract)
     peers = _peers(contract, definition, asker, own, links)
-    observe(definition.started(contract, definition.asker, contract.helpers))
+    observe(definition.started(contract, definition.initiator, contract.helpers))
     for record in asker.store.records(contract.session):
         # Those who look on after a restart see what was before it.
         if record.kind == "finished":
@@ -117,7 +117,7 @@ def run_session(
     try:
         place = asker.place(contract, own, observe, peers)
         seats = [asker.seat(place, peer) for peer in peers]
-        (outcome,) = run(definition.ask(list(zip(seats, links, strict=True))))
+        (outcome,) = run(definition.load().ask(list(zip(seats, links, strict=True))))
     except PASSING:
         # The session is taken up again.
         raise

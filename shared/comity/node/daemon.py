@@ -22,8 +22,9 @@ from comity.node.garbage import exclusive
 from comity.node.helping import Helper
 from comity.node.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
 from comity.node.party import LocalParty, own_secret
-from comity.node.registry import protocol, protocols_for
 from comity.node.script import Script
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol, unusable, usable_for
 from comity.session import faults
 from comity.session.events import Event
 from comity.session.hosting import HostedSessions
@@ -32,7 +33,6 @@ from comity.session.watched import WatchedLog
 from comity.transport import blobs, sessions
 from comity.transport.description import describing
 from comity.transport.identity import Identity
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.server import NodeServer
 from comity.wire.v1 import control_pb2_grpc, sessions_pb2_grpc
 
@@ -54,7 +54,7 @@ class Node:
         self.state_dir = config.state_dir.resolve()
         self._config = config
         self._identity = config.identity
-        self._protocols = protocols_for(role)
+        self._protocols = usable_for(role)
         self._draining = threading.Event()
         self._hosted = HostedSessions()
 
@@ -76,6 +76,8 @@ class Node:
         with contextlib.ExitStack() as stack:
             stack.enter_context(exclusive(config.state_dir))
             store = stack.enter_context(contextlib.closing(SqlStore(config.store_url)))
+            for each in unusable(implementations=True):
+                log.warning("protocol-unusable", package=each.package, protocol=each.name, error=str(each))
             secret = own_secret(config, config.state_dir)
             self._local = LocalParty(config.party, config, secret, store, config.state_dir / "blobs")
             self._asked = AskedSessions(self._local, config)
@@ -83,7 +85,7 @@ class Node:
             # Data are read before anybody is told that the node is there.
             samples = self._local.holdings
             self._serve_operators(stack)
-            if any(each.helper == self.role for each in self._protocols):
+            if any(each.acceptor == self.role for each in self._protocols):
                 self._serve_peers(stack)
             self._asked.restore(self.role)
             address = self.address or None
@@ -99,14 +101,14 @@ class Node:
             ComityError: The script, or what it needs, is not to be had.
         """
         contract, definition = self._drafted(script)
-        if definition.asker != self.role:
+        if definition.initiator != self.role:
             raise InvalidValue(
                 "this node does not ask for help",
-                expected=f"a {definition.asker} node",
+                expected=f"a {definition.initiator} node",
                 received=f"a {self.role} node",
-                action=f"run the script at the {definition.asker}'s node; this one is looked on with comity watch",
+                action=f"run the script at the {definition.initiator}'s node; this one is looked on with comity watch",
             )
-        if definition.many:
+        if definition.topology.is_joined:
             raise InvalidValue(
                 f"{definition.name} is joined, not run",
                 expected="a protocol that one party asks for",
@@ -164,10 +166,10 @@ class Node:
             ComityError: The script, or what it needs, is not to be had.
         """
         contract, definition = self._drafted(script)
-        if definition.helper != self.role or not definition.many:
+        if definition.acceptor != self.role or not definition.topology.is_joined:
             raise InvalidValue(
                 "this node opens no such session",
-                expected=f"a {definition.helper} node, and a protocol that many join",
+                expected=f"a {definition.acceptor} node, and a protocol that many join",
                 received=f"a {self.role} node and {definition.name}",
                 action="a session that one party asks for begins with comity run, at its node",
             )
@@ -184,12 +186,12 @@ class Node:
         names = {peer.address: name for name, peer in self._config.peers.items()}
         with self._asked.link_to(names.get(helper, helper)) as link:
             contract, definition = sessions.fetch(link, session, protocol)
-        if definition.asker != self.role:
+        if definition.initiator != self.role:
             raise InvalidValue(
                 "this node does not join such a session",
-                expected=f"a {definition.asker} node",
+                expected=f"a {definition.initiator} node",
                 received=f"a {self.role} node",
-                action=f"join at a {definition.asker}'s node",
+                action=f"join at a {definition.initiator}'s node",
             )
         self._asked.start(contract, definition)
 
@@ -237,7 +239,11 @@ class Node:
                 received="nothing",
                 action=f"a {self.role} node must be reachable",
             )
-        services = [sessions.SERVICE, blobs.SERVICE, *(name for each in self._protocols for name in each.services)]
+        services = [
+            sessions.SERVICE,
+            blobs.SERVICE,
+            *(name for each in self._protocols for name in each.load().services),
+        ]
         identity = self._identity if self._identity.is_secure else None
         server = NodeServer(identity, services)
         self._helper.restore()
@@ -248,7 +254,7 @@ class Node:
         )
         blobs.BlobServicer(lambda context: sessions.session_of(self._hosted, context)).add_to(server.server)
         for each in self._protocols:
-            each.serve(server.server, self._hosted)
+            each.load().serve(server.server, self._hosted)
         self.address = server.start(self._config.listen)
         stack.callback(server.stop, self._config.drain_s)
         stack.callback(self._helper.drain)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -25,44 +25,20 @@ from comity.node.asking import stored, stored_contract
 from comity.node.failures import failure
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
 from comity.node.result import summarize
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
+from comity.protocol.roles import JoinedAcceptor
 from comity.session.events import Event
 from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.outcome import Outcome
 from comity.session.receipts import require_pinned
 from comity.session.seat import Place, Seat
 from comity.session.watched import WatchedLog
 from comity.session.worker import SessionWorker, Steppable, Worker
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending, decode_proposal
 from comity.wire.v1 import sessions_pb2
 
 log = structlog.get_logger()
-
-
-class HostingRole(Steppable, Protocol):
-    """A helping role that many join."""
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left to do for anybody; the session then ends."""
-
-    @property
-    def failure(self) -> ComityError | None:
-        """Why the session cannot go on, where that is so."""
-
-    def wakes_in(self) -> float | None:
-        """Seconds until there may be work, or the end, although nobody asks for anything; None for never."""
-
-    def admit(self, seat: Seat) -> None:
-        """Lets an asker in; again, one that is in."""
-
-    def leave(self, party: str) -> None:
-        """Goes on without an asker."""
-
-    def outcome(self) -> Outcome:
-        """What the session came to, when it is over."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +54,7 @@ class OpenedSession:
     """
 
     place: Place
-    role: HostingRole
+    role: JoinedAcceptor
     worker: Worker
     events: WatchedLog[Event]
     seats: dict[str, Seat]
@@ -97,7 +73,7 @@ class _Ending:
         conclude: Called once, from the thread that works, when nothing is left to do.
     """
 
-    def __init__(self, role: HostingRole, conclude: Callable[[], None]) -> None:
+    def __init__(self, role: JoinedAcceptor, conclude: Callable[[], None]) -> None:
         self._role = role
         self._conclude = conclude
         self._is_concluded = False
@@ -117,7 +93,7 @@ class _Ending:
         self._role.fail(error)
 
     def wakes_in(self) -> float | None:
-        """See `HostingRole.wakes_in`."""
+        """See `JoinedAcceptor.wakes_in`."""
         return None if self._is_concluded or isinstance(self._role.failure, StorageError) else self._role.wakes_in()
 
 
@@ -160,7 +136,7 @@ class Helper:
                 continue
             try:
                 contract, definition = stored_contract(kept)
-                if definition.helper != self._role:
+                if definition.acceptor != self._role:
                     continue
                 own = Membership.model_validate(kept.own)
                 self._set_up(contract, definition, own, peers)
@@ -183,9 +159,13 @@ class Helper:
         """
         definition = self._protocol(proposal.contract)
         contract, peer = decode_proposal(proposal, definition)
-        asker = peer.party if definition.many else contract.asker
-        if not caller == asker == peer.party or contract.is_open != definition.many or peer.role != definition.asker:
-            expected = f"{caller} as {definition.asker}, which its certificate names"
+        asker = peer.party if definition.topology.is_joined else contract.asker
+        if (
+            not caller == asker == peer.party
+            or contract.is_open != definition.topology.is_joined
+            or peer.role != definition.initiator
+        ):
+            expected = f"{caller} as {definition.initiator}, which its certificate names"
             received = f"{contract.asker or 'an open session'}, {peer.role} {peer.party}"
             raise UnknownParty(
                 "the proposal is in another party's name",
@@ -207,7 +187,7 @@ class Helper:
                 return running
             if (opened := self._opened.get(contract.session)) is not None and opened.contract.hash == contract.hash:
                 return self._admit(opened, peer)
-            if definition.many and opened is None:
+            if definition.topology.is_joined and opened is None:
                 raise _not_open(contract.session)
             if self._party.store.find(contract.session) is not None:
                 action = "give the new session another id"
@@ -305,7 +285,7 @@ class Helper:
                     received=contract.session,
                     action="leave out session.id, or give another",
                 )
-            own = self._party.membership(definition.helper, contract.terms)
+            own = self._party.membership(definition.acceptor, contract)
             self._party.config.policy.review(contract, own, (), active=self.active)
             self._party.require_room(contract, own, own, definition)
             self._party.store.save(stored(contract, own))
@@ -346,8 +326,8 @@ class Helper:
 
     def _protocol(self, contract: sessions_pb2.Contract) -> ProtocolDefinition:
         definition = protocol(contract.protocol)
-        if definition.helper != self._role or definition.version != contract.version:
-            expected = f"{definition.name} version {definition.version}, helped by a {definition.helper}"
+        if definition.acceptor != self._role or definition.version != contract.version:
+            expected = f"{definition.name} version {definition.version}, helped by a {definition.acceptor}"
             received = f"version {contract.version}, asked of a {self._role}"
             raise UnsupportedProtocol(
                 "the contract's protocol is not offered here",
@@ -359,7 +339,7 @@ class Helper:
 
     def _open(self, contract: Contract, definition: ProtocolDefinition, peer: Membership) -> HostedSession:
         party = self._party
-        own = party.membership(definition.helper, contract.terms)
+        own = party.membership(definition.acceptor, contract)
         party.config.policy.review(contract, own, (peer.party,), active=self.active)
         if not set(contract.egress) <= set(definition.egress):
             raise PolicyRefusal(
@@ -414,16 +394,16 @@ class Helper:
             events.append(event)
 
         place = self._party.place(contract, own, observe, peers)
-        seats = [self._party.seat(place, peer, apart=definition.many) for peer in peers]
-        observe(definition.started(contract, definition.helper, [peer.party for peer in peers]))
+        seats = [self._party.seat(place, peer, apart=definition.topology.is_joined) for peer in peers]
+        observe(definition.started(contract, definition.acceptor, [peer.party for peer in peers]))
         for record in place.journal.records():
             if record.kind == "finished":
                 events.append(Event("round-finished", record.round, record.fields))
-        role: Any = definition.help(place, seats)
+        role: Any = definition.load().help(place, seats)
         name = f"session-{contract.session}"
         with self._opening:
             worker: Worker
-            if definition.many:
+            if definition.topology.is_joined:
                 ending = _Ending(role, lambda: self._conclude(contract.session))
                 worker = SessionWorker(ending, name, ending.wakes_in)
                 by_party = {seat.peer.party: seat for seat in seats}

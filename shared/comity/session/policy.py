@@ -82,7 +82,7 @@ class Policy(BaseModel):
         if 0 < own.samples < self.min_samples:
             action = "use more data, or lower the limit if what so few samples reveal may be known"
             raise _refusal(own, "min_samples", f"at least {self.min_samples}", own.samples, action)
-        fewest = contract.terms.fewest_askers
+        fewest = contract.terms.min_participants
         if fewest is not None and fewest < self.min_clients:
             action = "raise the session's min_clients, or lower the limit if each may know the other's update"
             raise _refusal(own, "min_clients", f"at least {self.min_clients}", fewest, action)

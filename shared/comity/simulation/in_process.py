@@ -12,9 +12,11 @@ from comity.contract import Contract, Membership
 from comity.errors import InvalidValue
 from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
+from comity.protocol.roles import run
 from comity.session.events import Observer, nobody
 from comity.session.gate import EgressGate
 from comity.session.memory_store import MemoryStore
@@ -22,7 +24,6 @@ from comity.session.outcome import Outcome
 from comity.session.seat import Place
 from comity.session.sql_store import SqlStore, store_url
 from comity.transport.in_process import encoded
-from comity.transport.protocol import ProtocolDefinition, run
 from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
@@ -50,19 +51,19 @@ def _run(
     script: Script, askers: Sequence[LocalParty], helpers: Sequence[LocalParty], observe: Observer
 ) -> tuple[SessionResult, Outcome]:
     began = time.monotonic()
-    many = protocol(script.session.protocol).many
+    many = protocol(script.session.protocol).topology.is_joined
     # Whoever is alone sees the whole session: it drafts the contract, and it is looked at.
     center = helpers[0] if many else askers[0]
     contract, definition = draft_contract(script, center, f"simulation-{script.session.seed}")
-    if contract.terms.askers not in {None, len(askers)}:
+    if contract.terms.participants not in {None, len(askers)}:
         raise InvalidValue(
-            f"the script has another number of parties of role {definition.asker} than its session",
-            expected=contract.terms.askers,
+            f"the script has another number of parties of role {definition.initiator} than its session",
+            expected=contract.terms.participants,
             received=len(askers),
             action="correct session.terms or the tables",
         )
-    asking = [(party, party.membership(definition.asker, contract.terms)) for party in askers]
-    helping = [(party, party.membership(definition.helper, contract.terms)) for party in helpers]
+    asking = [(party, party.membership(definition.initiator, contract)) for party in askers]
+    helping = [(party, party.membership(definition.acceptor, contract)) for party in helpers]
     for one, others in ((asking, helping), (helping, asking)):
         for party, own in one:
             party.config.policy.review(contract, own, tuple(each.name for each, _ in others), active=0)
@@ -74,27 +75,26 @@ def _run(
         members = [peer for _, peer in peers]
         return party.place(contract, own, observe if party is center else nobody, members)
 
-    observe(
-        definition.started(contract, definition.helper if many else definition.asker, _names(asking, helping, many))
-    )
+    observe(definition.started(contract, definition.center, _names(asking, helping, many)))
     help_places = [place(*each, asking) for each in helping]
     help_seats = [
         [party.seat(own, peer, apart=many) for _, peer in asking]
         for (party, _), own in zip(helping, help_places, strict=True)
     ]
-    roles: list[Any] = [definition.help(*each) for each in zip(help_places, help_seats, strict=True)]
+    roles: list[Any] = [definition.load().help(*each) for each in zip(help_places, help_seats, strict=True)]
     ask_places = [place(*each, helping) for each in asking]
     asked = [
-        definition.ask_in_process(
+        definition.load().ask_in_process(
             [(party.seat(own, peer), help_seats[at][number], roles[at]) for at, (_, peer) in enumerate(helping)]
         )
         for number, ((party, _), own) in enumerate(zip(asking, ask_places, strict=True))
     ]
     outcomes = run(*asked)
     outcome = outcomes[0]
-    if definition.merge is not None:
+    merge = definition.load().merge
+    if merge is not None:
         of = {party.name: each for (party, _), each in zip(asking, outcomes, strict=True)}
-        metrics = definition.merge(roles[0].outcome().metrics, {name: each.metrics for name, each in of.items()})
+        metrics = merge(roles[0].outcome().metrics, {name: each.metrics for name, each in of.items()})
         outcome = Outcome(tuple(model for name in sorted(of) for model in of[name].models), metrics)
     result = summarize(contract, outcome, center.store, time.monotonic() - began)
     observe(definition.finished(contract, result.to_json()))
@@ -112,7 +112,7 @@ def parties(script: Script, state: Path | None = None) -> tuple[list[LocalParty]
     """The asking and the helping parties of a script, each in the script's order, with data and stores of their own."""
     helpers = [name for name in script.session.helpers if name in script.party]
     askers = [name for name in script.party if name not in script.session.helpers]
-    alone = not protocol(script.session.protocol).many
+    alone = not protocol(script.session.protocol).topology.is_joined
     if len(helpers) != len(script.session.helpers) or not askers or (alone and len(askers) != 1):
         who = "one party that asks" if alone else "each that joins"
         raise InvalidValue(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
-from comity.contract import Contract, Membership
+from comity.contract import Contract, Membership, Terms
 from comity.errors import ContractMismatch, MalformedMessage, SessionCancelled, UnknownSession
 from comity.session.codec import (
     contract_from_proto,
@@ -21,7 +22,6 @@ from comity.session.receipts import Signer, require_member
 from comity.transport.description import Describe, encode_description
 from comity.transport.identity import caller, metadata
 from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link
-from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import sessions_pb2 as pb
 from comity.wire.v1 import sessions_pb2_grpc
 
@@ -62,13 +62,35 @@ def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol
     return session
 
 
+class Negotiable(Protocol):
+    """A protocol, as far as its negotiation crosses the wire."""
+
+    @property
+    def acceptor(self) -> str:
+        """Role of the party that helps."""
+
+    @property
+    def terms(self) -> type[Terms]:
+        """Its part of a contract."""
+
+    @property
+    def trains(self) -> frozenset[str]:
+        """Roles that train on data of their own."""
+
+    def terms_message(self) -> Message:
+        """An empty message of the terms."""
+
+
+AnyProtocol = TypeVar("AnyProtocol", bound=Negotiable)
+
+
 class Helping(Protocol):
     """What a node that helps decides."""
 
     def accept(self, caller: str, proposal: pb.Proposal) -> HostedSession:
         """Agrees to a party's proposal, or raises to refuse it."""
 
-    def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:
+    def fetch(self, session: str) -> tuple[Contract, Negotiable]:
         """The contract of a session that is open, with its protocol."""
 
     def finish(self, session: HostedSession, ending: Ending) -> None:
@@ -133,14 +155,14 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         return encode_description(self._describe())
 
 
-def encode_proposal(contract: Contract, own: Membership, signer: Signer, protocol: ProtocolDefinition) -> pb.Proposal:
+def encode_proposal(contract: Contract, own: Membership, signer: Signer, protocol: Negotiable) -> pb.Proposal:
     """The message that offers a contract."""
     message = contract_to_proto(contract, protocol.terms_message())
     signature = signer.sign_membership(contract.hash, own)
     return pb.Proposal(contract=message, membership=membership_to_proto(own), signature=signature)
 
 
-def decode_proposal(proposal: pb.Proposal, protocol: ProtocolDefinition) -> tuple[Contract, Membership]:
+def decode_proposal(proposal: pb.Proposal, protocol: Negotiable) -> tuple[Contract, Membership]:
     """The contract and the asker's signed part in it.
 
     Raises:
@@ -154,7 +176,7 @@ def decode_proposal(proposal: pb.Proposal, protocol: ProtocolDefinition) -> tupl
     return contract, membership
 
 
-def _require_samples(membership: Membership, protocol: ProtocolDefinition) -> None:
+def _require_samples(membership: Membership, protocol: Negotiable) -> None:
     """Checks that a party that trains has something to train on.
 
     Raises:
@@ -175,9 +197,7 @@ def encode_agreement(contract: Contract, own: Membership, signer: Signer) -> pb.
     return pb.Agreement(contract_hash=contract.hash, membership=membership_to_proto(own), signature=signature)
 
 
-def decode_agreement(
-    agreement: pb.Agreement, contract: Contract, helper: str, protocol: ProtocolDefinition
-) -> Membership:
+def decode_agreement(agreement: pb.Agreement, contract: Contract, helper: str, protocol: Negotiable) -> Membership:
     """The helper's part, as its agreement states it.
 
     Raises:
@@ -194,11 +214,11 @@ def decode_agreement(
             action=action,
         )
     membership = membership_from_proto(agreement.membership)
-    if (membership.party, membership.role) != (helper, protocol.helper):
+    if (membership.party, membership.role) != (helper, protocol.acceptor):
         received = f"{membership.role} {membership.party}"
         raise MalformedMessage(
             "the agreement is another party's",
-            expected=f"{protocol.helper} {helper}",
+            expected=f"{protocol.acceptor} {helper}",
             received=received,
             action=f"check whose node answers at the address of {helper}",
         )
@@ -207,9 +227,7 @@ def decode_agreement(
     return membership
 
 
-def fetch(
-    link: Link, session: str, protocol: Callable[[str], ProtocolDefinition]
-) -> tuple[Contract, ProtocolDefinition]:
+def fetch(link: Link, session: str, protocol: Callable[[str], AnyProtocol]) -> tuple[Contract, AnyProtocol]:
     """The contract of a session that a helper has opened.
 
     Args:

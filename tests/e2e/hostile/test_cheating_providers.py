@@ -20,8 +20,8 @@ from comity import errors
 from comity.errors import ComityError
 from comity.node.helping import Helper
 from comity.node.party import LocalParty
-from comity.protocols.assisted_learning import PROTOCOL
 from comity.protocols.assisted_learning import servicer as assisted_servicer
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.memory_store import MemoryStore
 from comity.simulation.in_process import simulate
@@ -92,7 +92,7 @@ class CheatingBlobs(blobs.BlobServicer):
 
 class CheatingSessions(sessions.SessionsServicer):
     def __init__(self, hosted: HostedSessions, helper: Helper, party: LocalParty, cheat: Cheat) -> None:
-        describe = describing(party.name, PROTOCOL.helper, {PROTOCOL.name: PROTOCOL.version})
+        describe = describing(party.name, PROTOCOL.acceptor, {PROTOCOL.name: PROTOCOL.version})
         super().__init__(hosted, helper, party.signer, describe)
         self._cheat = cheat
 

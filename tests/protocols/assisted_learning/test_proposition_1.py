@@ -17,7 +17,9 @@ from torch.nn.functional import cross_entropy
 
 from comity.data import Dataset
 from comity.models import build
-from comity.protocols.assisted_learning.algorithm import Loss, Objective, argmin
+from comity.protocol.roles import run
+from comity.protocols.assisted_learning.algorithm import Loss, argmin
+from comity.protocols.assisted_learning.choices import Objective
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
@@ -28,7 +30,6 @@ from comity.session.events import nobody
 from comity.session.outcome import Outcome
 from comity.session.receipts import SignedStatement
 from comity.session.seat import Seat
-from comity.transport.protocol import run
 
 ROUNDS = 4
 

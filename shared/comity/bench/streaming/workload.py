@@ -89,7 +89,7 @@ def begin(script: str, session: str) -> tuple[Seat, Seat]:
     """Both seats of a session, of which a process uses one."""
     asker, helper = _parties(script)
     contract, definition = draft_contract(parse_script(script), asker, session)
-    own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
+    own, peer = asker.membership(definition.initiator), helper.membership(definition.acceptor)
     return (
         asker.seat(asker.place(contract, own, nobody), peer),
         helper.seat(helper.place(contract, peer, nobody), own),

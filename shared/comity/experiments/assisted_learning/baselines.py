@@ -14,8 +14,9 @@ import numpy as np
 from comity.contract import Contract
 from comity.data import Dataset, Splits
 from comity.node.asking import draft_contract
-from comity.node.party import LocalParty, LocalTask
+from comity.node.party import LocalParty
 from comity.node.script import Script
+from comity.protocols.assisted_learning.party import LocalTask
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.session.events import Json
 from comity.simulation.in_process import parties
@@ -59,13 +60,14 @@ def _returns(script: Script, learner: LocalParty, providers: Sequence[LocalParty
 def _accuracy(script: Script, learner: LocalParty, providers: Sequence[LocalParty], splits: Splits) -> float | None:
     contract, schedule = _agreed(script, learner, providers)
     task = learner.task(contract, splits)
-    return task.test_accuracy(_trained(task, schedule))
+    accuracy: float | None = task.test_accuracy(_trained(task, schedule))
+    return accuracy
 
 
 def _agreed(script: Script, learner: LocalParty, providers: Sequence[LocalParty]) -> tuple[Contract, Schedule]:
     contract, definition = draft_contract(script, learner, "baseline")
-    own = learner.membership(definition.asker, contract.terms)
-    return contract, Schedule(contract, own, [each.membership(definition.helper, contract.terms) for each in providers])
+    own = learner.membership(definition.initiator, contract)
+    return contract, Schedule(contract, own, [each.membership(definition.acceptor, contract) for each in providers])
 
 
 def _trained(task: LocalTask, schedule: Schedule) -> State:

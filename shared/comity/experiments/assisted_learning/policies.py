@@ -18,7 +18,7 @@ from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics
 from comity.node.asking import draft_contract
 from comity.node.script import Script
 from comity.node.validation import validated
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.blob_files import BlobFolder
 from comity.session.blobs import SessionBlobs
 from comity.session.events import Event

@@ -20,8 +20,8 @@ from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
 from comity.node.script import Script
 from comity.protocols.gradient_rewards import Standing, settle
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
 from comity.protocols.gradient_rewards.rewards import normalize_update
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.randomness import derive, generator
 from comity.simulation.in_process import parties
 from comity.tensors import State

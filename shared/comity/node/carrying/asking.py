@@ -14,6 +14,7 @@ from comity.node.failures import failure
 from comity.node.party import LocalParty
 from comity.node.result import SessionResult, summarize
 from comity.node.script import Script
+from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Observer
 from comity.session.gate import EgressGate
 from comity.session.journal import Journal
@@ -21,7 +22,6 @@ from comity.session.notary import Notary
 from comity.session.receipts import require_pinned
 from comity.session.store import StoredSession
 from comity.transport.parcels import AnswerDue, ReceivedParcel, Shipment
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_agreement, encode_proposal, ending_of
 from comity.transport.trust import Trust
 from comity.wire.v1 import sessions_pb2
@@ -51,7 +51,7 @@ class Asking:
         party = self._party
         contract, definition = draft_contract(script, party, f"s-{secrets.token_hex(6)}")
         require_carried(definition, contract.helpers)
-        own = party.membership(definition.asker, contract.terms)
+        own = party.membership(definition.initiator, contract)
         for helper in contract.helpers:
             self._trust.vouched_key(helper)
         kept = self._store.find(contract.session)
@@ -141,7 +141,7 @@ class Asking:
         """
         party = self._party
         own, peer = Membership.model_validate(kept.own), Membership.model_validate(kept.peers[0])
-        self._observe(definition.started(contract, definition.asker, contract.helpers))
+        self._observe(definition.started(contract, definition.initiator, contract.helpers))
         seat = party.seat(party.place(contract, own, self._observe, [peer]), peer)
         role = carriage_of(definition).ask(seat, answer)
         try:

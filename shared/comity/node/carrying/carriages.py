@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from comity.errors import UnsupportedProtocol
-from comity.transport.protocol import Carriage, ProtocolDefinition
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.implementation import Carriage
 
 
 def carriage_of(definition: ProtocolDefinition) -> Carriage:
@@ -14,14 +15,15 @@ def carriage_of(definition: ProtocolDefinition) -> Carriage:
     Raises:
         UnsupportedProtocol: They cannot be.
     """
-    if definition.carriage is None:
+    carriage = definition.load().carriage
+    if carriage is None:
         raise UnsupportedProtocol(
             f"the rounds of {definition.name} cannot be carried",
-            expected="a protocol in which one party asks one other, such as assisted_learning",
+            expected="a protocol in which one party asks one other",
             received=definition.name,
             action="run the session over the network",
         )
-    return definition.carriage
+    return carriage
 
 
 def require_carried(definition: ProtocolDefinition, helpers: Sequence[str]) -> None:
@@ -34,7 +36,7 @@ def require_carried(definition: ProtocolDefinition, helpers: Sequence[str]) -> N
     if len(helpers) != 1:
         raise UnsupportedProtocol(
             "the rounds of a session with several helpers cannot be carried",
-            expected=f"one {definition.helper}",
+            expected=f"one {definition.acceptor}",
             received=", ".join(helpers) or "none",
             action="name one; a session with another is another session",
         )

@@ -14,14 +14,14 @@ from comity.node.carrying.helping import Helping
 from comity.node.config import NodeConfig
 from comity.node.garbage import exclusive
 from comity.node.party import LocalParty, own_secret
-from comity.node.registry import protocol
 from comity.node.result import SessionResult
 from comity.node.script import Script
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
 from comity.session.events import Observer
 from comity.session.sql_store import SqlStore
 from comity.session.store import StoredSession
 from comity.transport.parcels import Label, ReceivedParcel, opened_parcel, write_parcel
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import ending_named
 from comity.wire.v1 import sessions_pb2
 
@@ -123,7 +123,7 @@ class Carrying:
             ComityError: The script, or what it needs, is not to be had.
         """
         definition = protocol(script.session.protocol)
-        self._require_role(definition.asker, definition)
+        self._require_role(definition.initiator, definition)
         return self._asking.begin(script)
 
     def export(self, session: str, folder: Path) -> Exported:
@@ -145,7 +145,7 @@ class Carrying:
             )
         kept = self._chosen(session)
         contract, definition = stored_contract(kept)
-        if kept.own["role"] == definition.asker:
+        if kept.own["role"] == definition.initiator:
             (receiver,) = contract.helpers
             shipment = self._asking.shipment(kept)
         else:
@@ -214,7 +214,7 @@ class Carrying:
         return kept
 
     def _is_carried(self, kept: StoredSession) -> bool:
-        return kept.own["role"] == stored_contract(kept)[1].helper or is_carried(self._store, kept.session)
+        return kept.own["role"] == stored_contract(kept)[1].acceptor or is_carried(self._store, kept.session)
 
     def _taken(self, kept: StoredSession | None, parcel: ReceivedParcel) -> tuple[bool, SessionResult | None]:
         """Whether an export is to follow a parcel, and what the session came to."""
@@ -230,7 +230,7 @@ class Carrying:
                 received=f"{parcel.label.contract_hash}, from {parcel.sender}",
                 action="ask whom it came from which session it is for",
             )
-        asks = kept.own["role"] == definition.asker
+        asks = kept.own["role"] == definition.initiator
         if kept.state != "active":
             # Who asked may still have to say so.
             return asks, None
@@ -255,11 +255,11 @@ class Carrying:
         self._helping(protocol(proposal.contract.protocol)).accept(parcel.sender, proposal)
 
     def _helping(self, definition: ProtocolDefinition) -> Helping:
-        self._require_role(definition.helper, definition)
-        return Helping(self._party, definition.helper)
+        self._require_role(definition.acceptor, definition)
+        return Helping(self._party, definition.acceptor)
 
     def _require_role(self, needed: str, definition: ProtocolDefinition) -> None:
-        role = self._config.role or (definition.helper if self._config.listen else definition.asker)
+        role = self._config.role or (definition.acceptor if self._config.listen else definition.initiator)
         if role != needed:
             raise InvalidValue(
                 "this node has another part",

@@ -6,7 +6,7 @@ from comity.node.asking import stored_contract
 from comity.node.carrying.carriages import carriage_of, require_carried
 from comity.node.helping import Helper
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
+from comity.protocol.registry import protocol
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.store import StoredSession
 from comity.session.worker import AtOnce

@@ -14,7 +14,7 @@ from comity import version
 from comity.errors import AddressInUse, CertificateRejected, ComityError, InvalidValue, RemoteFailure, UsageError
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row, of_error
-from comity.node.registry import protocols_for
+from comity.protocol.registry import protocols_for
 from comity.session.chain import utc_now
 from comity.transport.addresses import is_loopback, split_address
 from comity.transport.description import Description, describe
@@ -184,11 +184,11 @@ def _versions(check: str, said: Description) -> Row:
 
 def _protocols(context: Context, check: str, said: Description) -> Row:
     name = f"{check}: protocols"
-    own = [each for each in protocols_for(context.role) if each.asker == context.role]
-    common = [each for each in own if each.helper == said.role and said.protocols.get(each.name) == each.version]
+    own = [each for each in protocols_for(context.role) if each.initiator == context.role]
+    common = [each for each in own if each.acceptor == said.role and said.protocols.get(each.name) == each.version]
     if common:
         return Row(name, "passed", f"in common: {', '.join(f'{each.name} {each.version}' for each in common)}")
-    here = ", ".join(f"{each.name} {each.version} with a {each.helper}" for each in own)
+    here = ", ".join(f"{each.name} {each.version} with a {each.acceptor}" for each in own)
     there = ", ".join(f"{each} {number}" for each, number in said.protocols.items()) or "none"
     action = "run the same version of comity on both sides, or ask another node"
     found = f"none in common: {here} here; there a {said.role} with {there}"

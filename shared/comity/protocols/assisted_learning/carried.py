@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from google.protobuf.message import Message
 
 from comity.errors import MalformedMessage, RoundOutOfOrder
+from comity.protocol.implementation import Carriage
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.learner import Learner
@@ -26,7 +27,6 @@ from comity.session.receipts import SignedStatement
 from comity.session.seat import Seat
 from comity.tensors import Blob
 from comity.transport.parcels import AnswerDue, ReceivedParcel, Shipment
-from comity.transport.protocol import Carriage
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import sessions_pb2
 

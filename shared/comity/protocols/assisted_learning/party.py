@@ -18,12 +18,8 @@ from torch import Tensor
 from comity.contract import Contract, Membership
 from comity.errors import MalformedMessage, NonFiniteValue, RoundOutOfOrder, TrainingDiverged
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Screening, sampled_iterations
-from comity.protocols.assisted_learning.messages import (
-    Checkpoint,
-    TrajectoryEncoding,
-    loss_from_json,
-    loss_to_json,
-)
+from comity.protocols.assisted_learning.choices import TrajectoryEncoding
+from comity.protocols.assisted_learning.messages import Checkpoint, loss_from_json, loss_to_json
 from comity.protocols.assisted_learning.opinions import WORST, Opinions
 from comity.protocols.assisted_learning.race import Race
 from comity.protocols.assisted_learning.schedule import Schedule, guarantees

@@ -9,13 +9,8 @@ from enum import Enum, auto
 
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
-from comity.protocols.assisted_learning.messages import (
-    Checkpoint,
-    TrajectoryEncoding,
-    assessment_digest,
-    idle,
-    trajectory_digest,
-)
+from comity.protocols.assisted_learning.choices import TrajectoryEncoding
+from comity.protocols.assisted_learning.messages import Checkpoint, assessment_digest, idle, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.session.events import Event, Json, Observer
 from comity.session.notary import Notary

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from comity.protocols.assisted_learning.choices import pick_field
 from comity.session.events import Json
 
 
@@ -85,11 +86,6 @@ class Round:
 
 _STATED = ("pick", "loss_before", "loss_after", "loss_change", "test_before", "test_after", "test_change")
 _ADDED = ("loss_change", "test_change")
-
-
-def pick_field(provider: str) -> str:
-    """The field of a provider's pick in events of rounds in which several help."""
-    return f"pick_{provider}"
 
 
 def metrics(rounds: Sequence[Round], best: Round, providers: Sequence[str]) -> dict[str, Json]:

@@ -12,7 +12,8 @@ import torch
 
 from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
 from comity.protocols.gradient_rewards.algorithm import Settlement, Standing, settle
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, News, Reward, Terms, update_layout
+from comity.protocols.gradient_rewards.messages import News, Reward, Terms, update_layout
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.randomness import derive, generator
 from comity.session import faults
 from comity.session.blobs import Expectation
