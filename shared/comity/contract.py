@@ -131,8 +131,8 @@ class Contract(Agreed):
         rounds: Rounds bought.
         model: The model that crosses.
         task: What the model is for.
-        asker: Party that asks for help; empty where a helper opened the session to many, who join it.
-        helpers: Parties that help.
+        initiator: Party that asks for help; empty where an acceptor opened the session to many, who join it.
+        acceptors: Parties that help.
         egress: Kinds that may cross, in either direction.
         terms: The protocol's own terms.
     """
@@ -144,15 +144,15 @@ class Contract(Agreed):
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     model: ModelSpec
     task: TaskSpec
-    asker: Identifier | Literal[""]
-    helpers: tuple[Identifier, ...]
+    initiator: Identifier | Literal[""]
+    acceptors: tuple[Identifier, ...]
     egress: tuple[EgressKind, ...]
     terms: SerializeAsAny[Terms]
 
     @property
     def is_open(self) -> bool:
         """Whether many may join it, each asking for itself."""
-        return not self.asker
+        return not self.initiator
 
     @property
     def hash(self) -> str:

@@ -1,4 +1,4 @@
-"""A party on its own machine: its data, its secret, what it keeps, and its seat in a session."""
+"""A party on its own machine: its data, its secret, what it keeps, and its context in a session."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from typing import Any
 
 from blake3 import blake3
 
-from comity.contract import Contract, Membership, TaskSpec
+from comity.blobs.blob_files import BlobFolder
+from comity.blobs.session_blobs import SessionBlobs
+from comity.contract import Contract, Json, Membership, TaskSpec
 from comity.data import DataConfig, Splits, load_data
-from comity.environments import Arena, EnvironmentConfig, load_arena
+from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
 from comity.errors import InvalidValue, PolicyRefusal
-from comity.node.budget import planned, spend
+from comity.ledger.ledger import Fact
+from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
+from comity.node.sessions.budget import planned, spend
 from comity.node.tasks import agreed_model, require_same_task
 from comity.privacy import Mechanism
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.implementation import Data, Resources
 from comity.protocol.registry import protocol
-from comity.session.blob_files import BlobFolder
-from comity.session.blobs import SessionBlobs
-from comity.session.events import Event, Json, Observer
+from comity.session.contexts import PeerContext, SessionContext
+from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
-from comity.session.journal import Journal
-from comity.session.ledger import Fact
-from comity.session.notary import Notary, record_opening
 from comity.session.outcome import Outcome
-from comity.session.receipts import Signer
-from comity.session.seat import Place, Seat
-from comity.session.store import Store
+from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.store.journal import Journal
+from comity.store.store import Store
 from comity.training import Secret
 from comity.transport.sessions import Ending
 
@@ -76,7 +76,7 @@ class LocalParty:
         return load_data(self.config.data)
 
     @cached_property
-    def arena(self) -> Arena:
+    def environments(self) -> EnvironmentSet:
         """The party's games, made once.
 
         Raises:
@@ -90,18 +90,18 @@ class LocalParty:
                 received="no data" if self.config.data is None else self.config.data.source,
                 action="configure [data]",
             )
-        return load_arena(self.config.data)
+        return load_environments(self.config.data)
 
     @property
-    def plays(self) -> bool:
+    def is_reinforcement(self) -> bool:
         """Whether its data are games."""
         return isinstance(self.config.data, EnvironmentConfig)
 
     @property
     def data(self) -> Data:
         """Its samples or its games; None for a party without."""
-        if self.plays:
-            return self.arena
+        if self.is_reinforcement:
+            return self.environments
         return None if self.config.data is None else self.splits
 
     @property
@@ -110,7 +110,7 @@ class LocalParty:
         data = self.data
         if data is None:
             return 0
-        return len(data.parameters) if isinstance(data, Arena) else len(data.train)
+        return len(data.parameters) if isinstance(data, EnvironmentSet) else len(data.train)
 
     def membership(self, role: str, contract: Contract | None = None) -> Membership:
         """This party's part in a session.
@@ -133,8 +133,8 @@ class LocalParty:
             mean: Per-channel mean of samples; games have none.
             std: Per-channel standard deviation of samples.
         """
-        if self.plays:
-            environment = self.arena.environment
+        if self.is_reinforcement:
+            environment = self.environments.environment
             return TaskSpec(
                 kind="reinforcement",
                 environment=environment.name,
@@ -144,7 +144,9 @@ class LocalParty:
         train = self.splits.train
         return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
 
-    def place(self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()) -> Place:
+    def place(
+        self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()
+    ) -> SessionContext:
         """This party's place in a session, with what it did in it before.
 
         What the session's training takes of the privacy budget counts as spent from here on.
@@ -174,7 +176,7 @@ class LocalParty:
         if entered is not None:
             observe(Event("privacy", 0, entered))
         journal = Journal(self.store, contract.session)
-        return Place(
+        return SessionContext(
             contract,
             own,
             task,
@@ -185,7 +187,7 @@ class LocalParty:
             self.config.settings_of(protocol(contract.protocol)),
         )
 
-    def seat(self, place: Place, peer: Membership, *, apart: bool = False) -> Seat:
+    def context(self, place: SessionContext, peer: Membership, *, apart: bool = False) -> PeerContext:
         """This party's place opposite one peer.
 
         Args:
@@ -201,10 +203,12 @@ class LocalParty:
             record_opening(self.store, contract, place.own, peer)
         gate = EgressGate(contract, self.config.policy, self.store, peer.party)
         place.gates.append(gate)
-        notary = Notary(self.signer, self.store, contract, peer)
+        receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
         settings = place.settings
-        return Seat(contract, place.own, peer, place.task, blobs, place.journal, gate, notary, place.observe, settings)
+        return PeerContext(
+            contract, place.own, peer, place.task, blobs, place.journal, gate, receipt_book, place.observe, settings
+        )
 
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:
         return SessionBlobs(None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts)))
@@ -264,7 +268,7 @@ class LocalParty:
         contract: Contract,
         splits: Splits | None = None,
         *,
-        arena: Arena | None = None,
+        environments: EnvironmentSet | None = None,
         mechanism: Mechanism | None = None,
     ) -> Any:
         """This party's model and data, or games, as a contract wants them; of the class that the protocol's roles take.
@@ -273,7 +277,7 @@ class LocalParty:
             contract: The contract.
             splits: Other data to use, for comparisons; None for the party's own. Settings of the protocol are then passed
                 over.
-            arena: Other games to use, for comparisons; None for the party's own.
+            environments: Other games to use, for comparisons; None for the party's own.
             mechanism: The noise of its training; None for none.
 
         Raises:
@@ -289,7 +293,7 @@ class LocalParty:
         resources = Resources(
             self.name,
             {"model": agreed_model(self.name, contract)},
-            splits or arena or self.data,
+            splits or environments or self.data,
             Secret(self._secret, contract.session),
             self.config.device,
             self.config.settings_of(definition) if splits is None else None,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from comity.contract import Contract, EgressKind, Terms
+from comity.contract import Contract, EgressKind, Json, Terms
 from comity.protocol.extensions import Extensions
 from comity.protocol.presentation import Presentation
 from comity.protocol.topology import Topology
-from comity.session.events import Event, Json
+from comity.session.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

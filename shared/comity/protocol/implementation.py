@@ -10,23 +10,22 @@ import grpc
 from google.protobuf.message import Message
 from torch import nn
 
-from comity.contract import Contract, Membership, Terms
+from comity.contract import Contract, Json, Membership, Terms
 from comity.data import Splits
-from comity.environments import Arena
+from comity.environments import EnvironmentSet
 from comity.privacy import Mechanism
 from comity.privacy.terms import PrivacyTerms
 from comity.protocol.roles import Initiator
-from comity.session.events import Json
-from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.notary import Notary
-from comity.session.seat import Place, Seat
+from comity.session.contexts import PeerContext, SessionContext
+from comity.session.receipt_book import ReceiptBook
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import Steppable
 from comity.tensors import Layout
 from comity.training import Secret
-from comity.transport.link import Link
-from comity.transport.parcels import ReceivedParcel, Shipment
+from comity.transport.bundles import Bundle, ReceivedBundle
+from comity.transport.peer_connection import PeerConnection
 
-Data = Splits | Arena | None
+Data = Splits | EnvironmentSet | None
 """A party's data, as its node loads them: samples, games, or none."""
 
 
@@ -107,21 +106,21 @@ class PrivateTraining:
 
 
 @dataclass(frozen=True)
-class Carriage:
+class OfflineBinding:
     """How a protocol's rounds cross where somebody carries them.
 
     Attributes:
-        ask: Builds the initiator, from its seat and the parcel that answers the round that is on, if it is here. Its
+        ask: Builds the initiator, from its context and the bundle that answers the active round, if it is here. Its
             work ends with `AnswerDue` where it is not.
-        take: Does at the acceptor what a parcel asks; again, without harm.
+        take: Does at the acceptor what a bundle asks; again, without harm.
         answer: Does the acceptor's work, and returns what answers; None where nothing was asked yet.
         last: What the initiator has left to say when the session is over, from its statements and its last round.
     """
 
-    ask: Callable[[Seat, ReceivedParcel | None], Initiator]
-    take: Callable[[HostedSession, ReceivedParcel], None]
-    answer: Callable[[HostedSession], Shipment | None]
-    last: Callable[[Notary, int], Sequence[Message]]
+    ask: Callable[[PeerContext, ReceivedBundle | None], Initiator]
+    take: Callable[[AcceptedSession, ReceivedBundle], None]
+    answer: Callable[[AcceptedSession], Bundle | None]
+    last: Callable[[ReceiptBook, int], Sequence[Message]]
 
 
 @dataclass(frozen=True)
@@ -132,26 +131,26 @@ class Implementation:
         terms_message: The protobuf message of the terms.
         task: Makes a party's local task.
         blobs_held: Most blobs of the model's size that a party keeps at a time, from the contract and both memberships.
-        help: Builds the acceptor, from its place and the seats opposite those whom it helps so far.
-        ask: Builds the initiator over the network, from its seat opposite each acceptor and the line to it.
+        help: Builds the acceptor, from its place and the contexts opposite those whom it helps so far.
+        ask: Builds the initiator over the network, from its context opposite each acceptor and the line to it.
         ask_in_process: Builds the initiator against acceptors in the same process, whose messages go through the
-            wire's encode and decode; takes for each acceptor the initiator's seat, the acceptor's seat and its role.
+            wire's encode and decode; takes for each acceptor the initiator's context, the acceptor's context and its role.
         serve: Registers the protocol's services with a server.
         services: Full names of these services.
         private_training: What of a party's training noise covers, from the contract, its membership and its peers'; None
             where it trains without noise.
         merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
-        carriage: How its rounds cross in parcels; None where they cannot.
+        offline: How its rounds cross in bundles; None where they cannot.
     """
 
     terms_message: Callable[[], Message]
     task: TaskBuilder
     blobs_held: Callable[[Contract, Membership, Membership], int]
-    help: Callable[[Place, Sequence[Seat]], Steppable]
-    ask: Callable[[Sequence[tuple[Seat, Link]]], Initiator]
-    ask_in_process: Callable[[Sequence[tuple[Seat, Seat, Any]]], Initiator]
-    serve: Callable[[grpc.Server, HostedSessions], None]
+    help: Callable[[SessionContext, Sequence[PeerContext]], Steppable]
+    ask: Callable[[Sequence[tuple[PeerContext, PeerConnection]]], Initiator]
+    ask_in_process: Callable[[Sequence[tuple[PeerContext, PeerContext, Any]]], Initiator]
+    serve: Callable[[grpc.Server, SessionRegistry], None]
     services: tuple[str, ...]
     private_training: Callable[[Contract, Membership, Sequence[Membership]], PrivateTraining | None] | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
-    carriage: Carriage | None = field(default=None)
+    offline: OfflineBinding | None = field(default=None)

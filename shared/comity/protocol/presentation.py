@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from comity.contract import Contract
-from comity.session.events import Event, Json
+from comity.contract import Contract, Json
+from comity.session.events import Event
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from itertools import zip_longest
 from typing import Protocol
 
 from comity.errors import ComityError
+from comity.session.contexts import PeerContext
 from comity.session.outcome import Outcome
-from comity.session.seat import Seat
 from comity.session.worker import Steppable
 
 
@@ -40,7 +40,7 @@ class JoinedAcceptor(Acceptor, Protocol):
     def wakes_in(self) -> float | None:
         """Seconds until there may be work, or the end, although nobody asks for anything; None for never."""
 
-    def admit(self, seat: Seat) -> None:
+    def admit(self, context: PeerContext) -> None:
         """Lets an initiator in; again, one that is in."""
 
     def leave(self, party: str) -> None:

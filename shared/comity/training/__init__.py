@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from comity.training.quadratic import Quadratic
     from comity.training.samples import PoissonStream, SampleStream, Secret, sampling_rate
     from comity.training.terms import OptimizerName, OptimizerSpec, TrainingTerms
-    from comity.training.trajectories import Resume, Sample, sampled
+    from comity.training.trajectories import Resume, Snapshot, sampled
 else:
     __getattr__ = lazily(
         __name__,
@@ -26,7 +26,7 @@ else:
             "quadratic": ["Quadratic"],
             "samples": ["PoissonStream", "SampleStream", "Secret", "sampling_rate"],
             "terms": ["OptimizerName", "OptimizerSpec", "TrainingTerms"],
-            "trajectories": ["Resume", "Sample", "sampled"],
+            "trajectories": ["Resume", "Snapshot", "sampled"],
         },
     )
 
@@ -41,9 +41,9 @@ __all__ = [
     "PolicyGradient",
     "Quadratic",
     "Resume",
-    "Sample",
     "SampleStream",
     "Secret",
+    "Snapshot",
     "TrainingTerms",
     "build_optimizer",
     "choose_device",

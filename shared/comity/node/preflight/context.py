@@ -12,7 +12,7 @@ from comity.node.control_client import ControlClient
 from comity.node.party import LocalParty
 from comity.node.preflight.rows import NotChecked
 from comity.protocol.registry import protocols, protocols_for
-from comity.session.memory_store import MemoryStore
+from comity.store.memory_store import MemoryStore
 from comity.transport.identity import Identity
 from comity.wire.v1 import control_pb2
 

@@ -57,9 +57,9 @@ _POLICIES = View(
 
 def _adapted(contract: Contract, view: View) -> View:
     """A view for several providers: each one's pick, and at a provider how much it was asked."""
-    if len(contract.helpers) == 1:
+    if len(contract.acceptors) == 1:
         return view
-    picks = [Column(pick_field(name), f"{name}'s pick", "integer") for name in contract.helpers]
+    picks = [Column(pick_field(name), f"{name}'s pick", "integer") for name in contract.acceptors]
     learner, provider = view.columns["learner"], view.columns["provider"]
     asked = Column("assessed", "models assessed", "integer")
     return replace(view, columns={"learner": (*picks, *learner[1:]), "provider": (provider[0], asked, *provider[1:])})

@@ -9,11 +9,10 @@ from typing import Any, Protocol
 
 from blake3 import blake3
 
-from comity.contract import canonical
+from comity.contract import Json, canonical
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.choices import TrajectoryEncoding
-from comity.session.events import Json
-from comity.session.receipts import SignedStatement
 
 
 @dataclass(frozen=True, slots=True)

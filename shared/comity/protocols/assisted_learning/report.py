@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from comity.contract import Json
 from comity.protocols.assisted_learning.choices import pick_field
-from comity.session.events import Json
 
 
 @dataclass(frozen=True, slots=True)

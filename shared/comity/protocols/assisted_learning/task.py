@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from comity.contract import Contract, Terms
-from comity.environments import Arena
+from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
 from comity.models import build
 from comity.privacy import require_private
@@ -28,7 +28,7 @@ class AssistedTask:
     def complete(self, terms: Terms, data: Data) -> Terms:
         """See `TaskBuilder.complete`: the drafting party's environment says what the best return is."""
         agreed = _terms(terms)
-        if not isinstance(data, Arena):
+        if not isinstance(data, EnvironmentSet):
             return agreed
         how = agreed.policy_gradient or PolicyGradientTerms()
         if how.best_return is None:
@@ -37,18 +37,18 @@ class AssistedTask:
 
     def samples(self, terms: Terms, data: Data) -> int:
         """See `TaskBuilder.samples`: training samples, or episodes in an evaluation."""
-        if isinstance(data, Arena):
+        if isinstance(data, EnvironmentSet):
             return len(data.parameters) * _episodes(_terms(terms)).evaluation_episodes
         return 0 if data is None else len(data.train)
 
     def build(self, contract: Contract, resources: Resources) -> Classification | PolicyGradient | AssistedDistillation:
         """See `TaskBuilder.build`."""
         terms, own = _terms(contract.terms), _own_model(resources)
-        if own is not None and (resources.data is None or isinstance(resources.data, Arena)):
+        if own is not None and (resources.data is None or isinstance(resources.data, EnvironmentSet)):
             raise InvalidValue(
                 "own_model needs samples to learn from", expected="[data] with samples", received=contract.task.kind
             )
-        if isinstance(resources.data, Arena):
+        if isinstance(resources.data, EnvironmentSet):
             return _policy_gradient(terms, resources, resources.data)
         shared = _classification(resources.models[MODEL], contract, terms, resources)
         if own is None:
@@ -99,7 +99,7 @@ def _classification(
         require_private(model)
     return classification(
         model,
-        None if isinstance(resources.data, Arena) else resources.data,
+        None if isinstance(resources.data, EnvironmentSet) else resources.data,
         contract.task,
         terms,
         secret=resources.secret,
@@ -108,7 +108,9 @@ def _classification(
     )
 
 
-def _policy_gradient(terms: AssistedLearningTerms, resources: Resources, arena: Arena) -> PolicyGradient:
+def _policy_gradient(
+    terms: AssistedLearningTerms, resources: Resources, environments: EnvironmentSet
+) -> PolicyGradient:
     how = _episodes(terms)
     if terms.privacy is not None:
         raise InvalidValue(
@@ -117,17 +119,17 @@ def _policy_gradient(terms: AssistedLearningTerms, resources: Resources, arena: 
             received=terms.privacy.scope,
             action="leave it out",
         )
-    own = arena.environment.best_return(how.discount)
+    own = environments.environment.best_return(how.discount)
     if how.best_return is None or how.best_return < own - abs(own) * _ROUNDING:
         raise TaskMismatch(
-            f"an episode of {arena.environment.name} may return more than the contract's best",
+            f"an episode of {environments.environment.name} may return more than the contract's best",
             expected=f"policy_gradient.best_return of {own:g} or more",
             received=how.best_return,
             action="raise it",
         )
     return PolicyGradient(
         resources.models[MODEL],
-        arena,
+        environments,
         discount=how.discount,
         baseline=how.baseline,
         batch_size=terms.batch_size,

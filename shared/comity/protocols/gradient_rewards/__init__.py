@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from comity.lazy import lazily
 
 if TYPE_CHECKING:
-    from comity.protocols.gradient_rewards.algorithm import Settlement, Standing, aggregate, settle
+    from comity.protocols.gradient_rewards.algorithm import RoundResult, ServerState, aggregate, aggregate_round
     from comity.protocols.gradient_rewards.choices import MOST_CLIENTS, Mechanism, Rule
     from comity.protocols.gradient_rewards.contribution import (
         cosine_contribution,
@@ -25,7 +25,7 @@ else:
     __getattr__ = lazily(
         __name__,
         {
-            "algorithm": ["Settlement", "Standing", "aggregate", "settle"],
+            "algorithm": ["RoundResult", "ServerState", "aggregate", "aggregate_round"],
             "choices": ["MOST_CLIENTS", "Mechanism", "Rule"],
             "contribution": ["cosine_contribution", "cosine_gradient_shapley", "sampled_cosine_gradient_shapley"],
             "inner_products": ["cosines_with", "gram"],
@@ -43,11 +43,12 @@ else:
 __all__ = [
     "MOST_CLIENTS",
     "Mechanism",
+    "RoundResult",
     "Rule",
-    "Settlement",
+    "ServerState",
     "SparseUpdate",
-    "Standing",
     "aggregate",
+    "aggregate_round",
     "cosine_contribution",
     "cosine_gradient_shapley",
     "cosines_with",
@@ -55,7 +56,6 @@ __all__ = [
     "normalize_update",
     "reward_fractions",
     "sampled_cosine_gradient_shapley",
-    "settle",
     "sparsify",
     "sparsify_for_all",
     "update_importance",

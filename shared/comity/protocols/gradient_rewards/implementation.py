@@ -14,27 +14,27 @@ from comity.protocols.gradient_rewards.server import Server
 from comity.protocols.gradient_rewards.servicer import SERVICE, serve
 from comity.protocols.gradient_rewards.task import TASK
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
-from comity.session.seat import Place, Seat
-from comity.transport.link import Link
+from comity.session.contexts import PeerContext, SessionContext
+from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import gradient_rewards_pb2
 
 
-def _help(place: Place, seats: Sequence[Seat]) -> Server:
-    return Server(place, seats)
+def _help(place: SessionContext, contexts: Sequence[PeerContext]) -> Server:
+    return Server(place, contexts)
 
 
-def _ask(servers: Sequence[tuple[Seat, Link]]) -> Client:
-    ((seat, link),) = servers
-    return Client(seat, RemoteServer(link, _parameters(seat), seat.blobs, seat.gate))
+def _ask(servers: Sequence[tuple[PeerContext, PeerConnection]]) -> Client:
+    ((context, connection),) = servers
+    return Client(context, RemoteServer(connection, _parameters(context), context.blobs, context.gate))
 
 
-def _ask_in_process(servers: Sequence[tuple[Seat, Seat, Server]]) -> Client:
-    ((seat, other, server),) = servers
-    return Client(seat, InProcessServer(seat, other, server, _parameters(seat)))
+def _ask_in_process(servers: Sequence[tuple[PeerContext, PeerContext, Server]]) -> Client:
+    ((context, other, server),) = servers
+    return Client(context, InProcessServer(context, other, server, _parameters(context)))
 
 
-def _parameters(seat: Seat) -> int:
-    task = seat.task
+def _parameters(context: PeerContext) -> int:
+    task = context.task
     return sum(task.initial_state[name].numel() for name in task.parameters)
 
 

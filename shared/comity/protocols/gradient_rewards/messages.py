@@ -8,8 +8,8 @@ from typing import Literal, Protocol
 
 import torch
 
-from comity.session.events import Json
-from comity.session.receipts import SignedStatement, subject_of
+from comity.contract import Json
+from comity.ledger.receipts import SignedStatement, subject_of
 from comity.tensors import Layout
 
 

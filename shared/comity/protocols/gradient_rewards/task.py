@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from comity.contract import Contract, Terms
-from comity.environments import Arena
+from comity.environments import EnvironmentSet
 from comity.errors import MalformedMessage, TaskMismatch
 from comity.protocol.implementation import Data, Resources
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
@@ -25,7 +25,7 @@ class RewardedTask:
     def samples(self, terms: Terms, data: Data) -> int:
         """See `TaskBuilder.samples`."""
         del terms
-        if isinstance(data, Arena):
+        if isinstance(data, EnvironmentSet):
             raise _no_samples(data)
         return 0 if data is None else len(data.train)
 
@@ -35,7 +35,7 @@ class RewardedTask:
             raise MalformedMessage(
                 "the terms are another protocol's", expected="gradient_rewards", received=contract.protocol
             )
-        if isinstance(resources.data, Arena):
+        if isinstance(resources.data, EnvironmentSet):
             raise _no_samples(resources.data)
         return classification(
             resources.models[MODEL],
@@ -51,10 +51,10 @@ class RewardedTask:
 TASK = RewardedTask()
 
 
-def _no_samples(arena: Arena) -> TaskMismatch:
+def _no_samples(environments: EnvironmentSet) -> TaskMismatch:
     return TaskMismatch(
         "gradient rewards are for samples",
         expected="[data] with samples",
-        received=arena.environment.name,
+        received=environments.environment.name,
         action="use samples, or a protocol that trains policies",
     )
