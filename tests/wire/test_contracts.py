@@ -76,8 +76,8 @@ contracts = st.builds(
     rounds=st.integers(1, 10_000),
     model=st.builds(ModelSpec, name=texts, options=options, signature=texts),
     task=tasks(),
-    asker=names,
-    helpers=st.lists(names, max_size=3),
+    initiator=names,
+    acceptors=st.lists(names, max_size=3),
     egress=st.lists(st.sampled_from(get_args(EgressKind)), max_size=3),
     terms=terms,
 )
@@ -114,7 +114,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         model=ModelSpec(name="mlp", options={"hidden": 64, "rate": 0.5, "wide": True, "kind": "é"}, signature="ab"),
         task=TaskSpec(input_shape=(1, 8, 8), classes=10, mean=(0.1,), std=(1.0,)),
     )
-    assert contract.hash == "29747b16983370bbdd021b08ef935f4e809346f4e8d323cce99875298d8086cf"
+    assert contract.hash == "d142a056a2cd7ca121f993554e4696a7d222d5a589a0bc25f9070ed7335dfacc"
 
 
 CHANGES: dict[str, Any] = {
@@ -125,8 +125,8 @@ CHANGES: dict[str, Any] = {
     "rounds": 4,
     "model": ModelSpec(name="mlp", options={"hidden": 9}, signature="0" * 64),
     "task": TaskSpec(input_shape=(1, 8, 9), classes=10),
-    "asker": "hospital",
-    "helpers": ("hospital", "clinic"),
+    "initiator": "hospital",
+    "acceptors": ("hospital", "clinic"),
     "egress": ("contract", "loss"),
     "terms": AssistedLearningTerms(sampling_period=51),
 }
@@ -226,8 +226,8 @@ def without(name: str) -> Callable[[pb.Contract], None]:
         (clear("version"), "version"),
         (clear("rounds"), "rounds"),
         (put("session", "../../etc"), "session"),
-        (put("asker", "a b"), "asker"),
-        (put("helpers", [""]), "helpers"),
+        (put("initiator", "a b"), "initiator"),
+        (put("acceptors", [""]), "acceptors"),
         (put("egress", ["everything"]), "egress"),
         (put("rounds", 10_001), "rounds"),
         (put("seed", 2**63), "seed"),
