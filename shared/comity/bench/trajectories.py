@@ -18,7 +18,8 @@ from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
-from comity.protocols.assisted_learning.party import LocalTask, Party
+from comity.protocols.assisted_learning.own_losses import AssistedTask
+from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.events import nobody
@@ -40,7 +41,7 @@ class Trajectory:
     """
 
     receiver: str
-    task: LocalTask
+    task: AssistedTask
     blobs: SessionBlobs
     terms: AssistedLearningTerms
     checkpoints: Sequence[Checkpoint]

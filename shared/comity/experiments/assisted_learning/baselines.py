@@ -16,7 +16,7 @@ from comity.data import Dataset, Splits
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
-from comity.protocols.assisted_learning.party import LocalTask
+from comity.protocols.assisted_learning.own_losses import AssistedTask
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.simulation.in_process import parties
 from comity.tensors import State
@@ -69,7 +69,7 @@ def _agreed(script: Script, learner: LocalParty, providers: Sequence[LocalParty]
     return contract, Schedule(contract, own, [each.membership(definition.acceptor, contract) for each in providers])
 
 
-def _trained(task: LocalTask, schedule: Schedule) -> State:
+def _trained(task: AssistedTask, schedule: Schedule) -> State:
     """The model after as many iterations as all parties make in all rounds.
 
     Where there are more than one round, the optimiser goes on: nobody else has trained in between.

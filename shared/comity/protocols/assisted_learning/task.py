@@ -22,7 +22,7 @@ MODEL = "model"
 """What the protocol calls the model that crosses."""
 
 
-class AssistedTask:
+class AssistedTaskBuilder:
     """See `TaskBuilder`."""
 
     def complete(self, terms: Terms, data: Data) -> Terms:
@@ -64,7 +64,7 @@ class AssistedTask:
         return AssistedDistillation(_classification(private, contract, terms, resources), shared, _distillation(own))
 
 
-TASK = AssistedTask()
+TASK = AssistedTaskBuilder()
 
 
 def _terms(terms: Terms) -> AssistedLearningTerms:

@@ -14,7 +14,7 @@ MODEL = "model"
 """What the protocol calls the model that is trained."""
 
 
-class RewardedTask:
+class RewardedTaskBuilder:
     """See `TaskBuilder`."""
 
     def complete(self, terms: Terms, data: Data) -> Terms:
@@ -48,7 +48,7 @@ class RewardedTask:
         )
 
 
-TASK = RewardedTask()
+TASK = RewardedTaskBuilder()
 
 
 def _no_samples(environments: EnvironmentSet) -> TaskMismatch:
