@@ -21,7 +21,7 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from comity.contract import Contract, Membership, ModelSpec, TaskSpec
+from comity.contract import Contract, Membership, ModelSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.models import build
 from comity.protocols.assisted_learning import PROTOCOL
@@ -37,6 +37,7 @@ from comity.session.policy import Policy
 from comity.session.receipts import Signer
 from comity.session.seat import Seat
 from comity.session.worker import SessionWorker, Steppable
+from comity.tasks.classification import classification
 from comity.tensors import Layout
 from comity.training import Classification, Secret
 from comity.transport import blobs, sessions
@@ -150,8 +151,8 @@ def _make_contract(**changes: Any) -> Contract:
         "session": "s-1",
         "seed": 7,
         "rounds": 3,
-        "model": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64),
-        "task": TaskSpec(input_shape=(1, 8, 8), classes=10),
+        "models": {"model": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64)},
+        "task": classification((1, 8, 8), 10),
         "asker": "clinic",
         "helpers": ("hospital",),
         "egress": PROTOCOL.egress,
@@ -213,14 +214,14 @@ def _make_pair(
 ) -> Pair:
     learner_data, provider_data = _digits(gamma, "learner", seed), _digits(gamma, "provider", seed)
     shape, classes = learner_data.train.input_shape, learner_data.train.classes
-    model = model or build("mlp", input_shape=shape, classes=classes, options={"hidden": 8}, seed=seed)
+    model = model or build("mlp", input_shape=shape, outputs=classes, options={"hidden": 8}, seed=seed)
     defaults = {"learning_rate": 0.01, "batch_size": 32, "iterations": 40, "sampling_period": 5}
     contract = _make_contract(
         seed=seed,
         rounds=rounds,
         helpers=helpers,
-        model=ModelSpec(name="mlp", signature=Layout.of(model.state_dict()).signature),
-        task=TaskSpec(input_shape=shape, classes=classes),
+        models={"model": ModelSpec(name="mlp", signature=Layout.of(model.state_dict()).signature)},
+        task=classification(shape, classes),
         terms=AssistedLearningTerms(**(defaults | {"evaluation_batch_size": 32} | terms)),
     )
     clinic = _make_member("clinic", "learner", len(learner_data.train))

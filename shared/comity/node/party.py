@@ -13,14 +13,14 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from comity.contract import Contract, Membership, TaskSpec, Terms
+from comity.contract import Contract, Membership, Preprocessing, TaskSpec, Terms
 from comity.data import DataConfig, Splits, load_data
 from comity.environments import Arena, EnvironmentConfig, load_arena
 from comity.errors import InvalidValue, PolicyRefusal
-from comity.models import build
 from comity.node.budget import planned, spend
 from comity.node.config import PartyConfig
-from comity.node.tasks import agreed_model, classification, episodes_of, policy_gradient, require_same_task
+from comity.node.script import MODEL
+from comity.node.tasks import classification, episodes_of, policy_gradient
 from comity.privacy import Mechanism
 from comity.session.blob_files import BlobFolder
 from comity.session.blobs import SessionBlobs
@@ -33,6 +33,7 @@ from comity.session.outcome import Outcome
 from comity.session.receipts import Signer
 from comity.session.seat import Place, Seat
 from comity.session.store import Store
+from comity.tasks import agreed_model, build_model, kind_for, require_task
 from comity.training import AssistedDistillation, Classification, PolicyGradient, Secret
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending
@@ -119,23 +120,24 @@ class LocalParty:
         """This party's part in a session; see `samples`."""
         return Membership(party=self.name, role=role, samples=self.samples(terms), receipt_key=self.signer.public_key)
 
-    def task_spec(self, mean: tuple[float, ...], std: tuple[float, ...]) -> TaskSpec:
+    @property
+    def loaded(self) -> Splits | Arena | None:
+        """Its data, read once; None for a party without."""
+        if self.config.data is None:
+            return None
+        return self.arena if self.plays else self.splits
+
+    def task_spec(self, preprocessing: Preprocessing) -> TaskSpec:
         """The task that this party's data are for.
 
         Args:
-            mean: Per-channel mean of samples; games have none.
-            std: Per-channel standard deviation of samples.
+            preprocessing: What is done to every input.
+
+        Raises:
+            InvalidValue: It has no data, or the preprocessing does not fit them.
         """
-        if self.plays:
-            environment = self.arena.environment
-            return TaskSpec(
-                kind="reinforcement",
-                environment=environment.name,
-                input_shape=(environment.features,),
-                classes=environment.actions,
-            )
-        train = self.splits.train
-        return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
+        data = self.arena if self.plays else self.splits
+        return kind_for(data).of(data, preprocessing)
 
     def place(self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()) -> Place:
         """This party's place in a session, with what it did in it before.
@@ -268,15 +270,15 @@ class LocalParty:
 
         Raises:
             UnknownModel: The model's name is unknown here.
+            UnknownTask: The kind of task is unknown here.
             ModelSignatureMismatch: The name builds other tensors here.
             TaskMismatch: The data here are for another task, or the policy does not fit the games.
             MalformedMessage: The terms are not those of a protocol that trains so.
             InvalidValue: The terms do not go with the model or the data.
         """
         spec = contract.task
-        own = spec if self.config.data is None else self.task_spec(spec.mean, spec.std)
-        require_same_task(self.name, own, spec)
-        model = agreed_model(self.name, contract)
+        require_task(self.name, self.loaded, spec)
+        model = agreed_model(self.name, contract, MODEL, self.config.models)
         secret = Secret(self._secret, contract.session)
         own_model = self.config.own_model
         if own_model is not None and (self.plays or self.config.data is None):
@@ -289,13 +291,7 @@ class LocalParty:
         shared = classification(model, samples, contract, secret, self.config.device, mechanism)
         if own_model is None or splits is not None:
             return shared
-        private = build(
-            own_model.name,
-            input_shape=spec.input_shape,
-            classes=spec.classes,
-            options=own_model.options,
-            seed=secret.seed("own model"),
-        )
+        private = build_model(own_model.name, own_model.options, spec, secret.seed("own model"), self.config.models)
         own_task = classification(private, samples, contract, secret, self.config.device, mechanism)
         return AssistedDistillation(own_task, shared, own_model.distillation)
 

@@ -7,74 +7,19 @@ from torch import nn
 from comity.contract import (
     AssistedTrainingTerms,
     Contract,
-    ModelSpec,
     PolicyGradientTerms,
-    TaskSpec,
     Terms,
     TrainingTerms,
 )
 from comity.data import Splits, no_samples
 from comity.environments import Arena
-from comity.errors import InvalidValue, MalformedMessage, ModelSignatureMismatch, TaskMismatch
-from comity.models import build
+from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
 from comity.privacy import Mechanism, require_private
-from comity.tensors import Layout
+from comity.tasks import require_usable
 from comity.training import Classification, PolicyGradient, Secret, choose_device
 
 _ROUNDING = 1e-9
 """Share by which two parties' best returns may differ."""
-
-
-def signed_model(name: str, options: dict[str, bool | int | float | str], task: TaskSpec, seed: int) -> ModelSpec:
-    """A model spec with the signature that the model has here.
-
-    Raises:
-        UnknownModel: The name is unknown here.
-        InvalidValue: The options do not fit.
-    """
-    model = build(name, input_shape=task.input_shape, classes=task.classes, options=options, seed=seed)
-    return ModelSpec(name=name, options=options, signature=Layout.of(model.state_dict()).signature)
-
-
-def require_same_task(party: str, own: TaskSpec, wanted: TaskSpec) -> None:
-    """Checks that a party's data, or games, are for the contract's task.
-
-    Raises:
-        TaskMismatch: They are for another.
-    """
-    if own != wanted:
-        action = "use data with inputs of one shape and the same classes on both sides"
-        if "reinforcement" in {own.kind, wanted.kind}:
-            action = "use one environment on both sides"
-        raise TaskMismatch(
-            f"{party}'s data are for another task",
-            expected=described(wanted),
-            received=described(own),
-            action=action,
-        )
-
-
-def agreed_model(party: str, contract: Contract) -> nn.Module:
-    """The contract's model, with its initial weights.
-
-    Raises:
-        UnknownModel: Its name is unknown here.
-        ModelSignatureMismatch: The name builds other tensors here.
-        InvalidValue: Its options do not fit.
-    """
-    wanted, task = contract.model, contract.task
-    model = build(
-        wanted.name, input_shape=task.input_shape, classes=task.classes, options=wanted.options, seed=contract.seed
-    )
-    signature = Layout.of(model.state_dict()).signature
-    if signature != wanted.signature:
-        raise ModelSignatureMismatch(
-            f"{party} builds other tensors for {wanted.name}",
-            expected=wanted.signature,
-            received=signature,
-            action="run the same version of comity, and of the model, on both sides",
-        )
-    return model
 
 
 def classification(
@@ -100,6 +45,7 @@ def classification(
         InvalidValue: The terms do not go with the model.
     """
     spec, terms = contract.task, _training(contract.terms)
+    preprocessing = spec.inputs.preprocessing
     if isinstance(terms, AssistedTrainingTerms) and terms.policy_gradient is not None:
         raise MalformedMessage(
             "the terms are for policies",
@@ -111,8 +57,8 @@ def classification(
         require_private(model)
     return Classification(
         model,
-        splits or no_samples(spec.input_shape, spec.classes),
-        normalization=(spec.mean, spec.std),
+        splits or no_samples(spec.inputs.shape, require_usable(spec).outputs(spec)),
+        normalization=(preprocessing.mean, preprocessing.std),
         batch_size=terms.batch_size,
         evaluation_batch_size=terms.evaluation_batch_size,
         secret=secret,
@@ -190,14 +136,6 @@ def episodes_of(terms: Terms | None) -> PolicyGradientTerms:
             action="name it in session.terms, in a protocol that trains policies",
         )
     return how
-
-
-def described(task: TaskSpec) -> str:
-    """A task in words."""
-    shape = "×".join(str(length) for length in task.input_shape)
-    if task.kind == "reinforcement":
-        return f"{task.environment}: observations of {shape} numbers, {task.classes} actions"
-    return f"{task.kind} of {shape} inputs into {task.classes} classes"
 
 
 def _training(terms: Terms) -> TrainingTerms:

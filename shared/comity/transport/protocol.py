@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from comity.contract import Contract, EgressKind, Membership, Terms
+from comity.errors import MalformedMessage
 from comity.session.events import Column, Event, Json, Statement, Summary, View
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.notary import Notary
@@ -79,6 +80,7 @@ class ProtocolDefinition:
         egress: Kinds that cross in it.
         terms: Its part of a contract.
         terms_message: The protobuf message of the terms.
+        models: What it calls the models of a contract.
         trains: Roles that train on data of their own.
         carriage: How its rounds cross in parcels; None where they cannot.
         merge: Makes one session's metrics of the helper's and, by party, the askers'; for protocols that many join.
@@ -119,6 +121,7 @@ class ProtocolDefinition:
     views: Mapping[str, View] = field(default_factory=dict)
     adapt: Callable[[Contract, View], View] | None = None
     steps: Callable[[Contract, Membership, Sequence[Membership]], int] | None = None
+    models: tuple[str, ...] = ("model",)
     several: bool = False
     many: bool = False
     carriage: Carriage | None = None
@@ -144,6 +147,25 @@ class ProtocolDefinition:
     def finished(self, contract: Contract, result: Mapping[str, Json]) -> Event:
         """The event with which a session ends well: the result, and which of its metrics people compare."""
         return Event("session-finished", 0, {"result": result, "summary": asdict(self.view(contract).summary)})
+
+
+def require_models(given: Iterable[str], definition: ProtocolDefinition) -> None:
+    """Checks that models are those that a protocol has.
+
+    Args:
+        given: What they are called.
+        definition: The protocol.
+
+    Raises:
+        MalformedMessage: One is missing, or there is one more.
+    """
+    if set(given) != set(definition.models):
+        raise MalformedMessage(
+            f"the models are not those of {definition.name}",
+            expected=", ".join(definition.models) or "none",
+            received=", ".join(given) or "none",
+            action="name these in session.models",
+        )
 
 
 Protocols = Mapping[str, ProtocolDefinition]

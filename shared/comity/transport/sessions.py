@@ -21,7 +21,7 @@ from comity.session.receipts import Signer, require_member
 from comity.transport.description import Describe, encode_description
 from comity.transport.identity import caller, metadata
 from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link
-from comity.transport.protocol import ProtocolDefinition
+from comity.transport.protocol import ProtocolDefinition, require_models
 from comity.wire.v1 import sessions_pb2 as pb
 from comity.wire.v1 import sessions_pb2_grpc
 
@@ -148,6 +148,7 @@ def decode_proposal(proposal: pb.Proposal, protocol: ProtocolDefinition) -> tupl
         ReceiptInvalid: The part is not signed by the key that it names.
     """
     contract = contract_from_proto(proposal.contract, protocol.terms_message(), protocol.terms)
+    require_models(contract.models, protocol)
     membership = membership_from_proto(proposal.membership)
     _require_samples(membership, protocol)
     require_member(contract.hash, membership, proposal.signature)

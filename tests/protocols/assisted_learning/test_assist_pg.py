@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comity.contract import Contract, ModelSpec, PolicyGradientTerms, TaskSpec
+from comity.contract import Contract, ModelSpec, PolicyGradientTerms
 from comity.environments import Arena
 from comity.environments.cartpole import CartPole
 from comity.errors import MalformedMessage, NonFiniteValue
@@ -34,6 +34,7 @@ from comity.session.notary import Notary, record_opening
 from comity.session.outcome import Outcome
 from comity.session.policy import Policy
 from comity.session.seat import Seat
+from comity.tasks.reinforcement import reinforcement
 from comity.tensors import Blob, Layout
 from comity.training import PolicyGradient, Secret
 from comity.transport.in_process import encoded
@@ -64,11 +65,11 @@ def _seats(
     rounds: int = 3,
     iterations: int = 40,
 ) -> dict[str, Seat]:
-    model = build("policy-mlp", input_shape=(4,), classes=2, options={"hidden": 4}, seed=3)
+    model = build("policy-mlp", input_shape=(4,), outputs=2, options={"hidden": 4}, seed=3)
     contract = make_contract(
         rounds=rounds,
-        model=ModelSpec(name="policy-mlp", signature=Layout.of(model.state_dict()).signature),
-        task=TaskSpec(kind="reinforcement", environment="CartPole-v1", input_shape=(4,), classes=2),
+        models={"model": ModelSpec(name="policy-mlp", signature=Layout.of(model.state_dict()).signature)},
+        task=reinforcement("CartPole-v1", 4, 2),
         terms=AssistedLearningTerms(
             optimizer="adam",
             learning_rate=0.02,
