@@ -163,7 +163,7 @@ def require_models(given: Iterable[str], definition: ProtocolDefinition) -> None
         raise MalformedMessage(
             f"the models are not those of {definition.name}",
             expected=", ".join(definition.models) or "none",
-            received=", ".join(given) or "none",
+            received=", ".join(sorted(given)) or "none",
             action="name these in session.models",
         )
 
