@@ -10,7 +10,7 @@ import pytest
 
 from comity.contract import HeadSpec, InputSpec, Preprocessing, TaskSpec
 from comity.data import DataConfig, Splits, load_data
-from comity.environments import Arena, EnvironmentConfig, load_arena
+from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
 from comity.errors import InvalidValue, TaskMismatch, UnknownTask
 from comity.tasks import kind_for, kind_names, registry, require_task, require_usable, task_kind
 from comity.tasks.classification import classification
@@ -23,11 +23,11 @@ def digits() -> Splits:
 
 
 @pytest.fixture(scope="module")
-def poles() -> Arena:
-    return load_arena(EnvironmentConfig.model_validate({"source": "gymnasium:CartPole-v1", "games": 2}))
+def poles() -> EnvironmentSet:
+    return load_environments(EnvironmentConfig.model_validate({"source": "gymnasium:CartPole-v1", "games": 2}))
 
 
-def test_data_say_what_they_are_for(digits: Splits, poles: Arena) -> None:
+def test_data_say_what_they_are_for(digits: Splits, poles: EnvironmentSet) -> None:
     assert kind_names() == ("classification", "reinforcement")
     images = kind_for(digits).of(digits, Preprocessing(mean=(0.5,), std=(2.0,)))
     assert images == TaskSpec(
@@ -47,7 +47,7 @@ def test_data_say_what_they_are_for(digits: Splits, poles: Arena) -> None:
         assert (kind.name, kind.outputs(task), kind.described(task)) == (task.kind, outputs, words)
 
 
-def test_data_fit_a_task_whatever_else_is_said_of_it(digits: Splits, poles: Arena) -> None:
+def test_data_fit_a_task_whatever_else_is_said_of_it(digits: Splits, poles: EnvironmentSet) -> None:
     labelled = HeadSpec(name="class", size=10, labels=tuple("abcdefghij"))
     said = classification((1, 8, 8), 10, Preprocessing(mean=(0.5,), std=(2.0,))).model_copy(
         update={"heads": (labelled,)}
@@ -70,7 +70,7 @@ def test_data_fit_a_task_whatever_else_is_said_of_it(digits: Splits, poles: Aren
     ],
 )
 def test_data_for_another_task_are_refused(
-    wanted: TaskSpec, own: str, expected: str, digits: Splits, poles: Arena
+    wanted: TaskSpec, own: str, expected: str, digits: Splits, poles: EnvironmentSet
 ) -> None:
     with pytest.raises(TaskMismatch, match=expected) as caught:
         require_task("clinic", {"digits": digits, "poles": poles}[own], wanted)
@@ -96,7 +96,7 @@ def test_a_task_described_wrongly_is_refused(task: TaskSpec, said: str) -> None:
         require_usable(task)
 
 
-def test_what_cannot_be_normalised_is_refused(digits: Splits, poles: Arena) -> None:
+def test_what_cannot_be_normalised_is_refused(digits: Splits, poles: EnvironmentSet) -> None:
     preprocessing = Preprocessing(mean=(0.5, 0.5), std=(1.0, 1.0))
     for data, said in ((digits, "1 values each"), (poles, "none for games")):
         with pytest.raises(InvalidValue, match=f"session.normalization.*{said}"):

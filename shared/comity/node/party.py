@@ -1,4 +1,4 @@
-"""A party on its own machine: its data, its secret, what it keeps, and its seat in a session."""
+"""A party on its own machine: its data, its secret, what it keeps, and its context in a session."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from comity.contract import Contract, Membership, Preprocessing, TaskSpec, Terms
+from comity.blobs.blob_files import BlobFolder
+from comity.blobs.session_blobs import SessionBlobs
+from comity.contract import Contract, Json, Membership, Preprocessing, TaskSpec, Terms
 from comity.data import DataConfig, Splits, load_data
-from comity.environments import Arena, EnvironmentConfig, load_arena
+from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
 from comity.errors import InvalidValue, PolicyRefusal
-from comity.node.budget import planned, spend
+from comity.ledger.ledger import Fact
+from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
-from comity.node.script import MODEL
+from comity.node.sessions.budget import planned, spend
+from comity.node.sessions.script import MODEL
 from comity.node.tasks import classification, episodes_of, policy_gradient
 from comity.privacy import Mechanism
-from comity.session.blob_files import BlobFolder
-from comity.session.blobs import SessionBlobs
-from comity.session.events import Event, Json, Observer
+from comity.session.contexts import PeerContext, SessionContext
+from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
-from comity.session.journal import Journal
-from comity.session.ledger import Fact
-from comity.session.notary import Notary, record_opening
 from comity.session.outcome import Outcome
-from comity.session.receipts import Signer
-from comity.session.seat import Place, Seat
-from comity.session.store import Store
+from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.store.journal import Journal
+from comity.store.store import Store
 from comity.tasks import agreed_model, build_model, kind_for, require_task
 from comity.training import AssistedDistillation, Classification, PolicyGradient, Secret
 from comity.transport.protocol import ProtocolDefinition
@@ -77,7 +77,7 @@ class LocalParty:
         return load_data(self.config.data)
 
     @cached_property
-    def arena(self) -> Arena:
+    def environments(self) -> EnvironmentSet:
         """The party's games, made once.
 
         Raises:
@@ -91,17 +91,17 @@ class LocalParty:
                 received="no data" if self.config.data is None else self.config.data.source,
                 action="configure [data]",
             )
-        return load_arena(self.config.data)
+        return load_environments(self.config.data)
 
     @property
-    def plays(self) -> bool:
+    def is_reinforcement(self) -> bool:
         """Whether its data are games."""
         return isinstance(self.config.data, EnvironmentConfig)
 
     @property
     def holdings(self) -> int:
         """Number of its training samples, or of its games; 0 for a party without data."""
-        return len(self.arena.parameters) if self.plays else self.samples()
+        return len(self.environments.parameters) if self.is_reinforcement else self.samples()
 
     def samples(self, terms: Terms | None = None) -> int:
         """Number of training samples, or of episodes in an evaluation; 0 for a party without data.
@@ -112,8 +112,8 @@ class LocalParty:
         Raises:
             MalformedMessage: The party has games, and the terms are not for policies.
         """
-        if self.plays:
-            return len(self.arena.parameters) * episodes_of(terms).evaluation_episodes
+        if self.is_reinforcement:
+            return len(self.environments.parameters) * episodes_of(terms).evaluation_episodes
         return 0 if self.config.data is None else len(self.splits.train)
 
     def membership(self, role: str, terms: Terms | None = None) -> Membership:
@@ -121,11 +121,11 @@ class LocalParty:
         return Membership(party=self.name, role=role, samples=self.samples(terms), receipt_key=self.signer.public_key)
 
     @property
-    def loaded(self) -> Splits | Arena | None:
+    def loaded(self) -> Splits | EnvironmentSet | None:
         """Its data, read once; None for a party without."""
         if self.config.data is None:
             return None
-        return self.arena if self.plays else self.splits
+        return self.environments if self.is_reinforcement else self.splits
 
     def task_spec(self, preprocessing: Preprocessing) -> TaskSpec:
         """The task that this party's data are for.
@@ -136,10 +136,12 @@ class LocalParty:
         Raises:
             InvalidValue: It has no data, or the preprocessing does not fit them.
         """
-        data = self.arena if self.plays else self.splits
+        data = self.environments if self.is_reinforcement else self.splits
         return kind_for(data).of(data, preprocessing)
 
-    def place(self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()) -> Place:
+    def place(
+        self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()
+    ) -> SessionContext:
         """This party's place in a session, with what it did in it before.
 
         What the session's training takes of the privacy budget counts as spent from here on.
@@ -169,7 +171,7 @@ class LocalParty:
         if entered is not None:
             observe(Event("privacy", 0, entered))
         journal = Journal(self.store, contract.session)
-        return Place(
+        return SessionContext(
             contract,
             own,
             task,
@@ -180,7 +182,7 @@ class LocalParty:
             self.config.speculative,
         )
 
-    def seat(self, place: Place, peer: Membership, *, apart: bool = False) -> Seat:
+    def context(self, place: SessionContext, peer: Membership, *, apart: bool = False) -> PeerContext:
         """This party's place opposite one peer.
 
         Args:
@@ -196,10 +198,12 @@ class LocalParty:
             record_opening(self.store, contract, place.own, peer)
         gate = EgressGate(contract, self.config.policy, self.store, peer.party)
         place.gates.append(gate)
-        notary = Notary(self.signer, self.store, contract, peer)
+        receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
         ahead = place.works_ahead
-        return Seat(contract, place.own, peer, place.task, blobs, place.journal, gate, notary, place.observe, ahead)
+        return PeerContext(
+            contract, place.own, peer, place.task, blobs, place.journal, gate, receipt_book, place.observe, ahead
+        )
 
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:
         return SessionBlobs(None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts)))
@@ -257,7 +261,7 @@ class LocalParty:
         contract: Contract,
         splits: Splits | None = None,
         *,
-        arena: Arena | None = None,
+        environments: EnvironmentSet | None = None,
         mechanism: Mechanism | None = None,
     ) -> LocalTask:
         """This party's model and data, or games, as a contract wants them.
@@ -265,7 +269,7 @@ class LocalParty:
         Args:
             contract: The contract.
             splits: Other data to use, for comparisons; None for the party's own.
-            arena: Other games to use, for comparisons; None for the party's own.
+            environments: Other games to use, for comparisons; None for the party's own.
             mechanism: The noise of its training; None for none.
 
         Raises:
@@ -281,12 +285,12 @@ class LocalParty:
         model = agreed_model(self.name, contract, MODEL, self.config.models)
         secret = Secret(self._secret, contract.session)
         own_model = self.config.own_model
-        if own_model is not None and (self.plays or self.config.data is None):
+        if own_model is not None and (self.is_reinforcement or self.config.data is None):
             raise InvalidValue(
                 "own_model needs samples to learn from", expected="[data] with samples", received=spec.kind
             )
-        if self.plays:
-            return policy_gradient(model, arena or self.arena, contract, secret)
+        if self.is_reinforcement:
+            return policy_gradient(model, environments or self.environments, contract, secret)
         samples = splits or (None if self.config.data is None else self.splits)
         shared = classification(model, samples, contract, secret, self.config.device, mechanism)
         if own_model is None or splits is not None:

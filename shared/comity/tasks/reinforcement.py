@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from comity.contract import HeadSpec, InputSpec, Preprocessing, TaskSpec
-from comity.environments import Arena
+from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue
 from comity.tasks.checks import require_heads, require_options
 
@@ -51,11 +51,11 @@ class ReinforcementKind:
 
     def takes(self, data: object) -> bool:
         """See `TaskKind.takes`."""
-        return isinstance(data, Arena)
+        return isinstance(data, EnvironmentSet)
 
     def of(self, data: object, preprocessing: Preprocessing) -> TaskSpec:
         """See `TaskKind.of`."""
-        if not isinstance(data, Arena):
+        if not isinstance(data, EnvironmentSet):
             raise InvalidValue("the data are none to act in", expected="games", received=type(data).__name__)
         if preprocessing.mean:
             raise _normalized(preprocessing)

@@ -7,8 +7,8 @@ from typing import Self
 
 from comity.contract import Contract, ModelSpec, Terms
 from comity.session.gate import EgressGate
-from comity.session.memory_store import MemoryStore
 from comity.session.policy import Policy
+from comity.store.memory_store import MemoryStore
 from comity.tasks import build_model
 from comity.tasks.classification import classification
 from comity.tensors import Layout, State
@@ -47,8 +47,8 @@ class Workload:
             rounds=ROUND,
             models={"model": ModelSpec(name=model, signature=layout.signature)},
             task=task,
-            asker=SENDER,
-            helpers=(RECEIVER,),
+            initiator=SENDER,
+            acceptors=(RECEIVER,),
             egress=("checkpoint",),
             terms=Terms(),
         )
