@@ -9,12 +9,16 @@ Everything in it may come from a peer, so every text and every list has a greate
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from blake3 import blake3
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 Option = bool | int | float | str
+
+Json = None | bool | int | float | str | list["Json"] | Mapping[str, "Json"]
+"""What JSON can say."""
 
 KIND = r"^[a-z][a-z0-9_-]{0,31}$"
 """What kinds of things are called: of what leaves, of tasks, of models within a protocol."""

@@ -17,7 +17,8 @@ from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms, Checkpoint, idle
-from comity.protocols.assisted_learning.party import LocalTask, Party
+from comity.protocols.assisted_learning.own_losses import AssistedTask
+from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.events import nobody
 from comity.simulation.in_process import parties
@@ -39,7 +40,7 @@ class Trajectory:
     """
 
     receiver: str
-    task: LocalTask
+    task: AssistedTask
     blobs: SessionBlobs
     terms: AssistedLearningTerms
     checkpoints: Sequence[Checkpoint]
