@@ -168,7 +168,7 @@ def test_the_template_names_every_setting_with_its_default(tmp_path: Path) -> No
     shown["data"] = {"source": shown["data"]["source"]}
     for name in ("max_state_bytes", "max_epsilon", "max_wait_s"):
         shown["policy"][name] = None
-    del shown["protocols"]["assisted-learning"]["own_model"]
+    del shown["protocols"]["assisted-learning"]["own_model"], shown["models"]
     shown["peers"] = {}
     (tmp_path / "all.toml").write_text(tomlkit.dumps(_without_none(shown)))
     assert load_config(NodeConfig, tmp_path / "all.toml") == load_config(NodeConfig, tmp_path / "node.toml")

@@ -38,7 +38,7 @@ def data(samples: int = 24, *, scale: float = 1.0) -> Dataset:
 
 
 def model() -> nn.Module:
-    return build("mlp", input_shape=(3,), classes=4, options={"hidden": 5}, seed=2)
+    return build("mlp", input_shape=(3,), outputs=4, options={"hidden": 5}, seed=2)
 
 
 def task(
@@ -162,7 +162,7 @@ def test_a_batch_may_be_empty() -> None:
 
 
 def test_batch_norm_is_named_and_group_norm_offered() -> None:
-    net = build("resnet18-cifar", input_shape=(3, 32, 32), classes=10, options={}, seed=0)
+    net = build("resnet18-cifar", input_shape=(3, 32, 32), outputs=10, options={}, seed=0)
     with pytest.raises(
         InvalidValue, match=r"Layer bn1 mixes .* expected GroupNorm .* received BatchNorm2d; .*norm = 'group'"
     ):
@@ -170,7 +170,7 @@ def test_batch_norm_is_named_and_group_norm_offered() -> None:
 
 
 def test_group_norm_goes_with_privacy() -> None:
-    net = build("resnet18-cifar", input_shape=(3, 32, 32), classes=10, options={"norm": "group"}, seed=0)
+    net = build("resnet18-cifar", input_shape=(3, 32, 32), outputs=10, options={"norm": "group"}, seed=0)
     images = Dataset(torch.randn(2, 3, 32, 32), torch.tensor([3, 4]), scale=1.0, classes=10)
     learner = task(images, Mechanism(1.0), net)
     first, second = learner.trajectory(learner.initial_state, ADAM, iterations=2, period=1, round=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,10 +23,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from comity.contract import Identifier
+from comity.contract import Identifier, Text
 from comity.data import DataConfig
 from comity.environments import EnvironmentConfig
 from comity.errors import InvalidValue, UnknownKey
+from comity.models import OWN_TARGET, names
 from comity.node.settings import settings_of_all
 from comity.node.validation import explained, read_toml
 from comity.protocol.definition import ProtocolDefinition
@@ -49,11 +51,24 @@ OwnData = Annotated[
 """Samples or games, told apart by their `source`."""
 
 
+def _free(models: dict[str, str]) -> dict[str, str]:
+    taken = [name for name in models if name in names() or ":" in name] if models else []
+    if taken:
+        raise ValueError(f"{taken[0]}: give it a name without a colon that this installation has no model of yet")
+    return models
+
+
+OwnModels = Annotated[dict[Text, Annotated[str, Field(pattern=OWN_TARGET)]], AfterValidator(_free)]
+"""Names that a node gives to models, and where each is: `python:module:factory`, `hf:folder`, `timm:name`."""
+
+
 class PartyConfig(BaseModel):
     """What a party brings to a session, wherever it runs.
 
     Attributes:
         data: Its samples, or its games, which stay where they are; left out where its role needs none.
+        models: What contracts may call models that are no part of this installation, and where each is; nothing that a peer
+            sends is ever looked up as code.
         secret: Source of its own randomness; leave it out to have one made and kept in `state_dir`.
         device: `auto`, `cpu`, `cuda` …
         protocols: Its own settings of protocols, by their names; the protocols say what there is to set.
@@ -63,6 +78,7 @@ class PartyConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     data: OwnData | None = None
+    models: OwnModels = {}
     secret: SecretStr | None = None
     device: str = "auto"
     protocols: dict[str, SerializeAsAny[BaseModel]] = {}
@@ -256,6 +272,10 @@ class NodeConfig(BaseSettings, PartyConfig):
             tls = {name: directory / path for name, path in self.tls}
             changes["tls"] = TlsConfig(**tls)
         changes["control"] = self.control.model_copy(update={"operators": directory / self.control.operators})
+        changes["models"] = {
+            name: f"hf:{directory / target.removeprefix('hf:')}" if target.startswith("hf:") else target
+            for name, target in self.models.items()
+        }
         if isinstance(self.data, DataConfig):
             root = self.data.root
             changes["data"] = self.data.model_copy(update={"root": directory / root if root is not None else directory})

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from comity.blobs.blob_files import BlobFolder
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Json, Membership, TaskSpec
+from comity.contract import Contract, Json, Membership, Preprocessing, TaskSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
 from comity.errors import InvalidValue, PolicyRefusal
@@ -24,7 +24,6 @@ from comity.ledger.ledger import Fact
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
 from comity.node.sessions.budget import planned, spend
-from comity.node.tasks import agreed_model, require_same_task
 from comity.privacy import Mechanism
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.implementation import Data, Resources
@@ -36,6 +35,7 @@ from comity.session.outcome import Outcome
 from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.store.journal import Journal
 from comity.store.store import Store
+from comity.tasks import agreed_model, kind_for, require_task
 from comity.training import Secret
 from comity.transport.sessions import Ending
 
@@ -126,23 +126,17 @@ class LocalParty:
         samples = self.holdings if task is None or contract is None else task.samples(contract.terms, self.data)
         return Membership(party=self.name, role=role, samples=samples, receipt_key=self.signer.public_key)
 
-    def task_spec(self, mean: tuple[float, ...], std: tuple[float, ...]) -> TaskSpec:
+    def task_spec(self, preprocessing: Preprocessing) -> TaskSpec:
         """The task that this party's data are for.
 
         Args:
-            mean: Per-channel mean of samples; games have none.
-            std: Per-channel standard deviation of samples.
+            preprocessing: What is done to every input.
+
+        Raises:
+            InvalidValue: It has no data, or the preprocessing does not fit them.
         """
-        if self.is_reinforcement:
-            environment = self.environments.environment
-            return TaskSpec(
-                kind="reinforcement",
-                environment=environment.name,
-                input_shape=(environment.features,),
-                classes=environment.actions,
-            )
-        train = self.splits.train
-        return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
+        data = self.environments if self.is_reinforcement else self.splits
+        return kind_for(data).of(data, preprocessing)
 
     def place(
         self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()
@@ -282,20 +276,22 @@ class LocalParty:
 
         Raises:
             UnknownModel: The model's name is unknown here.
+            UnknownTask: The kind of task is unknown here.
             ModelSignatureMismatch: The name builds other tensors here.
             TaskMismatch: The data here are for another task, or the protocol is not for such data.
             MalformedMessage: The terms do not go with the task.
             InvalidValue: The terms do not go with the model or the data.
         """
-        definition, spec = protocol(contract.protocol), contract.task
-        own = spec if self.config.data is None else self.task_spec(spec.mean, spec.std)
-        require_same_task(self.name, own, spec)
+        definition = protocol(contract.protocol)
+        require_task(self.name, self.data, contract.task)
+        models = {name: agreed_model(self.name, contract, name, self.config.models) for name in contract.models}
         resources = Resources(
             self.name,
-            {"model": agreed_model(self.name, contract)},
+            models,
             splits or environments or self.data,
             Secret(self._secret, contract.session),
             self.config.device,
+            self.config.models,
             self.config.settings_of(definition) if splits is None else None,
             mechanism,
         )

@@ -36,6 +36,7 @@ class ProtocolDefinition:
         terms: Its part of a contract.
         presentation: What people look at.
         implementation: `package.module:NAME` of what needs torch, grpc and protobuf.
+        models: What it calls the models of a contract.
         unit: What a charge counts.
         extensions: What it adds to a node.
     """
@@ -50,6 +51,7 @@ class ProtocolDefinition:
     terms: type[Terms]
     presentation: Presentation
     implementation: str
+    models: tuple[str, ...] = ("model",)
     unit: str = "round"
     extensions: Extensions = field(default_factory=Extensions)
 

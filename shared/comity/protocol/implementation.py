@@ -40,6 +40,7 @@ class Resources:
         data: Its data.
         secret: Its randomness in the session.
         device: Where it computes: `auto`, `cpu`, `cuda` …
+        own_models: What it calls models of its own, and where they are.
         settings: Its settings of the protocol; None where the protocol has none, or they are to be passed over.
         mechanism: The noise of its training; None for none.
     """
@@ -49,6 +50,7 @@ class Resources:
     data: Data
     secret: Secret
     device: str = "auto"
+    own_models: Mapping[str, str] = field(default_factory=dict)
     settings: Any = None
     mechanism: Mechanism | None = None
 

@@ -7,6 +7,7 @@ from torch import nn
 from comity.contract import TaskSpec
 from comity.data import Splits, no_samples
 from comity.privacy import Mechanism
+from comity.tasks import task_kind
 from comity.training.classification import Classification
 from comity.training.device import choose_device
 from comity.training.samples import Secret
@@ -36,8 +37,8 @@ def classification(  # noqa: PLR0913
     """
     return Classification(
         model,
-        splits or no_samples(task.input_shape, task.classes),
-        normalization=(task.mean, task.std),
+        splits or no_samples(task.inputs.shape, task_kind(task.kind).outputs(task)),
+        normalization=(task.inputs.preprocessing.mean, task.inputs.preprocessing.std),
         batch_size=terms.batch_size,
         evaluation_batch_size=terms.evaluation_batch_size,
         secret=secret,

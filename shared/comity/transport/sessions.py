@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, Protocol, TypeVar
 
 import grpc
@@ -66,6 +66,14 @@ def session_of(
 
 class Negotiable(Protocol):
     """A protocol, as far as its negotiation crosses the wire."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What it calls the models of a contract."""
 
     @property
     def acceptor(self) -> str:
@@ -172,10 +180,30 @@ def decode_proposal(proposal: pb.Proposal, protocol: Negotiable) -> tuple[Contra
         ReceiptInvalid: The part is not signed by the key that it names.
     """
     contract = contract_from_proto(proposal.contract, protocol.terms_message(), protocol.terms)
+    require_models(contract.models, protocol)
     membership = membership_from_proto(proposal.membership)
     _require_samples(membership, protocol)
     require_member(contract.hash, membership, proposal.signature)
     return contract, membership
+
+
+def require_models(given: Iterable[str], protocol: Negotiable) -> None:
+    """Checks that models are those that a protocol has.
+
+    Args:
+        given: What they are called.
+        protocol: The protocol.
+
+    Raises:
+        MalformedMessage: One is missing, or there is one more.
+    """
+    if set(given) != set(protocol.models):
+        raise MalformedMessage(
+            f"the models are not those of {protocol.name}",
+            expected=", ".join(protocol.models) or "none",
+            received=", ".join(sorted(given)) or "none",
+            action="name these in session.models",
+        )
 
 
 def _require_samples(membership: Membership, protocol: Negotiable) -> None:

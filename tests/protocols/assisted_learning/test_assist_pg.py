@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, ModelSpec, TaskSpec
+from comity.contract import Contract, ModelSpec
 from comity.environments import EnvironmentSet
 from comity.environments.cartpole import CartPole
 from comity.errors import MalformedMessage, NonFiniteValue
@@ -36,6 +36,7 @@ from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
+from comity.tasks.reinforcement import reinforcement
 from comity.tensors import Blob, Layout
 from comity.training import PolicyGradient, Secret
 from comity.transport.in_process import encoded
@@ -65,11 +66,11 @@ def _contexts(
     rounds: int = 3,
     iterations: int = 40,
 ) -> dict[str, PeerContext]:
-    model = build("policy-mlp", input_shape=(4,), classes=2, options={"hidden": 4}, seed=3)
+    model = build("policy-mlp", input_shape=(4,), outputs=2, options={"hidden": 4}, seed=3)
     contract = make_contract(
         rounds=rounds,
-        model=ModelSpec(name="policy-mlp", signature=Layout.of(model.state_dict()).signature),
-        task=TaskSpec(kind="reinforcement", environment="CartPole-v1", input_shape=(4,), classes=2),
+        models={"model": ModelSpec(name="policy-mlp", signature=Layout.of(model.state_dict()).signature)},
+        task=reinforcement("CartPole-v1", 4, 2),
         terms=AssistedLearningTerms(
             optimizer="adam",
             learning_rate=0.02,

@@ -94,7 +94,7 @@ def batch_norm() -> nn.Module:
 
 
 def mlp() -> nn.Module:
-    return build("mlp", input_shape=(1, 8, 8), classes=10, options={"hidden": 12}, seed=3)
+    return build("mlp", input_shape=(1, 8, 8), outputs=10, options={"hidden": 12}, seed=3)
 
 
 CASES = [

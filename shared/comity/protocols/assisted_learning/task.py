@@ -7,11 +7,11 @@ from torch import nn
 from comity.contract import Contract, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
-from comity.models import build
 from comity.privacy import require_private
 from comity.protocol.implementation import Data, Resources
 from comity.protocols.assisted_learning.extensions import OwnModel, Settings
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
+from comity.tasks import build_model
 from comity.training import AssistedDistillation, Classification, Distillation, OptimizerSpec, PolicyGradient
 from comity.training.local import classification
 
@@ -53,14 +53,8 @@ class AssistedTaskBuilder:
         shared = _classification(resources.models[MODEL], contract, terms, resources)
         if own is None:
             return shared
-        spec = contract.task
-        private = build(
-            own.name,
-            input_shape=spec.input_shape,
-            classes=spec.classes,
-            options=own.options,
-            seed=resources.secret.seed("own model"),
-        )
+        seed = resources.secret.seed("own model")
+        private = build_model(own.name, own.options, contract.task, seed, resources.own_models)
         return AssistedDistillation(_classification(private, contract, terms, resources), shared, _distillation(own))
 
 
