@@ -27,6 +27,7 @@ from comity.errors import (
 )
 from comity.ledger.ledger import Head, bytes_by_kind
 from comity.ledger.receipts import SignedStatement, Signer
+from comity.protocol.roles import run as play
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.calls import SERVICE, ProviderPort
 from comity.protocols.assisted_learning.learner import Learner

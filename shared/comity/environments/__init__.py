@@ -5,16 +5,16 @@ from comity.environments.rollouts import play
 from comity.environments.vector_env import Draws, Environment, Episodes, Policy, VectorEnv
 
 __all__ = [
-    "EnvironmentSet",
     "Draws",
     "Environment",
     "EnvironmentConfig",
+    "EnvironmentSet",
     "Episodes",
     "Fixed",
-    "VectorEnv",
     "Policy",
     "Scaled",
     "Uniform",
+    "VectorEnv",
     "load_environments",
     "play",
 ]

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from comity.ledger.ledger import Entry, Fact, Head
 from comity.store import sql_schema as tables
 from comity.store.sql_engine import make_engine, parsed, place_of
 from comity.store.sql_errors import damaged, explained
-from comity.store.store import FINISHED, Record, StoredSession
+from comity.store.store import FINISHED, Record, StoredSession, Waiting
 
 FILE_NAME = "comity.db"
 """The store's name in a node's `state_dir`."""
@@ -110,7 +111,8 @@ class SqlStore:
         )
         added = upsert(tables.sessions)
         new = {
-            name: added.excluded[name] for name in ("contract", "own", "peers", "state", "result", "begun", "digest")
+            name: added.excluded[name]
+            for name in ("contract", "own", "peers", "state", "result", "begun", "waits", "digest")
         }
         self._save_session = added.on_conflict_do_update(index_elements=["session"], set_=new)
         self._connection: Connection | None = None
@@ -340,6 +342,7 @@ class SqlStore:
             "state": session.state,
             "result": _text(session.result),
             "begun": session.begun,
+            "waits": canonical([asdict(each) for each in session.waits]).decode(),
         }
         with self._working() as connection:
             connection.execute(self._save_session, row | {"digest": _digest(row.values())})
@@ -366,10 +369,18 @@ class SqlStore:
 
     def _session(self, row: Sequence[Any]) -> StoredSession:
         *values, digest = row
-        name, contract, own, peers, state, result, begun = values
+        name, contract, own, peers, state, result, begun, waits = values
         self._require_digest(values, digest, f"session {name}")
-        members = tuple(json.loads(peers))
-        return StoredSession(name, json.loads(contract), json.loads(own), members, state, json.loads(result), begun)
+        return StoredSession(
+            name,
+            json.loads(contract),
+            json.loads(own),
+            tuple(json.loads(peers)),
+            state,
+            json.loads(result),
+            begun,
+            tuple(Waiting(**each) for each in json.loads(waits)),
+        )
 
     def append(self, session: str, record: Record) -> None:
         """Adds a record to a session's journal.

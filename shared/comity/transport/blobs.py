@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import grpc
 
 from comity.blobs.incoming import Incoming
+from comity.contract import KIND
 from comity.errors import BlobSizeMismatch, MalformedMessage, StorageError, UnknownBlob
 from comity.session.session_registry import AcceptedSession
 from comity.tensors import Blob
@@ -213,11 +215,14 @@ def _digest(fields: Mapping[str, str], key: str) -> bytes:
 
 def _kind(fields: dict[str, str]) -> str:
     kind = fields.get(_KIND, "")
-    if not kind:
+    if not re.fullmatch(KIND, kind):
         raise MalformedMessage(
-            "the upload names no egress kind", expected="a kind", received="nothing", action="name one"
+            "the upload names no egress kind",
+            expected="a kind that the contract names",
+            received=kind[:40] or "nothing",
+            action="name one of these",
         )
-    return kind[:40]
+    return kind
 
 
 def _number(fields: Mapping[str, str], key: str) -> int:

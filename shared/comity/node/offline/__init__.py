@@ -6,4 +6,4 @@ would do, each of which may be repeated. Neither needs a record of how far it ca
 
 from comity.node.offline.commands import Exported, Imported, OfflineCommands, offline_commands
 
-__all__ = ["OfflineCommands", "Exported", "Imported", "offline_commands"]
+__all__ = ["Exported", "Imported", "OfflineCommands", "offline_commands"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiator import stored_contract
+from comity.protocol.registry import protocol
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import InlineWorker
 from comity.store.store import StoredSession
@@ -51,7 +51,7 @@ class OfflineAcceptor:
         session = self._hosted.get(kept.session, bundle.sender, bundle.label.contract_hash)
         # Whoever quotes the contract has the agreement.
         session.gate.deliver_all(0)
-        offline.take(definition.service, session, bundle, self._party.offline_record(kept.session))
+        offline.take(definition.load().service, session, bundle, self._party.offline_record(kept.session))
         ending = ending_named(bundle.ending)
         if ending is not None:
             self._acceptor.finish(session, ending)
@@ -66,7 +66,7 @@ class OfflineAcceptor:
         contract, definition = stored_contract(kept)
         session = self._hosted.get(contract.session, contract.initiator, contract.hash)
         record = self._party.offline_record(contract.session)
-        return offline.answer(definition.service, session, record) or self._agreement(session)
+        return offline.answer(definition.load().service, session, record) or self._agreement(session)
 
     def _agreement(self, session: AcceptedSession) -> Bundle:
         agreement = encode_agreement(session.contract, session.context.own, self._party.signer)

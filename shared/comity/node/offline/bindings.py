@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from comity.errors import UnsupportedProtocol
-from comity.transport.protocol import ProtocolDefinition
+from comity.protocol.definition import ProtocolDefinition
 
 
 def require_offline(definition: ProtocolDefinition, acceptors: Sequence[str]) -> None:
@@ -14,7 +14,7 @@ def require_offline(definition: ProtocolDefinition, acceptors: Sequence[str]) ->
     Raises:
         UnsupportedProtocol: They cannot be.
     """
-    if not definition.service.is_offline:
+    if not definition.load().service.is_offline:
         raise UnsupportedProtocol(
             f"the rounds of {definition.name} cannot be offline",
             expected="a protocol in which one party asks one other, such as assisted_learning",

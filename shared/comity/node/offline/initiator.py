@@ -17,12 +17,12 @@ from comity.node.sessions.failures import failure
 from comity.node.sessions.initiator import OFFLINE, draft_contract, stored, stored_contract
 from comity.node.sessions.result import SessionResult, summarize
 from comity.node.sessions.script import Script
+from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Observer
 from comity.store.journal import Journal
 from comity.store.store import StoredSession
 from comity.transport.bindings.offline import OfflineChannel
 from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle, bundled, unpacked
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import PROPOSE, decode_agreement, encode_proposal, ending_of
 from comity.transport.trust import Trust
 from comity.wire.v1 import sessions_pb2
@@ -52,7 +52,7 @@ class OfflineInitiator:
         party = self._party
         contract, definition = draft_contract(script, party, f"s-{secrets.token_hex(6)}")
         require_offline(definition, contract.acceptors)
-        own = party.membership(definition.initiator, contract.terms)
+        own = party.membership(definition.initiator, contract)
         for acceptor in contract.acceptors:
             self._trust.vouched_key(acceptor)
         kept = self._store.find(contract.session)
@@ -146,7 +146,7 @@ class OfflineInitiator:
         self._observe(definition.started(contract, definition.initiator, contract.acceptors))
         context = party.context(party.place(contract, own, self._observe, [peer]), peer)
         channel = OfflineChannel(context, party.offline_record(contract.session), answer)
-        role = definition.asking([(context, channel)])
+        role = definition.load().connected([context], [channel])
         try:
             for _ in role.work():
                 if answer is not None and party.rounds_finished(contract.session) < contract.rounds:

@@ -9,8 +9,9 @@ from typing import Any
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, delta_base, idle
+from comity.protocols.assisted_learning.messages import Checkpoint, delta_base, idle
 from comity.protocols.assisted_learning.provider import Provider
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort

@@ -1,0 +1,135 @@
+"""What of a protocol needs torch, grpc and protobuf: its messages, its roles, and the task that a party brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+from torch import nn
+
+from comity.contract import Contract, Json, Membership, Terms
+from comity.data import Splits
+from comity.environments import EnvironmentSet
+from comity.privacy import Mechanism
+from comity.privacy.terms import PrivacyTerms
+from comity.protocol.roles import Initiator
+from comity.session.contexts import PeerContext, SessionContext
+from comity.session.worker import Steppable
+from comity.tensors import Layout
+from comity.training import Secret
+from comity.transport.bindings.channel import Channel
+from comity.transport.calls import Service
+
+Data = Splits | EnvironmentSet | None
+"""A party's data, as its node loads them: samples, games, or none."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a party brings to a session.
+
+    Attributes:
+        party: Its name.
+        models: The contract's models, as this party builds them, with their initial weights; by what the protocol calls
+            them.
+        data: Its data.
+        secret: Its randomness in the session.
+        device: Where it computes: `auto`, `cpu`, `cuda` …
+        own_models: What it calls models of its own, and where they are.
+        settings: Its settings of the protocol; None where the protocol has none, or they are to be passed over.
+        mechanism: The noise of its training; None for none.
+    """
+
+    party: str
+    models: Mapping[str, nn.Module]
+    data: Data
+    secret: Secret
+    device: str = "auto"
+    own_models: Mapping[str, str] = field(default_factory=dict)
+    settings: Any = None
+    mechanism: Mechanism | None = None
+
+
+class LocalTask(Protocol):
+    """What negotiation needs to know of a party's model and data."""
+
+    layout: Layout
+
+    @property
+    def samples(self) -> int:
+        """Number of training samples."""
+
+
+class TaskBuilder(Protocol):
+    """Makes what a party does in a session of a protocol: of its models, its data and the contract."""
+
+    def complete(self, terms: Terms, data: Data) -> Terms:
+        """The terms of a draft in which nothing is left to one side.
+
+        Raises:
+            InvalidValue: The drafting party's data do not say what is missing.
+        """
+
+    def samples(self, terms: Terms, data: Data) -> int:
+        """Samples, or episodes, behind what a party's updates and losses say; 0 for a party without data.
+
+        Raises:
+            MalformedMessage: The terms do not go with the data.
+        """
+
+    def build(self, contract: Contract, resources: Resources) -> Any:
+        """A party's local task, of the class that the protocol's roles work with; at least a `LocalTask`.
+
+        Raises:
+            TaskMismatch: The protocol is not for such a task.
+            MalformedMessage: The terms are not those of the protocol, or do not go with the task.
+            InvalidValue: The terms, or the settings, do not go with the model or the data.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateTraining:
+    """A party's training in a session that noise covers.
+
+    Attributes:
+        terms: Which noise.
+        sampling_rate: The probability with which a step sees a sample, in (0, 1].
+        steps: Local steps in the whole session.
+    """
+
+    terms: PrivacyTerms
+    sampling_rate: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """What of a protocol needs torch, grpc and protobuf; a definition names it.
+
+    Attributes:
+        terms_message: The protobuf message of the terms.
+        service: Its calls, from which everything between two parties is derived.
+        task: Makes a party's local task.
+        blobs_held: Most blobs of the model's size that a party keeps at a time, from the contract and both memberships.
+        initiator: Builds the initiator, from its contexts opposite the acceptors and the ports to them, in the same order.
+        acceptor: Builds the acceptor, from its session context and its contexts opposite those whom it helps so far.
+        private_training: What of a party's training noise covers, from the contract, its membership and its peers'; None
+            where it trains without noise.
+        merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
+    """
+
+    terms_message: Callable[[], Message]
+    service: Service
+    task: TaskBuilder
+    blobs_held: Callable[[Contract, Membership, Membership], int]
+    initiator: Callable[[Sequence[PeerContext], Sequence[Any]], Initiator]
+    acceptor: Callable[[SessionContext, Sequence[PeerContext]], Steppable]
+    private_training: Callable[[Contract, Membership, Sequence[Membership]], PrivateTraining | None] | None = None
+    merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
+
+    def connected(self, contexts: Sequence[PeerContext], channels: Sequence[Channel]) -> Initiator:
+        """The initiator, from its contexts opposite the acceptors and the channels to them, in the same order."""
+        ports = [self.service.client(*each) for each in zip(contexts, channels, strict=True)]
+        return self.initiator(contexts, ports)
