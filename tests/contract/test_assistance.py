@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comity.transport.protocol import run as play
 
 from comity.errors import (
     ComityError,
@@ -40,7 +41,6 @@ from comity.session.outcome import Outcome
 from comity.tensors import Blob, Layout
 from comity.transport.bindings.in_process import InProcessChannel
 from comity.transport.bindings.remote import RemoteChannel
-from comity.transport.protocol import run as play
 from tests.contract.courier import Courier
 
 IMPLEMENTATIONS = ["provider", "in_process", "remote", "offline"]

@@ -28,9 +28,9 @@ from comity.ledger.verification import verify
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
-from comity.protocols.gradient_rewards.definition import PROTOCOL
 from comity.protocols.gradient_rewards.calls import ServerPort
 from comity.protocols.gradient_rewards.client import Client
+from comity.protocols.gradient_rewards.definition import PROTOCOL
 from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.rewards import sparsify
 from comity.protocols.gradient_rewards.server import Server

@@ -17,6 +17,7 @@ import torch
 from google.protobuf.message import Message
 
 from comity import errors
+from comity.transport.bindings.remote import RemoteChannel
 from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
 from comity.contract import Contract

@@ -40,7 +40,6 @@ from comity.store.memory_store import MemoryStore
 from comity.tasks.reinforcement import reinforcement
 from comity.tensors import Blob, Layout
 from comity.training import PolicyGradient, Secret
-from comity.transport.in_process import encoded
 
 EPISODES = 8
 BEST_RETURN = CartPole().best_return(0.99)

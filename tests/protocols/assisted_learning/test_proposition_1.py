@@ -23,7 +23,6 @@ from comity.models import build
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning.algorithm import Loss, argmin
 from comity.protocols.assisted_learning.choices import Objective
-from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from comity.transport.bindings.in_process import InProcessChannel
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning import race
 from comity.protocols.assisted_learning.algorithm import Loss, Selection, argmin

@@ -22,7 +22,6 @@ from comity.ledger.ledger import bytes_by_kind
 from comity.node.party import LocalParty
 from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, argmin, training_order
-from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms

@@ -94,8 +94,7 @@ class BundleContents(google.protobuf.message.Message):
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["blob_size", b"blob_size", "blobs", b"blobs", "calls", b"calls", "contract_hash", b"contract_hash", "ending", b"ending", "held", b"held", "receiver", b"receiver", "round", b"round", "session", b"session"]) -> None: ...
 
-<<<<<<< HEAD:shared/comity/wire/v1/parcels_pb2.pyi
-global___ParcelContents = ParcelContents
+global___BundleContents = BundleContents
 
 @typing.final
 class BundledCall(google.protobuf.message.Message):
@@ -128,7 +127,7 @@ global___BundledCall = BundledCall
 
 @typing.final
 class OfflineState(google.protobuf.message.Message):
-    """What a node keeps of a session between two parcels. It never leaves the node."""
+    """What a node keeps of a session between two bundles. It never leaves the node."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -136,10 +135,10 @@ class OfflineState(google.protobuf.message.Message):
     CALLS_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
     round: builtins.int
-    """Of the last parcel that was taken."""
+    """Of the last bundle that was taken."""
     @property
     def calls(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BundledCall]:
-        """At the party that asks: calls that no parcel has carried yet. At the other: calls of the last one, with their answers."""
+        """At the party that asks: calls that no bundle has carried yet. At the other: calls of the last one, with their answers."""
 
     @property
     def held(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[comity.wire.v1.blobs_pb2.BlobRef]:
@@ -155,6 +154,3 @@ class OfflineState(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["calls", b"calls", "held", b"held", "round", b"round"]) -> None: ...
 
 global___OfflineState = OfflineState
-=======
-global___BundleContents = BundleContents
->>>>>>> 939c1e93c6eef266c88ab03958bfd79516d91f6c:shared/comity/wire/v1/bundles_pb2.pyi
