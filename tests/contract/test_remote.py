@@ -19,6 +19,7 @@ from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.events import nobody
+from comity.session.ledger import in_round
 from comity.session.seat import Seat
 from comity.training import Sample
 from comity.transport.link import Link
@@ -82,7 +83,7 @@ def answered(connect: Callable[..., Link], make_pair: Callable[..., Any]) -> Ite
 def test_an_answer_that_is_no_receipt_is_refused(
     answered: Callable[..., RemoteProvider], make_pair: Callable[..., Any]
 ) -> None:
-    request = make_pair().learner.notary.sign("request", 1, bytes(32))
+    request = make_pair().learner.notary.sign("request", in_round(1), bytes(32))
     with pytest.raises(MalformedMessage, match="no known kind"):
         answered(sessions_pb2.SignedStatement()).close(1, 1, request)
 

@@ -36,6 +36,7 @@ from comity.protocols.gradient_rewards.server import Server
 from comity.session.comparison import compare
 from comity.session.events import Event, nobody
 from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.ledger import in_round
 from comity.session.memory_store import MemoryStore
 from comity.session.seat import Place, Seat
 from comity.session.verification import verify
@@ -135,7 +136,7 @@ class Company:
     def confirm(self, client: str, update: bytes, round: int = 1) -> None:
         notary = self.client_seats[client].notary
         notary.accept(
-            self.ports[client].confirm(round, notary.sign("request", round, update)), "receipt", round, update
+            self.ports[client].confirm(round, notary.sign("request", in_round(round), update)), "receipt", round, update
         )
 
     def give(self, client: str, round: int = 1) -> None:
@@ -158,9 +159,9 @@ class Company:
 
     def collect(self, client: str, round: int = 1) -> Reward:
         reward, notary = self.settled(client, round), self.client_seats[client].notary
-        notary.accept(reward.statement, "statement", round, reward.terms.subject)
+        notary.accept(reward.statement, "statement", in_round(round), reward.terms.subject)
         self.ports[client].fetch(reward)
-        self.ports[client].acknowledge(round, notary.sign("acknowledgement", round, reward.terms.subject))
+        self.ports[client].acknowledge(round, notary.sign("acknowledgement", in_round(round), reward.terms.subject))
         return reward
 
     def complete(self, round: int = 1, clients: Sequence[str] = NAMES) -> dict[str, Reward]:
@@ -345,7 +346,7 @@ def test_a_reward_is_no_update(convene: Convene) -> None:
 
 def test_a_request_about_something_else_is_refused(company: Company) -> None:
     update = company.submit("ann")
-    wrong = company.client_seats["ann"].notary.sign("request", 1, bytes(32))
+    wrong = company.client_seats["ann"].notary.sign("request", in_round(1), bytes(32))
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].confirm(1, wrong))
     forged = replace(wrong, statement=replace(wrong.statement, subject=update.hex()))
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].confirm(1, forged))
@@ -353,19 +354,19 @@ def test_a_request_about_something_else_is_refused(company: Company) -> None:
 
 def test_another_clients_signature_is_refused(company: Company) -> None:
     update = company.submit("ann")
-    bobs = company.client_seats["bob"].notary.sign("request", 1, update)
+    bobs = company.client_seats["bob"].notary.sign("request", in_round(1), update)
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].confirm(1, bobs))
     company.confirm("ann", update)
 
 
 def test_there_is_nothing_to_confirm_before_an_update(company: Company) -> None:
-    request = company.client_seats["ann"].notary.sign("request", 1, bytes(32))
+    request = company.client_seats["ann"].notary.sign("request", in_round(1), bytes(32))
     assert_refused(RoundOutOfOrder, lambda: company.ports["ann"].confirm(1, request))
 
 
 def test_there_is_no_reward_to_acknowledge_before_the_round_is_settled(company: Company) -> None:
     company.give("ann")
-    word = company.client_seats["ann"].notary.sign("acknowledgement", 1, bytes(32))
+    word = company.client_seats["ann"].notary.sign("acknowledgement", in_round(1), bytes(32))
     assert_refused(RoundOutOfOrder, lambda: company.ports["ann"].acknowledge(1, word))
 
 
@@ -373,7 +374,7 @@ def test_an_acknowledgement_of_something_else_is_refused(company: Company) -> No
     for client in NAMES:
         company.give(client)
     company.settled("ann")
-    word = company.client_seats["ann"].notary.sign("acknowledgement", 1, bytes(32))
+    word = company.client_seats["ann"].notary.sign("acknowledgement", in_round(1), bytes(32))
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].acknowledge(1, word))
 
 
@@ -540,7 +541,7 @@ def test_nobody_joins_after_the_beginning(convene: Convene) -> None:
     assert_refused(RoundOutOfOrder, lambda: role.submit("dave", 1, bytes(32)))
     assert_refused(
         RoundOutOfOrder,
-        lambda: role.confirm("dave", 1, company.client_seats["ann"].notary.sign("request", 1, bytes(32))),
+        lambda: role.confirm("dave", 1, company.client_seats["ann"].notary.sign("request", in_round(1), bytes(32))),
     )
     assert_refused(RoundOutOfOrder, lambda: role.reward("dave", 1))
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from typing import get_args
@@ -28,7 +28,7 @@ from comity.node.control_client import ControlClient
 from comity.node.registry import protocol
 from comity.node.script import Script, parse_script, session_text
 from comity.randomness import derive
-from comity.session.charges import rounds_charged
+from comity.session.charges import charges_of
 from comity.session.comparison import compare
 from comity.session.faults import ENVIRONMENT, Phase
 from comity.session.sql_store import SqlStore, store_url
@@ -216,18 +216,18 @@ def _charged_twice(script: Script, folder: Path) -> int:
     for party in script.party:
         store = SqlStore(store_url(folder / party / "state"), read_only=True)
         try:
-            entries, head = list(store.entries()), store.head()
+            chains = [replace(chain, entries=list(chain.entries)) for chain in store.chains()]
         finally:
             store.close()
-        verify(entries, head)
-        ledgers[party] = entries
+        verify(chains)
+        ledgers[party] = chains
     helpers = script.session.helpers
     lines = [(asker, helper) for asker in ledgers if asker not in helpers for helper in helpers]
     for asker, helper in lines:
         differences = compare(ledgers[asker], ledgers[helper])
         if differences:
             raise NodeProcessFailed("the ledgers disagree", received=differences[0])
-    charged = sum(len(rounds_charged(entries)) for entries in ledgers.values())
+    charged = sum(len(charges_of(chain.entries)) for chains in ledgers.values() for chain in chains)
     return charged - 2 * len(lines) * script.session.rounds
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from comity.errors import InvalidValue
 from comity.node.asking import stored_contract
-from comity.session.charges import rounds_charged
+from comity.session.charges import charges_of, counted
 from comity.session.events import Event, Json
-from comity.session.ledger import bytes_by_kind
+from comity.session.ledger import ROUND, bytes_by_kind
 from comity.session.store import Store, StoredSession
 
 SeenState = Literal["running", "stopped", "finished", "failed", "cancelled"]
@@ -90,7 +90,7 @@ def detailed(store: Store, running: Collection[str], session: str) -> SessionDet
         kept.result,
         bytes_by_kind(entries, "sent"),
         bytes_by_kind(entries, "received"),
-        len(rounds_charged(entries)),
+        counted(charges_of(entries)).get(ROUND, 0),
     )
 
 

@@ -8,6 +8,7 @@ from comity.node.helping import Helper
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
 from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.ledger import in_round
 from comity.session.store import StoredSession
 from comity.session.worker import AtOnce
 from comity.transport.parcels import ReceivedParcel, Shipment
@@ -50,7 +51,7 @@ class Helping:
         session = self._hosted.get(kept.session, parcel.sender, parcel.label.contract_hash)
         # Whoever quotes the contract has the agreement.
         session.gate.deliver_all(0)
-        if session.seat.notary.made("receipt", parcel.round) is None:
+        if session.seat.notary.made("receipt", in_round(parcel.round)) is None:
             carriage_of(definition).take(session, parcel)
         ending = ending_named(parcel.ending)
         if ending is not None:

@@ -21,6 +21,7 @@ from comity.protocols.assisted_learning.servicer import provider_of, take_acknow
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.hosting import HostedSession
 from comity.session.incoming import Incoming
+from comity.session.ledger import in_round
 from comity.session.notary import Notary
 from comity.session.receipts import SignedStatement
 from comity.session.seat import Seat
@@ -124,7 +125,7 @@ class CarriedProvider:
 
 def last(notary: Notary, round: int) -> Sequence[Message]:
     """The acknowledgement of a round, which travels with what comes after it; nothing where there is none."""
-    made = notary.made("acknowledgement", round)
+    made = notary.made("acknowledgement", in_round(round))
     if made is None:
         return []
     return [pb.AcknowledgeRequest(round=round, acknowledgement=statement_to_proto(made))]
@@ -180,7 +181,7 @@ def answer(session: HostedSession) -> Shipment | None:
         result = pb.Result(checkpoint=codec.checkpoint_to_proto(checkpoint))
         seat.gate.intend("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=round)
         results.append(result)
-    receipt = seat.notary.made("receipt", round)
+    receipt = seat.notary.made("receipt", in_round(round))
     statements = [] if receipt is None else [statement_to_proto(receipt)]
     return Shipment(round, [*statements, *results], list(blobs.values()))
 

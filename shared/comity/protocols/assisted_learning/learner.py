@@ -21,6 +21,7 @@ from comity.protocols.assisted_learning.messages import (
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.report import Help, Round, metrics
 from comity.session.events import Event, Json, Observer
+from comity.session.ledger import in_round
 from comity.session.notary import Notary
 from comity.session.outcome import Outcome
 
@@ -195,10 +196,10 @@ class Learner:
         self._close(number, helper, len(offered), trajectory_digest(number, offered))
 
     def _close(self, number: int, helper: _Helper, count: int, subject: bytes) -> None:
-        request = helper.notary.sign("request", number, subject)
+        request = helper.notary.sign("request", in_round(number), subject)
         receipt = helper.port.close(number, count, request)
         with self._party.journal.transaction():
-            helper.notary.accept(receipt, "receipt", number, subject)
+            helper.notary.accept(receipt, "receipt", in_round(number), subject)
             self._party.journal.append("closed", number, party=helper.name)
         self._closed.add(helper.name)
 
@@ -236,7 +237,7 @@ class Learner:
                 subject = assessment_digest(number, helper.said)
                 if name not in self._closed:
                     self._close(number, helper, len(helper.said), subject)
-            helper.port.acknowledge(number, helper.notary.sign("acknowledgement", number, subject))
+            helper.port.acknowledge(number, helper.notary.sign("acknowledgement", in_round(number), subject))
 
     def _pick_of(self, number: int, name: str, initial: bytes) -> int:
         """Index, in the trajectory that a provider was offered, of the checkpoint that it started from.

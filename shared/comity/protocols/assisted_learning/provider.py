@@ -18,6 +18,7 @@ from comity.protocols.assisted_learning.messages import (
 )
 from comity.protocols.assisted_learning.party import Party
 from comity.session.events import Event, Json, Observer
+from comity.session.ledger import in_round
 from comity.session.notary import Notary
 from comity.session.receipts import SignedStatement
 from comity.session.store import Record
@@ -151,8 +152,8 @@ class Provider:
             )
         subject = trajectory_digest(round, offered) if trains else assessment_digest(round, self._party.assessed)
         with self._party.journal.transaction():
-            self._notary.accept(request, "request", round, subject)
-            receipt = self._notary.sign("receipt", round, subject)
+            self._notary.accept(request, "request", in_round(round), subject)
+            receipt = self._notary.sign("receipt", in_round(round), subject)
             if self._phase is Phase.OFFERING:
                 self._replay(self._party.journal.append("closed", round, checkpoints=count))
                 self._party.blobs.expect(None)
@@ -188,7 +189,7 @@ class Provider:
             subject = trajectory_digest(round, self._party.trained)
         else:
             subject = assessment_digest(round, self._party.assessed)
-        self._notary.accept(acknowledgement, "acknowledgement", round, subject)
+        self._notary.accept(acknowledgement, "acknowledgement", in_round(round), subject)
         self._party.drop_assessed()
 
     def trajectory(self, round: int) -> WatchedLog[Checkpoint]:

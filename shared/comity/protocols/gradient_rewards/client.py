@@ -23,6 +23,7 @@ from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, Rew
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
 from comity.session import faults
 from comity.session.events import Event, Json
+from comity.session.ledger import in_round
 from comity.session.outcome import Outcome
 from comity.session.seat import Seat
 from comity.tensors import Layout, State, sparse
@@ -155,8 +156,8 @@ class Client:
 
     def _confirm(self, round: int, update: bytes) -> None:
         """Signs for the update and takes the server's receipt."""
-        receipt = self._server.confirm(round, self._seat.notary.sign("request", round, update))
-        self._seat.notary.accept(receipt, "receipt", round, update)
+        receipt = self._server.confirm(round, self._seat.notary.sign("request", in_round(round), update))
+        self._seat.notary.accept(receipt, "receipt", in_round(round), update)
         self._confirmed = round
 
     def _train(self, round: int) -> Float[Tensor, " parameters"]:
@@ -195,7 +196,7 @@ class Client:
                 received=terms.round,
                 action="ask the server's operator what happened",
             )
-        seat.notary.accept(reward.statement, "statement", terms.round, terms.subject, terms.content)
+        seat.notary.accept(reward.statement, "statement", in_round(terms.round), terms.subject, terms.content)
         if self._confirmed != terms.round:
             # The round was settled before this client could sign; what it is due is given out when it has.
             self._confirm(terms.round, update)
@@ -233,7 +234,7 @@ class Client:
             "seconds": time.monotonic() - self._began,
             "model": model.hex(),
         }
-        acknowledgement = seat.notary.sign("acknowledgement", terms.round, terms.subject)
+        acknowledgement = seat.notary.sign("acknowledgement", in_round(terms.round), terms.subject)
         self._server.acknowledge(terms.round, acknowledgement)
         seat.journal.append("finished", terms.round, **fields)
         self._finish(terms.round, fields)

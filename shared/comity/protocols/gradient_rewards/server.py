@@ -17,6 +17,7 @@ from comity.randomness import derive, generator
 from comity.session import faults
 from comity.session.blobs import Expectation
 from comity.session.events import Event, Json
+from comity.session.ledger import in_round
 from comity.session.outcome import Outcome
 from comity.session.receipts import SignedStatement
 from comity.session.seat import Place, Seat
@@ -213,8 +214,8 @@ class Server:
                 action="submit while the round is open",
             )
         with self._place.journal.transaction():
-            member.seat.notary.accept(request, "request", round, update)
-            receipt = member.seat.notary.sign("receipt", round, update)
+            member.seat.notary.accept(request, "request", in_round(round), update)
+            receipt = member.seat.notary.sign("receipt", in_round(round), update)
             if member.confirmed < round:
                 self._replay(self._place.journal.append("confirmed", round, party=party))
         return receipt
@@ -253,7 +254,9 @@ class Server:
                 received=f"round {round}",
                 action="acknowledge what was received",
             )
-        self._member(party).seat.notary.accept(acknowledgement, "acknowledgement", round, reward.terms.subject)
+        self._member(party).seat.notary.accept(
+            acknowledgement, "acknowledgement", in_round(round), reward.terms.subject
+        )
 
     def advance(self) -> bool:
         """Begins, or settles the round, if it is time to."""
@@ -434,7 +437,7 @@ class Server:
         """Signs what a client gets, and gives it out, once the client has signed for its update."""
         terms, seat = member.terms, member.seat
         if terms is not None and member.confirmed == terms.round:
-            member.statement = seat.notary.sign("statement", terms.round, terms.subject, terms.content)
+            member.statement = seat.notary.sign("statement", in_round(terms.round), terms.subject, terms.content)
             if terms.entries in seat.blobs:
                 seat.blobs.publish(terms.entries, "reward", terms.round)
             self._changes.append(terms.round)
