@@ -82,9 +82,9 @@ class ControlClient:
         """Opens a session that many may join; returns its identifier."""
         return self._call(self._stub.Open, pb.OpenRequest(script=script)).session
 
-    def join(self, helper: str, session: str) -> None:
+    def join(self, acceptor: str, session: str) -> None:
         """Joins a session that another party has opened."""
-        self._call(self._stub.Join, pb.JoinRequest(helper=helper, session=session))
+        self._call(self._stub.Join, pb.JoinRequest(acceptor=acceptor, session=session))
 
     def watch(self, session: str, skip: int = 0) -> Iterator[Event]:
         """The events of a session from index `skip` on, to its end."""

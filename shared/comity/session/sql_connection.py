@@ -12,7 +12,7 @@ from sqlalchemy import ClauseElement, Connection, Engine, Transaction
 from sqlalchemy.exc import DBAPIError
 
 from comity.errors import StorageFailed
-from comity.session.sql_errors import explained
+from comity.store.sql_errors import explained
 
 
 class Pending(Protocol):

@@ -12,14 +12,13 @@ from blake3 import blake3
 from sqlalchemy import Connection, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from comity.contract import canonical
+from comity.contract import Json, canonical
 from comity.errors import ClockSteppedBack, LedgerBroken
-from comity.session import sql_schema as tables
-from comity.session.chain import Clock, Tail, closed
-from comity.session.charges import broken, broken_chain
-from comity.session.events import Json
-from comity.session.ledger import OWN, Chain, ChainName, Entry, Fact, Head, Units, ending_of, opening_of
+from comity.ledger.chain import Clock, Tail, closed
+from comity.ledger.charges import broken, broken_chain
+from comity.ledger.ledger import OWN, Chain, ChainName, Entry, Fact, Head, Units, ending_of, opening_of
 from comity.session.sql_connection import Prepared, SqlConnection
+from comity.store import sql_schema as tables
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far the clock may be behind the last entry when a store is opened: what a correction of the time takes back."""

@@ -1,0 +1,227 @@
+"""A session, from the side of the party that asks."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from comity.contract import Contract, Membership, TaskSpec
+from comity.errors import ComityError, InvalidValue, NodeDraining, SessionCancelled, StorageError, TransportError
+from comity.ledger.receipts import require_pinned
+from comity.node.party import LocalParty
+from comity.node.registry import protocol
+from comity.node.sessions.result import SessionResult, summarize
+from comity.node.sessions.script import Script, SessionSection
+from comity.node.tasks import completed, signed_model
+from comity.node.validation import validated
+from comity.session.events import Event, Observer
+from comity.session.gate import EgressGate
+from comity.session.outcome import Outcome
+from comity.store.store import Store, StoredSession
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.protocol import ProtocolDefinition, run
+from comity.transport.sessions import decode_agreement, encode_proposal, end, propose
+
+PASSING = (TransportError, StorageError, NodeDraining)
+"""Errors that are not the session's fault: it goes on when they have passed."""
+
+
+OFFLINE = "offline"
+"""Record in the journal of an asked session whose rounds are offline: the daemon leaves it alone."""
+
+
+def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Contract, ProtocolDefinition]:
+    """The contract that a script describes.
+
+    Args:
+        script: The script.
+        party: The party that drafts it: the one that asks, or, of a session that many join, the one that helps. Where
+            the script does not say what the task is, it is that of its data.
+        session: Identifier, for scripts that give none.
+
+    Raises:
+        UsageError: The script cannot be used.
+        RefusedError: This installation lacks the protocol or the model.
+    """
+    wanted = script.session
+    definition = protocol(wanted.protocol)
+    if len(wanted.acceptors) != len(set(wanted.acceptors)) or (len(wanted.acceptors) > 1 and not definition.several):
+        raise InvalidValue(
+            "session.acceptors cannot be used",
+            expected=f"each {definition.acceptor} once" if definition.several else f"one {definition.acceptor}",
+            received=", ".join(wanted.acceptors),
+            action="name each once" if definition.several else "name one; a session with another is another session",
+        )
+    task = _task(wanted, party)
+    contract = Contract(
+        protocol=definition.name,
+        version=definition.version,
+        session=wanted.id or session,
+        seed=wanted.seed,
+        rounds=wanted.rounds,
+        model=signed_model(wanted.model.name, wanted.model.options, task, wanted.seed),
+        task=task,
+        initiator="" if definition.many else party.name,
+        acceptors=wanted.acceptors,
+        egress=definition.egress,
+        terms=completed(
+            validated(definition.terms, wanted.terms, "session.terms"),
+            party.environments if party.is_reinforcement else None,
+        ),
+    )
+    return contract, definition
+
+
+def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
+    normalization = wanted.normalization
+    if party.is_reinforcement and normalization.mean:
+        raise InvalidValue(
+            "session.normalization cannot be used", expected="none for games", received=normalization.mean
+        )
+    if wanted.task is None:
+        return party.task_spec(normalization.mean, normalization.std)
+    shape, classes = wanted.task.input_shape, wanted.task.classes
+    return TaskSpec(input_shape=shape, classes=classes, mean=normalization.mean, std=normalization.std)
+
+
+def run_session(
+    contract: Contract,
+    definition: ProtocolDefinition,
+    initiator: LocalParty,
+    connections: Sequence[PeerConnection],
+    observe: Observer,
+) -> tuple[SessionResult, Outcome]:
+    """Runs a session over the network, from the proposal, or from where it stopped, to its end.
+
+    Args:
+        contract: What to propose.
+        definition: Its protocol.
+        initiator: This party.
+        connections: The lines to the acceptors, in the contract's order.
+        observe: Is told what happens.
+
+    Raises:
+        ComityError: An acceptor refused, could not be reached, or the session failed.
+    """
+    began = time.monotonic()
+    own = initiator.membership(definition.initiator, contract.terms)
+    peers = _peers(contract, definition, initiator, own, connections)
+    observe(definition.started(contract, definition.initiator, contract.acceptors))
+    for record in initiator.store.records(contract.session):
+        # Those who look on after a restart see what was before it.
+        if record.kind == "finished":
+            observe(Event("round-finished", record.round, record.fields))
+    try:
+        place = initiator.place(contract, own, observe, peers)
+        contexts = [initiator.context(place, peer) for peer in peers]
+        (outcome,) = run(definition.ask(list(zip(contexts, connections, strict=True))))
+    except PASSING:
+        # The session is taken up again.
+        raise
+    except SessionCancelled:
+        # It is over at one acceptor; the others, where there are any, do not know.
+        for connection in connections if len(connections) > 1 else ():
+            with contextlib.suppress(ComityError):
+                end(connection, "cancelled")
+        raise
+    except Exception:
+        # Or it would count as one that goes on, against what the acceptors' policies allow at a time.
+        for connection in connections:
+            with contextlib.suppress(ComityError):
+                end(connection, "failed")
+        raise
+    for connection in connections:
+        end(connection, "finished")
+    return summarize(contract, outcome, initiator.store, time.monotonic() - began), outcome
+
+
+def _peers(
+    contract: Contract,
+    definition: ProtocolDefinition,
+    initiator: LocalParty,
+    own: Membership,
+    connections: Sequence[PeerConnection],
+) -> list[Membership]:
+    """The acceptors' parts in the session; where one refuses, those who agreed before are told that it is over."""
+    peers: list[Membership] = []
+    for place, connection in enumerate(connections):
+        try:
+            peers.append(_peer(contract, definition, initiator, own, connection))
+        except PASSING:
+            raise
+        except Exception:
+            for agreed in connections[:place]:
+                with contextlib.suppress(ComityError):
+                    end(agreed, "failed")
+            raise
+        connection.enter(contract.session, contract.hash)
+    return peers
+
+
+def _peer(
+    contract: Contract,
+    definition: ProtocolDefinition,
+    initiator: LocalParty,
+    own: Membership,
+    connection: PeerConnection,
+) -> Membership:
+    """An acceptor's part in the session: as it was agreed before, or as it is agreed now."""
+    kept = initiator.store.find(contract.session) or stored(contract, own)
+    members = [Membership.model_validate(each) for each in kept.peers]
+    for member in members:
+        if member.party == connection.party:
+            return member
+    peer = _agree(contract, definition, initiator, own, connection)
+    initiator.store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
+    return peer
+
+
+def _agree(
+    contract: Contract,
+    definition: ProtocolDefinition,
+    initiator: LocalParty,
+    own: Membership,
+    connection: PeerConnection,
+) -> Membership:
+    """Proposes a contract; returns the acceptor's part in it."""
+    initiator.config.policy.review(contract, own, contract.acceptors, active=0)
+    # What this party itself cannot do, it does not ask for.
+    initiator.task(contract)
+    gate = EgressGate(contract, initiator.config.policy, initiator.store, connection.party)
+    proposal = encode_proposal(contract, own, initiator.signer, definition)
+    gate.intend("contract", "proposal", proposal.ByteSize())
+    agreement = propose(connection, proposal)
+    gate.deliver("contract", "proposal")
+    gate.admit("contract", "agreement", agreement.ByteSize())
+    peer = decode_agreement(agreement, contract, connection.party, definition)
+    require_pinned(peer, initiator.config.receipt_key_of(peer.party))
+    initiator.require_room(contract, own, peer, definition)
+    return peer
+
+
+def stored(contract: Contract, own: Membership, *peers: Membership) -> StoredSession:
+    """A session that is entered now, as the store keeps it."""
+    return StoredSession(
+        contract.session,
+        contract.model_dump(mode="json"),
+        own.model_dump(mode="json"),
+        tuple(each.model_dump(mode="json") for each in peers),
+        begun=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def is_offline(store: Store, session: str) -> bool:
+    """Whether the rounds of an asked session are offline."""
+    return any(each.kind == OFFLINE for each in store.records(session))
+
+
+def stored_contract(session: StoredSession) -> tuple[Contract, ProtocolDefinition]:
+    """The contract of a session that was kept, and its protocol."""
+    fields: dict[str, Any] = dict(session.contract)
+    definition = protocol(fields["protocol"])
+    terms = definition.terms.model_validate(fields["terms"])
+    return Contract.model_validate(fields | {"terms": terms}), definition

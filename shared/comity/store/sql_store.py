@@ -1,0 +1,299 @@
+"""A store in a database: SQLite in a node's `state_dir`, or PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+from sqlalchemy import URL, Connection, bindparam, delete, insert, inspect, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from comity.contract import Json, canonical
+from comity.errors import SchemaMismatch, StateInUse
+from comity.ledger.chain import Clock, as_time, utc_now
+from comity.ledger.ledger import Chain, Entry, Fact, Head
+from comity.session.sql_connection import SqlConnection
+from comity.session.sql_ledger import CLOCK_SLACK, SqlLedger
+from comity.store import sql_schema as tables
+from comity.store.sql_engine import make_engine, parsed, place_of
+from comity.store.sql_errors import damaged
+from comity.store.store import FINISHED, Lease, Record, StoredSession
+
+__all__ = ["CLOCK_SLACK", "FILE_NAME", "SqlStore", "store_url"]
+
+FILE_NAME = "comity.db"
+"""The store's name in a node's `state_dir`."""
+
+# Statements are built once: what they cost then is the database's, not ours.
+_META = select(tables.meta.c.value).where(tables.meta.c.key == bindparam("wanted"))
+_SESSIONS = select(*(column for column in tables.sessions.c if column.name != "position")).order_by(
+    tables.sessions.c.position
+)
+_SESSION = _SESSIONS.where(tables.sessions.c.session == bindparam("name"))
+_ADD_RECORD = insert(tables.journal)
+_RECORDS = (
+    select(*tables.journal.c["kind", "round", "fields", "digest"].values())
+    .where(tables.journal.c.session == bindparam("name"))
+    .order_by(tables.journal.c.position)
+)
+_FORGET = delete(tables.journal).where(tables.journal.c.session == bindparam("name"), tables.journal.c.kind != FINISHED)
+_LEASE = select(tables.leases).where(tables.leases.c.session == bindparam("name"))
+_DROP_LEASE = delete(tables.leases).where(
+    tables.leases.c.session == bindparam("name"), tables.leases.c.owner == bindparam("holder")
+)
+
+
+def store_url(state_dir: Path) -> URL:
+    """Where a node's store is when its configuration names no other place."""
+    return URL.create("sqlite", database=str(state_dir / FILE_NAME))
+
+
+class SqlStore:
+    """A `Store` in a database, for one party's processes and any number of their threads.
+
+    Args:
+        url: `sqlite:///PATH` or `postgresql://…`; the tables are made where there are none.
+        party: Whose store it is; another's is refused. Empty where that is not known.
+        read_only: Change nothing and make nothing: for looking at the store of a node, which may be running.
+        durable: Have a commit wait for the disk.
+        clock: Says what time it is.
+
+    Raises:
+        InvalidValue: The URL cannot be used.
+        MissingFile: There is no store to read.
+        StorageError: The store cannot be used: it is damaged, of another version, or later than the clock.
+        StateInUse: It is another party's.
+        LedgerBroken: The ledger does not end where it should.
+    """
+
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        party: str = "",
+        read_only: bool = False,
+        durable: bool = True,
+        clock: Clock = utc_now,
+    ) -> None:
+        where = parsed(url)
+        dialect = where.get_backend_name()
+        self._place = place_of(where)
+        self._party = party
+        self._read_only = read_only
+        self._clock = clock
+        self._database = SqlConnection(make_engine(where, read_only=read_only, durable=durable), self._place)
+        self._ledger = SqlLedger(self._database, clock, dialect)
+        self._database.attach(self._ledger)
+        upsert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        added = upsert(tables.sessions)
+        new = {
+            name: added.excluded[name] for name in ("contract", "own", "peers", "state", "result", "begun", "digest")
+        }
+        self._save_session = added.on_conflict_do_update(index_elements=["session"], set_=new)
+        taken = upsert(tables.leases)
+        self._take_lease = taken.on_conflict_do_update(
+            index_elements=["session"],
+            set_={name: taken.excluded[name] for name in ("owner", "until")},
+            where=or_(tables.leases.c.owner == taken.excluded.owner, tables.leases.c.until <= bindparam("now")),
+        )
+        self._claim = upsert(tables.meta).on_conflict_do_nothing(index_elements=["key"])
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        with self._database.working() as connection:
+            if connection.dialect.name == "sqlite":
+                # A node finds its records by the indexes, which the quick check leaves out.
+                check = "quick_check" if self._read_only else "integrity_check"
+                found = connection.exec_driver_sql(f"PRAGMA {check}(1)").scalar()
+                if found != "ok":
+                    raise damaged(self._place, found)
+            self._require_schema(connection)
+            if not self._read_only:
+                self._require_party(connection)
+                self._ledger.require_sound(connection)
+
+    def _require_schema(self, connection: Connection) -> None:
+        there = set(inspect(connection).get_table_names())
+        if not there & {tables.meta.name, tables.ledger.name} and not self._read_only:
+            tables.metadata.create_all(connection)
+            connection.execute(insert(tables.meta).values(key="schema", value=str(tables.VERSION)))
+            self._ledger.begin(connection)
+            return
+        if not there >= {tables.meta.name, tables.ledger.name}:
+            raise damaged(self._place, f"no tables {tables.meta.name} and {tables.ledger.name}")
+        value = str(connection.scalar(_META, {"wanted": "schema"}))
+        if not value.isdecimal():
+            raise damaged(self._place, f"a schema of version {value}")
+        if int(value) != tables.VERSION:
+            later = int(value) > tables.VERSION
+            raise SchemaMismatch(
+                f"{self._place} was written by {'a later' if later else 'an earlier'} version",
+                expected=f"schema {tables.VERSION}",
+                received=f"schema {value}",
+                action="upgrade comity, or begin with another state_dir"
+                if later
+                else "export its ledger with the version that wrote it, and begin with another state_dir",
+            )
+
+    def _require_party(self, connection: Connection) -> None:
+        if not self._party:
+            return
+        connection.execute(self._claim, {"key": "party", "value": self._party})
+        party = connection.scalar(_META, {"wanted": "party"})
+        if party != self._party:
+            raise StateInUse(
+                f"{self._place} is another party's store",
+                expected=self._party,
+                received=party,
+                action="give each node a state_dir or database of its own",
+            )
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """What is written inside is there as a whole or not at all, and durable at the end. Transactions nest.
+
+        Other threads wait until it is over.
+
+        Raises:
+            StorageError: It cannot be begun or committed; nothing of it is there.
+        """
+        return self._database.transaction()
+
+    def record(self, fact: Fact) -> bool:
+        """See `SqlLedger.record`."""
+        return self._ledger.record(fact)
+
+    def chains(self, session: str | None = None, peer: str | None = None) -> Sequence[Chain]:
+        """See `SqlLedger.chains`."""
+        return self._ledger.chains(session, peer)
+
+    def entries(self, session: str | None = None, peer: str | None = None) -> Iterable[Entry]:
+        """See `SqlLedger.entries`."""
+        return self._ledger.entries(session, peer)
+
+    def head(self, session: str = "", peer: str = "") -> Head:
+        """See `SqlLedger.head`."""
+        return self._ledger.head(session, peer)
+
+    def save(self, session: StoredSession) -> None:
+        """Adds a session, or replaces what is kept of it.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        row: dict[str, str] = {
+            "session": session.session,
+            "contract": _text(session.contract),
+            "own": _text(session.own),
+            "peers": canonical(list(session.peers)).decode(),
+            "state": session.state,
+            "result": _text(session.result),
+            "begun": session.begun,
+        }
+        with self._database.working() as connection:
+            connection.execute(self._save_session, row | {"digest": _digest(row.values())})
+
+    def sessions(self) -> Sequence[StoredSession]:
+        """All sessions, in the order in which they were added.
+
+        Raises:
+            StorageError: They cannot be read, or are not what was written.
+        """
+        with self._database.working() as connection:
+            rows = connection.execute(_SESSIONS).all()
+        return [self._session(row) for row in rows]
+
+    def find(self, session: str) -> StoredSession | None:
+        """The session of an identifier, None where there is none.
+
+        Raises:
+            StorageError: It cannot be read, or is not what was written.
+        """
+        with self._database.working() as connection:
+            row = connection.execute(_SESSION, {"name": session}).first()
+        return None if row is None else self._session(row)
+
+    def _session(self, row: Sequence[Any]) -> StoredSession:
+        *values, digest = row
+        name, contract, own, peers, state, result, begun = values
+        self._require_digest(values, digest, f"session {name}")
+        members = tuple(json.loads(peers))
+        return StoredSession(name, json.loads(contract), json.loads(own), members, state, json.loads(result), begun)
+
+    def append(self, session: str, record: Record) -> None:
+        """Adds a record to a session's journal.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        row = {"session": session, "kind": record.kind, "round": record.round, "fields": _text(record.fields)}
+        with self._database.working() as connection:
+            connection.execute(_ADD_RECORD, row | {"digest": _digest(row.values())})
+
+    def records(self, session: str) -> Sequence[Record]:
+        """A session's journal, in order.
+
+        Raises:
+            StorageError: It cannot be read, or is not what was written.
+        """
+        with self._database.working() as connection:
+            rows = connection.execute(_RECORDS, {"name": session}).all()
+        found = []
+        for kind, round, fields, digest in rows:
+            self._require_digest([session, kind, round, fields], digest, f"the journal of session {session}")
+            found.append(Record(kind, round, json.loads(fields)))
+        return found
+
+    def _require_digest(self, values: Iterable[object], digest: object, what: str) -> None:
+        if _digest(values) != digest:
+            raise damaged(self._place, f"{what} with another content than was written")
+
+    def forget(self, session: str) -> None:
+        """See `Store.forget`.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        with self._database.working() as connection:
+            connection.execute(_FORGET, {"name": session})
+
+    def take_lease(self, session: str, owner: str, duration: timedelta) -> Lease:
+        """See `Store.take_lease`.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        now = self._clock()
+        row = {"session": session, "owner": owner, "until": as_time(now + duration)}
+        with self._database.working() as connection:
+            connection.execute(self._take_lease, row | {"now": as_time(now)})
+            return Lease(*connection.execute(_LEASE, {"name": session}).one())
+
+    def drop_lease(self, session: str, owner: str) -> None:
+        """See `Store.drop_lease`.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        with self._database.working() as connection:
+            connection.execute(_DROP_LEASE, {"name": session, "holder": owner})
+
+    def close(self) -> None:
+        """Lets go of files and connections. Closing twice is fine."""
+        self._database.close()
+
+
+def _text(value: Mapping[str, Json]) -> str:
+    return canonical(value).decode() if value else "{}"
+
+
+def _digest(values: Iterable[object]) -> str:
+    return blake3(canonical(list(values))).hexdigest()

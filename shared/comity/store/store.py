@@ -1,0 +1,117 @@
+"""What a node keeps of its sessions, besides blobs: the ledger, the sessions themselves, and a journal of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal, Protocol
+
+from comity.contract import Json
+from comity.ledger.ledger import Ledger
+
+SessionState = Literal["active", "finished", "failed", "cancelled"]
+
+
+FINISHED = "finished"
+"""Kind of the record with which a round ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A step of a session that is done and need not be done again: a role's state follows from its records in order.
+
+    Attributes:
+        kind: What was done, for example `offered`; belongs to the role.
+        round: Round it belongs to; 0 for the session as a whole.
+        fields: What is needed to have it done again without doing it.
+    """
+
+    kind: str
+    round: int = 0
+    fields: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session that this node takes part in.
+
+    Attributes:
+        session: Identifier.
+        contract: The contract, as its canonical JSON object.
+        own: This party's membership, as a JSON object.
+        peers: The other parties' memberships, as JSON objects, as far as they are known.
+        state: Whether it goes on.
+        result: What it ended with: a result, or a failure.
+        begun: When this node entered it, UTC, ISO 8601.
+    """
+
+    session: str
+    contract: Mapping[str, Json]
+    own: Mapping[str, Json]
+    peers: tuple[Mapping[str, Json], ...] = ()
+    state: SessionState = "active"
+    result: Mapping[str, Json] = field(default_factory=dict)
+    begun: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who works on a session.
+
+    Attributes:
+        session: The session.
+        owner: The process, or what goes on in its place when it is started again.
+        until: When it ends unless it is renewed, UTC, ISO 8601.
+    """
+
+    session: str
+    owner: str
+    until: str
+
+
+class Store(Ledger, Protocol):
+    """Ledger, sessions and journals, which change together. Several processes may use one."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """What is written inside is there as a whole or not at all, and durable at the end. Transactions nest."""
+
+    def save(self, session: StoredSession) -> None:
+        """Adds a session, or replaces what is kept of it."""
+
+    def sessions(self) -> Sequence[StoredSession]:
+        """All sessions, in the order in which they were added."""
+
+    def find(self, session: str) -> StoredSession | None:
+        """The session of an identifier, None where there is none."""
+
+    def append(self, session: str, record: Record) -> None:
+        """Adds a record to a session's journal."""
+
+    def records(self, session: str) -> Sequence[Record]:
+        """A session's journal, in order."""
+
+    def forget(self, session: str) -> None:
+        """Drops a session's journal, when no role needs it any more; session and ledger stay.
+
+        What says how the rounds went, the records of kind `finished`, stays for those who look back.
+        """
+
+    def take_lease(self, session: str, owner: str, duration: timedelta) -> Lease:
+        """Takes a session's lease, or renews it, unless it is another's that has not run out.
+
+        Args:
+            session: The session; the store need not have it.
+            owner: Who wants to work on it.
+            duration: How long, from now.
+
+        Returns:
+            The lease that holds now: the owner's, or the other's.
+        """
+
+    def drop_lease(self, session: str, owner: str) -> None:
+        """Lets go of a session's lease; nothing where it is not this owner's."""
+
+    def close(self) -> None:
+        """Lets go of files and connections."""
