@@ -164,7 +164,8 @@ def test_the_template_names_every_setting_with_its_default(tmp_path: Path) -> No
     # Where there is a default, it is the one that is shown.
     del shown["secret"]
     shown["data"] = {"source": shown["data"]["source"]}
-    shown["policy"]["max_state_bytes"] = shown["policy"]["max_epsilon"] = None
+    for name in ("max_state_bytes", "max_epsilon", "max_wait_s"):
+        shown["policy"][name] = None
     del shown["own_model"]
     shown["peers"] = {}
     (tmp_path / "all.toml").write_text(tomlkit.dumps(_without_none(shown)))

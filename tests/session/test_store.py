@@ -19,7 +19,7 @@ from comity.ledger.verification import verify
 from comity.store import sql_engine
 from comity.store.memory_store import MemoryStore
 from comity.store.sql_store import SqlStore, store_url
-from comity.store.store import Record, Store, StoredSession
+from comity.store.store import Record, Store, StoredSession, Waiting
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -191,6 +191,17 @@ class TestSessions:
             "b", state="finished", peers=({"party": "other"},), result={"digest": "ab", "n": [1, 2]}
         )
         assert store.sessions()[1] == make_session("a")
+
+    def test_keeps_what_a_session_waits_for(self, store: Store) -> None:
+        waits = (
+            Waiting("approval", "clinic", "its operator", "comity sessions accept"),
+            Waiting("labels", counts=False),
+        )
+        store.save(make_session(state="waiting", waits=waits))
+        kept = store.find("s-1")
+        assert kept == make_session(state="waiting", waits=waits)
+        assert kept.is_on
+        assert not kept.counts
 
     def test_keeps_a_journal_in_order(self, store: Store) -> None:
         records = [

@@ -38,7 +38,7 @@ def collect(state_dir: Path, store: Store) -> int:
     Returns:
         Bytes that were freed.
     """
-    active = {each.session for each in store.sessions() if each.state == "active"}
+    active = {each.session for each in store.sessions() if each.is_on}
     freed = 0
     for folder in sorted((state_dir / "blobs").glob("*")):
         if folder.name not in active:

@@ -240,7 +240,7 @@ class LocalParty:
     def end(self, session: str, ending: Ending, result: Mapping[str, Json] | None = None) -> None:
         """Keeps how a session ended, and drops its blobs and its journal."""
         kept = self.store.find(session)
-        if kept is None or kept.state != "active":
+        if kept is None or not kept.is_on:
             return
         ended = {**(result or {}), "rounds_finished": self.rounds_finished(session)}
         with self.store.transaction():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -32,6 +32,9 @@ class Policy(BaseModel):
             other's update from what both made together.
         max_acceptors: Most acceptors of one session: where there are several, each says its loss on the others' models when it
             is asked. 1 for a node that helps alone.
+        approve: Who decides on a proposal that this policy admits: nobody else (`policy`), or an operator of this node
+            (`ask`), until whom the session waits.
+        max_wait_s: Longest that a session may wait where its reason to wait is bounded, in seconds; None for ever.
         max_state_bytes: Most that checkpoints of all sessions may take on disk; None for what the disk holds.
         max_epsilon: Most ε that all sessions together may spend on this node's samples, by the PRV accountant; sessions
             that train on them without noise are then refused. None for no limit.
@@ -48,6 +51,8 @@ class Policy(BaseModel):
     min_samples: Annotated[int, Field(ge=1)] = 10
     min_clients: Annotated[int, Field(ge=1)] = 3
     max_acceptors: Annotated[int, Field(ge=1)] = 8
+    approve: Literal["policy", "ask"] = "policy"
+    max_wait_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_state_bytes: Annotated[int, Field(ge=0)] | None = None
     max_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     revoked: frozenset[Fingerprint] = frozenset()

@@ -81,6 +81,7 @@ sessions = Table(
     Column("state", Text, nullable=False),
     Column("result", Text, nullable=False),
     Column("begun", Text, nullable=False),
+    Column("waits", Text, nullable=False),
     Column("digest", Text, nullable=False),
 )
 """The sessions; `digest` is over the row, so that a damaged one is not taken for what was written."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from comity.contract import Json, canonical
 from comity.errors import SchemaMismatch, StateInUse
 from comity.ledger.chain import Clock, as_time, utc_now
 from comity.ledger.ledger import Chain, Entry, Fact, Head
-from comity.session.sql_connection import SqlConnection
-from comity.session.sql_ledger import CLOCK_SLACK, SqlLedger
 from comity.store import sql_schema as tables
+from comity.store.sql_connection import SqlConnection
 from comity.store.sql_engine import make_engine, parsed, place_of
 from comity.store.sql_errors import damaged
-from comity.store.store import FINISHED, Lease, Record, StoredSession
+from comity.store.sql_ledger import CLOCK_SLACK, SqlLedger
+from comity.store.store import FINISHED, Lease, Record, StoredSession, Waiting
 
 __all__ = ["CLOCK_SLACK", "FILE_NAME", "SqlStore", "store_url"]
 
@@ -92,7 +93,8 @@ class SqlStore:
         upsert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         added = upsert(tables.sessions)
         new = {
-            name: added.excluded[name] for name in ("contract", "own", "peers", "state", "result", "begun", "digest")
+            name: added.excluded[name]
+            for name in ("contract", "own", "peers", "state", "result", "begun", "waits", "digest")
         }
         self._save_session = added.on_conflict_do_update(index_elements=["session"], set_=new)
         taken = upsert(tables.leases)
@@ -197,6 +199,7 @@ class SqlStore:
             "state": session.state,
             "result": _text(session.result),
             "begun": session.begun,
+            "waits": canonical([asdict(each) for each in session.waits]).decode(),
         }
         with self._database.working() as connection:
             connection.execute(self._save_session, row | {"digest": _digest(row.values())})
@@ -223,10 +226,18 @@ class SqlStore:
 
     def _session(self, row: Sequence[Any]) -> StoredSession:
         *values, digest = row
-        name, contract, own, peers, state, result, begun = values
+        name, contract, own, peers, state, result, begun, waits = values
         self._require_digest(values, digest, f"session {name}")
-        members = tuple(json.loads(peers))
-        return StoredSession(name, json.loads(contract), json.loads(own), members, state, json.loads(result), begun)
+        return StoredSession(
+            name,
+            json.loads(contract),
+            json.loads(own),
+            tuple(json.loads(peers)),
+            state,
+            json.loads(result),
+            begun,
+            tuple(Waiting(**each) for each in json.loads(waits)),
+        )
 
     def append(self, session: str, record: Record) -> None:
         """Adds a record to a session's journal.

@@ -11,8 +11,8 @@ from typing import Literal, Protocol
 from comity.contract import Json
 from comity.ledger.ledger import Ledger
 
-SessionState = Literal["active", "finished", "failed", "cancelled"]
-
+SessionState = Literal["active", "waiting", "finished", "failed", "cancelled"]
+"""How a session stands: worked on, waiting for something that is not in this node's hands, or over in one of three ways."""
 
 FINISHED = "finished"
 """Kind of the record with which a round ends."""
@@ -34,6 +34,29 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """One thing that a session waits for.
+
+    Attributes:
+        reason: Name of the reason, for example `approval`.
+        subject: What tells several of one reason apart, for example a party; empty where there is only one.
+        waits_for: What it waits for, as people read it.
+        ends_with: What ends the wait, likewise.
+        counts: Whether the session counts against `policy.max_sessions` meanwhile.
+        expires: Whether `policy.max_wait_s` bounds the wait.
+        since: When it began, UTC, ISO 8601.
+    """
+
+    reason: str
+    subject: str = ""
+    waits_for: str = ""
+    ends_with: str = ""
+    counts: bool = True
+    expires: bool = True
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredSession:
     """A session that this node takes part in.
 
@@ -42,9 +65,10 @@ class StoredSession:
         contract: The contract, as its canonical JSON object.
         own: This party's membership, as a JSON object.
         peers: The other parties' memberships, as JSON objects, as far as they are known.
-        state: Whether it goes on.
+        state: How it stands.
         result: What it ended with: a result, or a failure.
         begun: When this node entered it, UTC, ISO 8601.
+        waits: What it waits for, oldest first, while its state is `waiting`.
     """
 
     session: str
@@ -54,6 +78,17 @@ class StoredSession:
     state: SessionState = "active"
     result: Mapping[str, Json] = field(default_factory=dict)
     begun: str = ""
+    waits: tuple[Waiting, ...] = ()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is not over."""
+        return self.state in {"active", "waiting"}
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts against what a party may have at a time."""
+        return self.is_on and all(each.counts for each in self.waits)
 
 
 @dataclass(frozen=True, slots=True)

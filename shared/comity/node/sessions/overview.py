@@ -14,7 +14,7 @@ from comity.node.sessions.initiator import stored_contract
 from comity.session.events import Event
 from comity.store.store import Store, StoredSession
 
-SeenState = Literal["running", "stopped", "finished", "failed", "cancelled"]
+SeenState = Literal["running", "waiting", "stopped", "finished", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +132,15 @@ def _summary(store: Store, kept: StoredSession, running: Collection[str]) -> Ses
     contract: Mapping[str, Any] = kept.contract
     result: Mapping[str, Any] = kept.result
     state: SeenState
-    if kept.state == "active":
-        state = "running" if kept.session in running else "stopped"
+    match kept.state:
+        case "active":
+            state = "running" if kept.session in running else "stopped"
+        case stands:
+            state = stands
+    if kept.is_on:
         finished = sum(record.kind == "finished" for record in store.records(kept.session))
     else:
-        state, finished = kept.state, result.get("rounds_finished", 0)
+        finished = result.get("rounds_finished", 0)
     own = str(kept.own["role"])
     return SessionSummary(
         kept.session, contract["protocol"], own, tuple(_peers(kept)), state, contract["rounds"], finished, kept.begun

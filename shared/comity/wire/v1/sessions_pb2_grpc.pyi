@@ -25,19 +25,19 @@ class SessionsStub:
         comity.wire.v1.sessions_pb2.Proposal,
         comity.wire.v1.sessions_pb2.Agreement,
     ]
-    """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
+    """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement."""
 
     Fetch: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
         comity.wire.v1.sessions_pb2.Contract,
     ]
-    """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
+    """The contract of a session that the acceptor has opened, for who wants to join it by proposing it."""
 
     End: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.EndRequest,
         comity.wire.v1.sessions_pb2.EndReply,
     ]
-    """Tells the helper that the asker is done with a session."""
+    """Tells the acceptor that the initiator is done with a session."""
 
     Describe: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.DescribePeerRequest,
@@ -52,19 +52,19 @@ class SessionsAsyncStub:
         comity.wire.v1.sessions_pb2.Proposal,
         comity.wire.v1.sessions_pb2.Agreement,
     ]
-    """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
+    """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement."""
 
     Fetch: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
         comity.wire.v1.sessions_pb2.Contract,
     ]
-    """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
+    """The contract of a session that the acceptor has opened, for who wants to join it by proposing it."""
 
     End: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.EndRequest,
         comity.wire.v1.sessions_pb2.EndReply,
     ]
-    """Tells the helper that the asker is done with a session."""
+    """Tells the acceptor that the initiator is done with a session."""
 
     Describe: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.DescribePeerRequest,
@@ -81,7 +81,7 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         request: comity.wire.v1.sessions_pb2.Proposal,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.Agreement, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.Agreement]]:
-        """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
+        """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement."""
 
     @abc.abstractmethod
     def Fetch(
@@ -89,7 +89,7 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         request: comity.wire.v1.sessions_pb2.FetchRequest,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.Contract, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.Contract]]:
-        """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
+        """The contract of a session that the acceptor has opened, for who wants to join it by proposing it."""
 
     @abc.abstractmethod
     def End(
@@ -97,7 +97,7 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         request: comity.wire.v1.sessions_pb2.EndRequest,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.EndReply, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.EndReply]]:
-        """Tells the helper that the asker is done with a session."""
+        """Tells the acceptor that the initiator is done with a session."""
 
     @abc.abstractmethod
     def Describe(

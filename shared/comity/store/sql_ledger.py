@@ -17,8 +17,8 @@ from comity.errors import ClockSteppedBack, LedgerBroken
 from comity.ledger.chain import Clock, Tail, closed
 from comity.ledger.charges import broken, broken_chain
 from comity.ledger.ledger import OWN, Chain, ChainName, Entry, Fact, Head, Units, ending_of, opening_of
-from comity.session.sql_connection import Prepared, SqlConnection
 from comity.store import sql_schema as tables
+from comity.store.sql_connection import Prepared, SqlConnection
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far the clock may be behind the last entry when a store is opened: what a correction of the time takes back."""

@@ -1,0 +1,74 @@
+"""A session that waits: what for is kept with it, and told."""
+
+from __future__ import annotations
+
+import pytest
+
+from comity.session.events import Event
+from comity.session.waiting import PEER_AWAY, Reason, Waits
+from comity.store.memory_store import MemoryStore
+from comity.store.store import StoredSession
+
+LABELS = Reason("labels", "labels of {subject}", "comity annotate import", counts=False)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    store.save(StoredSession("s-1", {}, {}))
+    return store
+
+
+def state(store: MemoryStore) -> tuple[str, list[str]]:
+    kept = store.find("s-1")
+    assert kept is not None
+    return kept.state, [each.waits_for for each in kept.waits]
+
+
+def test_a_role_waits_and_goes_on(store: MemoryStore) -> None:
+    told: list[Event] = []
+    waits = Waits(store, "s-1", told.append)
+    with waits.until(LABELS, "12 samples", samples=12):
+        assert state(store) == ("waiting", ["labels of 12 samples"])
+    assert state(store) == ("active", [])
+    begun, over = told
+    assert (begun.kind, begun.fields["reason"], begun.fields["samples"]) == ("waiting", "labels", 12)
+    assert begun.fields["ends_with"] == "comity annotate import"
+    assert (over.kind, over.fields) == ("waiting-over", {"reason": "labels", "subject": "12 samples"})
+
+
+def test_a_session_waits_for_several_things_at_a_time(store: MemoryStore) -> None:
+    waits = Waits(store, "s-1")
+    waits.begin(PEER_AWAY, "lab")
+    waits.begin(PEER_AWAY, "office")
+    waits.begin(PEER_AWAY, "lab")
+    assert state(store) == ("waiting", ["lab, which does not answer", "office, which does not answer"])
+    waits.end(PEER_AWAY, "lab")
+    assert state(store) == ("waiting", ["office, which does not answer"])
+    waits.end(PEER_AWAY, "office")
+    assert state(store) == ("active", [])
+
+
+def test_the_reason_says_whether_the_session_counts(store: MemoryStore) -> None:
+    waits = Waits(store, "s-1")
+    counted = []
+    for reason in (PEER_AWAY, LABELS):
+        waits.begin(reason)
+        kept = store.find("s-1")
+        assert kept is not None
+        counted.append(kept.counts)
+    assert counted == [True, False]
+
+
+def test_what_stops_meanwhile_still_waits(store: MemoryStore) -> None:
+    with pytest.raises(KeyboardInterrupt), Waits(store, "s-1").until(LABELS):
+        raise KeyboardInterrupt
+    assert state(store)[0] == "waiting"
+
+
+def test_a_session_that_is_over_waits_no_more(store: MemoryStore) -> None:
+    store.save(StoredSession("s-1", {}, {}, state="finished"))
+    Waits(store, "s-1").begin(LABELS)
+    assert state(store) == ("finished", [])
+    Waits(store, "s-2").begin(LABELS)
+    assert store.find("s-2") is None
