@@ -138,7 +138,7 @@ class Company:
         receipt_book.accept(
             self.ports[client].confirm(round, receipt_book.sign("request", in_round(round), update)),
             "receipt",
-            round,
+            in_round(round),
             update,
         )
 
@@ -597,9 +597,9 @@ def test_a_session_is_the_same_through_every_implementation(convene: Convene) ->
     for company in (alone, wired):
         server = company.server_party.store
         for client in company.client_parties.values():
-            verify(client.store.entries(), client.store.head())
-            assert compare(list(server.entries()), list(client.store.entries())) == []
-        verify(server.entries(), server.head())
+            verify(client.store.chains())
+            assert compare(server.chains(), client.store.chains()) == []
+        verify(server.chains())
 
 
 class Lying:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from comity.errors import InvalidValue, LedgerBroken, MissingFile
 from comity.ledger.charges import Charge, charges_of, counted, statement_of
 from comity.ledger.comparison import common_sessions, compare
 from comity.ledger.exported import Exported, export, load, to_json
-from comity.ledger.ledger import OWN, Chain, Direction, Entry, Units, bytes_by_kind
+from comity.ledger.ledger import OWN, Chain, Direction, Entry, Units, bytes_by_kind, loaded
 from comity.ledger.verification import verify
 from comity.store.sql_store import SqlStore, store_url
 
@@ -154,7 +153,7 @@ def compare_ledgers(file: Path, state: Path, store: str, session: str, *, as_jso
 def _read(state: Path, url: str) -> Sequence[Chain]:
     """The chains as of one moment; a node may be at work."""
     with closing(SqlStore(url or store_url(state), read_only=True)) as store, store.transaction():
-        return [replace(chain, entries=list(chain.entries)) for chain in store.chains()]
+        return loaded(store.chains())
 
 
 def _in_time(chains: Iterable[Chain]) -> Sequence[Entry]:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import get_args
@@ -27,6 +27,7 @@ from comity.experiments import DEMOS, demo_script
 from comity.faults import ENVIRONMENT, FaultPoint
 from comity.ledger.charges import charges_of
 from comity.ledger.comparison import compare
+from comity.ledger.ledger import loaded
 from comity.ledger.verification import verify
 from comity.node.control_client import ControlClient
 from comity.node.registry import protocol
@@ -216,7 +217,7 @@ def _charged_twice(script: Script, folder: Path) -> int:
     for party in script.party:
         store = SqlStore(store_url(folder / party / "state"), read_only=True)
         try:
-            chains = [replace(chain, entries=list(chain.entries)) for chain in store.chains()]
+            chains = loaded(store.chains())
         finally:
             store.close()
         verify(chains)

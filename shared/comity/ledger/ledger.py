@@ -8,7 +8,7 @@ shows too. What is signed quotes the chain of its session and peer alone: it tel
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 
 from blake3 import blake3
@@ -197,7 +197,7 @@ class Ledger(Protocol):
         """The node's own chain and those of all sessions, as they were begun; or those of one session, or peer."""
 
     def entries(self, session: str | None = None, peer: str | None = None) -> Iterable[Entry]:
-        """The entries of `chains`, one chain after the other."""
+        """The entries of the sessions' chains, one chain after the other; the node's own is left out."""
 
     def head(self, session: str = "", peer: str = "") -> Head:
         """The end of a chain; of the node's own, if nothing is said."""
@@ -211,6 +211,11 @@ def opening_of(fact: Fact) -> Fact:
 def ending_of(fact: Fact, head: Head) -> Fact:
     """What the node's own chain says of the chain that ends with a fact, and with which head."""
     return Fact("chain-ended", fact.session, peer=fact.peer, body={"length": head.length, "hash": head.hash})
+
+
+def loaded(chains: Iterable[Chain]) -> list[Chain]:
+    """Chains with their entries read."""
+    return [replace(chain, entries=list(chain.entries)) for chain in chains]
 
 
 def bytes_by_kind(entries: Iterable[Entry], direction: Direction) -> dict[str, int]:

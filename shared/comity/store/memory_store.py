@@ -99,7 +99,8 @@ class MemoryStore:
 
     def entries(self, session: str | None = None, peer: str | None = None) -> Sequence[Entry]:
         """See `Ledger.entries`; those that are there now."""
-        return tuple(entry for chain in self.chains(session, peer) for entry in chain.entries)
+        chains = self.chains(session, peer)
+        return tuple(entry for chain in chains if chain.name != OWN for entry in chain.entries)
 
     def head(self, session: str = "", peer: str = "") -> Head:
         """See `Ledger.head`."""

@@ -20,6 +20,19 @@ BUSY_S = 10.0
 _FORMS = "sqlite:///PATH or postgresql://USER@HOST/DATABASE"
 
 
+_LOCK = 0x434F4D49
+"""The family of PostgreSQL's advisory locks that are ours."""
+
+
+def be_alone(connection: Connection) -> None:
+    """Keeps others that would write out until the end of the transaction: tables are made once.
+
+    A writer on SQLite is alone from the beginning of its transaction.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(current_schema()))")
+
+
 def parsed(url: str | URL) -> URL:
     """The URL of a database that a store can be in.
 

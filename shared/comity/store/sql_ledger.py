@@ -301,7 +301,8 @@ class _Joined:
 
     def __iter__(self) -> Iterator[Entry]:
         for chain in self._ledger.chains(*self._which):
-            yield from chain.entries
+            if chain.name != OWN:
+                yield from chain.entries
 
 
 def _no_head(place: str) -> LedgerBroken:

@@ -20,7 +20,7 @@ from comity.ledger.chain import Clock, as_time, utc_now
 from comity.ledger.ledger import Chain, Entry, Fact, Head
 from comity.store import sql_schema as tables
 from comity.store.sql_connection import SqlConnection
-from comity.store.sql_engine import make_engine, parsed, place_of
+from comity.store.sql_engine import be_alone, make_engine, parsed, place_of
 from comity.store.sql_errors import damaged
 from comity.store.sql_ledger import CLOCK_SLACK, SqlLedger
 from comity.store.store import FINISHED, Lease, Record, StoredSession, Waiting
@@ -118,6 +118,8 @@ class SqlStore:
                 found = connection.exec_driver_sql(f"PRAGMA {check}(1)").scalar()
                 if found != "ok":
                     raise damaged(self._place, found)
+            if not self._read_only:
+                be_alone(connection)
             self._require_schema(connection)
             if not self._read_only:
                 self._require_party(connection)
