@@ -14,6 +14,7 @@ from comity.blobs.incoming import Incoming
 from comity.errors import MalformedMessage, RoundOutOfOrder
 from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
+from comity.protocol.implementation import OfflineBinding
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.learner import Learner
@@ -27,7 +28,6 @@ from comity.session.receipt_book import ReceiptBook
 from comity.session.session_registry import AcceptedSession
 from comity.tensors import Blob
 from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle
-from comity.transport.protocol import OfflineBinding
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import sessions_pb2
 
