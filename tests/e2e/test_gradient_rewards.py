@@ -143,13 +143,13 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, typed
     head = next(number for number, line in enumerate(listed) if "stated by" in line)
     assert listed[head].split() == [
         "session",
-        "round",
+        "units",
         "stated",
         "by",
         "to",
         *["contribution", "fraction", "importance", "kept", "size"],
     ]
-    assert sum(line.split()[2:3] == ["server"] for line in listed[head + 1 : head + 21]) == 20
+    assert sum(line.split()[1:4:2] == ["round", "server"] for line in listed[head + 1 : head + 21]) == 20
 
     lines = comity("show", session, "--node", nodes.nodes["server"].control_url, cwd=nodes.folder).stdout.splitlines()
     (head,) = [number for number, line in enumerate(lines) if line == "rewards"]
