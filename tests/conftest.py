@@ -26,8 +26,8 @@ from comity.contract import Contract, Membership, ModelSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.ledger.receipts import Signer
 from comity.models import build
-from comity.protocols.assisted_learning import PROTOCOL
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
@@ -304,12 +304,12 @@ def serve() -> Iterator[Callable[..., Host]]:
             for peer_context, role in peer_contexts:
                 worker = SessionWorker(role, f"session-{peer_context.contract.session}")
                 hosted.add(AcceptedSession(peer_context, role, worker))
-            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services])
+            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.load().services])
 
             servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"), describe)
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
-            PROTOCOL.serve(server.server, hosted)
+            PROTOCOL.load().serve(server.server, hosted)
             host = Host(server.start(address), hosted, server)
             stack.callback(server.stop, 0)
             # What is on ends first, so that nobody waits for it.

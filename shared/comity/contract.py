@@ -71,7 +71,7 @@ class Terms(Agreed):
     """The part of a contract that belongs to one protocol; each slice derives its own."""
 
     @property
-    def initiators(self) -> int | None:
+    def participants(self) -> int | None:
         """How many join the session before it begins; None where one party asks alone."""
         return None
 
@@ -79,65 +79,6 @@ class Terms(Agreed):
     def min_participants(self) -> int | None:
         """Fewest among whose contributions one is hidden; None where one party asks alone."""
         return None
-
-
-class TrainingTerms(Terms):
-    """Terms of protocols in which parties train on batches of their own samples.
-
-    Attributes:
-        batch_size: Samples in a training step.
-        evaluation_batch_size: Samples in a block of an evaluation; agreed on since it decides the rounding.
-    """
-
-    batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 256
-    evaluation_batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 256
-
-
-class PolicyGradientTerms(Agreed):
-    """How policies are trained and compared.
-
-    Attributes:
-        discount: γ of the return.
-        baseline: What is taken off a return in training: nothing, as the paper writes it; the mean of the batch's other
-            returns; or the mean of the batch, the rest divided by its standard deviation.
-        evaluation_episodes: Episodes of each of a party's games in an evaluation; always the same.
-        best_return: A discounted return that no episode exceeds, at or above 0; an episode's loss is what its own lacks of
-            it. A script may leave it out: then it is what the asking party's environment says.
-    """
-
-    discount: Annotated[float, Field(gt=0, le=1)] = 0.99
-    baseline: Literal["none", "mean", "normalized"] = "mean"
-    evaluation_episodes: Annotated[int, Field(ge=1, le=2**17)] = 20
-    best_return: float | None = None
-
-
-class PrivacyTerms(Agreed):
-    """Which noise covers the samples that a party trains on; `comity.privacy` says what it is worth.
-
-    Attributes:
-        scope: Whether ε and δ are those of every step, as the paper has them, or of the whole session.
-        epsilon: ε; the paper has 1, 5 and 10 for a step.
-        delta: δ.
-        clipping_norm: Greatest Euclidean norm of a sample's gradient.
-    """
-
-    scope: Literal["per_step", "total"]
-    epsilon: Annotated[float, Field(gt=0, le=100)]
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    clipping_norm: Annotated[float, Field(gt=0, le=1e30)] = 1.0
-
-
-class AssistedTrainingTerms(TrainingTerms):
-    """Terms of protocols in which parties may also train policies, or privately.
-
-    Attributes:
-        policy_gradient: How policies are trained; for tasks of kind `reinforcement`, and no others. `batch_size` is then
-            the episodes of an update, and `evaluation_batch_size` those that are played at once.
-        privacy: The noise; None for none.
-    """
-
-    policy_gradient: PolicyGradientTerms | None = None
-    privacy: PrivacyTerms | None = None
 
 
 class ModelSpec(Agreed):

@@ -22,7 +22,7 @@ from comity.node.config import PartyConfig
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script, parse_script, session_text
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.store.memory_store import MemoryStore
 
 SESSION = """

@@ -14,7 +14,15 @@ from comity.errors import InvalidValue
 from comity.models import build
 from comity.privacy import Mechanism, PrivateGradients, require_private
 from comity.tensors import State
-from comity.training import Classification, OptimizerSpec, PoissonStream, Resume, Secret, sampling_rate
+from comity.training import (
+    Classification,
+    OptimizerSpec,
+    PoissonStream,
+    Resume,
+    Secret,
+    build_optimizer,
+    sampling_rate,
+)
 
 pytest.importorskip("opacus")
 
@@ -51,7 +59,7 @@ def task(
 def gradient(dataset: Dataset, mechanism: Mechanism, seed: int = 0) -> torch.Tensor:
     """The private gradient of a batch that is the whole data set, as one vector."""
     net = model()
-    optimizer = ADAM.build(net.parameters())
+    optimizer = build_optimizer(ADAM, net.parameters())
     private = PrivateGradients(net, mechanism, BATCH)
 
     def losses() -> torch.Tensor:
@@ -149,7 +157,7 @@ def test_steps_see_each_sample_at_its_rate() -> None:
 
 def test_a_batch_may_be_empty() -> None:
     learner = task(data(1).select(torch.tensor([0])), Mechanism(1.0))
-    learner._private.compute(ADAM.build(learner._model.parameters()), None, 0)  # type: ignore[union-attr]
+    learner._private.compute(build_optimizer(ADAM, learner._model.parameters()), None, 0)  # type: ignore[union-attr]
     assert all(parameter.grad is not None for parameter in learner._model.parameters())
 
 

@@ -10,7 +10,7 @@ import pytest
 from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
 from comity.ledger.ledger import bytes_by_kind
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.store.memory_store import MemoryStore

@@ -17,15 +17,14 @@ from comity.contract import (
     InputSpec,
     Membership,
     ModelSpec,
-    PolicyGradientTerms,
     Preprocessing,
-    PrivacyTerms,
     Release,
     TaskSpec,
 )
 from comity.errors import MalformedMessage
-from comity.protocols.assisted_learning import PROTOCOL
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.privacy.terms import PrivacyTerms
+from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
 from comity.session.codec import (
     LARGEST_CONTRACT,
     contract_from_proto,

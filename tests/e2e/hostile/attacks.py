@@ -26,7 +26,9 @@ from comity.node.control_client import ControlClient
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract, run_session
 from comity.node.sessions.script import parse_script
-from comity.protocols.assisted_learning import PROTOCOL, codec
+from comity.protocol.roles import run
+from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
 from comity.session.codec import statement_to_proto
 from comity.session.contexts import PeerContext
@@ -38,7 +40,6 @@ from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection, RetryPolicy
-from comity.transport.protocol import run
 from comity.transport.sessions import encode_proposal
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import assisted_learning_pb2 as pb
@@ -302,7 +303,7 @@ class Attack:
 
     def play_on(self) -> str:
         """Plays the whole session honestly, whatever was tried before; returns its digest."""
-        return run(PROTOCOL.ask([(self.context, self.connection)]))[0].digest
+        return run(PROTOCOL.load().ask([(self.context, self.connection)]))[0].digest
 
 
 def mallorys(id: str, **changes: Any) -> tuple[Contract, LocalParty]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from comity import errors
-from comity.contract import Contract, Membership
 from comity.node.control_client import ControlClient
 from comity.node.sessions.drafts import would_agree
 from comity.protocols.assisted_learning import PROTOCOL
-from comity.store.memory_store import MemoryStore
 from comity.transport import sessions
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import encode_draft, encode_proposal

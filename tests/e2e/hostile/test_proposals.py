@@ -10,7 +10,7 @@ import pytest
 
 from comity import errors
 from comity.errors import ComityError
-from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.session.codec import contract_from_proto, membership_from_proto
 from comity.transport import sessions
 from comity.transport.peer_connection import PeerConnection

@@ -14,18 +14,20 @@ import numpy as np
 import pytest
 
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, ModelSpec, PolicyGradientTerms
+from comity.contract import Contract, ModelSpec
 from comity.environments import EnvironmentSet
 from comity.environments.cartpole import CartPole
 from comity.errors import MalformedMessage, NonFiniteValue
 from comity.models import build
+from comity.protocol.roles import run
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, idle
+from comity.protocols.assisted_learning.messages import Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
@@ -38,7 +40,6 @@ from comity.tasks.reinforcement import reinforcement
 from comity.tensors import Blob, Layout
 from comity.training import PolicyGradient, Secret
 from comity.transport.in_process import encoded
-from comity.transport.protocol import run
 
 EPISODES = 8
 BEST_RETURN = CartPole().best_return(0.99)

@@ -19,7 +19,9 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.data import Dataset
 from comity.ledger.receipts import SignedStatement
 from comity.models import build
-from comity.protocols.assisted_learning.algorithm import Loss, Objective, argmin
+from comity.protocol.roles import run
+from comity.protocols.assisted_learning.algorithm import Loss, argmin
+from comity.protocols.assisted_learning.choices import Objective
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
@@ -28,7 +30,6 @@ from comity.protocols.assisted_learning.provider import Provider
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.outcome import Outcome
-from comity.transport.protocol import run
 
 ROUNDS = 4
 

@@ -56,5 +56,7 @@ def _signing(context: Context) -> LocalParty:
     """The party with the key that its card states, where it has one already."""
     config = context.config
     if config.secret is None and not (config.state_dir / "secret").is_file():
-        raise NotChecked("this node has no secret yet, which its receipt key comes from: comity init or a start makes it")
+        raise NotChecked(
+            "this node has no secret yet, which its receipt key comes from: comity init or a start makes it"
+        )
     return LocalParty(config.party, config, own_secret(config, config.state_dir), MemoryStore())

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -24,45 +24,21 @@ from comity.errors import (
 from comity.ledger.receipts import require_pinned
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
 from comity.node.sessions.failures import failure
 from comity.node.sessions.initiator import stored, stored_contract
 from comity.node.sessions.result import summarize
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
+from comity.protocol.roles import JoinedAcceptor
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
-from comity.session.outcome import Outcome
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker, Steppable, Worker
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending, decode_proposal
 from comity.wire.v1 import sessions_pb2
 
 log = structlog.get_logger()
-
-
-class JoinedAcceptor(Steppable, Protocol):
-    """A helping role that many join."""
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left to do for anybody; the session then ends."""
-
-    @property
-    def failure(self) -> ComityError | None:
-        """Why the session cannot go on, where that is so."""
-
-    def wakes_in(self) -> float | None:
-        """Seconds until there may be work, or the end, although nobody asks for anything; None for never."""
-
-    def admit(self, context: PeerContext) -> None:
-        """Lets an initiator in; again, one that is in."""
-
-    def leave(self, party: str) -> None:
-        """Goes on without an initiator."""
-
-    def outcome(self) -> Outcome:
-        """What the session came to, when it is over."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +159,10 @@ class Acceptor:
         """
         definition = self._protocol(proposal.contract)
         contract, peer = decode_proposal(proposal, definition)
-        initiator = peer.party if definition.many else contract.initiator
+        initiator = peer.party if definition.topology.is_joined else contract.initiator
         if (
             not caller == initiator == peer.party
-            or contract.is_open != definition.many
+            or contract.is_open != definition.topology.is_joined
             or peer.role != definition.initiator
         ):
             expected = f"{caller} as {definition.initiator}, which its certificate names"
@@ -211,7 +187,7 @@ class Acceptor:
                 return running
             if (opened := self._opened.get(contract.session)) is not None and opened.contract.hash == contract.hash:
                 return self._admit(opened, peer)
-            if definition.many and opened is None:
+            if definition.topology.is_joined and opened is None:
                 raise _not_open(contract.session)
             if self._party.store.find(contract.session) is not None:
                 action = "give the new session another id"
@@ -309,7 +285,7 @@ class Acceptor:
                     received=contract.session,
                     action="leave out session.id, or give another",
                 )
-            own = self._party.membership(definition.acceptor, contract.terms)
+            own = self._party.membership(definition.acceptor, contract)
             self._party.config.policy.review(contract, own, (), active=self.active)
             self._party.require_room(contract, own, own, definition)
             self._party.store.save(stored(contract, own))
@@ -363,7 +339,7 @@ class Acceptor:
 
     def _open(self, contract: Contract, definition: ProtocolDefinition, peer: Membership) -> AcceptedSession:
         party = self._party
-        own = party.membership(definition.acceptor, contract.terms)
+        own = party.membership(definition.acceptor, contract)
         party.config.policy.review(contract, own, (peer.party,), active=self.active)
         if not set(contract.egress) <= set(definition.egress):
             raise PolicyRefusal(
@@ -418,16 +394,16 @@ class Acceptor:
             events.append(event)
 
         place = self._party.place(contract, own, observe, peers)
-        contexts = [self._party.context(place, peer, apart=definition.many) for peer in peers]
+        contexts = [self._party.context(place, peer, apart=definition.topology.is_joined) for peer in peers]
         observe(definition.started(contract, definition.acceptor, [peer.party for peer in peers]))
         for record in place.journal.records():
             if record.kind == "finished":
                 events.append(Event("round-finished", record.round, record.fields))
-        role: Any = definition.help(place, contexts)
+        role: Any = definition.load().help(place, contexts)
         name = f"session-{contract.session}"
         with self._opening:
             worker: Worker
-            if definition.many:
+            if definition.topology.is_joined:
                 ending = _Ending(role, lambda: self._conclude(contract.session))
                 worker = SessionWorker(ending, name, ending.wakes_in)
                 by_party = {context.peer.party: context for context in contexts}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comity.contract import Contract
 from comity.node.party import LocalParty
+from comity.protocol.definition import ProtocolDefinition
 from comity.session.gate import EgressGate
 from comity.store.memory_store import MemoryStore
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import encode_draft, send_draft
 
 
@@ -29,7 +29,7 @@ def would_agree(
         RefusedError: It would not, or this party's own policy would not; says why.
         TransportError: It did not answer.
     """
-    own = party.membership(definition.initiator, contract.terms)
+    own = party.membership(definition.initiator, contract)
     party.config.policy.review(contract, own, contract.acceptors, active=0)
     draft = encode_draft(contract, own, definition)
     gate = EgressGate(contract, party.config.policy, MemoryStore(), connection.party)

@@ -17,11 +17,11 @@ from comity.node.party import LocalParty
 from comity.node.sessions.failures import failure
 from comity.node.sessions.initiator import PASSING, is_offline, run_session, stored, stored_contract
 from comity.node.sessions.result import SessionResult
+from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.replayable_stream import ReplayableStream
 from comity.transport.peer_connection import PeerConnection, RetryPolicy
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending, end
 
 log = structlog.get_logger()
@@ -108,7 +108,7 @@ class InitiatedSessions:
                 raise InvalidValue(
                     "the session's id is taken", expected="a new id", received=contract.session, action=action
                 )
-            self._party.store.save(stored(contract, self._party.membership(definition.initiator, contract.terms)))
+            self._party.store.save(stored(contract, self._party.membership(definition.initiator, contract)))
         self._start(InitiatedSession(contract, definition))
 
     def find(self, session: str) -> InitiatedSession | None:

@@ -13,19 +13,19 @@ from comity.contract import Contract, HeadSpec, InputSpec, Membership, TaskSpec
 from comity.errors import ComityError, InvalidValue, NodeDraining, SessionCancelled, StorageError, TransportError
 from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
 from comity.node.sessions.result import SessionResult, summarize
 from comity.node.sessions.script import MODEL, ModelSection, Script, SessionSection
-from comity.node.tasks import completed
 from comity.node.validation import validated
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
+from comity.protocol.roles import run
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
 from comity.store.store import Store, StoredSession
 from comity.tasks import require_usable, signed_model, task_kind
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.protocol import ProtocolDefinition, require_models, run
-from comity.transport.sessions import decode_agreement, encode_proposal, end, propose
+from comity.transport.sessions import decode_agreement, encode_proposal, end, propose, require_models
 
 PASSING = (TransportError, StorageError, NodeDraining)
 """Errors that are not the session's fault: it goes on when they have passed."""
@@ -50,12 +50,13 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
     """
     wanted = script.session
     definition = protocol(wanted.protocol)
-    if len(wanted.acceptors) != len(set(wanted.acceptors)) or (len(wanted.acceptors) > 1 and not definition.several):
+    several = definition.topology.many_acceptors
+    if len(wanted.acceptors) != len(set(wanted.acceptors)) or (len(wanted.acceptors) > 1 and not several):
         raise InvalidValue(
             "session.acceptors cannot be used",
-            expected=f"each {definition.acceptor} once" if definition.several else f"one {definition.acceptor}",
+            expected=f"each {definition.acceptor} once" if several else f"one {definition.acceptor}",
             received=", ".join(wanted.acceptors),
-            action="name each once" if definition.several else "name one; a session with another is another session",
+            action="name each once" if several else "name one; a session with another is another session",
         )
     task = _task(wanted, party)
     contract = Contract(
@@ -69,13 +70,10 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
             for name, each in _models(wanted, definition).items()
         },
         task=task,
-        initiator="" if definition.many else party.name,
+        initiator="" if definition.topology.is_joined else party.name,
         acceptors=wanted.acceptors,
         egress=definition.egress,
-        terms=completed(
-            validated(definition.terms, wanted.terms, "session.terms"),
-            party.environments if party.is_reinforcement else None,
-        ),
+        terms=definition.load().task.complete(validated(definition.terms, wanted.terms, "session.terms"), party.data),
     )
     return contract, definition
 
@@ -134,7 +132,7 @@ def run_session(
         ComityError: An acceptor refused, could not be reached, or the session failed.
     """
     began = time.monotonic()
-    own = initiator.membership(definition.initiator, contract.terms)
+    own = initiator.membership(definition.initiator, contract)
     peers = _peers(contract, definition, initiator, own, connections)
     observe(definition.started(contract, definition.initiator, contract.acceptors))
     for record in initiator.store.records(contract.session):
@@ -144,7 +142,7 @@ def run_session(
     try:
         place = initiator.place(contract, own, observe, peers)
         contexts = [initiator.context(place, peer) for peer in peers]
-        (outcome,) = run(definition.ask(list(zip(contexts, connections, strict=True))))
+        (outcome,) = run(definition.load().ask(list(zip(contexts, connections, strict=True))))
     except PASSING:
         # The session is taken up again.
         raise

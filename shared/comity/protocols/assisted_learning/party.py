@@ -15,15 +15,11 @@ from comity.blobs.session_blobs import Expectation, SessionBlobs
 from comity.contract import Contract, Json, Membership
 from comity.errors import MalformedMessage, RoundOutOfOrder
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
+from comity.protocols.assisted_learning.choices import TrajectoryEncoding
 from comity.protocols.assisted_learning.choosing import CheckpointChooser
 from comity.protocols.assisted_learning.loss_table import WORST, LossTable
 from comity.protocols.assisted_learning.making import TrajectoryMaker
-from comity.protocols.assisted_learning.messages import (
-    Checkpoint,
-    TrajectoryEncoding,
-    loss_from_json,
-    loss_to_json,
-)
+from comity.protocols.assisted_learning.messages import Checkpoint, loss_from_json, loss_to_json
 from comity.protocols.assisted_learning.own_losses import AssistedTask, OwnLosses
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.store.journal import Journal

@@ -11,13 +11,8 @@ from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
-from comity.protocols.assisted_learning.messages import (
-    Checkpoint,
-    TrajectoryEncoding,
-    assessment_digest,
-    idle,
-    trajectory_digest,
-)
+from comity.protocols.assisted_learning.choices import TrajectoryEncoding
+from comity.protocols.assisted_learning.messages import Checkpoint, assessment_digest, idle, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.session.events import Event, Observer
 from comity.session.receipt_book import ReceiptBook

@@ -16,7 +16,7 @@ from comity.protocols.assisted_learning.algorithm import (
     split_iterations,
     training_order,
 )
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.training import sampling_rate
 
 
