@@ -37,11 +37,9 @@ def check_draft(context: Context) -> Iterator[Row]:
 
 
 def _asked(context: Context, check: str, session: Drafted, party: LocalParty, name: str) -> Row:
-    known = context.config.peers.get(name)
-    if known is None:
-        raise NotChecked(f"there is no address in [peers.{name}]")
+    address = context.config.peers[name].address
     try:
-        connection = PeerConnection(context.identity, name, known.address, RetryPolicy(_ANSWER_S, 0.0))
+        connection = PeerConnection(context.identity, name, address, RetryPolicy(_ANSWER_S, 0.0))
     except UsageError as error:
         raise NotChecked("this node's own certificate, key or trust cannot be used") from error
     with connection:

@@ -49,7 +49,6 @@ def check_script(context: Context) -> Iterator[Row]:
         yield Row("script", "skipped", "none was named; --script FILE checks a session's model and the room it takes")
         return
     session = drafted(context)
-    _require_part(context, session)
     yield Row("script", "passed", f"{context.script}: {session.contract.rounds} rounds of {session.definition.name}")
     require_device(context)
     layout = session.local.task(session.contract).layout
@@ -66,12 +65,14 @@ def drafted(context: Context) -> Drafted:
     """The session that the named script describes.
 
     Raises:
-        ComityError: The script cannot be used here.
+        ComityError: The script cannot be used here, or the node's own policy and peers do not admit it.
         NotChecked: The data cannot be read.
     """
     script = _read(context)
     script.require_no_parties()
-    return _draft(context, script)
+    session = _draft(context, script)
+    _require_part(context, session)
+    return session
 
 
 def _read(context: Context) -> Script:
