@@ -307,7 +307,9 @@ def resume(
 
 @app.command(rich_help_panel=_SET_UP)
 def init(
-    role: Annotated[str, typer.Argument(help="learner or provider; or operator, to drive nodes from this machine.")],
+    role: Annotated[
+        str, typer.Argument(help="A role, as comity check lists them; or operator, to drive nodes from this machine.")
+    ],
     folder: Annotated[
         Path,
         typer.Argument(metavar="DIR", help="Where the files go, made if it is not there; this folder, if left out."),
@@ -332,7 +334,7 @@ def init(
 
     The card is for other parties; nothing in it is secret. The configuration explains itself, line by line.
 
-    Example: `comity init provider hospital --party hospital --allow clinic`
+    Example: `comity init ROLE hospital --party hospital --allow clinic`
     """
     from comity.cli.init import initialize, parse_peers
     from comity.node.setup.init import NodeChoices
@@ -355,7 +357,7 @@ def check(
 
     Every row that fails says how to mend it. Exits with 2 where this node has to be set right, with 1 where only a peer has.
 
-    Example: `comity check learner --config learner.toml --script session.toml`
+    Example: `comity check --config clinic/node.toml --script session.toml`
     """
     from comity.cli.check import check_node
 
@@ -364,9 +366,7 @@ def check(
 
 @app.command(rich_help_panel=_SET_UP)
 def node(
-    role: Annotated[
-        str, typer.Argument(help="learner, provider, client or server; left out, as the configuration says.")
-    ] = "",
+    role: Annotated[str, typer.Argument(help="The node's role; left out, as the configuration says.")] = "",
     config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -374,7 +374,7 @@ def node(
 
     Ctrl-C and SIGTERM stop it; started again, it takes up its sessions by itself.
 
-    Example: `comity node provider --config provider.toml`
+    Example: `comity node --config hospital/node.toml`
     """
     from comity.cli.node import run_node
 
@@ -387,11 +387,11 @@ def gc(
     state: Annotated[Path, typer.Option(help="The node's state_dir; the node must not run.")] = Path("state"),
     json_output: Json = False,
 ) -> None:
-    """Frees the checkpoints that ended sessions left behind.
+    """Frees the tensors that ended sessions left behind.
 
     Ledger and results stay.
 
-    Example: `comity gc --state learner/state`
+    Example: `comity gc --state clinic/state`
     """
     from comity.cli.gc import collect_garbage
 
@@ -461,7 +461,7 @@ def import_round(
 def show(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
     """Lists the entries, bytes by kind and charged rounds.
 
-    Example: `comity ledger show --state learner/state`
+    Example: `comity ledger show --state clinic/state`
     """
     from comity.cli.ledger import show_ledger
 
@@ -474,7 +474,7 @@ def verify(*, state: State = _STATE, store: StoreUrl = "", session: Session = ""
 
     Names the first entry that is bad, and exits with 1.
 
-    Example: `comity ledger verify --state learner/state`
+    Example: `comity ledger verify --state clinic/state`
     """
     from comity.cli.ledger import verify_ledger
 
@@ -487,7 +487,7 @@ def export(*, state: State = _STATE, store: StoreUrl = "", session: Session = ""
 
     With a session, nothing of other sessions shows.
 
-    Example: `comity ledger export --state learner/state --session s-1 > ours.jsonl`
+    Example: `comity ledger export --state clinic/state --session s-1 > ours.jsonl`
     """
     from comity.cli.ledger import export_ledger
 
@@ -507,7 +507,7 @@ def compare(
 
     Exits with 1 where they differ.
 
-    Example: `comity ledger compare theirs.jsonl --state learner/state`
+    Example: `comity ledger compare theirs.jsonl --state clinic/state`
     """
     from comity.cli.ledger import compare_ledgers
 

@@ -209,7 +209,7 @@ def check_disk(context: Context) -> Iterator[Row]:
         action = "free space with comity gc, or raise policy.max_state_bytes" if disk else "free space on the disk"
         yield Row("disk", "failed", found, action)
     elif disk < _LITTLE_BYTES:
-        yield Row("disk", "warning", found, "free space: a session keeps the checkpoints of a round")
+        yield Row("disk", "warning", found, "free space: a session keeps the tensors of a round")
     else:
         yield Row("disk", "passed", found)
 

@@ -58,7 +58,7 @@ def check_script(context: Context) -> Iterator[Row]:
     drafted.local.require_room(drafted.contract, drafted.own, drafted.peer, drafted.definition)
     held = drafted.definition.load().blobs_held(drafted.contract, drafted.own, drafted.peer)
     found = (
-        f"{', '.join(each.name for each in drafted.contract.models.values())}, {layout.size / 1e6:.2f} MB; room for the session's {held} checkpoints, "
+        f"{', '.join(each.name for each in drafted.contract.models.values())}, {layout.size / 1e6:.2f} MB; room for the session's {held} blobs, "
         f"{held * layout.size / 1e6:.1f} MB, if the peer has as many samples"
     )
     yield Row("model", "passed", found)
