@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from comity.cli.extensions import VerbGroup
 from comity.errors import ComityError, InvalidValue
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="comity",
+    cls=VerbGroup,
     help="Organisations help each other's models while the data stays where it is.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -583,6 +585,28 @@ def reproduce(
         list_experiments(as_json=json_output)
         return
     run_experiments(names, scale, out, data, as_json=json_output)
+
+
+@app.command(rich_help_panel=_ACCOUNT)
+def audit(
+    name: Annotated[str, typer.Argument(help="The audit; left out, all are listed.")] = "",
+    session: Annotated[str, typer.Argument(help="The session's identifier; comity sessions lists them.")] = "",
+    *,
+    state: State = _STATE,
+    json_output: Json = False,
+) -> None:
+    """Says what somebody could have learned from what a node sent.
+
+    Without a name, lists the audits that protocols bring.
+
+    Example: `comity audit`
+    """
+    from comity.cli.audit import list_audits, run_audit
+
+    if not name:
+        list_audits(as_json=json_output)
+        return
+    run_audit(name, session, state, as_json=json_output)
 
 
 @app.command(rich_help_panel=_SET_UP)
