@@ -71,6 +71,13 @@ def test_nothing_is_left_behind(provider: Any) -> None:
 # --- Configuration and role -----------------------------------------------------------------------------------------------
 
 
+def test_a_kind_of_egress_that_nothing_has_is_told(provider: Any) -> None:
+    provider.values["policy"] = {"egress": ["contract", "checkpont"]}
+    row = provider.check()["configuration: egress"]
+    assert (row.verdict, row.action) == ("warning", "did you mean checkpoint?")
+    assert "checkpont" in row.found
+
+
 def test_a_configuration_that_cannot_be_read_stops_only_what_needs_it(provider: Any) -> None:
     provider.values["policy"] = {"max_round": 3}
     found = provider.check()
