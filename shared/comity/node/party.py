@@ -247,7 +247,8 @@ class LocalParty:
             return
         ended = {**(result or {}), "rounds_finished": self.rounds_finished(session)}
         with self.store.transaction():
-            self.store.record(Fact("ended", session, 0, str(kept.peers[0]["party"]) if kept.peers else ""))
+            for chain in self.store.chains(session):
+                self.store.record(Fact("ended", session, peer=chain.name.peer))
             self.store.save(replace(kept, state=ending, result=ended))
         if self._folder is not None:
             shutil.rmtree(self._folder / session, ignore_errors=True)
