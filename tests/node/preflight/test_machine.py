@@ -56,7 +56,7 @@ def test_nothing_is_wrong_with_a_learner(learner: Any) -> None:
     assert not found.failed()
     assert found["role"].found == "learner, as its configuration says"
     assert found["listen"].verdict == "skipped"
-    assert "room for the session's 14 checkpoints" in found["model"].found
+    assert "room for the session's 14 blobs" in found["model"].found
 
 
 def test_nothing_is_left_behind(provider: Any) -> None:
@@ -83,7 +83,7 @@ def test_a_configuration_that_cannot_be_read_stops_only_what_needs_it(provider: 
     found = provider.check()
     found.only("configuration", "unknown key policy.max_round", "did you mean max_rounds?")
     assert {row.check for row in found.rows} == set(CHECKS) - {"session"}
-    assert all(row.verdict == "skipped" for row in found.rows if row.check != "configuration")
+    assert all(row.verdict == "skipped" for row in found.rows if row.check not in {"configuration", "protocols"})
 
 
 def test_what_the_environment_says_is_named_but_not_shown(provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:
