@@ -26,6 +26,7 @@ from comity.node.sessions.overview import SessionDetails, SessionSummary, detail
 from comity.node.sessions.script import Script
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol, unusable, usable_for
+from comity.protocol.services import ServiceContext, Services
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import SessionRegistry
@@ -82,6 +83,10 @@ class Node:
             self._local = LocalParty(config.party, config, secret, store, config.state_dir / "blobs")
             self._initiated = InitiatedSessions(self._local, config)
             self._acceptor = Acceptor(self._local, self.role, self._hosted)
+            # Before there are sessions, whose roles may have to do with them.
+            services = Services()
+            services.start(stack, self._protocols, self._service_context)
+            self._local.services = services.handles
             # Data are read before anybody is told that the node is there.
             samples = self._local.holdings
             self._serve_operators(stack)
@@ -93,6 +98,10 @@ class Node:
             stop.wait()
             log.info("node-draining", party=self.party)
             self._draining.set()
+
+    def _service_context(self, definition: ProtocolDefinition) -> ServiceContext:
+        settings = self._config.settings_of(definition)
+        return ServiceContext(self.party, self.role, settings, self._identity, self.state_dir)
 
     def run(self, script: Script) -> str:
         """Starts a session.

@@ -56,6 +56,7 @@ class LocalParty:
         self.config = config
         self.store = store
         self.signer = Signer.from_seed(blake3(secret, derive_key_context="comity receipt key").digest(), name)
+        self.services: Mapping[str, Any] = {}
         self._secret = secret
         self._folder = folder
 
@@ -179,6 +180,7 @@ class LocalParty:
             observed,
             gates,
             self.config.settings_of(protocol(contract.protocol)),
+            self.services,
         )
 
     def context(self, place: SessionContext, peer: Membership, *, apart: bool = False) -> PeerContext:
@@ -199,9 +201,18 @@ class LocalParty:
         place.gates.append(gate)
         receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
-        settings = place.settings
         return PeerContext(
-            contract, place.own, peer, place.task, blobs, place.journal, gate, receipt_book, place.observe, settings
+            contract,
+            place.own,
+            peer,
+            place.task,
+            blobs,
+            place.journal,
+            gate,
+            receipt_book,
+            place.observe,
+            place.settings,
+            place.services,
         )
 
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ class SessionContext:
         observe: Is told what happens.
         gates: What leaves, to each peer.
         settings: This party's own settings of the protocol; None where it has none.
+        services: What the services of this party's node give to roles, by name; nothing where there is no node.
     """
 
     contract: Contract
@@ -36,6 +38,7 @@ class SessionContext:
     observe: Observer
     gates: list[EgressGate] = field(default_factory=list)
     settings: Any = None
+    services: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class PeerContext:
         receipt_book: Signs this party's statements and checks the peer's.
         observe: Is told what happens.
         settings: This party's own settings of the protocol; None where it has none.
+        services: What the services of this party's node give to roles, by name; nothing where there is no node.
     """
 
     contract: Contract
@@ -65,9 +69,19 @@ class PeerContext:
     receipt_book: ReceiptBook
     observe: Observer
     settings: Any = None
+    services: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def place(self) -> SessionContext:
         """What of it is the same whoever is opposite."""
-        gates, own = [self.gate], self.settings
-        return SessionContext(self.contract, self.own, self.task, self.blobs, self.journal, self.observe, gates, own)
+        return SessionContext(
+            self.contract,
+            self.own,
+            self.task,
+            self.blobs,
+            self.journal,
+            self.observe,
+            [self.gate],
+            self.settings,
+            self.services,
+        )
