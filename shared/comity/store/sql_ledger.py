@@ -112,7 +112,8 @@ class SqlLedger:
         self._database = database
         self._clock = clock
         upsert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-        self._add_entry, self._read_tail, self._move = _prepared(type(database.engine.dialect))
+        kind: Any = type(database.engine.dialect)
+        self._add_entry, self._read_tail, self._move = _prepared(kind)
         self._add_chain = upsert(_CHAINS).on_conflict_do_nothing(index_elements=["session", "peer"])
         # Of the active transaction alone: what is read under its lock holds until its end.
         self._places: dict[ChainName, _ChainEnd] = {}
