@@ -45,9 +45,10 @@ METADATA = {
 }
 """What may travel beside a call; a test looks at all that does."""
 
-ERROR_PARTS = {"reason": "identifier", "what": "text", "expected": "text", "received": "text", "action": "text"}
-"""What of an error may cross. `text` is this program's own words with names, counts and settings in them: what an error says
-was received came from the peer, and what it says was expected stands in the contract; it is cut to a few hundred letters."""
+ERROR_PARTS = {"what": "text", "expected": "text", "received": "text", "action": "text"}
+"""What of an error may cross, beside its class. `text` is this program's own words with names, counts and settings in them:
+what an error says was received came from the peer, and what it says was expected stands in the contract. It is cut to a few
+hundred letters, and an error that is none of the tree crosses with none of its words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from comity.protocols.assisted_learning.schedule import Schedule
 from comity.protocols.assisted_learning.task import TASK
 from comity.session.contexts import PeerContext, SessionContext
 from comity.training import sampling_rate
-from comity.wire.v1 import assisted_learning_pb2
 
 
 def _party(contexts: Sequence[PeerContext]) -> Party:
@@ -49,7 +48,6 @@ def _private_training(contract: Contract, own: Membership, peers: Sequence[Membe
 
 
 IMPLEMENTATION = Implementation(
-    terms_message=assisted_learning_pb2.AssistedLearningTerms,
     service=SERVICE,
     task=TASK,
     blobs_held=_blobs_held,

@@ -14,7 +14,6 @@ from comity.protocols.gradient_rewards.server import Server
 from comity.protocols.gradient_rewards.task import TASK
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext, SessionContext
-from comity.wire.v1 import gradient_rewards_pb2
 
 
 def _initiator(contexts: Sequence[PeerContext], ports: Sequence[Rewarding]) -> Client:
@@ -34,7 +33,6 @@ def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:  
 
 
 IMPLEMENTATION = Implementation(
-    terms_message=gradient_rewards_pb2.GradientRewardsTerms,
     service=SERVICE,
     task=TASK,
     blobs_held=_blobs_held,
