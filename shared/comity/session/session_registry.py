@@ -33,6 +33,7 @@ class AcceptedSession:
         worker: Its thread.
         events: What happened since the node started.
         stopping: Set when the session is ended or its node stops.
+        closing: Closed, with the reason, at the same time: for those who follow something of it.
     """
 
     context: PeerContext
@@ -40,6 +41,7 @@ class AcceptedSession:
     worker: Worker
     events: ReplayableStream[Event] = field(default_factory=ReplayableStream)
     stopping: threading.Event = field(default_factory=threading.Event)
+    closing: ReplayableStream[None] = field(default_factory=ReplayableStream)
 
     @property
     def contract(self) -> Contract:
@@ -68,7 +70,7 @@ class AcceptedSession:
             NodeDraining: It was ended, or its node stops.
         """
         if self.stopping.is_set():
-            raise NodeDraining("the session is being stopped", action="try again when the node is back")
+            raise _stopping()
 
     def stop(self, patience_s: float = _STOP_S) -> None:
         """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
@@ -80,6 +82,7 @@ class AcceptedSession:
         """Has its thread end, without waiting for it."""
         self.stopping.set()
         self.worker.close()
+        self.closing.close(_stopping())
 
 
 class SessionRegistry:
@@ -183,3 +186,7 @@ class SessionRegistry:
             session.begin_stop()
         for session in self.all():
             session.stop(max(0.0, deadline - time.monotonic()))
+
+
+def _stopping() -> NodeDraining:
+    return NodeDraining("the session is being stopped", action="try again when the node is back")

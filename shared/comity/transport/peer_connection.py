@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 import stamina
+from google.protobuf.message import Message
 
 from comity.blobs.incoming import Incoming
-from comity.contract import EgressKind
 from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
@@ -23,6 +23,7 @@ from comity.transport.identity import PARTY_KEY, Identity
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import blobs_pb2
 
+Kind = TypeVar("Kind", bound=Message)
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Stub = TypeVar("Stub")
@@ -38,11 +39,17 @@ _OPTIONS = [
     # A peer that is gone without a word is noticed after half a minute.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
 _SLOWEST_BYTES_PER_S = 100_000
 """PeerConnection speed below which a transfer is taken for stuck."""
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of a message."""
+    return message.SerializeToString()
 
 
 def _nobody(error: ComityError | None) -> None:
@@ -137,6 +144,14 @@ class PeerConnection:
                 raise PeerUnreachable(f"the line to {self.party} is closed here", action="open another")
             return make(self.channel)
 
+    def unary(self, path: str, answer: type[Kind]) -> grpc.UnaryUnaryMultiCallable[Message, Kind]:
+        """A method with one answer, by its path; see `stub`."""
+        return self.stub(lambda channel: channel.unary_unary(path, encode, answer.FromString))
+
+    def stream(self, path: str, answer: type[Kind]) -> grpc.UnaryStreamMultiCallable[Message, Kind]:
+        """A method with a stream of answers, by its path; see `stub`."""
+        return self.stub(lambda channel: channel.unary_stream(path, encode, answer.FromString))
+
     def at_close(self, end: Callable[[], None]) -> None:
         """Has something called once the line is closed."""
         self._at_close.append(end)
@@ -162,7 +177,7 @@ class PeerConnection:
             ComityError: What the peer answered, or why it did not.
         """
 
-        def begin() -> tuple[Iterator[Response], Response | None]:
+        def begin() -> tuple[Any, Response | None]:
             answers = method(request(), metadata=self._metadata)
             return answers, next(answers, None)
 
@@ -170,8 +185,8 @@ class PeerConnection:
             answers, first = self._retried(begin)
             if first is None:
                 return
-            yield first
             try:
+                yield first
                 yield from answers
             except grpc.RpcError as failure:
                 error = self._explain(failure)
@@ -179,9 +194,12 @@ class PeerConnection:
                     raise error from failure
             else:
                 return
+            finally:
+                # Who follows no more says so, and does not leave it to whenever this is collected.
+                answers.cancel()
 
     def put(
-        self, blob: Blob, kind: EgressKind, round: int, *, before: Callable[[int], None], base: Blob | None = None
+        self, blob: Blob, kind: str, round: int, *, before: Callable[[int], None], base: Blob | None = None
     ) -> None:
         """Uploads what the peer does not hold of a blob.
 

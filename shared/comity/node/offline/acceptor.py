@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from comity.ledger.ledger import in_round
-from comity.node.offline.bindings import offline_binding_of, require_offline
+from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiator import stored_contract
@@ -11,8 +10,9 @@ from comity.protocol.registry import protocol
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import InlineWorker
 from comity.store.store import StoredSession
-from comity.transport.bundles import Bundle, ReceivedBundle
-from comity.transport.sessions import encode_agreement, ending_named
+from comity.transport.bindings import offline
+from comity.transport.bundles import Bundle, ReceivedBundle, bundled
+from comity.transport.sessions import PROPOSE, encode_agreement, ending_named
 from comity.wire.v1 import sessions_pb2
 
 
@@ -39,7 +39,7 @@ class OfflineAcceptor:
         """
         require_offline(protocol(proposal.contract.protocol), proposal.contract.acceptors)
         session = self._acceptor.accept(sender, proposal)
-        session.gate.admit("contract", "proposal", proposal.ByteSize())
+        session.gate.admit(proposal)
 
     def take(self, kept: StoredSession, bundle: ReceivedBundle) -> bool:
         """Does what the initiator's bundle asks; returns whether there is something to answer.
@@ -51,8 +51,7 @@ class OfflineAcceptor:
         session = self._hosted.get(kept.session, bundle.sender, bundle.label.contract_hash)
         # Whoever quotes the contract has the agreement.
         session.gate.deliver_all(0)
-        if session.context.receipt_book.made("receipt", in_round(bundle.round)) is None:
-            offline_binding_of(definition).take(session, bundle)
+        offline.take(definition.load().service, session, bundle, self._party.offline_record(kept.session))
         ending = ending_named(bundle.ending)
         if ending is not None:
             self._acceptor.finish(session, ending)
@@ -66,9 +65,10 @@ class OfflineAcceptor:
         """
         contract, definition = stored_contract(kept)
         session = self._hosted.get(contract.session, contract.initiator, contract.hash)
-        return offline_binding_of(definition).answer(session) or self._agreement(session)
+        record = self._party.offline_record(contract.session)
+        return offline.answer(definition.load().service, session, record) or self._agreement(session)
 
     def _agreement(self, session: AcceptedSession) -> Bundle:
         agreement = encode_agreement(session.contract, session.context.own, self._party.signer)
-        session.gate.intend("contract", "agreement", agreement.ByteSize())
-        return Bundle(0, [agreement])
+        session.gate.send(agreement)
+        return Bundle(0, [bundled(PROPOSE, sessions_pb2.Proposal(), agreement)])

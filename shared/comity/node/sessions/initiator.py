@@ -20,10 +20,10 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.protocol.roles import run
 from comity.session.events import Event, Observer
-from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
 from comity.store.store import Store, StoredSession
 from comity.tasks import require_usable, signed_model, task_kind
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import decode_agreement, encode_proposal, end, propose, require_models, require_task_kind
 
@@ -143,7 +143,8 @@ def run_session(
     try:
         place = initiator.place(contract, own, observe, peers)
         contexts = [initiator.context(place, peer) for peer in peers]
-        (outcome,) = run(definition.load().ask(list(zip(contexts, connections, strict=True))))
+        channels = [RemoteChannel(connection) for connection in connections]
+        (outcome,) = run(definition.load().connected(contexts, channels))
     except PASSING:
         # The session is taken up again.
         raise
@@ -216,12 +217,12 @@ def _agree(
     initiator.config.policy.review(contract, own, contract.acceptors, active=0)
     # What this party itself cannot do, it does not ask for.
     initiator.task(contract)
-    gate = EgressGate(contract, initiator.config.policy, initiator.store, connection.party)
+    gate = initiator.gate(contract, connection.party)
     proposal = encode_proposal(contract, own, initiator.signer, definition)
-    gate.intend("contract", "proposal", proposal.ByteSize())
+    gate.send(proposal)
     agreement = propose(connection, proposal)
-    gate.deliver("contract", "proposal")
-    gate.admit("contract", "agreement", agreement.ByteSize())
+    gate.deliver(proposal)
+    gate.admit(agreement)
     peer = decode_agreement(agreement, contract, connection.party, definition)
     require_pinned(peer, initiator.config.receipt_key_of(peer.party))
     initiator.require_room(contract, own, peer, definition)

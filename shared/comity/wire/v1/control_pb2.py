@@ -22,62 +22,64 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from comity.wire.v1 import egress_pb2 as comity_dot_wire_dot_v1_dot_egress__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63omity/wire/v1/control.proto\x12\x0e\x63omity.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x95\x01\n\x0fNodeDescription\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tprotocols\x18\x05 \x03(\t\x12\x10\n\x08sessions\x18\x06 \x03(\t\x12\x0b\n\x03pid\x18\x07 \x01(\x03\x12\x11\n\tstate_dir\x18\x08 \x01(\t\"\x1c\n\nRunRequest\x12\x0e\n\x06script\x18\x01 \x01(\t\"\x1b\n\x08RunReply\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x1d\n\x0bOpenRequest\x12\x0e\n\x06script\x18\x01 \x01(\t\"\x1c\n\tOpenReply\x12\x0f\n\x07session\x18\x01 \x01(\t\"0\n\x0bJoinRequest\x12\x10\n\x08\x61\x63\x63\x65ptor\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\"\x0b\n\tJoinReply\"-\n\x0cWatchRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\x04\"t\n\x0cSessionEvent\x12\r\n\x05index\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06\x66ields\x18\x05 \x01(\t\"\x15\n\x13ListSessionsRequest\"E\n\x11ListSessionsReply\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.comity.wire.v1.SessionSummary\"\xb3\x01\n\x0eSessionSummary\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\r\n\x05peers\x18\x04 \x03(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0e\n\x06rounds\x18\x06 \x01(\r\x12\x17\n\x0frounds_finished\x18\x07 \x01(\r\x12)\n\x05\x62\x65gun\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x12ShowSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x88\x03\n\x0eSessionDetails\x12/\n\x07summary\x18\x01 \x01(\x0b\x32\x1e.comity.wire.v1.SessionSummary\x12\x15\n\rcontract_hash\x18\x02 \x01(\t\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\x41\n\nbytes_sent\x18\x05 \x03(\x0b\x32-.comity.wire.v1.SessionDetails.BytesSentEntry\x12I\n\x0e\x62ytes_received\x18\x06 \x03(\x0b\x32\x31.comity.wire.v1.SessionDetails.BytesReceivedEntry\x12\x16\n\x0erounds_charged\x18\x07 \x01(\r\x1a\x30\n\x0e\x42ytesSentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x34\n\x12\x42ytesReceivedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\" \n\rCancelRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\" \n\x0b\x43\x61ncelReply\x12\x11\n\tpeer_told\x18\x01 \x01(\x08\" \n\rResumeRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\r\n\x0bResumeReply2\x92\x05\n\x07\x43ontrol\x12L\n\x08\x44\x65scribe\x12\x1f.comity.wire.v1.DescribeRequest\x1a\x1f.comity.wire.v1.NodeDescription\x12;\n\x03Run\x12\x1a.comity.wire.v1.RunRequest\x1a\x18.comity.wire.v1.RunReply\x12>\n\x04Open\x12\x1b.comity.wire.v1.OpenRequest\x1a\x19.comity.wire.v1.OpenReply\x12>\n\x04Join\x12\x1b.comity.wire.v1.JoinRequest\x1a\x19.comity.wire.v1.JoinReply\x12\x45\n\x05Watch\x12\x1c.comity.wire.v1.WatchRequest\x1a\x1c.comity.wire.v1.SessionEvent0\x01\x12V\n\x0cListSessions\x12#.comity.wire.v1.ListSessionsRequest\x1a!.comity.wire.v1.ListSessionsReply\x12Q\n\x0bShowSession\x12\".comity.wire.v1.ShowSessionRequest\x1a\x1e.comity.wire.v1.SessionDetails\x12\x44\n\x06\x43\x61ncel\x12\x1d.comity.wire.v1.CancelRequest\x1a\x1b.comity.wire.v1.CancelReply\x12\x44\n\x06Resume\x12\x1d.comity.wire.v1.ResumeRequest\x1a\x1b.comity.wire.v1.ResumeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63omity/wire/v1/control.proto\x12\x0e\x63omity.wire.v1\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x95\x01\n\x0fNodeDescription\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tprotocols\x18\x05 \x03(\t\x12\x10\n\x08sessions\x18\x06 \x03(\t\x12\x0b\n\x03pid\x18\x07 \x01(\x03\x12\x11\n\tstate_dir\x18\x08 \x01(\t\"\x1c\n\nRunRequest\x12\x0e\n\x06script\x18\x01 \x01(\t\"\x1b\n\x08RunReply\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x1d\n\x0bOpenRequest\x12\x0e\n\x06script\x18\x01 \x01(\t\"\x1c\n\tOpenReply\x12\x0f\n\x07session\x18\x01 \x01(\t\"0\n\x0bJoinRequest\x12\x10\n\x08\x61\x63\x63\x65ptor\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\"\x0b\n\tJoinReply\"-\n\x0cWatchRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\x04\"t\n\x0cSessionEvent\x12\r\n\x05index\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06\x66ields\x18\x05 \x01(\t\"\x15\n\x13ListSessionsRequest\"E\n\x11ListSessionsReply\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.comity.wire.v1.SessionSummary\"\xb3\x01\n\x0eSessionSummary\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\r\n\x05peers\x18\x04 \x03(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0e\n\x06rounds\x18\x06 \x01(\r\x12\x17\n\x0frounds_finished\x18\x07 \x01(\r\x12)\n\x05\x62\x65gun\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x12ShowSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x88\x03\n\x0eSessionDetails\x12/\n\x07summary\x18\x01 \x01(\x0b\x32\x1e.comity.wire.v1.SessionSummary\x12\x15\n\rcontract_hash\x18\x02 \x01(\t\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\x41\n\nbytes_sent\x18\x05 \x03(\x0b\x32-.comity.wire.v1.SessionDetails.BytesSentEntry\x12I\n\x0e\x62ytes_received\x18\x06 \x03(\x0b\x32\x31.comity.wire.v1.SessionDetails.BytesReceivedEntry\x12\x16\n\x0erounds_charged\x18\x07 \x01(\r\x1a\x30\n\x0e\x42ytesSentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x34\n\x12\x42ytesReceivedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\" \n\rCancelRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\" \n\x0b\x43\x61ncelReply\x12\x11\n\tpeer_told\x18\x01 \x01(\x08\" \n\rResumeRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\r\n\x0bResumeReply2\x92\x05\n\x07\x43ontrol\x12L\n\x08\x44\x65scribe\x12\x1f.comity.wire.v1.DescribeRequest\x1a\x1f.comity.wire.v1.NodeDescription\x12;\n\x03Run\x12\x1a.comity.wire.v1.RunRequest\x1a\x18.comity.wire.v1.RunReply\x12>\n\x04Open\x12\x1b.comity.wire.v1.OpenRequest\x1a\x19.comity.wire.v1.OpenReply\x12>\n\x04Join\x12\x1b.comity.wire.v1.JoinRequest\x1a\x19.comity.wire.v1.JoinReply\x12\x45\n\x05Watch\x12\x1c.comity.wire.v1.WatchRequest\x1a\x1c.comity.wire.v1.SessionEvent0\x01\x12V\n\x0cListSessions\x12#.comity.wire.v1.ListSessionsRequest\x1a!.comity.wire.v1.ListSessionsReply\x12Q\n\x0bShowSession\x12\".comity.wire.v1.ShowSessionRequest\x1a\x1e.comity.wire.v1.SessionDetails\x12\x44\n\x06\x43\x61ncel\x12\x1d.comity.wire.v1.CancelRequest\x1a\x1b.comity.wire.v1.CancelReply\x12\x44\n\x06Resume\x12\x1d.comity.wire.v1.ResumeRequest\x1a\x1b.comity.wire.v1.ResumeReplyB\x04\x98\xce\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.wire.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\230\316\030\001'
   _globals['_SESSIONDETAILS_BYTESSENTENTRY']._loaded_options = None
   _globals['_SESSIONDETAILS_BYTESSENTENTRY']._serialized_options = b'8\001'
   _globals['_SESSIONDETAILS_BYTESRECEIVEDENTRY']._loaded_options = None
   _globals['_SESSIONDETAILS_BYTESRECEIVEDENTRY']._serialized_options = b'8\001'
-  _globals['_DESCRIBEREQUEST']._serialized_start=81
-  _globals['_DESCRIBEREQUEST']._serialized_end=98
-  _globals['_NODEDESCRIPTION']._serialized_start=101
-  _globals['_NODEDESCRIPTION']._serialized_end=250
-  _globals['_RUNREQUEST']._serialized_start=252
-  _globals['_RUNREQUEST']._serialized_end=280
-  _globals['_RUNREPLY']._serialized_start=282
-  _globals['_RUNREPLY']._serialized_end=309
-  _globals['_OPENREQUEST']._serialized_start=311
-  _globals['_OPENREQUEST']._serialized_end=340
-  _globals['_OPENREPLY']._serialized_start=342
-  _globals['_OPENREPLY']._serialized_end=370
-  _globals['_JOINREQUEST']._serialized_start=372
-  _globals['_JOINREQUEST']._serialized_end=420
-  _globals['_JOINREPLY']._serialized_start=422
-  _globals['_JOINREPLY']._serialized_end=433
-  _globals['_WATCHREQUEST']._serialized_start=435
-  _globals['_WATCHREQUEST']._serialized_end=480
-  _globals['_SESSIONEVENT']._serialized_start=482
-  _globals['_SESSIONEVENT']._serialized_end=598
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=600
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=621
-  _globals['_LISTSESSIONSREPLY']._serialized_start=623
-  _globals['_LISTSESSIONSREPLY']._serialized_end=692
-  _globals['_SESSIONSUMMARY']._serialized_start=695
-  _globals['_SESSIONSUMMARY']._serialized_end=874
-  _globals['_SHOWSESSIONREQUEST']._serialized_start=876
-  _globals['_SHOWSESSIONREQUEST']._serialized_end=913
-  _globals['_SESSIONDETAILS']._serialized_start=916
-  _globals['_SESSIONDETAILS']._serialized_end=1308
-  _globals['_SESSIONDETAILS_BYTESSENTENTRY']._serialized_start=1206
-  _globals['_SESSIONDETAILS_BYTESSENTENTRY']._serialized_end=1254
-  _globals['_SESSIONDETAILS_BYTESRECEIVEDENTRY']._serialized_start=1256
-  _globals['_SESSIONDETAILS_BYTESRECEIVEDENTRY']._serialized_end=1308
-  _globals['_CANCELREQUEST']._serialized_start=1310
-  _globals['_CANCELREQUEST']._serialized_end=1342
-  _globals['_CANCELREPLY']._serialized_start=1344
-  _globals['_CANCELREPLY']._serialized_end=1376
-  _globals['_RESUMEREQUEST']._serialized_start=1378
-  _globals['_RESUMEREQUEST']._serialized_end=1410
-  _globals['_RESUMEREPLY']._serialized_start=1412
-  _globals['_RESUMEREPLY']._serialized_end=1425
-  _globals['_CONTROL']._serialized_start=1428
-  _globals['_CONTROL']._serialized_end=2086
+  _globals['_DESCRIBEREQUEST']._serialized_start=110
+  _globals['_DESCRIBEREQUEST']._serialized_end=127
+  _globals['_NODEDESCRIPTION']._serialized_start=130
+  _globals['_NODEDESCRIPTION']._serialized_end=279
+  _globals['_RUNREQUEST']._serialized_start=281
+  _globals['_RUNREQUEST']._serialized_end=309
+  _globals['_RUNREPLY']._serialized_start=311
+  _globals['_RUNREPLY']._serialized_end=338
+  _globals['_OPENREQUEST']._serialized_start=340
+  _globals['_OPENREQUEST']._serialized_end=369
+  _globals['_OPENREPLY']._serialized_start=371
+  _globals['_OPENREPLY']._serialized_end=399
+  _globals['_JOINREQUEST']._serialized_start=401
+  _globals['_JOINREQUEST']._serialized_end=449
+  _globals['_JOINREPLY']._serialized_start=451
+  _globals['_JOINREPLY']._serialized_end=462
+  _globals['_WATCHREQUEST']._serialized_start=464
+  _globals['_WATCHREQUEST']._serialized_end=509
+  _globals['_SESSIONEVENT']._serialized_start=511
+  _globals['_SESSIONEVENT']._serialized_end=627
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=629
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=650
+  _globals['_LISTSESSIONSREPLY']._serialized_start=652
+  _globals['_LISTSESSIONSREPLY']._serialized_end=721
+  _globals['_SESSIONSUMMARY']._serialized_start=724
+  _globals['_SESSIONSUMMARY']._serialized_end=903
+  _globals['_SHOWSESSIONREQUEST']._serialized_start=905
+  _globals['_SHOWSESSIONREQUEST']._serialized_end=942
+  _globals['_SESSIONDETAILS']._serialized_start=945
+  _globals['_SESSIONDETAILS']._serialized_end=1337
+  _globals['_SESSIONDETAILS_BYTESSENTENTRY']._serialized_start=1235
+  _globals['_SESSIONDETAILS_BYTESSENTENTRY']._serialized_end=1283
+  _globals['_SESSIONDETAILS_BYTESRECEIVEDENTRY']._serialized_start=1285
+  _globals['_SESSIONDETAILS_BYTESRECEIVEDENTRY']._serialized_end=1337
+  _globals['_CANCELREQUEST']._serialized_start=1339
+  _globals['_CANCELREQUEST']._serialized_end=1371
+  _globals['_CANCELREPLY']._serialized_start=1373
+  _globals['_CANCELREPLY']._serialized_end=1405
+  _globals['_RESUMEREQUEST']._serialized_start=1407
+  _globals['_RESUMEREQUEST']._serialized_end=1439
+  _globals['_RESUMEREPLY']._serialized_start=1441
+  _globals['_RESUMEREPLY']._serialized_end=1454
+  _globals['_CONTROL']._serialized_start=1457
+  _globals['_CONTROL']._serialized_end=2115
 # @@protoc_insertion_point(module_scope)
