@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from comity.contract import Contract, Membership, TaskSpec
-from comity.errors import ComityError, InvalidValue, NodeDraining, SessionCancelled, StorageError, TransportError
+from comity.errors import InvalidValue, NodeDraining, StorageError, TransportError
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
-from comity.node.result import SessionResult, summarize
 from comity.node.script import Script, SessionSection
+from comity.node.sessions.agreement import Negotiation
 from comity.node.tasks import completed, signed_model
 from comity.node.validation import validated
 from comity.session.events import Event, Observer
-from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
-from comity.session.receipts import require_pinned
-from comity.session.store import Store, StoredSession
+from comity.session.store import StoredSession
+from comity.session.waiting import OFFLINE
 from comity.transport.link import Link
 from comity.transport.protocol import ProtocolDefinition, run
-from comity.transport.sessions import decode_agreement, encode_proposal, end, propose
 
 PASSING = (TransportError, StorageError, NodeDraining)
 """Errors that are not the session's fault: it goes on when they have passed."""
-
-
-CARRIED = "carried"
-"""Record in the journal of an asked session whose rounds are carried: the daemon leaves it alone."""
 
 
 def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Contract, ProtocolDefinition]:
@@ -87,107 +78,28 @@ def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
     return TaskSpec(input_shape=shape, classes=classes, mean=normalization.mean, std=normalization.std)
 
 
-def run_session(
-    contract: Contract,
-    definition: ProtocolDefinition,
-    asker: LocalParty,
-    links: Sequence[Link],
-    observe: Observer,
-) -> tuple[SessionResult, Outcome]:
-    """Runs a session over the network, from the proposal, or from where it stopped, to its end.
+def run_session(negotiation: Negotiation, links: Sequence[Link], observe: Observer) -> Outcome:
+    """Works on a session over the network, from the proposal, or from where it stopped; returns what it came to.
 
     Args:
-        contract: What to propose.
-        definition: Its protocol.
-        asker: This party.
+        negotiation: What to propose.
         links: The lines to the helpers, in the contract's order.
         observe: Is told what happens.
 
     Raises:
         ComityError: A helper refused, could not be reached, or the session failed.
     """
-    began = time.monotonic()
-    own = asker.membership(definition.asker, contract.terms)
-    peers = _peers(contract, definition, asker, own, links)
+    contract, definition, party = negotiation.contract, negotiation.definition, negotiation.party
+    peers = negotiation.agree(links)
     observe(definition.started(contract, definition.asker, contract.helpers))
-    for record in asker.store.records(contract.session):
+    for record in party.store.records(contract.session):
         # Those who look on after a restart see what was before it.
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
-    try:
-        place = asker.place(contract, own, observe, peers)
-        seats = [asker.seat(place, peer) for peer in peers]
-        (outcome,) = run(definition.ask(list(zip(seats, links, strict=True))))
-    except PASSING:
-        # The session is taken up again.
-        raise
-    except SessionCancelled:
-        # It is over at one helper; the others, where there are any, do not know.
-        for link in links if len(links) > 1 else ():
-            with contextlib.suppress(ComityError):
-                end(link, "cancelled")
-        raise
-    except Exception:
-        # Or it would count as one that goes on, against what the helpers' policies allow at a time.
-        for link in links:
-            with contextlib.suppress(ComityError):
-                end(link, "failed")
-        raise
-    for link in links:
-        end(link, "finished")
-    return summarize(contract, outcome, asker.store, time.monotonic() - began), outcome
-
-
-def _peers(
-    contract: Contract, definition: ProtocolDefinition, asker: LocalParty, own: Membership, links: Sequence[Link]
-) -> list[Membership]:
-    """The helpers' parts in the session; where one refuses, those who agreed before are told that it is over."""
-    peers: list[Membership] = []
-    for place, link in enumerate(links):
-        try:
-            peers.append(_peer(contract, definition, asker, own, link))
-        except PASSING:
-            raise
-        except Exception:
-            for agreed in links[:place]:
-                with contextlib.suppress(ComityError):
-                    end(agreed, "failed")
-            raise
-        link.enter(contract.session, contract.hash)
-    return peers
-
-
-def _peer(
-    contract: Contract, definition: ProtocolDefinition, asker: LocalParty, own: Membership, link: Link
-) -> Membership:
-    """A helper's part in the session: as it was agreed before, or as it is agreed now."""
-    kept = asker.store.find(contract.session) or stored(contract, own)
-    members = [Membership.model_validate(each) for each in kept.peers]
-    for member in members:
-        if member.party == link.party:
-            return member
-    peer = _agree(contract, definition, asker, own, link)
-    asker.store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
-    return peer
-
-
-def _agree(
-    contract: Contract, definition: ProtocolDefinition, asker: LocalParty, own: Membership, link: Link
-) -> Membership:
-    """Proposes a contract; returns the helper's part in it."""
-    asker.config.policy.review(contract, own, contract.helpers, active=0)
-    # What this party itself cannot do, it does not ask for.
-    asker.task(contract)
-    gate = EgressGate(contract, asker.config.policy, asker.store, link.party)
-    proposal = encode_proposal(contract, own, asker.signer, definition)
-    gate.intend("contract", "proposal", proposal.ByteSize())
-    agreement = propose(link, proposal)
-    gate.deliver("contract", "proposal")
-    gate.admit("contract", "agreement", agreement.ByteSize())
-    peer = decode_agreement(agreement, contract, link.party, definition)
-    require_pinned(peer, asker.config.receipt_key_of(peer.party))
-    asker.require_room(contract, own, peer, definition)
-    return peer
+    place = party.place(contract, negotiation.own, observe, peers)
+    seats = [party.seat(place, peer) for peer in peers]
+    (outcome,) = run(definition.ask(list(zip(seats, links, strict=True))))
+    return outcome
 
 
 def stored(contract: Contract, own: Membership, *peers: Membership) -> StoredSession:
@@ -197,13 +109,13 @@ def stored(contract: Contract, own: Membership, *peers: Membership) -> StoredSes
         contract.model_dump(mode="json"),
         own.model_dump(mode="json"),
         tuple(each.model_dump(mode="json") for each in peers),
-        begun=datetime.now(UTC).isoformat(timespec="seconds"),
+        begun=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
 
 
-def is_carried(store: Store, session: str) -> bool:
-    """Whether the rounds of an asked session are carried."""
-    return any(each.kind == CARRIED for each in store.records(session))
+def is_carried(session: StoredSession) -> bool:
+    """Whether a session's rounds are exchanged without a network."""
+    return any(each.reason == OFFLINE.name for each in session.waits)
 
 
 def stored_contract(session: StoredSession) -> tuple[Contract, ProtocolDefinition]:

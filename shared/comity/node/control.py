@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ from comity.node.overview import SessionDetails, SessionSummary
 from comity.node.registry import protocols_for
 from comity.node.script import Script, parse_script
 from comity.session.events import Event
+from comity.session.store import Waiting
 from comity.session.watched import WatchedLog
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
@@ -54,6 +56,12 @@ class Operated(Protocol):
 
     def resume(self, session: str) -> None:
         """Goes on with a session that stopped."""
+
+    def approve(self, session: str) -> None:
+        """Agrees to a proposal that waits for an operator."""
+
+    def refuse(self, session: str, reason: str) -> None:
+        """Refuses a proposal that waits for an operator, and has the other party told why."""
 
 
 class ControlServicer(control_pb2_grpc.ControlServicer):
@@ -128,6 +136,16 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._node.resume(request.session)
         return pb.ResumeReply()
 
+    def Accept(self, request: pb.AcceptRequest, context: grpc.ServicerContext) -> pb.AcceptReply:  # noqa: ARG002, N802
+        """Agrees to a proposal."""
+        self._node.approve(request.session)
+        return pb.AcceptReply()
+
+    def Refuse(self, request: pb.RefuseRequest, context: grpc.ServicerContext) -> pb.RefuseReply:  # noqa: ARG002, N802
+        """Refuses a proposal."""
+        self._node.refuse(request.session, request.reason)
+        return pb.RefuseReply()
+
 
 def summary_to_proto(summary: SessionSummary) -> pb.SessionSummary:
     """Encodes a session's summary."""
@@ -139,8 +157,17 @@ def summary_to_proto(summary: SessionSummary) -> pb.SessionSummary:
         state=summary.state,
         rounds=summary.rounds,
         rounds_finished=summary.rounds_finished,
+        waits=map(waiting_to_proto, summary.waits),
     )
     message.begun.FromDatetime(datetime.fromisoformat(summary.begun))
+    return message
+
+
+def waiting_to_proto(waiting: Waiting) -> pb.Waiting:
+    """Encodes what a session waits for."""
+    fields = {each.name: getattr(waiting, each.name) for each in dataclass_fields(waiting) if each.name != "since"}
+    message = pb.Waiting(**fields)
+    message.since.FromDatetime(datetime.fromisoformat(waiting.since))
     return message
 
 

@@ -7,12 +7,13 @@ import os
 import secrets
 import signal
 import threading
+from datetime import UTC, datetime
 from types import FrameType
 
 import structlog
 
 from comity.contract import Contract
-from comity.errors import InvalidValue, NodeDraining, StorageFailed
+from comity.errors import ComityError, InvalidValue, NodeDraining, StorageFailed
 from comity.node.asked import AskedSessions
 from comity.node.asking import draft_contract
 from comity.node.config import NodeConfig
@@ -38,6 +39,9 @@ from comity.wire.v1 import control_pb2_grpc, sessions_pb2_grpc
 
 log = structlog.get_logger()
 
+_LOOK_S = 5.0
+"""How often it is looked whether something has waited too long, in seconds."""
+
 
 class Node:
     """A party's daemon.
@@ -56,7 +60,6 @@ class Node:
         self._identity = config.identity
         self._protocols = protocols_for(role)
         self._draining = threading.Event()
-        self._hosted = HostedSessions()
 
     def serve(self, stop: threading.Event) -> None:
         """Serves until `stop` is set, then drains.
@@ -79,6 +82,7 @@ class Node:
             secret = own_secret(config, config.state_dir)
             self._local = LocalParty(config.party, config, secret, store, config.state_dir / "blobs")
             self._asked = AskedSessions(self._local, config)
+            self._hosted = HostedSessions(store)
             self._helper = Helper(self._local, self.role, self._hosted)
             # Data are read before anybody is told that the node is there.
             samples = self._local.holdings
@@ -88,9 +92,20 @@ class Node:
             self._asked.restore(self.role)
             address = self.address or None
             log.info("node-ready", party=self.party, role=self.role, address=address, samples=samples, pid=os.getpid())
-            stop.wait()
+            while not stop.wait(_LOOK_S):
+                self._expire()
             log.info("node-draining", party=self.party)
             self._draining.set()
+
+    def _expire(self) -> None:
+        """Ends what has waited longer than the policy lets it."""
+        now = datetime.now(UTC)
+        try:
+            self._asked.expire(now)
+            self._helper.expire(now)
+        except ComityError as error:
+            # Its turn comes again.
+            log.warning("expiry-failed", error=str(error))
 
     def run(self, script: Script) -> str:
         """Starts a session.
@@ -201,8 +216,25 @@ class Node:
         """
         self._asked.resume(session)
 
+    def approve(self, session: str) -> None:
+        """Agrees to a proposal that waits for an operator.
+
+        Raises:
+            InvalidValue: There is none of that identifier.
+            RefusedError: It does not fit this node any more.
+        """
+        self._helper.approve(session)
+
+    def refuse(self, session: str, reason: str) -> None:
+        """Refuses a proposal that waits for an operator, and has the other party told why.
+
+        Raises:
+            InvalidValue: There is none of that identifier.
+        """
+        self._helper.refuse(session, reason)
+
     def _running(self) -> set[str]:
-        return self._asked.running() | self._helper.running
+        return self._asked.running() | self._hosted.names
 
     def _serve_operators(self, stack: contextlib.ExitStack) -> None:
         socket = self._config.control_socket

@@ -11,7 +11,8 @@ from comity.node.asking import stored_contract
 from comity.session.charges import rounds_charged
 from comity.session.events import Event, Json
 from comity.session.ledger import bytes_by_kind
-from comity.session.store import Store, StoredSession
+from comity.session.store import Store, StoredSession, Waiting
+from comity.session.waiting import began
 
 SeenState = Literal["running", "waiting", "stopped", "finished", "failed", "cancelled"]
 
@@ -29,6 +30,7 @@ class SessionSummary:
         rounds: Rounds that were bought.
         rounds_finished: Rounds that this node is done with.
         begun: When this node entered it, UTC, ISO 8601.
+        waits: What it waits for.
     """
 
     session: str
@@ -39,6 +41,7 @@ class SessionSummary:
     rounds: int
     rounds_finished: int
     begun: str
+    waits: tuple[Waiting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ def past_events(store: Store, session: str) -> list[Event]:
         Event("round-finished", each.round, each.fields) for each in store.records(session) if each.kind == "finished"
     ]
     match kept.state:
+        case "waiting":
+            events += [began(each) for each in kept.waits]
         case "active":
             what = {"what": "nobody works on the session", "action": "comity resume goes on with it"}
             events.append(Event("session-stopped", 0, what))
@@ -142,7 +147,15 @@ def _summary(store: Store, kept: StoredSession, running: Collection[str]) -> Ses
         finished = result.get("rounds_finished", 0)
     own = str(kept.own["role"])
     return SessionSummary(
-        kept.session, contract["protocol"], own, tuple(_peers(kept)), state, contract["rounds"], finished, kept.begun
+        kept.session,
+        contract["protocol"],
+        own,
+        tuple(_peers(kept)),
+        state,
+        contract["rounds"],
+        finished,
+        kept.begun,
+        kept.waits,
     )
 
 

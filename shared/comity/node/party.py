@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,18 +22,15 @@ from comity.node.tasks import agreed_model, classification, episodes_of, policy_
 from comity.privacy import Mechanism
 from comity.session.blob_files import BlobFolder
 from comity.session.blobs import SessionBlobs
-from comity.session.events import Event, Json, Observer
+from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
 from comity.session.journal import Journal
-from comity.session.ledger import Fact
 from comity.session.notary import Notary, record_opening
-from comity.session.outcome import Outcome
 from comity.session.receipts import Signer
 from comity.session.seat import Place, Seat
 from comity.session.store import Store
 from comity.training import AssistedDistillation, Classification, PolicyGradient, Secret
 from comity.transport.protocol import ProtocolDefinition
-from comity.transport.sessions import Ending
 
 LocalTask = Classification | PolicyGradient | AssistedDistillation
 
@@ -57,7 +52,7 @@ class LocalParty:
         self.store = store
         self.signer = Signer.from_seed(blake3(secret, derive_key_context="comity receipt key").digest(), name)
         self._secret = secret
-        self._folder = folder
+        self.folder = folder
 
     @cached_property
     def splits(self) -> Splits:
@@ -200,7 +195,7 @@ class LocalParty:
         return Seat(contract, place.own, peer, place.task, blobs, place.journal, gate, notary, place.observe, ahead)
 
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:
-        return SessionBlobs(None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts)))
+        return SessionBlobs(None if self.folder is None else BlobFolder(self.folder.joinpath(session, *parts)))
 
     def require_room(self, contract: Contract, own: Membership, peer: Membership, protocol: ProtocolDefinition) -> None:
         """Checks, before a session is accepted, that there is room for what it will keep.
@@ -208,10 +203,10 @@ class LocalParty:
         Raises:
             PolicyRefusal: There is not.
         """
-        if self._folder is None:
+        if self.folder is None:
             return
         needed = protocol.blobs_held(contract, own, peer) * self.task(contract).layout.size
-        free = bytes_free(self._folder, self.config.policy.max_state_bytes)
+        free = bytes_free(self.folder, self.config.policy.max_state_bytes)
         if needed > free:
             raise PolicyRefusal(
                 f"{self.name} has no room for the session",
@@ -219,32 +214,6 @@ class LocalParty:
                 received=f"{max(free, 0) / 1e6:.0f} MB",
                 action="raise policy.max_state_bytes or free space with comity gc; or use a longer sampling_period",
             )
-
-    def keep_result(self, session: str, outcome: Outcome, result: Mapping[str, Json]) -> None:
-        """Writes a session's models and its result to files beside the blobs, each whole or not at all."""
-        if self._folder is None:
-            return
-        folder = self._folder.parent / "sessions" / session
-        folder.mkdir(parents=True, exist_ok=True)
-        for index, model in enumerate(outcome.models):
-            name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"
-            _write(folder / name, model.data)
-        if outcome.own is not None:
-            _write(folder / "own-model.safetensors", outcome.own.data)
-        _write(folder / "result.json", json.dumps(result, indent=2).encode())
-
-    def end(self, session: str, ending: Ending, result: Mapping[str, Json] | None = None) -> None:
-        """Keeps how a session ended, and drops its blobs and its journal."""
-        kept = self.store.find(session)
-        if kept is None or not kept.is_on:
-            return
-        ended = {**(result or {}), "rounds_finished": self.rounds_finished(session)}
-        with self.store.transaction():
-            self.store.record(Fact("ended", session, 0, str(kept.peers[0]["party"]) if kept.peers else ""))
-            self.store.save(replace(kept, state=ending, result=ended))
-        if self._folder is not None:
-            shutil.rmtree(self._folder / session, ignore_errors=True)
-        self.store.forget(session)
 
     def rounds_finished(self, session: str) -> int:
         """Rounds that this party is done with, of a session that is on."""
@@ -328,13 +297,3 @@ def own_secret(config: PartyConfig, state_dir: Path) -> bytes:
         part.write_bytes(secrets.token_bytes(32))
         part.replace(path)
     return path.read_bytes()
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -1,4 +1,4 @@
-"""The sessions in which a node helps."""
+"""Who works on what in a node that helps: the sessions themselves are in the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from comity.session.blobs import SessionBlobs
 from comity.session.events import Event
 from comity.session.gate import EgressGate
 from comity.session.journal import Journal
-from comity.session.seat import Seat
+from comity.session.seat import Place, Seat
+from comity.session.store import Store
 from comity.session.watched import WatchedLog
 from comity.session.worker import Worker
 
@@ -23,12 +24,12 @@ _STOP_S = 3.0
 
 @dataclass(frozen=True)
 class HostedSession:
-    """A session at the party that helps, as one of those whom it helps has it.
+    """A session at the party that helps, as a call of one of its peers has it.
 
-    Where a session has many askers, each has a seat of its own, and role, worker and events are the same for all.
+    Where many have joined a session, each has a seat of its own; role, worker and events are the same for all.
 
     Attributes:
-        seat: This party's place in it, opposite that asker.
+        seat: This party's place in it, opposite that peer.
         role: The protocol's helping role; touched by the worker alone, unless it says otherwise.
         worker: Its thread.
         events: What happened since the node started.
@@ -70,43 +71,78 @@ class HostedSession:
         if self.stopping.is_set():
             raise NodeDraining("the session is being stopped", action="try again when the node is back")
 
-    def stop(self, patience_s: float = _STOP_S) -> None:
-        """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
-        self.begin_stop()
-        self.worker.stop(patience_s)
-        self.events.close()
+
+@dataclass
+class ActiveSession:
+    """A session on which somebody works.
+
+    Attributes:
+        place: This party's place in it, whoever is opposite.
+        role: The protocol's helping role.
+        worker: Its thread.
+        events: What happened since the node started.
+        seats: This party's places opposite the peers, by their names; also those of peers who have left.
+        left: Peers who have left, and may come back.
+        stopping: Set when it is ended or its node stops.
+    """
+
+    place: Place
+    role: Any
+    worker: Worker
+    events: WatchedLog[Event] = field(default_factory=WatchedLog)
+    seats: dict[str, Seat] = field(default_factory=dict)
+    left: set[str] = field(default_factory=set)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def contract(self) -> Contract:
+        """What was agreed."""
+        return self.place.contract
+
+    def of(self, party: str) -> HostedSession | None:
+        """The session as one of its peers has it; None for whoever is not in it."""
+        seat = None if party in self.left else self.seats.get(party)
+        if seat is None:
+            return None
+        return HostedSession(seat, self.role, self.worker, self.events, self.stopping)
 
     def begin_stop(self) -> None:
         """Has its thread end, without waiting for it."""
         self.stopping.set()
         self.worker.close()
 
+    def stop(self, patience_s: float = _STOP_S) -> None:
+        """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
+        self.begin_stop()
+        self.worker.stop(patience_s)
+
 
 class HostedSessions:
-    """The sessions of a helping node, by identifier and asker."""
+    """The sessions that somebody works on, by identifier; what a call belongs to is found here.
 
-    def __init__(self) -> None:
+    Args:
+        store: Where all of them are kept; None where none are.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store
         self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, str], HostedSession] = {}
-        self._cancelled: set[tuple[str, str]] = set()
+        self._active: dict[str, ActiveSession] = {}
         self._draining = False
 
     def __len__(self) -> int:
         """Number of sessions."""
-        with self._lock:
-            return len({session for session, _ in self._sessions})
+        return len(self._active)
 
-    def all(self, session: str | None = None) -> list[HostedSession]:
-        """Every session, oldest first; or one, as each of its askers has it."""
+    @property
+    def names(self) -> set[str]:
+        """Identifiers of the sessions."""
         with self._lock:
-            return [each for (name, _), each in self._sessions.items() if session in {None, name}]
+            return set(self._active)
 
-    def find(self, session: str, asker: str | None = None) -> HostedSession | None:
-        """The session of an identifier, as one asker has it; without one, as whoever came first."""
-        with self._lock:
-            if asker is not None:
-                return self._sessions.get((session, asker))
-            return next((each for (name, _), each in self._sessions.items() if name == session), None)
+    def find(self, session: str) -> ActiveSession | None:
+        """The session of an identifier."""
+        return self._active.get(session)
 
     def require_open(self) -> None:
         """Checks that new sessions are taken.
@@ -122,10 +158,21 @@ class HostedSessions:
                 action="try again when it is back",
             )
 
-    def add(self, session: HostedSession) -> None:
-        """Adds a session."""
+    def begin(self, session: ActiveSession) -> None:
+        """Adds a session that somebody works on from now on."""
         with self._lock:
-            self._sessions[session.contract.session, session.seat.peer.party] = session
+            self._active[session.contract.session] = session
+
+    def add(self, session: HostedSession) -> None:
+        """Adds a session as one peer has it; to those that others have joined, where there are any."""
+        with self._lock:
+            found = self._active.setdefault(
+                session.contract.session,
+                ActiveSession(
+                    session.seat.place, session.role, session.worker, session.events, stopping=session.stopping
+                ),
+            )
+            found.seats[session.seat.peer.party] = session.seat
 
     def get(self, session: str, party: str, contract_hash: str, protocol: str | None = None) -> HostedSession:
         """The session that a call belongs to.
@@ -141,11 +188,10 @@ class HostedSessions:
             SessionCancelled: It was cancelled here.
             ContractMismatch: The call quotes another contract.
         """
-        found = self.find(session, party)
-        if found is None and (session, party) in self._cancelled:
-            raise SessionCancelled(
-                "the session was cancelled by the other party's operator", action="ask them why, and begin a new one"
-            )
+        active = self.find(session)
+        found = None if active is None else active.of(party)
+        if active is None:
+            self._require_not_cancelled(session, party)
         # Whether the session exists is nobody's business but its parties'.
         if found is None or protocol not in {None, found.contract.protocol}:
             raise UnknownSession(
@@ -163,23 +209,34 @@ class HostedSessions:
             )
         return found
 
-    def remove(self, session: HostedSession, *, stop: bool = True) -> None:
-        """Forgets a session, as its asker has it; stops its thread, unless that goes on for others."""
-        with self._lock:
-            self._sessions.pop((session.contract.session, session.seat.peer.party), None)
-        if stop:
-            session.stop()
+    def _require_not_cancelled(self, session: str, party: str) -> None:
+        kept = self._store.find(session) if self._store is not None and session else None
+        if kept is not None and kept.state == "cancelled" and party in {each["party"] for each in kept.peers}:
+            raise SessionCancelled(
+                "the session was cancelled by the other party's operator", action="ask them why, and begin a new one"
+            )
 
-    def cancel(self, session: str, asker: str) -> None:
-        """Has the asker of a session told, from now on, that it was cancelled here."""
+    def leave(self, session: str, party: str) -> None:
+        """Goes on without a peer, who may come back."""
+        found = self.find(session)
+        if found is not None:
+            found.left.add(party)
+
+    def remove(self, session: str) -> None:
+        """Forgets a session and stops its thread; its events stay open for what is still to be said."""
         with self._lock:
-            self._cancelled.add((session, asker))
+            found = self._active.pop(session, None)
+        if found is not None:
+            found.stop()
 
     def drain(self) -> None:
         """Takes no new session and stops those that are on."""
         self._draining = True
         deadline = time.monotonic() + _STOP_S
-        for session in self.all():
+        with self._lock:
+            active = list(self._active.values())
+        for session in active:
             session.begin_stop()
-        for session in self.all():
+        for session in active:
             session.stop(max(0.0, deadline - time.monotonic()))
+            session.events.close()

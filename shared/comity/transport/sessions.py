@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -65,14 +64,17 @@ def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol
 class Helping(Protocol):
     """What a node that helps decides."""
 
-    def accept(self, caller: str, proposal: pb.Proposal) -> HostedSession:
-        """Agrees to a party's proposal, or raises to refuse it."""
+    def accept(self, caller: str, message: pb.Proposal) -> HostedSession | None:
+        """Agrees to a party's proposal, or raises to refuse it; None while an operator decides."""
 
     def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:
         """The contract of a session that is open, with its protocol."""
 
     def finish(self, session: HostedSession, ending: Ending) -> None:
         """Ends a session that its asker is done with."""
+
+    def withdraw(self, caller: str, session: str, contract_hash: str, ending: Ending) -> None:
+        """Ends a proposal on which nobody has decided yet, and which its asker takes back; none is no error."""
 
 
 class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
@@ -91,7 +93,7 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         self._signer = signer
         self._describe = describe
 
-    def Propose(self, request: pb.Proposal, context: grpc.ServicerContext) -> pb.Agreement:  # noqa: N802
+    def Propose(self, request: pb.Proposal, context: grpc.ServicerContext) -> pb.ProposalReply:  # noqa: N802
         """Agrees to a contract, or refuses it with the reason."""
         self._sessions.require_open()
         for name in ("contract", "membership"):
@@ -103,10 +105,12 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
                     action="send contract and membership",
                 )
         session = self._helping.accept(caller(context), request)
+        if session is None:
+            return pb.ProposalReply(undecided=pb.Undecided())
         session.gate.admit("contract", "proposal", request.ByteSize())
         agreement = encode_agreement(session.seat.contract, session.seat.own, self._signer)
         session.gate.intend("contract", "agreement", agreement.ByteSize())
-        return agreement
+        return pb.ProposalReply(agreement=agreement)
 
     def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> pb.Contract:  # noqa: ARG002, N802
         """Gives the contract of a session that is open."""
@@ -123,9 +127,14 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
                 received=request.ending,
                 action="say how the session ended",
             )
-        # A session that is gone, and one that was never the caller's, are the same to it.
-        with contextlib.suppress(UnknownSession, SessionCancelled):
-            self._helping.finish(session_of(self._sessions, context), ending)
+        try:
+            session = session_of(self._sessions, context)
+        except (UnknownSession, SessionCancelled):
+            # A session that is gone, and one that was never the caller's, are the same to it.
+            fields = metadata(context)
+            self._helping.withdraw(caller(context), fields.get(SESSION_KEY, ""), fields.get(CONTRACT_KEY, ""), ending)
+        else:
+            self._helping.finish(session, ending)
         return pb.EndReply()
 
     def Describe(self, request: pb.DescribePeerRequest, context: grpc.ServicerContext) -> pb.PeerDescription:  # noqa: ARG002, N802
@@ -235,14 +244,27 @@ def fetch(
     return contract, definition
 
 
-def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement:
-    """Offers a contract to a helper.
+def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement | None:
+    """Offers a contract to a helper; None while an operator of the helper decides.
 
     Raises:
         RefusedError: The helper refuses it; says why.
+        MalformedMessage: It answers neither.
         TransportError: The helper did not answer.
     """
-    return link.call(link.stub(sessions_pb2_grpc.SessionsStub).Propose, proposal)
+    reply = link.call(link.stub(sessions_pb2_grpc.SessionsStub).Propose, proposal)
+    match reply.WhichOneof("answer"):
+        case "agreement":
+            return reply.agreement
+        case "undecided":
+            return None
+        case _:
+            raise MalformedMessage(
+                f"{link.party} answers neither yes nor no to the proposal",
+                expected="an agreement, or that its operator decides",
+                received="nothing",
+                action="run the same version of comity on both sides",
+            )
 
 
 def end(link: Link, ending: Ending) -> None:

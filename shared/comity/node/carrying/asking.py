@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue, RoundOutOfOrder, TrainingDiverged
-from comity.node.asking import CARRIED, draft_contract, stored, stored_contract
+from comity.node.asking import draft_contract, stored, stored_contract
 from comity.node.carrying.carriages import carriage_of, require_carried
-from comity.node.failures import failure
 from comity.node.party import LocalParty
-from comity.node.result import SessionResult, summarize
+from comity.node.result import SessionResult
 from comity.node.script import Script
+from comity.node.sessions.ending import SessionEnds
 from comity.session.events import Observer
 from comity.session.gate import EgressGate
-from comity.session.journal import Journal
 from comity.session.notary import Notary
 from comity.session.receipts import require_pinned
 from comity.session.store import StoredSession
+from comity.session.waiting import OFFLINE, Waits
 from comity.transport.parcels import AnswerDue, ReceivedParcel, Shipment
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_agreement, encode_proposal, ending_of
@@ -41,6 +40,7 @@ class Asking:
         self._store = party.store
         self._trust = trust
         self._observe = observe
+        self._ends = SessionEnds(party)
 
     def begin(self, script: Script) -> str:
         """Enters a session that a script describes, or the same one again; returns its identifier.
@@ -69,7 +69,7 @@ class Asking:
         party.task(contract)
         with self._store.transaction():
             self._store.save(stored(contract, own))
-            Journal(self._store, contract.session).append(CARRIED, 0)
+            Waits(self._store, contract.session).begin(OFFLINE, contract.helpers[0])
         return contract.session
 
     def shipment(self, kept: StoredSession) -> Shipment:
@@ -79,13 +79,13 @@ class Asking:
             ComityError: The session cannot go on, or there is nothing to say.
         """
         contract, definition = stored_contract(kept)
-        if kept.state == "active" and not kept.peers:
+        if kept.is_on and not kept.peers:
             gate = EgressGate(contract, self._party.config.policy, self._store, contract.helpers[0])
             own = Membership.model_validate(kept.own)
             proposal = encode_proposal(contract, own, self._party.signer, definition)
             gate.intend("contract", "proposal", proposal.ByteSize())
             return Shipment(0, [proposal])
-        if kept.state == "active":
+        if kept.is_on:
             shipment, _ = self._work(kept, contract, definition, None)
             if shipment is not None:
                 return shipment
@@ -151,15 +151,10 @@ class Asking:
         except AnswerDue as due:
             return due.shipment, None
         except TrainingDiverged as error:
-            party.end(contract.session, "failed", failure(error))
+            # The helper hears of it with the last parcel.
+            self._ends.fail(contract.session, error, self._observe)
             raise
-        outcome = role.outcome()
-        wall_s = (datetime.now(UTC) - datetime.fromisoformat(kept.begun)).total_seconds()
-        result = summarize(contract, outcome, self._store, wall_s)
-        party.keep_result(contract.session, outcome, result.to_json())
-        party.end(contract.session, "finished", result.to_json())
-        self._observe(definition.finished(contract, result.to_json()))
-        return None, result
+        return None, self._ends.finish(contract, self._observe, outcome=role.outcome())
 
     def _farewell(self, kept: StoredSession, contract: Contract, definition: ProtocolDefinition) -> Shipment:
         """The last parcel of a session that is over here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from comity.errors import InvalidValue
 from comity.node.asking import stored_contract
 from comity.node.carrying.carriages import carriage_of, require_carried
 from comity.node.helping import Helper
@@ -9,6 +10,7 @@ from comity.node.party import LocalParty
 from comity.node.registry import protocol
 from comity.session.hosting import HostedSession, HostedSessions
 from comity.session.store import StoredSession
+from comity.session.waiting import OFFLINE, Waits
 from comity.session.worker import AtOnce
 from comity.transport.parcels import ReceivedParcel, Shipment
 from comity.transport.sessions import encode_agreement, ending_named
@@ -25,8 +27,9 @@ class Helping:
 
     def __init__(self, party: LocalParty, role: str) -> None:
         self._party = party
-        self._hosted = HostedSessions()
-        self._helper = Helper(party, role, self._hosted, AtOnce)
+        self._hosted = HostedSessions(party.store)
+        # Whoever imports a proposal by hand has decided on it.
+        self._helper = Helper(party, role, self._hosted, AtOnce, asks=False)
         self._helper.restore()
 
     def accept(self, sender: str, proposal: sessions_pb2.Proposal) -> None:
@@ -38,7 +41,15 @@ class Helping:
         """
         require_carried(protocol(proposal.contract.protocol), proposal.contract.helpers)
         session = self._helper.accept(sender, proposal)
+        if session is None:
+            raise InvalidValue(
+                "the proposal waits for this node's approval",
+                expected="a proposal that was accepted",
+                received=proposal.contract.session,
+                action="start the node, decide with comity sessions accept or refuse, and stop it again",
+            )
         session.gate.admit("contract", "proposal", proposal.ByteSize())
+        Waits(self._party.store, session.contract.session).begin(OFFLINE, sender)
 
     def take(self, kept: StoredSession, parcel: ReceivedParcel) -> bool:
         """Does what the asker's parcel asks; returns whether there is something to answer.

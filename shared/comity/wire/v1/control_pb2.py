@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63omity/wire/v1/control.proto\x12\x0e\x63omity.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x95\x01\n\x0fNodeDescription\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tprotocols\x18\x05 \x03(\t\x12\x10\n\x08sessions\x18\x06 \x03(\t\x12\x0b\n\x03pid\x18\x07 \x01(\x03\x12\x11\n\tstate_dir\x18\x08 \x01(\t\"\x1c\n\nRunRequest\x12\x0e\n\x06script\x18\x01 \x01(\t\"\x1b\n\x08RunReply\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x1d\n\x0bOpenRequest\x12\x0e\n\x06script\x18\x01 \x01(\t\"\x1c\n\tOpenReply\x12\x0f\n\x07session\x18\x01 \x01(\t\".\n\x0bJoinRequest\x12\x0e\n\x06helper\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\"\x0b\n\tJoinReply\"-\n\x0cWatchRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\x04\"t\n\x0cSessionEvent\x12\r\n\x05index\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06\x66ields\x18\x05 \x01(\t\"\x15\n\x13ListSessionsRequest\"E\n\x11ListSessionsReply\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.comity.wire.v1.SessionSummary\"\xb3\x01\n\x0eSessionSummary\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\r\n\x05peers\x18\x04 \x03(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0e\n\x06rounds\x18\x06 \x01(\r\x12\x17\n\x0frounds_finished\x18\x07 \x01(\r\x12)\n\x05\x62\x65gun\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x12ShowSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x88\x03\n\x0eSessionDetails\x12/\n\x07summary\x18\x01 \x01(\x0b\x32\x1e.comity.wire.v1.SessionSummary\x12\x15\n\rcontract_hash\x18\x02 \x01(\t\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\x41\n\nbytes_sent\x18\x05 \x03(\x0b\x32-.comity.wire.v1.SessionDetails.BytesSentEntry\x12I\n\x0e\x62ytes_received\x18\x06 \x03(\x0b\x32\x31.comity.wire.v1.SessionDetails.BytesReceivedEntry\x12\x16\n\x0erounds_charged\x18\x07 \x01(\r\x1a\x30\n\x0e\x42ytesSentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x34\n\x12\x42ytesReceivedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\" \n\rCancelRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\" \n\x0b\x43\x61ncelReply\x12\x11\n\tpeer_told\x18\x01 \x01(\x08\" \n\rResumeRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\r\n\x0bResumeReply2\x92\x05\n\x07\x43ontrol\x12L\n\x08\x44\x65scribe\x12\x1f.comity.wire.v1.DescribeRequest\x1a\x1f.comity.wire.v1.NodeDescription\x12;\n\x03Run\x12\x1a.comity.wire.v1.RunRequest\x1a\x18.comity.wire.v1.RunReply\x12>\n\x04Open\x12\x1b.comity.wire.v1.OpenRequest\x1a\x19.comity.wire.v1.OpenReply\x12>\n\x04Join\x12\x1b.comity.wire.v1.JoinRequest\x1a\x19.comity.wire.v1.JoinReply\x12\x45\n\x05Watch\x12\x1c.comity.wire.v1.WatchRequest\x1a\x1c.comity.wire.v1.SessionEvent0\x01\x12V\n\x0cListSessions\x12#.comity.wire.v1.ListSessionsRequest\x1a!.comity.wire.v1.ListSessionsReply\x12Q\n\x0bShowSession\x12\".comity.wire.v1.ShowSessionRequest\x1a\x1e.comity.wire.v1.SessionDetails\x12\x44\n\x06\x43\x61ncel\x12\x1d.comity.wire.v1.CancelRequest\x1a\x1b.comity.wire.v1.CancelReply\x12\x44\n\x06Resume\x12\x1d.comity.wire.v1.ResumeRequest\x1a\x1b.comity.wire.v1.ResumeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63omity/wire/v1/control.proto\x12\x0e\x63omity.wire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x95\x01\n\x0fNodeDescription\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tprotocols\x18\x05 \x03(\t\x12\x10\n\x08sessions\x18\x06 \x03(\t\x12\x0b\n\x03pid\x18\x07 \x01(\x03\x12\x11\n\tstate_dir\x18\x08 \x01(\t\"\x1c\n\nRunRequest\x12\x0e\n\x06script\x18\x01 \x01(\t\"\x1b\n\x08RunReply\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x1d\n\x0bOpenRequest\x12\x0e\n\x06script\x18\x01 \x01(\t\"\x1c\n\tOpenReply\x12\x0f\n\x07session\x18\x01 \x01(\t\".\n\x0bJoinRequest\x12\x0e\n\x06helper\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\"\x0b\n\tJoinReply\"-\n\x0cWatchRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04skip\x18\x02 \x01(\x04\"t\n\x0cSessionEvent\x12\r\n\x05index\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05round\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06\x66ields\x18\x05 \x01(\t\"\x15\n\x13ListSessionsRequest\"E\n\x11ListSessionsReply\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.comity.wire.v1.SessionSummary\"\xdb\x01\n\x0eSessionSummary\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\r\n\x05peers\x18\x04 \x03(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0e\n\x06rounds\x18\x06 \x01(\r\x12\x17\n\x0frounds_finished\x18\x07 \x01(\r\x12)\n\x05\x62\x65gun\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05waits\x18\t \x03(\x0b\x32\x17.comity.wire.v1.Waiting\"\x9c\x01\n\x07Waiting\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x11\n\twaits_for\x18\x03 \x01(\t\x12\x11\n\tends_with\x18\x04 \x01(\t\x12\x0e\n\x06\x63ounts\x18\x05 \x01(\x08\x12\x0f\n\x07\x65xpires\x18\x06 \x01(\x08\x12)\n\x05since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x12ShowSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x88\x03\n\x0eSessionDetails\x12/\n\x07summary\x18\x01 \x01(\x0b\x32\x1e.comity.wire.v1.SessionSummary\x12\x15\n\rcontract_hash\x18\x02 \x01(\t\x12\x10\n\x08\x63ontract\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\x41\n\nbytes_sent\x18\x05 \x03(\x0b\x32-.comity.wire.v1.SessionDetails.BytesSentEntry\x12I\n\x0e\x62ytes_received\x18\x06 \x03(\x0b\x32\x31.comity.wire.v1.SessionDetails.BytesReceivedEntry\x12\x16\n\x0erounds_charged\x18\x07 \x01(\r\x1a\x30\n\x0e\x42ytesSentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x34\n\x12\x42ytesReceivedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\" \n\rCancelRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\" \n\x0b\x43\x61ncelReply\x12\x11\n\tpeer_told\x18\x01 \x01(\x08\" \n\rResumeRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\r\n\x0bResumeReply\" \n\rAcceptRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\r\n\x0b\x41\x63\x63\x65ptReply\"0\n\rRefuseRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\r\n\x0bRefuseReply2\x9e\x06\n\x07\x43ontrol\x12L\n\x08\x44\x65scribe\x12\x1f.comity.wire.v1.DescribeRequest\x1a\x1f.comity.wire.v1.NodeDescription\x12;\n\x03Run\x12\x1a.comity.wire.v1.RunRequest\x1a\x18.comity.wire.v1.RunReply\x12>\n\x04Open\x12\x1b.comity.wire.v1.OpenRequest\x1a\x19.comity.wire.v1.OpenReply\x12>\n\x04Join\x12\x1b.comity.wire.v1.JoinRequest\x1a\x19.comity.wire.v1.JoinReply\x12\x45\n\x05Watch\x12\x1c.comity.wire.v1.WatchRequest\x1a\x1c.comity.wire.v1.SessionEvent0\x01\x12V\n\x0cListSessions\x12#.comity.wire.v1.ListSessionsRequest\x1a!.comity.wire.v1.ListSessionsReply\x12Q\n\x0bShowSession\x12\".comity.wire.v1.ShowSessionRequest\x1a\x1e.comity.wire.v1.SessionDetails\x12\x44\n\x06\x43\x61ncel\x12\x1d.comity.wire.v1.CancelRequest\x1a\x1b.comity.wire.v1.CancelReply\x12\x44\n\x06Resume\x12\x1d.comity.wire.v1.ResumeRequest\x1a\x1b.comity.wire.v1.ResumeReply\x12\x44\n\x06\x41\x63\x63\x65pt\x12\x1d.comity.wire.v1.AcceptRequest\x1a\x1b.comity.wire.v1.AcceptReply\x12\x44\n\x06Refuse\x12\x1d.comity.wire.v1.RefuseRequest\x1a\x1b.comity.wire.v1.RefuseReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,23 +61,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSESSIONSREPLY']._serialized_start=621
   _globals['_LISTSESSIONSREPLY']._serialized_end=690
   _globals['_SESSIONSUMMARY']._serialized_start=693
-  _globals['_SESSIONSUMMARY']._serialized_end=872
-  _globals['_SHOWSESSIONREQUEST']._serialized_start=874
-  _globals['_SHOWSESSIONREQUEST']._serialized_end=911
-  _globals['_SESSIONDETAILS']._serialized_start=914
-  _globals['_SESSIONDETAILS']._serialized_end=1306
-  _globals['_SESSIONDETAILS_BYTESSENTENTRY']._serialized_start=1204
-  _globals['_SESSIONDETAILS_BYTESSENTENTRY']._serialized_end=1252
-  _globals['_SESSIONDETAILS_BYTESRECEIVEDENTRY']._serialized_start=1254
-  _globals['_SESSIONDETAILS_BYTESRECEIVEDENTRY']._serialized_end=1306
-  _globals['_CANCELREQUEST']._serialized_start=1308
-  _globals['_CANCELREQUEST']._serialized_end=1340
-  _globals['_CANCELREPLY']._serialized_start=1342
-  _globals['_CANCELREPLY']._serialized_end=1374
-  _globals['_RESUMEREQUEST']._serialized_start=1376
-  _globals['_RESUMEREQUEST']._serialized_end=1408
-  _globals['_RESUMEREPLY']._serialized_start=1410
-  _globals['_RESUMEREPLY']._serialized_end=1423
-  _globals['_CONTROL']._serialized_start=1426
-  _globals['_CONTROL']._serialized_end=2084
+  _globals['_SESSIONSUMMARY']._serialized_end=912
+  _globals['_WAITING']._serialized_start=915
+  _globals['_WAITING']._serialized_end=1071
+  _globals['_SHOWSESSIONREQUEST']._serialized_start=1073
+  _globals['_SHOWSESSIONREQUEST']._serialized_end=1110
+  _globals['_SESSIONDETAILS']._serialized_start=1113
+  _globals['_SESSIONDETAILS']._serialized_end=1505
+  _globals['_SESSIONDETAILS_BYTESSENTENTRY']._serialized_start=1403
+  _globals['_SESSIONDETAILS_BYTESSENTENTRY']._serialized_end=1451
+  _globals['_SESSIONDETAILS_BYTESRECEIVEDENTRY']._serialized_start=1453
+  _globals['_SESSIONDETAILS_BYTESRECEIVEDENTRY']._serialized_end=1505
+  _globals['_CANCELREQUEST']._serialized_start=1507
+  _globals['_CANCELREQUEST']._serialized_end=1539
+  _globals['_CANCELREPLY']._serialized_start=1541
+  _globals['_CANCELREPLY']._serialized_end=1573
+  _globals['_RESUMEREQUEST']._serialized_start=1575
+  _globals['_RESUMEREQUEST']._serialized_end=1607
+  _globals['_RESUMEREPLY']._serialized_start=1609
+  _globals['_RESUMEREPLY']._serialized_end=1622
+  _globals['_ACCEPTREQUEST']._serialized_start=1624
+  _globals['_ACCEPTREQUEST']._serialized_end=1656
+  _globals['_ACCEPTREPLY']._serialized_start=1658
+  _globals['_ACCEPTREPLY']._serialized_end=1671
+  _globals['_REFUSEREQUEST']._serialized_start=1673
+  _globals['_REFUSEREQUEST']._serialized_end=1721
+  _globals['_REFUSEREPLY']._serialized_start=1723
+  _globals['_REFUSEREPLY']._serialized_end=1736
+  _globals['_CONTROL']._serialized_start=1739
+  _globals['_CONTROL']._serialized_end=2537
 # @@protoc_insertion_point(module_scope)

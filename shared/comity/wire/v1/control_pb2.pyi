@@ -249,18 +249,21 @@ class SessionSummary(google.protobuf.message.Message):
     ROUNDS_FIELD_NUMBER: builtins.int
     ROUNDS_FINISHED_FIELD_NUMBER: builtins.int
     BEGUN_FIELD_NUMBER: builtins.int
+    WAITS_FIELD_NUMBER: builtins.int
     session: builtins.str
     protocol: builtins.str
     role: builtins.str
     """What this node does in it."""
     state: builtins.str
-    """"running", "stopped" (it can be resumed), "finished", "failed" or "cancelled"."""
+    """"running", "waiting" (for what, `waits` says), "stopped" (it can be resumed), "finished", "failed" or "cancelled"."""
     rounds: builtins.int
     rounds_finished: builtins.int
     @property
     def peers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
     def begun(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def waits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Waiting]: ...
     def __init__(
         self,
         *,
@@ -272,11 +275,54 @@ class SessionSummary(google.protobuf.message.Message):
         rounds: builtins.int = ...,
         rounds_finished: builtins.int = ...,
         begun: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        waits: collections.abc.Iterable[global___Waiting] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["begun", b"begun"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["begun", b"begun", "peers", b"peers", "protocol", b"protocol", "role", b"role", "rounds", b"rounds", "rounds_finished", b"rounds_finished", "session", b"session", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["begun", b"begun", "peers", b"peers", "protocol", b"protocol", "role", b"role", "rounds", b"rounds", "rounds_finished", b"rounds_finished", "session", b"session", "state", b"state", "waits", b"waits"]) -> None: ...
 
 global___SessionSummary = SessionSummary
+
+@typing.final
+class Waiting(google.protobuf.message.Message):
+    """One thing that a session waits for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
+    WAITS_FOR_FIELD_NUMBER: builtins.int
+    ENDS_WITH_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    EXPIRES_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why, by its name, for example "approval" or "peer-away"."""
+    subject: builtins.str
+    """What tells several of one reason apart, for example a party."""
+    waits_for: builtins.str
+    """What is waited for, and what ends the wait, as people read it."""
+    ends_with: builtins.str
+    counts: builtins.bool
+    """Whether the session counts against policy.max_sessions meanwhile."""
+    expires: builtins.bool
+    """Whether policy.max_wait_s bounds the wait."""
+    @property
+    def since(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        subject: builtins.str = ...,
+        waits_for: builtins.str = ...,
+        ends_with: builtins.str = ...,
+        counts: builtins.bool = ...,
+        expires: builtins.bool = ...,
+        since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["since", b"since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "ends_with", b"ends_with", "expires", b"expires", "reason", b"reason", "since", b"since", "subject", b"subject", "waits_for", b"waits_for"]) -> None: ...
+
+global___Waiting = Waiting
 
 @typing.final
 class ShowSessionRequest(google.protobuf.message.Message):
@@ -421,3 +467,57 @@ class ResumeReply(google.protobuf.message.Message):
     ) -> None: ...
 
 global___ResumeReply = ResumeReply
+
+@typing.final
+class AcceptRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+global___AcceptRequest = AcceptRequest
+
+@typing.final
+class AcceptReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___AcceptReply = AcceptReply
+
+@typing.final
+class RefuseRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    reason: builtins.str
+    """What the other party is told; may be empty."""
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["reason", b"reason", "session", b"session"]) -> None: ...
+
+global___RefuseRequest = RefuseRequest
+
+@typing.final
+class RefuseReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___RefuseReply = RefuseReply

@@ -73,6 +73,18 @@ class ControlStub:
     ]
     """Goes on with a session that stopped because the other party, or the disk, was away."""
 
+    Accept: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.AcceptRequest,
+        comity.wire.v1.control_pb2.AcceptReply,
+    ]
+    """Agrees to a proposal that waits for an operator's approval."""
+
+    Refuse: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.RefuseRequest,
+        comity.wire.v1.control_pb2.RefuseReply,
+    ]
+    """Refuses such a proposal; the other party is told why."""
+
 class ControlAsyncStub:
     Describe: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.control_pb2.DescribeRequest,
@@ -127,6 +139,18 @@ class ControlAsyncStub:
         comity.wire.v1.control_pb2.ResumeReply,
     ]
     """Goes on with a session that stopped because the other party, or the disk, was away."""
+
+    Accept: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.AcceptRequest,
+        comity.wire.v1.control_pb2.AcceptReply,
+    ]
+    """Agrees to a proposal that waits for an operator's approval."""
+
+    Refuse: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.RefuseRequest,
+        comity.wire.v1.control_pb2.RefuseReply,
+    ]
+    """Refuses such a proposal; the other party is told why."""
 
 class ControlServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -200,5 +224,21 @@ class ControlServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.control_pb2.ResumeReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.ResumeReply]]:
         """Goes on with a session that stopped because the other party, or the disk, was away."""
+
+    @abc.abstractmethod
+    def Accept(
+        self,
+        request: comity.wire.v1.control_pb2.AcceptRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.AcceptReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.AcceptReply]]:
+        """Agrees to a proposal that waits for an operator's approval."""
+
+    @abc.abstractmethod
+    def Refuse(
+        self,
+        request: comity.wire.v1.control_pb2.RefuseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.RefuseReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.RefuseReply]]:
+        """Refuses such a proposal; the other party is told why."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

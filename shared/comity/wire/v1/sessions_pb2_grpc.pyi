@@ -23,9 +23,11 @@ class SessionsStub:
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     Propose: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.Proposal,
-        comity.wire.v1.sessions_pb2.Agreement,
+        comity.wire.v1.sessions_pb2.ProposalReply,
     ]
-    """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
+    """Offers a contract to a helper. Proposing the same contract again returns the same agreement, or asks again how it
+    stands where an operator of the helper decides.
+    """
 
     Fetch: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
@@ -50,9 +52,11 @@ class SessionsAsyncStub:
 
     Propose: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.Proposal,
-        comity.wire.v1.sessions_pb2.Agreement,
+        comity.wire.v1.sessions_pb2.ProposalReply,
     ]
-    """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
+    """Offers a contract to a helper. Proposing the same contract again returns the same agreement, or asks again how it
+    stands where an operator of the helper decides.
+    """
 
     Fetch: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
@@ -80,8 +84,10 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         self,
         request: comity.wire.v1.sessions_pb2.Proposal,
         context: _ServicerContext,
-    ) -> typing.Union[comity.wire.v1.sessions_pb2.Agreement, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.Agreement]]:
-        """Offers a contract to a helper. Proposing the same contract again returns the same agreement."""
+    ) -> typing.Union[comity.wire.v1.sessions_pb2.ProposalReply, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.ProposalReply]]:
+        """Offers a contract to a helper. Proposing the same contract again returns the same agreement, or asks again how it
+        stands where an operator of the helper decides.
+        """
 
     @abc.abstractmethod
     def Fetch(
