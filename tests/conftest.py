@@ -282,7 +282,10 @@ class NoNewSessions:
         raise AssertionError(f"somebody asks for {session}")
 
     def finish(self, session: HostedSession, ending: str) -> None:
-        self._hosted.remove(session)
+        self._hosted.remove(session.contract.session)
+
+    def withdraw(self, caller: str, session: str, contract_hash: str, ending: str) -> None:
+        """Nobody has anything to decide on."""
 
 
 @pytest.fixture

@@ -318,6 +318,7 @@ def agreed(line: Link, id: str, **changes: Any) -> Iterator[Attack]:
     contract, party = mallorys(id, **changes)
     own = party.membership("learner")
     agreement = sessions.propose(line, encode_proposal(contract, own, party.signer, PROTOCOL))
+    assert agreement is not None
     peer = sessions.decode_agreement(agreement, contract, "provider", PROTOCOL)
     line.enter(contract.session, contract.hash)
     try:
