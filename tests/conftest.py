@@ -21,28 +21,28 @@ import torch
 from hypothesis import settings
 from torch import nn
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership, ModelSpec, TaskSpec
 from comity.data import DataConfig, Splits, load_data
+from comity.ledger.receipts import Signer
 from comity.models import build
 from comity.protocols.assisted_learning import PROTOCOL
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.session.blobs import SessionBlobs
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
-from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.journal import Journal
-from comity.session.memory_store import MemoryStore
-from comity.session.notary import Notary, record_opening
 from comity.session.policy import Policy
-from comity.session.receipts import Signer
-from comity.session.seat import Seat
+from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker, Steppable
+from comity.store.journal import Journal
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Layout
 from comity.training import Classification, Secret
 from comity.transport import blobs, sessions
 from comity.transport.description import Describe, describing
 from comity.transport.identity import Identity
-from comity.transport.link import Link, Patience
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
 
@@ -152,8 +152,8 @@ def _make_contract(**changes: Any) -> Contract:
         "rounds": 3,
         "model": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64),
         "task": TaskSpec(input_shape=(1, 8, 8), classes=10),
-        "asker": "clinic",
-        "helpers": ("hospital",),
+        "initiator": "clinic",
+        "acceptors": ("hospital",),
         "egress": PROTOCOL.egress,
         "terms": AssistedLearningTerms(),
     }
@@ -168,10 +168,10 @@ def make_contract() -> Callable[..., Contract]:
 
 @dataclass(frozen=True)
 class Pair:
-    """Both seats of one session, and the stores behind them."""
+    """Both peer_contexts of one session, and the stores behind them."""
 
-    learner: Seat
-    provider: Seat
+    learner: PeerContext
+    provider: PeerContext
     learner_store: MemoryStore
     provider_store: MemoryStore
 
@@ -208,7 +208,7 @@ def _make_pair(
     gamma: float = 0.3,
     seed: int = 7,
     rounds: int = 3,
-    helpers: tuple[str, ...] = ("hospital",),
+    acceptors: tuple[str, ...] = ("hospital",),
     **terms: Any,
 ) -> Pair:
     learner_data, provider_data = _digits(gamma, "learner", seed), _digits(gamma, "provider", seed)
@@ -218,7 +218,7 @@ def _make_pair(
     contract = _make_contract(
         seed=seed,
         rounds=rounds,
-        helpers=helpers,
+        acceptors=acceptors,
         model=ModelSpec(name="mlp", signature=Layout.of(model.state_dict()).signature),
         task=TaskSpec(input_shape=shape, classes=classes),
         terms=AssistedLearningTerms(**(defaults | {"evaluation_batch_size": 32} | terms)),
@@ -226,14 +226,14 @@ def _make_pair(
     clinic = _make_member("clinic", "learner", len(learner_data.train))
     hospital = _make_member("hospital", "provider", len(provider_data.train))
     stores = MemoryStore(), MemoryStore()
-    learner = _seat(contract, clinic, hospital, model, learner_data, stores[0])
-    provider = _seat(contract, hospital, clinic, model, provider_data, stores[1])
+    learner = _peer_context(contract, clinic, hospital, model, learner_data, stores[0])
+    provider = _peer_context(contract, hospital, clinic, model, provider_data, stores[1])
     return Pair(learner, provider, *stores)
 
 
-def _seat(
+def _peer_context(
     contract: Contract, own: Membership, peer: Membership, model: nn.Module, data: Splits, store: MemoryStore
-) -> Seat:
+) -> PeerContext:
     assert isinstance(contract.terms, AssistedLearningTerms)
     task = Classification(
         copy.deepcopy(model),
@@ -246,13 +246,15 @@ def _seat(
     )
     record_opening(store, contract, own, peer)
     gate = EgressGate(contract, Policy(), store, peer.party)
-    notary = Notary(_make_signer(own.party), store, contract, peer)
-    return Seat(contract, own, peer, task, SessionBlobs(), Journal(store, contract.session), gate, notary, nobody)
+    receipt_book = ReceiptBook(_make_signer(own.party), store, contract, peer)
+    return PeerContext(
+        contract, own, peer, task, SessionBlobs(), Journal(store, contract.session), gate, receipt_book, nobody
+    )
 
 
 @pytest.fixture(scope="session")
 def make_pair() -> Callable[..., Pair]:
-    """A learner's and a provider's seat on digits; keywords go to the contract's terms."""
+    """A learner's and a provider's peer_context on digits; keywords go to the contract's terms."""
     return _make_pair
 
 
@@ -261,27 +263,27 @@ class Host:
     """A helping node that serves sessions."""
 
     address: str
-    sessions: HostedSessions
+    sessions: SessionRegistry
     server: NodeServer
 
 
-DESCRIBE = describing("hospital", PROTOCOL.helper, {PROTOCOL.name: PROTOCOL.version})
+DESCRIBE = describing("hospital", PROTOCOL.acceptor, {PROTOCOL.name: PROTOCOL.version})
 """What the hospital says of itself."""
 
 
 class NoNewSessions:
     """Decides nothing: the sessions are there already."""
 
-    def __init__(self, hosted: HostedSessions) -> None:
+    def __init__(self, hosted: SessionRegistry) -> None:
         self._hosted = hosted
 
-    def accept(self, caller: str, proposal: object) -> HostedSession:
+    def accept(self, caller: str, proposal: object) -> AcceptedSession:
         raise AssertionError(f"{caller} proposes {proposal}")
 
     def fetch(self, session: str) -> Any:
         raise AssertionError(f"somebody asks for {session}")
 
-    def finish(self, session: HostedSession, ending: str) -> None:
+    def finish(self, session: AcceptedSession, ending: str) -> None:
         self._hosted.remove(session.contract.session)
 
     def withdraw(self, caller: str, session: str, contract_hash: str, ending: str) -> None:
@@ -290,20 +292,20 @@ class NoNewSessions:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Host]]:
-    """Serves sessions, each given as the helper's seat and role, on loopback with the real services."""
+    """Serves sessions, each given as the acceptor's peer_context and role, on loopback with the real services."""
     with ExitStack() as stack:
 
         def start(
-            *seats: tuple[Seat, Steppable],
+            *peer_contexts: tuple[PeerContext, Steppable],
             identity: Identity | None = None,
             address: str = "127.0.0.1:0",
             describe: Describe = DESCRIBE,
         ) -> Host:
-            hosted = HostedSessions()
+            hosted = SessionRegistry()
             stack.callback(hosted.drain)
-            for seat, role in seats:
-                worker = SessionWorker(role, f"session-{seat.contract.session}")
-                hosted.add(HostedSession(seat, role, worker))
+            for peer_context, role in peer_contexts:
+                worker = SessionWorker(role, f"session-{peer_context.contract.session}")
+                hosted.add(AcceptedSession(peer_context, role, worker))
             server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services])
 
             servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"), describe)
@@ -320,7 +322,7 @@ def serve() -> Iterator[Callable[..., Host]]:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[..., Link]]:
+def connect() -> Iterator[Callable[..., PeerConnection]]:
     """Opens a line to hospital as clinic."""
     with ExitStack() as stack:
 
@@ -330,11 +332,13 @@ def connect() -> Iterator[Callable[..., Link]]:
             identity: Identity | None = None,
             party: str = "hospital",
             contract: Contract | None = None,
-            patience: Patience | None = None,
-        ) -> Link:
-            link = Link(identity or Identity("clinic"), party, address, patience or Patience(10.0, 10.0))
+            retry: RetryPolicy | None = None,
+        ) -> PeerConnection:
+            connection = PeerConnection(
+                identity or Identity("clinic"), party, address, retry or RetryPolicy(10.0, 10.0)
+            )
             if contract is not None:
-                link.enter(contract.session, contract.hash)
-            return stack.enter_context(link)
+                connection.enter(contract.session, contract.hash)
+            return stack.enter_context(connection)
 
         yield start

@@ -45,12 +45,12 @@ class Terms(Agreed):
     """The part of a contract that belongs to one protocol; each slice derives its own."""
 
     @property
-    def askers(self) -> int | None:
+    def initiators(self) -> int | None:
         """How many join the session before it begins; None where one party asks alone."""
         return None
 
     @property
-    def fewest_askers(self) -> int | None:
+    def min_participants(self) -> int | None:
         """Fewest among whose contributions one is hidden; None where one party asks alone."""
         return None
 
@@ -190,8 +190,8 @@ class Contract(Agreed):
         rounds: Rounds bought.
         model: The model that crosses.
         task: What the model is for.
-        asker: Party that asks for help; empty where a helper opened the session to many, who join it.
-        helpers: Parties that help.
+        initiator: Party that asks for help; empty where an acceptor opened the session to many, who join it.
+        acceptors: Parties that help.
         egress: Kinds that may cross, in either direction.
         terms: The protocol's own terms.
     """
@@ -203,15 +203,15 @@ class Contract(Agreed):
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     model: ModelSpec
     task: TaskSpec
-    asker: Identifier | Literal[""]
-    helpers: tuple[Identifier, ...]
+    initiator: Identifier | Literal[""]
+    acceptors: tuple[Identifier, ...]
     egress: tuple[EgressKind, ...]
     terms: SerializeAsAny[Terms]
 
     @property
     def is_open(self) -> bool:
         """Whether many may join it, each asking for itself."""
-        return not self.asker
+        return not self.initiator
 
     @property
     def hash(self) -> str:

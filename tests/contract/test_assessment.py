@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from comity.errors import MalformedMessage, PolicyRefusal, ReceiptInvalid, RoundOutOfOrder, UnexpectedBlob, UnknownBlob
+from comity.ledger.receipts import SignedStatement, Signer
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.messages import (
@@ -19,21 +20,20 @@ from comity.protocols.assisted_learning.messages import (
     trajectory_digest,
 )
 from comity.protocols.assisted_learning.party import Party
-from comity.protocols.assisted_learning.provider import Phase, Provider
+from comity.protocols.assisted_learning.provider import Provider, ProviderPhase
 from comity.protocols.assisted_learning.remote import RemoteProvider
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
-from comity.session.receipts import SignedStatement, Signer
-from comity.session.seat import Seat
 
 IMPLEMENTATIONS = ["provider", "in_process", "remote"]
 TRAINS, ASSESSES = ("hospital", "lab"), ("lab", "hospital")
-"""Helpers of a session of which the first trains, so that the hospital does, or does not."""
+"""Acceptors of a session of which the first trains, so that the hospital does, or does not."""
 
 
-def party(seat: Seat) -> Party:
-    return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
+def party(context: PeerContext) -> Party:
+    return Party(context.task, context.blobs, context.journal, context.contract, context.own, context.peer)
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,16 @@ class Asked:
 def asked(
     request: pytest.FixtureRequest, make_pair: Callable[..., Any], make_signer: Callable[[str], Signer]
 ) -> Callable[..., Asked]:
-    def begin(implementation: str, helpers: tuple[str, ...] = TRAINS, **terms: Any) -> Asked:
-        pair = make_pair(rounds=2, helpers=helpers, **({"trainers": 1} | terms if len(helpers) > 1 else terms))
-        provider = Provider(party(pair.provider), pair.provider.notary, nobody)
+    def begin(implementation: str, acceptors: tuple[str, ...] = TRAINS, **terms: Any) -> Asked:
+        pair = make_pair(rounds=2, acceptors=acceptors, **({"trainers": 1} | terms if len(acceptors) > 1 else terms))
+        provider = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
         port: Assistance = provider
         if implementation == "in_process":
             port = InProcessProvider(pair.learner, pair.provider, provider)
         elif implementation == "remote":
             host = request.getfixturevalue("serve")((pair.provider, provider))
-            link = request.getfixturevalue("connect")(host.address, contract=pair.provider.contract)
-            port = RemoteProvider(link, pair.learner.task.layout, pair.learner.blobs, pair.learner.gate)
+            connection = request.getfixturevalue("connect")(host.address, contract=pair.provider.contract)
+            port = RemoteProvider(connection, pair.learner.task.layout, pair.learner.blobs, pair.learner.gate)
         learner = party(pair.learner)
         start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
         return Asked(pair, provider, port, list(learner.train(start.digest, 1)), make_signer("clinic"))
@@ -105,10 +105,10 @@ def training(request: pytest.FixtureRequest, asked: Callable[..., Asked]) -> Ask
 
 
 def test_the_answer_is_the_loss_over_all_samples(assessing: Asked) -> None:
-    seat, (first, second, *_) = assessing.pair.provider, assessing.models
+    context, (first, second, *_) = assessing.pair.provider, assessing.models
     for checkpoint in (first, second):
-        state = seat.task.layout.view(assessing.pair.learner.blobs.get(checkpoint.digest).data)
-        assert assessing.ask(checkpoint) == Loss(float(seat.task.losses(state).sum()), seat.own.samples)
+        state = context.task.layout.view(assessing.pair.learner.blobs.get(checkpoint.digest).data)
+        assert assessing.ask(checkpoint) == Loss(float(context.task.losses(state).sum()), context.own.samples)
 
 
 def test_the_same_question_has_the_same_answer_and_is_answered_once(assessing: Asked) -> None:
@@ -117,9 +117,9 @@ def test_the_same_question_has_the_same_answer_and_is_answered_once(assessing: A
     assert assessing.ask(first) == answer
     assert [each.kind for each in assessing.pair.provider.journal.records()] == ["assessed"]
     # Who was killed says the same, by what is kept.
-    seat = assessing.pair.provider
-    seat.blobs.drop(first.digest)
-    again = Provider(party(seat), seat.notary, nobody)
+    context = assessing.pair.provider
+    context.blobs.drop(first.digest)
+    again = Provider(party(context), context.receipt_book, nobody)
     assert again.assess(1, first.digest).result() == answer
 
 
@@ -178,9 +178,9 @@ def test_a_model_that_was_not_sent_is_not_assessed(asked: Callable[..., Asked]) 
 
 def test_what_stays_by_policy_is_not_said(asked: Callable[..., Asked]) -> None:
     asking = asked("in_process", ASSESSES)
-    seat = asking.pair.provider
+    context = asking.pair.provider
     silent = replace(
-        seat, gate=EgressGate(seat.contract, Policy(egress=("contract",)), asking.pair.provider_store, "clinic")
+        context, gate=EgressGate(context.contract, Policy(egress=("contract",)), asking.pair.provider_store, "clinic")
     )
     with pytest.raises(PolicyRefusal):
         InProcessProvider(asking.pair.learner, silent, asking.provider).assess(1, asking.models[0].digest)
@@ -195,7 +195,7 @@ def test_a_provider_answers_before_and_after_its_training_and_not_within(trainin
         with pytest.raises(RoundOutOfOrder):
             training.ask(training.models[2])
     made = list(training.port.results(1))
-    assert training.provider.phase is Phase.FINISHED
+    assert training.provider.phase is ProviderPhase.FINISHED
     training.ask(training.models[2])
     training.port.acknowledge(1, training.sign("acknowledgement", 1, trajectory_digest(1, made)))
 

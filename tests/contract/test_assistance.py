@@ -1,7 +1,7 @@
 """The port of assisted learning, one suite for all that implement it.
 
-`provider` is the role itself, `in_process` passes the wire's messages to it, `remote` calls a server on loopback, `carried`
-writes a parcel for every journey.
+`provider` is the role itself, `in_process` passes the wire's messages to it, `remote` calls a server on loopback, `offline`
+writes a bundle for every journey.
 """
 
 from __future__ import annotations
@@ -25,52 +25,52 @@ from comity.errors import (
     TrainingDiverged,
     UnexpectedBlob,
 )
+from comity.ledger.ledger import Head, bytes_by_kind
+from comity.ledger.receipts import SignedStatement, Signer
 from comity.protocols.assisted_learning.algorithm import Loss
-from comity.protocols.assisted_learning.carried import CarriedProvider, answer, take
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle, trajectory_digest
+from comity.protocols.assisted_learning.offline import OfflineProvider, answer, take
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.codec import statement_to_proto
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
-from comity.session.hosting import HostedSession
-from comity.session.ledger import Head, bytes_by_kind
 from comity.session.outcome import Outcome
-from comity.session.receipts import SignedStatement, Signer
-from comity.session.seat import Seat
-from comity.session.worker import AtOnce
+from comity.session.session_registry import AcceptedSession
+from comity.session.worker import InlineWorker
 from comity.tensors import Blob, Layout
-from comity.transport.parcels import AnswerDue, Label, Shipment, opened_parcel, write_parcel
+from comity.transport.bundles import AnswerDue, Bundle, Label, opened_bundle, write_bundle
 from comity.transport.protocol import run as play
 from comity.wire.v1 import assisted_learning_pb2 as pb
 
-IMPLEMENTATIONS = ["provider", "in_process", "remote", "carried"]
+IMPLEMENTATIONS = ["provider", "in_process", "remote", "offline"]
 OVER_THE_WIRE = IMPLEMENTATIONS[1:]
 """Those whose messages are decoded: what no decoder lets through never reaches the role."""
 
 
-def party(seat: Seat) -> Party:
-    return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
+def party(context: PeerContext) -> Party:
+    return Party(context.task, context.blobs, context.journal, context.contract, context.own, context.peer)
 
 
-class Courier(CarriedProvider):
-    """Brings every parcel to the provider at once, and its answer back.
+class Courier(OfflineProvider):
+    """Brings every bundle to the provider at once, and its answer back.
 
     Args:
-        learner: The learner's seat.
-        provider: The provider's seat.
+        learner: The learner's context.
+        provider: The provider's context.
         role: The provider.
-        folder: Where parcels lie.
+        folder: Where bundles lie.
         sign: A party's key.
     """
 
     def __init__(
-        self, learner: Seat, provider: Seat, role: Provider, folder: Path, sign: Callable[[str], Signer]
+        self, learner: PeerContext, provider: PeerContext, role: Provider, folder: Path, sign: Callable[[str], Signer]
     ) -> None:
         super().__init__(learner)
-        self._hosted = HostedSession(provider, role, AtOnce(role, ""))
+        self._hosted = AcceptedSession(provider, role, InlineWorker(role, ""))
         self._folder = folder
         self._sign = sign
         self._back = ExitStack()
@@ -80,7 +80,7 @@ class Courier(CarriedProvider):
         self.answer = None
         with pytest.raises(AnswerDue) as due:
             super().close(round, count, request)
-        self._carry(due.value.shipment)
+        self._carry(due.value.bundle)
         return super().close(round, count, request)
 
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
@@ -90,22 +90,22 @@ class Courier(CarriedProvider):
 
     def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
         request = pb.AcknowledgeRequest(round=round, acknowledgement=statement_to_proto(acknowledgement))
-        self._carry(Shipment(round, [request]))
+        self._carry(Bundle(round, [request]))
 
-    def _carry(self, shipment: Shipment) -> None:
-        path = self._folder / "there.parcel"
-        write_parcel(path, Label("hospital", *self._label), shipment, self._sign("clinic"), "clinic")
-        with opened_parcel(path, lambda party: self._sign(party).public_key) as parcel:
-            take(self._hosted, parcel)
+    def _carry(self, bundle: Bundle) -> None:
+        path = self._folder / "there.bundle"
+        write_bundle(path, Label("hospital", *self._label), bundle, self._sign("clinic"), "clinic")
+        with opened_bundle(path, lambda party: self._sign(party).public_key) as bundle:
+            take(self._hosted, bundle)
         self._answer()
 
     def _answer(self) -> None:
-        shipment = answer(self._hosted)
-        if shipment is not None:
-            path = self._folder / "back.parcel"
-            write_parcel(path, Label("clinic", *self._label), shipment, self._sign("hospital"), "hospital")
+        bundle = answer(self._hosted)
+        if bundle is not None:
+            path = self._folder / "back.bundle"
+            write_bundle(path, Label("clinic", *self._label), bundle, self._sign("hospital"), "hospital")
             self._back.close()
-            self.answer = self._back.enter_context(opened_parcel(path, lambda party: self._sign(party).public_key))
+            self.answer = self._back.enter_context(opened_bundle(path, lambda party: self._sign(party).public_key))
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,9 @@ class Help:
         return list(self.learner.train(start, 2))
 
 
-def begin_learner(seat: Seat) -> tuple[Party, list[Checkpoint]]:
+def begin_learner(context: PeerContext) -> tuple[Party, list[Checkpoint]]:
     """A learner and its first trajectory."""
-    learner = party(seat)
+    learner = party(context)
     start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
     return learner, list(learner.train(start.digest, 1))
 
@@ -178,18 +178,18 @@ def helped(
 
     def begin(implementation: str, pair: Any = None, learner_pair: Any = None) -> Help:
         pair = pair or make_pair(rounds=2)
-        provider = Provider(party(pair.provider), pair.provider.notary, nobody)
+        provider = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
         if implementation == "provider":
             port: Assistance = provider
         elif implementation == "in_process":
             port = InProcessProvider(pair.learner, pair.provider, provider)
-        elif implementation == "carried":
+        elif implementation == "offline":
             port = Courier(pair.learner, pair.provider, provider, tmp_path, make_signer)
             stack.callback(port._back.close)
         else:
             host = request.getfixturevalue("serve")((pair.provider, provider))
-            link = request.getfixturevalue("connect")(host.address, contract=pair.provider.contract)
-            port = RemoteProvider(link, pair.learner.task.layout, pair.learner.blobs, pair.learner.gate)
+            connection = request.getfixturevalue("connect")(host.address, contract=pair.provider.contract)
+            port = RemoteProvider(connection, pair.learner.task.layout, pair.learner.blobs, pair.learner.gate)
         # Its own blobs go over the port's.
         learner_seat = replace((learner_pair or pair).learner, blobs=pair.learner.blobs)
         learner, offers = begin_learner(learner_seat)
@@ -214,7 +214,7 @@ def expected(make_pair: Callable[..., Any], make_signer: Callable[[str], Signer]
     """The provider's trajectory in the first round, when nothing goes wrong."""
     pair = make_pair(rounds=2)
     learner, offers = begin_learner(pair.learner)
-    port = Provider(party(pair.provider), pair.provider.notary, nobody)
+    port = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
     return Help(pair, learner, port, offers, make_signer("clinic")).complete()
 
 
@@ -450,7 +450,7 @@ def test_a_round_can_be_followed_while_the_learner_works(help: Help, expected: l
     assert [each.digest for each in help.port.results(1, meanwhile=meanwhile)] == expected
 
 
-@pytest.mark.parametrize("implementation", [each for each in IMPLEMENTATIONS if each != "carried"])
+@pytest.mark.parametrize("implementation", [each for each in IMPLEMENTATIONS if each != "offline"])
 def test_a_provider_that_diverges_says_so_to_the_learner(
     implementation: str, helped: Callable[..., Help], make_pair: Callable[..., Any]
 ) -> None:
@@ -470,7 +470,7 @@ def test_a_provider_that_diverges_says_so_to_the_learner(
 
 
 def run(help: Help) -> Outcome:
-    return play(Learner(party(help.pair.learner), [(help.port, help.pair.learner.notary)], nobody))[0]
+    return play(Learner(party(help.pair.learner), [(help.port, help.pair.learner.receipt_book)], nobody))[0]
 
 
 def test_a_session_is_the_same_through_every_implementation(

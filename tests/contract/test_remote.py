@@ -18,10 +18,10 @@ from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
-from comity.session.seat import Seat
-from comity.training import Sample
-from comity.transport.link import Link
+from comity.training import Snapshot
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.protocol import run
 from comity.transport.server import NodeServer
 from comity.wire.v1 import assisted_learning_pb2 as pb
@@ -30,12 +30,19 @@ from comity.wire.v1 import assisted_learning_pb2_grpc, sessions_pb2
 Answer = Callable[[Checkpoint], list[pb.Result]]
 
 
-def party(seat: Seat) -> Party:
-    return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
+def party(peer_context: PeerContext) -> Party:
+    return Party(
+        peer_context.task,
+        peer_context.blobs,
+        peer_context.journal,
+        peer_context.contract,
+        peer_context.own,
+        peer_context.peer,
+    )
 
 
-def remote(seat: Seat, link: Link) -> RemoteProvider:
-    return RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate)
+def remote(peer_context: PeerContext, connection: PeerConnection) -> RemoteProvider:
+    return RemoteProvider(connection, peer_context.task.layout, peer_context.blobs, peer_context.gate)
 
 
 class Scripted(assisted_learning_pb2_grpc.AssistedLearningServicer):
@@ -55,7 +62,9 @@ class Scripted(assisted_learning_pb2_grpc.AssistedLearningServicer):
 
 
 @pytest.fixture
-def answered(connect: Callable[..., Link], make_pair: Callable[..., Any]) -> Iterator[Callable[..., RemoteProvider]]:
+def answered(
+    connect: Callable[..., PeerConnection], make_pair: Callable[..., Any]
+) -> Iterator[Callable[..., RemoteProvider]]:
     """A port to a provider that answers as it is told; the learner's first checkpoint stands for its whole trajectory."""
     servers = []
 
@@ -82,7 +91,7 @@ def answered(connect: Callable[..., Link], make_pair: Callable[..., Any]) -> Ite
 def test_an_answer_that_is_no_receipt_is_refused(
     answered: Callable[..., RemoteProvider], make_pair: Callable[..., Any]
 ) -> None:
-    request = make_pair().learner.notary.sign("request", 1, bytes(32))
+    request = make_pair().learner.receipt_book.sign("request", 1, bytes(32))
     with pytest.raises(MalformedMessage, match="no known kind"):
         answered(sessions_pb2.SignedStatement()).close(1, 1, request)
 
@@ -111,27 +120,27 @@ def test_a_whole_trajectory_is_taken(answered: Callable[..., RemoteProvider]) ->
     assert [each.index for each in port.results(1)] == [0]
 
 
-def breaking(seat: Seat, error: Exception) -> Seat:
-    """The same seat, whose training fails after its first model."""
-    task = copy.copy(seat.task)
+def breaking(peer_context: PeerContext, error: Exception) -> PeerContext:
+    """The same peer_context, whose training fails after its first model."""
+    task = copy.copy(peer_context.task)
 
     def trajectory(*args: object, **options: object) -> Iterator[object]:
-        yield Sample(0, seat.task.initial_state, {})
+        yield Snapshot(0, peer_context.task.initial_state, {})
         raise error
 
     task.trajectory = trajectory
-    return replace(seat, task=task)
+    return replace(peer_context, task=task)
 
 
 @pytest.mark.timeout(20)
 def test_a_provider_that_breaks_says_so_to_the_learner(
-    serve: Callable[..., Any], connect: Callable[..., Link], make_pair: Callable[..., Any]
+    serve: Callable[..., Any], connect: Callable[..., PeerConnection], make_pair: Callable[..., Any]
 ) -> None:
     pair = make_pair()
-    seat = breaking(pair.provider, RuntimeError("out of memory: /secret/path"))
-    host = serve((seat, Provider(party(seat), seat.notary, nobody)))
-    port = remote(pair.learner, connect(host.address, contract=seat.contract))
-    session = Learner(party(pair.learner), [(port, pair.learner.notary)], nobody)
+    peer_context = breaking(pair.provider, RuntimeError("out of memory: /secret/path"))
+    host = serve((peer_context, Provider(party(peer_context), peer_context.receipt_book, nobody)))
+    port = remote(pair.learner, connect(host.address, contract=peer_context.contract))
+    session = Learner(party(pair.learner), [(port, pair.learner.receipt_book)], nobody)
     with pytest.raises(SessionFailed) as caught:
         run(session)
     assert "secret" not in str(caught.value)
@@ -143,15 +152,15 @@ def assert_no_thread(name: str) -> None:
 
 @pytest.mark.parametrize("steep", ["learner", "provider"])
 def test_a_session_that_fails_leaves_no_thread(
-    serve: Callable[..., Any], connect: Callable[..., Link], make_pair: Callable[..., Any], steep: str
+    serve: Callable[..., Any], connect: Callable[..., PeerConnection], make_pair: Callable[..., Any], steep: str
 ) -> None:
     pair = make_pair()
     diverged = TrainingDiverged("training diverged")
     learner = breaking(pair.learner, diverged) if steep == "learner" else pair.learner
     provider = breaking(pair.provider, diverged) if steep == "provider" else pair.provider
-    host = serve((provider, Provider(party(provider), provider.notary, nobody)))
-    with connect(host.address, contract=provider.contract) as link:
-        session = Learner(party(learner), [(remote(learner, link), learner.notary)], nobody)
+    host = serve((provider, Provider(party(provider), provider.receipt_book, nobody)))
+    with connect(host.address, contract=provider.contract) as connection:
+        session = Learner(party(learner), [(remote(learner, connection), learner.receipt_book)], nobody)
         with pytest.raises(TrainingDiverged):
             run(session)
     for thread in threading.enumerate():
@@ -162,12 +171,12 @@ def test_a_session_that_fails_leaves_no_thread(
 
 
 def test_a_refused_offer_leaves_no_thread(
-    serve: Callable[..., Any], connect: Callable[..., Link], make_pair: Callable[..., Any]
+    serve: Callable[..., Any], connect: Callable[..., PeerConnection], make_pair: Callable[..., Any]
 ) -> None:
     pair = make_pair()
-    provider = Provider(party(pair.provider), pair.provider.notary, nobody)
+    provider = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
     host = serve((pair.provider, provider))
-    with connect(host.address) as link:
-        link.enter("no-such-session", "0" * 64)
+    with connect(host.address) as connection:
+        connection.enter("no-such-session", "0" * 64)
         with pytest.raises(ComityError):
-            run(Learner(party(pair.learner), [(remote(pair.learner, link), pair.learner.notary)], nobody))
+            run(Learner(party(pair.learner), [(remote(pair.learner, connection), pair.learner.receipt_book)], nobody))

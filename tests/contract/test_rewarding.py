@@ -23,9 +23,11 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
-from comity.node.asking import draft_contract
+from comity.ledger.comparison import compare
+from comity.ledger.verification import verify
 from comity.node.party import LocalParty
-from comity.node.script import parse_script
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.script import parse_script
 from comity.protocols.gradient_rewards import PROTOCOL
 from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.in_process import InProcessServer
@@ -33,18 +35,16 @@ from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding, 
 from comity.protocols.gradient_rewards.remote import RemoteServer
 from comity.protocols.gradient_rewards.rewards import sparsify
 from comity.protocols.gradient_rewards.server import Server
-from comity.session.comparison import compare
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, nobody
-from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.memory_store import MemoryStore
-from comity.session.seat import Place, Seat
-from comity.session.verification import verify
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker
 from comity.simulation.in_process import parties
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout, sparse
 from comity.transport import blobs, sessions
 from comity.transport.identity import Identity
-from comity.transport.link import Link, Patience
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
 from comity.transport.server import NodeServer
 
 IMPLEMENTATIONS = ["in_process", "remote"]
@@ -52,7 +52,7 @@ SCRIPT = """
 [session]
 protocol = "gradient_rewards"
 id = "rewards"
-helpers = ["server"]
+acceptors = ["server"]
 rounds = 3
 seed = 5
 [session.model]
@@ -102,13 +102,13 @@ class Clock:
 
 @dataclass
 class Company:
-    """A server and three clients, whose seats exist; a test plays the clients."""
+    """A server and three clients, whose peer_contexts exist; a test is_reinforcement the clients."""
 
     server_party: LocalParty
     client_parties: dict[str, LocalParty]
-    place: Place
-    seats: dict[str, Seat]
-    client_seats: dict[str, Seat]
+    place: SessionContext
+    contexts: dict[str, PeerContext]
+    client_seats: dict[str, PeerContext]
     role: Server
     ports: dict[str, Rewarding]
     clock: Clock
@@ -133,9 +133,9 @@ class Company:
         return update
 
     def confirm(self, client: str, update: bytes, round: int = 1) -> None:
-        notary = self.client_seats[client].notary
-        notary.accept(
-            self.ports[client].confirm(round, notary.sign("request", round, update)), "receipt", round, update
+        receipt_book = self.client_seats[client].receipt_book
+        receipt_book.accept(
+            self.ports[client].confirm(round, receipt_book.sign("request", round, update)), "receipt", round, update
         )
 
     def give(self, client: str, round: int = 1) -> None:
@@ -157,10 +157,10 @@ class Company:
         raise AssertionError(f"round {round} is over for {client} without a reward")
 
     def collect(self, client: str, round: int = 1) -> Reward:
-        reward, notary = self.settled(client, round), self.client_seats[client].notary
-        notary.accept(reward.statement, "statement", round, reward.terms.subject)
+        reward, receipt_book = self.settled(client, round), self.client_seats[client].receipt_book
+        receipt_book.accept(reward.statement, "statement", round, reward.terms.subject)
         self.ports[client].fetch(reward)
-        self.ports[client].acknowledge(round, notary.sign("acknowledgement", round, reward.terms.subject))
+        self.ports[client].acknowledge(round, receipt_book.sign("acknowledgement", round, reward.terms.subject))
         return reward
 
     def complete(self, round: int = 1, clients: Sequence[str] = NAMES) -> dict[str, Reward]:
@@ -189,19 +189,21 @@ def convene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Convene]:
             own = server.membership("server")
             place = server.place(contract, own, events.append)
             members = {client.name: client.membership("client") for client in clients}
-            seats = {name: server.seat(place, member, apart=True) for name, member in members.items()}
+            peer_contexts = {name: server.context(place, member, apart=True) for name, member in members.items()}
             client_seats = {
-                client.name: client.seat(client.place(contract, members[client.name], nobody), own)
+                client.name: client.context(client.place(contract, members[client.name], nobody), own)
                 for client in clients
             }
-            role = Server(place, list(seats.values()))
+            role = Server(place, list(peer_contexts.values()))
             by_name = {client.name: client for client in clients}
-            company = Company(server, by_name, place, seats, client_seats, role, {}, clock, role.advance, events)
+            company = Company(
+                server, by_name, place, peer_contexts, client_seats, role, {}, clock, role.advance, events
+            )
             if implementation == "in_process":
                 company.role.advance()
                 company.ports = {
-                    name: InProcessServer(seat, seats[name], role, company.parameters)
-                    for name, seat in client_seats.items()
+                    name: InProcessServer(peer_context, peer_contexts[name], role, company.parameters)
+                    for name, peer_context in client_seats.items()
                 }
             else:
                 _over_loopback(company, stack)
@@ -211,20 +213,20 @@ def convene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Convene]:
 
 
 def _over_loopback(company: Company, stack: ExitStack) -> None:
-    hosted = HostedSessions()
+    hosted = SessionRegistry()
     worker = SessionWorker(company.role, "session-rewards", company.role.wakes_in)
-    for seat in company.seats.values():
-        hosted.add(HostedSession(seat, company.role, worker))
+    for peer_context in company.contexts.values():
+        hosted.add(AcceptedSession(peer_context, company.role, worker))
     server = NodeServer(None, [blobs.SERVICE, *PROTOCOL.services])
     blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
     PROTOCOL.serve(server.server, hosted)
     address = server.start("127.0.0.1:0")
     stack.callback(server.stop, 0)
     stack.callback(hosted.drain)
-    for name, seat in company.client_seats.items():
-        link = stack.enter_context(Link(Identity(name), "server", address, Patience(10.0, 10.0)))
-        link.enter(seat.contract.session, seat.contract.hash)
-        company.ports[name] = RemoteServer(link, company.parameters, seat.blobs, seat.gate)
+    for name, peer_context in company.client_seats.items():
+        connection = stack.enter_context(PeerConnection(Identity(name), "server", address, RetryPolicy(10.0, 10.0)))
+        connection.enter(peer_context.contract.session, peer_context.contract.hash)
+        company.ports[name] = RemoteServer(connection, company.parameters, peer_context.blobs, peer_context.gate)
     # The worker waits for the deadline; a call wakes it.
     company.poke = lambda: worker.call(lambda: None)
 
@@ -249,7 +251,7 @@ def test_a_round_pays_every_client(company: Company) -> None:
     assert best.terms.kept == company.parameters
     assert sum(each.terms.importance for each in rewards.values()) == pytest.approx(1)
     updates = torch.stack([company.direction(10 + number) for number in range(3)])
-    weights = [seat.peer.samples for seat in company.seats.values()]
+    weights = [peer_context.peer.samples for peer_context in company.contexts.values()]
     total = sum(weight / sum(weights) * update for weight, update in zip(weights, updates, strict=True))
     assert isinstance(total, torch.Tensor)
     for client, reward in rewards.items():
@@ -345,7 +347,7 @@ def test_a_reward_is_no_update(convene: Convene) -> None:
 
 def test_a_request_about_something_else_is_refused(company: Company) -> None:
     update = company.submit("ann")
-    wrong = company.client_seats["ann"].notary.sign("request", 1, bytes(32))
+    wrong = company.client_seats["ann"].receipt_book.sign("request", 1, bytes(32))
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].confirm(1, wrong))
     forged = replace(wrong, statement=replace(wrong.statement, subject=update.hex()))
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].confirm(1, forged))
@@ -353,19 +355,19 @@ def test_a_request_about_something_else_is_refused(company: Company) -> None:
 
 def test_another_clients_signature_is_refused(company: Company) -> None:
     update = company.submit("ann")
-    bobs = company.client_seats["bob"].notary.sign("request", 1, update)
+    bobs = company.client_seats["bob"].receipt_book.sign("request", 1, update)
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].confirm(1, bobs))
     company.confirm("ann", update)
 
 
 def test_there_is_nothing_to_confirm_before_an_update(company: Company) -> None:
-    request = company.client_seats["ann"].notary.sign("request", 1, bytes(32))
+    request = company.client_seats["ann"].receipt_book.sign("request", 1, bytes(32))
     assert_refused(RoundOutOfOrder, lambda: company.ports["ann"].confirm(1, request))
 
 
 def test_there_is_no_reward_to_acknowledge_before_the_round_is_settled(company: Company) -> None:
     company.give("ann")
-    word = company.client_seats["ann"].notary.sign("acknowledgement", 1, bytes(32))
+    word = company.client_seats["ann"].receipt_book.sign("acknowledgement", 1, bytes(32))
     assert_refused(RoundOutOfOrder, lambda: company.ports["ann"].acknowledge(1, word))
 
 
@@ -373,7 +375,7 @@ def test_an_acknowledgement_of_something_else_is_refused(company: Company) -> No
     for client in NAMES:
         company.give(client)
     company.settled("ann")
-    word = company.client_seats["ann"].notary.sign("acknowledgement", 1, bytes(32))
+    word = company.client_seats["ann"].receipt_book.sign("acknowledgement", 1, bytes(32))
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].acknowledge(1, word))
 
 
@@ -417,7 +419,9 @@ def test_a_deadline_with_enough_clients_goes_on_without_the_late(convene: Conven
     assert "round 2" in late
     assert company.next_news("cleo") == News("opened", 2)
     # The late one keeps its importance: the two share what they had together.
-    third = company.seats["cleo"].peer.samples / sum(seat.peer.samples for seat in company.seats.values())
+    third = company.contexts["cleo"].peer.samples / sum(
+        peer_context.peer.samples for peer_context in company.contexts.values()
+    )
     assert sum(each.terms.importance for each in rewards) == pytest.approx(1 - third)
     company.complete(2)
 
@@ -445,7 +449,7 @@ def test_a_client_that_leaves_is_not_waited_for(convene: Convene, implementation
     for client in ("ann", "cleo"):
         company.give(client)
     company.collect("ann")
-    company.role.admit(company.seats["bob"])
+    company.role.admit(company.contexts["bob"])
     for client in NAMES:
         company.give(client, 2)
     assert company.collect("bob", 2).terms.round == 2
@@ -460,7 +464,7 @@ def test_too_few_clients_end_the_session_for_all(convene: Convene) -> None:
     for client in ("ann", "cleo"):
         assert "too few clients" in assert_refused(SessionFailed, lambda name=client: company.next_news(name, 1))  # type: ignore[misc]
     assert company.role.failure is not None
-    assert_refused(SessionFailed, lambda: company.role.admit(company.seats["bob"]))
+    assert_refused(SessionFailed, lambda: company.role.admit(company.contexts["bob"]))
 
 
 def test_one_that_never_downloads_disturbs_nobody(convene: Convene, implementation: str) -> None:
@@ -484,12 +488,12 @@ def test_a_server_goes_on_where_its_journal_ends(convene: Convene) -> None:
     company.complete(1)
     company.complete(2, NAMES[:2] if company.pass_deadline() else NAMES)
     company.give("ann", 3)
-    again = Server(company.place, list(company.seats.values()))
+    again = Server(company.place, list(company.contexts.values()))
     assert (again.round, again.news("bob", 2)) == (3, company.role.news("bob", 2))
     for client in NAMES[1:]:
         company.give(client, 3)
     company.role.advance()
-    assert Server(company.place, list(company.seats.values())).outcome() == company.role.outcome()
+    assert Server(company.place, list(company.contexts.values())).outcome() == company.role.outcome()
 
 
 def test_who_was_late_stays_late_after_a_restart(convene: Convene) -> None:
@@ -497,7 +501,7 @@ def test_who_was_late_stays_late_after_a_restart(convene: Convene) -> None:
     for client in NAMES[:2]:
         company.give(client)
     company.pass_deadline()
-    again = Server(company.place, list(company.seats.values()))
+    again = Server(company.place, list(company.contexts.values()))
     assert again.round == 2
     assert again.reward("cleo", 1) is None
     assert_refused(RoundOutOfOrder, lambda: again.submit("cleo", 1, bytes(32)))
@@ -512,7 +516,7 @@ def gathering(company: Company, joined: Sequence[str]) -> Server:
     place = party.place(company.place.contract, company.place.own, nobody)
     role = Server(place, [])
     for name in joined:
-        role.admit(party.seat(place, company.seats[name].peer, apart=True))
+        role.admit(party.context(place, company.contexts[name].peer, apart=True))
     return role
 
 
@@ -525,9 +529,9 @@ def test_the_first_round_waits_for_all_clients(convene: Convene) -> None:
     role = gathering(company, NAMES[:2])
     assert not role.advance()
     assert (role.round, role.wakes_in()) == (0, None)
-    role.admit(company.seats["ann"])
+    role.admit(company.contexts["ann"])
     assert not role.advance()
-    role.admit(company.seats["cleo"])
+    role.admit(company.contexts["cleo"])
     assert role.advance()
     assert role.round == 1
 
@@ -535,12 +539,12 @@ def test_the_first_round_waits_for_all_clients(convene: Convene) -> None:
 def test_nobody_joins_after_the_beginning(convene: Convene) -> None:
     company = convene()
     role = gathering(company, NAMES)
-    stranger = replace(company.seats["ann"], peer=company.seats["ann"].peer.model_copy(update={"party": "dave"}))
+    stranger = replace(company.contexts["ann"], peer=company.contexts["ann"].peer.model_copy(update={"party": "dave"}))
     assert "has begun" in assert_refused(RoundOutOfOrder, lambda: role.admit(stranger))
     assert_refused(RoundOutOfOrder, lambda: role.submit("dave", 1, bytes(32)))
     assert_refused(
         RoundOutOfOrder,
-        lambda: role.confirm("dave", 1, company.client_seats["ann"].notary.sign("request", 1, bytes(32))),
+        lambda: role.confirm("dave", 1, company.client_seats["ann"].receipt_book.sign("request", 1, bytes(32))),
     )
     assert_refused(RoundOutOfOrder, lambda: role.reward("dave", 1))
 
@@ -650,14 +654,14 @@ def test_rounds_that_nobody_agreed_on_are_refused(convene: Convene) -> None:
 def test_a_client_that_is_late_says_so_and_goes_on(convene: Convene) -> None:
     company = convene(min_clients=2)
     heard: list[Event] = []
-    seat = replace(company.client_seats["cleo"], observe=heard.append)
+    peer_context = replace(company.client_seats["cleo"], observe=heard.append)
     for client in NAMES[:2]:
         company.give(client)
     company.pass_deadline()
     news = [News("opened", 1), News("over", 0)]
-    client = Client(seat, Lying(company.ports["cleo"], news=news))  # type: ignore[arg-type]
+    client = Client(peer_context, Lying(company.ports["cleo"], news=news))  # type: ignore[arg-type]
     list(client.work())
     assert [event.kind for event in heard] == ["round-missed"]
-    assert [record.kind for record in seat.journal.records()] == ["contributed", "missed", "over"]
+    assert [record.kind for record in peer_context.journal.records()] == ["contributed", "missed", "over"]
     # It asks nobody when it is started again.
-    list(Client(seat, Lying(company.ports["cleo"], news=[News("opened", 9)])).work())  # type: ignore[arg-type]
+    list(Client(peer_context, Lying(company.ports["cleo"], news=[News("opened", 9)])).work())  # type: ignore[arg-type]

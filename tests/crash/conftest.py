@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from comity.session import faults
+from comity import faults
 
 
 @pytest.fixture(autouse=True)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from comity.node.result import SessionResult
-from comity.node.script import Script, parse_script
-from comity.session import faults
-from comity.session.charges import rounds_charged
-from comity.session.comparison import compare
-from comity.session.ledger import Entry
-from comity.session.sql_store import SqlStore, store_url
-from comity.session.verification import verify
+from comity import faults
+from comity.ledger.charges import rounds_charged
+from comity.ledger.comparison import compare
+from comity.ledger.ledger import Entry
+from comity.ledger.verification import verify
+from comity.node.sessions.result import SessionResult
+from comity.node.sessions.script import Script, parse_script
 from comity.simulation.in_process import simulate
+from comity.store.sql_store import SqlStore, store_url
 from comity.training import Classification
 
 REPEATED = {"assisted_learning": 2, "several_providers": 2, "gradient_rewards": 3}
@@ -30,7 +30,7 @@ SCRIPTS = {
         [session]
         protocol = "assisted_learning"
         id = "crash"
-        helpers = ["provider"]
+        acceptors = ["provider"]
         rounds = 2
         seed = 3
         [session.model]
@@ -54,7 +54,7 @@ SCRIPTS = {
         [session]
         protocol = "assisted_learning"
         id = "crash"
-        helpers = ["hospital", "lab", "office"]
+        acceptors = ["hospital", "lab", "office"]
         rounds = 2
         seed = 3
         [session.model]
@@ -85,7 +85,7 @@ SCRIPTS = {
         [session]
         protocol = "gradient_rewards"
         id = "crash"
-        helpers = ["server"]
+        acceptors = ["server"]
         rounds = 2
         seed = 3
         [session.model]
@@ -170,16 +170,16 @@ def assert_same_end(result: SessionResult, expected: SessionResult) -> None:
 
 
 def assert_ledgers_agree(state: Path, script: Script) -> None:
-    """All chains hold, each asker's says the same as its helper's, and both charge each of its rounds once."""
+    """All chains hold, each initiator's says the same as its acceptor's, and both charge each of its rounds once."""
     ledgers = {party: _verified(state / party) for party in script.party}
-    helpers = script.session.helpers
-    for asker, helper in itertools.product(script.party.keys() - set(helpers), helpers):
-        for own, peer in ((asker, helper), (helper, asker)):
+    acceptors = script.session.acceptors
+    for initiator, acceptor in itertools.product(script.party.keys() - set(acceptors), acceptors):
+        for own, peer in ((initiator, acceptor), (acceptor, initiator)):
             charged = rounds_charged(each for each in ledgers[own] if each.fact.peer == peer)
             assert [(each.session, each.round) for each in charged] == [
                 ("crash", number) for number in range(1, script.session.rounds + 1)
             ]
-        assert compare(ledgers[asker], ledgers[helper]) == []
+        assert compare(ledgers[initiator], ledgers[acceptor]) == []
 
 
 def _verified(folder: Path) -> list[Entry]:
@@ -193,7 +193,7 @@ def _verified(folder: Path) -> list[Entry]:
 def _simulate_until(script: Script, state: Path, point: int) -> None:
     passed = itertools.count(1)
 
-    def hook(phase: faults.Phase) -> None:
+    def hook(phase: faults.FaultPoint) -> None:
         if next(passed) == point:
             raise Crash(phase)
 

@@ -9,8 +9,8 @@ import pytest
 
 from comity.experiments import DEMOS, demo_script
 from comity.experiments.chaos import fates, run
-from comity.node.script import Script, parse_script
-from comity.session.faults import Phase
+from comity.faults import FaultPoint
+from comity.node.sessions.script import Script, parse_script
 
 
 def shortened(demo: str) -> Script:
@@ -25,7 +25,7 @@ def shortened(demo: str) -> Script:
 def test_a_session_survives_a_kill_on_each_side(demo: str) -> None:
     script = shortened(demo)
     # Clients are alike: one of them stands for all.
-    sides = {*script.session.helpers, next(name for name in script.party if name not in script.session.helpers)}
+    sides = {*script.session.acceptors, next(name for name in script.party if name not in script.session.acceptors)}
     tally = run(script, kills=2, seed=1, sides=sorted(sides), a_session=2)
     assert tally.kills.total() == 2
     assert {side for side, _ in tally.kills} == sides
@@ -33,5 +33,5 @@ def test_a_session_survives_a_kill_on_each_side(demo: str) -> None:
 
 
 def test_kills_are_spread_over_all_phases() -> None:
-    phases = [phase for phase, _ in islice(fates(0, "learner"), len(get_args(Phase)))]
-    assert sorted(phases) == sorted(get_args(Phase))
+    phases = [phase for phase, _ in islice(fates(0, "learner"), len(get_args(FaultPoint)))]
+    assert sorted(phases) == sorted(get_args(FaultPoint))

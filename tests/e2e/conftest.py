@@ -27,7 +27,7 @@ import pytest
 import torch
 
 from comity.cli.main import main
-from comity.node.script import Script, parse_script
+from comity.node.sessions.script import Script, parse_script
 from comity.session.outcome import Outcome
 from comity.simulation.forking import context
 from comity.simulation.in_process import simulate

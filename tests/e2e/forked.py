@@ -18,7 +18,7 @@ from tests.e2e.conftest import clean_environment
 _PARENT = """
 import json, os, sys
 import torch._dynamo
-import comity.cli.main, comity.cli.round, comity.cli.ledger, comity.cli.init, comity.cli.trust
+import comity.cli.main, comity.cli.offline, comity.cli.ledger, comity.cli.init, comity.cli.trust
 import comity.protocols.assisted_learning, sklearn.datasets
 for line in sys.stdin:
     wanted = json.loads(line)

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from comity.cli.main import main as command
 from comity.node.main import main
-from comity.node.script import Script
+from comity.node.sessions.script import Script
 from comity.session.outcome import Outcome
 from provider_node.config import ProviderConfig
 
@@ -64,7 +64,7 @@ max_rounds = 30
 [peers.hospital]
 address = "{address}"
 
-[patience]
+[retry]
 call_s = 5
 retry_s = {retry_s}
 """
@@ -72,7 +72,7 @@ SESSION = """\
 [session]
 protocol = "assisted_learning"
 id = "{id}"
-helpers = ["hospital"]
+acceptors = ["hospital"]
 rounds = {rounds}
 seed = 5
 
@@ -506,7 +506,7 @@ def test_nodes_that_are_stopped_in_the_middle_of_a_session(
     assert comity.json("run", script("again", rounds=1), "--node", nodes.node, cwd=nodes.node)["rounds"] == 1
 
     # The provider: it does not finish what may take minutes, here 300,000 steps to its second checkpoint. The learner
-    # waits for it as long as its patience lasts.
+    # waits for it as long as its retry lasts.
     path = script("stopped", rounds=3, iterations=1_000_000, sampling_period=300_000)
     process = nodes.follow(path)
     wait_until(lambda: nodes.provider.logged("picked", session="stopped"), "the provider trains")

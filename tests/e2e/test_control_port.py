@@ -13,7 +13,7 @@ import pytest
 
 from comity.errors import UnknownParty
 from comity.node.control import SERVICE
-from comity.node.script import parse_script
+from comity.node.sessions.script import parse_script
 from comity.simulation.in_process import simulate
 from comity.transport.identity import Identity
 from comity.transport.status import from_rpc_error
@@ -24,7 +24,7 @@ SESSION = """\
 [session]
 protocol = "assisted_learning"
 id = "{id}"
-helpers = ["hospital"]
+acceptors = ["hospital"]
 rounds = 2
 
 [session.model]

@@ -15,7 +15,7 @@ from blake3 import blake3
 from safetensors.torch import load_file
 
 from comity.experiments import demo_script, with_baselines
-from comity.node.script import Script
+from comity.node.sessions.script import Script
 from comity.session.outcome import Outcome
 
 SEEDS = range(10)

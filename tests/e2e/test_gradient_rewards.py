@@ -17,24 +17,24 @@ from blake3 import blake3
 
 from comity.errors import ComityError, UnexpectedBlob, UnknownBlob, UnknownSession
 from comity.experiments import demo_script
-from comity.node.asking import stored_contract
+from comity.ledger.comparison import compare
+from comity.ledger.ledger import Head
+from comity.ledger.receipts import Signer
+from comity.ledger.verification import verify
 from comity.node.control_client import ControlClient
-from comity.node.script import parse_script, session_text
+from comity.node.sessions.initiator import stored_contract
+from comity.node.sessions.script import parse_script, session_text
 from comity.protocols.gradient_rewards.messages import update_layout
 from comity.session.codec import statement_to_proto
-from comity.session.comparison import compare
-from comity.session.ledger import Head
-from comity.session.receipts import Signer
-from comity.session.sql_store import SqlStore, store_url
-from comity.session.verification import verify
 from comity.simulation.processes import NodeProcess, running
+from comity.store.sql_store import SqlStore, store_url
 from comity.transport.identity import Identity
-from comity.transport.link import Link, Patience
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
 from comity.wire.v1 import blobs_pb2, gradient_rewards_pb2_grpc
 from comity.wire.v1 import gradient_rewards_pb2 as pb
 
 CLIENTS = [f"client-{number}" for number in range(1, 6)]
-QUICK = Patience(call_s=10.0, retry_s=0.2)
+QUICK = RetryPolicy(call_s=10.0, retry_s=0.2)
 
 
 def small(seed: int, *, rounds: int, id: str | None = None, **terms: Any) -> str:
@@ -85,14 +85,14 @@ class Nodes:
             return str(control.describe().address)
 
     @contextmanager
-    def line(self, party: str, session: str, *, contract: str | None = None) -> Iterator[Link]:
+    def line(self, party: str, session: str, *, contract: str | None = None) -> Iterator[PeerConnection]:
         store = self.store("server")
         kept = store.find(session)
         store.close()
         known = stored_contract(kept)[0].hash if kept is not None else "0" * 64
-        with Link(self.identity(party), "server", self.address(), QUICK) as link:
-            link.enter(session, contract or known)
-            yield link
+        with PeerConnection(self.identity(party), "server", self.address(), QUICK) as connection:
+            connection.enter(session, contract or known)
+            yield connection
 
 
 @pytest.fixture(scope="module")
@@ -225,38 +225,42 @@ def test_clients_that_cheat_lose_their_call_only(nodes: Nodes, comity: Any, wait
     layout = update_layout(4810)
     values = torch.randn(4810, generator=torch.Generator().manual_seed(0))
     blob = layout.pack({"update": values * (0.25 / values.norm())})
-    with nodes.line(mallory, session) as link:
-        stub = gradient_rewards_pb2_grpc.GradientRewardsStub(link.channel)
+    with nodes.line(mallory, session) as connection:
+        stub = gradient_rewards_pb2_grpc.GradientRewardsStub(connection.channel)
         reference = blobs_pb2.BlobRef(digest=blob.digest)
         # Uploads of rounds that are not on.
         for round in (0, 999):
             assert isinstance(
-                refused(lambda r=round: link.put(blob, "update", r, before=lambda _: None)), UnexpectedBlob
+                refused(lambda r=round: connection.put(blob, "update", r, before=lambda _: None)), UnexpectedBlob
             )
-            refused(lambda r=round: link.call(stub.Submit, pb.SubmitRequest(round=r, update=reference)))
+            refused(lambda r=round: connection.call(stub.Submit, pb.SubmitRequest(round=r, update=reference)))
         # Another kind than the session has here.
-        refused(lambda: link.put(blob, "checkpoint", 1, before=lambda _: None))
+        refused(lambda: connection.put(blob, "checkpoint", 1, before=lambda _: None))
         # Signed by somebody else, for somebody else.
         forged = Signer.from_seed(bytes(32), "client-1").state("request", session, "0" * 64, 1, blob.hex, Head())
-        refused(lambda: link.call(stub.Confirm, pb.ConfirmRequest(round=1, request=statement_to_proto(forged))))
+        refused(lambda: connection.call(stub.Confirm, pb.ConfirmRequest(round=1, request=statement_to_proto(forged))))
         # What is another's cannot be had: neither an update nor a reward.
         store = nodes.store("server")
         found = [e.fact.subject for e in store.entries(session) if e.fact.peer != mallory and len(e.fact.subject) == 64]
         store.close()
         own = {e.fact.subject for e in nodes.store("server").entries(session) if e.fact.peer == mallory}
         for subject in [each for each in found if each not in own][:5]:
-            assert isinstance(refused(lambda s=subject: link.get(bytes.fromhex(s), 100, lambda _: None)), UnknownBlob)
+            assert isinstance(
+                refused(lambda s=subject: connection.get(bytes.fromhex(s), 100, lambda _: None)), UnknownBlob
+            )
     # Sessions in which it has no part, with the right contract and with another's.
-    with nodes.line(mallory, others) as link:
-        stub = gradient_rewards_pb2_grpc.GradientRewardsStub(link.channel)
-        assert isinstance(refused(lambda: list(link.watch(stub.WatchRounds, pb.WatchRoundsRequest))), UnknownSession)
+    with nodes.line(mallory, others) as connection:
+        stub = gradient_rewards_pb2_grpc.GradientRewardsStub(connection.channel)
         assert isinstance(
-            refused(lambda: link.call(stub.Submit, pb.SubmitRequest(round=1, update=reference))), UnknownSession
+            refused(lambda: list(connection.watch(stub.WatchRounds, pb.WatchRoundsRequest))), UnknownSession
         )
-    with nodes.line(mallory, session, contract="f" * 64) as link:
+        assert isinstance(
+            refused(lambda: connection.call(stub.Submit, pb.SubmitRequest(round=1, update=reference))), UnknownSession
+        )
+    with nodes.line(mallory, session, contract="f" * 64) as connection:
         refused(
-            lambda: link.call(
-                gradient_rewards_pb2_grpc.GradientRewardsStub(link.channel).Submit, pb.SubmitRequest(round=1)
+            lambda: connection.call(
+                gradient_rewards_pb2_grpc.GradientRewardsStub(connection.channel).Submit, pb.SubmitRequest(round=1)
             )
         )
     result = comity.json("watch", session, "--node", nodes.nodes["server"].control_url, cwd=nodes.folder)

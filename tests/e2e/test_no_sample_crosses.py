@@ -28,7 +28,7 @@ from comity.node.daemon import Node
 from comity.protocols.assisted_learning import servicer as assisted_servicer
 from comity.tensors import Layout, State
 from comity.transport import blobs as blob_transport
-from comity.transport import link as link_module
+from comity.transport import peer_connection as link_module
 from comity.wire.v1 import sessions_pb2
 from tests.e2e.wiretap import DEADLINE_S, MEAN, RUN, STD, TYPES, Recording, make_samples, relaying, undo
 
@@ -38,7 +38,7 @@ SCRIPT = f"""\
 [session]
 protocol = "assisted_learning"
 id = "{{id}}"
-helpers = ["provider"]
+acceptors = ["provider"]
 rounds = {{rounds}}
 
 [session.model]
@@ -69,7 +69,7 @@ def config(party: str, folder: Path, /, **more: Any) -> dict[str, Any]:
     return {
         "data": {"source": f"npz:{folder / 'vault-of-the-sentinel' / party}.npz"},
         "secret": SECRETS[party],
-        "patience": {"call_s": 20.0, "retry_s": 5.0},
+        "retry": {"call_s": 20.0, "retry_s": 5.0},
     } | more
 
 

@@ -18,7 +18,7 @@ SCRIPT = f"""\
 [session]
 protocol = "gradient_rewards"
 id = "watched"
-helpers = ["server"]
+acceptors = ["server"]
 rounds = {ROUNDS}
 [session.model]
 name = "mlp"

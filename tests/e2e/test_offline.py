@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from comity.node.script import parse_script
+from comity.node.sessions.script import parse_script
 from comity.simulation.in_process import simulate
 from tests.e2e.forked import forked
 from tests.e2e.pages import FENCE, missing, steps
@@ -52,7 +52,7 @@ def test_the_page_word_for_word(short_path: Path) -> None:
                 # They send each other their cards.
                 (other,) = set(SIDES) - {step.side}
                 shutil.copy(short_path / other / words[-1], short_path / step.side)
-            if words[0] == "round":
+            if words[0] == "offline":
                 rounds += 1
                 if rounds in FIRST_ROUND:
                     code, printed = comity(words, short_path / step.side, COMITY_FAULT=KILLS[step.side, words[1]])

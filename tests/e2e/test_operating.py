@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from comity.node.control_client import ControlClient
-from comity.node.script import parse_script, session_text
+from comity.node.sessions.script import parse_script, session_text
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, prepare
 
@@ -20,7 +20,7 @@ SCRIPT = """\
 [session]
 protocol = "assisted_learning"
 id = "{id}"
-helpers = ["hospital"]
+acceptors = ["hospital"]
 rounds = {rounds}
 
 [session.model]
@@ -77,7 +77,7 @@ def endless(id: str) -> dict[str, Any]:
 def started(folder: Path, retry_s: float = 60.0) -> Iterator[Pair]:
     nodes = prepare(parse_script(script("none")), folder)
     clinic = nodes["clinic"].folder / "node.toml"
-    clinic.write_text(clinic.read_text() + f"\n[patience]\nretry_s = {retry_s}\n")
+    clinic.write_text(clinic.read_text() + f"\n[retry]\nretry_s = {retry_s}\n")
     try:
         for node in nodes.values():
             node.start()

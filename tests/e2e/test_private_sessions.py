@@ -11,12 +11,12 @@ from comity.cli.progress import SessionProgress
 from comity.cli.run import drive
 from comity.errors import PolicyRefusal
 from comity.experiments import demo_script
-from comity.node.budget import spent
 from comity.node.control_client import ControlClient
-from comity.node.script import Script, parse_script
-from comity.session.sql_store import SqlStore, store_url
+from comity.node.sessions.budget import spent
+from comity.node.sessions.script import Script, parse_script
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import running
+from comity.store.sql_store import SqlStore, store_url
 
 PARTIES = ("learner", "provider")
 BUDGET = 4.0

@@ -16,20 +16,20 @@ from rich.console import Console
 
 from comity.cli.tables import statement_table
 from comity.errors import PolicyRefusal
+from comity.faults import ENVIRONMENT
+from comity.ledger.comparison import compare
 from comity.node.control_client import ControlClient, raise_failure
 from comity.node.registry import protocol
-from comity.node.script import Script, parse_script, session_text
-from comity.session.comparison import compare
-from comity.session.faults import ENVIRONMENT
-from comity.session.sql_store import SqlStore, store_url
+from comity.node.sessions.script import Script, parse_script, session_text
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, running
+from comity.store.sql_store import SqlStore, store_url
 
 SCRIPT = """
 [session]
 protocol = "assisted_learning"
 id = "two"
-helpers = ["hospital", "lab"]
+acceptors = ["hospital", "lab"]
 rounds = 3
 seed = 3
 model = { name = "mlp", options = { hidden = 8 } }

@@ -9,7 +9,7 @@ from comity.cli.progress import SessionProgress
 from comity.cli.run import drive
 from comity.experiments import demo_script
 from comity.node.control_client import ControlClient
-from comity.node.script import parse_script
+from comity.node.sessions.script import parse_script
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import running
 

@@ -18,7 +18,7 @@ import pytest
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
 
-SESSION = '[session]\nprotocol = "assisted_learning"\nhelpers = ["hospital"]\nrounds = 1\n'
+SESSION = '[session]\nprotocol = "assisted_learning"\nacceptors = ["hospital"]\nrounds = 1\n'
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def node(site: Any, typed: Any) -> Path:
         (["run", "picture.toml", "--node", "clinic"], ("cannot be read", "UTF-8")),
         (["run", "broken.toml", "--rounds", "3", "--node", "clinic"], ("is no TOML",)),
         (["simulate", "clinic"], ("received a folder",)),
-        (["round", "import", "nowhere.parcel", "--config", "clinic/node.toml"], ("nowhere.parcel", "check the path")),
-        (["round", "export", "--config", "hospital/node.toml"], ("there is no such session here", "--script SCRIPT")),
+        (["offline", "import", "nowhere.bundle", "--config", "clinic/node.toml"], ("nowhere.bundle", "check the path")),
+        (["offline", "export", "--config", "hospital/node.toml"], ("there is no such session here", "--script SCRIPT")),
         (["ledger", "verify", "--state", "nowhere"], ("nowhere",)),
         (["ledger", "compare", "nowhere.jsonl", "--state", "clinic/state"], ("nowhere.jsonl", "comity ledger export")),
         (["gc", "--state", "clinic/node.toml"], ("node.toml",)),
@@ -78,7 +78,7 @@ def test_one_line_says_what_is_wrong(
     (node.parent / "picture.toml").write_bytes(b"\x89PNG\r\n")
     (node.parent / "broken.toml").write_text("[session")
     # What configures the process's log does so in a process of its own.
-    run = comity if arguments[0] in {"node", "round"} else typed
+    run = comity if arguments[0] in {"node", "offline"} else typed
     line = run.fails(*arguments, cwd=node.parent, code=2)
     assert "expected" in line
     assert "; " in line

@@ -87,7 +87,7 @@ def make_samples(seed: int, samples: int, *, as_floats: bool) -> Samples:
 
 @dataclass
 class Connection:
-    """What a connection carried, in each direction."""
+    """What a connection offline, in each direction."""
 
     asked: bytearray = field(default_factory=bytearray)
     answered: bytearray = field(default_factory=bytearray)
@@ -252,7 +252,7 @@ class Recording:
 
     Attributes:
         calls: The calls, each direction apart.
-        haystacks: All bytes that crossed: as TCP carried them, and with each encoding undone.
+        haystacks: All bytes that crossed: as TCP offline them, and with each encoding undone.
     """
 
     calls: list[Call] = field(default_factory=list)

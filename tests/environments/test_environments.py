@@ -1,4 +1,4 @@
-"""Games by configuration, their chance, and environments that do not fit."""
+"""VectorEnv by configuration, their chance, and environments that do not fit."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from comity.environments import Draws, EnvironmentConfig, Scaled, Uniform, load_arena, play
+from comity.environments import Draws, EnvironmentConfig, Scaled, Uniform, load_environments, play
 from comity.environments.cartpole import CartPole
-from comity.environments.gymnasium_games import GymnasiumEnvironment, make_named
+from comity.environments.gymnasium_vector_env import GymnasiumEnvironment, make_named
 from comity.errors import InvalidValue, NonFiniteValue, TaskMismatch
 
 
@@ -28,7 +28,7 @@ def config(**changes: Any) -> EnvironmentConfig:
 
 
 def test_parameters_come_from_the_seed() -> None:
-    one, same, other = load_arena(config()), load_arena(config()), load_arena(config(seed=1))
+    one, same, other = load_environments(config()), load_environments(config()), load_environments(config(seed=1))
     assert np.array_equal(one.parameters, same.parameters)
     assert not np.array_equal(one.parameters, other.parameters)
     assert len(one.parameters) == 5
@@ -38,7 +38,9 @@ def test_parameters_come_from_the_seed() -> None:
 def test_tests_draw_from_distributions_of_their_own() -> None:
     uneven = {"name": "uniform", "low": 4, "high": 5, "share": 0.8, "otherwise": {"low": 0.1, "high": 4}}
     beta = Scaled(a=5, b=1, low=10, high=40)
-    tests = load_arena(config(tests={"I": Uniform(low=0.1, high=5), "II": uneven, "beta": beta}, test_games=2000)).tests
+    tests = load_environments(
+        config(tests={"I": Uniform(low=0.1, high=5), "II": uneven, "beta": beta}, test_games=2000)
+    ).tests
     assert abs(np.mean(tests["II"] >= 4) - 0.8) < 0.04
     assert abs(np.mean(tests["beta"]) - 35) < 0.5
     assert not np.array_equal(tests["I"], tests["II"])
@@ -74,7 +76,7 @@ def test_settings_that_do_not_go_together(changes: dict[str, Any]) -> None:
 )
 def test_environments_that_cannot_be_made(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValue, match=message):
-        load_arena(config(**changes))
+        load_environments(config(**changes))
 
 
 def test_continuous_actions_do_not_fit() -> None:

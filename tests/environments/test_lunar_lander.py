@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from comity.environments import Draws, EnvironmentConfig, Uniform, load_arena, play
+from comity.environments import Draws, EnvironmentConfig, Uniform, load_environments, play
 from comity.environments.lunar_lander import BEST_RETURN, lunar_lander
 from comity.errors import InvalidValue
 
@@ -41,14 +41,14 @@ def test_the_engine_is_as_strong_as_it_is_set() -> None:
 
 @with_box2d
 def test_returns_stay_below_the_best() -> None:
-    arena = load_arena(
+    environments = load_environments(
         EnvironmentConfig(
             source="gymnasium:LunarLander-v3", parameter="main_engine_power", values=Uniform(low=10, high=15), games=10
         )
     )
-    draws = Draws.make(arena.environment, arena.parameters, 0)
+    draws = Draws.make(environments.environment, environments.parameters, 0)
     for policy in (falling, burning):
-        returns = play(arena.environment, draws, policy).returns
+        returns = play(environments.environment, draws, policy).returns
         assert np.isfinite(returns).all()
         assert (returns < BEST_RETURN).all()
 

@@ -13,23 +13,23 @@ from typer.testing import CliRunner
 from comity.cli.main import app
 from comity.data import Dataset
 from comity.errors import InvalidValue, MissingFile
-from comity.experiments.assisted_learning.opponents import Opponents, balanced, pooled
+from comity.experiments.assisted_learning.algorithms import Algorithms, balanced, pooled
 from comity.experiments.assisted_learning.pair import OwnModel
 from comity.experiments.assisted_learning.policies import learn, task_of
 from comity.experiments.assisted_learning.sizes import SMALL
+from comity.experiments.datasets import Datasets, Samples
 from comity.experiments.gradient_rewards.federation import Federation, GradientRewards
 from comity.experiments.gradient_rewards.sizes import SMOKE, each
 from comity.experiments.registry import chosen, experiments
-from comity.experiments.reproduction import Claim, Lab, Printed, Row, reproduce, write
-from comity.experiments.samples import Samples, Shelf
+from comity.experiments.reproduction import Claim, ExperimentContext, Printed, Row, reproduce, write
 from comity.simulation.in_process import simulate
 
 NAMES = sorted(experiments())
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab(Shelf(tmp_path_factory.mktemp("data"), None))
+def context(tmp_path_factory: pytest.TempPathFactory) -> ExperimentContext:
+    return ExperimentContext(Datasets(tmp_path_factory.mktemp("data"), None))
 
 
 def test_registry_has_the_tables_and_figures() -> None:
@@ -54,14 +54,14 @@ def test_entry_is_complete(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_smoke(name: str, lab: Lab) -> None:
+def test_smoke(name: str, context: ExperimentContext) -> None:
     figure = pytest.importorskip("matplotlib.figure").Figure()
     if "extra box2d" in experiments()[name].shows:
         pytest.importorskip("Box2D")
     if name == "assisted-learning/fig-16":
         pytest.importorskip("opacus")
     experiment = experiments()[name]
-    result = reproduce(experiment, "smoke", lab)
+    result = reproduce(experiment, "smoke", context)
     json.dumps(result.to_json())
     # At any size a claim can be judged, so that no run at another scale ends in an error there.
     for claim in experiment.claims:
@@ -72,10 +72,10 @@ def test_smoke(name: str, lab: Lab) -> None:
     assert all(axes.lines or axes.patches for axes in figure.axes)
 
 
-def test_what_is_written_names_the_data_that_were_used(lab: Lab, tmp_path: Path) -> None:
+def test_what_is_written_names_the_data_that_were_used(context: ExperimentContext, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     experiment = experiments()["assisted-learning/table-2"]
-    result = reproduce(experiment, "smoke", lab)
+    result = reproduce(experiment, "smoke", context)
     paths = write(experiment, result, tmp_path, {"cpu": "one"})
     assert {path.name for path in paths} == {"metrics.json", "comparison.md", "figure.svg", "figure.png"}
     assert all(path.stat().st_size for path in paths)
@@ -100,20 +100,20 @@ def test_what_is_measured_on_digits_is_not_called_otherwise(name: str) -> None:
         assert key in json.dumps(asdict(experiment.scales["cpu"]), ensure_ascii=False)
 
 
-def test_experiments_repeat(lab: Lab, tmp_path: Path) -> None:
+def test_experiments_repeat(context: ExperimentContext, tmp_path: Path) -> None:
     experiment = experiments()["gradient-rewards/fig-5"]
-    again = reproduce(experiment, "smoke", Lab(Shelf(tmp_path, None))).metrics
-    assert again == reproduce(experiment, "smoke", lab).metrics
+    again = reproduce(experiment, "smoke", ExperimentContext(Datasets(tmp_path, None))).metrics
+    assert again == reproduce(experiment, "smoke", context).metrics
 
 
-def test_measurements_are_made_once(lab: Lab) -> None:
+def test_measurements_are_made_once(context: ExperimentContext) -> None:
     three = [experiments()[f"gradient-rewards/table-{at}"] for at in (1, 2, 3)]
-    first, second, third = (reproduce(each, "smoke", lab).metrics for each in three)
+    first, second, third = (reproduce(each, "smoke", context).metrics for each in three)
     assert first is second is third
 
 
-def test_federation_ends_where_the_session_does(lab: Lab) -> None:
-    script = each(SMOKE, "POW").script(lab.shelf)
+def test_federation_ends_where_the_session_does(context: ExperimentContext) -> None:
+    script = each(SMOKE, "POW").script(context.datasets)
     result, _ = simulate(script)
     federation = Federation(script)
     importance: list[object] = []
@@ -124,27 +124,27 @@ def test_federation_ends_where_the_session_does(lab: Lab) -> None:
     assert importance == result.metrics["importance_by_round"]
 
 
-def test_opponents_see_the_session_s_own_data(lab: Lab) -> None:
-    opponents = Opponents(SMALL, lab.shelf)
-    assert opponents.parameters == 64 * 64 + 64 + 64 * 10 + 10
+def test_opponents_see_the_session_s_own_data(context: ExperimentContext) -> None:
+    algorithms = Algorithms(SMALL, context.datasets)
+    assert algorithms.parameters == 64 * 64 + 64 + 64 * 10 + 10
 
 
-def test_opponents_train_the_parties_own_model(lab: Lab) -> None:
-    opponents = Opponents(replace(SMALL, hidden=8, own=OwnModel("mlp", 16)), lab.shelf)
-    assert opponents.parameters == 64 * 16 + 16 + 16 * 10 + 10
+def test_opponents_train_the_parties_own_model(context: ExperimentContext) -> None:
+    algorithms = Algorithms(replace(SMALL, hidden=8, own=OwnModel("mlp", 16)), context.datasets)
+    assert algorithms.parameters == 64 * 16 + 16 + 16 * 10 + 10
 
 
-def test_the_policies_that_fly_are_those_that_were_tested(lab: Lab) -> None:
+def test_the_policies_that_fly_are_those_that_were_tested(context: ExperimentContext) -> None:
     players = experiments()["assisted-learning/fig-9"].scales["smoke"]
-    (progress,) = lab.once(learn, players)["AssistPG"]
+    (progress,) = context.once(learn, players)["AssistPG"]
     tested = task_of(players.script(0)).test_returns(progress.policies[-1])
     assert tested == {name: means[-1] for name, means in progress.tests.items()}
     assert len(progress.policies) == players.rounds
 
 
-def test_flights_differ_in_their_engine_alone(lab: Lab) -> None:
+def test_flights_differ_in_their_engine_alone(context: ExperimentContext) -> None:
     pytest.importorskip("Box2D")
-    flights = reproduce(experiments()["assisted-learning/fig-11"], "smoke", lab).metrics
+    flights = reproduce(experiments()["assisted-learning/fig-11"], "smoke", context).metrics
     starts = {tuple(flight["trace"][0]) for one in flights.values() for flight in one["by_round"][0]}
     assert len(starts) == 1
     powers = {flight["power"] for one in flights.values() for flight in one["by_round"][0]}
@@ -192,7 +192,7 @@ def test_names_are_patterns_and_a_wrong_one_is_told() -> None:
 
 def test_data_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingFile, match="COMITY_DATA"):
-        Shelf(tmp_path / "kept", tmp_path).section(Samples("cifar10"))
+        Datasets(tmp_path / "kept", tmp_path).section(Samples("cifar10"))
 
 
 def test_command_lists_and_runs(tmp_path: Path) -> None:

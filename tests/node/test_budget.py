@@ -11,12 +11,12 @@ import pytest
 
 from comity.errors import InvalidValue, PolicyRefusal
 from comity.experiments import demo_script
-from comity.node.budget import spent
-from comity.node.script import Script, parse_script
+from comity.ledger.verification import verify
+from comity.node.sessions.budget import spent
+from comity.node.sessions.script import Script, parse_script
 from comity.privacy import NOT_COVERED
-from comity.session.sql_store import SqlStore, store_url
-from comity.session.verification import verify
 from comity.simulation.in_process import simulate
+from comity.store.sql_store import SqlStore, store_url
 
 PARTIES = ("learner", "provider")
 
@@ -87,7 +87,7 @@ def test_batch_norm_is_refused_before_anything_is_spent(tmp_path: Path) -> None:
     text = f"""
 [session]
 protocol = "assisted_learning"
-helpers = ["provider"]
+acceptors = ["provider"]
 rounds = 1
 [session.model]
 name = "resnet18-cifar"

@@ -9,7 +9,7 @@ import pytest
 
 from comity.errors import InvalidValue, MissingFile, UnknownKey, UsageError
 from comity.node.config import NodeConfig, load_config
-from comity.transport.link import Patience
+from comity.transport.peer_connection import RetryPolicy
 from learner_node.config import LearnerConfig
 from provider_node.config import ProviderConfig
 
@@ -37,7 +37,7 @@ max_rounds = 5
 [peers.bank]
 address = "bank.example.org:5500"
 
-[patience]
+[retry]
 retry_s = 2
 
 [control]
@@ -66,7 +66,7 @@ def test_a_complete_configuration_is_read(load: Load) -> None:
     assert config.policy.parties == ("clinic",)
     assert config.policy.max_rounds == 5
     assert config.peers["bank"].address == "bank.example.org:5500"
-    assert config.link_patience == Patience(30.0, 2.0)
+    assert config.retry_policy == RetryPolicy(30.0, 2.0)
     assert config.secret is not None
     assert config.secret.get_secret_value() == SECRET
 
@@ -94,7 +94,7 @@ def test_relative_paths_count_from_the_files_folder(load: Load, tmp_path: Path) 
         ("gamma =", "gama =", "data.partition.imbalance.gama", "gamma"),
         ("max_rounds =", "max_round =", "policy.max_round", "max_rounds"),
         ("address =", "adress =", "peers.bank.adress", "address"),
-        ("retry_s =", "retry =", "patience.retry", "retry_s"),
+        ("retry_s =", "retry =", "retry.retry", "retry_s"),
         ("[policy]", "[polcy]", "polcy", "policy"),
         ("[control]\nlisten", "[control]\nlisen", "control.lisen", "listen"),
     ],
@@ -157,7 +157,7 @@ def test_an_empty_file_is_told_what_it_lacks_first(tmp_path: Path) -> None:
         ("max_rounds = 5", "revoked = [1]", "policy.revoked.0"),
         ("max_rounds = 5", 'max_rounds = "many"', "policy.max_rounds"),
         ("max_rounds = 5", "max_rounds = 0", "policy.max_rounds"),
-        ("retry_s = 2", "retry_s = -1", "patience.retry_s"),
+        ("retry_s = 2", "retry_s = -1", "retry.retry_s"),
         ('"hospital"', '"no spaces, please"', "party"),
         ('"hospital"', '"../etc"', "party"),
         ("gamma = 0.3", "gamma = 1.5", "data.partition.imbalance.gamma"),
@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_read_is_named(
         ("LISTEN", "127.0.0.1:6000", lambda config: config.listen == "127.0.0.1:6000"),
         ("DATA__SOURCE", "npz:mine.npz", lambda config: config.data.source == "npz:mine.npz"),
         ("POLICY__MAX_ROUNDS", "7", lambda config: config.policy.max_rounds == 7),
-        ("PATIENCE__CALL_S", "1.5", lambda config: config.link_patience == Patience(1.5, 2.0)),
+        ("RETRY__CALL_S", "1.5", lambda config: config.retry_policy == RetryPolicy(1.5, 2.0)),
         ("TLS__KEY", "other.pem", lambda config: config.identity.key.name == "other.pem"),
         ("SECRET", "other", lambda config: config.secret.get_secret_value() == "other"),
     ],

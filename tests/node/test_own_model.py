@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from comity.errors import InvalidValue
 from comity.experiments import demo_script
-from comity.node.script import Script, parse_script
 from comity.node.sessions.ending import keep_files
+from comity.node.sessions.script import Script, parse_script
 from comity.simulation.in_process import parties, simulate
 
 OWN = """

@@ -10,17 +10,17 @@ import pytest
 from comity.contract import TaskSpec
 from comity.errors import InvalidValue, RefusedError, UnknownKey, UnknownModel, UnsupportedProtocol
 from comity.experiments.assisted_learning.demo import script as demo_script
-from comity.node.asking import draft_contract
 from comity.node.config import PartyConfig
 from comity.node.party import LocalParty
-from comity.node.script import Script, parse_script, session_text
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.script import Script, parse_script, session_text
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.session.memory_store import MemoryStore
+from comity.store.memory_store import MemoryStore
 
 SESSION = """
 [session]
 protocol = "assisted_learning"
-helpers = ["hospital"]
+acceptors = ["hospital"]
 rounds = 3
 
 [session.model]
@@ -54,7 +54,7 @@ def test_a_script_becomes_a_contract() -> None:
     contract, definition = draft_contract(parse_script(SESSION), clinic(), "s-9")
     assert (contract.protocol, contract.version) == (definition.name, definition.version)
     assert (contract.session, contract.seed, contract.rounds) == ("s-9", 0, 3)
-    assert (contract.asker, contract.helpers, contract.egress) == ("clinic", ("hospital",), definition.egress)
+    assert (contract.initiator, contract.acceptors, contract.egress) == ("clinic", ("hospital",), definition.egress)
     assert contract.task == TaskSpec(input_shape=(1, 8, 8), classes=10)
     assert contract.terms == AssistedLearningTerms(learning_rate=0.01)
     assert contract.model.options == {"hidden": 8}
@@ -88,13 +88,13 @@ def test_an_unknown_key_is_refused_with_the_nearest(old: str, new: str, place: s
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('helpers = ["hospital"]', "", "session.helpers is missing"),
+        ('acceptors = ["hospital"]', "", "session.acceptors is missing"),
         ('name = "mlp"', "", "session.model.name is missing"),
         ("rounds = 3", "rounds = 0", "session.rounds cannot be used"),
         ("rounds = 3", "rounds = 10001", "session.rounds cannot be used"),
         ("rounds = 3", "rounds = 3\nseed = -1", "session.seed cannot be used"),
         ("rounds = 3", 'rounds = 3\nid = "a/b"', "session.id cannot be used"),
-        ('["hospital"]', "[]", "session.helpers cannot be used"),
+        ('["hospital"]', "[]", "session.acceptors cannot be used"),
         ("hidden = 8", "hidden = [8]", "session.model.options.hidden.* cannot be used"),
         ("[party.clinic", "[party.'a b'", "party.* cannot be used"),
         ("[session]", "session", "no TOML"),
@@ -122,7 +122,7 @@ def test_a_wrong_value_is_named(old: str, new: str, message: str) -> None:
             '["hospital"]',
             '["hospital", "hospital"]',
             InvalidValue,
-            "session.helpers cannot be used: expected each provider",
+            "session.acceptors cannot be used: expected each provider",
         ),
         ('"assisted_learning"', '"assisted_leaning"', UnsupportedProtocol, "did you mean assisted_learning"),
         ('"mlp"', '"mpl"', UnknownModel, "did you mean 'mlp'"),

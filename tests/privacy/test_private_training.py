@@ -51,14 +51,14 @@ def task(
 def gradient(dataset: Dataset, mechanism: Mechanism, seed: int = 0) -> torch.Tensor:
     """The private gradient of a batch that is the whole data set, as one vector."""
     net = model()
-    rule = ADAM.build(net.parameters())
+    optimizer = ADAM.build(net.parameters())
     private = PrivateGradients(net, mechanism, BATCH)
 
     def losses() -> torch.Tensor:
         inputs = dataset.inputs.clone().requires_grad_()
         return nn.functional.cross_entropy(net(inputs), dataset.labels, reduction="none")
 
-    private.compute(rule, losses if len(dataset) else None, seed)
+    private.compute(optimizer, losses if len(dataset) else None, seed)
     return torch.cat([parameter.grad.flatten() for parameter in net.parameters() if parameter.grad is not None])
 
 

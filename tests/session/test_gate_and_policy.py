@@ -9,11 +9,11 @@ import pytest
 
 from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
+from comity.ledger.ledger import bytes_by_kind
 from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
 from comity.session.gate import EgressGate
-from comity.session.ledger import bytes_by_kind
-from comity.session.memory_store import MemoryStore
 from comity.session.policy import Policy
+from comity.store.memory_store import MemoryStore
 
 KINDS: tuple[EgressKind, ...] = get_args(EgressKind)
 OWN = Membership(party="hospital", role="provider", samples=10, receipt_key="0" * 64)
@@ -102,7 +102,7 @@ def review(policy: Policy, contract: Contract, *, own: Membership = OWN, active:
         ({"parties": ["bank"]}, {}, 0, 10, "parties", "expected bank, received clinic"),
         ({"protocols": ["nash_bargaining"]}, {}, 0, 10, "protocols", "expected nash_bargaining, received assisted_"),
         ({"max_rounds": 2}, {"rounds": 3}, 0, 10, "max_rounds", "expected at most 2, received 3"),
-        ({"max_helpers": 1}, {"helpers": ("a", "b")}, 0, 10, "max_helpers", "expected at most 1, received 2"),
+        ({"max_acceptors": 1}, {"acceptors": ("a", "b")}, 0, 10, "max_acceptors", "expected at most 1, received 2"),
         ({"max_sessions": 2}, {}, 2, 10, "max_sessions", "expected at most 2, received 3"),
         ({"min_samples": 10}, {}, 0, 9, "min_samples", "expected at least 10, received 9"),
         ({"egress": ["contract", "loss"]}, {}, 0, 10, "egress", "expected contract, loss, received checkpoint"),
@@ -141,7 +141,7 @@ def test_fewer_clients_than_the_policy_wants_are_refused(
 ) -> None:
     # Of two, each can reckon the other's update.
     terms = GradientRewardsTerms(clients=5, min_clients=2)
-    contract = make_contract(asker="", terms=terms, egress=("contract", "update", "reward"))
+    contract = make_contract(initiator="", terms=terms, egress=("contract", "update", "reward"))
     for own in (make_member("clinic", "client", 100), make_member("hospital", "server", 0)):
         with pytest.raises(PolicyRefusal, match=r"policy.min_clients.*expected at least 3, received 2"):
             Policy().review(contract, own, (), active=0)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from comity.cli.main import main
-from comity.session.ledger import Fact
-from comity.session.receipts import SignedStatement, Signer
-from comity.session.sql_store import SqlStore, store_url
+from comity.ledger.ledger import Fact
+from comity.ledger.receipts import SignedStatement, Signer
+from comity.store.sql_store import SqlStore, store_url
 
 CONTRACT = "c" * 64
 

@@ -29,11 +29,11 @@ from comity.errors import (
     StorageError,
     StorageFailed,
 )
-from comity.session import sql_engine
-from comity.session.ledger import Fact
-from comity.session.sql_store import CLOCK_SLACK, SqlStore, store_url
-from comity.session.store import Record, Store, StoredSession
-from comity.session.verification import verify
+from comity.ledger.ledger import Fact
+from comity.ledger.verification import verify
+from comity.store import sql_engine
+from comity.store.sql_store import CLOCK_SLACK, SqlStore, store_url
+from comity.store.store import Record, Store, StoredSession
 
 NOBODY = 65534
 
@@ -324,9 +324,9 @@ class TestClock:
 
 WRITER = """
 import sys
-from comity.session.ledger import Fact
-from comity.session.sql_store import SqlStore
-from comity.session.store import Record, StoredSession
+from comity.ledger.ledger import Fact
+from comity.store.sql_store import SqlStore
+from comity.store.store import Record, StoredSession
 
 url, stop = sys.argv[1], int(sys.argv[2])
 store = SqlStore(url)

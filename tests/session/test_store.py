@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import make_url
 
 from comity.errors import InvalidValue, MissingFile, StateInUse, StorageFailed
-from comity.session import sql_engine
-from comity.session.ledger import Fact, Head
-from comity.session.memory_store import MemoryStore
-from comity.session.sql_store import SqlStore, store_url
-from comity.session.store import Record, Store, StoredSession, Waiting
-from comity.session.verification import verify
+from comity.ledger.ledger import Fact, Head
+from comity.ledger.verification import verify
+from comity.store import sql_engine
+from comity.store.memory_store import MemoryStore
+from comity.store.sql_store import SqlStore, store_url
+from comity.store.store import Record, Store, StoredSession, Waiting
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 

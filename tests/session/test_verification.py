@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.errors import InvalidValue, LedgerBroken
-from comity.session.charges import Charge, rounds_charged
-from comity.session.comparison import common_sessions, compare
-from comity.session.exported import Exported, Link, export, load
-from comity.session.ledger import GENESIS, Entry, Fact, Head
-from comity.session.memory_store import MemoryStore
-from comity.session.receipts import SignedStatement, Signer, Statement, subject_of
-from comity.session.sql_store import SqlStore, store_url
-from comity.session.store import Store
-from comity.session.verification import Verified, verify
+from comity.ledger.charges import Charge, rounds_charged
+from comity.ledger.comparison import common_sessions, compare
+from comity.ledger.exported import Exported, Link, export, load
+from comity.ledger.ledger import GENESIS, Entry, Fact, Head
+from comity.ledger.receipts import SignedStatement, Signer, Statement, subject_of
+from comity.ledger.verification import Verified, verify
+from comity.store.memory_store import MemoryStore
+from comity.store.sql_store import SqlStore, store_url
+from comity.store.store import Store
 
 CONTRACT = "c" * 64
 ROUNDS = 3
@@ -59,9 +59,9 @@ def member(party: Party) -> dict[str, Any]:
     return {"party": party.name, "role": role, "samples": 100, "receipt_key": party.signer.public_key}
 
 
-def play(asker: Party, helper: Party, rounds: int = ROUNDS) -> None:
+def play(initiator: Party, acceptor: Party, rounds: int = ROUNDS) -> None:
     """A session as the roles record it."""
-    parties = {asker.name: asker, helper.name: helper}
+    parties = {initiator.name: initiator, acceptor.name: acceptor}
 
     def send(sender: Party, kind: str, subject: str, size: int, round: int) -> None:
         (receiver,) = (each for name, each in parties.items() if name != sender.name)
@@ -70,31 +70,33 @@ def play(asker: Party, helper: Party, rounds: int = ROUNDS) -> None:
         receiver.store.record(Fact("delivered", "s-1", round, sender.name, "received", *what))
         sender.store.record(Fact("delivered", "s-1", round, receiver.name, "sent", *what))
 
-    body = {"contract": CONTRACT, "members": [member(asker), member(helper)]}
-    asker.store.record(Fact("opened", "s-1", 0, helper.name, body=body))
-    helper.store.record(Fact("opened", "s-1", 0, asker.name, body=body))
+    body = {"contract": CONTRACT, "members": [member(initiator), member(acceptor)]}
+    initiator.store.record(Fact("opened", "s-1", 0, acceptor.name, body=body))
+    acceptor.store.record(Fact("opened", "s-1", 0, initiator.name, body=body))
     for round in range(1, rounds + 1):
-        send(asker, "checkpoint", f"{round:032x}aa", 1000, round)
-        send(asker, "loss", f"{round}.0", 8, round)
-        request = asker.state("request", round, f"{round:032x}ff", helper.name)
-        helper.keep(request, "received", asker.name)
-        asker.keep(helper.state("receipt", round, f"{round:032x}ff", asker.name), "received", helper.name)
-        send(helper, "checkpoint", f"{round:032x}bb", 1000, round)
-        helper.keep(asker.state("acknowledgement", round, f"{round:032x}bb", helper.name), "received", asker.name)
-    asker.store.record(Fact("ended", "s-1", 0, helper.name))
-    helper.store.record(Fact("ended", "s-1", 0, asker.name))
+        send(initiator, "checkpoint", f"{round:032x}aa", 1000, round)
+        send(initiator, "loss", f"{round}.0", 8, round)
+        request = initiator.state("request", round, f"{round:032x}ff", acceptor.name)
+        acceptor.keep(request, "received", initiator.name)
+        initiator.keep(acceptor.state("receipt", round, f"{round:032x}ff", initiator.name), "received", acceptor.name)
+        send(acceptor, "checkpoint", f"{round:032x}bb", 1000, round)
+        acceptor.keep(
+            initiator.state("acknowledgement", round, f"{round:032x}bb", acceptor.name), "received", initiator.name
+        )
+    initiator.store.record(Fact("ended", "s-1", 0, acceptor.name))
+    acceptor.store.record(Fact("ended", "s-1", 0, initiator.name))
 
 
 @pytest.fixture(scope="module")
 def parties() -> tuple[Party, Party]:
-    asker, helper = make_party("clinic"), make_party("hospital")
-    play(asker, helper)
-    return asker, helper
+    initiator, acceptor = make_party("clinic"), make_party("hospital")
+    play(initiator, acceptor)
+    return initiator, acceptor
 
 
 @pytest.fixture(scope="module")
 def whole(parties: tuple[Party, Party]) -> Exported:
-    """The asker's ledger, in which nothing is wrong."""
+    """The initiator's ledger, in which nothing is wrong."""
     store = parties[0].store
     return Exported(list(store.entries()), store.head())
 
@@ -441,40 +443,40 @@ class TestCharges:
             assert rounds_charged(party.store.entries()) == expected
 
     def test_a_round_that_is_still_on_is_not_charged(self) -> None:
-        asker = make_party("clinic")
-        play_to_request(asker, round=1)
-        assert rounds_charged(asker.store.entries()) == []
-        assert verify(asker.store.entries(), asker.store.head()).rounds_charged == 0
+        initiator = make_party("clinic")
+        play_to_request(initiator, round=1)
+        assert rounds_charged(initiator.store.entries()) == []
+        assert verify(initiator.store.entries(), initiator.store.head()).rounds_charged == 0
 
     def test_a_receipt_without_a_request_is_unpaid(self) -> None:
-        asker, helper = make_party("clinic"), make_party("hospital")
-        open_with(helper, asker)
-        helper.state("receipt", 1, "ff", "clinic")
-        assert_broken(helper.store, 1, "unpaid")
+        initiator, acceptor = make_party("clinic"), make_party("hospital")
+        open_with(acceptor, initiator)
+        acceptor.state("receipt", 1, "ff", "clinic")
+        assert_broken(acceptor.store, 1, "unpaid")
 
     def test_a_request_without_a_receipt_is_unearned_when_the_next_comes(self) -> None:
-        asker = make_party("clinic")
-        play_to_request(asker, round=1)
-        asker.state("request", 2, "ee", "hospital")
-        assert_broken(asker.store, 1, "unearned")
+        initiator = make_party("clinic")
+        play_to_request(initiator, round=1)
+        initiator.state("request", 2, "ee", "hospital")
+        assert_broken(initiator.store, 1, "unearned")
 
     def test_a_receipt_for_something_else_is_unpaid(self) -> None:
-        asker, helper = make_party("clinic"), make_party("hospital")
-        play_to_request(asker, round=1)
-        asker.keep(helper.signer.state("receipt", "s-1", CONTRACT, 1, "00", Head()), "received", "hospital")
-        assert_broken(asker.store, 2, "unpaid")
+        initiator, acceptor = make_party("clinic"), make_party("hospital")
+        play_to_request(initiator, round=1)
+        initiator.keep(acceptor.signer.state("receipt", "s-1", CONTRACT, 1, "00", Head()), "received", "hospital")
+        assert_broken(initiator.store, 2, "unpaid")
 
     def test_a_receipt_by_the_party_that_asks_is_unpaid(self) -> None:
-        asker = make_party("clinic")
-        play_to_request(asker, round=1)
-        asker.state("receipt", 1, "ff", "hospital")
-        assert_broken(asker.store, 2, "unpaid")
+        initiator = make_party("clinic")
+        play_to_request(initiator, round=1)
+        initiator.state("receipt", 1, "ff", "hospital")
+        assert_broken(initiator.store, 2, "unpaid")
 
     def test_a_round_that_both_ask_for(self) -> None:
-        asker, helper = make_party("clinic"), make_party("hospital")
-        play_to_request(asker, round=1)
-        asker.keep(helper.signer.state("request", "s-1", CONTRACT, 1, "ff", Head()), "received", "hospital")
-        assert_broken(asker.store, 2, "asks again")
+        initiator, acceptor = make_party("clinic"), make_party("hospital")
+        play_to_request(initiator, round=1)
+        initiator.keep(acceptor.signer.state("request", "s-1", CONTRACT, 1, "ff", Head()), "received", "hospital")
+        assert_broken(initiator.store, 2, "asks again")
 
 
 def open_with(party: Party, peer: Party) -> None:
@@ -482,9 +484,9 @@ def open_with(party: Party, peer: Party) -> None:
     party.store.record(Fact("opened", "s-1", 0, peer.name, body=body))
 
 
-def play_to_request(asker: Party, round: int) -> None:
-    open_with(asker, make_party("hospital"))
-    asker.state("request", round, "ff", "hospital")
+def play_to_request(initiator: Party, round: int) -> None:
+    open_with(initiator, make_party("hospital"))
+    initiator.state("request", round, "ff", "hospital")
 
 
 def assert_broken(store: Store, index: int, what: str) -> None:
@@ -518,8 +520,8 @@ class TestCompare:
 
     def test_a_ledger_that_was_written_anew_contradicts_its_own_receipts(self, parties: tuple[Party, Party]) -> None:
         """Wholly consistent in itself, signatures and all: only what it signed before gives it away."""
-        asker, helper = parties
-        ours = list(asker.store.entries())
+        initiator, acceptor = parties
+        ours = list(initiator.store.entries())
         again = make_party("hospital"), make_party("clinic")
         again[0].store.record(Fact("ended", "s-0", 0, "clinic"))
         play(again[1], again[0])
@@ -528,7 +530,7 @@ class TestCompare:
         differences = compare(ours, theirs)
         assert {each.what for each in differences} >= {"receipt by hospital"}
         assert all("quotes" in each.ours for each in differences if each.what == "receipt by hospital")
-        assert compare(ours, list(helper.store.entries())) == []
+        assert compare(ours, list(acceptor.store.entries())) == []
 
     def test_a_shortened_ledger(self, parties: tuple[Party, Party]) -> None:
         ours, theirs = (list(party.store.entries()) for party in parties)
@@ -551,19 +553,19 @@ class TestCompare:
         store = MemoryStore()
         store.record(Fact("intended", "s-0", 1, "third", "sent", "loss", "1", 8))
         store.record(Fact("delivered", "s-0", 1, "third", "sent", "loss", "1", 8))
-        asker, helper = make_party("clinic", store), make_party("hospital")
-        play(asker, helper)
+        initiator, acceptor = make_party("clinic", store), make_party("hospital")
+        play(initiator, acceptor)
         # A session with several: the third's part in it is no matter of the second's.
         store.record(Fact("delivered", "s-1", 1, "third", "received", "loss", "9", 8))
-        ours, theirs = list(store.entries()), list(helper.store.entries())
+        ours, theirs = list(store.entries()), list(acceptor.store.entries())
         assert common_sessions(ours, theirs) == ["s-1"]
         assert compare(ours, theirs) == compare(theirs, ours) == []
 
     def test_a_session_that_one_denies(self, parties: tuple[Party, Party]) -> None:
         ours, theirs = (list(party.store.entries()) for party in parties)
-        asker = make_party("clinic")
-        asker.store.record(Fact("delivered", "s-9", 1, "hospital", "received", "loss", "1", 8))
-        more = [replace(entry, index=len(ours) + entry.index) for entry in asker.store.entries()]
+        initiator = make_party("clinic")
+        initiator.store.record(Fact("delivered", "s-9", 1, "hospital", "received", "loss", "1", 8))
+        more = [replace(entry, index=len(ours) + entry.index) for entry in initiator.store.entries()]
         (found,) = compare([*ours, *more], theirs)
         assert str(found) == "session s-9, round 1: loss 1: ours received 8 bytes, theirs not sent"
         (found,) = compare(theirs, [*ours, *more])
@@ -582,17 +584,17 @@ class TestExport:
         assert load(text) == Exported(lines, head)
 
     def test_shows_one_session_alone(self) -> None:
-        helper = make_party("hospital")
-        helper.store.record(Fact("ended", "secret", 0, "secret-party"))
-        asker = make_party("clinic")
-        play(asker, helper)
-        helper.store.record(Fact("ended", "secret", 1, "secret-party"))
-        text = export(helper.store.entries(), helper.store.head(), session="s-1")
+        acceptor = make_party("hospital")
+        acceptor.store.record(Fact("ended", "secret", 0, "secret-party"))
+        initiator = make_party("clinic")
+        play(initiator, acceptor)
+        acceptor.store.record(Fact("ended", "secret", 1, "secret-party"))
+        text = export(acceptor.store.entries(), acceptor.store.head(), session="s-1")
         assert "secret" not in text
         theirs = load(text)
         assert isinstance(theirs.lines[0], Link)
         assert verify(theirs.lines, theirs.head).rounds_charged == ROUNDS
-        assert compare(list(asker.store.entries()), theirs.lines) == []
+        assert compare(list(initiator.store.entries()), theirs.lines) == []
         hidden = [index for index, line in enumerate(theirs.lines) if isinstance(line, Link)]
         for index in hidden:
             lines = list(theirs.lines)
@@ -640,7 +642,7 @@ class TestExport:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The asker's ledger in a file."""
+    """The initiator's ledger in a file."""
     folder = tmp_path_factory.mktemp("whole")
     store = SqlStore(store_url(folder), durable=False)
     play(make_party("clinic", store), make_party("hospital"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from comity.session.events import Event
-from comity.session.memory_store import MemoryStore
-from comity.session.store import StoredSession
 from comity.session.waiting import PEER_AWAY, Reason, Waits
+from comity.store.memory_store import MemoryStore
+from comity.store.store import StoredSession
 
 LABELS = Reason("labels", "labels of {subject}", "comity annotate import", counts=False)
 

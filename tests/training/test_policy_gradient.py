@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from comity.environments import Arena, Draws
+from comity.environments import Draws, EnvironmentSet
 from comity.environments.cartpole import CartPole
 from comity.errors import InvalidValue, TaskMismatch, TrainingDiverged
 from comity.models import build
@@ -26,7 +26,7 @@ def policy(**sizes: Any) -> nn.Module:
     return build("policy-mlp", **options)
 
 
-def task(model: nn.Module | None = None, arena: Arena | None = None, **changes: Any) -> PolicyGradient:
+def task(model: nn.Module | None = None, environments: EnvironmentSet | None = None, **changes: Any) -> PolicyGradient:
     settings: dict[str, Any] = {
         "discount": 0.99,
         "baseline": "mean",
@@ -35,11 +35,11 @@ def task(model: nn.Module | None = None, arena: Arena | None = None, **changes: 
         "evaluation_batch_size": 7,
         "secret": Secret(b"clinic", "s-1"),
     }
-    return PolicyGradient(model or policy(), arena or poles(), **(settings | changes))
+    return PolicyGradient(model or policy(), environments or poles(), **(settings | changes))
 
 
-def poles() -> Arena:
-    return Arena(CartPole(), np.array([4.2, 4.5, 4.9]), {"I": np.linspace(0.1, 5, 20)})
+def poles() -> EnvironmentSet:
+    return EnvironmentSet(CartPole(), np.array([4.2, 4.5, 4.9]), {"I": np.linspace(0.1, 5, 20)})
 
 
 def kept(state: State) -> dict[str, torch.Tensor]:
@@ -98,7 +98,7 @@ def expected_return(model: nn.Module, discount: float) -> torch.Tensor:
 def test_the_estimate_of_the_gradient_is_unbiased(baseline: Baseline) -> None:
     model = policy(input_shape=(2,), seed=3)
     state = kept(model.state_dict())
-    bandit = Arena(Bandit(), np.full(1, np.nan))
+    bandit = EnvironmentSet(Bandit(), np.full(1, np.nan))
     # In batches of two the mean of the others is the one other episode: a bias would show here most.
     learner = task(model, bandit, discount=0.9, baseline=baseline, batch_size=2)
     estimates: dict[str, list[torch.Tensor]] = {name: [] for name in state}
@@ -214,7 +214,7 @@ def test_weights_that_are_not_finite_have_no_return() -> None:
 def test_a_return_above_the_best_is_an_error() -> None:
     bandit = Bandit()
     bandit.best_return = lambda discount: 0.5  # type: ignore[method-assign]
-    learner = task(policy(input_shape=(2,)), Arena(bandit, np.full(1, np.nan)), evaluation_episodes=64)
+    learner = task(policy(input_shape=(2,)), EnvironmentSet(bandit, np.full(1, np.nan)), evaluation_episodes=64)
     with pytest.raises(InvalidValue, match="raise best_return"):
         learner.losses(learner.initial_state)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.errors import InvalidValue, MissingFile
-from comity.session.receipts import Signer
+from comity.ledger.receipts import Signer
 from comity.transport.cards import Card, fingerprint, named_party, parse_card, read_card, spelled
 from comity.transport.certificates import self_signed
 

@@ -14,7 +14,7 @@ from comity.errors import CertificateRejected, MalformedMessage, RemoteFailure
 from comity.transport.certificates import Authority
 from comity.transport.description import Description, decode_description, describe, describing, encode_description
 from comity.transport.identity import Identity
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import sessions_pb2 as pb
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -27,7 +27,7 @@ def test_a_description_crosses_unchanged() -> None:
 
 
 def test_a_node_describes_itself_to_a_party_that_it_trusts(
-    serve: Callable[..., Any], connect: Callable[..., Link], issue: Callable[..., Identity]
+    serve: Callable[..., Any], connect: Callable[..., PeerConnection], issue: Callable[..., Identity]
 ) -> None:
     says = describing("hospital", "provider", {"assisted_learning": 1}, clock=lambda: NOON)
     host = serve(identity=issue("hospital"), describe=says)
@@ -37,10 +37,12 @@ def test_a_node_describes_itself_to_a_party_that_it_trusts(
         describe(connect(host.address, identity=issue("mallory", Authority.create())))
 
 
-def test_a_node_says_what_time_it_is_when_it_is_asked(serve: Callable[..., Any], connect: Callable[..., Link]) -> None:
+def test_a_node_says_what_time_it_is_when_it_is_asked(
+    serve: Callable[..., Any], connect: Callable[..., PeerConnection]
+) -> None:
     before = datetime.now(UTC)
-    link = connect(serve().address)
-    first, second = describe(link).time, describe(link).time
+    connection = connect(serve().address)
+    first, second = describe(connection).time, describe(connection).time
     assert before <= first < second <= datetime.now(UTC) + timedelta(microseconds=1)
 
 
@@ -51,7 +53,7 @@ def test_a_description_says_nothing_of_sessions() -> None:
 
 
 def test_a_node_that_cannot_describe_itself_is_said_to_fail(
-    echo: Callable[..., Any], connect: Callable[..., Link]
+    echo: Callable[..., Any], connect: Callable[..., PeerConnection]
 ) -> None:
     with pytest.raises(RemoteFailure, match="UNIMPLEMENTED"):
         describe(connect(echo().address))

@@ -23,7 +23,7 @@ from comity.errors import CertificateRejected, ComityError, PeerUnreachable, Unk
 from comity.transport.certificates import Authority
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import PARTY_KEY, Identity, caller
-from comity.transport.link import Link, Patience
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
 
 DEADLINE_S = 10.0
 
@@ -32,8 +32,8 @@ def name_the_caller(request: bytes, context: grpc.ServicerContext) -> bytes:
     return caller(context).encode()
 
 
-def call(link: Link, method: Callable[[grpc.Channel], Any]) -> bytes:
-    return link.call(method(link.channel), b"")
+def call(connection: PeerConnection, method: Callable[[grpc.Channel], Any]) -> bytes:
+    return connection.call(method(connection.channel), b"")
 
 
 @contextmanager
@@ -76,22 +76,25 @@ def connected(address: str) -> socket.socket:
 
 
 def test_a_caller_is_the_name_in_its_certificate(
-    echo: Callable[..., Any], connect: Callable[..., Link], issue: Callable[..., Identity], method: Callable[..., Any]
+    echo: Callable[..., Any],
+    connect: Callable[..., PeerConnection],
+    issue: Callable[..., Identity],
+    method: Callable[..., Any],
 ) -> None:
     address = echo(name_the_caller, identity=issue("hospital")).address
-    link = connect(address, identity=issue("clinic"))
-    assert call(link, method) == b"clinic"
+    connection = connect(address, identity=issue("clinic"))
+    assert call(connection, method) == b"clinic"
     # Whatever it says of itself.
-    claimed = method(link.channel)(b"", metadata=((PARTY_KEY, "bank"),), timeout=DEADLINE_S)
+    claimed = method(connection.channel)(b"", metadata=((PARTY_KEY, "bank"),), timeout=DEADLINE_S)
     assert claimed == b"clinic"
 
 
 def test_a_caller_in_plaintext_names_itself(
-    echo: Callable[..., Any], connect: Callable[..., Link], method: Callable[..., Any]
+    echo: Callable[..., Any], connect: Callable[..., PeerConnection], method: Callable[..., Any]
 ) -> None:
-    link = connect(echo(name_the_caller).address)
-    assert call(link, method) == b"clinic"
-    assert method(link.channel)(b"", timeout=DEADLINE_S) == b""
+    connection = connect(echo(name_the_caller).address)
+    assert call(connection, method) == b"clinic"
+    assert method(connection.channel)(b"", timeout=DEADLINE_S) == b""
 
 
 def without_name(identity: Identity, authority: Authority, folder: Path) -> Identity:
@@ -116,16 +119,16 @@ def without_name(identity: Identity, authority: Authority, folder: Path) -> Iden
 
 def test_a_certificate_that_names_nobody_is_no_party(
     echo: Callable[..., Any],
-    connect: Callable[..., Link],
+    connect: Callable[..., PeerConnection],
     issue: Callable[..., Identity],
     method: Callable[..., Any],
     authority: Authority,
     tmp_path: Path,
 ) -> None:
     address = echo(name_the_caller, identity=issue("hospital")).address
-    link = connect(address, identity=without_name(issue("clinic"), authority, tmp_path))
+    connection = connect(address, identity=without_name(issue("clinic"), authority, tmp_path))
     with pytest.raises(UnknownParty, match="subject alternative name"):
-        call(link, method)
+        call(connection, method)
 
 
 def test_private_keys_are_for_their_owner_alone(issue: Callable[..., Identity]) -> None:
@@ -143,7 +146,7 @@ def test_a_node_serves_tls_1_3(echo: Callable[..., Any], issue: Callable[..., Id
 
 
 def test_a_node_asks_with_tls_1_3(
-    connect: Callable[..., Link], issue: Callable[..., Identity], method: Callable[..., Any]
+    connect: Callable[..., PeerConnection], issue: Callable[..., Identity], method: Callable[..., Any]
 ) -> None:
     context = server_context(issue("hospital"))
     versions = []
@@ -155,15 +158,18 @@ def test_a_node_asks_with_tls_1_3(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = threading.Thread(target=serve)
         serving.start()
-        link = connect(f"127.0.0.1:{listener.getsockname()[1]}", identity=issue("clinic"))
+        connection = connect(f"127.0.0.1:{listener.getsockname()[1]}", identity=issue("clinic"))
         with suppress(grpc.RpcError):
-            method(link.channel)(b"", timeout=DEADLINE_S)
+            method(connection.channel)(b"", timeout=DEADLINE_S)
         serving.join(DEADLINE_S)
     assert versions == ["TLSv1.3"]
 
 
 def test_a_caller_without_a_certificate_is_turned_away(
-    echo: Callable[..., Any], connect: Callable[..., Link], issue: Callable[..., Identity], method: Callable[..., Any]
+    echo: Callable[..., Any],
+    connect: Callable[..., PeerConnection],
+    issue: Callable[..., Identity],
+    method: Callable[..., Any],
 ) -> None:
     hospital = issue("hospital")
     address = echo(identity=hospital).address
@@ -222,16 +228,16 @@ def plaintext_peer(echo: Callable[..., Any], issue: Callable[..., Identity]) -> 
 )
 def test_certificate_failures_are_named_and_not_retried(
     echo: Callable[..., Any],
-    connect: Callable[..., Link],
+    connect: Callable[..., PeerConnection],
     issue: Callable[..., Identity],
     method: Callable[..., Any],
     setting: Setting,
     words: list[str],
 ) -> None:
     address, identity = setting(echo, issue)
-    link = connect(address, identity=identity, patience=Patience(DEADLINE_S, retry_s=2.0))
+    connection = connect(address, identity=identity, retry=RetryPolicy(DEADLINE_S, retry_s=2.0))
     with recorded_retries() as retries, pytest.raises(CertificateRejected) as caught:
-        call(link, method)
+        call(connection, method)
     assert not retries
     for word in words:
         assert word in str(caught.value)
@@ -302,12 +308,15 @@ def test_a_node_that_goes_down_at_the_wrong_moment_is_unreachable(issue: Callabl
 
 
 def test_nothing_listening_is_unreachable_and_retried(
-    connect: Callable[..., Link], issue: Callable[..., Identity], method: Callable[..., Any], free_address: str
+    connect: Callable[..., PeerConnection],
+    issue: Callable[..., Identity],
+    method: Callable[..., Any],
+    free_address: str,
 ) -> None:
     for identity in (issue("clinic"), Identity("clinic")):
-        link = connect(free_address, identity=identity, patience=Patience(DEADLINE_S, retry_s=0.05))
+        connection = connect(free_address, identity=identity, retry=RetryPolicy(DEADLINE_S, retry_s=0.05))
         with recorded_retries(), pytest.raises(PeerUnreachable) as caught:
-            call(link, method)
+            call(connection, method)
         assert str(caught.value) == (
             f"hospital cannot be reached: expected a node at {free_address}, "
             "received Connection refused; check that it runs, and peers.address"
@@ -326,7 +335,7 @@ def test_a_node_that_answers_is_not_blamed_on_certificates(
 
 @pytest.mark.parametrize("address", ["hospital", "hospital:", ":5500", "hospital:http"])
 def test_an_address_that_is_none_is_refused_before_anything_is_tried(
-    connect: Callable[..., Link], address: str
+    connect: Callable[..., PeerConnection], address: str
 ) -> None:
     with pytest.raises(ComityError, match="host:port"):
         connect(address)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from comity.ledger.ledger import bytes_by_kind
 from comity.protocols.assisted_learning import PROTOCOL
-from comity.session.ledger import bytes_by_kind
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.protocol import run
 
 
@@ -48,7 +48,7 @@ def test_what_changed_is_less_and_ends_in_the_same_model(undisturbed: dict[str, 
 def test_a_session_goes_on_where_its_line_was_cut(
     make_pair: Callable[..., Any],
     serve: Callable[..., Any],
-    connect: Callable[..., Link],
+    connect: Callable[..., PeerConnection],
     cut: Callable[..., Any],
     undisturbed: dict[str, Ending],
     encoding: str,
@@ -58,7 +58,7 @@ def test_a_session_goes_on_where_its_line_was_cut(
     pair = make_pair(trajectory_encoding=encoding)
     host = serve((pair.provider, PROTOCOL.help(pair.provider.place, [pair.provider])))
     proxy = cut(host.address, after=after, upstream=upstream)
-    link = connect(proxy.address, contract=pair.learner.contract)
-    (outcome,) = run(PROTOCOL.ask([(pair.learner, link)]))
+    connection = connect(proxy.address, contract=pair.learner.contract)
+    (outcome,) = run(PROTOCOL.ask([(pair.learner, connection)]))
     assert len(proxy.passed) > 1
     assert (outcome.digest, crossed(pair)) == undisturbed[encoding]

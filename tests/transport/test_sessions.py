@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, ContractMismatch, MalformedMessage, ReceiptInvalid, UnknownSession
+from comity.ledger.receipts import Signer
 from comity.protocols.assisted_learning import PROTOCOL
-from comity.session.blobs import SessionBlobs
 from comity.session.codec import membership_to_proto
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
-from comity.session.journal import Journal
-from comity.session.memory_store import MemoryStore
-from comity.session.notary import Notary
 from comity.session.policy import Policy
-from comity.session.receipts import Signer
-from comity.session.seat import Seat
+from comity.session.receipt_book import ReceiptBook
+from comity.store.journal import Journal
+from comity.store.memory_store import MemoryStore
 from comity.transport.identity import Identity
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import decode_agreement, encode_agreement, end, propose
 from comity.wire.v1 import blobs_pb2, blobs_pb2_grpc
 from comity.wire.v1 import sessions_pb2 as pb
@@ -52,27 +52,29 @@ def host(serve: Callable[..., Any], contract: Contract) -> Any:
     """A node with one session of the clinic's."""
     store = MemoryStore()
     gate = EgressGate(contract, Policy(), store, "clinic")
-    notary = Notary(SIGNER, store, contract, CLINIC)
+    receipt_book = ReceiptBook(SIGNER, store, contract, CLINIC)
     journal = Journal(store, contract.session)
-    return serve((Seat(contract, HOSPITAL, CLINIC, None, SessionBlobs(), journal, gate, notary, nobody), Idle()))
+    return serve(
+        (PeerContext(contract, HOSPITAL, CLINIC, None, SessionBlobs(), journal, gate, receipt_book, nobody), Idle())
+    )
 
 
-def stat(link: Link) -> blobs_pb2.BlobStat:
+def stat(connection: PeerConnection) -> blobs_pb2.BlobStat:
     """A call of a session."""
-    return link.call(blobs_pb2_grpc.BlobsStub(link.channel).Stat, blobs_pb2.BlobRef(digest=bytes(32)))
+    return connection.call(blobs_pb2_grpc.BlobsStub(connection.channel).Stat, blobs_pb2.BlobRef(digest=bytes(32)))
 
 
-def test_a_call_reaches_its_session(connect: Callable[..., Link], host: Any, contract: Contract) -> None:
+def test_a_call_reaches_its_session(connect: Callable[..., PeerConnection], host: Any, contract: Contract) -> None:
     assert not stat(connect(host.address, contract=contract)).complete
 
 
-def test_a_call_without_a_session_is_refused(connect: Callable[..., Link], host: Any) -> None:
+def test_a_call_without_a_session_is_refused(connect: Callable[..., PeerConnection], host: Any) -> None:
     with pytest.raises(UnknownSession, match="received none"):
         stat(connect(host.address))
 
 
 def test_a_call_under_another_contract_is_refused(
-    connect: Callable[..., Link], host: Any, contract: Contract, make_contract: Callable[..., Contract]
+    connect: Callable[..., PeerConnection], host: Any, contract: Contract, make_contract: Callable[..., Contract]
 ) -> None:
     other = make_contract(seed=8)
     with pytest.raises(ContractMismatch, match=f"expected {contract.hash}, received {other.hash}"):
@@ -80,26 +82,26 @@ def test_a_call_under_another_contract_is_refused(
 
 
 def test_another_party_does_not_learn_that_a_session_exists(
-    connect: Callable[..., Link], host: Any, contract: Contract, make_contract: Callable[..., Contract]
+    connect: Callable[..., PeerConnection], host: Any, contract: Contract, make_contract: Callable[..., Contract]
 ) -> None:
     answers = []
     for each in (contract, make_contract(session="s-2")):
-        link = connect(host.address, identity=Identity("bank"), contract=each)
+        connection = connect(host.address, identity=Identity("bank"), contract=each)
         with pytest.raises(UnknownSession) as caught:
-            stat(link)
+            stat(connection)
         answers.append(str(caught.value).replace(each.session, "…"))
-        end(link, "finished")
+        end(connection, "finished")
     assert answers[0] == answers[1]
     assert host.sessions.find(contract.session) is not None
 
 
-def test_a_session_ends_once_and_for_all(connect: Callable[..., Link], host: Any, contract: Contract) -> None:
-    link = connect(host.address, contract=contract)
-    end(link, "finished")
+def test_a_session_ends_once_and_for_all(connect: Callable[..., PeerConnection], host: Any, contract: Contract) -> None:
+    connection = connect(host.address, contract=contract)
+    end(connection, "finished")
     assert host.sessions.find(contract.session) is None
-    end(link, "finished")
+    end(connection, "finished")
     with pytest.raises(UnknownSession):
-        stat(link)
+        stat(connection)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def test_a_session_ends_once_and_for_all(connect: Callable[..., Link], host: Any
     ],
 )
 def test_half_a_proposal_is_refused(
-    connect: Callable[..., Link], host: Any, proposal: pb.Proposal, missing: str
+    connect: Callable[..., PeerConnection], host: Any, proposal: pb.Proposal, missing: str
 ) -> None:
     with pytest.raises(MalformedMessage, match=f"expected {missing}"):
         propose(connect(host.address), proposal)
@@ -123,7 +125,7 @@ def test_a_helper_must_agree_to_the_same_contract_as_itself(contract: Contract) 
     with pytest.raises(MalformedMessage, match="expected provider bank, received provider hospital"):
         decode_agreement(agreement, contract, "bank", PROTOCOL)
     with pytest.raises(MalformedMessage, match="expected server hospital"):
-        decode_agreement(agreement, contract, "hospital", replace(PROTOCOL, helper="server"))
+        decode_agreement(agreement, contract, "hospital", replace(PROTOCOL, acceptor="server"))
     with pytest.raises(MalformedMessage, match="membership"):
         decode_agreement(pb.Agreement(contract_hash=contract.hash), contract, "hospital", PROTOCOL)
     with pytest.raises(ContractMismatch, match=contract.hash):

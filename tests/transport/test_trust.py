@@ -18,12 +18,12 @@ from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from comity.errors import CertificateRejected, ComityError, MissingFile, PolicyRefusal, UnknownParty
-from comity.session.receipts import Signer
+from comity.ledger.receipts import Signer
 from comity.transport.cards import Card, fingerprint
 from comity.transport.certificates import Authority, self_signed
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import Identity, caller
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.trust import Trust
 
 ELSEWHERE = "127.0.0.2:0"
@@ -121,14 +121,14 @@ def mallory(tmp_path: Path) -> Party:
 
 @pytest.fixture
 def asked(
-    echo: Callable[..., Any], connect: Callable[..., Link], method: Callable[[grpc.Channel], Any]
+    echo: Callable[..., Any], connect: Callable[..., PeerConnection], method: Callable[[grpc.Channel], Any]
 ) -> Callable[..., bytes]:
     """Calls a server of hospital's, once; what it took the caller for."""
 
     def ask(server: Identity | str, identity: Identity) -> bytes:
         address = serve(server) if isinstance(server, Identity) else server
-        link = connect(address, identity=identity)
-        answer: bytes = link.call(method(link.channel), b"")
+        connection = connect(address, identity=identity)
+        answer: bytes = connection.call(method(connection.channel), b"")
         return answer
 
     def serve(identity: Identity) -> str:
@@ -212,18 +212,18 @@ def test_who_is_trusted_changes_while_the_node_runs(hospital: Party, clinic: Par
 
 
 def test_who_is_no_longer_trusted_is_refused_on_an_open_connection(
-    hospital: Party, clinic: Party, asked: Any, connect: Callable[..., Link], method: Callable[..., Any]
+    hospital: Party, clinic: Party, asked: Any, connect: Callable[..., PeerConnection], method: Callable[..., Any]
 ) -> None:
     hospital.trusts(clinic)
     clinic.trusts(hospital)
-    link = connect(asked.serve(hospital.identity), identity=clinic.identity)
-    assert link.call(method(link.channel), b"") == b"clinic"
+    connection = connect(asked.serve(hospital.identity), identity=clinic.identity)
+    assert connection.call(method(connection.channel), b"") == b"clinic"
     (hospital.folder / "trust" / "clinic.pem").unlink()
     with pytest.raises(UnknownParty):
-        link.call(method(link.channel), b"")
+        connection.call(method(connection.channel), b"")
     (hospital.folder / "trust").rmdir()
     with pytest.raises(UnknownParty, match="cannot tell") as caught:
-        link.call(method(link.channel), b"")
+        connection.call(method(connection.channel), b"")
     assert str(hospital.folder) not in str(caught.value)
 
 
@@ -236,17 +236,22 @@ def test_a_renewed_certificate_is_served_without_a_restart(hospital: Party, clin
 
 
 def test_a_card_that_is_written_over_in_place_counts_at_the_next_call(
-    hospital: Party, clinic: Party, asked: Any, connect: Callable[..., Link], method: Callable[..., Any], tmp_path: Path
+    hospital: Party,
+    clinic: Party,
+    asked: Any,
+    connect: Callable[..., PeerConnection],
+    method: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     hospital.trusts(clinic)
     clinic.trusts(hospital)
-    link = connect(asked.serve(hospital.identity), identity=clinic.identity)
-    assert link.call(method(link.channel), b"") == b"clinic"
+    connection = connect(asked.serve(hospital.identity), identity=clinic.identity)
+    assert connection.call(method(connection.channel), b"") == b"clinic"
     folder = (hospital.folder / "trust").stat().st_mtime_ns
     hospital.trusts(Party("clinic", tmp_path / "other"))
     assert (hospital.folder / "trust").stat().st_mtime_ns == folder
     with pytest.raises(CertificateRejected):
-        link.call(method(link.channel), b"")
+        connection.call(method(connection.channel), b"")
 
 
 def test_files_that_are_no_cards_are_passed_over(hospital: Party, clinic: Party, asked: Any) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.errors import ComityError, MalformedMessage, NonFiniteValue
+from comity.ledger.receipts import SignedStatement, Statement
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.codec import (
     checkpoint_from_proto,
@@ -21,7 +22,6 @@ from comity.protocols.assisted_learning.codec import (
 )
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
 from comity.session.codec import statement_from_proto, statement_to_proto
-from comity.session.receipts import SignedStatement, Statement
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import blobs_pb2, sessions_pb2
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.errors import ComityError, MalformedMessage, NonFiniteValue
+from comity.ledger.receipts import SignedStatement, Statement
 from comity.protocols.gradient_rewards.codec import news_from_proto, news_to_proto, reward_from_proto, reward_to_proto
 from comity.protocols.gradient_rewards.messages import News, Reward, Terms
-from comity.session.receipts import SignedStatement, Statement
 from comity.tensors.sparse import largest_encoding
 from comity.wire.v1 import blobs_pb2, sessions_pb2
 from comity.wire.v1 import gradient_rewards_pb2 as pb

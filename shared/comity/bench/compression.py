@@ -1,6 +1,6 @@
 """Checkpoints that cross as what changed since the one before: how much shorter they are, what that costs, and when it pays.
 
-It pays on links on which the bytes that are saved take longer than encoding and decoding them, one after the other.
+It pays on connections on which the bytes that are saved take longer than encoding and decoding them, one after the other.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from comity.bench.machine import describe
 from comity.bench.report import Report, Row, Target
 from comity.bench.sampling import one_thread
 from comity.bench.screening import DATA
-from comity.node.asking import draft_contract
-from comity.node.script import parse_script
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
 from comity.simulation.in_process import parties
 from comity.tensors import Blob, delta
@@ -31,7 +31,7 @@ _ADAM_SHARE = 2.0
 _SCRIPT = """\
 [session]
 protocol = "assisted_learning"
-helpers = ["provider"]
+acceptors = ["provider"]
 rounds = 1
 model = {{ name = "{model}" }}
 
@@ -187,7 +187,7 @@ class Span:
             Row(f"{self.name}: delta", self.changed / 1e6, "MB").over(dense),
             Row(f"{self.name}: encoding", 1e-6 / encode_s, "MB/s"),
             Row(f"{self.name}: decoding", 1e-6 / decode_s, "MB/s"),
-            Row(f"{self.name}: link speed below which delta pays", pays, "Gbit/s"),
+            Row(f"{self.name}: connection speed below which delta pays", pays, "Gbit/s"),
         ]
 
 

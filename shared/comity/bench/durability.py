@@ -14,7 +14,7 @@ from comity.bench.machine import describe, filesystem
 from comity.bench.report import Report, Row, Target
 from comity.bench.sampling import interleaved, one_thread
 from comity.errors import InvalidValue
-from comity.node.script import Script, parse_script
+from comity.node.sessions.script import Script, parse_script
 from comity.simulation.in_process import simulate
 
 _MOST_OVER_MEMORY = 1.05
@@ -22,7 +22,7 @@ _MOST_OVER_MEMORY = 1.05
 _SCRIPT = """\
 [session]
 protocol = "assisted_learning"
-helpers = ["provider"]
+acceptors = ["provider"]
 rounds = {rounds}
 model = {{ name = "lenet5" }}
 

@@ -13,13 +13,13 @@ from blake3 import blake3
 from comity.bench.machine import describe
 from comity.bench.report import Report, Row, Target
 from comity.bench.sampling import interleaved
-from comity.session.events import Json
-from comity.session.ledger import Direction, Entry, Fact
-from comity.session.memory_store import MemoryStore
-from comity.session.receipts import Signer, StatementKind
-from comity.session.sql_store import SqlStore, store_url
-from comity.session.store import Store
-from comity.session.verification import verify
+from comity.contract import Json
+from comity.ledger.ledger import Direction, Entry, Fact
+from comity.ledger.receipts import Signer, StatementKind
+from comity.ledger.verification import verify
+from comity.store.memory_store import MemoryStore
+from comity.store.sql_store import SqlStore, store_url
+from comity.store.store import Store
 
 REQUIRED = 20_000
 """Entries that a second's verification has to get through."""
@@ -80,23 +80,23 @@ def _crossings(count: int) -> Iterator[Fact]:
     for number in range(count // 4):
         round = 1 + number // IN_A_ROUND
         digest = blake3(f"{number}".encode()).hexdigest()
-        yield Fact("intended", "bench", round, "helper", "sent", "checkpoint", digest, 178_110)
-        yield Fact("intended", "bench", round, "helper", "sent", "loss", f"{round}.{number}", 8)
-        yield Fact("delivered", "bench", round, "helper", "sent", "checkpoint", digest, 178_110)
-        yield Fact("delivered", "bench", round, "helper", "sent", "loss", f"{round}.{number}", 8)
+        yield Fact("intended", "bench", round, "acceptor", "sent", "checkpoint", digest, 178_110)
+        yield Fact("intended", "bench", round, "acceptor", "sent", "loss", f"{round}.{number}", 8)
+        yield Fact("delivered", "bench", round, "acceptor", "sent", "checkpoint", digest, 178_110)
+        yield Fact("delivered", "bench", round, "acceptor", "sent", "loss", f"{round}.{number}", 8)
 
 
 def _sign(store: Store, *, rounds: int) -> None:
     """A session of nothing but statements."""
-    signers = {name: Signer.from_seed(name.encode().ljust(32), name) for name in ("asker", "helper")}
+    signers = {name: Signer.from_seed(name.encode().ljust(32), name) for name in ("initiator", "acceptor")}
     members: list[Json] = [{"party": name, "receipt_key": signer.public_key} for name, signer in signers.items()]
-    store.record(Fact("opened", "bench", 0, "helper", body={"contract": CONTRACT, "members": members}))
-    kinds: tuple[tuple[StatementKind, str], ...] = (("request", "asker"), ("receipt", "helper"))
+    store.record(Fact("opened", "bench", 0, "acceptor", body={"contract": CONTRACT, "members": members}))
+    kinds: tuple[tuple[StatementKind, str], ...] = (("request", "initiator"), ("receipt", "acceptor"))
     for round in range(1, rounds + 1):
         for kind, party in kinds:
             signed = signers[party].state(kind, "bench", CONTRACT, round, f"{round:064x}", store.head())
-            direction: Direction = "sent" if party == "asker" else "received"
-            store.record(Fact("receipt", "bench", round, "helper", direction, None, kind, 0, signed.to_json()))
+            direction: Direction = "sent" if party == "initiator" else "received"
+            store.record(Fact("receipt", "bench", round, "acceptor", direction, None, kind, 0, signed.to_json()))
 
 
 def _fill(store: Store, facts: Iterable[Fact]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from comity.session.events import Json
+from comity.contract import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,12 @@ from comity.bench.sampling import interleaved, one_thread
 from comity.models import build
 from comity.protocols.gradient_rewards import (
     Mechanism,
-    Standing,
+    ServerState,
+    aggregate_round,
     cosine_gradient_shapley,
     gram,
     normalize_update,
     reward_fractions,
-    settle,
     sparsify,
     update_importance,
 )
@@ -120,14 +120,14 @@ def _round(size: Size) -> tuple[list[Row], list[Target]]:
     parameters = sum(sizes)
     updates = normalize_update(_updates(size.few, parameters), 0.5)
     mechanism = Mechanism()
-    standing = settle(updates, Standing.first([1] * size.few), mechanism).standing
+    standing = aggregate_round(updates, ServerState.first([1] * size.few), mechanism).standing
     tensors = [
         [part.view(shape) for part, shape in zip(update.split(sizes), shapes, strict=True)] for update in updates
     ]
     medians = interleaved(
         {
             "plain": _timed(lambda: _plain_round(tensors, standing, mechanism)),
-            "ours": _timed(lambda: settle(updates, standing, mechanism)),
+            "ours": _timed(lambda: aggregate_round(updates, standing, mechanism)),
         },
         repeats=size.repeats,
     )
@@ -180,7 +180,7 @@ def _shapes(size: Size) -> list[tuple[int, ...]]:
     return [tuple(parameter.shape) for parameter in model.parameters()]
 
 
-def _plain_round(tensors: list[list[Tensor]], standing: Standing, mechanism: Mechanism) -> list[list[Tensor]]:
+def _plain_round(tensors: list[list[Tensor]], standing: ServerState, mechanism: Mechanism) -> list[list[Tensor]]:
     """What a round takes when every client is served by itself: its cosine, its largest entries of each tensor, its mask."""
     weights = standing.importance.tolist()
     total = [torch.zeros_like(part) for part in tensors[0]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from comity.node.control_client import ControlClient, raise_failure
-from comity.node.script import ModelSection, Script, parse_script, session_text
+from comity.node.sessions.script import ModelSection, Script, parse_script, session_text
 from comity.protocols.assisted_learning.algorithm import sampled_iterations, split_iterations
 from comity.session.events import Event
 from comity.simulation.in_process import simulate
@@ -16,7 +16,7 @@ from comity.simulation.in_process import simulate
 _SCRIPT = """\
 [session]
 protocol = "assisted_learning"
-helpers = ["provider"]
+acceptors = ["provider"]
 rounds = 1
 model = { name = "mlp" }
 

@@ -21,7 +21,7 @@ from comity.bench.report import Report, Row, Target
 from comity.bench.sampling import one_thread
 from comity.bench.trajectories import Trajectory, replay
 from comity.experiments import demo_script
-from comity.node.script import Script, parse_script
+from comity.node.sessions.script import Script, parse_script
 from comity.protocols.assisted_learning.algorithm import Loss, Screening, argmin
 from comity.protocols.assisted_learning.race import Race
 from comity.randomness import derive, generator
@@ -39,7 +39,7 @@ _MOST = 0.7
 _CIFAR = """\
 [session]
 protocol = "assisted_learning"
-helpers = ["provider"]
+acceptors = ["provider"]
 rounds = 10
 seed = {seed}
 model = {{ name = "lenet5" }}

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from comity.node.asking import draft_contract
-from comity.node.script import Script
+from comity.blobs.session_blobs import SessionBlobs
+from comity.ledger.receipts import SignedStatement
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.script import Script
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms, Checkpoint, idle
 from comity.protocols.assisted_learning.party import LocalTask, Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.session.blobs import SessionBlobs
 from comity.session.events import nobody
-from comity.session.receipts import SignedStatement
 from comity.simulation.in_process import parties
 from comity.tensors import State
 from comity.transport.protocol import run
@@ -55,18 +55,18 @@ Examine = Callable[[Trajectory], None]
 
 def replay(script: Script, examine: Examine) -> None:
     """Runs a session of assisted learning, and shows every trajectory to `examine` when it is whole."""
-    (asker,), (helper,) = parties(script)
-    contract, definition = draft_contract(script, asker, "bench")
-    own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
-    seat = asker.seat(asker.place(contract, own, nobody), peer)
-    other = helper.seat(helper.place(contract, peer, nobody), own)
+    (initiator,), (acceptor,) = parties(script)
+    contract, definition = draft_contract(script, initiator, "bench")
+    own, peer = initiator.membership(definition.initiator), acceptor.membership(definition.acceptor)
+    context = initiator.context(initiator.place(contract, own, nobody), peer)
+    other = acceptor.context(acceptor.place(contract, peer, nobody), own)
     learner, provider = (
-        Party(each.task, each.blobs, each.journal, contract, each.own, each.peer) for each in (seat, other)
+        Party(each.task, each.blobs, each.journal, contract, each.own, each.peer) for each in (context, other)
     )
-    port = InProcessProvider(seat, other, Provider(provider, other.notary, nobody))
+    port = InProcessProvider(context, other, Provider(provider, other.receipt_book, nobody))
     terms = AssistedLearningTerms.model_validate(contract.terms.model_dump())
     onlooker = _Onlooker(port, {"learner": learner, "provider": provider}, terms, examine)
-    run(Learner(learner, [(onlooker, seat.notary)], nobody))
+    run(Learner(learner, [(onlooker, context.receipt_book)], nobody))
 
 
 class _Onlooker:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
+from comity import faults
 from comity.cli.progress import SessionProgress
 from comity.cli.run import drive
 from comity.cli.several import together
@@ -18,8 +19,7 @@ from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue
 from comity.experiments import DEMOS, with_baselines
 from comity.node.control_client import ControlClient
-from comity.node.script import parse_script
-from comity.session import faults
+from comity.node.sessions.script import parse_script
 from comity.simulation.processes import NodeProcess, running
 
 KILLED_AT = "training:50"
@@ -41,10 +41,10 @@ def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str
     """
     scripts = [parse_script(text, "the demo's script") for text in texts]
     script = scripts[0]
-    if kill is not None and kill not in script.session.helpers:
+    if kill is not None and kill not in script.session.acceptors:
         raise InvalidValue(
             "nobody to kill",
-            expected=", ".join(script.session.helpers),
+            expected=", ".join(script.session.acceptors),
             received=kill,
             action="name a party that helps",
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from comity.cli.tables import show_json
 from comity.errors import MissingFile
 from comity.node.garbage import collect, exclusive
-from comity.session.sql_store import FILE_NAME, SqlStore, store_url
+from comity.store.sql_store import FILE_NAME, SqlStore, store_url
 
 
 def collect_garbage(state: Path, *, as_json: bool) -> None:

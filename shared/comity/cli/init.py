@@ -7,7 +7,7 @@ from pathlib import Path
 
 from comity.cli.tables import show_json
 from comity.errors import InvalidValue
-from comity.node.initial import CONFIG, OPERATOR, Initial, NodeChoices, make_node, make_operator
+from comity.node.setup.init import CONFIG, OPERATOR, Initial, NodeChoices, make_node, make_operator
 from comity.transport.cards import spelled
 
 

@@ -14,12 +14,12 @@ from rich.text import Text
 
 from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue, LedgerBroken, MissingFile
-from comity.session.charges import Charge, statement_of
-from comity.session.comparison import common_sessions, compare
-from comity.session.exported import Exported, export, load, to_json
-from comity.session.ledger import Direction, Entry, Head, bytes_by_kind
-from comity.session.sql_store import SqlStore, store_url
-from comity.session.verification import rounds_charged, verify
+from comity.ledger.charges import Charge, statement_of
+from comity.ledger.comparison import common_sessions, compare
+from comity.ledger.exported import Exported, export, load, to_json
+from comity.ledger.ledger import Direction, Entry, Head, bytes_by_kind
+from comity.ledger.verification import rounds_charged, verify
+from comity.store.sql_store import SqlStore, store_url
 
 
 def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None:

@@ -31,8 +31,8 @@ app.add_typer(ledger, name="ledger", rich_help_panel=_ACCOUNT)
 trust = typer.Typer(help="Whose certificates this node accepts.", no_args_is_help=True)
 app.add_typer(trust, name="trust", rich_help_panel=_SET_UP)
 
-carried = typer.Typer(help="Rounds that somebody carries: write a parcel, take the other's.", no_args_is_help=True)
-app.add_typer(carried, name="round", rich_help_panel=_RUN)
+offline = typer.Typer(help="Rounds that somebody carries: write a bundle, take the other's.", no_args_is_help=True)
+app.add_typer(offline, name="offline", rich_help_panel=_RUN)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Seed = Annotated[
@@ -103,7 +103,7 @@ def demo(
 ) -> None:
     """Runs a session between node processes of this machine.
 
-    They are daemons as on two machines, on loopback, with mutual TLS; what came of it is compared with baselines.
+    They are daemons as on two machines, on loopback, with mutual TLS; the result is compared with baselines.
 
     Example: `comity demo --seed 7`
     """
@@ -335,7 +335,7 @@ def init(
     Example: `comity init provider hospital --party hospital --allow clinic`
     """
     from comity.cli.init import initialize, parse_peers
-    from comity.node.initial import NodeChoices
+    from comity.node.setup.init import NodeChoices
 
     choices = NodeChoices(role, party, listen, data, parse_peers(peer or []), tuple(allow or ()), control)
     initialize(folder, choices, as_json=json_output)
@@ -417,7 +417,7 @@ def bench(
     run_benchmarks(names or [], every=every, quick=quick, as_json=json_output)
 
 
-@carried.command(name="export")
+@offline.command(name="export")
 def export_round(
     session: Annotated[
         str, typer.Argument(metavar="SESSION", help="The session; left out, the one that was entered last.")
@@ -425,36 +425,36 @@ def export_round(
     *,
     script: Annotated[Path | None, typer.Option(help="Begin the session that this script describes.")] = None,
     config: NodeConfigFile = Path("node.toml"),
-    out: Annotated[Path, typer.Option(help="Folder where the parcel goes: the drive that is carried, say.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Folder where the bundle goes: the drive that is offline, say.")] = Path(),
     json_output: Json = False,
 ) -> None:
-    """Does this node's part of a round, and writes it to a parcel.
+    """Does this node's part of a round, and writes it to a bundle.
 
     Somebody carries the file to the other party, who imports it. It can be written again at any time.
 
-    Example: `comity round export --script session.toml --out /media/drive`
+    Example: `comity offline export --script session.toml --out /media/drive`
     """
-    from comity.cli.round import export_parcel
+    from comity.cli.offline import export_parcel
 
     export_parcel(session, script, config, out, as_json=json_output)
 
 
-@carried.command(name="import")
+@offline.command(name="import")
 def import_round(
-    parcel: Annotated[Path, typer.Argument(help="The file that was carried here.")],
+    bundle: Annotated[Path, typer.Argument(help="The file that was offline here.")],
     *,
     config: NodeConfigFile = Path("node.toml"),
     json_output: Json = False,
 ) -> None:
-    """Takes the other party's parcel.
+    """Takes the other party's bundle.
 
     One that was taken already changes nothing.
 
-    Example: `comity round import /media/drive/s-3f9c01d2a7b4-round-1-hospital.parcel`
+    Example: `comity offline import /media/drive/s-3f9c01d2a7b4-round-1-hospital.bundle`
     """
-    from comity.cli.round import import_parcel
+    from comity.cli.offline import import_parcel
 
-    import_parcel(parcel, config, as_json=json_output)
+    import_parcel(bundle, config, as_json=json_output)
 
 
 @ledger.command()
@@ -536,9 +536,9 @@ def add(
     Example: `comity trust add clinic clinic.pem --node hospital`
     """
     from comity.cli.trust import add_party
-    from comity.node.acquaintances import Introduction
+    from comity.node.setup.trust_store import CardImport
 
-    add_party(Introduction(party, file, operator, address, replace), node=node, as_json=json_output)
+    add_party(CardImport(party, file, operator, address, replace), node=node, as_json=json_output)
 
 
 @trust.command(name="list")

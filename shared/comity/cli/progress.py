@@ -10,8 +10,9 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from comity.contract import Json
 from comity.report.numbers import duration, number, size
-from comity.session.events import Column, Event, Json
+from comity.session.events import Column, Event
 
 _REDRAWS_A_SECOND = 4
 """Few enough for a slow line."""

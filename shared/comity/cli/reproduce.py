@@ -12,9 +12,9 @@ from rich.table import Table
 from comity.bench.machine import describe
 from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue
+from comity.experiments.datasets import Datasets
 from comity.experiments.registry import chosen, experiments
-from comity.experiments.reproduction import Lab, Reproduction, Scale, reproduce, write
-from comity.experiments.samples import Shelf
+from comity.experiments.reproduction import ExperimentContext, Reproduction, Scale, reproduce, write
 
 _SCALES: tuple[Scale, ...] = ("smoke", "cpu", "paper")
 
@@ -50,13 +50,13 @@ def run_experiments(names: list[str], scale: str, out: Path, data: Path | None, 
         raise InvalidValue("no such scale", expected=", ".join(_SCALES), received=scale)
     # The last digits depend on the number of threads.
     torch.set_num_threads(1 if scale != "paper" else torch.get_num_threads())
-    lab = Lab(Shelf(out / "data", data), lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
+    context = ExperimentContext(Datasets(out / "data", data), lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
     results = []
     for experiment in chosen(names):
-        lab.say(f"{experiment.name}: {experiment.shows}")
+        context.say(f"{experiment.name}: {experiment.shows}")
         if scale != "paper":
-            lab.say(f"  at this scale: {experiment.substitute}")
-        result = reproduce(experiment, scale, lab)
+            context.say(f"  at this scale: {experiment.substitute}")
+        result = reproduce(experiment, scale, context)
         paths = write(experiment, result, out / experiment.name / scale, describe())
         results.append(result.to_json())
         if not as_json:

@@ -20,7 +20,7 @@ from comity.session.events import Column, Event, Summary
 
 if TYPE_CHECKING:
     # Scripts bring torch with them, which who only looks on does without.
-    from comity.node.script import Script
+    from comity.node.sessions.script import Script
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -60,11 +60,11 @@ def open_script(path: Path, *, node: NodeChoice, as_json: bool) -> None:
     print(f"session {session} is open; each client joins it with: comity join {party} {session}")  # noqa: T201
 
 
-def join_session(helper: str, session: str, *, node: NodeChoice, detach: bool, as_json: bool) -> None:
+def join_session(acceptor: str, session: str, *, node: NodeChoice, detach: bool, as_json: bool) -> None:
     """Joins a session that a server has opened."""
     with node.connect() as control:
         with _interruptible("whether the session was joined, comity sessions tells"):
-            control.join(helper, session)
+            control.join(acceptor, session)
         if detach:
             joined = {"session": session, "node": node.name}
             show_json(joined) if as_json else print(f"session {session} is joined")  # noqa: T201
@@ -74,7 +74,7 @@ def join_session(helper: str, session: str, *, node: NodeChoice, detach: bool, a
 
 def run_everywhere(path: Path, nodes: Path, *, rounds: int | None, as_json: bool) -> None:
     """Runs a session over the control ports of all its nodes, and shows the result."""
-    from comity.node.script import parse_script
+    from comity.node.sessions.script import parse_script
 
     script = parse_script(read_script(path, rounds), str(path))
     script.require_no_parties()
@@ -103,27 +103,27 @@ def drive(
         ComityError: What the session failed with.
     """
     from comity.node.registry import protocol
-    from comity.node.script import session_text
+    from comity.node.sessions.script import session_text
 
-    helpers = script.session.helpers
-    askers = [party for party in clients if party not in helpers]
+    acceptors = script.session.acceptors
+    initiators = [party for party in clients if party not in acceptors]
     merge = protocol(script.session.protocol).merge
-    if not set(helpers) <= set(clients) or not askers or (merge is None and len(askers) > 1):
+    if not set(acceptors) <= set(clients) or not initiators or (merge is None and len(initiators) > 1):
         raise InvalidValue(
             "the nodes are not those of the session",
-            expected=f"{', '.join(helpers)}, and {'one that asks' if merge is None else 'each that joins'}",
+            expected=f"{', '.join(acceptors)}, and {'one that asks' if merge is None else 'each that joins'}",
             received=", ".join(clients),
             action="name each party's node once",
         )
     if merge is None:
-        control = clients[askers[0]]
+        control = clients[initiators[0]]
         return follow(control, control.run(session_text(script)), progress)
-    session = clients[helpers[0]].open(session_text(script))
-    for party in askers:
-        clients[party].join(helpers[0], session)
-    result, summary = follow(clients[helpers[0]], session, progress)
+    session = clients[acceptors[0]].open(session_text(script))
+    for party in initiators:
+        clients[party].join(acceptors[0], session)
+    result, summary = follow(clients[acceptors[0]], session, progress)
     quiet = SessionProgress(quiet=True)
-    of = {party: follow(clients[party], session, quiet)[0] for party in sorted(askers)}
+    of = {party: follow(clients[party], session, quiet)[0] for party in sorted(initiators)}
     metrics = merge(result["metrics"], {party: each["metrics"] for party, each in of.items()})
     digests = b"".join(bytes.fromhex(each["digest"]) for each in of.values())
     return {**result, "metrics": metrics, "digest": blake3(digests).hexdigest()}, summary

@@ -11,8 +11,8 @@ from comity.cli.progress import SessionProgress
 from comity.cli.run import summary_of
 from comity.cli.tables import show_json, show_result
 from comity.experiments import with_baselines
-from comity.node.result import with_metrics
-from comity.node.script import Script, parse_script
+from comity.node.sessions.result import with_metrics
+from comity.node.sessions.script import Script, parse_script
 from comity.session.events import Event
 from comity.simulation.in_process import simulate
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from comity.cli.tables import show_json
-from comity.node.acquaintances import Acquaintance, Acquaintances, Introduction
+from comity.node.setup.trust_store import CardImport, TrustedParty, TrustStore
 from comity.transport.cards import fingerprint, spelled
 
 
-def add_party(introduction: Introduction, *, node: Path, as_json: bool) -> None:
+def add_party(introduction: CardImport, *, node: Path, as_json: bool) -> None:
     """Takes a party's card.
 
     Raises:
         UsageError: It is no card of this party, or there is another.
     """
-    taken, new = Acquaintances(node).add(introduction)
+    taken, new = TrustStore(node).add(introduction)
     party, address = introduction.party, introduction.address
     shown = _described(taken)
     if as_json:
@@ -44,7 +44,7 @@ def list_trusted(node: Path, *, as_json: bool) -> None:
     Raises:
         UsageError: No node is configured there.
     """
-    known = Acquaintances(node).all()
+    known = TrustStore(node).all()
     if as_json:
         show_json({"trusted": [_described(each) for each in known]})
         return
@@ -63,7 +63,7 @@ def list_trusted(node: Path, *, as_json: bool) -> None:
         sys.stdout.write(f"{line.rstrip()}\n")
 
 
-def _described(each: Acquaintance) -> dict[str, Any]:
+def _described(each: TrustedParty) -> dict[str, Any]:
     certificate = each.certificate
     return {
         "party": each.party,

@@ -1,20 +1,20 @@
 """Environments to learn to act in: where a party's games come from, and how many of them are played at once."""
 
-from comity.environments.config import Arena, EnvironmentConfig, Fixed, Scaled, Uniform, load_arena
-from comity.environments.games import Draws, Environment, Episodes, Games, Policy
+from comity.environments.config import EnvironmentConfig, EnvironmentSet, Fixed, Scaled, Uniform, load_environments
 from comity.environments.rollouts import play
+from comity.environments.vector_env import Draws, Environment, Episodes, Policy, VectorEnv
 
 __all__ = [
-    "Arena",
     "Draws",
     "Environment",
     "EnvironmentConfig",
+    "EnvironmentSet",
     "Episodes",
     "Fixed",
-    "Games",
     "Policy",
     "Scaled",
     "Uniform",
-    "load_arena",
+    "VectorEnv",
+    "load_environments",
     "play",
 ]

@@ -51,12 +51,12 @@ class CartPole:
         """Position, velocity, angle and angular velocity, each uniform in [-0.05, 0.05)."""
         return generator.uniform(-START, START, (episodes, self.features))
 
-    def begin(self, parameters: Float[ndarray, " episodes"], starts: NDArray[Any]) -> CartPoleGames:
+    def begin(self, parameters: Float[ndarray, " episodes"], starts: NDArray[Any]) -> CartPoleVectorEnv:
         """Begins an episode with a pole of each half length, which is above 0; NaN stands for 0.5."""
-        return CartPoleGames(np.where(np.isnan(parameters), HALF_LENGTH, parameters), starts)
+        return CartPoleVectorEnv(np.where(np.isnan(parameters), HALF_LENGTH, parameters), starts)
 
 
-class CartPoleGames:
+class CartPoleVectorEnv:
     """Carts with poles of different lengths.
 
     Args:

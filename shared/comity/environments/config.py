@@ -12,9 +12,9 @@ from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from comity.environments.cartpole import CartPole
-from comity.environments.games import Environment
-from comity.environments.gymnasium_games import make_named
+from comity.environments.gymnasium_vector_env import make_named
 from comity.environments.lunar_lander import lunar_lander
+from comity.environments.vector_env import Environment
 from comity.errors import InvalidValue
 from comity.randomness import derive
 
@@ -102,9 +102,9 @@ class EnvironmentConfig(_Config):
         parameter: What the games differ in: `length` of CartPole (half the pole's, in meters), `main_engine_power` of
             LunarLander, a number that another environment has as an attribute; None for none.
         values: Where its values come from; needed with `parameter`.
-        games: Games that the node has, each with a parameter of its own that stays the same.
+        games: VectorEnv that the node has, each with a parameter of its own that stays the same.
         tests: Other games, by name, to tell how well a policy does elsewhere.
-        test_games: Games in each of those.
+        test_games: VectorEnv in each of those.
         best_return: A return that no episode exceeds; needed for environments other than the two named above.
         seed: Decides the parameters.
     """
@@ -126,7 +126,7 @@ class EnvironmentConfig(_Config):
 
 
 @dataclass(frozen=True, eq=False)
-class Arena:
+class EnvironmentSet:
     """A party's games.
 
     Attributes:
@@ -140,7 +140,7 @@ class Arena:
     tests: Mapping[str, Float[ndarray, " games"]] = field(default_factory=dict)
 
 
-def load_arena(config: EnvironmentConfig) -> Arena:
+def load_environments(config: EnvironmentConfig) -> EnvironmentSet:
     """Makes a node's games.
 
     Raises:
@@ -149,13 +149,13 @@ def load_arena(config: EnvironmentConfig) -> Arena:
     """
     environment = _environment(config)
     if config.values is None:
-        return Arena(environment, np.full(config.games, np.nan))
+        return EnvironmentSet(environment, np.full(config.games, np.nan))
 
     def draw(values: Fixed | Uniform | Scaled, games: int, *purpose: str) -> Float[ndarray, " games"]:
         return _positive(values.draw(games, np.random.default_rng(derive(config.seed, "games", *purpose))), config)
 
     tests = {name: draw(values, config.test_games, "test", name) for name, values in config.tests.items()}
-    return Arena(environment, draw(config.values, config.games), tests)
+    return EnvironmentSet(environment, draw(config.values, config.games), tests)
 
 
 def _environment(config: EnvironmentConfig) -> Environment:

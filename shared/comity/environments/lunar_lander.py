@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 
-from comity.environments.gymnasium_games import GymnasiumEnvironment
+from comity.environments.gymnasium_vector_env import GymnasiumEnvironment
 from comity.errors import InvalidValue
 
 NAME = "LunarLander-v3"

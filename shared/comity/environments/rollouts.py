@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from comity.environments.games import Draws, Environment, Episodes, Policy
+from comity.environments.vector_env import Draws, Environment, Episodes, Policy
 from comity.errors import NonFiniteValue
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from comity.errors import InvalidValue
 
 if TYPE_CHECKING:
-    from comity.node.script import Script
+    from comity.node.sessions.script import Script
     from comity.session.events import Json
 
 DEMOS = ("assisted_learning", "gradient-rewards", "assisted-rl")

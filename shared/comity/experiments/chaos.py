@@ -24,17 +24,17 @@ from blake3 import blake3
 
 from comity.errors import ComityError, NodeProcessFailed, TransportError
 from comity.experiments import DEMOS, demo_script
+from comity.faults import ENVIRONMENT, FaultPoint
+from comity.ledger.charges import rounds_charged
+from comity.ledger.comparison import compare
+from comity.ledger.verification import verify
 from comity.node.control_client import ControlClient
 from comity.node.registry import protocol
-from comity.node.script import Script, parse_script, session_text
+from comity.node.sessions.script import Script, parse_script, session_text
 from comity.randomness import derive
-from comity.session.charges import rounds_charged
-from comity.session.comparison import compare
-from comity.session.faults import ENVIRONMENT, Phase
-from comity.session.sql_store import SqlStore, store_url
-from comity.session.verification import verify
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, prepare
+from comity.store.sql_store import SqlStore, store_url
 
 _SESSION_S = 240.0
 _POLL_S = 0.05
@@ -52,7 +52,7 @@ class Tally:
         charged_twice: Rounds that were charged more than once.
     """
 
-    kills: Counter[tuple[str, Phase]] = field(default_factory=Counter)
+    kills: Counter[tuple[str, FaultPoint]] = field(default_factory=Counter)
     sessions: int = 0
     identical: int = 0
     lost: int = 0
@@ -60,7 +60,7 @@ class Tally:
 
     def lines(self) -> list[str]:
         """The tally as text, a line for each phase and the sum at the end."""
-        phases = get_args(Phase)
+        phases = get_args(FaultPoint)
         sides = sorted({side for side, _ in self.kills})
         rows = [f"{phase:<11}" + "".join(f"{side} {self.kills[side, phase]:<5}" for side in sides) for phase in phases]
         return [*rows, f"{self.sessions} sessions", self.sum]
@@ -75,15 +75,15 @@ class Tally:
     def passed(self) -> bool:
         """Whether nothing was lost or charged twice, and no phase went without a kill."""
         covered = {phase for _, phase in self.kills}
-        return not self.lost and not self.charged_twice and covered == set(get_args(Phase))
+        return not self.lost and not self.charged_twice and covered == set(get_args(FaultPoint))
 
 
-def fates(seed: int, side: str, *, trains: bool = True) -> Iterator[tuple[Phase, int]]:
+def fates(seed: int, side: str, *, trains: bool = True) -> Iterator[tuple[FaultPoint, int]]:
     """Where to kill a side, one time after the other: in each phase in turn, at a point of it that the seed says.
 
     A side that does not train passes no point of that phase.
     """
-    phases: list[Phase] = [phase for phase in get_args(Phase) if trains or phase != "training"]
+    phases: list[FaultPoint] = [phase for phase in get_args(FaultPoint) if trains or phase != "training"]
     for number, phase in enumerate(cycle(phases)):
         # Rounds pass few points of some phases; whoever is set for a later one than there is lives on.
         yield phase, 1 + derive(seed, side, number) % (4 if phase in {"selection", "receipt"} else 12)
@@ -130,13 +130,13 @@ def run(
 
 
 def _session(
-    script: Script, folder: Path, to_come: Mapping[str, Iterator[tuple[Phase, int]]], tally: Tally, budget: int
+    script: Script, folder: Path, to_come: Mapping[str, Iterator[tuple[FaultPoint, int]]], tally: Tally, budget: int
 ) -> str | None:
     """Runs a session, killing and restarting its nodes; returns its digest, None where it did not end."""
     nodes = prepare(script, folder)
-    askers = [name for name in nodes if name not in script.session.helpers]
-    results = [folder / name / "state" / "sessions" / f"{script.session.id}" / "result.json" for name in askers]
-    armed: dict[str, Phase] = {}
+    initiators = [name for name in nodes if name not in script.session.acceptors]
+    results = [folder / name / "state" / "sessions" / f"{script.session.id}" / "result.json" for name in initiators]
+    armed: dict[str, FaultPoint] = {}
     with ExitStack() as stack:
         for name, node in nodes.items():
             stack.callback(node.stop)
@@ -146,7 +146,7 @@ def _session(
                 node.start()
         for node in nodes.values():
             node.wait_ready()
-        beginning = stack.enter_context(ThreadPoolExecutor(1)).submit(_begin, script, nodes, askers)
+        beginning = stack.enter_context(ThreadPoolExecutor(1)).submit(_begin, script, nodes, initiators)
         killed = 0
         deadline = time.monotonic() + _SESSION_S
         while not all(result.exists() for result in results) and time.monotonic() < deadline:
@@ -178,20 +178,20 @@ def _digest(script: Script, results: Sequence[Path]) -> str | None:
     return blake3(b"".join(map(bytes.fromhex, digests))).hexdigest() if many else digests[0]
 
 
-def _begin(script: Script, nodes: Mapping[str, NodeProcess], askers: Sequence[str]) -> None:
+def _begin(script: Script, nodes: Mapping[str, NodeProcess], initiators: Sequence[str]) -> None:
     """Has the session asked for, or opened and joined; whoever is killed meanwhile is started again and asked again."""
     if not protocol(script.session.protocol).many:
-        with ControlClient(nodes[askers[0]].control_url) as control:
+        with ControlClient(nodes[initiators[0]].control_url) as control:
             control.run(session_text(script))
         return
-    (helper,) = script.session.helpers
-    with ControlClient(nodes[helper].control_url) as control:
+    (acceptor,) = script.session.acceptors
+    with ControlClient(nodes[acceptor].control_url) as control:
         session = control.open(session_text(script))
     deadline = time.monotonic() + _SESSION_S
-    for name in askers:
+    for name in initiators:
         while session not in _sessions_of(nodes[name]) and time.monotonic() < deadline:
             with suppress(TransportError), ControlClient(nodes[name].control_url) as control:
-                control.join(helper, session)
+                control.join(acceptor, session)
 
 
 def _sessions_of(node: NodeProcess) -> set[str]:
@@ -201,7 +201,7 @@ def _sessions_of(node: NodeProcess) -> set[str]:
     return set()
 
 
-def _start(node: NodeProcess, phase: Phase, point: int, armed: dict[str, Phase]) -> None:
+def _start(node: NodeProcess, phase: FaultPoint, point: int, armed: dict[str, FaultPoint]) -> None:
     armed[node.party] = phase
     node.start({ENVIRONMENT: f"{phase}:{point}"})
 
@@ -221,10 +221,10 @@ def _charged_twice(script: Script, folder: Path) -> int:
             store.close()
         verify(entries, head)
         ledgers[party] = entries
-    helpers = script.session.helpers
-    lines = [(asker, helper) for asker in ledgers if asker not in helpers for helper in helpers]
-    for asker, helper in lines:
-        differences = compare(ledgers[asker], ledgers[helper])
+    acceptors = script.session.acceptors
+    lines = [(initiator, acceptor) for initiator in ledgers if initiator not in acceptors for acceptor in acceptors]
+    for initiator, acceptor in lines:
+        differences = compare(ledgers[initiator], ledgers[acceptor])
         if differences:
             raise NodeProcessFailed("the ledgers disagree", received=differences[0])
     charged = sum(len(rounds_charged(entries)) for entries in ledgers.values())

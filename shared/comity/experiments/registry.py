@@ -19,7 +19,7 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "logistic",
             "imbalance",
             "policies",
-            "landings",
+            "lunar_lander",
             "federated",
             "distillation",
             "private",

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from comity.errors import InvalidValue
-from comity.experiments.samples import Shelf
+from comity.experiments.datasets import Datasets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,19 +108,19 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Lab:
+class ExperimentContext:
     """Where experiments run.
 
     Attributes:
-        shelf: Where data come from.
+        datasets: Where data come from.
         say: Told what is going on.
     """
 
-    shelf: Shelf
+    datasets: Datasets
     say: Callable[[str], None] = lambda _: None
     _measured: dict[Hashable, Metrics] = field(default_factory=dict)
 
-    def once(self, measure: Callable[[Any, Lab], Metrics], settings: Hashable) -> Metrics:
+    def once(self, measure: Callable[[Any, ExperimentContext], Metrics], settings: Hashable) -> Metrics:
         """What a measurement gives; what several figures show is measured once."""
         key = (measure, settings)
         if key not in self._measured:
@@ -148,7 +148,7 @@ class Experiment(Generic[Settings]):
     shows: str
     scales: Mapping[Scale, Settings]
     substitute: str
-    measure: Callable[[Settings, Lab], Metrics]
+    measure: Callable[[Settings, ExperimentContext], Metrics]
     draw: Callable[[Metrics, Figure], None]
     claims: Sequence[Claim]
     printed: Sequence[Printed] = ()
@@ -199,7 +199,7 @@ class Reproduction:
         return "\n".join(lines) + "\n"
 
 
-def reproduce(experiment: Experiment[Any], scale: Scale, lab: Lab) -> Reproduction:
+def reproduce(experiment: Experiment[Any], scale: Scale, context: ExperimentContext) -> Reproduction:
     """Runs an experiment.
 
     Raises:
@@ -210,7 +210,7 @@ def reproduce(experiment: Experiment[Any], scale: Scale, lab: Lab) -> Reproducti
         raise InvalidValue("no such scale", expected=", ".join(experiment.scales), received=scale)
     settings = experiment.scales[scale]
     began = time.monotonic()
-    metrics = lab.once(experiment.measure, settings)
+    metrics = context.once(experiment.measure, settings)
     return Reproduction(
         experiment.name,
         scale,

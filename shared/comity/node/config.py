@@ -26,11 +26,11 @@ from comity.environments import EnvironmentConfig
 from comity.errors import InvalidValue, UnknownKey
 from comity.node.validation import explained, read_toml
 from comity.session.policy import Policy
-from comity.session.sql_store import store_url
+from comity.store.sql_store import store_url
 from comity.training import Distillation, OptimizerSpec
 from comity.training.optimizers import OptimizerName
 from comity.transport.identity import Identity
-from comity.transport.link import Patience
+from comity.transport.peer_connection import RetryPolicy
 
 ENVIRONMENT_PREFIX = "COMITY_NODE_"
 
@@ -159,7 +159,7 @@ class PeerConfig(BaseModel):
     address: str = Field(examples=["hospital.example.org:5500"])
 
 
-class PatienceConfig(BaseModel):
+class RetryConfig(BaseModel):
     """How long to wait for peers.
 
     Attributes:
@@ -186,9 +186,9 @@ class NodeConfig(BaseSettings, PartyConfig):
         tls: Certificates.
         insecure: Plaintext without certificates, on loopback only.
         peers: Parties that this node asks, by name.
-        patience: How long to wait for them.
+        retry: How long to wait for them.
         control: How operators reach it from elsewhere.
-        drain_s: How long calls that are on may take when the node is stopped, in seconds.
+        drain_s: How long active calls may take when the node is stopped, in seconds.
     """
 
     model_config = SettingsConfigDict(
@@ -206,7 +206,7 @@ class NodeConfig(BaseSettings, PartyConfig):
     tls: TlsConfig | None = None
     insecure: bool = False
     peers: dict[str, PeerConfig] = {}
-    patience: PatienceConfig = PatienceConfig()
+    retry: RetryConfig = RetryConfig()
     control: ControlConfig = ControlConfig()
     drain_s: Annotated[float, Field(ge=0)] = 5.0
 
@@ -268,9 +268,9 @@ class NodeConfig(BaseSettings, PartyConfig):
         return self.identity.trusted().receipt_key(party) if self.tls is not None else None
 
     @property
-    def link_patience(self) -> Patience:
+    def retry_policy(self) -> RetryPolicy:
         """How long to wait for peers."""
-        return Patience(self.patience.call_s, self.patience.retry_s)
+        return RetryPolicy(self.retry.call_s, self.retry.retry_s)
 
     def resolved(self, directory: Path) -> Self:
         """The same configuration with relative paths counted from a directory."""

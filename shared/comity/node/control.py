@@ -13,12 +13,12 @@ from typing import Protocol
 import grpc
 
 from comity import version
-from comity.node.overview import SessionDetails, SessionSummary
 from comity.node.registry import protocols_for
-from comity.node.script import Script, parse_script
+from comity.node.sessions.overview import SessionDetails, SessionSummary
+from comity.node.sessions.script import Script, parse_script
 from comity.session.events import Event
-from comity.session.store import Waiting
-from comity.session.watched import WatchedLog
+from comity.session.replayable_stream import ReplayableStream
+from comity.store.store import Waiting
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
 
@@ -39,7 +39,7 @@ class Operated(Protocol):
     def open(self, script: Script) -> str:
         """Opens a session that many may join; returns its identifier."""
 
-    def join(self, helper: str, session: str) -> None:
+    def join(self, acceptor: str, session: str) -> None:
         """Joins a session that another party has opened."""
 
     def sessions(self) -> list[SessionSummary]:
@@ -48,7 +48,7 @@ class Operated(Protocol):
     def details(self, session: str) -> SessionDetails:
         """One session."""
 
-    def events(self, session: str) -> WatchedLog[Event]:
+    def events(self, session: str) -> ReplayableStream[Event]:
         """What happens in a session, from its beginning."""
 
     def cancel(self, session: str) -> bool:
@@ -101,7 +101,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext) -> pb.JoinReply:  # noqa: ARG002, N802
         """Joins a session that another party has opened."""
-        self._node.join(request.helper, request.session)
+        self._node.join(request.acceptor, request.session)
         return pb.JoinReply()
 
     def Watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[pb.SessionEvent]:  # noqa: N802

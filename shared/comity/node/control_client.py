@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 import grpc
 
 from comity.errors import ComityError, InvalidValue, PeerUnreachable
-from comity.node.failures import raised
+from comity.node.sessions.failures import raised
 from comity.session.events import Event
 from comity.transport.addresses import split_address
 from comity.transport.diagnosis import diagnose
@@ -83,9 +83,9 @@ class ControlClient:
         """Opens a session that many may join; returns its identifier."""
         return self._call(self._stub.Open, pb.OpenRequest(script=script)).session
 
-    def join(self, helper: str, session: str) -> None:
+    def join(self, acceptor: str, session: str) -> None:
         """Joins a session that another party has opened."""
-        self._call(self._stub.Join, pb.JoinRequest(helper=helper, session=session))
+        self._call(self._stub.Join, pb.JoinRequest(acceptor=acceptor, session=session))
 
     def watch(self, session: str, skip: int = 0) -> Iterator[Event]:
         """The events of a session from index `skip` on, to its end."""

@@ -12,24 +12,24 @@ from types import FrameType
 
 import structlog
 
+from comity import faults
 from comity.contract import Contract
 from comity.errors import ComityError, InvalidValue, NodeDraining, StorageFailed
-from comity.node.asked import AskedSessions
-from comity.node.asking import draft_contract
 from comity.node.config import NodeConfig
 from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
 from comity.node.garbage import exclusive
-from comity.node.helping import Helper
-from comity.node.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
 from comity.node.party import LocalParty, own_secret
 from comity.node.registry import protocol, protocols_for
-from comity.node.script import Script
-from comity.session import faults
+from comity.node.sessions.acceptor import Acceptor
+from comity.node.sessions.initiated import InitiatedSessions
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
+from comity.node.sessions.script import Script
 from comity.session.events import Event
-from comity.session.hosting import HostedSessions
-from comity.session.sql_store import SqlStore
-from comity.session.watched import WatchedLog
+from comity.session.replayable_stream import ReplayableStream
+from comity.session.session_registry import SessionRegistry
+from comity.store.sql_store import SqlStore
 from comity.transport import blobs, sessions
 from comity.transport.description import describing
 from comity.transport.identity import Identity
@@ -81,15 +81,15 @@ class Node:
             store = stack.enter_context(contextlib.closing(SqlStore(config.store_url)))
             secret = own_secret(config, config.state_dir)
             self._local = LocalParty(config.party, config, secret, store, config.state_dir / "blobs")
-            self._asked = AskedSessions(self._local, config)
-            self._hosted = HostedSessions(store)
-            self._helper = Helper(self._local, self.role, self._hosted)
+            self._initiated = InitiatedSessions(self._local, config)
+            self._hosted = SessionRegistry(store)
+            self._acceptor = Acceptor(self._local, self.role, self._hosted)
             # Data are read before anybody is told that the node is there.
             samples = self._local.holdings
             self._serve_operators(stack)
-            if any(each.helper == self.role for each in self._protocols):
+            if any(each.acceptor == self.role for each in self._protocols):
                 self._serve_peers(stack)
-            self._asked.restore(self.role)
+            self._initiated.restore(self.role)
             address = self.address or None
             log.info("node-ready", party=self.party, role=self.role, address=address, samples=samples, pid=os.getpid())
             while not stop.wait(_LOOK_S):
@@ -101,8 +101,8 @@ class Node:
         """Ends what has waited longer than the policy lets it."""
         now = datetime.now(UTC)
         try:
-            self._asked.expire(now)
-            self._helper.expire(now)
+            self._initiated.expire(now)
+            self._acceptor.expire(now)
         except ComityError as error:
             # Its turn comes again.
             log.warning("expiry-failed", error=str(error))
@@ -114,12 +114,12 @@ class Node:
             ComityError: The script, or what it needs, is not to be had.
         """
         contract, definition = self._drafted(script)
-        if definition.asker != self.role:
+        if definition.initiator != self.role:
             raise InvalidValue(
                 "this node does not ask for help",
-                expected=f"a {definition.asker} node",
+                expected=f"a {definition.initiator} node",
                 received=f"a {self.role} node",
-                action=f"run the script at the {definition.asker}'s node; this one is looked on with comity watch",
+                action=f"run the script at the {definition.initiator}'s node; this one is looked on with comity watch",
             )
         if definition.many:
             raise InvalidValue(
@@ -128,7 +128,7 @@ class Node:
                 received=definition.name,
                 action="comity open SCRIPT at the server's node, then comity join at each client's",
             )
-        self._asked.start(contract, definition)
+        self._initiated.start(contract, definition)
         return contract.session
 
     def _drafted(self, script: Script) -> tuple[Contract, ProtocolDefinition]:
@@ -148,17 +148,17 @@ class Node:
         """
         return detailed(self._local.store, self._running(), session)
 
-    def events(self, session: str) -> WatchedLog[Event]:
+    def events(self, session: str) -> ReplayableStream[Event]:
         """What happens in a session, from its beginning.
 
         Raises:
             InvalidValue: There is none of that identifier.
         """
-        asked = self._asked.find(session)
-        events = self._helper.events(session) if asked is None else asked.events
+        asked = self._initiated.find(session)
+        events = self._acceptor.events(session) if asked is None else asked.events
         if events is not None:
             return events
-        past: WatchedLog[Event] = WatchedLog()
+        past: ReplayableStream[Event] = ReplayableStream()
         for event in past_events(self._local.store, session):
             past.append(event)
         past.close()
@@ -170,7 +170,7 @@ class Node:
         Raises:
             InvalidValue: It is not on.
         """
-        return self._helper.cancel(session) or self._asked.cancel(session)
+        return self._acceptor.cancel(session) or self._initiated.cancel(session)
 
     def open(self, script: Script) -> str:
         """Opens a session that many may join; returns its identifier.
@@ -179,17 +179,17 @@ class Node:
             ComityError: The script, or what it needs, is not to be had.
         """
         contract, definition = self._drafted(script)
-        if definition.helper != self.role or not definition.many:
+        if definition.acceptor != self.role or not definition.many:
             raise InvalidValue(
                 "this node opens no such session",
-                expected=f"a {definition.helper} node, and a protocol that many join",
+                expected=f"a {definition.acceptor} node, and a protocol that many join",
                 received=f"a {self.role} node and {definition.name}",
                 action="a session that one party asks for begins with comity run, at its node",
             )
-        self._helper.open(contract, definition)
+        self._acceptor.open(contract, definition)
         return contract.session
 
-    def join(self, helper: str, session: str) -> None:
+    def join(self, acceptor: str, session: str) -> None:
         """Joins a session that another party has opened.
 
         Raises:
@@ -197,16 +197,16 @@ class Node:
         """
         # By name, or by the address that is configured for it.
         names = {peer.address: name for name, peer in self._config.peers.items()}
-        with self._asked.link_to(names.get(helper, helper)) as link:
-            contract, definition = sessions.fetch(link, session, protocol)
-        if definition.asker != self.role:
+        with self._initiated.connection_to(names.get(acceptor, acceptor)) as connection:
+            contract, definition = sessions.fetch(connection, session, protocol)
+        if definition.initiator != self.role:
             raise InvalidValue(
                 "this node does not join such a session",
-                expected=f"a {definition.asker} node",
+                expected=f"a {definition.initiator} node",
                 received=f"a {self.role} node",
-                action=f"join at a {definition.asker}'s node",
+                action=f"join at a {definition.initiator}'s node",
             )
-        self._asked.start(contract, definition)
+        self._initiated.start(contract, definition)
 
     def resume(self, session: str) -> None:
         """Goes on with a session that stopped.
@@ -214,7 +214,7 @@ class Node:
         Raises:
             InvalidValue: There is nothing to go on with.
         """
-        self._asked.resume(session)
+        self._initiated.resume(session)
 
     def approve(self, session: str) -> None:
         """Agrees to a proposal that waits for an operator.
@@ -223,7 +223,7 @@ class Node:
             InvalidValue: There is none of that identifier.
             RefusedError: It does not fit this node any more.
         """
-        self._helper.approve(session)
+        self._acceptor.approve(session)
 
     def refuse(self, session: str, reason: str) -> None:
         """Refuses a proposal that waits for an operator, and has the other party told why.
@@ -231,10 +231,10 @@ class Node:
         Raises:
             InvalidValue: There is none of that identifier.
         """
-        self._helper.refuse(session, reason)
+        self._acceptor.refuse(session, reason)
 
     def _running(self) -> set[str]:
-        return self._asked.running() | self._hosted.names
+        return self._initiated.running() | self._hosted.names
 
     def _serve_operators(self, stack: contextlib.ExitStack) -> None:
         socket = self._config.control_socket
@@ -272,10 +272,10 @@ class Node:
         services = [sessions.SERVICE, blobs.SERVICE, *(name for each in self._protocols for name in each.services)]
         identity = self._identity if self._identity.is_secure else None
         server = NodeServer(identity, services)
-        self._helper.restore()
+        self._acceptor.restore()
         describe = describing(self.party, self.role, {each.name: each.version for each in self._protocols})
         sessions_pb2_grpc.add_SessionsServicer_to_server(
-            sessions.SessionsServicer(self._hosted, self._helper, self._local.signer, describe),
+            sessions.SessionsServicer(self._hosted, self._acceptor, self._local.signer, describe),
             server.server,
         )
         blobs.BlobServicer(lambda context: sessions.session_of(self._hosted, context)).add_to(server.server)
@@ -283,7 +283,7 @@ class Node:
             each.serve(server.server, self._hosted)
         self.address = server.start(self._config.listen)
         stack.callback(server.stop, self._config.drain_s)
-        stack.callback(self._helper.drain)
+        stack.callback(self._acceptor.drain)
 
 
 def run_daemon(role: str, config: NodeConfig) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from comity.errors import StateInUse
-from comity.session.store import Store
+from comity.store.store import Store
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A party on its own machine: its data, its secret, what it keeps, and its seat in a session."""
+"""A party on its own machine: its data, its secret, what it keeps, and its context in a session."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from comity.blobs.blob_files import BlobFolder
+from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership, TaskSpec, Terms
 from comity.data import DataConfig, Splits, load_data
-from comity.environments import Arena, EnvironmentConfig, load_arena
+from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
 from comity.errors import InvalidValue, PolicyRefusal
+from comity.ledger.receipts import Signer
 from comity.models import build
-from comity.node.budget import planned, spend
 from comity.node.config import PartyConfig
+from comity.node.sessions.budget import planned, spend
 from comity.node.tasks import agreed_model, classification, episodes_of, policy_gradient, require_same_task
 from comity.privacy import Mechanism
-from comity.session.blob_files import BlobFolder
-from comity.session.blobs import SessionBlobs
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
-from comity.session.journal import Journal
-from comity.session.notary import Notary, record_opening
-from comity.session.receipts import Signer
-from comity.session.seat import Place, Seat
-from comity.session.store import Store
+from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.store.journal import Journal
+from comity.store.store import Store
 from comity.training import AssistedDistillation, Classification, PolicyGradient, Secret
 from comity.transport.protocol import ProtocolDefinition
 
@@ -71,7 +71,7 @@ class LocalParty:
         return load_data(self.config.data)
 
     @cached_property
-    def arena(self) -> Arena:
+    def environments(self) -> EnvironmentSet:
         """The party's games, made once.
 
         Raises:
@@ -85,17 +85,17 @@ class LocalParty:
                 received="no data" if self.config.data is None else self.config.data.source,
                 action="configure [data]",
             )
-        return load_arena(self.config.data)
+        return load_environments(self.config.data)
 
     @property
-    def plays(self) -> bool:
+    def is_reinforcement(self) -> bool:
         """Whether its data are games."""
         return isinstance(self.config.data, EnvironmentConfig)
 
     @property
     def holdings(self) -> int:
         """Number of its training samples, or of its games; 0 for a party without data."""
-        return len(self.arena.parameters) if self.plays else self.samples()
+        return len(self.environments.parameters) if self.is_reinforcement else self.samples()
 
     def samples(self, terms: Terms | None = None) -> int:
         """Number of training samples, or of episodes in an evaluation; 0 for a party without data.
@@ -106,8 +106,8 @@ class LocalParty:
         Raises:
             MalformedMessage: The party has games, and the terms are not for policies.
         """
-        if self.plays:
-            return len(self.arena.parameters) * episodes_of(terms).evaluation_episodes
+        if self.is_reinforcement:
+            return len(self.environments.parameters) * episodes_of(terms).evaluation_episodes
         return 0 if self.config.data is None else len(self.splits.train)
 
     def membership(self, role: str, terms: Terms | None = None) -> Membership:
@@ -121,8 +121,8 @@ class LocalParty:
             mean: Per-channel mean of samples; games have none.
             std: Per-channel standard deviation of samples.
         """
-        if self.plays:
-            environment = self.arena.environment
+        if self.is_reinforcement:
+            environment = self.environments.environment
             return TaskSpec(
                 kind="reinforcement",
                 environment=environment.name,
@@ -132,7 +132,9 @@ class LocalParty:
         train = self.splits.train
         return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
 
-    def place(self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()) -> Place:
+    def place(
+        self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()
+    ) -> SessionContext:
         """This party's place in a session, with what it did in it before.
 
         What the session's training takes of the privacy budget counts as spent from here on.
@@ -162,7 +164,7 @@ class LocalParty:
         if entered is not None:
             observe(Event("privacy", 0, entered))
         journal = Journal(self.store, contract.session)
-        return Place(
+        return SessionContext(
             contract,
             own,
             task,
@@ -173,7 +175,7 @@ class LocalParty:
             self.config.speculative,
         )
 
-    def seat(self, place: Place, peer: Membership, *, apart: bool = False) -> Seat:
+    def context(self, place: SessionContext, peer: Membership, *, apart: bool = False) -> PeerContext:
         """This party's place opposite one peer.
 
         Args:
@@ -189,10 +191,12 @@ class LocalParty:
             record_opening(self.store, contract, place.own, peer)
         gate = EgressGate(contract, self.config.policy, self.store, peer.party)
         place.gates.append(gate)
-        notary = Notary(self.signer, self.store, contract, peer)
+        receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
         ahead = place.works_ahead
-        return Seat(contract, place.own, peer, place.task, blobs, place.journal, gate, notary, place.observe, ahead)
+        return PeerContext(
+            contract, place.own, peer, place.task, blobs, place.journal, gate, receipt_book, place.observe, ahead
+        )
 
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:
         return SessionBlobs(None if self.folder is None else BlobFolder(self.folder.joinpath(session, *parts)))
@@ -224,7 +228,7 @@ class LocalParty:
         contract: Contract,
         splits: Splits | None = None,
         *,
-        arena: Arena | None = None,
+        environments: EnvironmentSet | None = None,
         mechanism: Mechanism | None = None,
     ) -> LocalTask:
         """This party's model and data, or games, as a contract wants them.
@@ -232,7 +236,7 @@ class LocalParty:
         Args:
             contract: The contract.
             splits: Other data to use, for comparisons; None for the party's own.
-            arena: Other games to use, for comparisons; None for the party's own.
+            environments: Other games to use, for comparisons; None for the party's own.
             mechanism: The noise of its training; None for none.
 
         Raises:
@@ -248,12 +252,12 @@ class LocalParty:
         model = agreed_model(self.name, contract)
         secret = Secret(self._secret, contract.session)
         own_model = self.config.own_model
-        if own_model is not None and (self.plays or self.config.data is None):
+        if own_model is not None and (self.is_reinforcement or self.config.data is None):
             raise InvalidValue(
                 "own_model needs samples to learn from", expected="[data] with samples", received=spec.kind
             )
-        if self.plays:
-            return policy_gradient(model, arena or self.arena, contract, secret)
+        if self.is_reinforcement:
+            return policy_gradient(model, environments or self.environments, contract, secret)
         samples = splits or (None if self.config.data is None else self.splits)
         shared = classification(model, samples, contract, secret, self.config.device, mechanism)
         if own_model is None or splits is not None:

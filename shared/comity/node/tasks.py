@@ -14,7 +14,7 @@ from comity.contract import (
     TrainingTerms,
 )
 from comity.data import Splits, no_samples
-from comity.environments import Arena
+from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue, MalformedMessage, ModelSignatureMismatch, TaskMismatch
 from comity.models import build
 from comity.privacy import Mechanism, require_private
@@ -121,12 +121,14 @@ def classification(
     )
 
 
-def policy_gradient(model: nn.Module, arena: Arena, contract: Contract, secret: Secret) -> PolicyGradient:
+def policy_gradient(
+    model: nn.Module, environments: EnvironmentSet, contract: Contract, secret: Secret
+) -> PolicyGradient:
     """A task of games.
 
     Args:
         model: The contract's policy.
-        arena: The party's games.
+        environments: The party's games.
         contract: The contract.
         secret: The party's randomness in the session.
 
@@ -144,17 +146,17 @@ def policy_gradient(model: nn.Module, arena: Arena, contract: Contract, secret: 
             received=terms.privacy.scope,
             action="leave it out",
         )
-    own = arena.environment.best_return(how.discount)
+    own = environments.environment.best_return(how.discount)
     if how.best_return is None or how.best_return < own - abs(own) * _ROUNDING:
         raise TaskMismatch(
-            f"an episode of {arena.environment.name} may return more than the contract's best",
+            f"an episode of {environments.environment.name} may return more than the contract's best",
             expected=f"policy_gradient.best_return of {own:g} or more",
             received=how.best_return,
             action="raise it",
         )
     return PolicyGradient(
         model,
-        arena,
+        environments,
         discount=how.discount,
         baseline=how.baseline,
         batch_size=terms.batch_size,
@@ -165,13 +167,13 @@ def policy_gradient(model: nn.Module, arena: Arena, contract: Contract, secret: 
     )
 
 
-def completed(terms: Terms, arena: Arena | None) -> Terms:
+def completed(terms: Terms, environments: EnvironmentSet | None) -> Terms:
     """Terms in which nothing is left to one side: the asking party's environment says what the best return is."""
-    if arena is None or not isinstance(terms, AssistedTrainingTerms):
+    if environments is None or not isinstance(terms, AssistedTrainingTerms):
         return terms
     how = terms.policy_gradient or PolicyGradientTerms()
     if how.best_return is None:
-        how = how.model_copy(update={"best_return": arena.environment.best_return(how.discount)})
+        how = how.model_copy(update={"best_return": environments.environment.best_return(how.discount)})
     return terms.model_copy(update={"policy_gradient": how})
 
 

@@ -61,17 +61,17 @@ class PrivateGradients:
         self._wrapped = load("opacus.grad_sample").GradSampleModule(model, loss_reduction="sum")
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
-    def compute(self, rule: torch.optim.Optimizer, losses: Losses | None, seed: int) -> None:
+    def compute(self, optimizer: torch.optim.Optimizer, losses: Losses | None, seed: int) -> None:
         """Sets the parameters' gradients; the step itself is the caller's.
 
         Args:
-            rule: The optimiser of the model's parameters.
+            optimizer: The optimiser of the model's parameters.
             losses: The batch; None for an empty one, which is noise alone.
             seed: Decides the noise: the same seed, the same noise.
         """
         device = self._parameters[0].device
         private = self._optimizer(
-            rule,
+            optimizer,
             noise_multiplier=self._mechanism.noise_multiplier,
             max_grad_norm=self._mechanism.clipping_norm,
             expected_batch_size=self._batch_size,

@@ -1,4 +1,4 @@
-"""A session as a page: what was agreed, how its rounds went, what crossed, and what came of it."""
+"""A session as a page: what was agreed, how its rounds went, what crossed, and the result."""
 
 from comity.report.page import SessionReport, render
 

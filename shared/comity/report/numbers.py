@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from comity.session.events import Json
+from comity.contract import Json
 
 _MINUTE, _HOUR = 60, 3600
 

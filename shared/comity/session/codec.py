@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from comity.contract import Contract, Membership, Terms
 from comity.errors import MalformedMessage
-from comity.session.receipts import SignedStatement, Statement, StatementKind
+from comity.ledger.receipts import SignedStatement, Statement, StatementKind
 from comity.wire.v1 import sessions_pb2 as pb
 
 _PROPOSE_AGAIN = "correct it and propose again"

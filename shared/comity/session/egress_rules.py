@@ -44,7 +44,7 @@ FIELD_RULES: dict[str, Rule] = {
     "comity.wire.v1.PrivacyTerms.epsilon": "contract",
     "comity.wire.v1.PrivacyTerms.delta": "contract",
     "comity.wire.v1.PrivacyTerms.clipping_norm": "contract",
-    "comity.wire.v1.Parcel.contents": "messages",
-    "comity.wire.v1.Parcel.signature": "signature",
-    "comity.wire.v1.ParcelContents.messages": "messages",
+    "comity.wire.v1.Bundle.contents": "messages",
+    "comity.wire.v1.Bundle.signature": "signature",
+    "comity.wire.v1.BundleContents.messages": "messages",
 }

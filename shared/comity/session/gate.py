@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
+from comity import faults
 from comity.contract import Contract, EgressKind
 from comity.errors import PolicyRefusal
-from comity.session import faults
-from comity.session.ledger import Direction, Fact, Ledger, Matter
+from comity.ledger.ledger import Direction, Fact, Ledger, Matter
 from comity.session.policy import Policy
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from comity.session.events import Json
+from comity.contract import Json
 from comity.tensors import Blob
 
 

@@ -30,7 +30,7 @@ class Policy(BaseModel):
             that does not train is not concerned.
         min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can reckon the
             other's update from what both made together.
-        max_helpers: Most helpers of one session: where there are several, each says its loss on the others' models when it
+        max_acceptors: Most acceptors of one session: where there are several, each says its loss on the others' models when it
             is asked. 1 for a node that helps alone.
         approve: Who decides on a proposal that this policy admits: nobody else (`policy`), or an operator of this node
             (`ask`), until whom the session waits.
@@ -50,7 +50,7 @@ class Policy(BaseModel):
     max_sessions: Annotated[int, Field(ge=1)] = 4
     min_samples: Annotated[int, Field(ge=1)] = 10
     min_clients: Annotated[int, Field(ge=1)] = 3
-    max_helpers: Annotated[int, Field(ge=1)] = 8
+    max_acceptors: Annotated[int, Field(ge=1)] = 8
     approve: Literal["policy", "ask"] = "policy"
     max_wait_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_state_bytes: Annotated[int, Field(ge=0)] | None = None
@@ -76,10 +76,10 @@ class Policy(BaseModel):
             raise _refusal(
                 own, "protocols", ", ".join(self.protocols), contract.protocol, "choose one of these protocols"
             )
-        fewer = "name fewer helpers, or raise the limit if this node may be asked for its loss on others' models"
+        fewer = "name fewer acceptors, or raise the limit if this node may be asked for its loss on others' models"
         for limit, most, wanted, action in (
             ("max_rounds", self.max_rounds, contract.rounds, "buy fewer rounds"),
-            ("max_helpers", self.max_helpers, len(contract.helpers), fewer),
+            ("max_acceptors", self.max_acceptors, len(contract.acceptors), fewer),
             ("max_sessions", self.max_sessions, active + 1, "wait until a session has ended"),
         ):
             if wanted > most:
@@ -87,7 +87,7 @@ class Policy(BaseModel):
         if 0 < own.samples < self.min_samples:
             action = "use more data, or lower the limit if what so few samples reveal may be known"
             raise _refusal(own, "min_samples", f"at least {self.min_samples}", own.samples, action)
-        fewest = contract.terms.fewest_askers
+        fewest = contract.terms.min_participants
         if fewest is not None and fewest < self.min_clients:
             action = "raise the session's min_clients, or lower the limit if each may know the other's update"
             raise _refusal(own, "min_clients", f"at least {self.min_clients}", fewest, action)

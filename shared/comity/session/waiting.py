@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
-from comity.session.events import Event, Json, Observer, nobody
-from comity.session.store import Store, StoredSession, Waiting
+from comity.contract import Json
+from comity.session.events import Event, Observer, nobody
+from comity.store.store import Store, StoredSession, Waiting
 
 
 @dataclass(frozen=True, slots=True)

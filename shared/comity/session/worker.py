@@ -35,13 +35,13 @@ class Worker(Protocol):
         """Runs `request` between two units of work and returns its result."""
 
     def stop(self, patience_s: float | None = None) -> None:
-        """Ends the work after the unit that is on."""
+        """Ends the work after the active unit."""
 
     def close(self) -> None:
         """Takes no more requests."""
 
 
-class AtOnce:
+class InlineWorker:
     """A worker without a thread: what is asked is done by who asks, and the role's work by whoever waits for it.
 
     Args:
@@ -117,7 +117,7 @@ class SessionWorker:
             self._requests.put(None)
 
     def _abandon(self) -> None:
-        """Answers those who wait; the unit that is on may take longer than they should."""
+        """Answers those who wait; the active unit may take longer than they should."""
         with contextlib.suppress(queue.Empty):
             while True:
                 item = self._requests.get_nowait()

@@ -10,17 +10,17 @@ from typing import Any
 
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue
-from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
-from comity.node.result import SessionResult, summarize
-from comity.node.script import Script
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.result import SessionResult, summarize
+from comity.node.sessions.script import Script
+from comity.session.contexts import SessionContext
 from comity.session.events import Observer, nobody
 from comity.session.gate import EgressGate
-from comity.session.memory_store import MemoryStore
 from comity.session.outcome import Outcome
-from comity.session.seat import Place
-from comity.session.sql_store import SqlStore, store_url
+from comity.store.memory_store import MemoryStore
+from comity.store.sql_store import SqlStore, store_url
 from comity.transport.in_process import encoded
 from comity.transport.protocol import ProtocolDefinition, run
 from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
@@ -40,29 +40,29 @@ def simulate(script: Script, observe: Observer = nobody, *, state: Path | None =
         SessionFailed: The session failed.
     """
     with ExitStack() as stack:
-        askers, helpers = parties(script, state)
-        for party in (*askers, *helpers):
+        initiators, acceptors = parties(script, state)
+        for party in (*initiators, *acceptors):
             stack.callback(party.store.close)
-        return _run(script, askers, helpers, observe)
+        return _run(script, initiators, acceptors, observe)
 
 
 def _run(
-    script: Script, askers: Sequence[LocalParty], helpers: Sequence[LocalParty], observe: Observer
+    script: Script, initiators: Sequence[LocalParty], acceptors: Sequence[LocalParty], observe: Observer
 ) -> tuple[SessionResult, Outcome]:
     began = time.monotonic()
     many = protocol(script.session.protocol).many
     # Whoever is alone sees the whole session: it drafts the contract, and it is looked at.
-    center = helpers[0] if many else askers[0]
+    center = acceptors[0] if many else initiators[0]
     contract, definition = draft_contract(script, center, f"simulation-{script.session.seed}")
-    if contract.terms.askers not in {None, len(askers)}:
+    if contract.terms.initiators not in {None, len(initiators)}:
         raise InvalidValue(
-            f"the script has another number of parties of role {definition.asker} than its session",
-            expected=contract.terms.askers,
-            received=len(askers),
+            f"the script has another number of parties of role {definition.initiator} than its session",
+            expected=contract.terms.initiators,
+            received=len(initiators),
             action="correct session.terms or the tables",
         )
-    asking = [(party, party.membership(definition.asker, contract.terms)) for party in askers]
-    helping = [(party, party.membership(definition.helper, contract.terms)) for party in helpers]
+    asking = [(party, party.membership(definition.initiator, contract.terms)) for party in initiators]
+    helping = [(party, party.membership(definition.acceptor, contract.terms)) for party in acceptors]
     for one, others in ((asking, helping), (helping, asking)):
         for party, own in one:
             party.config.policy.review(contract, own, tuple(each.name for each, _ in others), active=0)
@@ -70,23 +70,25 @@ def _run(
         for theirs in helping:
             _agree(contract, definition, ours, theirs)
 
-    def place(party: LocalParty, own: Membership, peers: Agreeing) -> Place:
+    def place(party: LocalParty, own: Membership, peers: Agreeing) -> SessionContext:
         members = [peer for _, peer in peers]
         return party.place(contract, own, observe if party is center else nobody, members)
 
     observe(
-        definition.started(contract, definition.helper if many else definition.asker, _names(asking, helping, many))
+        definition.started(
+            contract, definition.acceptor if many else definition.initiator, _names(asking, helping, many)
+        )
     )
     help_places = [place(*each, asking) for each in helping]
     help_seats = [
-        [party.seat(own, peer, apart=many) for _, peer in asking]
+        [party.context(own, peer, apart=many) for _, peer in asking]
         for (party, _), own in zip(helping, help_places, strict=True)
     ]
     roles: list[Any] = [definition.help(*each) for each in zip(help_places, help_seats, strict=True)]
     ask_places = [place(*each, helping) for each in asking]
     asked = [
         definition.ask_in_process(
-            [(party.seat(own, peer), help_seats[at][number], roles[at]) for at, (_, peer) in enumerate(helping)]
+            [(party.context(own, peer), help_seats[at][number], roles[at]) for at, (_, peer) in enumerate(helping)]
         )
         for number, ((party, _), own) in enumerate(zip(asking, ask_places, strict=True))
     ]
@@ -110,18 +112,18 @@ def _names(asking: Agreeing, helping: Agreeing, many: bool) -> list[str]:
 
 def parties(script: Script, state: Path | None = None) -> tuple[list[LocalParty], list[LocalParty]]:
     """The asking and the helping parties of a script, each in the script's order, with data and stores of their own."""
-    helpers = [name for name in script.session.helpers if name in script.party]
-    askers = [name for name in script.party if name not in script.session.helpers]
+    acceptors = [name for name in script.session.acceptors if name in script.party]
+    initiators = [name for name in script.party if name not in script.session.acceptors]
     alone = not protocol(script.session.protocol).many
-    if len(helpers) != len(script.session.helpers) or not askers or (alone and len(askers) != 1):
+    if len(acceptors) != len(script.session.acceptors) or not initiators or (alone and len(initiators) != 1):
         who = "one party that asks" if alone else "each that joins"
         raise InvalidValue(
             "the script's parties are not those of its session",
-            expected=f"a [party.NAME] table for {', '.join(script.session.helpers)} and for {who}",
+            expected=f"a [party.NAME] table for {', '.join(script.session.acceptors)} and for {who}",
             received=", ".join(script.party) or "none",
             action="add the tables that are missing; comity demo --print-script shows a script that has them",
         )
-    return [_local(script, name, state) for name in askers], [_local(script, name, state) for name in helpers]
+    return [_local(script, name, state) for name in initiators], [_local(script, name, state) for name in acceptors]
 
 
 def _local(script: Script, name: str, state: Path | None) -> LocalParty:
@@ -142,16 +144,16 @@ def _agree(
     helping: tuple[LocalParty, Membership],
 ) -> None:
     """Passes proposal and agreement by way of the wire, as two nodes do."""
-    (asker, own), (helper, peer) = asking, helping
-    ours = EgressGate(contract, asker.config.policy, asker.store, helper.name)
-    theirs = EgressGate(contract, helper.config.policy, helper.store, asker.name)
-    proposal = encoded(encode_proposal(contract, own, asker.signer, definition))
+    (initiator, own), (acceptor, peer) = asking, helping
+    ours = EgressGate(contract, initiator.config.policy, initiator.store, acceptor.name)
+    theirs = EgressGate(contract, acceptor.config.policy, acceptor.store, initiator.name)
+    proposal = encoded(encode_proposal(contract, own, initiator.signer, definition))
     ours.intend("contract", "proposal", proposal.ByteSize())
     theirs.admit("contract", "proposal", proposal.ByteSize())
     agreed, _ = decode_proposal(proposal, definition)
-    agreement = encoded(encode_agreement(agreed, peer, helper.signer))
+    agreement = encoded(encode_agreement(agreed, peer, acceptor.signer))
     theirs.intend("contract", "agreement", agreement.ByteSize())
     ours.deliver("contract", "proposal")
     ours.admit("contract", "agreement", agreement.ByteSize())
-    decode_agreement(agreement, contract, helper.name, definition)
+    decode_agreement(agreement, contract, acceptor.name, definition)
     theirs.deliver_all(0)

@@ -24,7 +24,7 @@ import torch
 
 from comity.errors import NodeProcessFailed, PeerUnreachable
 from comity.node.control_client import ControlClient
-from comity.node.script import PartySection, Script
+from comity.node.sessions.script import PartySection, Script
 from comity.simulation.forking import context
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
@@ -219,14 +219,14 @@ def prepare(script: Script, workdir: Path, *, threads: int | None = 1) -> dict[s
     # A daemon counts relative paths from its configuration's folder, not from here.
     workdir = workdir.resolve()
     authority = Authority.create()
-    helpers = {name: f"127.0.0.1:{_free_port()}" for name in script.session.helpers}
+    acceptors = {name: f"127.0.0.1:{_free_port()}" for name in script.session.acceptors}
     nodes = {}
-    for name in sorted(script.party, key=lambda name: name not in helpers):
+    for name in sorted(script.party, key=lambda name: name not in acceptors):
         section = script.party[name]
         identity = authority.issue(name, workdir / name / "tls")
-        more: dict[str, object] = {"peers": {peer: {"address": address} for peer, address in helpers.items()}}
-        if name in helpers:
-            more = {"listen": helpers[name]}
+        more: dict[str, object] = {"peers": {peer: {"address": address} for peer, address in acceptors.items()}}
+        if name in acceptors:
+            more = {"listen": acceptors[name]}
         config = node_config(name, section, identity, **more)
         nodes[name] = NodeProcess(section.role, workdir / name, config, threads=threads)
     return nodes

@@ -7,7 +7,7 @@ from comity.training.optimizers import OptimizerSpec
 from comity.training.policy_gradient import Baseline, PolicyGradient
 from comity.training.quadratic import Quadratic
 from comity.training.samples import PoissonStream, SampleStream, Secret, sampling_rate
-from comity.training.trajectories import Resume, Sample, sampled
+from comity.training.trajectories import Resume, Snapshot, sampled
 
 __all__ = [
     "AssistedDistillation",
@@ -19,9 +19,9 @@ __all__ = [
     "PolicyGradient",
     "Quadratic",
     "Resume",
-    "Sample",
     "SampleStream",
     "Secret",
+    "Snapshot",
     "choose_device",
     "distillation_loss",
     "sampled",

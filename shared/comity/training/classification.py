@@ -20,7 +20,7 @@ from comity.randomness import seeded
 from comity.tensors import Layout, State
 from comity.training.optimizers import OptimizerSpec
 from comity.training.samples import PoissonStream, SampleStream, Secret
-from comity.training.trajectories import Resume, Sample, sampled
+from comity.training.trajectories import Resume, Snapshot, sampled
 
 BatchLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 """A loss, from the logits of a batch and the indices of its samples."""
@@ -98,7 +98,7 @@ class Classification:
         period: int,
         round: int,
         resume: Resume | None = None,
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Snapshot]:
         """Trains from `state` and yields the model at iterations 0, I, 2I, … below T, the first being `state` itself.
 
         The optimiser starts anew. Iterations after the last that is sampled would change nothing, so they are not made.

@@ -17,7 +17,7 @@ from comity.errors import InvalidValue
 from comity.tensors import State
 from comity.training.classification import Classification
 from comity.training.optimizers import OptimizerSpec
-from comity.training.trajectories import Resume, Sample
+from comity.training.trajectories import Resume, Snapshot
 
 _OWN = "own."
 _RULE = "optimizer."
@@ -152,7 +152,7 @@ class AssistedDistillation:
         period: int,
         round: int,
         resume: Resume | None = None,
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Snapshot]:
         """Trains the own model and yields what its checkpoints taught the shared one, at 0, I, 2I, … below T.
 
         Args:
@@ -183,7 +183,7 @@ class AssistedDistillation:
                 shared = self._distill(self._own, teacher, self._shared, shared, steps, place)
             kept = {f"{_OWN}{name}": tensor for name, tensor in teacher.items()}
             kept |= {f"{_RULE}{name}": tensor for name, tensor in sample.optimizer.items()}
-            yield Sample(sample.iteration, shared, kept)
+            yield Snapshot(sample.iteration, shared, kept)
 
     def _distill(
         self,

@@ -17,12 +17,12 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from comity.environments import Arena, Draws, Episodes, Policy, play
+from comity.environments import Draws, EnvironmentSet, Episodes, Policy, play
 from comity.errors import InvalidValue, TaskMismatch, TrainingDiverged
 from comity.tensors import Layout, State
 from comity.training.optimizers import OptimizerSpec
 from comity.training.samples import Secret
-from comity.training.trajectories import Resume, Sample, sampled
+from comity.training.trajectories import Resume, Snapshot, sampled
 
 Baseline = Literal["none", "mean", "normalized"]
 """What is taken off a return before it weighs its episode: nothing, as the paper writes it; the mean return of the batch's
@@ -44,7 +44,7 @@ class PolicyGradient:
 
     Args:
         model: The policy; from observations to scores of the actions. Its weights are where every session begins.
-        arena: The party's games.
+        environments: The party's games.
         discount: γ of the return, in (0, 1].
         baseline: What is taken off a return in training.
         batch_size: Episodes in a training step; they go round the games.
@@ -61,7 +61,7 @@ class PolicyGradient:
     def __init__(  # noqa: PLR0913
         self,
         model: nn.Module,
-        arena: Arena,
+        environments: EnvironmentSet,
         *,
         discount: float,
         baseline: Baseline,
@@ -71,7 +71,7 @@ class PolicyGradient:
         secret: Secret,
         best_return: float | None = None,
     ) -> None:
-        games = len(arena.parameters)
+        games = len(environments.parameters)
         if not 0 < discount <= 1:
             raise InvalidValue("The discount", expected="above 0, at most 1", received=discount)
         if baseline != "none" and batch_size <= 1:
@@ -79,11 +79,11 @@ class PolicyGradient:
         if not 1 <= evaluation_episodes <= _MOST_EPISODES // games:
             expected = f"1 to {_MOST_EPISODES // games} for each of {games} games"
             raise InvalidValue("Episodes of an evaluation", expected=expected, received=evaluation_episodes)
-        _require_fit(model, arena)
+        _require_fit(model, environments)
         self.layout = Layout.of(model.state_dict())
         self.initial_state: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         self.evaluation_batch_size = evaluation_batch_size
-        self._arena = arena
+        self._environments = environments
         self._discount = discount
         self._baseline: Baseline = baseline
         self._batch_size = batch_size
@@ -91,9 +91,11 @@ class PolicyGradient:
         self._model = model.train()
         # In float64 the rounding that a batch's size brings cannot turn an action, and with it an episode.
         self._player = copy.deepcopy(model).double().eval().requires_grad_(False)
-        self._best_return = arena.environment.best_return(discount) if best_return is None else best_return
+        self._best_return = environments.environment.best_return(discount) if best_return is None else best_return
         self._evaluation = Draws.make(
-            arena.environment, np.tile(arena.parameters, evaluation_episodes), secret.seed("evaluation episodes")
+            environments.environment,
+            np.tile(environments.parameters, evaluation_episodes),
+            secret.seed("evaluation episodes"),
         )
 
     @property
@@ -110,7 +112,7 @@ class PolicyGradient:
         period: int,
         round: int,
         resume: Resume | None = None,
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Snapshot]:
         """Trains by policy gradient and yields the model at iterations 0, I, 2I, … below T, the first being `state`.
 
         Args:
@@ -144,10 +146,10 @@ class PolicyGradient:
 
     def _step(self, rule: torch.optim.Optimizer, round: int, iteration: int) -> None:
         games = np.arange(iteration * self._batch_size, (iteration + 1) * self._batch_size) % len(
-            self._arena.parameters
+            self._environments.parameters
         )
         seed = self._secret.seed("episodes", round, iteration)
-        draws = Draws.make(self._arena.environment, self._arena.parameters[games], seed)
+        draws = Draws.make(self._environments.environment, self._environments.parameters[games], seed)
         rule.zero_grad(set_to_none=True)
         episodes = self._play(self._model.state_dict(), draws, record=True)
         objective = self._objective(episodes)
@@ -203,7 +205,7 @@ class PolicyGradient:
         losses = self._best_return - np.concatenate(returns)
         if (losses < 0).any():
             raise InvalidValue(
-                f"An episode of {self._arena.environment.name} returned more than any should",
+                f"An episode of {self._environments.environment.name} returned more than any should",
                 expected=f"at most {self._best_return:g}",
                 received=f"{self._best_return - np.nanmin(losses):g}",
                 action="raise best_return",
@@ -215,19 +217,19 @@ class PolicyGradient:
         del state
 
     def test_returns(self, state: State) -> dict[str, float]:
-        """Mean cumulative reward, not discounted, of an episode in each of the arena's tests.
+        """Mean cumulative reward, not discounted, of an episode in each of the environments's tests.
 
         Raises:
             NonFiniteValue: An environment gave a reward that is not finite.
         """
         means = {}
-        for name, parameters in self._arena.tests.items():
-            draws = Draws.make(self._arena.environment, parameters, self._secret.seed(f"test {name}"))
-            means[name] = float(play(self._arena.environment, draws, self.policy(state)).returns.mean())
+        for name, parameters in self._environments.tests.items():
+            draws = Draws.make(self._environments.environment, parameters, self._secret.seed(f"test {name}"))
+            means[name] = float(play(self._environments.environment, draws, self.policy(state)).returns.mean())
         return means
 
     def _play(self, state: State, draws: Draws, *, record: bool = False) -> Episodes:
-        return play(self._arena.environment, draws, self.policy(state), discount=self._discount, record=record)
+        return play(self._environments.environment, draws, self.policy(state), discount=self._discount, record=record)
 
     def policy(self, state: State) -> Policy:
         """What a model does in rollouts. It is good until the next policy is asked for, or anything is played here."""
@@ -241,8 +243,8 @@ class PolicyGradient:
         return scores
 
 
-def _require_fit(model: nn.Module, arena: Arena) -> None:
-    environment = arena.environment
+def _require_fit(model: nn.Module, environments: EnvironmentSet) -> None:
+    environment = environments.environment
     with torch.inference_mode():
         try:
             scores = model(torch.zeros(2, environment.features))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from comity.tensors import Layout, State
 from comity.training.optimizers import OptimizerSpec
-from comity.training.trajectories import Resume, Sample, sampled
+from comity.training.trajectories import Resume, Snapshot, sampled
 
 LEARNER_POINT = (-1.0, -1.0)
 PROVIDER_POINT = (1.0, -1.25)
@@ -48,7 +48,7 @@ class Quadratic:
         period: int,
         round: int,
         resume: Resume | None = None,
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Snapshot]:
         """Makes full gradient steps and yields θ at iterations 0, I, 2I, … below T; see `Classification.trajectory`."""
         del round
         self._model.load_state_dict(state)

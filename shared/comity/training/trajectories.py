@@ -13,7 +13,7 @@ from comity.training.optimizers import optimizer_state, restore_optimizer
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Snapshot:
     """A model of a training, with what is needed to go on from it.
 
     Attributes:
@@ -42,20 +42,20 @@ class Resume:
 
 def sampled(
     model: nn.Module,
-    rule: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     step: Callable[[int], None],
     *,
     iterations: int,
     period: int,
     resume: Resume | None,
-) -> Iterator[Sample]:
+) -> Iterator[Snapshot]:
     """Trains, and yields the model at iterations 0, I, 2I, … below T.
 
     Iterations after the last that is sampled would change nothing, so they are not made.
 
     Args:
         model: The model, with the weights to begin with.
-        rule: Its optimiser, new.
+        optimizer: Its optimiser, new.
         step: Makes the iteration of a number, which alone decides what it draws.
         iterations: T, at least 1.
         period: The sampling period I, at least 1.
@@ -65,12 +65,12 @@ def sampled(
         Models with what is needed to go on from them. The tensors are the live ones: copy what is to be kept.
     """
     if resume is not None:
-        restore_optimizer(rule, resume.optimizer)
+        restore_optimizer(optimizer, resume.optimizer)
     first = 0 if resume is None else resume.iteration
     for iteration in range(first, iterations):
         if iteration % period == 0:
             if resume is None or iteration > first:
-                yield Sample(iteration, model.state_dict(), optimizer_state(rule))
+                yield Snapshot(iteration, model.state_dict(), optimizer_state(optimizer))
             if iteration + period >= iterations:
                 return
         step(iteration)

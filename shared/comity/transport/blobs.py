@@ -7,10 +7,10 @@ from typing import Any, cast, get_args
 
 import grpc
 
+from comity.blobs.incoming import Incoming
 from comity.contract import EgressKind
 from comity.errors import BlobSizeMismatch, MalformedMessage, StorageError, UnknownBlob
-from comity.session.hosting import HostedSession
-from comity.session.incoming import Incoming
+from comity.session.session_registry import AcceptedSession
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
 from comity.transport.identity import metadata
@@ -134,7 +134,7 @@ class BlobServicer:
         find: The session that a call belongs to, or an error.
     """
 
-    def __init__(self, find: Callable[[grpc.ServicerContext], HostedSession]) -> None:
+    def __init__(self, find: Callable[[grpc.ServicerContext], AcceptedSession]) -> None:
         self._find = find
 
     def add_to(self, server: grpc.Server) -> None:

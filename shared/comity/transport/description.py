@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from comity import version
 from comity.errors import MalformedMessage
-from comity.session.chain import Clock, utc_now
-from comity.transport.link import Link
+from comity.ledger.chain import Clock, utc_now
+from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import sessions_pb2 as pb
 from comity.wire.v1 import sessions_pb2_grpc
 
@@ -90,12 +90,12 @@ def decode_description(message: pb.PeerDescription, party: str) -> Description:
     return Description(message.party, message.role, message.version, protocols, time)
 
 
-def describe(link: Link) -> Description:
+def describe(connection: PeerConnection) -> Description:
     """Asks a peer who it is.
 
     Raises:
         MalformedMessage: It says nothing that can be read, or it is another party.
         TransportError: It did not answer.
     """
-    message = link.call(link.stub(sessions_pb2_grpc.SessionsStub).Describe, pb.DescribePeerRequest())
-    return decode_description(message, link.party)
+    message = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Describe, pb.DescribePeerRequest())
+    return decode_description(message, connection.party)

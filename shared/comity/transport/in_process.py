@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from comity.blobs.incoming import Incoming
 from comity.contract import EgressKind
-from comity.session.incoming import Incoming
-from comity.session.seat import Seat
+from comity.session.contexts import PeerContext
 from comity.tensors import Blob
 from comity.tensors.delta import shortest
 from comity.transport.blobs import chunks, decode_chunk, encode_chunk
@@ -25,7 +25,7 @@ def encoded(message: Sent) -> Sent:
 
 @contextmanager
 def pass_message(
-    message: Sent, kind: EgressKind, subject: str, round: int, sender: Seat, receiver: Seat
+    message: Sent, kind: EgressKind, subject: str, round: int, sender: PeerContext, receiver: PeerContext
 ) -> Iterator[Sent]:
     """Lets a message through the sender's gate; what the receiver does with it is recorded together with its coming."""
     size = message.ByteSize()
@@ -36,7 +36,7 @@ def pass_message(
 
 
 def upload(
-    digest: bytes, kind: EgressKind, round: int, sender: Seat, receiver: Seat, base: bytes | None = None
+    digest: bytes, kind: EgressKind, round: int, sender: PeerContext, receiver: PeerContext, base: bytes | None = None
 ) -> None:
     """Brings a blob to a party that expects it, unless it is there already; against a base where one is given."""
     if not receiver.blobs.held(digest).complete:
@@ -49,7 +49,7 @@ def upload(
     sender.gate.deliver(kind, digest.hex(), round=round)
 
 
-def download(digest: bytes, sender: Seat, receiver: Seat, base: bytes | None = None) -> None:
+def download(digest: bytes, sender: PeerContext, receiver: PeerContext, base: bytes | None = None) -> None:
     """Brings a blob that its maker has published, unless it is there already; against a base where one is given."""
     if digest not in receiver.blobs:
         blob, kind, round = sender.blobs.published(digest)

@@ -10,16 +10,16 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.message import Message
 
-from comity.contract import Contract, EgressKind, Membership, Terms
-from comity.session.events import Column, Event, Json, Statement, Summary, View
-from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.notary import Notary
+from comity.contract import Contract, EgressKind, Json, Membership, Terms
+from comity.session.contexts import PeerContext, SessionContext
+from comity.session.events import Column, Event, Statement, Summary, View
 from comity.session.outcome import Outcome
-from comity.session.seat import Place, Seat
+from comity.session.receipt_book import ReceiptBook
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import Steppable
 from comity.tensors import Layout
-from comity.transport.link import Link
-from comity.transport.parcels import ReceivedParcel, Shipment
+from comity.transport.bundles import Bundle, ReceivedBundle
+from comity.transport.peer_connection import PeerConnection
 
 
 class LocalTask(Protocol):
@@ -32,17 +32,17 @@ class LocalTask(Protocol):
         """Number of training samples."""
 
 
-class AskingRole(Protocol):
+class Initiator(Protocol):
     """The role of the party that asks."""
 
     def work(self) -> Iterator[None]:
-        """Does what is left of the session; yields where it is another asker's turn, if there are any in this process."""
+        """Does what is left of the session; yields where it is another initiator's turn, if there are any in this process."""
 
     def outcome(self) -> Outcome:
         """What the session came to, when the work is done."""
 
 
-def run(*roles: AskingRole) -> list[Outcome]:
+def run(*roles: Initiator) -> list[Outcome]:
     """Runs asking roles to their end, in turns."""
     for _ in zip_longest(*(role.work() for role in roles)):
         pass
@@ -50,21 +50,21 @@ def run(*roles: AskingRole) -> list[Outcome]:
 
 
 @dataclass(frozen=True)
-class Carriage:
+class OfflineBinding:
     """How a protocol's rounds cross where somebody carries them.
 
     Attributes:
-        ask: Builds the asking role, from its seat and the parcel that answers the round that is on, if it is here. Its
+        ask: Builds the asking role, from its context and the bundle that answers the active round, if it is here. Its
             work ends with `AnswerDue` where it is not.
-        take: Does at the helping role what a parcel asks; again, without harm.
+        take: Does at the helping role what a bundle asks; again, without harm.
         answer: Does the helping role's work, and returns what answers; None where nothing was asked yet.
         last: What the asking role has left to say when the session is over, from its statements and its last round.
     """
 
-    ask: Callable[[Seat, ReceivedParcel | None], AskingRole]
-    take: Callable[[HostedSession, ReceivedParcel], None]
-    answer: Callable[[HostedSession], Shipment | None]
-    last: Callable[[Notary, int], Sequence[Message]]
+    ask: Callable[[PeerContext, ReceivedBundle | None], Initiator]
+    take: Callable[[AcceptedSession, ReceivedBundle], None]
+    answer: Callable[[AcceptedSession], Bundle | None]
+    last: Callable[[ReceiptBook, int], Sequence[Message]]
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,22 @@ class ProtocolDefinition:
     Attributes:
         name: Registered name.
         version: Version of its messages and rules; both sides must have the same.
-        asker: Role of the party that asks.
-        helper: Role of the party that helps.
+        initiator: Role of the party that asks.
+        acceptor: Role of the party that helps.
         egress: Kinds that cross in it.
         terms: Its part of a contract.
         terms_message: The protobuf message of the terms.
         trains: Roles that train on data of their own.
-        carriage: How its rounds cross in parcels; None where they cannot.
-        merge: Makes one session's metrics of the helper's and, by party, the askers'; for protocols that many join.
+        offline: How its rounds cross in bundles; None where they cannot.
+        merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that many join.
         steps: Local steps that a party makes in a whole session, from the contract, its membership and its peers'; None
             where the protocol does not train privately.
-        several: Whether one session may have several helpers.
+        several: Whether one session may have several acceptors.
         many: Whether many may join one session, each asking for itself; the helping role then has `admit` and `leave`.
-        help: Builds the helping role, from its place and the seats opposite those whom it helps so far.
-        ask: Builds the asking role over the network, from its seat opposite each helper and the line to it.
+        help: Builds the helping role, from its place and the contexts opposite those whom it helps so far.
+        ask: Builds the asking role over the network, from its context opposite each acceptor and the line to it.
         ask_in_process: Builds the asking role against helping roles in the same process, whose messages go through the
-            wire's encode and decode; takes for each helper the asker's seat, the helper's seat and the helper's role.
+            wire's encode and decode; takes for each acceptor the initiator's context, the acceptor's context and the acceptor's role.
         serve: Registers the protocol's services with a server.
         services: Full names of these services.
         columns: For each role, the fields of its `round-finished` events that people look at.
@@ -102,16 +102,16 @@ class ProtocolDefinition:
 
     name: str
     version: int
-    asker: str
-    helper: str
+    initiator: str
+    acceptor: str
     egress: tuple[EgressKind, ...]
     terms: type[Terms]
     terms_message: Callable[[], Message]
     trains: frozenset[str]
-    help: Callable[[Place, Sequence[Seat]], Steppable]
-    ask: Callable[[Sequence[tuple[Seat, Link]]], AskingRole]
-    ask_in_process: Callable[[Sequence[tuple[Seat, Seat, Any]]], AskingRole]
-    serve: Callable[[grpc.Server, HostedSessions], None]
+    help: Callable[[SessionContext, Sequence[PeerContext]], Steppable]
+    ask: Callable[[Sequence[tuple[PeerContext, PeerConnection]]], Initiator]
+    ask_in_process: Callable[[Sequence[tuple[PeerContext, PeerContext, Any]]], Initiator]
+    serve: Callable[[grpc.Server, SessionRegistry], None]
     services: tuple[str, ...]
     columns: Mapping[str, tuple[Column, ...]]
     summary: Summary
@@ -121,14 +121,14 @@ class ProtocolDefinition:
     steps: Callable[[Contract, Membership, Sequence[Membership]], int] | None = None
     several: bool = False
     many: bool = False
-    carriage: Carriage | None = None
+    offline: OfflineBinding | None = None
     statement: Statement | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 
     @property
     def roles(self) -> tuple[str, str]:
         """Both roles, the asking one first."""
-        return self.asker, self.helper
+        return self.initiator, self.acceptor
 
     def view(self, contract: Contract) -> View:
         """What people look at in a session."""

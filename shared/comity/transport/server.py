@@ -36,7 +36,7 @@ _CALLS_A_PARTY = _THREADS // 2
 """Calls of one party served at a time, so that nobody keeps the others out."""
 
 
-class Places:
+class OpenCalls:
     """Counts the calls that each party has open."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class ErrorBoundary(grpc.ServerInterceptor):
 
     def __init__(self, trust: Trust | None = None) -> None:
         self._trust = trust
-        self._places = Places()
+        self._places = OpenCalls()
 
     @contextmanager
     def _admitted(self, context: grpc.ServicerContext) -> Iterator[None]:
@@ -207,7 +207,7 @@ class NodeServer:
             ) from error
 
     def stop(self, grace_s: float) -> None:
-        """Says NOT_SERVING, takes no new calls and gives those that are on `grace_s` seconds to end."""
+        """Says NOT_SERVING, takes no new calls and gives those that are active `grace_s` seconds to end."""
         self._health.enter_graceful_shutdown()
         self.server.stop(grace_s).wait()
         self._pool.shutdown()

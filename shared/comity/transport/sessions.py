@@ -9,17 +9,17 @@ import grpc
 
 from comity.contract import Contract, Membership
 from comity.errors import ContractMismatch, MalformedMessage, SessionCancelled, UnknownSession
+from comity.ledger.receipts import Signer, require_member
 from comity.session.codec import (
     contract_from_proto,
     contract_to_proto,
     membership_from_proto,
     membership_to_proto,
 )
-from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.receipts import Signer, require_member
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.transport.description import Describe, encode_description
 from comity.transport.identity import caller, metadata
-from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link
+from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY, PeerConnection
 from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import sessions_pb2 as pb
 from comity.wire.v1 import sessions_pb2_grpc
@@ -47,7 +47,9 @@ def ending_of(name: str) -> pb.Ending.ValueType:
     return pb.Ending.ValueType(found)
 
 
-def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol: str | None = None) -> HostedSession:
+def session_of(
+    sessions: SessionRegistry, context: grpc.ServicerContext, protocol: str | None = None
+) -> AcceptedSession:
     """The session that a call belongs to.
 
     Raises:
@@ -61,20 +63,20 @@ def session_of(sessions: HostedSessions, context: grpc.ServicerContext, protocol
     return session
 
 
-class Helping(Protocol):
+class Negotiator(Protocol):
     """What a node that helps decides."""
 
-    def accept(self, caller: str, message: pb.Proposal) -> HostedSession | None:
+    def accept(self, caller: str, message: pb.Proposal) -> AcceptedSession | None:
         """Agrees to a party's proposal, or raises to refuse it; None while an operator decides."""
 
     def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:
         """The contract of a session that is open, with its protocol."""
 
-    def finish(self, session: HostedSession, ending: Ending) -> None:
-        """Ends a session that its asker is done with."""
+    def finish(self, session: AcceptedSession, ending: Ending) -> None:
+        """Ends a session that its initiator is done with."""
 
     def withdraw(self, caller: str, session: str, contract_hash: str, ending: Ending) -> None:
-        """Ends a proposal on which nobody has decided yet, and which its asker takes back; none is no error."""
+        """Ends a proposal on which nobody has decided yet, and which its initiator takes back; none is no error."""
 
 
 class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
@@ -87,7 +89,7 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         describe: Says who this node is.
     """
 
-    def __init__(self, sessions: HostedSessions, helping: Helping, signer: Signer, describe: Describe) -> None:
+    def __init__(self, sessions: SessionRegistry, helping: Negotiator, signer: Signer, describe: Describe) -> None:
         self._sessions = sessions
         self._helping = helping
         self._signer = signer
@@ -108,7 +110,7 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         if session is None:
             return pb.ProposalReply(undecided=pb.Undecided())
         session.gate.admit("contract", "proposal", request.ByteSize())
-        agreement = encode_agreement(session.seat.contract, session.seat.own, self._signer)
+        agreement = encode_agreement(session.context.contract, session.context.own, self._signer)
         session.gate.intend("contract", "agreement", agreement.ByteSize())
         return pb.ProposalReply(agreement=agreement)
 
@@ -150,7 +152,7 @@ def encode_proposal(contract: Contract, own: Membership, signer: Signer, protoco
 
 
 def decode_proposal(proposal: pb.Proposal, protocol: ProtocolDefinition) -> tuple[Contract, Membership]:
-    """The contract and the asker's signed part in it.
+    """The contract and the initiator's signed part in it.
 
     Raises:
         MalformedMessage: A field is missing or out of range.
@@ -185,31 +187,31 @@ def encode_agreement(contract: Contract, own: Membership, signer: Signer) -> pb.
 
 
 def decode_agreement(
-    agreement: pb.Agreement, contract: Contract, helper: str, protocol: ProtocolDefinition
+    agreement: pb.Agreement, contract: Contract, acceptor: str, protocol: ProtocolDefinition
 ) -> Membership:
-    """The helper's part, as its agreement states it.
+    """The acceptor's part, as its agreement states it.
 
     Raises:
-        ContractMismatch: The helper hashed the contract to something else.
+        ContractMismatch: The acceptor hashed the contract to something else.
         MalformedMessage: It answers as somebody else.
         ReceiptInvalid: The part is not signed by the key that it names.
     """
     if agreement.contract_hash != contract.hash:
         action = "run the same version of comity on both sides"
         raise ContractMismatch(
-            "the helper agreed to another contract",
+            "the acceptor agreed to another contract",
             expected=contract.hash,
             received=agreement.contract_hash,
             action=action,
         )
     membership = membership_from_proto(agreement.membership)
-    if (membership.party, membership.role) != (helper, protocol.helper):
+    if (membership.party, membership.role) != (acceptor, protocol.acceptor):
         received = f"{membership.role} {membership.party}"
         raise MalformedMessage(
             "the agreement is another party's",
-            expected=f"{protocol.helper} {helper}",
+            expected=f"{protocol.acceptor} {acceptor}",
             received=received,
-            action=f"check whose node answers at the address of {helper}",
+            action=f"check whose node answers at the address of {acceptor}",
         )
     _require_samples(membership, protocol)
     require_member(contract.hash, membership, agreement.signature)
@@ -217,12 +219,12 @@ def decode_agreement(
 
 
 def fetch(
-    link: Link, session: str, protocol: Callable[[str], ProtocolDefinition]
+    connection: PeerConnection, session: str, protocol: Callable[[str], ProtocolDefinition]
 ) -> tuple[Contract, ProtocolDefinition]:
-    """The contract of a session that a helper has opened.
+    """The contract of a session that an acceptor has opened.
 
     Args:
-        link: The line to the helper.
+        connection: The line to the acceptor.
         session: The session's identifier.
         protocol: Finds a protocol by its name.
 
@@ -231,28 +233,28 @@ def fetch(
         UnsupportedProtocol: Its protocol is not known here.
         MalformedMessage: The contract cannot be read, or is another one.
     """
-    message = link.call(link.stub(sessions_pb2_grpc.SessionsStub).Fetch, pb.FetchRequest(session=session))
+    message = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Fetch, pb.FetchRequest(session=session))
     definition = protocol(message.protocol)
     contract = contract_from_proto(message, definition.terms_message(), definition.terms)
-    if (contract.session, contract.is_open, contract.helpers) != (session, True, (link.party,)):
+    if (contract.session, contract.is_open, contract.acceptors) != (session, True, (connection.party,)):
         raise MalformedMessage(
             "the contract is another session's",
-            expected=f"session {session} of {link.party}, open to many",
-            received=f"session {contract.session} of {', '.join(contract.helpers)}",
+            expected=f"session {session} of {connection.party}, open to many",
+            received=f"session {contract.session} of {', '.join(contract.acceptors)}",
             action="ask the server's operator for the identifier",
         )
     return contract, definition
 
 
-def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement | None:
-    """Offers a contract to a helper; None while an operator of the helper decides.
+def propose(connection: PeerConnection, proposal: pb.Proposal) -> pb.Agreement | None:
+    """Offers a contract to an acceptor; None while an operator of the acceptor decides.
 
     Raises:
-        RefusedError: The helper refuses it; says why.
+        RefusedError: The acceptor refuses it; says why.
         MalformedMessage: It answers neither.
-        TransportError: The helper did not answer.
+        TransportError: The acceptor did not answer.
     """
-    reply = link.call(link.stub(sessions_pb2_grpc.SessionsStub).Propose, proposal)
+    reply = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Propose, proposal)
     match reply.WhichOneof("answer"):
         case "agreement":
             return reply.agreement
@@ -260,13 +262,13 @@ def propose(link: Link, proposal: pb.Proposal) -> pb.Agreement | None:
             return None
         case _:
             raise MalformedMessage(
-                f"{link.party} answers neither yes nor no to the proposal",
+                f"{connection.party} answers neither yes nor no to the proposal",
                 expected="an agreement, or that its operator decides",
                 received="nothing",
                 action="run the same version of comity on both sides",
             )
 
 
-def end(link: Link, ending: Ending) -> None:
-    """Tells a helper that the session is over."""
-    link.call(link.stub(sessions_pb2_grpc.SessionsStub).End, pb.EndRequest(ending=ending_of(ending)))
+def end(connection: PeerConnection, ending: Ending) -> None:
+    """Tells an acceptor that the session is over."""
+    connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).End, pb.EndRequest(ending=ending_of(ending)))

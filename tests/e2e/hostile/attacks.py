@@ -21,23 +21,23 @@ from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
 from comity.contract import Contract
 from comity.errors import ComityError
-from comity.node.asking import draft_contract, run_session
+from comity.ledger.ledger import Head
 from comity.node.control_client import ControlClient
 from comity.node.party import LocalParty
-from comity.node.script import parse_script
+from comity.node.sessions.initiator import draft_contract, run_session
+from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning import PROTOCOL, codec
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
 from comity.session.codec import statement_to_proto
+from comity.session.contexts import PeerContext
 from comity.session.events import Event, Observer, nobody
-from comity.session.ledger import Head
-from comity.session.memory_store import MemoryStore
 from comity.session.outcome import Outcome
-from comity.session.seat import Seat
 from comity.simulation.processes import NodeProcess
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.identity import Identity
-from comity.transport.link import Link, Patience
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
 from comity.transport.protocol import run
 from comity.transport.sessions import encode_proposal
 from comity.transport.status import from_rpc_error
@@ -48,7 +48,7 @@ SCRIPT = """\
 [session]
 protocol = "assisted_learning"
 id = "{id}"
-helpers = ["{helper}"]
+acceptors = ["{acceptor}"]
 rounds = {rounds}
 seed = 3
 
@@ -71,11 +71,11 @@ PARALLEL_ROUNDS = 25
 MOST_ROUNDS = 50
 
 
-QUICK = Patience(call_s=5.0, retry_s=0.2)
+QUICK = RetryPolicy(call_s=5.0, retry_s=0.2)
 """Of a client that gets its answer at once."""
 
 
-PATIENT = Patience(call_s=20.0, retry_s=20.0)
+PATIENT = RetryPolicy(call_s=20.0, retry_s=20.0)
 
 
 DEADLINE_S = 30.0
@@ -93,27 +93,27 @@ def party_section(role: str, **policy: Any) -> dict[str, Any]:
     return {"role": role, "secret": f"{role}'s", "data": data(role), "policy": policy}
 
 
-def script_for(id: str, *, helper: str = "provider", rounds: int = 2, asker: str = "learner") -> Any:
+def script_for(id: str, *, acceptor: str = "provider", rounds: int = 2, initiator: str = "learner") -> Any:
     """A script, and the parties that play it in a simulation."""
-    script = parse_script(SCRIPT.format(id=id, helper=helper, rounds=rounds))
-    tables = {asker: party_section("learner"), helper: party_section("provider")}
+    script = parse_script(SCRIPT.format(id=id, acceptor=acceptor, rounds=rounds))
+    tables = {initiator: party_section("learner"), acceptor: party_section("provider")}
     return type(script).model_validate(script.model_dump(exclude={"party"}) | {"party": tables})
 
 
-def asking(script: Any, asker: str = "learner") -> LocalParty:
-    section = script.party[asker]
-    return LocalParty(asker, section, section.secret.get_secret_value().encode(), MemoryStore())
+def asking(script: Any, initiator: str = "learner") -> LocalParty:
+    section = script.party[initiator]
+    return LocalParty(initiator, section, section.secret.get_secret_value().encode(), MemoryStore())
 
 
 def run_honestly(
-    node: Target, id: str, *, rounds: int = 2, observe: Observer = nobody, patience: Patience = PATIENT
+    node: Target, id: str, *, rounds: int = 2, observe: Observer = nobody, retry: RetryPolicy = PATIENT
 ) -> Outcome:
     """A whole session of the honest learner with a provider's daemon."""
     script = script_for(id, rounds=rounds)
-    asker = asking(script)
-    contract, definition = draft_contract(script, asker, id)
-    with Link(node.learner, "provider", node.address, patience) as link:
-        return run_session(contract, definition, asker, [link], observe)[1]
+    initiator = asking(script)
+    contract, definition = draft_contract(script, initiator, id)
+    with PeerConnection(node.learner, "provider", node.address, retry) as connection:
+        return run_session(contract, definition, initiator, [connection], observe)[1]
 
 
 def refusal(call: Callable[[], object]) -> ComityError:
@@ -220,30 +220,30 @@ class Attack:
     """Mallory's session with the provider: her line, and the pieces of an honest learner to spoil.
 
     Attributes:
-        link: The line; it quotes the session.
+        connection: The line; it quotes the session.
         contract: The session's contract.
         party: Mallory.
-        seat: Her side of the session, as an honest role would have it.
+        context: Her side of the session, as an honest role would have it.
     """
 
-    link: Link
+    connection: PeerConnection
     contract: Contract
     party: LocalParty
-    seat: Seat
+    context: PeerContext
     offers: dict[int, Checkpoint] = field(default_factory=dict)
     stub: assisted_learning_pb2_grpc.AssistedLearningStub = field(init=False)
 
     def __post_init__(self) -> None:
-        self.stub = assisted_learning_pb2_grpc.AssistedLearningStub(self.link.channel)
+        self.stub = assisted_learning_pb2_grpc.AssistedLearningStub(self.connection.channel)
 
     @property
     def layout(self) -> Layout:
-        return self.seat.task.layout
+        return self.context.task.layout
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
         """A copy of the weights that the session begins with."""
-        return {name: tensor.clone() for name, tensor in self.seat.task.initial_state.items()}
+        return {name: tensor.clone() for name, tensor in self.context.task.initial_state.items()}
 
     @property
     def blob(self) -> Blob:
@@ -261,9 +261,9 @@ class Attack:
         """Uploads bytes; what is announced beside them may be anything."""
         blob = Blob.of(bytes(data))
         beside = {"kind": "checkpoint", "round": 1, "digest": blob.hex, "size": blob.size, "offset": 0} | announced
-        metadata = [*self.link._metadata, *((f"comity-{k}", str(v)) for k, v in beside.items() if k != without)]
+        metadata = [*self.connection._metadata, *((f"comity-{k}", str(v)) for k, v in beside.items() if k != without)]
         views = blobs.chunks(blob, 0) if pieces is None else (memoryview(piece) for piece in pieces)
-        stat: blobs_pb2.BlobStat = self.link._put(views, metadata=metadata, timeout=QUICK.call_s)
+        stat: blobs_pb2.BlobStat = self.connection._put(views, metadata=metadata, timeout=QUICK.call_s)
         return stat
 
     def checkpoint(
@@ -288,7 +288,7 @@ class Attack:
         return answer
 
     def call(self, method: str, request: Message) -> Any:
-        return getattr(self.stub, method)(request, metadata=self.link._metadata, timeout=QUICK.call_s)
+        return getattr(self.stub, method)(request, metadata=self.connection._metadata, timeout=QUICK.call_s)
 
     def watch(self, round: int = 1, skip: int = 0) -> list[pb.Result]:
         return list(self.call("WatchResults", pb.WatchResultsRequest(round=round, skip=skip)))
@@ -302,18 +302,18 @@ class Attack:
 
     def play_on(self) -> str:
         """Plays the whole session honestly, whatever was tried before; returns its digest."""
-        return run(PROTOCOL.ask([(self.seat, self.link)]))[0].digest
+        return run(PROTOCOL.ask([(self.context, self.connection)]))[0].digest
 
 
 def mallorys(id: str, **changes: Any) -> tuple[Contract, LocalParty]:
     """A contract that the provider would take, and Mallory."""
-    script = script_for(id, asker="mallory")
+    script = script_for(id, initiator="mallory")
     party = asking(script, "mallory")
     return draft_contract(script, party, id)[0].model_copy(update=changes), party
 
 
 @contextmanager
-def agreed(line: Link, id: str, **changes: Any) -> Iterator[Attack]:
+def agreed(line: PeerConnection, id: str, **changes: Any) -> Iterator[Attack]:
     """A session of Mallory's, that is agreed on in good order and ended."""
     contract, party = mallorys(id, **changes)
     own = party.membership("learner")
@@ -322,7 +322,7 @@ def agreed(line: Link, id: str, **changes: Any) -> Iterator[Attack]:
     peer = sessions.decode_agreement(agreement, contract, "provider", PROTOCOL)
     line.enter(contract.session, contract.hash)
     try:
-        yield Attack(line, contract, party, party.seat(party.place(contract, own, nobody), peer))
+        yield Attack(line, contract, party, party.context(party.place(contract, own, nobody), peer))
     finally:
         sessions.end(line, "finished")
 

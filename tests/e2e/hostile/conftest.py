@@ -10,7 +10,7 @@ import pytest
 
 from comity.node.control_client import ControlClient
 from comity.simulation.in_process import simulate
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from tests.e2e.conftest import Site, opened_site
 from tests.e2e.hostile.attacks import (
     MOST_ROUNDS,
@@ -67,14 +67,14 @@ def during(target: Target, parallel: Parallel) -> Iterator[None]:
 
 
 @pytest.fixture
-def line(target: Target) -> Iterator[Link]:
+def line(target: Target) -> Iterator[PeerConnection]:
     """Mallory's line to the provider."""
-    with Link(target.mallory, "provider", target.address, QUICK) as link:
-        yield link
+    with PeerConnection(target.mallory, "provider", target.address, QUICK) as connection:
+        yield connection
 
 
 @pytest.fixture
-def attack(line: Link, during: None) -> Iterator[Attack]:
+def attack(line: PeerConnection, during: None) -> Iterator[Attack]:
     """A session of Mallory's to try things in."""
     del during
     with agreed(line, f"m-{next(NUMBERS)}") as session:
@@ -87,10 +87,10 @@ def learner(site: Any, target: Target) -> Iterator[Learner]:
     with socket.create_server(("127.0.0.1", 0)) as found:
         address = f"127.0.0.1:{found.getsockname()[1]}"
     peers = {"provider": {"address": target.address}, "cheat": {"address": address}}
-    patience = {"call_s": 10.0, "retry_s": 1.0}
-    config = {"secret": "learner's", "data": data("learner"), "peers": peers, "patience": patience}
+    retry = {"call_s": 10.0, "retry_s": 1.0}
+    config = {"secret": "learner's", "data": data("learner"), "peers": peers, "retry": retry}
     node = Learner(site.start("learner", "learner", **config), site.identity("cheat"), address)
     yield node
     assert node.node.exit_code() is None, node.node.last_words()
-    digest = node.run(SCRIPT.format(id="honest", helper="provider", rounds=2))["digest"]
+    digest = node.run(SCRIPT.format(id="honest", acceptor="provider", rounds=2))["digest"]
     assert digest == simulate(script_for("honest"))[1].digest

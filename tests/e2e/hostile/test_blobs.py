@@ -11,7 +11,7 @@ import pytest
 from comity import errors
 from comity.errors import ComityError
 from comity.tensors import Blob
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import blobs_pb2
 from tests.e2e.hostile.attacks import (
     DEADLINE_S,
@@ -42,7 +42,7 @@ def test_a_truncated_blob(attack: Attack) -> None:
     error = refusal(lambda: attack.offer(attack.checkpoint(blob)))
     assert_clear(error, errors.UnknownBlob, blob.hex, "send it first")
     # What came is kept, and can be gone on from.
-    stat = attack.link._stat(blobs_pb2.BlobRef(digest=blob.digest), metadata=attack.link._metadata)
+    stat = attack.connection._stat(blobs_pb2.BlobRef(digest=blob.digest), metadata=attack.connection._metadata)
     assert (stat.held, stat.complete) == (half, False)
     error = refusal(lambda: attack.put(blob.data))
     assert_clear(error, errors.BlobTruncated, f"offset {half}", "offset 0", "go on from there")
@@ -136,7 +136,7 @@ def test_weights_that_are_not_finite(attack: Attack, value: float, name: str) ->
 
 
 @pytest.mark.usefixtures("during")
-def test_an_upload_that_outlives_its_round(line: Link) -> None:
+def test_an_upload_that_outlives_its_round(line: PeerConnection) -> None:
     """The check of a blob cannot be waited out: what is not expected any more when it ends is not taken."""
     with agreed(line, "m-outlives", rounds=1) as attack:
         attack.begin()
@@ -163,7 +163,7 @@ def test_an_upload_that_outlives_its_round(line: Link) -> None:
             upload.join(DEADLINE_S)
         assert len(found) == 1, "the upload was taken"
         assert_clear(found[0], errors.UnexpectedBlob, bad.hex, "wait for the round")
-        stat = attack.link._stat(blobs_pb2.BlobRef(digest=bad.digest), metadata=attack.link._metadata)
+        stat = attack.connection._stat(blobs_pb2.BlobRef(digest=bad.digest), metadata=attack.connection._metadata)
         assert (stat.held, stat.complete) == (0, False)
 
 
@@ -172,7 +172,7 @@ def test_blobs_that_are_not_there_to_be_had(attack: Attack) -> None:
 
     def get(digest: bytes) -> object:
         request = blobs_pb2.BlobRequest(blob=blobs_pb2.BlobRef(digest=digest))
-        return list(attack.link._get(request, metadata=attack.link._metadata, timeout=QUICK.call_s))
+        return list(attack.connection._get(request, metadata=attack.connection._metadata, timeout=QUICK.call_s))
 
     # What came is not what may leave.
     assert_clear(refusal(lambda: get(own.digest)), errors.UnknownBlob, own.hex)

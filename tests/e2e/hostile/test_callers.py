@@ -16,7 +16,7 @@ from comity.protocols.assisted_learning import PROTOCOL
 from comity.transport import sessions
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
-from comity.transport.link import Link, Patience
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
 from comity.transport.sessions import encode_proposal
 from comity.wire.v1 import sessions_pb2_grpc
 from tests.e2e.hostile.attacks import (
@@ -30,10 +30,10 @@ from tests.e2e.hostile.attacks import (
 
 
 def reach(identity: Identity, address: str, party: str = "provider") -> ComityError:
-    contract, asker = mallorys("unreached")
-    message = encode_proposal(contract, asker.membership("learner"), asker.signer, PROTOCOL)
-    with Link(identity, party, address, Patience(call_s=5.0, retry_s=5.0)) as link:
-        return refusal(lambda: sessions.propose(link, message))
+    contract, initiator = mallorys("unreached")
+    message = encode_proposal(contract, initiator.membership("learner"), initiator.signer, PROTOCOL)
+    with PeerConnection(identity, party, address, RetryPolicy(call_s=5.0, retry_s=5.0)) as connection:
+        return refusal(lambda: sessions.propose(connection, message))
 
 
 @pytest.mark.usefixtures("during")

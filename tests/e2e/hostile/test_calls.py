@@ -9,9 +9,9 @@ import pytest
 
 from comity import errors
 from comity.contract import Contract
-from comity.node.asking import draft_contract
+from comity.node.sessions.initiator import draft_contract
 from comity.transport import blobs, sessions
-from comity.transport.link import CONTRACT_KEY, SESSION_KEY, Link
+from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY, PeerConnection
 from comity.transport.status import from_rpc_error
 from tests.e2e.hostile.attacks import (
     METHODS,
@@ -25,9 +25,11 @@ from tests.e2e.hostile.attacks import (
 )
 
 
-def send(link: Link, path: str, kind: str, payload: bytes, metadata: Iterable[tuple[str, str | bytes]] = ()) -> object:
+def send(
+    connection: PeerConnection, path: str, kind: str, payload: bytes, metadata: Iterable[tuple[str, str | bytes]] = ()
+) -> object:
     """Sends bytes to a method, as they are."""
-    method = getattr(link.channel, kind)(path, None, None)
+    method = getattr(connection.channel, kind)(path, None, None)
     request = iter([payload]) if kind.startswith("stream") else payload
     answer = method(request, metadata=tuple(metadata), timeout=QUICK.call_s)
     return list(answer) if kind.endswith("stream") else answer
@@ -35,7 +37,7 @@ def send(link: Link, path: str, kind: str, payload: bytes, metadata: Iterable[tu
 
 @pytest.mark.parametrize("path", METHODS)
 @pytest.mark.usefixtures("during")
-def test_a_session_that_is_not_the_callers(path: str, line: Link) -> None:
+def test_a_session_that_is_not_the_callers(path: str, line: PeerConnection) -> None:
     kind, message = METHODS[path]
     parallel = simulate_contract("parallel", PARALLEL_ROUNDS)
     for quoted, received in (
@@ -54,7 +56,7 @@ def simulate_contract(id: str, rounds: int) -> Contract:
 
 
 @pytest.mark.usefixtures("during")
-def test_ending_tells_nobody_whether_a_session_exists(line: Link) -> None:
+def test_ending_tells_nobody_whether_a_session_exists(line: PeerConnection) -> None:
     """To a stranger another's session and one that never was are the same."""
 
     def end(session: str) -> object:
@@ -71,7 +73,7 @@ def test_ending_tells_nobody_whether_a_session_exists(line: Link) -> None:
 def test_another_contract(path: str, attack: Attack) -> None:
     kind, message = METHODS[path]
     quoted = [(SESSION_KEY, attack.contract.session), (CONTRACT_KEY, "ab" * 32)]
-    error = refusal(lambda: send(attack.link, path, kind, message.SerializeToString(), quoted))
+    error = refusal(lambda: send(attack.connection, path, kind, message.SerializeToString(), quoted))
     assert_clear(error, errors.ContractMismatch, attack.contract.hash, "ab" * 32)
 
 
@@ -87,14 +89,14 @@ def test_garbage_instead_of_a_message(path: str, attack: Attack) -> None:
     beside = blobs.put_metadata(blob, "checkpoint", 1, 0)
     for payload in GARBAGE:
         with pytest.raises(grpc.RpcError) as caught:
-            send(attack.link, path, kind, payload, [*attack.link._metadata, *beside])
+            send(attack.connection, path, kind, payload, [*attack.connection._metadata, *beside])
         assert caught.value.code() not in {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED}
         assert "\n" not in str(from_rpc_error(caught.value))
     attack.begin()
 
 
 @pytest.mark.usefixtures("during")
-def test_methods_that_peers_do_not_have(line: Link) -> None:
+def test_methods_that_peers_do_not_have(line: PeerConnection) -> None:
     for path in ("/comity.wire.v1.Control/Describe", "/comity.wire.v1.Control/Run", "/comity.wire.v1.Blobs/Delete"):
         with pytest.raises(grpc.RpcError) as caught:
             send(line, path, "unary_unary", b"")
@@ -102,7 +104,7 @@ def test_methods_that_peers_do_not_have(line: Link) -> None:
 
 
 def test_more_metadata_than_anybody_needs(attack: Attack) -> None:
-    metadata = [*attack.link._metadata, ("comity-note", "x" * 200_000)]
+    metadata = [*attack.connection._metadata, ("comity-note", "x" * 200_000)]
     with pytest.raises(grpc.RpcError) as caught:
-        send(attack.link, "/comity.wire.v1.Blobs/Stat", "unary_unary", b"", metadata)
+        send(attack.connection, "/comity.wire.v1.Blobs/Stat", "unary_unary", b"", metadata)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

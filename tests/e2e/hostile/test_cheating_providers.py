@@ -18,13 +18,13 @@ from pydantic import SecretStr
 
 from comity import errors
 from comity.errors import ComityError
-from comity.node.helping import Helper
 from comity.node.party import LocalParty
+from comity.node.sessions.acceptor import Acceptor
 from comity.protocols.assisted_learning import PROTOCOL
 from comity.protocols.assisted_learning import servicer as assisted_servicer
-from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.memory_store import MemoryStore
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.simulation.in_process import simulate
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.description import describing
@@ -57,7 +57,7 @@ class Cheat:
         fails: What closing a round fails with.
     """
 
-    results: Callable[[Results, HostedSession], Results] = lambda results, _: results
+    results: Callable[[Results, AcceptedSession], Results] = lambda results, _: results
     pieces: Callable[[Iterator[memoryview]], Iterator[memoryview]] = lambda pieces: pieces
     receipt: Callable[[sessions_pb2.SignedStatement], object] = lambda _: None
     agreement: Callable[[sessions_pb2.Agreement], object] = lambda _: None
@@ -66,7 +66,7 @@ class Cheat:
 
 
 class CheatingAssistance(assisted_servicer.AssistedLearningServicer):
-    def __init__(self, sessions: HostedSessions, cheat: Cheat) -> None:
+    def __init__(self, sessions: SessionRegistry, cheat: Cheat) -> None:
         super().__init__(sessions)
         self._cheat = cheat
 
@@ -82,7 +82,7 @@ class CheatingAssistance(assisted_servicer.AssistedLearningServicer):
 
 
 class CheatingBlobs(blobs.BlobServicer):
-    def __init__(self, find: Callable[[grpc.ServicerContext], HostedSession], cheat: Cheat) -> None:
+    def __init__(self, find: Callable[[grpc.ServicerContext], AcceptedSession], cheat: Cheat) -> None:
         super().__init__(find)
         self._cheat = cheat
 
@@ -91,9 +91,9 @@ class CheatingBlobs(blobs.BlobServicer):
 
 
 class CheatingSessions(sessions.SessionsServicer):
-    def __init__(self, hosted: HostedSessions, helper: Helper, party: LocalParty, cheat: Cheat) -> None:
-        describe = describing(party.name, PROTOCOL.helper, {PROTOCOL.name: PROTOCOL.version})
-        super().__init__(hosted, helper, party.signer, describe)
+    def __init__(self, hosted: SessionRegistry, acceptor: Acceptor, party: LocalParty, cheat: Cheat) -> None:
+        describe = describing(party.name, PROTOCOL.acceptor, {PROTOCOL.name: PROTOCOL.version})
+        super().__init__(hosted, acceptor, party.signer, describe)
         self._cheat = cheat
 
     def Propose(self, request: sessions_pb2.Proposal, context: grpc.ServicerContext) -> sessions_pb2.ProposalReply:  # noqa: N802
@@ -105,13 +105,13 @@ class CheatingSessions(sessions.SessionsServicer):
 @contextmanager
 def cheating(identity: Identity, address: str, cheat: Cheat) -> Iterator[None]:
     """A provider that is honest in all but one thing, in this process."""
-    section = script_for("any", helper="cheat").party["cheat"]
+    section = script_for("any", acceptor="cheat").party["cheat"]
     section.policy = section.policy.model_copy(update={"max_sessions": 1000})
     party = LocalParty("cheat", section, b"cheat's", MemoryStore())
-    hosted = HostedSessions(party.store)
+    hosted = SessionRegistry(party.store)
     server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, assisted_servicer.SERVICE])
-    helper = Helper(party, "provider", hosted)
-    sessions_pb2_grpc.add_SessionsServicer_to_server(CheatingSessions(hosted, helper, party, cheat), server.server)
+    acceptor = Acceptor(party, "provider", hosted)
+    sessions_pb2_grpc.add_SessionsServicer_to_server(CheatingSessions(hosted, acceptor, party, cheat), server.server)
     CheatingBlobs(lambda context: sessions.session_of(hosted, context), cheat).add_to(server.server)
     assisted_learning_pb2_grpc.add_AssistedLearningServicer_to_server(CheatingAssistance(hosted, cheat), server.server)
     for path, answer in cheat.raw.items():
@@ -129,7 +129,7 @@ def cheating(identity: Identity, address: str, cheat: Cheat) -> Iterator[None]:
 def edit(index: int, change: Callable[[pb.Checkpoint], object]) -> Cheat:
     """Changes a checkpoint of the trajectory."""
 
-    def results(honest: Results, session: HostedSession) -> Results:
+    def results(honest: Results, session: AcceptedSession) -> Results:
         del session
         for position, result in enumerate(honest):
             if position == index:
@@ -142,7 +142,7 @@ def edit(index: int, change: Callable[[pb.Checkpoint], object]) -> Cheat:
 def swap(index: int, change: Callable[[Layout, Blob], bytes | memoryview]) -> Cheat:
     """Puts another blob, under its right digest, in the place of a checkpoint's."""
 
-    def results(honest: Results, session: HostedSession) -> Results:
+    def results(honest: Results, session: AcceptedSession) -> Results:
         layout = session.role._party.task.layout
         for position, result in enumerate(honest):
             if position == index:
@@ -343,7 +343,7 @@ CHEATS: Mapping[str, tuple[Cheat, type[ComityError], tuple[str, ...]]] = {
 @pytest.mark.parametrize("case", CHEATS)
 def test_a_provider_that_cheats(case: str, learner: Learner) -> None:
     cheat, kind, parts = CHEATS[case]
-    script = SCRIPT.format(id=f"cheated-{list(CHEATS).index(case)}", helper="cheat", rounds=2)
+    script = SCRIPT.format(id=f"cheated-{list(CHEATS).index(case)}", acceptor="cheat", rounds=2)
     with cheating(learner.cheat, learner.address, cheat):
         error = refusal(lambda: learner.run(script))
     assert_clear(error, kind, *parts)
@@ -355,7 +355,7 @@ def test_a_provider_that_cheats(case: str, learner: Learner) -> None:
 def test_a_provider_that_cheats_as_a_user_meets_it(case: str, learner: Learner, comity: Any, tmp_path: Path) -> None:
     cheat, kind, _ = CHEATS[case]
     number = len(CHEATS) + list(CHEATS).index(case)
-    (tmp_path / "session.toml").write_text(SCRIPT.format(id=f"cheated-{number}", helper="cheat", rounds=2))
+    (tmp_path / "session.toml").write_text(SCRIPT.format(id=f"cheated-{number}", acceptor="cheat", rounds=2))
     with cheating(learner.cheat, learner.address, cheat):
         done = comity("run", "session.toml", "--json", "--node", learner.node.folder / "state", cwd=tmp_path)
     assert done.returncode == 1
@@ -366,7 +366,7 @@ def test_a_provider_that_cheats_as_a_user_meets_it(case: str, learner: Learner, 
 def test_the_honest_pair_of_the_cheats(learner: Learner) -> None:
     """The provider that the cheats are made from is honest where nothing is changed."""
     with cheating(learner.cheat, learner.address, Cheat()):
-        digest = learner.run(SCRIPT.format(id="not-cheated", helper="cheat", rounds=2))["digest"]
-    script = script_for("not-cheated", helper="cheat")
+        digest = learner.run(SCRIPT.format(id="not-cheated", acceptor="cheat", rounds=2))["digest"]
+    script = script_for("not-cheated", acceptor="cheat")
     script.party["cheat"].secret = SecretStr("cheat's")
     assert digest == simulate(script)[1].digest

@@ -13,7 +13,7 @@ from comity.errors import ComityError
 from comity.protocols.assisted_learning import PROTOCOL
 from comity.session.codec import contract_from_proto, membership_from_proto
 from comity.transport import sessions
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import encode_proposal
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import sessions_pb2
@@ -132,7 +132,7 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
         ("version 1", "version 2"),
     ),
     "a contract in another's name": (
-        lambda: setting("contract.asker", "learner"),
+        lambda: setting("contract.initiator", "learner"),
         errors.UnknownParty,
         ("mallory", "learner"),
     ),
@@ -147,7 +147,7 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
         ("as learner", "provider mallory"),
     ),
     "help of another": (
-        lambda: setting("contract.helpers", ["somebody"]),
+        lambda: setting("contract.acceptors", ["somebody"]),
         errors.UnknownParty,
         ("provider", "somebody"),
     ),
@@ -225,15 +225,15 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
 
 @pytest.mark.parametrize("case", PROPOSALS)
 @pytest.mark.usefixtures("during")
-def test_a_proposal_that_cannot_be_taken(case: str, line: Link) -> None:
+def test_a_proposal_that_cannot_be_taken(case: str, line: PeerConnection) -> None:
     make, kind, parts = PROPOSALS[case]
     assert_clear(refusal(lambda: sessions.propose(line, signed(make()))), kind, *parts)
 
 
 @pytest.mark.usefixtures("during")
 def test_a_party_outside_the_policy(target: Target) -> None:
-    contract, party = mallorys("uninvited", asker="stranger")
+    contract, party = mallorys("uninvited", initiator="stranger")
     own = party.membership("learner").model_copy(update={"party": "stranger"})
-    with Link(target.stranger, "provider", target.address, QUICK) as link:
-        error = refusal(lambda: sessions.propose(link, encode_proposal(contract, own, party.signer, PROTOCOL)))
+    with PeerConnection(target.stranger, "provider", target.address, QUICK) as connection:
+        error = refusal(lambda: sessions.propose(connection, encode_proposal(contract, own, party.signer, PROTOCOL)))
     assert_clear(error, errors.PolicyRefusal, "policy.parties", "learner, mallory", "stranger", "add the party")

@@ -151,7 +151,7 @@ def test_a_session_is_as_it_was_after_all_of_it(attack: Attack) -> None:
     refusal(lambda: attack.offer(attack.checkpoint(), round=2))
     refusal(lambda: attack.offer(attack.checkpoint(sum=math.nan)))
     refusal(attack.close)
-    expected = simulate(script_for(attack.contract.session, asker="mallory"))[1]
+    expected = simulate(script_for(attack.contract.session, initiator="mallory"))[1]
     assert attack.play_on() == expected.digest
 
 
@@ -164,10 +164,10 @@ def test_many_calls_that_wait_keep_nobody_out(attack: Attack, target: Target) ->
         yield from ()
 
     blob = attack.blob
-    metadata = [*attack.link._metadata, *blobs.put_metadata(blob, "checkpoint", 1, 0)]
-    calls = [attack.link._put.future(never(), metadata=metadata, timeout=DEADLINE_S) for _ in range(64)]
+    metadata = [*attack.connection._metadata, *blobs.put_metadata(blob, "checkpoint", 1, 0)]
+    calls = [attack.connection._put.future(never(), metadata=metadata, timeout=DEADLINE_S) for _ in range(64)]
     try:
-        assert run_honestly(target, "crowded", rounds=1, patience=QUICK).models
+        assert run_honestly(target, "crowded", rounds=1, retry=QUICK).models
     finally:
         for call in calls:
             call.cancel()

@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 
 from comity.cli.main import main
+from comity.ledger.ledger import Fact
 from comity.node.config import NodeConfig, load_config
 from comity.node.control_client import ControlClient
 from comity.node.daemon import Node
 from comity.node.garbage import exclusive
 from comity.node.preflight import CHECKS
-from comity.session.ledger import Fact
-from comity.session.sql_store import FILE_NAME, SqlStore, store_url
+from comity.store.sql_store import FILE_NAME, SqlStore, store_url
 
 SESSION = """
 [session]
 protocol = "assisted_learning"
-helpers = ["hospital"]
+acceptors = ["hospital"]
 rounds = 2
 [session.model]
 name = "mlp"

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, ModelSpec, PolicyGradientTerms, TaskSpec
-from comity.environments import Arena
+from comity.environments import EnvironmentSet
 from comity.environments.cartpole import CartPole
 from comity.errors import MalformedMessage, NonFiniteValue
 from comity.models import build
@@ -25,15 +26,14 @@ from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.session.blobs import SessionBlobs
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
-from comity.session.journal import Journal
-from comity.session.memory_store import MemoryStore
-from comity.session.notary import Notary, record_opening
 from comity.session.outcome import Outcome
 from comity.session.policy import Policy
-from comity.session.seat import Seat
+from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.store.journal import Journal
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout
 from comity.training import PolicyGradient, Secret
 from comity.transport.in_process import encoded
@@ -47,23 +47,23 @@ POLES = {"learner": np.array([4.1, 4.3, 4.6]), "provider": np.array([0.2, 0.5, 0
 @pytest.fixture
 def make_seats(
     make_contract: Callable[..., Contract], make_member: Callable[..., Any], make_signer: Callable[..., Any]
-) -> Callable[..., dict[str, Seat]]:
-    """Makes both seats of the same session, each time anew; keywords are the rounds and the iterations of each."""
-    return partial(_seats, make_contract, make_member, make_signer)
+) -> Callable[..., dict[str, PeerContext]]:
+    """Makes both contexts of the same session, each time anew; keywords are the rounds and the iterations of each."""
+    return partial(_contexts, make_contract, make_member, make_signer)
 
 
 @pytest.fixture
-def seats(make_seats: Callable[..., dict[str, Seat]]) -> dict[str, Seat]:
+def contexts(make_seats: Callable[..., dict[str, PeerContext]]) -> dict[str, PeerContext]:
     return make_seats()
 
 
-def _seats(
+def _contexts(
     make_contract: Callable[..., Contract],
     make_member: Callable[..., Any],
     make_signer: Callable[..., Any],
     rounds: int = 3,
     iterations: int = 40,
-) -> dict[str, Seat]:
+) -> dict[str, PeerContext]:
     model = build("policy-mlp", input_shape=(4,), classes=2, options={"hidden": 4}, seed=3)
     contract = make_contract(
         rounds=rounds,
@@ -85,7 +85,7 @@ def _seats(
     for own, peer in (("learner", "provider"), ("provider", "learner")):
         task = PolicyGradient(
             copy.deepcopy(model),
-            Arena(CartPole(), POLES[own]),
+            EnvironmentSet(CartPole(), POLES[own]),
             discount=0.99,
             baseline="mean",
             batch_size=32,
@@ -95,7 +95,7 @@ def _seats(
         )
         store = MemoryStore()
         record_opening(store, contract, members[own], members[peer])
-        made[own] = Seat(
+        made[own] = PeerContext(
             contract,
             members[own],
             members[peer],
@@ -103,27 +103,29 @@ def _seats(
             SessionBlobs(),
             Journal(store, contract.session),
             EgressGate(contract, Policy(), store, names[peer]),
-            Notary(make_signer(names[own]), store, contract, members[peer]),
+            ReceiptBook(make_signer(names[own]), store, contract, members[peer]),
             nobody,
         )
     return made
 
 
-def party(seat: Seat) -> Party:
-    return Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
+def party(context: PeerContext) -> Party:
+    return Party(context.task, context.blobs, context.journal, context.contract, context.own, context.peer)
 
 
 class Cheat(InProcessProvider):
     """A provider that is honest until the second round, in which it answers as it is told.
 
     Args:
-        seats: Both seats.
+        contexts: Both contexts.
         answer: Makes of an honest checkpoint, and of that of the first round in the same place, what it answers.
     """
 
-    def __init__(self, seats: dict[str, Seat], answer: Callable[[Checkpoint, Checkpoint], Checkpoint]) -> None:
-        role = Provider(party(seats["provider"]), seats["provider"].notary, nobody)
-        super().__init__(seats["learner"], seats["provider"], role)
+    def __init__(
+        self, contexts: dict[str, PeerContext], answer: Callable[[Checkpoint, Checkpoint], Checkpoint]
+    ) -> None:
+        role = Provider(party(contexts["provider"]), contexts["provider"].receipt_book, nobody)
+        super().__init__(contexts["learner"], contexts["provider"], role)
         self._answer = answer
         self._first: dict[int, tuple[Checkpoint, Blob]] = {}
 
@@ -140,43 +142,43 @@ class Cheat(InProcessProvider):
             yield codec.checkpoint_from_proto(encoded(codec.checkpoint_to_proto(answered)))
 
 
-def play(seats: dict[str, Seat], port: InProcessProvider) -> Outcome:
-    return run(Learner(party(seats["learner"]), [(port, seats["learner"].notary)], nobody))[0]
+def play(contexts: dict[str, PeerContext], port: InProcessProvider) -> Outcome:
+    return run(Learner(party(contexts["learner"]), [(port, contexts["learner"].receipt_book)], nobody))[0]
 
 
-def honest(seats: dict[str, Seat]) -> InProcessProvider:
-    role = Provider(party(seats["provider"]), seats["provider"].notary, nobody)
-    return InProcessProvider(seats["learner"], seats["provider"], role)
+def honest(contexts: dict[str, PeerContext]) -> InProcessProvider:
+    role = Provider(party(contexts["provider"]), contexts["provider"].receipt_book, nobody)
+    return InProcessProvider(contexts["learner"], contexts["provider"], role)
 
 
 SHORT = {"rounds": 2, "iterations": 12}
 
 
 def test_a_return_that_is_not_finite_is_refused_and_the_session_goes_on(
-    make_seats: Callable[..., dict[str, Seat]],
+    make_seats: Callable[..., dict[str, PeerContext]],
 ) -> None:
-    seats, others = make_seats(**SHORT), make_seats(**SHORT)
-    bad = Cheat(seats, lambda checkpoint, _: replace(checkpoint, loss=Loss(math.nan, checkpoint.loss.count)))
+    contexts, others = make_seats(**SHORT), make_seats(**SHORT)
+    bad = Cheat(contexts, lambda checkpoint, _: replace(checkpoint, loss=Loss(math.nan, checkpoint.loss.count)))
     with pytest.raises(NonFiniteValue, match="the loss is not finite"):
-        play(seats, bad)
-    assert play(seats, honest(seats)).digest == play(others, honest(others)).digest
+        play(contexts, bad)
+    assert play(contexts, honest(contexts)).digest == play(others, honest(others)).digest
 
 
 def test_the_trajectory_of_another_round_is_refused_before_anything_is_picked(
-    make_seats: Callable[..., dict[str, Seat]],
+    make_seats: Callable[..., dict[str, PeerContext]],
 ) -> None:
-    seats = make_seats(**SHORT)
+    contexts = make_seats(**SHORT)
     with pytest.raises(MalformedMessage, match="did not start round 2 from an offered checkpoint"):
-        play(seats, Cheat(seats, lambda _, first: first))
-    rounds = [each.round for each in seats["learner"].journal.records() if each.kind in {"picked", "finished"}]
+        play(contexts, Cheat(contexts, lambda _, first: first))
+    rounds = [each.round for each in contexts["learner"].journal.records() if each.kind in {"picked", "finished"}]
     assert rounds == [1, 1], "what the first round came to stays"
 
 
 @pytest.mark.slow
-def test_a_session_never_loses_return(seats: dict[str, Seat]) -> None:
-    learner = party(seats["learner"])
-    (outcome,) = run(Learner(learner, [(honest(seats), seats["learner"].notary)], nobody))
-    picks = [record.fields for record in seats["learner"].journal.records() if record.kind == "picked"]
+def test_a_session_never_loses_return(contexts: dict[str, PeerContext]) -> None:
+    learner = party(contexts["learner"])
+    (outcome,) = run(Learner(learner, [(honest(contexts), contexts["learner"].receipt_book)], nobody))
+    picks = [record.fields for record in contexts["learner"].journal.records() if record.kind == "picked"]
     totals = [pick["total"] for pick in picks]
     assert totals == outcome.metrics["global_loss_by_round"]
     assert all(later <= earlier for earlier, later in itertools.pairwise(totals))
@@ -185,5 +187,5 @@ def test_a_session_never_loses_return(seats: dict[str, Seat]) -> None:
     assert outcome.metrics["global_return_by_round"] == pytest.approx(returns)
     # To the last bit what both tasks say of the final model, all of whose episodes were played in other company.
     assert learner.pick is not None
-    final = seats["learner"].task.layout.view(seats["learner"].blobs.get(learner.pick.digest).data)
-    assert totals[-1] == sum(float(seats[role].task.losses(final).sum()) for role in ("provider", "learner"))
+    final = contexts["learner"].task.layout.view(contexts["learner"].blobs.get(learner.pick.digest).data)
+    assert totals[-1] == sum(float(contexts[role].task.losses(final).sum()) for role in ("provider", "learner"))

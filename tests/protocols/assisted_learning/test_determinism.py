@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from comity.node.result import SessionResult
-from comity.node.script import parse_script
+from comity.node.sessions.result import SessionResult
+from comity.node.sessions.script import parse_script
 from comity.simulation.in_process import simulate
 
 SCRIPT = """
 [session]
 protocol = "assisted_learning"
-helpers = ["hospital"]
+acceptors = ["hospital"]
 rounds = 2
 seed = {seed}
 model = {{ name = "mlp", options = {{ hidden = 8 }} }}

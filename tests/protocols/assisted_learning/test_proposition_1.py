@@ -15,7 +15,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.data import Dataset
+from comity.ledger.receipts import SignedStatement
 from comity.models import build
 from comity.protocols.assisted_learning.algorithm import Loss, Objective, argmin
 from comity.protocols.assisted_learning.in_process import InProcessProvider
@@ -23,11 +25,9 @@ from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.session.blobs import SessionBlobs
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.outcome import Outcome
-from comity.session.receipts import SignedStatement
-from comity.session.seat import Seat
 from comity.transport.protocol import run
 
 ROUNDS = 4
@@ -70,8 +70,8 @@ class Recording:
 class Session:
     """A finished session and everything that crossed in it."""
 
-    learner: Seat
-    provider: Seat
+    learner: PeerContext
+    provider: PeerContext
     model: nn.Module
     objective: Objective
     offered: dict[int, list[Checkpoint]]
@@ -107,20 +107,20 @@ def session(request: pytest.FixtureRequest, make_pair: Callable[..., Any]) -> Se
     model = make_model()
     pair = make_pair(model=model, gamma=gamma, rounds=ROUNDS, objective=objective, iterations=60, sampling_period=4)
     learner, provider = (
-        Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
-        for seat in (pair.learner, pair.provider)
+        Party(context.task, context.blobs, context.journal, context.contract, context.own, context.peer)
+        for context in (pair.learner, pair.provider)
     )
     port = Recording(
-        InProcessProvider(pair.learner, pair.provider, Provider(provider, pair.provider.notary, nobody)),
+        InProcessProvider(pair.learner, pair.provider, Provider(provider, pair.provider.receipt_book, nobody)),
         pair.learner.blobs,
     )
-    (outcome,) = run(Learner(learner, [(port, pair.learner.notary)], nobody))
+    (outcome,) = run(Learner(learner, [(port, pair.learner.receipt_book)], nobody))
     return Session(pair.learner, pair.provider, model, objective, port.offered, port.returned, port.models, outcome)
 
 
-def own_loss(seat: Seat, model: bytes) -> Loss:
+def own_loss(context: PeerContext, model: bytes) -> Loss:
     """A party's own evaluation of a model, as it would state it."""
-    return Loss(float(seat.task.losses(seat.task.layout.view(bytearray(model))).sum()), seat.task.samples)
+    return Loss(float(context.task.losses(context.task.layout.view(bytearray(model))).sum()), context.task.samples)
 
 
 def global_losses(session: Session) -> tuple[list[float], list[float]]:
@@ -169,9 +169,9 @@ def test_the_learner_reports_the_losses_that_the_messages_add_up_to(session: Ses
     assert session.metric("global_loss_by_round") == rounds[1:]
 
 
-def independent_loss(session: Session, seat: Seat, digest: bytes) -> float:
+def independent_loss(session: Session, context: PeerContext, digest: bytes) -> float:
     """A party's loss of a model by other code: float64, all samples at once, the file read by safetensors."""
-    data: Dataset = seat.task._train_data
+    data: Dataset = context.task._train_data
     model = copy.deepcopy(session.model)
     model.load_state_dict(safetensors.torch.load(session.models[digest]))
     model = model.double().eval()
@@ -182,11 +182,11 @@ def independent_loss(session: Session, seat: Seat, digest: bytes) -> float:
 
 @pytest.mark.parametrize("direction", ["offered", "returned"])
 def test_every_pick_is_the_argmin_of_a_full_evaluation(session: Session, direction: str) -> None:
-    seats = session.learner, session.provider
+    contexts = session.learner, session.provider
     trajectories: dict[int, list[Checkpoint]] = getattr(session, direction)
     picks = session.metric("provider_picks" if direction == "offered" else "learner_picks")
     for number, checkpoints in trajectories.items():
-        totals = [sum(independent_loss(session, seat, each.digest) for seat in seats) for each in checkpoints]
+        totals = [sum(independent_loss(session, context, each.digest) for context in contexts) for each in checkpoints]
         assert picks[number - 1] == argmin(totals)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from comity.protocols.assisted_learning import PROTOCOL, race
 from comity.protocols.assisted_learning.algorithm import Loss, Objective, Selection, argmin
 from comity.protocols.assisted_learning.race import LEAST_SAMPLES, Race
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.protocol import run
 
 
@@ -138,7 +138,7 @@ def test_there_is_nothing_to_choose_from_nothing() -> None:
 def test_a_session_that_races_is_the_same_over_the_network_and_never_rises(
     make_pair: Callable[..., Any],
     serve: Callable[..., Any],
-    connect: Callable[..., Link],
+    connect: Callable[..., PeerConnection],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(race, "LEAST_SAMPLES", 16)

@@ -17,14 +17,14 @@ from torch.nn.functional import cross_entropy
 
 from comity.contract import Contract, Membership
 from comity.errors import MalformedMessage
+from comity.ledger.ledger import bytes_by_kind
 from comity.node.party import LocalParty
-from comity.node.script import parse_script
+from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, argmin, training_order
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint
 from comity.protocols.assisted_learning.schedule import Schedule
-from comity.session.ledger import bytes_by_kind
-from comity.session.seat import Seat
+from comity.session.contexts import PeerContext
 from comity.simulation.in_process import simulate
 
 ROUNDS = 3
@@ -32,7 +32,7 @@ PROVIDERS = ("hospital", "lab", "office")
 SCRIPT = """
 [session]
 protocol = "assisted_learning"
-helpers = ["hospital", "lab", "office"]
+acceptors = ["hospital", "lab", "office"]
 rounds = 3
 seed = 1
 model = {{ name = "mlp", options = {{ hidden = 8 }} }}
@@ -82,7 +82,7 @@ class Record:
     offered: dict[tuple[int, str], list[Checkpoint]] = field(default_factory=dict)
     returned: dict[tuple[int, str], list[Checkpoint]] = field(default_factory=dict)
     assessed: dict[tuple[int, str], dict[bytes, Loss]] = field(default_factory=dict)
-    seats: dict[str, Seat] = field(default_factory=dict)
+    contexts: dict[str, PeerContext] = field(default_factory=dict)
     models: dict[bytes, bytes] = field(default_factory=dict)
 
 
@@ -109,10 +109,10 @@ def recording(record: Record) -> type[InProcessProvider]:
     """A port that passes everything on and keeps it."""
 
     class Recording(InProcessProvider):
-        def __init__(self, learner: Seat, seat: Seat, provider: Any) -> None:
-            super().__init__(learner, seat, provider)
-            record.seats |= {learner.own.party: learner, seat.own.party: seat}
-            self.name = seat.own.party
+        def __init__(self, learner: PeerContext, peer_context: PeerContext, provider: Any) -> None:
+            super().__init__(learner, peer_context, provider)
+            record.contexts |= {learner.own.party: learner, peer_context.own.party: peer_context}
+            self.name = peer_context.own.party
 
         def assess(self, round: int, digest: bytes) -> Future[Loss]:
             answer = super().assess(round, digest)
@@ -132,7 +132,7 @@ def recording(record: Record) -> type[InProcessProvider]:
                 yield checkpoint
 
         def keep(self, digest: bytes) -> None:
-            record.models[digest] = bytes(record.seats["clinic"].blobs.get(digest).data)
+            record.models[digest] = bytes(record.contexts["clinic"].blobs.get(digest).data)
 
     return Recording
 
@@ -176,14 +176,14 @@ def test_a_trajectory_goes_from_one_to_the_next(session: Session) -> None:
 
 def independent_loss(session: Session, party: str, digest: bytes) -> float:
     """A party's part of a model's global loss by other code: float64, all samples at once."""
-    seat = session.record.seats[party]
-    data = seat.task._train_data
+    peer_context = session.record.contexts[party]
+    data = peer_context.task._train_data
     state = {
         name: tensor.double()
-        for name, tensor in seat.task.layout.view(bytearray(session.record.models[digest])).items()
+        for name, tensor in peer_context.task.layout.view(bytearray(session.record.models[digest])).items()
     }
     with torch.no_grad():
-        model = seat.task._evaluated.double()
+        model = peer_context.task._evaluated.double()
         try:
             logits = torch.func.functional_call(model, state, (data.inputs.double() * data.scale,))
         finally:
@@ -219,8 +219,8 @@ def test_nobody_is_asked_twice_or_about_what_it_knows(session: Session) -> None:
         own = {each.digest for each in session.record.returned.get((number, name), [])[1:]}
         given = {each.digest for each in session.record.offered.get((number, name), [])[1:]}
         assert not assessed.keys() & (own | given)
-        seat = session.record.seats[name]
-        most = Schedule(seat.contract, seat.own, [seat.peer]).most_assessed(number)
+        peer_context = session.record.contexts[name]
+        most = Schedule(peer_context.contract, peer_context.own, [peer_context.peer]).most_assessed(number)
         assert len(assessed) <= most
         assert (most == 0) == (trainers == (name,))
 
@@ -281,7 +281,7 @@ def test_who_trains_in_a_round(order: Any, trainers: int, expected: list[str]) -
 def test_shares_of_the_iterations(
     make_contract: Callable[..., Contract], make_member: Callable[..., Membership]
 ) -> None:
-    contract = make_contract(helpers=("a", "b"), terms=AssistedLearningTerms(iterations=100, sampling_period=10))
+    contract = make_contract(acceptors=("a", "b"), terms=AssistedLearningTerms(iterations=100, sampling_period=10))
     learner, a, b = make_member("l", "learner", 20), make_member("a", "provider", 20), make_member("b", "provider", 60)
     schedules = [Schedule(contract, *each) for each in ((learner, [a, b]), (a, [learner]), (b, [learner]))]
     assert [each.iterations for each in schedules] == [20, 50, 75]
@@ -291,10 +291,10 @@ def test_shares_of_the_iterations(
     assert schedules[0].steps() == 3 * 10
 
 
-@pytest.mark.parametrize("change", [{"helpers": ("a", "a")}, {"terms": AssistedLearningTerms(trainers=3)}])
+@pytest.mark.parametrize("change", [{"acceptors": ("a", "a")}, {"terms": AssistedLearningTerms(trainers=3)}])
 def test_contracts_that_cannot_be_kept_are_refused(
     make_contract: Callable[..., Contract], make_member: Callable[..., Membership], change: dict[str, Any]
 ) -> None:
-    contract = make_contract(**({"helpers": ("a", "b")} | change))
+    contract = make_contract(**({"acceptors": ("a", "b")} | change))
     with pytest.raises(MalformedMessage, match="trainers"):
         Schedule(contract, make_member("a", "provider", 20), [make_member("l", "learner", 20)])

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from comity.ledger.ledger import Head
+from comity.ledger.receipts import Signer
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.events import nobody
-from comity.session.ledger import Head
-from comity.session.receipts import Signer
 from comity.training import Classification
 
 
@@ -75,7 +75,7 @@ def helped(make_pair: Callable[..., Any], make_signer: Callable[[str], Signer]) 
             for each in learner.train(start.digest, 1)
             if isinstance(each.loss, Loss)
         ]
-        return Helped(pair, Provider(provider, pair.provider.notary, nobody), offers, make_signer("clinic"))
+        return Helped(pair, Provider(provider, pair.provider.receipt_book, nobody), offers, make_signer("clinic"))
 
     return begin
 
@@ -112,10 +112,10 @@ def test_nothing_of_it_is_kept_or_published_before_the_pick(helped: Callable[...
     speculative.offer(speculative.offers[0])
     before = speculative.pair.provider.blobs._keeper.digests()
     idle(speculative.provider)
-    seat = speculative.pair.provider
-    assert [each.kind for each in seat.journal.records()] == ["received"]
-    assert seat.blobs._keeper.digests() == before
-    assert not seat.blobs._published
+    context = speculative.pair.provider
+    assert [each.kind for each in context.journal.records()] == ["received"]
+    assert context.blobs._keeper.digests() == before
+    assert not context.blobs._published
 
 
 def test_a_part_that_was_made_ahead_is_gone_on_with(helped: Callable[..., Helped], steps: Steps) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from comity.experiments import demo_script
-from comity.node.script import parse_script
+from comity.node.sessions.script import parse_script
 from comity.session.events import Event
 from comity.simulation.in_process import simulate
 

@@ -16,8 +16,9 @@ from comity.errors import InvalidValue, MalformedMessage, NonFiniteValue
 from comity.protocols import gradient_rewards
 from comity.protocols.gradient_rewards import (
     Mechanism,
+    ServerState,
     SparseUpdate,
-    Standing,
+    aggregate_round,
     cosine_contribution,
     cosine_gradient_shapley,
     cosines_with,
@@ -25,7 +26,6 @@ from comity.protocols.gradient_rewards import (
     normalize_update,
     reward_fractions,
     sampled_cosine_gradient_shapley,
-    settle,
     sparsify,
     sparsify_for_all,
     update_importance,
@@ -448,7 +448,7 @@ class TestRound:
     sizes = (10.0, 20.0, 30.0, 40.0)
 
     def test_it_is_the_papers_round(self) -> None:
-        first = settle(self.updates, Standing.first(self.sizes), Mechanism())
+        first = aggregate_round(self.updates, ServerState.first(self.sizes), Mechanism())
         weights = torch.tensor(self.sizes).double() / 100
         products = gram(self.updates)
         assert torch.allclose(first.contribution, cosine_contribution(products, weights), atol=1e-6)
@@ -459,13 +459,13 @@ class TestRound:
         best = int(importance.argmax())
         assert torch.equal(first.rewards[best].dense(), first.aggregate)
 
-        second = settle(self.updates, first.standing, Mechanism())
+        second = aggregate_round(self.updates, first.standing, Mechanism())
         expected = update_importance(importance, cosine_contribution(products, importance), 0.95)
         assert torch.allclose(second.standing.importance, expected, atol=1e-6)
 
     def test_who_took_no_part_keeps_its_importance_and_gets_nothing(self) -> None:
-        first = settle(self.updates, Standing.first(self.sizes), Mechanism())
-        second = settle(self.updates[[0, 2]], first.standing, Mechanism(), present=[0, 2])
+        first = aggregate_round(self.updates, ServerState.first(self.sizes), Mechanism())
+        second = aggregate_round(self.updates[[0, 2]], first.standing, Mechanism(), present=[0, 2])
         before, after = first.standing.importance, second.standing.importance
         assert torch.equal(after[[1, 3]], before[[1, 3]])
         assert float(after.sum()) == pytest.approx(1.0)
@@ -473,10 +473,10 @@ class TestRound:
         assert (second.present, len(second.rewards), len(second.contribution)) == ((0, 2), 2, 2)
 
     def test_who_comes_late_is_valued_from_then_on(self) -> None:
-        first = settle(self.updates[:3], Standing.first([1, 1, 1, 1]), Mechanism(), present=[0, 1, 2])
+        first = aggregate_round(self.updates[:3], ServerState.first([1, 1, 1, 1]), Mechanism(), present=[0, 1, 2])
         assert float(first.standing.importance[3]) == 0.25
         assert first.standing.valued.tolist() == [True, True, True, False]
-        second = settle(self.updates, first.standing, Mechanism())
+        second = aggregate_round(self.updates, first.standing, Mechanism())
         assert second.standing.valued.all()
         assert float(second.standing.importance.sum()) == pytest.approx(1.0)
         assert float(second.standing.importance[3]) < 0.25
@@ -485,44 +485,44 @@ class TestRound:
     def test_other_valuations(self, valuation: str) -> None:
         mechanism = Mechanism(valuation=valuation, permutations=3000)  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(0)
-        settled = settle(self.updates, Standing.first(self.sizes), mechanism, generator=generator)
+        settled = aggregate_round(self.updates, ServerState.first(self.sizes), mechanism, generator=generator)
         assert_efficient(settled.contribution)
         exact = cosine_gradient_shapley(gram(self.updates), torch.tensor(self.sizes))
         assert torch.allclose(settled.contribution, exact, atol=0.02)
 
     def test_sampling_needs_a_generator(self) -> None:
         with pytest.raises(InvalidValue, match="generator"):
-            settle(self.updates, Standing.first(self.sizes), Mechanism(valuation="sampled"))
+            aggregate_round(self.updates, ServerState.first(self.sizes), Mechanism(valuation="sampled"))
 
     def test_fixed_weights_value_alike_in_every_round(self) -> None:
         mechanism = Mechanism(coalition_weights="fixed")
-        first = settle(self.updates, Standing.first(self.sizes), mechanism)
-        second = settle(self.updates, first.standing, mechanism)
+        first = aggregate_round(self.updates, ServerState.first(self.sizes), mechanism)
+        second = aggregate_round(self.updates, first.standing, mechanism)
         assert torch.equal(first.contribution, second.contribution)
 
     def test_with_normalized_contributions_alpha_is_the_weight_of_the_past(self) -> None:
         mechanism = Mechanism(normalize_contributions=True, floor=0.0)
-        first = settle(self.updates, Standing.first(self.sizes), mechanism)
-        second = settle(self.updates, first.standing, mechanism)
+        first = aggregate_round(self.updates, ServerState.first(self.sizes), mechanism)
+        second = aggregate_round(self.updates, first.standing, mechanism)
         share = second.contribution / second.contribution.sum()
         expected = 0.95 * first.standing.importance + 0.05 * share
         assert torch.allclose(second.standing.importance, expected)
 
     def test_a_round_repeats_to_the_last_bit(self) -> None:
-        one, same = (settle(self.updates, Standing.first(self.sizes), Mechanism()) for _ in range(2))
+        one, same = (aggregate_round(self.updates, ServerState.first(self.sizes), Mechanism()) for _ in range(2))
         assert torch.equal(one.standing.importance, same.standing.importance)
         assert all(torch.equal(a.values, b.values) for a, b in zip(one.rewards, same.rewards, strict=True))
 
     @pytest.mark.parametrize("present", [[], [0], [1, 0], [0, 0], [0, 4], [-1, 0], [0, 1, 2]])
     def test_wrong_participants_are_refused(self, present: list[int]) -> None:
         with pytest.raises(InvalidValue, match="took part"):
-            settle(self.updates[:2], Standing.first(self.sizes), Mechanism(), present=present)
+            aggregate_round(self.updates[:2], ServerState.first(self.sizes), Mechanism(), present=present)
 
     def test_an_update_of_zeros_is_refused(self) -> None:
         updates = self.updates.clone()
         updates[2] = 0
         with pytest.raises(MalformedMessage, match=r"client 2.*zeros"):
-            settle(updates, Standing.first(self.sizes), Mechanism())
+            aggregate_round(updates, ServerState.first(self.sizes), Mechanism())
 
     @pytest.mark.parametrize("valuation", ["cosine", "shapley"])
     @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
@@ -530,17 +530,17 @@ class TestRound:
         updates = self.updates.clone()
         updates[1, 3] = wrong
         with pytest.raises(NonFiniteValue, match="client 1"):
-            settle(updates, Standing.first(self.sizes), Mechanism(valuation=valuation))  # type: ignore[arg-type]
+            aggregate_round(updates, ServerState.first(self.sizes), Mechanism(valuation=valuation))  # type: ignore[arg-type]
 
     def test_updates_that_cancel_are_refused(self) -> None:
         updates = torch.stack((self.updates[0], -self.updates[0]))
         with pytest.raises(InvalidValue, match="cancel"):
-            settle(updates, Standing.first([1, 1]), Mechanism())
+            aggregate_round(updates, ServerState.first([1, 1]), Mechanism())
 
     @pytest.mark.parametrize("sizes", [[], [0], [1, -1], [1, math.inf], [math.nan]])
     def test_sizes_out_of_range_are_refused(self, sizes: list[float]) -> None:
         with pytest.raises(InvalidValue, match="Sizes"):
-            Standing.first(sizes)
+            ServerState.first(sizes)
 
     @pytest.mark.parametrize(
         "wrong",

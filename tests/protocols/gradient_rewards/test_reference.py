@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from comity.protocols.gradient_rewards import (
     Mechanism,
-    Settlement,
-    Standing,
+    RoundResult,
+    ServerState,
     aggregate,
+    aggregate_round,
     cosine_contribution,
     gram,
     normalize_update,
     reward_fractions,
-    settle,
     sparsify_for_all,
     update_importance,
 )
@@ -44,13 +44,13 @@ def sizes(golden: Arrays) -> list[int]:
     return [prod(shape[:ndim].tolist()) for shape, ndim in zip(golden["shapes"], golden["ndim"], strict=True)]
 
 
-def rounds(golden: Arrays, sizes: list[int], beta: float) -> list[Settlement]:
+def rounds(golden: Arrays, sizes: list[int], beta: float) -> list[RoundResult]:
     mechanism = Mechanism(alpha=float(golden["alpha"]), beta=beta, rule="reference")
-    standing = Standing.first(golden["shard_sizes"].tolist())
+    standing = ServerState.first(golden["shard_sizes"].tolist())
     settled = []
     for raw in golden["raw_updates"]:
         updates = normalize_update(torch.from_numpy(raw), float(golden["Gamma"]))
-        settled.append(settle(updates, standing, mechanism, sizes=sizes))
+        settled.append(aggregate_round(updates, standing, mechanism, sizes=sizes))
         standing = settled[-1].standing
     return settled
 

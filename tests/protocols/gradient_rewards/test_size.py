@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from comity.errors import InvalidValue
-from comity.node.script import parse_script
+from comity.node.sessions.script import parse_script
 from comity.simulation.in_process import simulate
 
 _SCRIPT = """
 [session]
 protocol = "gradient_rewards"
 id = "many"
-helpers = ["server"]
+acceptors = ["server"]
 rounds = 1
 seed = 1
 [session.model]
@@ -67,7 +67,7 @@ def _text(clients: int, joining: int, hidden: int = 8) -> str:
 _MEASURE = """
 import resource, sys
 import torch
-from comity.node.script import parse_script
+from comity.node.sessions.script import parse_script
 from comity.simulation.in_process import simulate
 
 torch.set_num_threads(1)

@@ -28,15 +28,15 @@ from comity.bench.sampling import one_thread
 from comity.bench.screening import DATA
 from comity.bench.streaming.workload import Evaluation, Load, begin, evaluating, pin
 from comity.errors import NodeProcessFailed
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.events import Event
-from comity.session.receipts import SignedStatement
 from comity.transport.identity import Identity
-from comity.transport.link import Link, Patience
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
 from comity.transport.protocol import run as play
 
 _MOST = 0.75
@@ -159,17 +159,17 @@ class Played:
 
 def _session(load: Load, evaluation: Evaluation, ask: Callable[[object], dict[str, Any]], *, streams: bool) -> Played:
     name = f"bench-{time.monotonic_ns()}"
-    seat, _ = begin(load.script, name)
+    context, _ = begin(load.script, name)
     address = ask({"script": load.script, "session": name, "evaluation": evaluation})["address"]
     seconds: list[float] = []
 
     def clock() -> tuple[float, float]:
         return time.process_time(), ask(None)["cpu_s"]
 
-    with Link(Identity("learner"), "provider", address, Patience()) as link, evaluating(evaluation):
-        link.enter(seat.contract.session, seat.contract.hash)
-        party = Party(seat.task, seat.blobs, seat.journal, seat.contract, seat.own, seat.peer)
-        port = RemoteProvider(link, seat.task.layout, seat.blobs, seat.gate)
+    with PeerConnection(Identity("learner"), "provider", address, RetryPolicy()) as connection, evaluating(evaluation):
+        connection.enter(context.contract.session, context.contract.hash)
+        party = Party(context.task, context.blobs, context.journal, context.contract, context.own, context.peer)
+        port = RemoteProvider(connection, context.task.layout, context.blobs, context.gate)
         waits = Sequential(port, clock)
 
         def observe(event: Event) -> None:
@@ -178,7 +178,7 @@ def _session(load: Load, evaluation: Evaluation, ask: Callable[[object], dict[st
                 if not streams:
                     waits.mark()
 
-        play(Learner(party, [(port if streams else waits, seat.notary)], observe))
+        play(Learner(party, [(port if streams else waits, context.receipt_book)], observe))
         busy = sum(clock()) - sum(waits.marks[0])
     return Played(seconds, busy / sum(seconds), None if streams else waits.overlapping())
 

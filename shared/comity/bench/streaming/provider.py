@@ -16,7 +16,7 @@ import torch
 
 from comity.bench.streaming.workload import Evaluation, begin, evaluating, pin
 from comity.protocols.assisted_learning import PROTOCOL
-from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker
 from comity.transport.blobs import SERVICE, BlobServicer
 from comity.transport.server import NodeServer
@@ -25,13 +25,13 @@ from comity.transport.sessions import session_of
 
 def help_in(script: str, session: str, evaluation: Evaluation, stack: ExitStack) -> str:
     """Serves a session until the stack ends; returns the address."""
-    _, seat = begin(script, session)
+    _, peer_context = begin(script, session)
     stack.enter_context(evaluating(evaluation))
-    role = PROTOCOL.help(seat.place, [seat])
+    role = PROTOCOL.help(peer_context.place, [peer_context])
     worker = SessionWorker(role, "provider")
     stack.callback(worker.stop)
-    sessions = HostedSessions()
-    sessions.add(HostedSession(seat, role, worker))
+    sessions = SessionRegistry()
+    sessions.add(AcceptedSession(peer_context, role, worker))
     server = NodeServer(None, [SERVICE, *PROTOCOL.services])
     BlobServicer(lambda context: session_of(sessions, context)).add_to(server.server)
     PROTOCOL.serve(server.server, sessions)

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Literal
 
-from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
-from comity.node.script import parse_script
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning import algorithm
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
-from comity.session.seat import Seat
 from comity.simulation.in_process import parties
 
 Evaluation = Literal["full", "screened"]
@@ -24,7 +24,7 @@ Evaluation = Literal["full", "screened"]
 _SCRIPT = """\
 [session]
 protocol = "assisted_learning"
-helpers = ["provider"]
+acceptors = ["provider"]
 rounds = {rounds}
 model = {model}
 
@@ -81,18 +81,18 @@ class Load:
 @cache
 def _parties(script: str) -> tuple[LocalParty, LocalParty]:
     """The learner and the provider, whose data is loaded once."""
-    (asker,), (helper,) = parties(parse_script(script))
-    return asker, helper
+    (initiator,), (acceptor,) = parties(parse_script(script))
+    return initiator, acceptor
 
 
-def begin(script: str, session: str) -> tuple[Seat, Seat]:
-    """Both seats of a session, of which a process uses one."""
-    asker, helper = _parties(script)
-    contract, definition = draft_contract(parse_script(script), asker, session)
-    own, peer = asker.membership(definition.asker), helper.membership(definition.helper)
+def begin(script: str, session: str) -> tuple[PeerContext, PeerContext]:
+    """Both contexts of a session, of which a process uses one."""
+    initiator, acceptor = _parties(script)
+    contract, definition = draft_contract(parse_script(script), initiator, session)
+    own, peer = initiator.membership(definition.initiator), acceptor.membership(definition.acceptor)
     return (
-        asker.seat(asker.place(contract, own, nobody), peer),
-        helper.seat(helper.place(contract, peer, nobody), own),
+        initiator.context(initiator.place(contract, own, nobody), peer),
+        acceptor.context(acceptor.place(contract, peer, nobody), own),
     )
 
 

@@ -1,4 +1,4 @@
-"""The product's way: pack, hash, `Link.put` and `Link.get`."""
+"""The product's way: pack, hash, `PeerConnection.put` and `PeerConnection.get`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from comity.bench.transfer.process import Peer
 from comity.bench.transfer.workload import RECEIVER, ROUND, Workload
 from comity.tensors import Blob
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 
 
 class Courier:
@@ -19,7 +19,7 @@ class Courier:
         workload: What is moved.
     """
 
-    def __init__(self, link: Link, peer: Peer, workload: Workload) -> None:
+    def __init__(self, link: PeerConnection, peer: Peer, workload: Workload) -> None:
         self._link = link
         self._peer = peer
         self._workload = workload

@@ -15,19 +15,19 @@ from typing import Any
 from comity.bench.memory import PeakMemory
 from comity.bench.transfer import plain, sockets
 from comity.bench.transfer.workload import RECEIVER, ROUND, SENDER, Workload
+from comity.blobs.session_blobs import Expectation, SessionBlobs
 from comity.contract import Membership
 from comity.errors import ComityError
-from comity.session.blobs import Expectation, SessionBlobs
+from comity.ledger.receipts import Signer
+from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
-from comity.session.hosting import HostedSession, HostedSessions
-from comity.session.journal import Journal
-from comity.session.memory_store import MemoryStore
-from comity.session.notary import Notary
 from comity.session.policy import Policy
-from comity.session.receipts import Signer
-from comity.session.seat import Seat
+from comity.session.receipt_book import ReceiptBook
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker
+from comity.store.journal import Journal
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob
 from comity.transport.blobs import SERVICE, BlobServicer
 from comity.transport.identity import Identity
@@ -75,7 +75,7 @@ class PeerProcess:
             for line in sys.stdin:
                 self._answer(self._commands[line.strip()]())
 
-    def _session(self, stack: ExitStack) -> HostedSessions:
+    def _session(self, stack: ExitStack) -> SessionRegistry:
         """The one session that all services look into."""
         contract = self._workload.contract
         signers = {name: Signer.from_seed(name.encode().ljust(32), name) for name in (RECEIVER, SENDER)}
@@ -84,7 +84,7 @@ class PeerProcess:
             for name, signer in signers.items()
         )
         store = MemoryStore()
-        seat = Seat(
+        peer_context = PeerContext(
             contract,
             own,
             peer,
@@ -92,16 +92,16 @@ class PeerProcess:
             blobs=self._blobs,
             journal=Journal(store, contract.session),
             gate=EgressGate(contract, Policy(), store, SENDER),
-            notary=Notary(signers[RECEIVER], store, contract, peer),
+            receipt_book=ReceiptBook(signers[RECEIVER], store, contract, peer),
             observe=nobody,
         )
         worker = SessionWorker(_Idle(), "idle")
         stack.callback(worker.stop)
-        sessions = HostedSessions()
-        sessions.add(HostedSession(seat, _Idle(), worker))
+        sessions = SessionRegistry()
+        sessions.add(AcceptedSession(peer_context, _Idle(), worker))
         return sessions
 
-    def _start(self, identity: Identity | None, sessions: HostedSessions, stack: ExitStack) -> dict[str, int]:
+    def _start(self, identity: Identity | None, sessions: SessionRegistry, stack: ExitStack) -> dict[str, int]:
         """Starts the node's blob service and both baselines; returns their ports."""
         node = NodeServer(identity, [SERVICE])
         BlobServicer(lambda context: session_of(sessions, context)).add_to(node.server)

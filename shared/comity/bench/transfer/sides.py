@@ -11,7 +11,7 @@ from comity.bench.transfer.link import Courier
 from comity.bench.transfer.process import Peer
 from comity.bench.transfer.workload import RECEIVER, SENDER, Workload
 from comity.transport.identity import Identity
-from comity.transport.link import Link, Patience
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
 
 Case = Callable[[], float]
 """Moves a checkpoint once; returns the seconds that it took."""
@@ -41,7 +41,7 @@ class Side:
     ) -> None:
         ports = peer.ports[security]
         address = f"127.0.0.1:{ports['comity']}"
-        link = stack.enter_context(Link(identity or Identity(SENDER), RECEIVER, address, Patience()))
+        link = stack.enter_context(PeerConnection(identity or Identity(SENDER), RECEIVER, address, RetryPolicy()))
         link.enter(workload.contract.session, workload.contract.hash)
         channel = stack.enter_context(plain.channel(identity, RECEIVER, ports["plain"]))
         context = None if identity is None else sockets.client_context(identity)

@@ -8,8 +8,8 @@ from typing import Self
 from comity.contract import Contract, ModelSpec, TaskSpec, Terms
 from comity.models import build
 from comity.session.gate import EgressGate
-from comity.session.memory_store import MemoryStore
 from comity.session.policy import Policy
+from comity.store.memory_store import MemoryStore
 from comity.tensors import Layout, State
 
 ROUND = 1
@@ -46,8 +46,8 @@ class Workload:
             rounds=ROUND,
             model=ModelSpec(name=model, signature=layout.signature),
             task=task,
-            asker=SENDER,
-            helpers=(RECEIVER,),
+            initiator=SENDER,
+            acceptors=(RECEIVER,),
             egress=("checkpoint",),
             terms=Terms(),
         )

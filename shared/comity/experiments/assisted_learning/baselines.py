@@ -11,13 +11,12 @@ from functools import reduce
 
 import numpy as np
 
-from comity.contract import Contract
+from comity.contract import Contract, Json
 from comity.data import Dataset, Splits
-from comity.node.asking import draft_contract
 from comity.node.party import LocalParty, LocalTask
-from comity.node.script import Script
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.script import Script
 from comity.protocols.assisted_learning.schedule import Schedule
-from comity.session.events import Json
 from comity.simulation.in_process import parties
 from comity.tensors import State
 
@@ -31,7 +30,7 @@ def added(script: Script, metrics: Mapping[str, Json]) -> dict[str, Json]:
         the learner's first test: `learner_alone` (Learner-PG) and `pooled` (PG), and in all of its tests under `…_returns`.
     """
     (learner,), providers = parties(script)
-    if learner.plays:
+    if learner.is_reinforcement:
         return {**metrics, **_returns(script, learner, providers)}
     own, test = learner.splits.train, learner.splits.test
     trains = {"learner_alone": own}
@@ -44,12 +43,12 @@ def added(script: Script, metrics: Mapping[str, Json]) -> dict[str, Json]:
 
 def _returns(script: Script, learner: LocalParty, providers: Sequence[LocalParty]) -> dict[str, Json]:
     """Mean return of Learner-PG and of PG (section 4.3) in the first of the learner's tests."""
-    own = learner.arena
-    pooled = replace(own, parameters=np.concatenate([each.arena.parameters for each in (learner, *providers)]))
+    own = learner.environments
+    pooled = replace(own, parameters=np.concatenate([each.environments.parameters for each in (learner, *providers)]))
     found: dict[str, Json] = {}
-    for name, arena in {"learner_alone": own, "pooled": pooled}.items():
+    for name, environments in {"learner_alone": own, "pooled": pooled}.items():
         contract, schedule = _agreed(script, learner, providers)
-        task = learner.task(contract, arena=arena)
+        task = learner.task(contract, environments=environments)
         returns = task.test_returns(_trained(task, schedule))
         found[name] = next(iter(returns.values()), None)
         found[f"{name}_returns"] = returns
@@ -64,8 +63,10 @@ def _accuracy(script: Script, learner: LocalParty, providers: Sequence[LocalPart
 
 def _agreed(script: Script, learner: LocalParty, providers: Sequence[LocalParty]) -> tuple[Contract, Schedule]:
     contract, definition = draft_contract(script, learner, "baseline")
-    own = learner.membership(definition.asker, contract.terms)
-    return contract, Schedule(contract, own, [each.membership(definition.helper, contract.terms) for each in providers])
+    own = learner.membership(definition.initiator, contract.terms)
+    return contract, Schedule(
+        contract, own, [each.membership(definition.acceptor, contract.terms) for each in providers]
+    )
 
 
 def _trained(task: LocalTask, schedule: Schedule) -> State:

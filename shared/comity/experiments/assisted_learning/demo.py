@@ -9,7 +9,7 @@ _SCRIPT = """\
 [session]
 protocol = "assisted_learning"
 id = "demo-{seed}"
-helpers = ["provider"]
+acceptors = ["provider"]
 rounds = 10
 seed = {seed}
 

@@ -12,7 +12,7 @@ _SCRIPT = """\
 [session]
 protocol = "assisted_learning"
 id = "demo-rl-{seed}"
-helpers = ["provider"]
+acceptors = ["provider"]
 rounds = 10
 seed = {seed}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.experiments.assisted_learning.contests import Contest, contest, draw, over
+from comity.experiments.assisted_learning.comparisons import Comparison, comparison, draw, over
 from comity.experiments.assisted_learning.pair import OwnModel
 from comity.experiments.assisted_learning.sizes import ALEXNET, SMALL, TINY, scales
 from comity.experiments.reproduction import Claim, Experiment, Metrics
@@ -40,14 +40,14 @@ EXPERIMENTS = (
         "assisted-learning/fig-15",
         "Fig. 15: AssistKD, SGD and Learner-SGD, a CNN crosses and a ResNet-18 learns, CIFAR-10",
         scales(
-            Contest((("a CNN crosses, a ResNet-18 learns", _PAPER),), _ALGORITHMS),
-            Contest((("an mlp of 32 crosses, an mlp of 64 learns", _SMALL),), _ALGORITHMS),
-            Contest((("an mlp of 4 crosses, an mlp of 8 learns", _TINY),), _ALGORITHMS),
+            Comparison((("a CNN crosses, a ResNet-18 learns", _PAPER),), _ALGORITHMS),
+            Comparison((("an mlp of 32 crosses, an mlp of 64 learns", _SMALL),), _ALGORITHMS),
+            Comparison((("an mlp of 4 crosses, an mlp of 8 learns", _TINY),), _ALGORITHMS),
         ),
         "in place of CIFAR-10 handwritten digits (scikit-learn), 200 at the provider and 40 at the learner, half of these "
         "of one class; an mlp with 32 hidden units for the CNN and one with 64 for ResNet-18; T + T' = 100, I = 5, batches "
         "of 32",
-        contest,
+        comparison,
         draw,
         (
             Claim("the model that crosses comes within 3 points of SGD on all data", over("AssistKD", "SGD", by=-3)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from comity.experiments.assisted_learning.contests import ABOVE, NEAR, THREE, Contest, contest, draw, over
+from comity.experiments.assisted_learning.comparisons import ABOVE, NEAR, THREE, Comparison, comparison, draw, over
 from comity.experiments.assisted_learning.pair import Pair
 from comity.experiments.assisted_learning.sizes import (
     ALEXNET,
@@ -27,10 +27,10 @@ _NAMES = ("AlexNet", "ResNet-18")
 _SMALL_NAMES = ("mlp of 64", "mlp of 128")
 
 
-def _federated(number: int, pairs: tuple[Pair, Pair], what: str, printed: tuple[float, ...]) -> Experiment[Contest]:
-    def of(names: tuple[str, ...], *pairs: Pair) -> Contest:
+def _federated(number: int, pairs: tuple[Pair, Pair], what: str, printed: tuple[float, ...]) -> Experiment[Comparison]:
+    def of(names: tuple[str, ...], *pairs: Pair) -> Comparison:
         both = tuple((name, replace(pair, split="one-class")) for name, pair in zip(names, pairs, strict=True))
-        return Contest(both, (*THREE, "FedAvg"))
+        return Comparison(both, (*THREE, "FedAvg"))
 
     small = replace(SMALL, optimizer="sgd", learning_rate=0.1, per_class=100)
     paper = [replace(pair, optimizer="sgd", learning_rate=rate) for pair, rate in zip(pairs, (0.01, 0.1), strict=True)]
@@ -46,7 +46,7 @@ def _federated(number: int, pairs: tuple[Pair, Pair], what: str, printed: tuple[
         SUBSTITUTE.format(what, "64 and 128")
         .replace("20 handwritten digits (scikit-learn) of each class", "50 handwritten digits (scikit-learn) a party")
         .replace(".003", ".1 (SGD)"),
-        contest,
+        comparison,
         draw,
         (
             Claim("AssistDeep ends more than 10 points above FedAvg", over("AssistDeep", "FedAvg", by=10)),
@@ -75,8 +75,8 @@ def _draw_load(metrics: Metrics, figure: Figure) -> None:
     )
 
 
-def _session(pair: Pair) -> Contest:
-    return Contest((("R (T + T') / I = 400", pair),), ("AssistDeep",))
+def _session(pair: Pair) -> Comparison:
+    return Comparison((("R (T + T') / I = 400", pair),), ("AssistDeep",))
 
 
 _REMARK_1 = Experiment(
@@ -84,7 +84,7 @@ _REMARK_1 = Experiment(
     "Remark 1: what crosses, in models",
     scales(_session(ALEXNET), _session(replace(SMALL, iterations=200)), _session(TINY), seeds=(0,)),
     SUBSTITUTE.format("CIFAR-10", 64).replace("T + T' = 100", "T + T' = 200"),
-    contest,
+    comparison,
     _draw_load,
     (Claim("a session of R (T + T') / I = 400 moves 400 models, and little else (at most 5 %)", _load),),
     (Printed("bytes over those of a model", ("R (T + T') / I = 400", "AssistDeep", "load"), 400),),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comity.experiments.assisted_learning.contests import (
+from comity.experiments.assisted_learning.comparisons import (
     ABOVE,
     MONOTONE,
     NEAR,
-    Contest,
-    contest,
+    Comparison,
+    comparison,
     draw,
     draw_level,
     gain_grows,
@@ -29,11 +29,13 @@ from comity.experiments.assisted_learning.sizes import (
 from comity.experiments.reproduction import Claim, Experiment
 
 
-def _gammas(pair: Pair, *gammas: float) -> Contest:
-    return Contest(tuple((f"γ = {gamma:g}", replace(pair, gamma=gamma)) for gamma in gammas))
+def _gammas(pair: Pair, *gammas: float) -> Comparison:
+    return Comparison(tuple((f"γ = {gamma:g}", replace(pair, gamma=gamma)) for gamma in gammas))
 
 
-def _imbalance(number: int, pair: Pair, what: str, hidden: int, seeds: tuple[int, ...] = (0,)) -> Experiment[Contest]:
+def _imbalance(
+    number: int, pair: Pair, what: str, hidden: int, seeds: tuple[int, ...] = (0,)
+) -> Experiment[Comparison]:
     gammas = (0.0, 0.3, 0.7, 1.0)
     return Experiment(
         f"assisted-learning/fig-{number}",
@@ -45,7 +47,7 @@ def _imbalance(number: int, pair: Pair, what: str, hidden: int, seeds: tuple[int
             seeds,
         ),
         SUBSTITUTE.format(what, hidden),
-        contest,
+        comparison,
         draw,
         (
             NEAR,
@@ -56,21 +58,21 @@ def _imbalance(number: int, pair: Pair, what: str, hidden: int, seeds: tuple[int
     )
 
 
-def _periods(number: int, pair: Pair, what: str, hidden: int) -> Experiment[Contest]:
-    def of(pair: Pair, *periods: int) -> Contest:
+def _periods(number: int, pair: Pair, what: str, hidden: int) -> Experiment[Comparison]:
+    def of(pair: Pair, *periods: int) -> Comparison:
         pairs = tuple(
             (f"γ = {gamma:g}, I = {period}", replace(pair, gamma=gamma, period=period))
             for gamma in (0.0, 1.0)
             for period in periods
         )
-        return Contest(pairs, ("AssistDeep", "SGD"))
+        return Comparison(pairs, ("AssistDeep", "SGD"))
 
     return Experiment(
         f"assisted-learning/fig-{number}",
         f"Fig. {number}: sampling periods, {what}",
         scales(of(pair, 20, 50), of(replace(SMALL, hidden=hidden), 2, 5), of(TINY, 4), (0,)),
         SUBSTITUTE.format(what, hidden).replace("I = 5", "I = 2 and 5 for 20 and 50"),
-        contest,
+        comparison,
         draw_level,
         (Claim("a low sampling frequency already comes within 3 points of SGD", over("AssistDeep", "SGD", by=-3)),),
     )

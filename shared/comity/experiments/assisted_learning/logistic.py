@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from comity.data import Splits, complementary
 from comity.data import load as load_data
-from comity.experiments.assisted_learning.opponents import Curve
+from comity.experiments.assisted_learning.algorithms import Curve
 from comity.experiments.assisted_learning.regression import phase
 from comity.experiments.charts import curves, panels
-from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics, Printed
+from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Printed
 from comity.training import Classification, OptimizerSpec, Secret
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ class Logistic:
         return ("points drawn from two normal distributions",)
 
 
-def classify(settings: Logistic, lab: Lab) -> Metrics:
+def classify(settings: Logistic, context: ExperimentContext) -> Metrics:
     """AssistDeep on two clouds of points, full gradients; accuracies in percent, means over seeds.
 
     Returns:
         `by_round` of the assisted model, `alone`, `oracle`; and of the first seed the `points`, `labels` and classifiers.
     """
-    lab.say(f"  {len(settings.seeds)} seeds")
+    context.say(f"  {len(settings.seeds)} seeds")
     runs = [_classified(settings, seed) for seed in settings.seeds]
     count = len(runs)
     return {
@@ -80,18 +80,18 @@ def _classified(settings: Logistic, seed: int) -> dict[str, Any]:
         )
         for data in (*shares, splits.train)
     )
-    rule = OptimizerSpec("sgd", settings.learning_rate)
+    optimizer = OptimizerSpec("sgd", settings.learning_rate)
     state = {name: tensor.clone() for name, tensor in both.initial_state.items()}
     curve, lines = Curve(), {}
     for round in range(1, settings.rounds + 1):
         for task in (learner, provider):
-            state = phase(task, both, state, rule, settings.iterations, round)
+            state = phase(task, both, state, optimizer, settings.iterations, round)
         curve.accuracy.append(100 * (both.test_accuracy(state) or 0.0))
         lines[f"round {round}"] = _line(state)
     ends = {}
     for name, task in (("alone", learner), ("oracle", both)):
         steps = 2 * settings.rounds * settings.iterations
-        for sample in task.trajectory(task.initial_state, rule, iterations=steps + 1, period=steps, round=0):
+        for sample in task.trajectory(task.initial_state, optimizer, iterations=steps + 1, period=steps, round=0):
             ends[name] = {key: tensor.clone() for key, tensor in sample.state.items()}
         lines[name] = _line(ends[name])
     return {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from comity.experiments.samples import Samples, SetName, Shelf, normalization, title
-from comity.node.script import Script
+from comity.experiments.datasets import Datasets, Samples, SetName, normalization, title
+from comity.node.sessions.script import Script
 from comity.node.validation import validated
 
 
@@ -84,7 +84,7 @@ class Pair:
             return self
         return replace(self, model=self.own.model, hidden=self.own.hidden, norm="", own=None)
 
-    def script(self, shelf: Shelf) -> Script:
+    def script(self, datasets: Datasets) -> Script:
         """The session as a script.
 
         Raises:
@@ -92,7 +92,7 @@ class Pair:
         """
         party: dict[str, Any] = {}
         for role, data in (("learner", self.data), ("provider", self.provider_data or self.data)):
-            section = shelf.section(Samples(data, self.per_class, self.test_per_class), self.seed)
+            section = datasets.section(Samples(data, self.per_class, self.test_per_class), self.seed)
             party[role] = {
                 "role": role,
                 "secret": f"{role}-{self.seed}",
@@ -119,7 +119,7 @@ class Pair:
         session = {
             "protocol": "assisted_learning",
             "id": "reproduction",
-            "helpers": ["provider"],
+            "acceptors": ["provider"],
             "rounds": self.rounds,
             "seed": self.seed,
             "model": {"name": self.model, "options": _options(self.hidden, self.norm)},

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from comity.environments import Arena
+from comity.blobs.blob_files import BlobFolder
+from comity.blobs.session_blobs import SessionBlobs
+from comity.environments import EnvironmentSet
 from comity.experiments.charts import curves, legend_below, panels
-from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics
-from comity.node.asking import draft_contract
-from comity.node.script import Script
+from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.script import Script
 from comity.node.validation import validated
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.session.blob_files import BlobFolder
-from comity.session.blobs import SessionBlobs
 from comity.session.events import Event
 from comity.simulation.in_process import parties, simulate
 from comity.tensors import Layout, State
@@ -65,7 +65,7 @@ class Players:
     Attributes:
         game: What they play.
         hidden: Hidden units of the policy.
-        games: Games of each.
+        games: VectorEnv of each.
         rounds: R.
         optimizer: Of all; the paper names none.
         baseline: What is taken off a return in training; the paper writes the return itself.
@@ -74,7 +74,7 @@ class Players:
         learning_rate: η.
         batch_size: Episodes of an update.
         evaluations: Episodes of each game in an evaluation.
-        test_games: Games of each test.
+        test_games: VectorEnv of each test.
         seeds: Of weights and episodes; means are taken over them.
     """
 
@@ -109,7 +109,7 @@ class Players:
         session = {
             "protocol": "assisted_learning",
             "id": _SESSION,
-            "helpers": ["provider"],
+            "acceptors": ["provider"],
             "rounds": self.rounds,
             "seed": seed,
             "model": {"name": "policy-mlp", "options": {"hidden": self.hidden}},
@@ -148,19 +148,19 @@ class Progress:
             self.tests.setdefault(name, []).append(mean)
 
 
-def learn(players: Players, lab: Lab) -> Mapping[str, Any]:
+def learn(players: Players, context: ExperimentContext) -> Mapping[str, Any]:
     """Trains by each algorithm with each seed: by name, `Progress` of each."""
     found: dict[str, list[Progress]] = {name: [] for name in ALGORITHMS}
     for seed in players.seeds:
         script = players.script(seed)
-        lab.say(f"  {players.game}, AssistPG, seed {seed}")
+        context.say(f"  {players.game}, AssistPG, seed {seed}")
         found["AssistPG"].append(_session(script))
         (learner,), (provider,) = parties(script)
-        own, other = learner.arena, provider.arena
+        own, other = learner.environments, provider.environments
         everything = replace(own, parameters=np.concatenate([own.parameters, other.parameters]))
-        for name, arena in {"PG": everything, "Learner-PG": own}.items():
-            lab.say(f"  {players.game}, {name}, seed {seed}")
-            found[name].append(_alone(script, arena))
+        for name, environments in {"PG": everything, "Learner-PG": own}.items():
+            context.say(f"  {players.game}, {name}, seed {seed}")
+            found[name].append(_alone(script, environments))
     return found
 
 
@@ -181,7 +181,7 @@ def _session(script: Script) -> Progress:
     return progress
 
 
-def task_of(script: Script, arena: Arena | None = None) -> PolicyGradient:
+def task_of(script: Script, environments: EnvironmentSet | None = None) -> PolicyGradient:
     """The learner's task, with its own games or with others.
 
     Raises:
@@ -189,18 +189,18 @@ def task_of(script: Script, arena: Arena | None = None) -> PolicyGradient:
     """
     (learner,), _ = parties(script)
     contract, _ = draft_contract(script, learner, _SESSION)
-    task = learner.task(contract, arena=arena)
+    task = learner.task(contract, environments=environments)
     if not isinstance(task, PolicyGradient):
-        raise TypeError("the opponents of AssistPG play")
+        raise TypeError("the algorithms of AssistPG play")
     return task
 
 
-def _alone(script: Script, arena: Arena) -> Progress:
+def _alone(script: Script, environments: EnvironmentSet) -> Progress:
     """One training that goes on; a round is as many iterations as learner and provider have together."""
-    task, progress = task_of(script, arena), Progress()
+    task, progress = task_of(script, environments), Progress()
     terms = AssistedLearningTerms.model_validate(script.session.terms)
     every = terms.iterations
-    best = arena.environment.best_return(_discount(terms))
+    best = environments.environment.best_return(_discount(terms))
     for sample in task.trajectory(
         task.initial_state,
         terms.optimizer_spec,
@@ -218,13 +218,13 @@ def _discount(terms: AssistedLearningTerms) -> float:
     return terms.policy_gradient.discount if terms.policy_gradient is not None else 1.0
 
 
-def compete(players: Players, lab: Lab) -> Metrics:
+def compete(players: Players, context: ExperimentContext) -> Metrics:
     """Trains by each algorithm.
 
     Returns:
         By algorithm, over rounds, means over seeds: `training`, `test_1`, `test_2`; and by seed their last values, `ends`.
     """
-    found = lab.once(learn, players)
+    found = context.once(learn, players)
     return {name: _means(runs) for name, runs in found.items()}
 
 
@@ -250,11 +250,11 @@ def draw(metrics: Metrics, figure: Figure) -> None:
     legend_below(figure)
 
 
-def _above(rival: str, share: float = 0.0) -> Any:
-    """Whether AssistPG ends above a rival in both tests, less a share of the rival's reward."""
+def _above(baseline: str, share: float = 0.0) -> Any:
+    """Whether AssistPG ends above a baseline in both tests, less a share of the baseline's reward."""
 
     def holds(metrics: Metrics) -> bool:
-        pairs = [(metrics["AssistPG"][test][-1], metrics[rival][test][-1]) for test in ("test_1", "test_2")]
+        pairs = [(metrics["AssistPG"][test][-1], metrics[baseline][test][-1]) for test in ("test_1", "test_2")]
         return all(ours > theirs - share * abs(theirs) for ours, theirs in pairs)
 
     return holds

@@ -6,11 +6,11 @@ import itertools
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from comity.experiments.assisted_learning.contests import Contest, contest
+from comity.experiments.assisted_learning.comparisons import Comparison, comparison
 from comity.experiments.assisted_learning.pair import Pair
 from comity.experiments.assisted_learning.sizes import ALEXNET, RESNET, SMALL, SVHN, SVHN_RESNET, TINY
 from comity.experiments.charts import curves, legend_below, panels
-from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics, Printed
+from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Printed
 from comity.privacy import Mechanism, account
 
 if TYPE_CHECKING:
@@ -59,21 +59,21 @@ class Noises:
     @property
     def measured_on(self) -> tuple[str, ...]:
         """The data, as people call them."""
-        return Contest(self.pairs).measured_on
+        return Comparison(self.pairs).measured_on
 
 
-def train(settings: Noises, lab: Lab) -> Metrics:
+def train(settings: Noises, context: ExperimentContext) -> Metrics:
     """Runs AssistDeep on each pair with each noise.
 
     Returns:
-        `runs`: by pair and noise, what `contest` says of AssistDeep; `accounted`: by party, the guarantee of the paper's
+        `runs`: by pair and noise, what `comparison` says of AssistDeep; `accounted`: by party, the guarantee of the paper's
         session, by the PRV accountant and by the paper's formula.
     """
     runs = {}
     for name, pair in settings.pairs:
-        lab.say(f"  {name}")
+        context.say(f"  {name}")
         noisy = tuple((_name(epsilon), replace(pair, epsilon=epsilon)) for epsilon in settings.epsilons)
-        found = contest(Contest(noisy, ("AssistDeep",), settings.seeds), lab)
+        found = comparison(Comparison(noisy, ("AssistDeep",), settings.seeds), context)
         runs[name] = {noise: one["AssistDeep"] for noise, one in found.items()}
     guarantees = {
         party: account(

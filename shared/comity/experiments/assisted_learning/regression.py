@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from comity.experiments.charts import panels
-from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics
+from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics
 from comity.protocols.assisted_learning.algorithm import argmin
 from comity.training import Classification, OptimizerSpec, Quadratic
 from comity.training.quadratic import LEARNER_POINT, PROVIDER_POINT
@@ -49,13 +49,13 @@ class Regression:
         return ("the paper's two points",)
 
 
-def regress(settings: Regression, lab: Lab) -> Metrics:
+def regress(settings: Regression, context: ExperimentContext) -> Metrics:
     """AssistDeep with exact gradients, by the parties' local tasks.
 
     Returns:
         By round, from θ^0: `path`, θ; `loss`, f(θ; D(L,P)); `gradient`, its norm; `distance` from the oracle.
     """
-    del lab
+    del context
     start = torch.tensor(settings.start)
     learner, provider = (Quadratic(torch.tensor([point]), start) for point in (LEARNER_POINT, PROVIDER_POINT))
     both = Quadratic(torch.tensor([LEARNER_POINT, PROVIDER_POINT]), start)
@@ -138,7 +138,7 @@ class Horizons:
         return ("the paper's two points",)
 
 
-def converge(settings: Horizons, lab: Lab) -> Metrics:
+def converge(settings: Horizons, context: ExperimentContext) -> Metrics:
     """The least norm of the global gradient in each session, and what the proof in A.3 bounds it by.
 
     With η = √(Δ / (3 R L T G²)) the proof says min ‖∇f(θ^r)‖² ≤ Δ / (η R) + 3 η L T G² = 2 √(3 Δ L T G² / R), r from 0 to
@@ -160,11 +160,13 @@ def converge(settings: Horizons, lab: Lab) -> Metrics:
     excess = float((corners[0] - oracle).square().sum())
     found: dict[str, list[float]] = {"rate": [], "least": [], "bound": []}
     for rounds in settings.rounds:
-        lab.say(f"  {rounds} rounds")
+        context.say(f"  {rounds} rounds")
         constant = 3 * _SMOOTHNESS * settings.iterations * greatest**2
         rate = math.sqrt(excess / (rounds * constant))
         found["rate"].append(rate)
-        found["least"].append(min(regress(Regression(rounds, settings.iterations, rate, 1.0), lab)["gradient"][:-1]))
+        found["least"].append(
+            min(regress(Regression(rounds, settings.iterations, rate, 1.0), context)["gradient"][:-1])
+        )
         found["bound"].append(math.sqrt(2 * math.sqrt(excess * constant / rounds)))
     slope, _ = np.polyfit(np.log(settings.rounds), np.log(found["least"]), 1)
     return {"rounds": list(settings.rounds), **found, "slope": float(slope)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from comity.experiments.assisted_learning.contests import Contest
+from comity.experiments.assisted_learning.comparisons import Comparison
 from comity.experiments.assisted_learning.pair import Pair
 from comity.experiments.reproduction import Scale
 
@@ -26,7 +26,7 @@ SUBSTITUTE = (
 
 
 def scales(
-    paper: Contest, small: Contest, tiny: Contest, seeds: tuple[int, ...] = (0, 1, 2)
-) -> Mapping[Scale, Contest]:
-    """A contest at each scale; means over seeds where they are cheap."""
+    paper: Comparison, small: Comparison, tiny: Comparison, seeds: tuple[int, ...] = (0, 1, 2)
+) -> Mapping[Scale, Comparison]:
+    """A comparison at each scale; means over seeds where they are cheap."""
     return {"smoke": tiny, "cpu": replace(small, seeds=seeds), "paper": paper}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from comity.experiments.assisted_learning.contests import (
+from comity.experiments.assisted_learning.comparisons import (
     ABOVE,
     NEAR,
     THREE,
-    Contest,
+    Comparison,
     alike,
-    contest,
+    comparison,
     draw,
     draw_level,
     draw_together,
@@ -39,10 +39,10 @@ _FOUR = {
 """The paper's four settings of A.7 and A.8."""
 
 
-def _first_starts(totals: Mapping[int, int], pair: Pair) -> Contest:
+def _first_starts(totals: Mapping[int, int], pair: Pair) -> Comparison:
     """Where the provider starts from, for numbers T of the learner's iterations and T + T' of both."""
     pairs = tuple((f"T = {t}", replace(pair, iterations=total)) for t, total in totals.items())
-    return Contest(pairs, ("AssistDeep", "Revised-AssistDeep"))
+    return Comparison(pairs, ("AssistDeep", "Revised-AssistDeep"))
 
 
 _T = (2000, 6000, 12000)
@@ -57,7 +57,7 @@ _TABLE_1 = Experiment(
     SUBSTITUTE.format("CIFAR-10", 64).replace(
         "T + T' = 100", "T = 27, 81 and 162 of T + T' = 100, 300 and 600 for T = 2,000, 6,000 and 12,000"
     ),
-    contest,
+    comparison,
     draw_level,
     (Claim("AssistDeep ends above Revised-AssistDeep for every T", over("AssistDeep", "Revised-AssistDeep")),),
     tuple(
@@ -77,9 +77,9 @@ _ROWS = {
 _ALL = ("SGD", "Learner-SGD", "Provider-SGD", "AssistDeep")
 
 
-def _with_provider(*pairs: tuple[str, Pair]) -> Contest:
+def _with_provider(*pairs: tuple[str, Pair]) -> Comparison:
     named = ((f"{name}, γ = {gamma:g}", replace(pair, gamma=gamma)) for name, pair in pairs for gamma in (0.5, 1.0))
-    return Contest(tuple(named), (*THREE, "Provider-SGD"))
+    return Comparison(tuple(named), (*THREE, "Provider-SGD"))
 
 
 _SMALL_ROWS = [f"digits, mlp of {hidden}, γ = {gamma}" for hidden in (64, 128) for gamma in ("0.5", "1")]
@@ -92,7 +92,7 @@ _TABLE_2 = Experiment(
         _with_provider(("digits, mlp of 8", TINY)),
     ),
     SUBSTITUTE.format("CIFAR-10 and SVHN", "64 and 128"),
-    contest,
+    comparison,
     draw_level,
     (
         Claim("AssistDeep ends above Provider-SGD", over("AssistDeep", "Provider-SGD")),
@@ -108,8 +108,8 @@ _TABLE_2 = Experiment(
 )
 
 
-def _resampled(pairs: Mapping[str, Pair]) -> Contest:
-    return Contest(tuple(pairs.items()), ("AssistDeep", "Learner-SGD", "Resampled-Learner-SGD"))
+def _resampled(pairs: Mapping[str, Pair]) -> Comparison:
+    return Comparison(tuple(pairs.items()), ("AssistDeep", "Learner-SGD", "Resampled-Learner-SGD"))
 
 
 _FIG_17 = Experiment(
@@ -117,7 +117,7 @@ _FIG_17 = Experiment(
     "Fig. 17: Learner-SGD, Resampled-Learner-SGD and AssistDeep, γ = .3",
     scales(_resampled(_FOUR), _resampled({"digits": SMALL}), _resampled({"digits": TINY})),
     SUBSTITUTE.format("the four settings", 64),
-    contest,
+    comparison,
     draw,
     (
         Claim("AssistDeep ends above Resampled-Learner-SGD", over("AssistDeep", "Resampled-Learner-SGD")),
@@ -126,13 +126,13 @@ _FIG_17 = Experiment(
 )
 
 
-def _iterations(pairs: Mapping[str, Pair], *totals: int) -> Contest:
+def _iterations(pairs: Mapping[str, Pair], *totals: int) -> Comparison:
     named = (
         (f"{name}; T + T' = {total}", replace(pair, iterations=total))
         for name, pair in pairs.items()
         for total in totals
     )
-    return Contest(tuple(named), ("AssistDeep",))
+    return Comparison(tuple(named), ("AssistDeep",))
 
 
 _FIG_18 = Experiment(
@@ -144,14 +144,14 @@ _FIG_18 = Experiment(
         _iterations({"digits": TINY}, 4, 8),
     ),
     SUBSTITUTE.format("the four settings", 64).replace("T + T' = 100", "T + T' = 25, 50, 100 and 200"),
-    contest,
+    comparison,
     draw_together,
     (Claim("the final accuracies lie within 3 points of each other", alike(within=3)),),
 )
 
 
-def _categories(pairs: Mapping[str, Pair]) -> Contest:
-    return Contest(tuple((name, replace(pair, gamma=0.1, split="categories")) for name, pair in pairs.items()))
+def _categories(pairs: Mapping[str, Pair]) -> Comparison:
+    return Comparison(tuple((name, replace(pair, gamma=0.1, split="categories")) for name, pair in pairs.items()))
 
 
 _FIG_19 = Experiment(
@@ -163,14 +163,14 @@ _FIG_19 = Experiment(
         _categories({"digits": TINY}),
     ),
     SUBSTITUTE.format("SVHN and CIFAR-10", 64),
-    contest,
+    comparison,
     draw,
     (ABOVE, NEAR),
 )
 
 
-def _domains(pairs: Mapping[str, Pair]) -> Contest:
-    return Contest(tuple((name, replace(pair, gamma=0.1)) for name, pair in pairs.items()))
+def _domains(pairs: Mapping[str, Pair]) -> Comparison:
+    return Comparison(tuple((name, replace(pair, gamma=0.1)) for name, pair in pairs.items()))
 
 
 _BLURRED = replace(SMALL, provider_data="digits-blurred", per_class=40)
@@ -189,7 +189,7 @@ _FIG_20 = Experiment(
     ),
     SUBSTITUTE.format("CIFAR-10", "64 and 128").replace("20 handwritten", "40 handwritten")
     + "; in place of CINIC-10 digits halved to 4 by 4 pixels and enlarged again; tested on digits as they are",
-    contest,
+    comparison,
     draw,
     (ABOVE, NEAR),
 )

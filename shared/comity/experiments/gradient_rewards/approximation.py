@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from comity.experiments.charts import panels
-from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics
+from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics
 from comity.protocols.gradient_rewards import (
     cosine_contribution,
     cosine_gradient_shapley,
@@ -53,9 +53,9 @@ class Sizes:
         return ("vectors drawn from a normal distribution",)
 
 
-def compare(settings: Sizes, lab: Lab) -> Metrics:
+def compare(settings: Sizes, context: ExperimentContext) -> Metrics:
     """Errors and times of both approximations, each scaled to the sum of the exact values, 1: means over runs."""
-    del lab
+    del context
     # Whatever runs first in a process is slow.
     _errors(replace(settings, runs=1), settings.clients[0], settings.dimension)
     return {

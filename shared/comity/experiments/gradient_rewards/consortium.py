@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from comity.experiments.samples import Samples, SetName, Shelf, normalization, title
-from comity.node.script import Script
+from comity.experiments.datasets import Datasets, Samples, SetName, normalization, title
+from comity.node.sessions.script import Script
 from comity.node.validation import validated
 
 PartitionName = Literal["UNI", "POW", "CLA"]
@@ -60,13 +60,13 @@ class Consortium:
         """The data, as people call them."""
         return (title(self.data),)
 
-    def script(self, shelf: Shelf) -> Script:
+    def script(self, datasets: Datasets) -> Script:
         """The session as a script.
 
         Raises:
             MissingFile: The data set is not there.
         """
-        data = shelf.section(Samples(self.data, self._per_class, self.test_per_class), self.seed)
+        data = datasets.section(Samples(self.data, self._per_class, self.test_per_class), self.seed)
         party: dict[str, Any] = {
             "server": {"role": "server", "secret": f"server-{self.seed}", "data": data},
         }
@@ -84,7 +84,7 @@ class Consortium:
         session = {
             "protocol": "gradient_rewards",
             "id": "reproduction",
-            "helpers": ["server"],
+            "acceptors": ["server"],
             "rounds": self.rounds,
             "seed": self.seed,
             "model": {"name": self.model},

@@ -9,7 +9,7 @@ _SCRIPT = """\
 [session]
 protocol = "gradient_rewards"
 id = "demo-{seed}"
-helpers = ["server"]
+acceptors = ["server"]
 rounds = 100
 seed = {seed}
 

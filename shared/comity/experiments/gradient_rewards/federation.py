@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from comity.contract import Contract
-from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
-from comity.node.script import Script
-from comity.protocols.gradient_rewards import Standing, settle
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.script import Script
+from comity.protocols.gradient_rewards import ServerState, aggregate_round
 from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
 from comity.protocols.gradient_rewards.rewards import normalize_update
 from comity.randomness import derive, generator
@@ -79,15 +79,15 @@ class Rule(Protocol):
 
 @dataclass
 class GradientRewards:
-    """The protocol's own rule: `settle`, from round to round."""
+    """The protocol's own rule: `aggregate_round`, from round to round."""
 
     terms: GradientRewardsTerms
-    _standing: Standing | None = None
+    _standing: ServerState | None = None
 
     def pay(self, round: Round) -> Payment:
         """See `Rule`."""
-        before = self._standing or Standing.first(round.sizes)
-        settled = settle(round.updates, before, self.terms.mechanism, generator=round.draws)
+        before = self._standing or ServerState.first(round.sizes)
+        settled = aggregate_round(round.updates, before, self.terms.mechanism, generator=round.draws)
         self._standing = settled.standing
         rewards = [reward.dense() for reward in settled.rewards]
         return Payment(settled.aggregate, rewards, settled.standing.importance.tolist())

@@ -12,7 +12,7 @@ from comity.experiments.charts import curves, panels
 from comity.experiments.gradient_rewards.consortium import Consortium, PartitionName
 from comity.experiments.gradient_rewards.federation import Federation, GradientRewards, Payment, Round, Vector
 from comity.experiments.gradient_rewards.sizes import CIFAR, CPU, MNIST, SMOKE, each
-from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics, Printed, Scale
+from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Printed, Scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ class Watched:
         return tuple(dict.fromkeys(name for _, one in self.consortia for name in one.measured_on))
 
 
-def watch(settings: Watched, lab: Lab) -> Metrics:
+def watch(settings: Watched, context: ExperimentContext) -> Metrics:
     """Runs each consortium.
 
     Returns:
@@ -46,12 +46,12 @@ def watch(settings: Watched, lab: Lab) -> Metrics:
         `distance` (of the model from the server's), `last_layer` (of its last layer), `reward` (of the reward from the
         aggregate), `loss`; and over rounds `moved`, the server's distance from where it began.
     """
-    return {name: _watched(name, consortium, settings.losses, lab) for name, consortium in settings.consortia}
+    return {name: _watched(name, consortium, settings.losses, context) for name, consortium in settings.consortia}
 
 
-def _watched(name: str, consortium: Consortium, losses: bool, lab: Lab) -> dict[str, Any]:
-    lab.say(f"  {name}")
-    federation = Federation(consortium.script(lab.shelf))
+def _watched(name: str, consortium: Consortium, losses: bool, context: ExperimentContext) -> dict[str, Any]:
+    context.say(f"  {name}")
+    federation = Federation(consortium.script(context.datasets))
     kept: dict[str, list[Any]] = {
         key: [] for key in ("importance", "kept", "distance", "last_layer", "reward", "loss", "moved")
     }
@@ -69,7 +69,7 @@ def _watched(name: str, consortium: Consortium, losses: bool, lab: Lab) -> dict[
         if losses:
             kept["loss"].append([fmean(federation.losses([model] * len(models))) for model in models])
 
-    record = federation.run(GradientRewards(federation.terms), watch=look, every_round=True, say=lab.say)
+    record = federation.run(GradientRewards(federation.terms), watch=look, every_round=True, say=context.say)
     means = {f"client-{at + 1}": fmean(each[at] for each in kept["importance"]) for at in range(consortium.clients)}
     sparse = {
         f"client-{at + 1}": 100 * (1 - fmean(each[at] for each in kept["kept"])) for at in range(consortium.clients)

@@ -1,4 +1,4 @@
-"""Tables 1 to 3 of Xu et al. 2021: accuracy, fairness and time of gradient rewards and their rivals."""
+"""Tables 1 to 3 of Xu et al. 2021: accuracy, fairness and time of gradient rewards and their baselines."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from comity.experiments.charts import bars, panels
-from comity.experiments.gradient_rewards.baselines import added
+from comity.experiments.gradient_rewards.alone import added
+from comity.experiments.gradient_rewards.baselines.rules import baselines
 from comity.experiments.gradient_rewards.consortium import Consortium
 from comity.experiments.gradient_rewards.federation import Federation
-from comity.experiments.gradient_rewards.rivals.rules import rivals
 from comity.experiments.gradient_rewards.sizes import CIFAR, CPU, MNIST, MR, SMOKE, SST, each
-from comity.experiments.reproduction import Claim, Experiment, Lab, Metrics, Printed, Scale
+from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Printed, Scale
 from comity.protocols.gradient_rewards.report import pearson_percent
 from comity.session.events import Event
 from comity.simulation.in_process import simulate
@@ -42,32 +42,32 @@ class Comparison:
         return tuple(dict.fromkeys(name for _, column in self.columns for name in column.measured_on))
 
 
-def compare(settings: Comparison, lab: Lab) -> Metrics:
+def compare(settings: Comparison, context: ExperimentContext) -> Metrics:
     """Runs every row on every column.
 
     Returns:
         By column and row: `mean` and `highest` test accuracy and `fairness` in percent, `overhead_s`, and
         `overhead_share` of the training time.
     """
-    return {"columns": {name: _column(name, each, settings, lab) for name, each in settings.columns}}
+    return {"columns": {name: _column(name, each, settings, context) for name, each in settings.columns}}
 
 
-def _column(name: str, consortium: Consortium, settings: Comparison, lab: Lab) -> dict[str, Any]:
+def _column(name: str, consortium: Consortium, settings: Comparison, context: ExperimentContext) -> dict[str, Any]:
     rows: dict[str, Any] = {}
-    script = consortium.script(lab.shelf)
+    script = consortium.script(context.datasets)
     federation = Federation(script)
     spent: list[float] = []
     finals: dict[str, tuple[list[float], float]] = {}
-    for rival, rule in rivals(federation.terms, consortium.seed).items():
-        if rival in settings.names:
-            lab.say(f"  {name}: {rival}")
+    for baseline, rule in baselines(federation.terms, consortium.seed).items():
+        if baseline in settings.names:
+            context.say(f"  {name}: {baseline}")
             record = federation.run(rule)
             spent.append(record.training_s)
-            finals[rival] = record.accuracies[-1], record.payments_s
+            finals[baseline] = record.accuracies[-1], record.payments_s
     alone: list[float] = []
     for beta in settings.betas:
-        lab.say(f"  {name}: gradient rewards, β = {beta:g}")
-        with_beta = replace(consortium, beta=beta).script(lab.shelf)
+        context.say(f"  {name}: gradient rewards, β = {beta:g}")
+        with_beta = replace(consortium, beta=beta).script(context.datasets)
         seconds: list[float] = []
 
         def observe(event: Event, seconds: list[float] = seconds) -> None:
@@ -115,7 +115,11 @@ def _above_alone(metrics: Metrics) -> bool:
 def _best_in_classes(metrics: Metrics) -> bool | None:
     columns = [column for name, column in metrics["columns"].items() if name.endswith("CLA")]
     best = [max(row["mean"] for name, row in each.items() if not name.startswith("β")) for each in columns]
-    return all(max(_ours(each, "mean")) > rival for each, rival in zip(columns, best, strict=True)) if columns else None
+    return (
+        all(max(_ours(each, "mean")) > baseline for each, baseline in zip(columns, best, strict=True))
+        if columns
+        else None
+    )
 
 
 def _last_unharmed(metrics: Metrics) -> bool:
@@ -243,7 +247,7 @@ EXPERIMENTS = (
             Claim("gradient rewards reach at least FedAvg's mean accuracy in every column", _above_fedavg),
             Claim("collaborating beats standing alone in every column, on average over clients", _above_alone),
             Claim(
-                "with unequal classes (CLA) no rival reaches the mean accuracy of gradient rewards", _best_in_classes
+                "with unequal classes (CLA) no baseline reaches the mean accuracy of gradient rewards", _best_in_classes
             ),
             Claim(
                 "the best client does not lose: highest accuracy at least that of the best alone, less 1",

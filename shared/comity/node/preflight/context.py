@@ -12,7 +12,7 @@ from comity.node.control_client import ControlClient
 from comity.node.party import LocalParty
 from comity.node.preflight.rows import NotChecked
 from comity.node.registry import protocol, protocol_names, protocols_for
-from comity.session.memory_store import MemoryStore
+from comity.store.memory_store import MemoryStore
 from comity.transport.identity import Identity
 from comity.wire.v1 import control_pb2
 
@@ -87,7 +87,7 @@ class Context:
             return (self.running.role,)
         protocols = [protocol(name) for name in protocol_names()]
         # Whoever helps listens.
-        fitting = (each.helper if self.config.listen else each.asker for each in protocols)
+        fitting = (each.acceptor if self.config.listen else each.initiator for each in protocols)
         return tuple(dict.fromkeys(fitting))
 
     @cached_property
@@ -104,12 +104,12 @@ class Context:
     @property
     def helps(self) -> bool:
         """Whether peers call this node."""
-        return any(each.helper == self.role for each in protocols_for(self.role))
+        return any(each.acceptor == self.role for each in protocols_for(self.role))
 
     @property
     def asks(self) -> bool:
         """Whether this node calls peers."""
-        return any(each.asker == self.role for each in protocols_for(self.role))
+        return any(each.initiator == self.role for each in protocols_for(self.role))
 
     @cached_property
     def local(self) -> LocalParty:

@@ -14,17 +14,17 @@ from sqlalchemy import URL, inspect
 from sqlalchemy.exc import DBAPIError
 
 from comity.errors import ClockSteppedBack, ComityError, InvalidValue, StateInUse, StorageFailed
+from comity.ledger.chain import utc_now
+from comity.ledger.verification import verify
 from comity.node.config import ENVIRONMENT_PREFIX
 from comity.node.garbage import exclusive
 from comity.node.party import bytes_free, bytes_used
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row
 from comity.node.registry import protocol, protocol_names
-from comity.session.chain import utc_now
-from comity.session.sql_engine import make_engine, parsed, place_of
-from comity.session.sql_errors import explained
-from comity.session.sql_store import CLOCK_SLACK, SqlStore
-from comity.session.verification import verify
+from comity.store.sql_engine import make_engine, parsed, place_of
+from comity.store.sql_errors import explained
+from comity.store.sql_store import CLOCK_SLACK, SqlStore
 from comity.training import choose_device
 
 _SOCKET_PATH = 100

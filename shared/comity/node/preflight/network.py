@@ -12,13 +12,13 @@ from datetime import timedelta
 
 from comity import version
 from comity.errors import AddressInUse, CertificateRejected, ComityError, InvalidValue, RemoteFailure, UsageError
+from comity.ledger.chain import utc_now
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row, of_error
 from comity.node.registry import protocols_for
-from comity.session.chain import utc_now
 from comity.transport.addresses import is_loopback, split_address
 from comity.transport.description import Description, describe
-from comity.transport.link import Link, Patience
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
 
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0
@@ -160,16 +160,16 @@ class _Answer:
 
 
 def _ask(context: Context, party: str, address: str) -> _Answer:
-    call_s = min(_ANSWER_S, context.config.patience.call_s)
+    call_s = min(_ANSWER_S, context.config.retry.call_s)
     try:
-        link = Link(context.identity, party, address, Patience(call_s, 0.0))
+        connection = PeerConnection(context.identity, party, address, RetryPolicy(call_s, 0.0))
     except UsageError as error:
         raise NotChecked("this node's own certificate, key or trust cannot be used") from error
-    with link:
+    with connection:
         # The first call also connects, which would count as the way there alone.
-        describe(link)
+        describe(connection)
         asked, began = utc_now(), time.monotonic()
-        said = describe(link)
+        said = describe(connection)
         half = timedelta(seconds=time.monotonic() - began) / 2
     return _Answer(said, said.time - (asked + half), half)
 
@@ -184,11 +184,11 @@ def _versions(check: str, said: Description) -> Row:
 
 def _protocols(context: Context, check: str, said: Description) -> Row:
     name = f"{check}: protocols"
-    own = [each for each in protocols_for(context.role) if each.asker == context.role]
-    common = [each for each in own if each.helper == said.role and said.protocols.get(each.name) == each.version]
+    own = [each for each in protocols_for(context.role) if each.initiator == context.role]
+    common = [each for each in own if each.acceptor == said.role and said.protocols.get(each.name) == each.version]
     if common:
         return Row(name, "passed", f"in common: {', '.join(f'{each.name} {each.version}' for each in common)}")
-    here = ", ".join(f"{each.name} {each.version} with a {each.helper}" for each in own)
+    here = ", ".join(f"{each.name} {each.version} with a {each.acceptor}" for each in own)
     there = ", ".join(f"{each} {number}" for each, number in said.protocols.items()) or "none"
     action = "run the same version of comity on both sides, or ask another node"
     found = f"none in common: {here} here; there a {said.role} with {there}"

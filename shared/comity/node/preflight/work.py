@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, InvalidValue, MissingFile, PolicyRefusal
-from comity.node.asking import draft_contract
 from comity.node.party import LocalParty
 from comity.node.preflight.context import Context
 from comity.node.preflight.machine import require_device
 from comity.node.preflight.rows import NotChecked, Row
-from comity.node.script import Script, parse_script
+from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.script import Script, parse_script
 from comity.transport.protocol import ProtocolDefinition
 
 _NO_KEY = "0" * 64
@@ -23,8 +23,8 @@ def check_data(context: Context) -> Iterator[Row]:
     if context.config.data is None:
         yield Row("data", "skipped", "none configured: a role that does not train needs none")
         return
-    if context.local.plays:
-        environment, games = context.local.arena.environment, len(context.local.arena.parameters)
+    if context.local.is_reinforcement:
+        environment, games = context.local.environments.environment, len(context.local.environments.parameters)
         found = f"{environment.name}: {games:,} games, observations of {environment.features} numbers, "
         yield Row("data", "passed", f"{found}{environment.actions} actions")
         return
@@ -44,7 +44,7 @@ def check_data(context: Context) -> Iterator[Row]:
 
 
 def check_script(context: Context) -> Iterator[Row]:
-    """A script is one that this node can run: its helpers, its model, and the room that the session takes."""
+    """A script is one that this node can run: its acceptors, its model, and the room that the session takes."""
     if context.script is None:
         yield Row("script", "skipped", "none was named; --script FILE checks a session's model and the room it takes")
         return
@@ -85,7 +85,7 @@ class _Drafted:
 def _draft(context: Context, script: Script) -> _Drafted:
     local = context.local
     try:
-        _ = local.arena if local.plays else local.splits
+        _ = local.environments if local.is_reinforcement else local.splits
     except ComityError as error:
         raise NotChecked("the data cannot be read") from error
     contract, definition = draft_contract(script, local, "preflight")
@@ -98,30 +98,30 @@ def _draft(context: Context, script: Script) -> _Drafted:
         )
     own = local.membership(context.role, contract.terms)
     other = next(role for role in definition.roles if role != context.role)
-    peer = Membership(party=script.session.helpers[0], role=other, samples=own.samples, receipt_key=_NO_KEY)
+    peer = Membership(party=script.session.acceptors[0], role=other, samples=own.samples, receipt_key=_NO_KEY)
     return _Drafted(local, contract, definition, own, peer)
 
 
 def _require_part(context: Context, script: Script, drafted: _Drafted) -> None:
     """Checks that the node's own policy and peers admit the session."""
     config = context.config
-    helpers = script.session.helpers
-    asks = drafted.definition.asker == context.role
-    unknown = [each for each in helpers if each not in config.peers] if asks else []
+    acceptors = script.session.acceptors
+    asks = drafted.definition.initiator == context.role
+    unknown = [each for each in acceptors if each not in config.peers] if asks else []
     if unknown:
         raise InvalidValue(
-            "session.helpers names an unknown peer",
+            "session.acceptors names an unknown peer",
             expected=", ".join(config.peers) or "none",
             received=unknown[0],
             action=f"configure [peers.{unknown[0]}] with its address",
         )
-    if not asks and config.party not in helpers:
+    if not asks and config.party not in acceptors:
         raise InvalidValue(
-            "session.helpers does not name this node",
+            "session.acceptors does not name this node",
             expected=config.party,
-            received=", ".join(helpers),
+            received=", ".join(acceptors),
             action="name another script, or another node",
         )
-    # A helper learns who asks from the proposal.
-    peers = helpers if asks else config.policy.parties
+    # An acceptor learns who asks from the proposal.
+    peers = acceptors if asks else config.policy.parties
     config.policy.review(drafted.contract, drafted.own, peers, active=0)

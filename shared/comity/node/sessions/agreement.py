@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from comity.contract import Contract, Membership
 from comity.errors import UnknownSession
+from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
 from comity.session.gate import EgressGate
-from comity.session.receipts import require_pinned
 from comity.session.waiting import APPROVAL_ELSEWHERE, Waits
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_agreement, encode_proposal, propose
 
@@ -39,11 +39,11 @@ class Negotiation:
     waits: Waits
     pause: Callable[[float], None]
 
-    def agree(self, links: Sequence[Link]) -> list[Membership]:
+    def agree(self, connections: Sequence[PeerConnection]) -> list[Membership]:
         """The parts of those who are asked, as agreed before or now; waits for those whose operators decide.
 
         Args:
-            links: The lines to them, in the contract's order; they quote the contract from then on.
+            connections: The lines to them, in the contract's order; they quote the contract from then on.
 
         Raises:
             RefusedError: One of them refuses; says why.
@@ -52,25 +52,25 @@ class Negotiation:
         agreed = {each.party: each for each in self._agreed()}
         undecided: set[str] = set()
         pause_s = _FIRST_PAUSE_S
-        while len(agreed) < len(links):
-            for link in links:
-                if link.party in agreed:
+        while len(agreed) < len(connections):
+            for connection in connections:
+                if connection.party in agreed:
                     continue
-                peer = self._propose(link)
+                peer = self._propose(connection)
                 if peer is not None:
-                    agreed[link.party] = peer
+                    agreed[connection.party] = peer
                     self._keep(peer)
-                    if link.party in undecided:
-                        self.waits.end(APPROVAL_ELSEWHERE, link.party)
-                elif link.party not in undecided:
-                    undecided.add(link.party)
-                    self.waits.begin(APPROVAL_ELSEWHERE, link.party)
-            if len(agreed) < len(links):
+                    if connection.party in undecided:
+                        self.waits.end(APPROVAL_ELSEWHERE, connection.party)
+                elif connection.party not in undecided:
+                    undecided.add(connection.party)
+                    self.waits.begin(APPROVAL_ELSEWHERE, connection.party)
+            if len(agreed) < len(connections):
                 self.pause(pause_s)
                 pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
-        for link in links:
-            link.enter(self.contract.session, self.contract.hash)
-        return [agreed[link.party] for link in links]
+        for connection in connections:
+            connection.enter(self.contract.session, self.contract.hash)
+        return [agreed[connection.party] for connection in connections]
 
     def _agreed(self) -> list[Membership]:
         kept = self.party.store.find(self.contract.session)
@@ -87,21 +87,21 @@ class Negotiation:
                 )
             store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
 
-    def _propose(self, link: Link) -> Membership | None:
+    def _propose(self, connection: PeerConnection) -> Membership | None:
         """Proposes the contract; returns the other party's part in it, None while its operator decides."""
         party, contract = self.party, self.contract
-        party.config.policy.review(contract, self.own, contract.helpers, active=0)
+        party.config.policy.review(contract, self.own, contract.acceptors, active=0)
         # What this party itself cannot do, it does not ask for.
         party.task(contract)
-        gate = EgressGate(contract, party.config.policy, party.store, link.party)
+        gate = EgressGate(contract, party.config.policy, party.store, connection.party)
         proposal = encode_proposal(contract, self.own, party.signer, self.definition)
         gate.intend("contract", "proposal", proposal.ByteSize())
-        agreement = propose(link, proposal)
+        agreement = propose(connection, proposal)
         if agreement is None:
             return None
         gate.deliver("contract", "proposal")
         gate.admit("contract", "agreement", agreement.ByteSize())
-        peer = decode_agreement(agreement, contract, link.party, self.definition)
+        peer = decode_agreement(agreement, contract, connection.party, self.definition)
         require_pinned(peer, party.config.receipt_key_of(peer.party))
         party.require_room(contract, self.own, peer, self.definition)
         return peer

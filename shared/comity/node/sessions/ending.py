@@ -12,16 +12,16 @@ from pathlib import Path
 
 import structlog
 
-from comity.contract import Contract
+from comity.contract import Contract, Json
 from comity.errors import ComityError, SessionCancelled, SessionFailed
-from comity.node.failures import failure
+from comity.ledger.ledger import Fact
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
-from comity.node.result import SessionResult, summarize
-from comity.session.events import Event, Json, Observer, nobody
-from comity.session.ledger import Fact
+from comity.node.sessions.failures import failure
+from comity.node.sessions.result import SessionResult, summarize
+from comity.session.events import Event, Observer, nobody
 from comity.session.outcome import Outcome
-from comity.session.store import Waiting
+from comity.store.store import Waiting
 from comity.transport.sessions import Ending
 
 log = structlog.get_logger()

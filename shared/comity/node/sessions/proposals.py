@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from comity.contract import Contract, Membership
 from comity.errors import PolicyRefusal, UnknownParty, UnsupportedProtocol
+from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
 from comity.node.registry import protocol
-from comity.session.receipts import require_pinned
 from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_proposal
 from comity.wire.v1 import sessions_pb2
@@ -45,20 +45,24 @@ def read_proposal(party: LocalParty, role: str, caller: str, message: sessions_p
     """
     definition = _offered(role, message.contract)
     contract, peer = decode_proposal(message, definition)
-    asker = peer.party if definition.many else contract.asker
-    if not caller == asker == peer.party or contract.is_open != definition.many or peer.role != definition.asker:
+    initiator = peer.party if definition.many else contract.initiator
+    if (
+        not caller == initiator == peer.party
+        or contract.is_open != definition.many
+        or peer.role != definition.initiator
+    ):
         raise UnknownParty(
             "the proposal is in another party's name",
-            expected=f"{caller} as {definition.asker}, which its certificate names",
-            received=f"{contract.asker or 'an open session'}, {peer.role} {peer.party}",
+            expected=f"{caller} as {definition.initiator}, which its certificate names",
+            received=f"{contract.initiator or 'an open session'}, {peer.role} {peer.party}",
             action="propose in the name that your certificate states",
         )
     require_pinned(peer, party.config.receipt_key_of(peer.party))
-    if party.name not in contract.helpers:
+    if party.name not in contract.acceptors:
         raise UnknownParty(
             "the contract asks somebody else",
             expected=party.name,
-            received=", ".join(contract.helpers) or "nobody",
+            received=", ".join(contract.acceptors) or "nobody",
             action="propose it to those whom it asks",
         )
     return Proposal(contract, definition, peer)
@@ -90,10 +94,10 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
 
 def _offered(role: str, contract: sessions_pb2.Contract) -> ProtocolDefinition:
     definition = protocol(contract.protocol)
-    if definition.helper != role or definition.version != contract.version:
+    if definition.acceptor != role or definition.version != contract.version:
         raise UnsupportedProtocol(
             "the contract's protocol is not offered here",
-            expected=f"{definition.name} version {definition.version}, helped by a {definition.helper}",
+            expected=f"{definition.name} version {definition.version}, helped by a {definition.acceptor}",
             received=f"version {contract.version}, asked of a {role}",
             action="run the same version of comity on both sides",
         )

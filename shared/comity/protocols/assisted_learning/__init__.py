@@ -4,51 +4,54 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from comity.contract import Contract, Membership
-from comity.protocols.assisted_learning.carried import CARRIAGE
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms
+from comity.protocols.assisted_learning.offline import OFFLINE
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.protocols.assisted_learning.report import pick_field
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.protocols.assisted_learning.servicer import PROTOCOL_NAME, SERVICE, serve
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Column, Statement, Summary, View
-from comity.session.seat import Place, Seat
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import assisted_learning_pb2
 
 __all__ = ["PROTOCOL"]
 
 
-def _party(seats: Sequence[Seat]) -> Party:
-    one = seats[0]
-    peers = [seat.peer for seat in seats]
+def _party(contexts: Sequence[PeerContext]) -> Party:
+    one = contexts[0]
+    peers = [context.peer for context in contexts]
     return Party(one.task, one.blobs, one.journal, one.contract, one.own, *peers, works_ahead=one.works_ahead)
 
 
-def _help(place: Place, seats: Sequence[Seat]) -> Provider:
-    (seat,) = seats
-    return Provider(_party(seats), seat.notary, place.observe)
+def _help(place: SessionContext, contexts: Sequence[PeerContext]) -> Provider:
+    (context,) = contexts
+    return Provider(_party(contexts), context.receipt_book, place.observe)
 
 
-def _ask(helpers: Sequence[tuple[Seat, Link]]) -> Learner:
-    seats = [seat for seat, _ in helpers]
-    party = _party(seats)
-    ports = [RemoteProvider(link, party.task.layout, seat.blobs, seat.gate, party.encoding) for seat, link in helpers]
-    return _learner(party, seats, ports)
+def _ask(acceptors: Sequence[tuple[PeerContext, PeerConnection]]) -> Learner:
+    contexts = [context for context, _ in acceptors]
+    party = _party(contexts)
+    ports = [
+        RemoteProvider(connection, party.task.layout, context.blobs, context.gate, party.encoding)
+        for context, connection in acceptors
+    ]
+    return _learner(party, contexts, ports)
 
 
-def _ask_in_process(helpers: Sequence[tuple[Seat, Seat, Provider]]) -> Learner:
-    seats = [seat for seat, _, _ in helpers]
-    return _learner(_party(seats), seats, [InProcessProvider(*helper) for helper in helpers])
+def _ask_in_process(acceptors: Sequence[tuple[PeerContext, PeerContext, Provider]]) -> Learner:
+    contexts = [context for context, _, _ in acceptors]
+    return _learner(_party(contexts), contexts, [InProcessProvider(*acceptor) for acceptor in acceptors])
 
 
-def _learner(party: Party, seats: Sequence[Seat], ports: Sequence[Assistance]) -> Learner:
-    notaries = [seat.notary for seat in seats]
-    return Learner(party, list(zip(ports, notaries, strict=True)), seats[0].observe)
+def _learner(party: Party, contexts: Sequence[PeerContext], ports: Sequence[Assistance]) -> Learner:
+    receipt_books = [context.receipt_book for context in contexts]
+    return Learner(party, list(zip(ports, receipt_books, strict=True)), contexts[0].observe)
 
 
 def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:
@@ -86,9 +89,9 @@ _POLICIES = View(
 
 def _adapted(contract: Contract, view: View) -> View:
     """A view for several providers: each one's pick, and at a provider how much it was asked."""
-    if len(contract.helpers) == 1:
+    if len(contract.acceptors) == 1:
         return view
-    picks = [Column(pick_field(name), f"{name}'s pick", "integer") for name in contract.helpers]
+    picks = [Column(pick_field(name), f"{name}'s pick", "integer") for name in contract.acceptors]
     learner, provider = view.columns["learner"], view.columns["provider"]
     asked = Column("assessed", "models assessed", "integer")
     return replace(view, columns={"learner": (*picks, *learner[1:]), "provider": (provider[0], asked, *provider[1:])})
@@ -97,8 +100,8 @@ def _adapted(contract: Contract, view: View) -> View:
 PROTOCOL = ProtocolDefinition(
     name=PROTOCOL_NAME,
     version=1,
-    asker="learner",
-    helper="provider",
+    initiator="learner",
+    acceptor="provider",
     egress=("contract", "loss", "checkpoint"),
     terms=AssistedLearningTerms,
     terms_message=assisted_learning_pb2.AssistedLearningTerms,
@@ -141,6 +144,6 @@ PROTOCOL = ProtocolDefinition(
     ),
     blobs_held=_blobs_held,
     steps=_steps,
-    carriage=CARRIAGE,
+    offline=OFFLINE,
 )
 """How nodes run it."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.messages import Checkpoint, assessment_subject, delta_base, idle
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.codec import statement_from_proto, statement_to_proto
-from comity.session.receipts import SignedStatement
-from comity.session.seat import Seat
+from comity.session.contexts import PeerContext
 from comity.transport.blobs import digest_in
 from comity.transport.in_process import download, encoded, pass_message, upload
 from comity.wire.v1 import assisted_learning_pb2 as pb
@@ -22,24 +22,24 @@ class InProcessProvider:
     """Implements `Assistance`; the provider works while the learner waits.
 
     Args:
-        learner: The learner's seat.
-        seat: The provider's seat.
+        learner: The learner's context.
+        context: The provider's context.
         provider: The provider.
     """
 
-    def __init__(self, learner: Seat, seat: Seat, provider: Provider) -> None:
+    def __init__(self, learner: PeerContext, context: PeerContext, provider: Provider) -> None:
         self._learner = learner
-        self._seat = seat
+        self._context = context
         self._provider = provider
         self._before: Checkpoint | None = None
 
     def assess(self, round: int, digest: bytes) -> Future[Loss]:
         """See `Assistance.assess`; the answer is there at once."""
-        upload(digest, "checkpoint", round, self._learner, self._seat)
+        upload(digest, "checkpoint", round, self._learner, self._context)
         sent = encoded(pb.AssessRequest(round=round, blob=blobs_pb2.BlobRef(digest=digest)))
         loss = self._provider.assess(sent.round, digest_in(sent.blob)).result()
         answer, subject = pb.Assessment(loss=codec.loss_to_proto(loss)), assessment_subject(digest)
-        self._seat.gate.intend("loss", subject, answer.ByteSize(), round=round)
+        self._context.gate.intend("loss", subject, answer.ByteSize(), round=round)
         heard: Future[Loss] = Future()
         heard.set_result(codec.assessment_from_proto(encoded(answer)))
         self._learner.gate.admit("loss", subject, answer.ByteSize(), round=round)
@@ -49,10 +49,10 @@ class InProcessProvider:
         """See `Assistance.offer`."""
         base = delta_base(self._provider.encoding, checkpoint, self._before)
         self._before = checkpoint
-        upload(checkpoint.digest, "checkpoint", round, self._learner, self._seat, base)
+        upload(checkpoint.digest, "checkpoint", round, self._learner, self._context, base)
         message = pb.OfferRequest(round=round, checkpoint=codec.checkpoint_to_proto(checkpoint))
         subject = f"checkpoint {checkpoint.index}"
-        with pass_message(message, "loss", subject, round, self._learner, self._seat) as request:
+        with pass_message(message, "loss", subject, round, self._learner, self._context) as request:
             self._provider.offer(request.round, codec.checkpoint_from_proto(request.checkpoint))
         self._learner.gate.deliver("loss", subject, round=round)
 
@@ -68,9 +68,9 @@ class InProcessProvider:
             before = self._provider.trajectory(round)[made.index - 1] if made.index else None
             base = delta_base(self._provider.encoding, made, before)
             message = codec.result_to_proto(made, base)
-            self._seat.gate.intend("loss", f"checkpoint {made.index}", message.ByteSize(), round=round)
+            self._context.gate.intend("loss", f"checkpoint {made.index}", message.ByteSize(), round=round)
             checkpoint = codec.checkpoint_from_proto(encoded(message).checkpoint)
-            download(checkpoint.digest, self._seat, self._learner, base)
+            download(checkpoint.digest, self._context, self._learner, base)
             self._learner.gate.admit("loss", f"checkpoint {made.index}", message.ByteSize(), round=round)
             yield checkpoint
 
@@ -78,4 +78,4 @@ class InProcessProvider:
         """See `Assistance.acknowledge`."""
         sent = encoded(pb.AcknowledgeRequest(round=round, acknowledgement=statement_to_proto(acknowledgement)))
         self._provider.acknowledge(sent.round, statement_from_proto(sent.acknowledgement))
-        self._seat.gate.deliver_all(round)
+        self._context.gate.deliver_all(round)

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from comity.contract import Json
 from comity.errors import MalformedMessage
 from comity.protocols.assisted_learning.algorithm import Loss, argmin
 from comity.protocols.assisted_learning.messages import (
@@ -20,28 +21,28 @@ from comity.protocols.assisted_learning.messages import (
 )
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.report import Help, Round, metrics
-from comity.session.events import Event, Json, Observer
-from comity.session.notary import Notary
+from comity.session.events import Event, Observer
 from comity.session.outcome import Outcome
+from comity.session.receipt_book import ReceiptBook
 
 _STALLED = "the phases are too short: no checkpoint of any party was better than the model that the round began with"
 
 
 @dataclass(frozen=True, slots=True)
-class _Helper:
+class _Provider:
     """A provider, and what passes between it and the learner in a round.
 
     Attributes:
         name: Its name.
         port: The provider, in process or over the network.
-        notary: Signs statements to it and checks its own.
-        said: Its losses in the round that is on, of the models that it was asked about.
+        receipt_book: Signs statements to it and checks its own.
+        losses: Its losses in the active round, of the models that it was asked about.
     """
 
     name: str
     port: Assistance
-    notary: Notary
-    said: dict[bytes, Loss]
+    receipt_book: ReceiptBook
+    losses: dict[bytes, Loss]
 
 
 class Learner:
@@ -54,27 +55,29 @@ class Learner:
 
     Args:
         party: This party's side of the session.
-        helpers: Each provider's port, in process or over the network, and the notary for it, in the contract's order.
+        acceptors: Each provider's port, in process or over the network, and the receipt_book for it, in the contract's order.
         observe: Is told what happens.
     """
 
-    def __init__(self, party: Party, helpers: Sequence[tuple[Assistance, Notary]], observe: Observer) -> None:
+    def __init__(self, party: Party, acceptors: Sequence[tuple[Assistance, ReceiptBook]], observe: Observer) -> None:
         self._party = party
         names = party.schedule.providers
-        self._helpers = {name: _Helper(name, *helper, {}) for name, helper in zip(names, helpers, strict=True)}
+        self._acceptors = {
+            name: _Provider(name, *acceptor, {}) for name, acceptor in zip(names, acceptors, strict=True)
+        }
         self._observe = observe
         self._rounds: list[Round] = []
         self._closed: set[str] = set()
         self._picked = False
-        # What the learner's tests say of models, those of the round that is on.
+        # What the learner's tests say of models, those of the active round.
         self._tests: dict[bytes, tuple[float | None, Mapping[str, float]]] = {}
         self._initial = party.task.layout.pack(party.task.initial_state)
         for record in party.journal.records():
             party.replay(record)
             fields: Any = record.fields
             match record.kind:
-                case "assessed" if fields["party"] in self._helpers:
-                    self._helpers[fields["party"]].said[bytes.fromhex(fields["digest"])] = Loss(
+                case "assessed" if fields["party"] in self._acceptors:
+                    self._acceptors[fields["party"]].losses[bytes.fromhex(fields["digest"])] = Loss(
                         fields["sum"], fields["count"]
                     )
                 case "closed":
@@ -156,7 +159,7 @@ class Learner:
         yield from party.train(start, number)
 
     def _assessed(self, number: int, trajectory: Iterable[Checkpoint], to: str) -> Iterator[Checkpoint]:
-        """A trajectory's checkpoints in their order, each once everybody but the one that picks has said its loss."""
+        """A trajectory's checkpoints in their order, each once everybody but the one that picks has losses its loss."""
         party = self._party
         waiting: deque[tuple[Checkpoint, dict[str, Future[Loss]]]] = deque()
 
@@ -164,16 +167,16 @@ class Learner:
             checkpoint, answers = waiting.popleft()
             for name, answer in answers.items():
                 loss = answer.result()
-                party.hear(checkpoint.digest, name, loss, number)
-                self._helpers[name].said[checkpoint.digest] = loss
+                party.record(checkpoint.digest, name, loss, number)
+                self._acceptors[name].losses[checkpoint.digest] = loss
             return checkpoint
 
         for checkpoint in trajectory:
-            unheard = party.unheard(checkpoint.digest, to)
-            if party.own.party in unheard:
-                unheard.remove(party.own.party)
+            missing = party.missing(checkpoint.digest, to)
+            if party.own.party in missing:
+                missing.remove(party.own.party)
                 party.assess(checkpoint.digest, number)
-            asked = {name: self._helpers[name].port.assess(number, checkpoint.digest) for name in unheard}
+            asked = {name: self._acceptors[name].port.assess(number, checkpoint.digest) for name in missing}
             waiting.append((checkpoint, asked))
             while waiting and all(answer.done() for answer in waiting[0][1].values()):
                 yield answered()
@@ -182,25 +185,25 @@ class Learner:
 
     def _offer(self, number: int, name: str, trajectory: Iterable[Checkpoint], length: int) -> None:
         """Offers a trajectory, each checkpoint as soon as it can be, and closes the provider's round."""
-        party, helper = self._party, self._helpers[name]
+        party, acceptor = self._party, self._acceptors[name]
         offered: list[Checkpoint] = []
         # What was offered before a restart is offered again: the provider knows what it has.
         for checkpoint in self._assessed(number, trajectory, name):
             offered.append(party.offered(checkpoint, name))
-            helper.port.offer(number, offered[-1])
+            acceptor.port.offer(number, offered[-1])
             fields: dict[str, Json] = {"index": checkpoint.index, "of": length, "to": name}
             if isinstance(checkpoint.loss, Loss):
                 fields["loss"] = checkpoint.loss.sum
             self._observe(Event("checkpoint-offered", number, fields))
-        self._close(number, helper, len(offered), trajectory_digest(number, offered))
+        self._close(number, acceptor, len(offered), trajectory_digest(number, offered))
 
-    def _close(self, number: int, helper: _Helper, count: int, subject: bytes) -> None:
-        request = helper.notary.sign("request", number, subject)
-        receipt = helper.port.close(number, count, request)
+    def _close(self, number: int, acceptor: _Provider, count: int, subject: bytes) -> None:
+        request = acceptor.receipt_book.sign("request", number, subject)
+        receipt = acceptor.port.close(number, count, request)
         with self._party.journal.transaction():
-            helper.notary.accept(receipt, "receipt", number, subject)
-            self._party.journal.append("closed", number, party=helper.name)
-        self._closed.add(helper.name)
+            acceptor.receipt_book.accept(receipt, "receipt", number, subject)
+            self._party.journal.append("closed", number, party=acceptor.name)
+        self._closed.add(acceptor.name)
 
     def _receive(self, number: int, name: str) -> Iterator[Checkpoint]:
         """A provider's trajectory, from its beginning, evaluating while it waits where the next pick is the learner's."""
@@ -209,7 +212,7 @@ class Learner:
         expected = len(party.schedule.sampled(name))
         yield from [*received]
         meanwhile = party.advance if name == party.schedule.trainers(number)[-1] else idle
-        for checkpoint in self._helpers[name].port.results(number, len(received), meanwhile=meanwhile):
+        for checkpoint in self._acceptors[name].port.results(number, len(received), meanwhile=meanwhile):
             if checkpoint.index == 0:
                 # Before it is kept: a wrong start leaves the round as it was.
                 self._pick_of(number, name, checkpoint.digest)
@@ -228,15 +231,15 @@ class Learner:
             )
 
     def _settle(self, number: int) -> None:
-        """Ends the round with every provider: with those that only said their losses, and then with all."""
-        for name, helper in self._helpers.items():
+        """Ends the round with every provider: with those that only losses their losses, and then with all."""
+        for name, acceptor in self._acceptors.items():
             if name in self._party.schedule.trainers(number):
                 subject = trajectory_digest(number, self._party.trajectory_of(name))
             else:
-                subject = assessment_digest(number, helper.said)
+                subject = assessment_digest(number, acceptor.losses)
                 if name not in self._closed:
-                    self._close(number, helper, len(helper.said), subject)
-            helper.port.acknowledge(number, helper.notary.sign("acknowledgement", number, subject))
+                    self._close(number, acceptor, len(acceptor.losses), subject)
+            acceptor.port.acknowledge(number, acceptor.receipt_book.sign("acknowledgement", number, subject))
 
     def _pick_of(self, number: int, name: str, initial: bytes) -> int:
         """Index, in the trajectory that a provider was offered, of the checkpoint that it started from.
@@ -287,8 +290,8 @@ class Learner:
         self._rounds.append(finished)
         self._closed.clear()
         self._picked = False
-        for helper in self._helpers.values():
-            helper.said.clear()
+        for acceptor in self._acceptors.values():
+            acceptor.losses.clear()
         model = bytes.fromhex(finished.model)
         self._tests = {digest: tests for digest, tests in self._tests.items() if digest == model}
         self._party.begin_round()

@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal, Protocol
 from blake3 import blake3
 from pydantic import Field
 
-from comity.contract import AssistedTrainingTerms, canonical
+from comity.contract import AssistedTrainingTerms, Json, canonical
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Objective, Order
-from comity.session.events import Json
-from comity.session.receipts import SignedStatement
 from comity.training import OptimizerSpec
 from comity.training.optimizers import OptimizerName
 

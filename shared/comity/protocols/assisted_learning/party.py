@@ -15,27 +15,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from comity.contract import Contract, Membership
+from comity import faults
+from comity.blobs.session_blobs import Expectation, SessionBlobs
+from comity.contract import Contract, Json, Membership
 from comity.errors import MalformedMessage, NonFiniteValue, RoundOutOfOrder, TrainingDiverged
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Screening, sampled_iterations
+from comity.protocols.assisted_learning.loss_table import WORST, LossTable
 from comity.protocols.assisted_learning.messages import (
     Checkpoint,
     TrajectoryEncoding,
     loss_from_json,
     loss_to_json,
 )
-from comity.protocols.assisted_learning.opinions import WORST, Opinions
 from comity.protocols.assisted_learning.race import Race
 from comity.protocols.assisted_learning.schedule import Schedule, guarantees
 from comity.protocols.assisted_learning.speculation import Speculation
 from comity.randomness import derive, generator
-from comity.session import faults
-from comity.session.blobs import Expectation, SessionBlobs
-from comity.session.events import Json
-from comity.session.journal import Journal
-from comity.session.store import Record
+from comity.store.journal import Journal
+from comity.store.store import Record
 from comity.tensors import Blob, Layout, State
-from comity.training import AssistedDistillation, OptimizerSpec, Resume, Sample
+from comity.training import AssistedDistillation, OptimizerSpec, Resume, Snapshot
 
 
 class LocalTask(Protocol):
@@ -57,7 +56,7 @@ class LocalTask(Protocol):
         period: int,
         round: int,
         resume: Resume | None = None,
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Snapshot]:
         """Trains from `state` and yields the live model at iterations 0, I, 2I, … below T."""
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
@@ -108,7 +107,7 @@ class Party:
         self._contract = contract
         self._terms = self.schedule.terms
         self._trajectories: dict[str, list[Checkpoint]] = {}
-        self._opinions = Opinions([own.party, *(each.party for each in peers)], self._terms.objective)
+        self._loss_table = LossTable([own.party, *(each.party for each in peers)], self._terms.objective)
         self._works_ahead = works_ahead
         self._ahead: Speculation | None = None
         self._optimizer: bytes | None = None
@@ -134,7 +133,7 @@ class Party:
         return self.trajectory_of(self.peers[0].party if self._provides else self.schedule.trainers(self.round)[-1])
 
     def trajectory_of(self, party: str) -> list[Checkpoint]:
-        """What came from a party in the round that is on."""
+        """What came from a party in the active round."""
         return self._trajectories.setdefault(party, [])
 
     def expectation(self, rounds: Sequence[int], count: int) -> Expectation:
@@ -150,7 +149,7 @@ class Party:
         self.assessed = {}
         self._trajectories = {}
         if self.pick is not None:
-            self._opinions.keep(self.pick.digest)
+            self._loss_table.keep(self.pick.digest)
         self._screening = None
         self._ahead = None
         self.blobs.begin_round()
@@ -215,7 +214,7 @@ class Party:
             self._ahead = Speculation(start, self._training(start, self.round, None))
         return self._ahead.advance()
 
-    def _training(self, start: bytes, round: int, resume: Resume | None) -> Iterator[Sample]:
+    def _training(self, start: bytes, round: int, resume: Resume | None) -> Iterator[Snapshot]:
         return self.task.trajectory(
             self._view(start),
             self._terms.optimizer_spec,
@@ -272,10 +271,10 @@ class Party:
         self.task.layout.verify(self.blobs.get(digest))
         faults.point("evaluation")
         loss = Loss(min(float(self._losses(digest).sum()), WORST), self.task.samples)
-        self.hear(digest, self.own.party, loss, round)
+        self.record(digest, self.own.party, loss, round)
         return loss
 
-    def hear(self, digest: bytes, party: str, loss: Loss, round: int) -> None:
+    def record(self, digest: bytes, party: str, loss: Loss, round: int) -> None:
         """Takes note of what a party says of a model.
 
         Raises:
@@ -286,19 +285,19 @@ class Party:
         self.journal.append("assessed", round, party=party, digest=digest.hex(), **loss_to_json(loss))
         self._keep_assessed(digest, party, loss)
 
-    def unheard(self, digest: bytes, but: str) -> list[str]:
+    def missing(self, digest: bytes, but: str) -> list[str]:
         """The parties, without one, that have not said what they think of a model."""
-        return self._opinions.missing(digest, but)
+        return self._loss_table.missing(digest, but)
 
     def offered(self, checkpoint: Checkpoint, to: str) -> Checkpoint:
         """A checkpoint as it is offered to a provider: where there are several, with the loss of all but that one."""
         if not self.schedule.is_shared:
             return checkpoint
-        return replace(checkpoint, loss=self._opinions.of_others(checkpoint.digest, to))
+        return replace(checkpoint, loss=self._loss_table.of_others(checkpoint.digest, to))
 
     def global_loss(self, digest: bytes) -> float:
         """A model's global loss, of which every party has said its part."""
-        return self._opinions.of_all(digest)
+        return self._loss_table.of_all(digest)
 
     def advance(self, *, whole: bool = False) -> bool:
         """Evaluates a block of what was received; False when there is nothing to gain by it.
@@ -377,19 +376,19 @@ class Party:
     def _keep_trained(self, checkpoint: Checkpoint, optimizer: bytes | None, round: int) -> None:
         self.trained.append(checkpoint)
         if isinstance(checkpoint.loss, Loss):
-            self._opinions.hear(checkpoint.digest, self.own.party, checkpoint.loss)
+            self._loss_table.record(checkpoint.digest, self.own.party, checkpoint.loss)
         self._optimizer = optimizer
         self.blobs.publish(checkpoint.digest, "checkpoint", round)
 
     def _keep_received(self, checkpoint: Checkpoint, party: str) -> None:
         self.trajectory_of(party).append(checkpoint)
         if isinstance(checkpoint.loss, Loss):
-            self._opinions.hear(checkpoint.digest, party, checkpoint.loss)
+            self._loss_table.record(checkpoint.digest, party, checkpoint.loss)
         # The offer may be repeated after the blob was dropped.
         self.blobs.settle(checkpoint.digest)
 
     def _keep_assessed(self, digest: bytes, party: str, loss: Loss) -> None:
-        self._opinions.hear(digest, party, loss)
+        self._loss_table.record(digest, party, loss)
         if party == self.own.party:
             self.assessed[digest] = loss
 
@@ -426,7 +425,7 @@ class Party:
         if self._provides:
             return checkpoint.loss
         own = self.own.party
-        return None if self.unheard(checkpoint.digest, own) else self._opinions.of_others(checkpoint.digest, own)
+        return None if self.missing(checkpoint.digest, own) else self._loss_table.of_others(checkpoint.digest, own)
 
     @property
     def _provides(self) -> bool:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from enum import Enum, auto
 
+from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.messages import (
     Checkpoint,
@@ -17,14 +19,13 @@ from comity.protocols.assisted_learning.messages import (
     trajectory_digest,
 )
 from comity.protocols.assisted_learning.party import Party
-from comity.session.events import Event, Json, Observer
-from comity.session.notary import Notary
-from comity.session.receipts import SignedStatement
-from comity.session.store import Record
-from comity.session.watched import WatchedLog
+from comity.session.events import Event, Observer
+from comity.session.receipt_book import ReceiptBook
+from comity.session.replayable_stream import ReplayableStream
+from comity.store.store import Record
 
 
-class Phase(Enum):
+class ProviderPhase(Enum):
     """What a provider is doing."""
 
     OFFERING = auto()
@@ -48,18 +49,18 @@ class Provider:
 
     Args:
         party: This party's side of the session.
-        notary: Signs and checks statements.
+        receipt_book: Signs and checks statements.
         observe: Is told what happens.
     """
 
-    def __init__(self, party: Party, notary: Notary, observe: Observer) -> None:
+    def __init__(self, party: Party, receipt_book: ReceiptBook, observe: Observer) -> None:
         self._party = party
-        self._notary = notary
+        self._notary = receipt_book
         self._observe = observe
         self._began = time.monotonic()
-        self._phase = Phase.OFFERING
+        self._phase = ProviderPhase.OFFERING
         self._training: Iterator[Checkpoint] | None = None
-        self._trajectory: WatchedLog[Checkpoint] = WatchedLog()
+        self._trajectory: ReplayableStream[Checkpoint] = ReplayableStream()
         self._failure: ComityError | None = None
         for record in party.journal.records():
             self._replay(record)
@@ -76,7 +77,7 @@ class Provider:
         return self._party.encoding
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> ProviderPhase:
         """What the provider is doing."""
         return self._phase
 
@@ -88,7 +89,9 @@ class Provider:
         known = party.assessed.get(digest)
         if known is None:
             most = party.schedule.most_assessed(round)
-            is_open = self._phase is Phase.OFFERING or (self._phase is Phase.FINISHED and party.schedule.trains(round))
+            is_open = self._phase is ProviderPhase.OFFERING or (
+                self._phase is ProviderPhase.FINISHED and party.schedule.trains(round)
+            )
             if not is_open or len(party.assessed) >= most:
                 raise RoundOutOfOrder(
                     f"no more questions are answered in round {round}",
@@ -114,7 +117,7 @@ class Provider:
                     action="an offered checkpoint cannot change",
                 )
             return
-        if self._phase is not Phase.OFFERING or not self._party.schedule.trains(round):
+        if self._phase is not ProviderPhase.OFFERING or not self._party.schedule.trains(round):
             wanted = (
                 "none, the offer is closed" if self._party.schedule.trains(round) else "questions alone in this round"
             )
@@ -138,7 +141,7 @@ class Provider:
                 "the round to close is not on",
                 expected=f"round {self.round}",
                 received=f"round {round}",
-                action="go on with the round that is on",
+                action="go on with the active round",
             )
         offered = self._party.received
         come = len(offered if trains else self._party.assessed)
@@ -153,7 +156,7 @@ class Provider:
         with self._party.journal.transaction():
             self._notary.accept(request, "request", round, subject)
             receipt = self._notary.sign("receipt", round, subject)
-            if self._phase is Phase.OFFERING:
+            if self._phase is ProviderPhase.OFFERING:
                 self._replay(self._party.journal.append("closed", round, checkpoints=count))
                 self._party.blobs.expect(None)
                 self._observe(Event("offer-closed", round, {"checkpoints": count}))
@@ -176,13 +179,13 @@ class Provider:
     def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
         """See `Assistance.acknowledge`."""
         self._require_healthy()
-        if round != self.round or self._phase is not Phase.FINISHED:
-            on = f"round {self.round}" if self._phase is Phase.FINISHED else "none yet"
+        if round != self.round or self._phase is not ProviderPhase.FINISHED:
+            on = f"round {self.round}" if self._phase is ProviderPhase.FINISHED else "none yet"
             raise RoundOutOfOrder(
                 "there are no such results",
                 expected=on,
                 received=f"round {round}",
-                action="acknowledge the results of the round that is on",
+                action="acknowledge the results of the active round",
             )
         if self._party.schedule.trains(round):
             subject = trajectory_digest(round, self._party.trained)
@@ -191,15 +194,15 @@ class Provider:
         self._notary.accept(acknowledgement, "acknowledgement", round, subject)
         self._party.drop_assessed()
 
-    def trajectory(self, round: int) -> WatchedLog[Checkpoint]:
+    def trajectory(self, round: int) -> ReplayableStream[Checkpoint]:
         """The provider's checkpoints of a closed round, to be followed while they are made.
 
         Raises:
             RoundOutOfOrder: The round was not closed, or another one has begun.
         """
         self._require_healthy()
-        if round != self.round or self._phase is Phase.OFFERING:
-            closed = "none" if self._phase is Phase.OFFERING else self.round
+        if round != self.round or self._phase is ProviderPhase.OFFERING:
+            closed = "none" if self._phase is ProviderPhase.OFFERING else self.round
             raise RoundOutOfOrder(
                 "there are no results of that round",
                 expected=f"closed round: {closed}",
@@ -216,13 +219,13 @@ class Provider:
         """
         try:
             match self._phase:
-                case Phase.OFFERING:
+                case ProviderPhase.OFFERING:
                     return self._party.advance() or self._party.train_ahead()
-                case Phase.SELECTING:
+                case ProviderPhase.SELECTING:
                     return self._party.advance(whole=True) or self._select()
-                case Phase.TRAINING:
+                case ProviderPhase.TRAINING:
                     return self._train()
-                case Phase.FINISHED | Phase.FAILED:
+                case ProviderPhase.FINISHED | ProviderPhase.FAILED:
                     return False
         except ComityError as error:
             self.fail(error)
@@ -232,14 +235,14 @@ class Provider:
         """Ends the session: those who follow it are told, and every later call is answered with the error."""
         if self._failure is None:
             self._failure = error
-            self._phase = Phase.FAILED
+            self._phase = ProviderPhase.FAILED
             self._trajectory.close(error)
             self._observe(Event("session-failed", self.round, {"what": str(error), "reason": error.reason()}))
 
     def _select(self) -> bool:
         picked = self._party.select(self.round)
         self._party.retain()
-        self._phase = Phase.TRAINING
+        self._phase = ProviderPhase.TRAINING
         fields = {"pick": picked.index, "global_loss": self._party.pick_total, "screening_work": self._party.work}
         self._observe(Event("picked", self.round, fields))
         return True
@@ -276,20 +279,20 @@ class Provider:
         self._party.replay(record)
         match record.kind:
             case "closed":
-                self._phase = Phase.SELECTING
+                self._phase = ProviderPhase.SELECTING
             case "picked":
-                self._phase = Phase.TRAINING
+                self._phase = ProviderPhase.TRAINING
             case "trained":
                 self._trajectory.append(self._party.trained[-1])
             case "finished":
-                self._phase = Phase.FINISHED
+                self._phase = ProviderPhase.FINISHED
                 self._training = None
                 self._trajectory.close()
 
     def _begin(self) -> None:
         self._began = time.monotonic()
-        self._phase = Phase.OFFERING
-        self._trajectory = WatchedLog()
+        self._phase = ProviderPhase.OFFERING
+        self._trajectory = ReplayableStream()
         self._party.begin_round()
 
     def _enter(self, round: int, what: str) -> None:
@@ -299,22 +302,22 @@ class Provider:
             RoundOutOfOrder: Another round is on.
         """
         self._require_healthy()
-        if self._phase is Phase.FINISHED and round == self.round + 1 <= self._party.rounds:
+        if self._phase is ProviderPhase.FINISHED and round == self.round + 1 <= self._party.rounds:
             self._begin()
         if round != self.round:
             raise RoundOutOfOrder(
-                f"the {what} is not of the round that is on",
+                f"the {what} is not of the active round",
                 expected=f"round {self.round}",
                 received=f"round {round}",
-                action="go on with the round that is on",
+                action="go on with the active round",
             )
 
     def _expect_uploads(self) -> None:
         schedule, on, after = self._party.schedule, self.round, self.round + 1
         most: dict[int, int] = {}
-        if self._phase is Phase.OFFERING:
+        if self._phase is ProviderPhase.OFFERING:
             most[on] = schedule.most_uploaded(on)
-        elif self._phase is Phase.FINISHED:
+        elif self._phase is ProviderPhase.FINISHED:
             # Of this round, models of the trajectories that follow this party's own; of the next, they may come before
             # its first offer or question, with which it begins.
             if schedule.is_shared and schedule.trains(on):

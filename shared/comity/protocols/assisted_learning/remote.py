@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property, partial
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.errors import MalformedMessage, NodeDraining
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.messages import (
@@ -19,14 +21,12 @@ from comity.protocols.assisted_learning.messages import (
     delta_base,
     idle,
 )
-from comity.session.blobs import SessionBlobs
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.gate import EgressGate
-from comity.session.receipts import SignedStatement
-from comity.session.watched import WatchedLog
+from comity.session.replayable_stream import ReplayableStream
 from comity.tensors import Layout
 from comity.transport.blobs import digest_in
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import assisted_learning_pb2_grpc, blobs_pb2
 
@@ -38,7 +38,7 @@ class RemoteProvider:
     """Implements `Assistance`: offers and questions leave in threads of their own, so that training goes on meanwhile.
 
     Args:
-        link: The line to the provider, which quotes the session already.
+        connection: The line to the provider, which quotes the session already.
         layout: Layout of the contract's model.
         blobs: The session's blobs at this party: what is here is not fetched.
         gate: What may leave.
@@ -47,14 +47,14 @@ class RemoteProvider:
 
     def __init__(
         self,
-        link: Link,
+        connection: PeerConnection,
         layout: Layout,
         blobs: SessionBlobs,
         gate: EgressGate,
         encoding: TrajectoryEncoding = "dense",
     ) -> None:
-        self._link = link
-        self._stub = link.stub(assisted_learning_pb2_grpc.AssistedLearningStub)
+        self._connection = connection
+        self._stub = connection.stub(assisted_learning_pb2_grpc.AssistedLearningStub)
         self._layout = layout
         self._blobs = blobs
         self._gate = gate
@@ -64,13 +64,13 @@ class RemoteProvider:
 
     def assess(self, round: int, digest: bytes) -> Future[Loss]:
         """See `Assistance.assess`; questions are asked one after the other."""
-        return self._asker.submit(self._ask, round, digest)
+        return self._initiator.submit(self._ask, round, digest)
 
     def offer(self, round: int, checkpoint: Checkpoint) -> None:
         """See `Assistance.offer`; what goes wrong on the way is raised by a later call of the round."""
         if self._sender is None:
             self._sender = _Sender(lambda item: self._send(*item))
-            self._link.at_close(self._sender.abandon)
+            self._connection.at_close(self._sender.abandon)
         self._sender.put((round, checkpoint))
 
     def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
@@ -79,16 +79,16 @@ class RemoteProvider:
             sender, self._sender = self._sender, None
             sender.finish()
         message = pb.CloseRoundRequest(round=round, count=count, request=statement_to_proto(request))
-        return statement_from_proto(self._link.call(self._stub.CloseRound, message))
+        return statement_from_proto(self._connection.call(self._stub.CloseRound, message))
 
     def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
         """See `Assistance.acknowledge`."""
         message = pb.AcknowledgeRequest(round=round, acknowledgement=statement_to_proto(acknowledgement))
-        self._link.call(self._stub.Acknowledge, message)
+        self._connection.call(self._stub.Acknowledge, message)
 
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
         """See `Assistance.results`; a thread fetches while the caller works on what has come."""
-        arrived: WatchedLog[Checkpoint] = WatchedLog()
+        arrived: ReplayableStream[Checkpoint] = ReplayableStream()
         active = threading.Event()
         active.set()
         fetcher = threading.Thread(
@@ -110,22 +110,22 @@ class RemoteProvider:
             active.clear()
 
     @cached_property
-    def _asker(self) -> ThreadPoolExecutor:
-        asker = ThreadPoolExecutor(1, "ask")
-        self._link.at_close(partial(asker.shutdown, cancel_futures=True))
-        return asker
+    def _initiator(self) -> ThreadPoolExecutor:
+        initiator = ThreadPoolExecutor(1, "ask")
+        self._connection.at_close(partial(initiator.shutdown, cancel_futures=True))
+        return initiator
 
     def _ask(self, round: int, digest: bytes) -> Loss:
         self._upload(round, digest, None)
         request = pb.AssessRequest(round=round, blob=blobs_pb2.BlobRef(digest=digest))
-        answer = next(self._link.watch(self._stub.Assess, lambda: request), pb.Assessment())
+        answer = next(self._connection.watch(self._stub.Assess, lambda: request), pb.Assessment())
         loss = codec.assessment_from_proto(answer)
         self._gate.admit("loss", assessment_subject(digest), answer.ByteSize(), round=round)
         return loss
 
     def _upload(self, round: int, digest: bytes, base: bytes | None) -> None:
         blob = self._blobs.get(digest)
-        self._link.put(
+        self._connection.put(
             blob,
             "checkpoint",
             round,
@@ -141,16 +141,16 @@ class RemoteProvider:
         request = pb.OfferRequest(round=round, checkpoint=codec.checkpoint_to_proto(checkpoint))
         subject = f"checkpoint {checkpoint.index}"
         self._gate.intend("loss", subject, request.ByteSize(), round=round)
-        self._link.call(self._stub.Offer, request)
+        self._connection.call(self._stub.Offer, request)
         self._gate.deliver("loss", subject, round=round)
 
-    def _fetch(self, round: int, skip: int, arrived: WatchedLog[Checkpoint], active: threading.Event) -> None:
+    def _fetch(self, round: int, skip: int, arrived: ReplayableStream[Checkpoint], active: threading.Event) -> None:
         def request() -> pb.WatchResultsRequest:
             return pb.WatchResultsRequest(round=round, skip=skip + len(arrived))
 
         whole = False
         try:
-            for result in self._link.watch(self._stub.WatchResults, request):
+            for result in self._connection.watch(self._stub.WatchResults, request):
                 whole = result.HasField("end") and result.end.count <= skip + len(arrived)
                 if not active.is_set() or result.HasField("end"):
                     break
@@ -165,7 +165,7 @@ class RemoteProvider:
 
     def _fetch_blob(self, digest: bytes, round: int, base: blobs_pb2.BlobRef | None) -> None:
         if digest not in self._blobs:
-            blob = self._link.get(
+            blob = self._connection.get(
                 digest,
                 self._layout.size,
                 self._layout.verify,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from comity.session.events import Json
+from comity.contract import Json
 
 
 @dataclass(frozen=True, slots=True)

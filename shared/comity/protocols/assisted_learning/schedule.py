@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 
-from comity.contract import Contract, Membership
+from comity.contract import Contract, Json, Membership
 from comity.errors import MalformedMessage
 from comity.privacy import NOT_COVERED, agreed
 from comity.protocols.assisted_learning.algorithm import (
@@ -17,7 +17,6 @@ from comity.protocols.assisted_learning.algorithm import (
     training_order,
 )
 from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.session.events import Json
 from comity.training import sampling_rate
 
 
@@ -43,13 +42,13 @@ class Schedule:
             )
         self.terms = contract.terms
         self.rounds = contract.rounds
-        self.providers = contract.helpers
+        self.providers = contract.acceptors
         if self.terms.trainers > len(self.providers) or len(set(self.providers)) < len(self.providers):
             raise MalformedMessage(
                 "more providers are to train than there are",
                 expected=f"at most {len(set(self.providers))} in session.terms.trainers, each named once",
                 received=f"{self.terms.trainers} of {', '.join(self.providers)}",
-                action="correct session.terms.trainers or session.helpers",
+                action="correct session.terms.trainers or session.acceptors",
             )
         self._own = own
         self._peers = peers

@@ -11,7 +11,7 @@ from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.messages import assessment_subject, delta_base
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.codec import statement_from_proto, statement_to_proto
-from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.transport.blobs import digest_in
 from comity.transport.sessions import session_of
 from comity.wire.v1 import assisted_learning_pb2 as pb
@@ -28,7 +28,7 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
         sessions: The node's sessions.
     """
 
-    def __init__(self, sessions: HostedSessions) -> None:
+    def __init__(self, sessions: SessionRegistry) -> None:
         self._sessions = sessions
 
     def Assess(self, request: pb.AssessRequest, context: grpc.ServicerContext) -> Iterator[pb.Assessment]:  # noqa: N802
@@ -72,17 +72,17 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
         session.require_running()
         yield pb.Result(end=pb.End(count=len(trajectory)))
 
-    def _find(self, context: grpc.ServicerContext) -> HostedSession:
+    def _find(self, context: grpc.ServicerContext) -> AcceptedSession:
         return session_of(self._sessions, context, PROTOCOL_NAME)
 
 
-def provider_of(session: HostedSession) -> Provider:
+def provider_of(session: AcceptedSession) -> Provider:
     """The role behind a session of this protocol."""
     provider: Provider = session.role
     return provider
 
 
-def take_offer(session: HostedSession, request: pb.OfferRequest) -> None:
+def take_offer(session: AcceptedSession, request: pb.OfferRequest) -> None:
     """Takes a checkpoint whose blob is here already.
 
     Raises:
@@ -103,7 +103,7 @@ def take_offer(session: HostedSession, request: pb.OfferRequest) -> None:
     session.worker.call(take)
 
 
-def take_close(session: HostedSession, request: pb.CloseRoundRequest) -> sessions_pb2.SignedStatement:
+def take_close(session: AcceptedSession, request: pb.CloseRoundRequest) -> sessions_pb2.SignedStatement:
     """Ends the learner's part of a round; returns the receipt.
 
     Raises:
@@ -114,7 +114,7 @@ def take_close(session: HostedSession, request: pb.CloseRoundRequest) -> session
     return statement_to_proto(receipt)
 
 
-def take_acknowledgement(session: HostedSession, request: pb.AcknowledgeRequest) -> None:
+def take_acknowledgement(session: AcceptedSession, request: pb.AcknowledgeRequest) -> None:
     """Takes the learner's word that it has the whole trajectory.
 
     Raises:
@@ -129,6 +129,6 @@ def take_acknowledgement(session: HostedSession, request: pb.AcknowledgeRequest)
     session.worker.call(take)
 
 
-def serve(server: grpc.Server, sessions: HostedSessions) -> None:
+def serve(server: grpc.Server, sessions: SessionRegistry) -> None:
     """Registers the service."""
     assisted_learning_pb2_grpc.add_AssistedLearningServicer_to_server(AssistedLearningServicer(sessions), server)

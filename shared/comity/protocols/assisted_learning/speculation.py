@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from comity.tensors import State
-from comity.training import Sample
+from comity.training import Snapshot
 
 
 class Speculation:
@@ -17,10 +17,10 @@ class Speculation:
         samples: The training, from its beginning.
     """
 
-    def __init__(self, start: bytes, samples: Iterator[Sample]) -> None:
+    def __init__(self, start: bytes, samples: Iterator[Snapshot]) -> None:
         self.start = start
         self._samples = samples
-        self._made: deque[Sample] = deque()
+        self._made: deque[Snapshot] = deque()
 
     def advance(self) -> bool:
         """Trains for a sampling period; False when the training is over."""
@@ -28,10 +28,10 @@ class Speculation:
         if sample is None:
             return False
         # The tensors are live: the training goes on with them.
-        self._made.append(Sample(sample.iteration, _copied(sample.state), _copied(sample.optimizer)))
+        self._made.append(Snapshot(sample.iteration, _copied(sample.state), _copied(sample.optimizer)))
         return True
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[Snapshot]:
         """What was made, and then the rest as it is made."""
         while self._made:
             yield self._made.popleft()

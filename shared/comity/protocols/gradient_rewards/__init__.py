@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from comity.contract import Contract, Membership
-from comity.protocols.gradient_rewards.algorithm import Mechanism, Settlement, Standing, aggregate, settle
+from comity.protocols.gradient_rewards.algorithm import Mechanism, RoundResult, ServerState, aggregate, aggregate_round
 from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.contribution import (
     MOST_CLIENTS,
@@ -27,9 +27,9 @@ from comity.protocols.gradient_rewards.rewards import (
 )
 from comity.protocols.gradient_rewards.server import Server
 from comity.protocols.gradient_rewards.servicer import SERVICE, serve
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Column, Statement, Summary
-from comity.session.seat import Place, Seat
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import gradient_rewards_pb2
 
@@ -37,11 +37,12 @@ __all__ = [
     "MOST_CLIENTS",
     "PROTOCOL",
     "Mechanism",
+    "RoundResult",
     "Rule",
-    "Settlement",
+    "ServerState",
     "SparseUpdate",
-    "Standing",
     "aggregate",
+    "aggregate_round",
     "cosine_contribution",
     "cosine_gradient_shapley",
     "cosines_with",
@@ -49,29 +50,28 @@ __all__ = [
     "normalize_update",
     "reward_fractions",
     "sampled_cosine_gradient_shapley",
-    "settle",
     "sparsify",
     "sparsify_for_all",
     "update_importance",
 ]
 
 
-def _help(place: Place, seats: Sequence[Seat]) -> Server:
-    return Server(place, seats)
+def _help(place: SessionContext, contexts: Sequence[PeerContext]) -> Server:
+    return Server(place, contexts)
 
 
-def _ask(servers: Sequence[tuple[Seat, Link]]) -> Client:
-    ((seat, link),) = servers
-    return Client(seat, RemoteServer(link, _parameters(seat), seat.blobs, seat.gate))
+def _ask(servers: Sequence[tuple[PeerContext, PeerConnection]]) -> Client:
+    ((context, connection),) = servers
+    return Client(context, RemoteServer(connection, _parameters(context), context.blobs, context.gate))
 
 
-def _ask_in_process(servers: Sequence[tuple[Seat, Seat, Server]]) -> Client:
-    ((seat, other, server),) = servers
-    return Client(seat, InProcessServer(seat, other, server, _parameters(seat)))
+def _ask_in_process(servers: Sequence[tuple[PeerContext, PeerContext, Server]]) -> Client:
+    ((context, other, server),) = servers
+    return Client(context, InProcessServer(context, other, server, _parameters(context)))
 
 
-def _parameters(seat: Seat) -> int:
-    task = seat.task
+def _parameters(context: PeerContext) -> int:
+    task = context.task
     return sum(task.initial_state[name].numel() for name in task.parameters)
 
 
@@ -85,8 +85,8 @@ def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:  
 PROTOCOL = ProtocolDefinition(
     name=NAME,
     version=1,
-    asker="client",
-    helper="server",
+    initiator="client",
+    acceptor="server",
     many=True,
     egress=("contract", "update", "reward"),
     terms=GradientRewardsTerms,

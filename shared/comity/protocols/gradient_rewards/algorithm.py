@@ -77,7 +77,7 @@ class Mechanism:
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
+class ServerState:
     """What a session knows of its clients between rounds.
 
     Attributes:
@@ -91,7 +91,7 @@ class Standing:
     valued: Tensor
 
     @classmethod
-    def first(cls, sizes: Sequence[float]) -> Standing:
+    def first(cls, sizes: Sequence[float]) -> ServerState:
         """Before the first round, where the aggregate goes by the sizes of the clients' data.
 
         Eq. (4) begins with r = 0, with which eq. (1) has no first aggregate; the authors' code has this one.
@@ -110,7 +110,7 @@ class Standing:
 
 
 @dataclass(frozen=True, eq=False)
-class Settlement:
+class RoundResult:
     """What a round came to.
 
     Attributes:
@@ -124,7 +124,7 @@ class Settlement:
 
     present: tuple[int, ...]
     contribution: Float[Tensor, " present"]
-    standing: Standing
+    standing: ServerState
     fractions: Float[Tensor, " present"]
     aggregate: Float[Tensor, " parameters"]
     rewards: tuple[SparseUpdate, ...]
@@ -143,15 +143,15 @@ def aggregate(
     return total
 
 
-def settle(
+def aggregate_round(
     updates: Float[Tensor, "present parameters"],
-    standing: Standing,
+    standing: ServerState,
     mechanism: Mechanism,
     *,
     present: Sequence[int] | None = None,
     sizes: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
-) -> Settlement:
+) -> RoundResult:
     """A round: contributions, importance, and a reward for every client that took part.
 
     A client that took no part keeps its importance: the others share what they had together.
@@ -200,8 +200,8 @@ def settle(
     valued[places] = True
     fractions = reward_fractions(importance, mechanism.beta)[places]
     rewards = sparsify_for_all(total, fractions.tolist(), rule=mechanism.rule, sizes=sizes)
-    after = Standing(standing.first_weights, importance, valued)
-    return Settlement(here, contribution, after, fractions, total, tuple(rewards))
+    after = ServerState(standing.first_weights, importance, valued)
+    return RoundResult(here, contribution, after, fractions, total, tuple(rewards))
 
 
 def _value(
@@ -222,7 +222,7 @@ def _value(
 
 
 def _share_importance(
-    standing: Standing, places: Tensor, contribution: Float[Tensor, " present"], mechanism: Mechanism
+    standing: ServerState, places: Tensor, contribution: Float[Tensor, " present"], mechanism: Mechanism
 ) -> Float[Tensor, " present"]:
     """Eq. (4) among the clients that took part, who keep the sum that they had together."""
     together = float(standing.importance[places].sum())

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from comity import faults
+from comity.contract import Json
 from comity.errors import (
     ComityError,
     MalformedMessage,
@@ -21,12 +23,11 @@ from comity.errors import (
 )
 from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
-from comity.session import faults
-from comity.session.events import Event, Json
+from comity.session.contexts import PeerContext
+from comity.session.events import Event
 from comity.session.outcome import Outcome
-from comity.session.seat import Seat
 from comity.tensors import Layout, State, sparse
-from comity.training import OptimizerSpec, Resume, Sample
+from comity.training import OptimizerSpec, Resume, Snapshot
 
 
 class LocalTask(Protocol):
@@ -49,7 +50,7 @@ class LocalTask(Protocol):
         period: int,
         round: int,
         resume: Resume | None = None,
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Snapshot]:
         """Trains from `state` and yields the live model at iterations 0, I, 2I, … below T."""
 
     def test_accuracy(self, state: State) -> float | None:
@@ -60,18 +61,18 @@ class Client:
     """The asking role. Its state follows from its journal: records `contributed`, `missed`, `finished`, `over`.
 
     Args:
-        seat: This party's place opposite the server.
+        context: This party's place opposite the server.
         server: The server, in process or over the network.
     """
 
-    def __init__(self, seat: Seat, server: Rewarding) -> None:
-        if not isinstance(seat.contract.terms, GradientRewardsTerms):
+    def __init__(self, context: PeerContext, server: Rewarding) -> None:
+        if not isinstance(context.contract.terms, GradientRewardsTerms):
             raise MalformedMessage(
-                "the terms are another protocol's", expected="gradient_rewards", received=seat.contract.protocol
+                "the terms are another protocol's", expected="gradient_rewards", received=context.contract.protocol
             )
-        self._seat = seat
-        self._terms = seat.contract.terms
-        self._task: LocalTask = seat.task
+        self._context = context
+        self._terms = context.contract.terms
+        self._task: LocalTask = context.task
         self._server = server
         self._parameters = sum(self._task.initial_state[name].numel() for name in self._task.parameters)
         self._model = self._task.layout.pack(self._task.initial_state).digest
@@ -80,7 +81,7 @@ class Client:
         self._contributed: dict[int, bytes] = {}
         self._rounds: list[dict[str, Json]] = []
         self._began = time.monotonic()
-        for record in seat.journal.records():
+        for record in context.journal.records():
             fields: Any = record.fields
             match record.kind:
                 case "contributed":
@@ -94,7 +95,7 @@ class Client:
 
     def work(self) -> Iterator[None]:
         """Takes part in what is left of the rounds; yields while others have their turn."""
-        self._seat.blobs.add(self._task.layout.pack(self._task.initial_state))
+        self._context.blobs.add(self._task.layout.pack(self._task.initial_state))
         if self._over:
             # The server may have forgotten the session since.
             return
@@ -102,12 +103,12 @@ class Client:
             if news is None:
                 yield
             elif news.kind == "over":
-                self._seat.journal.append("over", self._done)
+                self._context.journal.append("over", self._done)
                 return
-            elif news.round > self._seat.contract.rounds:
+            elif news.round > self._context.contract.rounds:
                 raise MalformedMessage(
                     "the server speaks of a round that was not agreed on",
-                    expected=f"at most {self._seat.contract.rounds}",
+                    expected=f"at most {self._context.contract.rounds}",
                     received=news.round,
                     action="ask the server's operator what happened",
                 )
@@ -128,15 +129,17 @@ class Client:
             "kept_by_round": [each["kept"] for each in self._rounds],
             "bytes_by_round": [each["bytes"] for each in self._rounds],
         }
-        return Outcome((self._seat.blobs.get(self._model),), metrics)
+        return Outcome((self._context.blobs.get(self._model),), metrics)
 
     def _contribute(self, round: int) -> None:
         """Trains and submits; what was made before a restart or a cut is submitted again."""
         self._began = time.monotonic()
         update = self._contributed.get(round)
         if update is None:
-            update = self._seat.blobs.add(update_layout(self._parameters).pack({"update": self._train(round)})).digest
-            self._seat.journal.append("contributed", round, update=update.hex())
+            update = self._context.blobs.add(
+                update_layout(self._parameters).pack({"update": self._train(round)})
+            ).digest
+            self._context.journal.append("contributed", round, update=update.hex())
             self._contributed[round] = update
         try:
             self._server.submit(round, update)
@@ -145,18 +148,18 @@ class Client:
             return
         faults.point("offering")
         self._confirm(round, update)
-        self._seat.observe(Event("update-submitted", round, {}))
+        self._context.observe(Event("update-submitted", round, {}))
 
     def _miss(self, round: int, error: ComityError) -> None:
-        self._seat.journal.append("missed", round)
+        self._context.journal.append("missed", round)
         self._contributed.clear()
         self._done = round
-        self._seat.observe(Event("round-missed", round, {"what": str(error)}))
+        self._context.observe(Event("round-missed", round, {"what": str(error)}))
 
     def _confirm(self, round: int, update: bytes) -> None:
         """Signs for the update and takes the server's receipt."""
-        receipt = self._server.confirm(round, self._seat.notary.sign("request", round, update))
-        self._seat.notary.accept(receipt, "receipt", round, update)
+        receipt = self._server.confirm(round, self._context.receipt_book.sign("request", round, update))
+        self._context.receipt_book.accept(receipt, "receipt", round, update)
         self._confirmed = round
 
     def _train(self, round: int) -> Float[Tensor, " parameters"]:
@@ -186,7 +189,7 @@ class Client:
 
     def _collect(self, reward: Reward) -> None:
         """Takes a reward, checks the server's statement against it, and adds it to the model from before the round."""
-        seat, terms = self._seat, reward.terms
+        context, terms = self._context, reward.terms
         update = self._contributed.get(terms.round)
         if update is None:
             raise MalformedMessage(
@@ -195,7 +198,7 @@ class Client:
                 received=terms.round,
                 action="ask the server's operator what happened",
             )
-        seat.notary.accept(reward.statement, "statement", terms.round, terms.subject, terms.content)
+        context.receipt_book.accept(reward.statement, "statement", terms.round, terms.subject, terms.content)
         if self._confirmed != terms.round:
             # The round was settled before this client could sign; what it is due is given out when it has.
             self._confirm(terms.round, update)
@@ -215,13 +218,13 @@ class Client:
             )
         faults.point("evaluation")
         added = SparseUpdate(indices, values, self._parameters).dense()
-        state = self._task.layout.view(bytearray(seat.blobs.get(self._model).data))
+        state = self._task.layout.view(bytearray(context.blobs.get(self._model).data))
         at = 0
         for name in self._task.parameters:
             tensor = state[name]
             tensor.add_(added[at : at + tensor.numel()].view(tensor.shape))
             at += tensor.numel()
-        model = seat.blobs.add(self._task.layout.pack(state)).digest
+        model = context.blobs.add(self._task.layout.pack(state)).digest
         faults.point("selection")
         fields: dict[str, Json] = {
             "contribution": terms.contribution,
@@ -233,12 +236,12 @@ class Client:
             "seconds": time.monotonic() - self._began,
             "model": model.hex(),
         }
-        acknowledgement = seat.notary.sign("acknowledgement", terms.round, terms.subject)
+        acknowledgement = context.receipt_book.sign("acknowledgement", terms.round, terms.subject)
         self._server.acknowledge(terms.round, acknowledgement)
-        seat.journal.append("finished", terms.round, **fields)
+        context.journal.append("finished", terms.round, **fields)
         self._finish(terms.round, fields)
-        seat.blobs.keep({self._model})
-        seat.observe(Event("round-finished", terms.round, fields))
+        context.blobs.keep({self._model})
+        context.observe(Event("round-finished", terms.round, fields))
 
     def _finish(self, round: int, fields: dict[str, Json]) -> None:
         self._rounds.append({**fields, "round": round})
@@ -247,4 +250,4 @@ class Client:
         self._done = round
 
     def _view(self, digest: bytes) -> State:
-        return self._task.layout.view(self._seat.blobs.get(digest).data)
+        return self._task.layout.view(self._context.blobs.get(digest).data)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from comity.errors import UnknownBlob
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.gradient_rewards import codec
 from comity.protocols.gradient_rewards.messages import News, Reward
 from comity.protocols.gradient_rewards.server import Server
 from comity.session.codec import statement_from_proto, statement_to_proto
-from comity.session.receipts import SignedStatement
-from comity.session.seat import Seat
+from comity.session.contexts import PeerContext
 from comity.transport.in_process import encoded, upload
 from comity.wire.v1 import gradient_rewards_pb2 as pb
 
@@ -19,18 +19,18 @@ class InProcessServer:
     """Implements `Rewarding`; the server works when a client asks for news.
 
     Args:
-        client: The client's seat.
-        seat: The server's seat opposite it.
+        client: The client's context.
+        context: The server's context opposite it.
         server: The server.
         parameters: Entries of a whole update.
     """
 
-    def __init__(self, client: Seat, seat: Seat, server: Server, parameters: int) -> None:
+    def __init__(self, client: PeerContext, context: PeerContext, server: Server, parameters: int) -> None:
         self._client = client
-        self._seat = seat
+        self._context = context
         self._server = server
         self._parameters = parameters
-        self._party = seat.peer.party
+        self._party = context.peer.party
 
     def news(self, after: int) -> Iterator[News | None]:
         """See `Rewarding.news`; gives None while others have to have their turn."""
@@ -44,7 +44,7 @@ class InProcessServer:
                 continue
             message = codec.news_to_proto(news)
             if news.reward is not None:
-                self._seat.gate.intend("reward", "statement", message.ByteSize(), round=news.round)
+                self._context.gate.intend("reward", "statement", message.ByteSize(), round=news.round)
                 self._client.gate.admit("reward", "statement", message.ByteSize(), round=news.round)
                 done = news.round
             told = news
@@ -52,7 +52,7 @@ class InProcessServer:
 
     def submit(self, round: int, update: bytes) -> None:
         """See `Rewarding.submit`."""
-        upload(update, "update", round, self._client, self._seat)
+        upload(update, "update", round, self._client, self._context)
         self._server.submit(self._party, round, update)
 
     def confirm(self, round: int, request: SignedStatement) -> SignedStatement:
@@ -64,10 +64,10 @@ class InProcessServer:
     def fetch(self, reward: Reward) -> bytes:
         """See `Rewarding.fetch`."""
         terms = reward.terms
-        blob, kind, round = self._seat.blobs.published(terms.entries)
+        blob, kind, round = self._context.blobs.published(terms.entries)
         if blob.size != terms.size:
             raise UnknownBlob("no such reward", expected=f"{terms.size} bytes", received=f"{blob.size} bytes")
-        self._seat.gate.intend(kind, blob.hex, blob.size, round=round)
+        self._context.gate.intend(kind, blob.hex, blob.size, round=round)
         self._client.gate.admit(kind, blob.hex, blob.size, round=round)
         return bytes(blob.data)
 
@@ -75,4 +75,4 @@ class InProcessServer:
         """See `Rewarding.acknowledge`."""
         sent = encoded(pb.AcknowledgeRewardRequest(round=round, acknowledgement=statement_to_proto(acknowledgement)))
         self._server.acknowledge(self._party, sent.round, statement_from_proto(sent.acknowledgement))
-        self._seat.gate.deliver_all(round)
+        self._context.gate.deliver_all(round)

@@ -9,12 +9,11 @@ from typing import Annotated, Literal, Protocol, Self
 import torch
 from pydantic import Field, model_validator
 
-from comity.contract import TrainingTerms
+from comity.contract import Json, TrainingTerms
+from comity.ledger.receipts import SignedStatement, subject_of
 from comity.protocols.gradient_rewards.algorithm import CoalitionWeights, Mechanism, Valuation
 from comity.protocols.gradient_rewards.contribution import MOST_CLIENTS
 from comity.protocols.gradient_rewards.rewards import Rule
-from comity.session.events import Json
-from comity.session.receipts import SignedStatement, subject_of
 from comity.tensors import Layout
 from comity.training import OptimizerSpec
 from comity.training.optimizers import OptimizerName
@@ -73,12 +72,12 @@ class GradientRewardsTerms(TrainingTerms):
         return self
 
     @property
-    def askers(self) -> int:
+    def initiators(self) -> int:
         """How many clients join before the first round."""
         return self.clients
 
     @property
-    def fewest_askers(self) -> int:
+    def min_participants(self) -> int:
         """Fewest clients whose updates are mixed in one aggregate."""
         return self.min_clients
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from comity.blobs.session_blobs import SessionBlobs
 from comity.errors import MalformedMessage
+from comity.ledger.receipts import SignedStatement
 from comity.protocols.gradient_rewards import codec
 from comity.protocols.gradient_rewards.messages import News, Reward
-from comity.session.blobs import SessionBlobs
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.gate import EgressGate
-from comity.session.receipts import SignedStatement
 from comity.tensors import Blob, sparse
-from comity.transport.link import Link
+from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import blobs_pb2, gradient_rewards_pb2_grpc
 from comity.wire.v1 import gradient_rewards_pb2 as pb
 
@@ -21,15 +21,15 @@ class RemoteServer:
     """Implements `Rewarding`.
 
     Args:
-        link: The line to the server, which quotes the session already.
+        connection: The line to the server, which quotes the session already.
         parameters: Entries of a whole update.
         blobs: The session's blobs at this party.
         gate: What may leave.
     """
 
-    def __init__(self, link: Link, parameters: int, blobs: SessionBlobs, gate: EgressGate) -> None:
-        self._link = link
-        self._stub = link.stub(gradient_rewards_pb2_grpc.GradientRewardsStub)
+    def __init__(self, connection: PeerConnection, parameters: int, blobs: SessionBlobs, gate: EgressGate) -> None:
+        self._connection = connection
+        self._stub = connection.stub(gradient_rewards_pb2_grpc.GradientRewardsStub)
         self._parameters = parameters
         self._blobs = blobs
         self._gate = gate
@@ -41,7 +41,7 @@ class RemoteServer:
         def request() -> pb.WatchRoundsRequest:
             return pb.WatchRoundsRequest(after=done)
 
-        for message in self._link.watch(self._stub.WatchRounds, request):
+        for message in self._connection.watch(self._stub.WatchRounds, request):
             news = codec.news_from_proto(message, self._parameters)
             if news.reward is not None:
                 self._gate.admit("reward", "statement", message.ByteSize(), round=news.round)
@@ -60,16 +60,16 @@ class RemoteServer:
     def submit(self, round: int, update: bytes) -> None:
         """See `Rewarding.submit`."""
         blob = self._blobs.get(update)
-        self._link.put(
+        self._connection.put(
             blob, "update", round, before=lambda size: self._gate.intend("update", blob.hex, size, round=round)
         )
         self._gate.deliver("update", blob.hex, round=round)
-        self._link.call(self._stub.Submit, pb.SubmitRequest(round=round, update=blobs_pb2.BlobRef(digest=update)))
+        self._connection.call(self._stub.Submit, pb.SubmitRequest(round=round, update=blobs_pb2.BlobRef(digest=update)))
 
     def confirm(self, round: int, request: SignedStatement) -> SignedStatement:
         """See `Rewarding.confirm`."""
         message = pb.ConfirmRequest(round=round, request=statement_to_proto(request))
-        return statement_from_proto(self._link.call(self._stub.Confirm, message))
+        return statement_from_proto(self._connection.call(self._stub.Confirm, message))
 
     def fetch(self, reward: Reward) -> bytes:
         """See `Rewarding.fetch`."""
@@ -78,11 +78,11 @@ class RemoteServer:
         def verify(blob: Blob) -> None:
             sparse.decode(blob.data, self._parameters)
 
-        blob = self._link.get(terms.entries, terms.size, verify)
+        blob = self._connection.get(terms.entries, terms.size, verify)
         self._gate.admit("reward", blob.hex, blob.size, round=terms.round)
         return bytes(blob.data)
 
     def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
         """See `Rewarding.acknowledge`."""
         message = pb.AcknowledgeRewardRequest(round=round, acknowledgement=statement_to_proto(acknowledgement))
-        self._link.call(self._stub.AcknowledgeReward, message)
+        self._connection.call(self._stub.AcknowledgeReward, message)

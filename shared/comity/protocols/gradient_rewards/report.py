@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from comity.session.events import Json
+from comity.contract import Json
 
 _LEAST_SPREAD = 0.01
 """Below this spread of final accuracies a correlation says nothing."""

@@ -10,18 +10,19 @@ from typing import Any, Protocol
 
 import torch
 
+from comity import faults
+from comity.blobs.session_blobs import Expectation
+from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
-from comity.protocols.gradient_rewards.algorithm import Settlement, Standing, settle
+from comity.ledger.receipts import SignedStatement
+from comity.protocols.gradient_rewards.algorithm import RoundResult, ServerState, aggregate_round
 from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, News, Reward, Terms, update_layout
 from comity.randomness import derive, generator
-from comity.session import faults
-from comity.session.blobs import Expectation
-from comity.session.events import Event, Json
+from comity.session.contexts import PeerContext, SessionContext
+from comity.session.events import Event
 from comity.session.outcome import Outcome
-from comity.session.receipts import SignedStatement
-from comity.session.seat import Place, Seat
-from comity.session.store import Record
-from comity.session.watched import WatchedLog
+from comity.session.replayable_stream import ReplayableStream
+from comity.store.store import Record
 from comity.tensors import Blob, Layout, State, sparse
 
 _SLACK = 1e-3
@@ -39,7 +40,7 @@ class LocalTask(Protocol):
         """Accuracy on the server's test samples, 0 to 1, where it has any."""
 
 
-class Phase(Enum):
+class ServerPhase(Enum):
     """What a server is doing."""
 
     GATHERING = auto()
@@ -57,7 +58,7 @@ class Member:
     """A client, as the server knows it.
 
     Attributes:
-        seat: The server's place opposite it.
+        context: The server's place opposite it.
         submitted: Digests of its updates, by round: of the one that is open, and of the last that it took part in.
         confirmed: The last round whose update it has signed for.
         terms: What it gets for the last round that it took part in.
@@ -65,7 +66,7 @@ class Member:
         gone: Whether it has left.
     """
 
-    seat: Seat
+    context: PeerContext
     submitted: dict[int, bytes] = field(default_factory=dict)
     confirmed: int = 0
     terms: Terms | None = None
@@ -77,33 +78,33 @@ class Server:
     """The helping role of many clients; single-threaded. Its state follows from its journal.
 
     Records: `begun` with the clients in their order, `submitted`, `confirmed`, `left`, `returned`, and `finished`, which
-    holds who took part in a round and what came of it; who was in time is decided once, by that record.
+    holds who took part in a round and the result; who was in time is decided once, by that record.
 
     Args:
         place: This party's place in the session.
-        seats: Its places opposite the clients that have joined.
+        contexts: Its places opposite the clients that have joined.
     """
 
-    def __init__(self, place: Place, seats: Sequence[Seat]) -> None:
+    def __init__(self, place: SessionContext, contexts: Sequence[PeerContext]) -> None:
         if not isinstance(place.contract.terms, GradientRewardsTerms):
             raise MalformedMessage(
                 "the terms are another protocol's", expected="gradient_rewards", received=place.contract.protocol
             )
-        self._place = place
+        self._session = place
         self._terms = place.contract.terms
         self._task: LocalTask = place.task
         self._sizes = [self._task.initial_state[name].numel() for name in self._task.parameters]
         self._layout = update_layout(sum(self._sizes))
-        self._members = {seat.peer.party: Member(seat) for seat in seats}
+        self._members = {context.peer.party: Member(context) for context in contexts}
         self._clients: tuple[str, ...] = ()
-        self._standing = Standing.first([1.0])
+        self._standing = ServerState.first([1.0])
         self._model: bytes | None = None
         self._round = 0
-        self._phase = Phase.GATHERING
+        self._phase = ServerPhase.GATHERING
         self._failure: ComityError | None = None
         self._finished: list[dict[str, Any]] = []
         self._opened_at = time.monotonic()
-        self._changes: WatchedLog[int] = WatchedLog()
+        self._changes: ReplayableStream[int] = ReplayableStream()
         for record in place.journal.records():
             self._replay(record)
         self._expect_updates()
@@ -118,7 +119,7 @@ class Server:
 
     @property
     def _is_ended(self) -> bool:
-        return self._phase in {Phase.OVER, Phase.FAILED}
+        return self._phase in {ServerPhase.OVER, ServerPhase.FAILED}
 
     @property
     def _seconds_left(self) -> float:
@@ -135,11 +136,11 @@ class Server:
         return self._round
 
     @property
-    def changes(self) -> WatchedLog[int]:
+    def changes(self) -> ReplayableStream[int]:
         """The rounds in which something happened that may be news to a client, each time that it did."""
         return self._changes
 
-    def admit(self, seat: Seat) -> None:
+    def admit(self, context: PeerContext) -> None:
         """Lets a client in; again, one that was in.
 
         Raises:
@@ -147,27 +148,27 @@ class Server:
         """
         if self._failure is not None:
             raise self._failure
-        party = seat.peer.party
-        if self._phase is Phase.GATHERING:
+        party = context.peer.party
+        if self._phase is ServerPhase.GATHERING:
             # Whoever asked while the first round was about to begin comes too late as well.
             self.advance()
         if self._clients and party not in self._clients:
             raise self._began_without(party)
         member = self._members.get(party)
         if member is None or member.gone:
-            self._members[party] = member or Member(seat)
+            self._members[party] = member or Member(context)
             if member is not None:
-                self._replay(self._place.journal.append("returned", self._round, party=party))
+                self._replay(self._session.journal.append("returned", self._round, party=party))
             self._expect_update(self._members[party])
             joined: dict[str, Json] = {"client": party, "clients": len(self._members), "of": self._terms.clients}
-            self._place.observe(Event("client-joined", self._round, joined))
+            self._session.observe(Event("client-joined", self._round, joined))
 
     def leave(self, party: str) -> None:
         """Goes on without a client."""
         member = self._members.get(party)
         if member is not None and not member.gone:
-            self._replay(self._place.journal.append("left", self._round, party=party))
-            self._place.observe(Event("client-left", self._round, {"client": party}))
+            self._replay(self._session.journal.append("left", self._round, party=party))
+            self._session.observe(Event("client-left", self._round, {"client": party}))
 
     def submit(self, party: str, round: int, update: bytes) -> None:
         """See `Rewarding.submit`."""
@@ -182,8 +183,8 @@ class Server:
                     action="a submitted update cannot change",
                 )
             return
-        if self._phase is not Phase.OPEN or round != self._round:
-            on = f"round {self._round}" if self._phase is Phase.OPEN else "no round now"
+        if self._phase is not ServerPhase.OPEN or round != self._round:
+            on = f"round {self._round}" if self._phase is ServerPhase.OPEN else "no round now"
             raise RoundOutOfOrder(
                 f"round {round} is not open",
                 expected=on,
@@ -198,7 +199,7 @@ class Server:
                 received=f"{norm:g}",
                 action="bring it to the length that was agreed on",
             )
-        self._replay(self._place.journal.append("submitted", round, party=party, update=update.hex()))
+        self._replay(self._session.journal.append("submitted", round, party=party, update=update.hex()))
         faults.point("offering")
 
     def confirm(self, party: str, round: int, request: SignedStatement) -> SignedStatement:
@@ -212,11 +213,11 @@ class Server:
                 received=f"round {round}",
                 action="submit while the round is open",
             )
-        with self._place.journal.transaction():
-            member.seat.notary.accept(request, "request", round, update)
-            receipt = member.seat.notary.sign("receipt", round, update)
+        with self._session.journal.transaction():
+            member.context.receipt_book.accept(request, "request", round, update)
+            receipt = member.context.receipt_book.sign("receipt", round, update)
             if member.confirmed < round:
-                self._replay(self._place.journal.append("confirmed", round, party=party))
+                self._replay(self._session.journal.append("confirmed", round, party=party))
         return receipt
 
     def news(self, party: str, after: int) -> News | None:
@@ -228,9 +229,9 @@ class Server:
         if terms is not None and terms.round > after:
             reward = self.reward(party, terms.round)
             return News("opened", terms.round) if reward is None else News("settled", terms.round, reward)
-        if self._phase is Phase.OPEN and self._round > after:
+        if self._phase is ServerPhase.OPEN and self._round > after:
             return News("opened", self._round)
-        return News("over", self._round) if self._phase is Phase.OVER else None
+        return News("over", self._round) if self._phase is ServerPhase.OVER else None
 
     def reward(self, party: str, round: int) -> Reward | None:
         """What a client gets for a settled round.
@@ -253,18 +254,18 @@ class Server:
                 received=f"round {round}",
                 action="acknowledge what was received",
             )
-        self._member(party).seat.notary.accept(acknowledgement, "acknowledgement", round, reward.terms.subject)
+        self._member(party).context.receipt_book.accept(acknowledgement, "acknowledgement", round, reward.terms.subject)
 
     def advance(self) -> bool:
         """Begins, or settles the round, if it is time to."""
         joined = [party for party, member in self._members.items() if not member.gone]
-        if self._phase is Phase.GATHERING and len(joined) >= self._terms.clients:
+        if self._phase is ServerPhase.GATHERING and len(joined) >= self._terms.clients:
             clients: list[Json] = [*sorted(joined[: self._terms.clients])]
-            samples: list[Json] = [self._members[str(each)].seat.peer.samples for each in clients]
-            self._replay(self._place.journal.append("begun", 0, clients=clients, samples=samples))
+            samples: list[Json] = [self._members[str(each)].context.peer.samples for each in clients]
+            self._replay(self._session.journal.append("begun", 0, clients=clients, samples=samples))
             self._expect_updates()
             return True
-        if self._phase is not Phase.OPEN:
+        if self._phase is not ServerPhase.OPEN:
             return False
         active = [party for party in self._clients if not self._members[party].gone]
         if len(active) < self._terms.min_clients:
@@ -281,14 +282,14 @@ class Server:
             return False
         if len(here) < self._terms.min_clients:
             self._opened_at = time.monotonic()
-            self._place.observe(Event("deadline-extended", self._round, {"submitted": len(here), "late": len(late)}))
+            self._session.observe(Event("deadline-extended", self._round, {"submitted": len(here), "late": len(late)}))
             return False
         self._settle(here)
         return True
 
     def wakes_in(self) -> float | None:
         """Seconds until the deadline of the round that is open, or until nobody is waited for any more; None before."""
-        if self._phase is Phase.GATHERING:
+        if self._phase is ServerPhase.GATHERING:
             return None
         return 0.0 if self.over else self._seconds_left
 
@@ -296,10 +297,10 @@ class Server:
         """Ends the session: those who follow it are told, and every later call is answered with the error."""
         if self._failure is None:
             self._failure = error
-            self._phase = Phase.FAILED
+            self._phase = ServerPhase.FAILED
             self._opened_at = time.monotonic()
             self._changes.close(error)
-            self._place.observe(Event("session-failed", self._round, {"what": str(error), "reason": error.reason()}))
+            self._session.observe(Event("session-failed", self._round, {"what": str(error), "reason": error.reason()}))
 
     def outcome(self) -> Outcome:
         """The server's model, to which every aggregate was added, with what each client contributed and got."""
@@ -332,35 +333,35 @@ class Server:
             [self._update(self._members[each], self._members[each].submitted[round]) for each in here]
         )
         faults.point("evaluation")
-        draws = generator(derive(self._place.contract.seed, "permutations", round))
+        draws = generator(derive(self._session.contract.seed, "permutations", round))
         mechanism, standing = self._terms.mechanism, self._standing
-        settled = settle(updates, standing, mechanism, present=places, sizes=self._sizes, generator=draws)
+        settled = aggregate_round(updates, standing, mechanism, present=places, sizes=self._sizes, generator=draws)
         faults.point("selection")
         state = self._state(self._parameters() + settled.aggregate)
-        model = self._place.blobs.add(self._task.layout.pack(state))
-        fields = self._fields(settled, self._pay(here, settled))
+        model = self._session.blobs.add(self._task.layout.pack(state))
+        fields = self._fields(settled, self._encode_rewards(here, settled))
         fields["participants"] = len(here)
         fields["model"] = model.hex
         fields["test_accuracy"] = self._task.test_accuracy(state)
         fields["seconds"] = time.monotonic() - self._opened_at
         fields["server_seconds"] = time.monotonic() - began
-        with self._place.journal.transaction():
-            self._replay(self._place.journal.append("finished", round, **fields, standing=_kept(settled.standing)))
-        self._place.blobs.keep({model.digest})
+        with self._session.journal.transaction():
+            self._replay(self._session.journal.append("finished", round, **fields, standing=_kept(settled.standing)))
+        self._session.blobs.keep({model.digest})
         for member in self._members.values():
-            member.seat.blobs.keep({member.terms.entries} if member.terms is not None else set())
+            member.context.blobs.keep({member.terms.entries} if member.terms is not None else set())
         self._expect_updates()
-        self._place.observe(Event("round-finished", round, fields))
+        self._session.observe(Event("round-finished", round, fields))
 
-    def _pay(self, here: Sequence[str], settled: Settlement) -> dict[str, Blob]:
+    def _encode_rewards(self, here: Sequence[str], settled: RoundResult) -> dict[str, Blob]:
         """Encodes each client's entries, and keeps them until another round is settled."""
         paid = {}
         for party, reward in zip(here, settled.rewards, strict=True):
             encoded = Blob.of(sparse.encode(reward.indices, reward.values, reward.size))
-            paid[party] = self._members[party].seat.blobs.add(encoded)
+            paid[party] = self._members[party].context.blobs.add(encoded)
         return paid
 
-    def _fields(self, settled: Settlement, paid: dict[str, Blob]) -> dict[str, Any]:
+    def _fields(self, settled: RoundResult, paid: dict[str, Blob]) -> dict[str, Any]:
         """What a round came to, for each client in its place; None for those who took no part."""
         clients = range(len(self._clients))
         at = {client: place for place, client in enumerate(settled.present)}
@@ -389,7 +390,7 @@ class Server:
             case "begun":
                 self._clients = tuple(fields["clients"])
                 self._members = {party: self._members[party] for party in self._clients}
-                self._standing = Standing.first(fields["samples"])
+                self._standing = ServerState.first(fields["samples"])
                 self._open(1)
             case "confirmed":
                 member = self._members[fields["party"]]
@@ -404,7 +405,7 @@ class Server:
         """Takes note of a settled round, states what each client gets, and opens the next round."""
         kept = fields["standing"]
         first, importance = (torch.tensor(kept[name], dtype=torch.float64) for name in ("first_weights", "importance"))
-        self._standing = Standing(first, importance, torch.tensor(kept["valued"]))
+        self._standing = ServerState(first, importance, torch.tensor(kept["valued"]))
         self._model = bytes.fromhex(fields["model"])
         self._finished.append(fields)
         for client, party in enumerate(self._clients):
@@ -417,26 +418,26 @@ class Server:
             member.terms = Terms(round, **own, entries=entries, size=fields["bytes"][client])
             member.statement = None
             self._state_reward(member)
-        if round < self._place.contract.rounds:
+        if round < self._session.contract.rounds:
             self._open(round + 1)
         else:
-            self._phase = Phase.OVER
+            self._phase = ServerPhase.OVER
             self._opened_at = time.monotonic()
             self._changes.append(round)
 
     def _open(self, round: int) -> None:
         self._round = round
-        self._phase = Phase.OPEN
+        self._phase = ServerPhase.OPEN
         self._opened_at = time.monotonic()
         self._changes.append(round)
 
     def _state_reward(self, member: Member) -> None:
         """Signs what a client gets, and gives it out, once the client has signed for its update."""
-        terms, seat = member.terms, member.seat
+        terms, context = member.terms, member.context
         if terms is not None and member.confirmed == terms.round:
-            member.statement = seat.notary.sign("statement", terms.round, terms.subject, terms.content)
-            if terms.entries in seat.blobs:
-                seat.blobs.publish(terms.entries, "reward", terms.round)
+            member.statement = context.receipt_book.sign("statement", terms.round, terms.subject, terms.content)
+            if terms.entries in context.blobs:
+                context.blobs.publish(terms.entries, "reward", terms.round)
             self._changes.append(terms.round)
 
     def _expect_updates(self) -> None:
@@ -445,7 +446,7 @@ class Server:
 
     def _expect_update(self, member: Member) -> None:
         expected = Expectation("update", self._round, self._layout.size, 1, self._layout.verify)
-        member.seat.blobs.expect(expected if self._phase is Phase.OPEN else None)
+        member.context.blobs.expect(expected if self._phase is ServerPhase.OPEN else None)
 
     def _member(self, party: str) -> Member:
         """A client.
@@ -475,7 +476,7 @@ class Server:
             UnknownBlob: It was not.
             TensorMismatch: The blob is something else, for example a reward.
         """
-        blob = member.seat.blobs.get(digest)
+        blob = member.context.blobs.get(digest)
         self._layout.verify(blob)
         return self._layout.view(blob.data)["update"]
 
@@ -483,7 +484,7 @@ class Server:
         """The model's parameters in a row, after the last settled round."""
         state = self._task.initial_state
         if self._model is not None:
-            state = self._task.layout.view(self._place.blobs.get(self._model).data)
+            state = self._task.layout.view(self._session.blobs.get(self._model).data)
         return torch.cat([state[name].flatten() for name in self._task.parameters])
 
     def _state(self, parameters: torch.Tensor) -> State:
@@ -493,7 +494,7 @@ class Server:
         return state
 
 
-def _kept(standing: Standing) -> dict[str, Json]:
+def _kept(standing: ServerState) -> dict[str, Json]:
     return {
         "first_weights": standing.first_weights.tolist(),
         "importance": standing.importance.tolist(),

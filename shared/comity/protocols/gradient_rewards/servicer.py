@@ -11,7 +11,7 @@ from comity.protocols.gradient_rewards import codec
 from comity.protocols.gradient_rewards.messages import NAME
 from comity.protocols.gradient_rewards.server import Server
 from comity.session.codec import statement_from_proto, statement_to_proto
-from comity.session.hosting import HostedSession, HostedSessions
+from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.transport.blobs import digest_in
 from comity.transport.sessions import session_of
 from comity.wire.v1 import gradient_rewards_pb2 as pb
@@ -27,13 +27,13 @@ class GradientRewardsServicer(gradient_rewards_pb2_grpc.GradientRewardsServicer)
         sessions: The node's sessions.
     """
 
-    def __init__(self, sessions: HostedSessions) -> None:
+    def __init__(self, sessions: SessionRegistry) -> None:
         self._sessions = sessions
 
     def WatchRounds(self, request: pb.WatchRoundsRequest, context: grpc.ServicerContext) -> Iterator[pb.RoundNews]:  # noqa: N802
         """Gives a client the news of rounds, with its own rewards."""
         session, server = self._find(context)
-        party = session.seat.peer.party
+        party = session.context.peer.party
 
         def is_active() -> bool:
             return context.is_active() and not session.stopping.is_set()
@@ -58,14 +58,14 @@ class GradientRewardsServicer(gradient_rewards_pb2_grpc.GradientRewardsServicer)
         """Takes an update whose blob is here already."""
         session, server = self._find(context)
         update = digest_in(request.update)
-        session.worker.call(lambda: server.submit(session.seat.peer.party, request.round, update))
+        session.worker.call(lambda: server.submit(session.context.peer.party, request.round, update))
         return pb.SubmitReply()
 
     def Confirm(self, request: pb.ConfirmRequest, context: grpc.ServicerContext) -> sessions_pb2.SignedStatement:  # noqa: N802
         """Takes a client's signature for its update, and gives the receipt."""
         session, server = self._find(context)
         signed = statement_from_proto(request.request)
-        receipt = session.worker.call(lambda: server.confirm(session.seat.peer.party, request.round, signed))
+        receipt = session.worker.call(lambda: server.confirm(session.context.peer.party, request.round, signed))
         return statement_to_proto(receipt)
 
     def AcknowledgeReward(  # noqa: N802
@@ -76,18 +76,18 @@ class GradientRewardsServicer(gradient_rewards_pb2_grpc.GradientRewardsServicer)
         signed = statement_from_proto(request.acknowledgement)
 
         def take() -> None:
-            server.acknowledge(session.seat.peer.party, request.round, signed)
+            server.acknowledge(session.context.peer.party, request.round, signed)
             session.gate.deliver_all(request.round)
 
         session.worker.call(take)
         return pb.AcknowledgeRewardReply()
 
-    def _find(self, context: grpc.ServicerContext) -> tuple[HostedSession, Server]:
+    def _find(self, context: grpc.ServicerContext) -> tuple[AcceptedSession, Server]:
         session = session_of(self._sessions, context, NAME)
         server: Server = session.role
         return session, server
 
 
-def serve(server: grpc.Server, sessions: HostedSessions) -> None:
+def serve(server: grpc.Server, sessions: SessionRegistry) -> None:
     """Registers the service."""
     gradient_rewards_pb2_grpc.add_GradientRewardsServicer_to_server(GradientRewardsServicer(sessions), server)

@@ -1,0 +1,1 @@
+"""Tensors on their way and at rest, addressed by content."""

@@ -1,0 +1,155 @@
+"""Data of experiments: real sets cut to a size, kept as one file each that every party reads its share from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from comity.data import Dataset, limit_per_class, load
+from comity.errors import MissingFile
+
+SetName = Literal["digits", "digits-blurred", "mnist", "cifar10", "cifar10-blurred", "svhn", "cinic10", "mr", "sst"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A data set, or the first samples of each of its classes.
+
+    Attributes:
+        name: Which.
+        per_class: How many of each class to train on; None for all.
+        test_per_class: How many of each class to test on; None for all. `digits` keeps its own.
+    """
+
+    name: SetName
+    per_class: int | None = None
+    test_per_class: int | None = None
+
+
+@dataclass(frozen=True)
+class _Origin:
+    source: str
+    root: str = ""
+    words: int | None = None
+    image_size: int | None = None
+
+
+_ORIGINS: Mapping[str, tuple[_Origin, ...]] = MappingProxyType(
+    {
+        "digits": (_Origin("digits"),),
+        "mnist": (_Origin("torchvision:MNIST"),),
+        "cifar10": (_Origin("imagefolder:cifar10"), _Origin("torchvision:CIFAR10")),
+        "svhn": (_Origin("torchvision:SVHN"),),
+        "cinic10": (_Origin("cinic10:cinic10"),),
+        "mr": (_Origin("text:mr", words=40),),
+        "sst": (_Origin("text:sst", words=40),),
+    }
+)
+"""Where a set is looked for in the folder of real data, in this order."""
+_TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "digits": "scikit-learn's digits",
+        "mnist": "MNIST",
+        "cifar10": "CIFAR-10",
+        "svhn": "SVHN",
+        "cinic10": "CINIC-10",
+        "mr": "MR",
+        "sst": "SST",
+    }
+)
+_CIFAR = ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
+_NORMALIZATION: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = MappingProxyType(
+    {"mnist": ((0.131,), (0.308,)), "cifar10": _CIFAR, "svhn": _CIFAR}
+)
+
+
+def title(name: SetName) -> str:
+    """What people call a set."""
+    known, _, changed = name.partition("-")
+    return f"{_TITLES[known]}, {changed}" if changed else _TITLES[known]
+
+
+def normalization(name: SetName) -> dict[str, Any]:
+    """Mean and standard deviation of each channel of a set, as a script has them."""
+    mean, std = _NORMALIZATION.get(name, ((), ()))
+    return {"mean": mean, "std": std}
+
+
+class Datasets:
+    """Finds data sets and keeps what was cut from them.
+
+    Args:
+        folder: Where cut sets are kept.
+        data: The folder of the real data sets; None where there is none.
+    """
+
+    def __init__(self, folder: Path, data: Path | None) -> None:
+        self._folder = folder
+        self._data = data
+
+    def section(self, samples: Samples, seed: int = 0) -> dict[str, Any]:
+        """The beginning of a script's `[party.NAME.data]`.
+
+        Raises:
+            MissingFile: The set is not there.
+        """
+        if samples.name == "digits":
+            return {"source": "digits", "seed": seed, "per_class": samples.per_class}
+        return {"source": f"npz:{self._cut(samples, seed)}", "seed": seed}
+
+    def _cut(self, samples: Samples, seed: int) -> Path:
+        kept = f"{samples.name}-{samples.per_class or 'all'}-{samples.test_per_class or 'all'}"
+        # The test samples of digits are a draw by the seed; other sets bring theirs.
+        seed = seed if samples.name.startswith("digits") else 0
+        kept = f"{kept}-{seed}.npz" if seed else f"{kept}.npz"
+        path = self._folder.absolute() / kept
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            train, test = self._read(samples, seed)
+            part = path.with_suffix(".part.npz")
+            arrays: dict[str, Any] = (
+                {} if test is None else {"x_test": test.inputs.numpy(), "y_test": test.labels.numpy()}
+            )
+            arrays |= {"x": train.inputs.numpy(), "y": train.labels.numpy(), "classes": np.array(train.classes)}
+            np.savez(part, **arrays)
+            part.replace(path)
+        return path
+
+    def _read(self, samples: Samples, seed: int) -> tuple[Dataset, Dataset | None]:
+        name, _, changed = samples.name.partition("-")
+        for origin in _ORIGINS[name]:
+            try:
+                splits = load(
+                    origin.source, root=self._data, seed=seed, image_size=origin.image_size, words=origin.words
+                )
+            except MissingFile:
+                continue
+            train, test = _first(splits.train, samples.per_class), splits.test
+            test = None if test is None else _first(test, samples.test_per_class)
+            return (_blurred(train), test and _blurred(test)) if changed else (train, test)
+        raise MissingFile(
+            f"The data set {name}",
+            expected=" or ".join(origin.source for origin in _ORIGINS[name]),
+            received=f"the folder {self._data}" if self._data else "no folder of data",
+            action="name the folder that holds it with --data or COMITY_DATA",
+        )
+
+
+def _first(dataset: Dataset, per_class: int | None) -> Dataset:
+    return dataset if per_class is None else dataset.select(limit_per_class(dataset.labels, per_class))
+
+
+def _blurred(dataset: Dataset) -> Dataset:
+    """Images halved and enlarged again: of the same classes, from another domain."""
+    small = torch.nn.functional.avg_pool2d(dataset.inputs.float(), 2)
+    blurred = torch.nn.functional.interpolate(small, scale_factor=2, mode="bilinear")
+    if dataset.inputs.dtype == torch.uint8:
+        return Dataset(blurred.round().to(torch.uint8), dataset.labels, dataset.scale, dataset.classes)
+    # Floats are kept in the range that models take: an archive does not say their scale.
+    return Dataset(blurred * dataset.scale, dataset.labels, 1.0, dataset.classes)

@@ -1,9 +1,0 @@
-"""Sessions whose rounds somebody carries: an operator exports a parcel, and imports the other party's.
-
-What an export writes follows from what the node keeps, so it can be written again at any time; an import does what calls
-would do, each of which may be repeated. Neither needs a record of how far it came.
-"""
-
-from comity.node.carrying.desk import Carrying, Exported, Imported, carrying
-
-__all__ = ["Carrying", "Exported", "Imported", "carrying"]

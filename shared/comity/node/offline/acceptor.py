@@ -1,0 +1,84 @@
+"""The side of a offline session that helps: the node's own role, called by bundles instead of peers."""
+
+from __future__ import annotations
+
+from comity.errors import InvalidValue
+from comity.node.offline.bindings import offline_binding_of, require_offline
+from comity.node.party import LocalParty
+from comity.node.registry import protocol
+from comity.node.sessions.acceptor import Acceptor
+from comity.node.sessions.initiator import stored_contract
+from comity.session.session_registry import AcceptedSession, SessionRegistry
+from comity.session.waiting import OFFLINE, Waits
+from comity.session.worker import InlineWorker
+from comity.store.store import StoredSession
+from comity.transport.bundles import Bundle, ReceivedBundle
+from comity.transport.sessions import encode_agreement, ending_named
+from comity.wire.v1 import sessions_pb2
+
+
+class OfflineAcceptor:
+    """The helping side of a node's offline sessions.
+
+    Args:
+        party: This party.
+        role: The role in which it helps.
+    """
+
+    def __init__(self, party: LocalParty, role: str) -> None:
+        self._party = party
+        self._hosted = SessionRegistry(party.store)
+        # Whoever imports a proposal by hand has decided on it.
+        self._acceptor = Acceptor(party, role, self._hosted, InlineWorker, asks=False)
+        self._acceptor.restore()
+
+    def accept(self, sender: str, proposal: sessions_pb2.Proposal) -> None:
+        """Takes a proposal; the same one again changes nothing.
+
+        Raises:
+            RefusedError: The contract is refused, with the reason.
+            ComityError: It does not fit.
+        """
+        require_offline(protocol(proposal.contract.protocol), proposal.contract.acceptors)
+        session = self._acceptor.accept(sender, proposal)
+        if session is None:
+            raise InvalidValue(
+                "the proposal waits for this node's approval",
+                expected="a proposal that was accepted",
+                received=proposal.contract.session,
+                action="start the node, decide with comity sessions accept or refuse, and stop it again",
+            )
+        session.gate.admit("contract", "proposal", proposal.ByteSize())
+        Waits(self._party.store, session.contract.session).begin(OFFLINE, sender)
+
+    def take(self, kept: StoredSession, bundle: ReceivedBundle) -> bool:
+        """Does what the initiator's bundle asks; returns whether there is something to answer.
+
+        Raises:
+            ComityError: It does not fit; what of it fitted is done.
+        """
+        _, definition = stored_contract(kept)
+        session = self._hosted.get(kept.session, bundle.sender, bundle.label.contract_hash)
+        # Whoever quotes the contract has the agreement.
+        session.gate.deliver_all(0)
+        if session.context.receipt_book.made("receipt", bundle.round) is None:
+            offline_binding_of(definition).take(session, bundle)
+        ending = ending_named(bundle.ending)
+        if ending is not None:
+            self._acceptor.finish(session, ending)
+        return ending is None
+
+    def bundle(self, kept: StoredSession) -> Bundle:
+        """What answers the initiator, once this side's part is done.
+
+        Raises:
+            ComityError: The session cannot go on, or is over.
+        """
+        contract, definition = stored_contract(kept)
+        session = self._hosted.get(contract.session, contract.initiator, contract.hash)
+        return offline_binding_of(definition).answer(session) or self._agreement(session)
+
+    def _agreement(self, session: AcceptedSession) -> Bundle:
+        agreement = encode_agreement(session.contract, session.context.own, self._party.signer)
+        session.gate.intend("contract", "agreement", agreement.ByteSize())
+        return Bundle(0, [agreement])

@@ -1,0 +1,40 @@
+"""Which sessions can be offline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from comity.errors import UnsupportedProtocol
+from comity.transport.protocol import OfflineBinding, ProtocolDefinition
+
+
+def offline_binding_of(definition: ProtocolDefinition) -> OfflineBinding:
+    """How a protocol's rounds are offline.
+
+    Raises:
+        UnsupportedProtocol: They cannot be.
+    """
+    if definition.offline is None:
+        raise UnsupportedProtocol(
+            f"the rounds of {definition.name} cannot be offline",
+            expected="a protocol in which one party asks one other, such as assisted_learning",
+            received=definition.name,
+            action="run the session over the network",
+        )
+    return definition.offline
+
+
+def require_offline(definition: ProtocolDefinition, acceptors: Sequence[str]) -> None:
+    """Checks that a session's rounds can be offline.
+
+    Raises:
+        UnsupportedProtocol: They cannot be.
+    """
+    offline_binding_of(definition)
+    if len(acceptors) != 1:
+        raise UnsupportedProtocol(
+            "the rounds of a session with several acceptors cannot be offline",
+            expected=f"one {definition.acceptor}",
+            received=", ".join(acceptors) or "none",
+            action="name one; a session with another is another session",
+        )

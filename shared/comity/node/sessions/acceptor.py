@@ -1,0 +1,474 @@
+"""The sessions in which a node helps: takes proposals, works on what was agreed, and goes on after a restart."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import structlog
+
+from comity.contract import Contract, Membership
+from comity.errors import (
+    ComityError,
+    ContractMismatch,
+    InvalidValue,
+    PolicyRefusal,
+    SessionFailed,
+    StorageError,
+    UnknownSession,
+)
+from comity.node.logs import log_event
+from comity.node.party import LocalParty
+from comity.node.registry import protocol
+from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_too_long
+from comity.node.sessions.failures import raised
+from comity.node.sessions.initiator import stored, stored_contract
+from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
+from comity.session.contexts import PeerContext
+from comity.session.events import Event
+from comity.session.outcome import Outcome
+from comity.session.replayable_stream import ReplayableStream
+from comity.session.session_registry import AcceptedSession, ActiveSession, SessionRegistry
+from comity.session.waiting import APPROVAL, began, overdue
+from comity.session.worker import SessionWorker, Steppable, Worker
+from comity.store.store import StoredSession
+from comity.transport.protocol import ProtocolDefinition
+from comity.transport.sessions import Ending
+from comity.wire.v1 import sessions_pb2
+
+log = structlog.get_logger()
+
+
+class JoinedAcceptor(Steppable, Protocol):
+    """A helping role that many join."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do for anybody; the session then ends."""
+
+    @property
+    def failure(self) -> ComityError | None:
+        """Why the session cannot go on, where that is so."""
+
+    def wakes_in(self) -> float | None:
+        """Seconds until there may be work, or the end, although nobody asks for anything; None for never."""
+
+    def admit(self, context: PeerContext) -> None:
+        """Lets an initiator in; again, one that is in."""
+
+    def leave(self, party: str) -> None:
+        """Goes on without an initiator."""
+
+    def outcome(self) -> Outcome:
+        """What the session came to, when it is over."""
+
+
+@dataclass
+class _UntilOver:
+    """A helping role that many join, at work until nothing is left to do.
+
+    Attributes:
+        role: The role.
+        conclude: Called once, from the thread that works, when it is over.
+        is_concluded: Whether that was.
+    """
+
+    role: JoinedAcceptor
+    conclude: Callable[[], None]
+    is_concluded: bool = False
+
+    @property
+    def _can_end(self) -> bool:
+        # What could not be kept may be as it should after a restart.
+        return not self.is_concluded and not isinstance(self.role.failure, StorageError)
+
+    def advance(self) -> bool:
+        """See `Steppable.advance`."""
+        if self.role.advance():
+            return True
+        if self.role.over and self._can_end:
+            self.is_concluded = True
+            self.conclude()
+        return False
+
+    def fail(self, error: ComityError) -> None:
+        """See `Steppable.fail`."""
+        self.role.fail(error)
+
+    def wakes_in(self) -> float | None:
+        """See `JoinedAcceptor.wakes_in`."""
+        return self.role.wakes_in() if self._can_end else None
+
+
+class Acceptor:
+    """Decides on proposals, and has somebody work on what is agreed.
+
+    Args:
+        party: This party.
+        role: The role in which it helps.
+        sessions: Those that somebody works on.
+        work: What drives the role of a session with one initiator; a thread of its own if nothing is said.
+        asks: Whether policy may have an operator asked; one who stands by has decided.
+    """
+
+    def __init__(
+        self,
+        party: LocalParty,
+        role: str,
+        sessions: SessionRegistry,
+        work: Callable[[Steppable, str], Worker] = SessionWorker,
+        *,
+        asks: bool = True,
+    ) -> None:
+        self._party = party
+        self._store = party.store
+        self._role = role
+        self._sessions = sessions
+        self._ends = SessionEnds(party)
+        self._work = work
+        self._asks = asks and party.config.policy.approve == "ask"
+        self._undecided: dict[str, ReplayableStream[Event]] = {}
+        self._deciding = threading.RLock()
+        # What is opened is there before its worker can end it.
+        self._opening = threading.Lock()
+
+    def restore(self) -> None:
+        """Takes up the sessions that were on when the node stopped; what an operator has to decide on still waits."""
+        for kept in self._store.sessions():
+            if kept.own["role"] != self._role or not kept.is_on or is_undecided(kept):
+                continue
+            try:
+                contract, definition = stored_contract(kept)
+                if definition.acceptor != self._role:
+                    continue
+                peers = [Membership.model_validate(each) for each in kept.peers]
+                self._set_up(contract, definition, Membership.model_validate(kept.own), peers)
+                log.info("session-resumed", session=kept.session)
+            except ComityError as error:
+                # The others go on; its initiator is told that there is no such session.
+                log.exception("session-not-resumed", session=kept.session, error=str(error))
+
+    def accept(self, caller: str, message: sessions_pb2.Proposal) -> AcceptedSession | None:
+        """Agrees to a proposal; to the same one again with the same session.
+
+        Args:
+            caller: Party that proposes, by its certificate.
+            message: The contract and the caller's part in it.
+
+        Returns:
+            The session; None where an operator has to decide, which the same proposal asks again.
+
+        Raises:
+            RefusedError: The contract is refused, with the reason.
+            SessionCancelled: It was agreed to, and cancelled since.
+            MalformedMessage: The proposal cannot be read.
+            ReceiptInvalid: It is not signed with the key that the caller is known by.
+        """
+        proposal = read_proposal(self._party, self._role, caller, message)
+        contract, definition, peer = proposal.contract, proposal.definition, proposal.peer
+        with self._deciding:
+            active = self._sessions.find(contract.session)
+            if active is not None and active.contract.hash == contract.hash:
+                known = active.of(peer.party)
+                if known is not None and known.context.peer == peer:
+                    return known
+                if definition.many:
+                    return self._admit(active, peer)
+            if definition.many and active is None:
+                raise _not_open(contract.session)
+            kept = self._store.find(contract.session)
+            if kept is not None:
+                self._require_undecided(kept, proposal)
+                return None
+            own = self._party.membership(definition.acceptor, contract.terms)
+            require_admissible(self._party, proposal, own, active=self.counted)
+            if self._asks:
+                self._ask(proposal, own)
+                return None
+            session = self._set_up(contract, definition, own, [peer])
+            self._store.save(stored(contract, own, peer))
+            return session.of(peer.party)
+
+    def _ask(self, proposal: Proposal, own: Membership) -> None:
+        """Leaves the decision on a proposal to an operator."""
+        contract, peer = proposal.contract, proposal.peer
+        waiting = APPROVAL.of(contract.session, peer.party)
+        self._store.save(replace(stored(contract, own, peer), state="waiting", waits=(waiting,)))
+        log.info("approval-wanted", session=contract.session, peer=peer.party, action=waiting.ends_with)
+
+    def _require_undecided(self, kept: StoredSession, proposal: Proposal) -> None:
+        """Checks that a session that is kept is a proposal, the same one, that waits for an operator.
+
+        Raises:
+            ComityError: It is another one, or it is over; where an operator ended it, why.
+        """
+        contract, peer = proposal.contract, proposal.peer
+        same = stored_contract(kept)[0].hash == contract.hash and peer.model_dump(mode="json") in kept.peers
+        if same and is_undecided(kept):
+            return
+        if same and kept.state == "cancelled":
+            error = raised(kept.result)
+            raise error if isinstance(error, PolicyRefusal) else ended_by(self._party.name, "cancelled")
+        raise ContractMismatch(
+            "the session exists already, with another contract or ended",
+            expected="a new id",
+            received=contract.session,
+            action="give the new session another id",
+        )
+
+    def approve(self, session: str) -> None:
+        """Agrees to a proposal that waits for an operator; its initiator finds out when it asks again.
+
+        Raises:
+            InvalidValue: There is none.
+            RefusedError: It does not fit this node any more.
+        """
+        with self._deciding:
+            kept = self._require_waiting(session)
+            contract, definition = stored_contract(kept)
+            (peer,) = (Membership.model_validate(each) for each in kept.peers)
+            # The data may be others since.
+            own = self._party.membership(definition.acceptor, contract.terms)
+            others = self.counted - kept.counts
+            require_admissible(self._party, Proposal(contract, definition, peer), own, active=others)
+            self._set_up(contract, definition, own, [peer])
+            self._store.save(replace(kept, own=own.model_dump(mode="json"), state="active", waits=()))
+            log.info("session-approved", session=session, peer=peer.party)
+
+    def refuse(self, session: str, reason: str) -> None:
+        """Refuses a proposal that waits for an operator; its initiator is told the reason when it asks again.
+
+        Raises:
+            InvalidValue: There is none.
+        """
+        with self._deciding:
+            kept = self._require_waiting(session)
+            error = PolicyRefusal(
+                f"{self._party.name}'s operator refuses the session",
+                received=reason or None,
+                action="ask them what they would agree to, and propose that as a new session",
+            )
+            self._give_up(kept.session, error)
+
+    def _require_waiting(self, session: str) -> StoredSession:
+        kept = self._store.find(session)
+        if kept is None or not is_undecided(kept):
+            waiting = [each.session for each in self._store.sessions() if is_undecided(each)]
+            raise InvalidValue(
+                f"session {session} waits for nobody's approval",
+                expected=", ".join(waiting) or "one that waits for it; none does",
+                received="no such session" if kept is None else kept.state,
+                action="comity sessions lists them",
+            )
+        return kept
+
+    def finish(self, session: AcceptedSession, ending: Ending) -> None:
+        """Ends a session that its initiator is done with.
+
+        One that many joined goes on without that initiator, and ends when its role is over.
+        """
+        name, peer = session.contract.session, session.context.peer.party
+        if session.contract.is_open:
+            session.worker.call(lambda: session.role.leave(peer))
+            self._sessions.leave(name, peer)
+            log.info("session-left", session=name, peer=peer)
+        elif ending == "finished":
+            self._sessions.remove(name)
+            self._ends.finish(session.contract, session.events.append)
+            session.events.close()
+        else:
+            self._give_up(name, ended_by(peer, ending))
+
+    def withdraw(self, caller: str, session: str, contract_hash: str, ending: Ending) -> None:
+        """Ends a proposal on which nobody has decided yet, and which its initiator takes back; none is no error."""
+        with self._deciding:
+            kept = self._store.find(session) if session else None
+            if kept is None or not is_undecided(kept) or caller not in {each["party"] for each in kept.peers}:
+                return
+            if stored_contract(kept)[0].hash == contract_hash:
+                self._give_up(session, ended_by(caller, ending))
+
+    def expire(self, now: datetime) -> None:
+        """Ends what has waited longer than the policy lets it."""
+        for kept in self._store.sessions():
+            waited = overdue(kept, self._party.config.policy.max_wait_s, now)
+            if waited is None or kept.own["role"] != self._role:
+                continue
+            error = waited_too_long(waited, PolicyRefusal if is_undecided(kept) else SessionFailed)
+            with self._deciding:
+                self._give_up(kept.session, error)
+
+    def _conclude(self, session: str) -> None:
+        """Ends a session that many joined; called in the thread that works on it."""
+        with self._opening:
+            active = self._sessions.find(session)
+        if active is None:
+            return
+        error = active.role.failure
+        if error is None:
+            self._ends.finish(active.contract, active.events.append, outcome=active.role.outcome())
+        else:
+            self._ends.fail(session, error, active.events.append)
+        # Not before: whoever asks meanwhile would find a session that is on, and that nobody works on.
+        self._sessions.remove(session)
+        active.events.close()
+
+    def cancel(self, session: str) -> bool:
+        """Ends a session before its time; its initiators are told at their next call. Returns whether it is on here."""
+        kept = self._store.find(session)
+        if kept is None or kept.own["role"] != self._role or not kept.is_on:
+            return False
+        self._give_up(session, own_wish())
+        return True
+
+    def _give_up(self, session: str, error: ComityError) -> None:
+        """Ends a session early: whoever works on it stops, and those who look on are told."""
+        active = self._sessions.find(session)
+        self._sessions.remove(session)
+        events = self._undecided.pop(session, None) if active is None else active.events
+        refused = isinstance(error, PolicyRefusal)
+        self._ends.fail(
+            session,
+            error,
+            functools.partial(log_event, session) if events is None else events.append,
+            ending="cancelled" if refused else None,
+        )
+        if events is not None:
+            events.close()
+
+    def open(self, contract: Contract, definition: ProtocolDefinition) -> None:
+        """Opens a session, which those whom the policy admits may join.
+
+        Raises:
+            InvalidValue: Its identifier is taken, or it names another acceptor.
+            RefusedError: This party's own policy, model or data refuse it.
+        """
+        if contract.acceptors != (self._party.name,):
+            raise InvalidValue(
+                "session.acceptors names somebody else",
+                expected=self._party.name,
+                received=", ".join(contract.acceptors),
+                action="open the session at the node that it names, or name this one",
+            )
+        with self._deciding:
+            if self._store.find(contract.session) is not None:
+                raise InvalidValue(
+                    "the session's id is taken",
+                    expected="a new id",
+                    received=contract.session,
+                    action="leave out session.id, or give another",
+                )
+            own = self._party.membership(definition.acceptor, contract.terms)
+            self._party.config.policy.review(contract, own, (), active=self.counted)
+            self._party.require_room(contract, own, own, definition)
+            self._store.save(stored(contract, own))
+            self._set_up(contract, definition, own, [])
+
+    def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:
+        """The contract of a session that is open, with its protocol.
+
+        Raises:
+            UnknownSession: There is none.
+        """
+        active = self._sessions.find(session)
+        if active is None or not active.contract.is_open:
+            raise _not_open(session)
+        return active.contract, protocol(active.contract.protocol)
+
+    def events(self, session: str) -> ReplayableStream[Event] | None:
+        """What happens in a session that is on, None where it is not."""
+        active = self._sessions.find(session)
+        if active is not None:
+            return active.events
+        with self._deciding:
+            kept = self._store.find(session)
+            if kept is None or not is_undecided(kept):
+                return None
+            if session not in self._undecided:
+                events = self._undecided[session] = ReplayableStream[Event]()
+                for waiting in kept.waits:
+                    events.append(began(waiting))
+            return self._undecided[session]
+
+    @property
+    def counted(self) -> int:
+        """Number of the sessions that count against what the policy allows at a time."""
+        return sum(kept.counts and kept.own["role"] == self._role for kept in self._store.sessions())
+
+    def drain(self) -> None:
+        """Takes no new session and stops those that are active."""
+        self._sessions.drain()
+        for events in self._undecided.values():
+            events.close()
+
+    def _admit(self, active: ActiveSession, peer: Membership) -> AcceptedSession | None:
+        """Lets an initiator join a session that is open."""
+        party, contract, place = self._party, active.contract, active.place
+        party.config.policy.review(contract, place.own, (peer.party,), active=0)
+        context = active.contexts.get(peer.party)
+        if context is not None and context.peer != peer:
+            raise ContractMismatch(
+                f"{peer.party} has joined the session already, with another part in it",
+                expected=f"{context.peer.samples} samples, key {context.peer.receipt_key[:16]}…",
+                received=f"{peer.samples} samples, key {peer.receipt_key[:16]}…",
+                action="come back as you left",
+            )
+        kept = self._store.find(contract.session) or stored(contract, place.own)
+        if context is None:
+            # Before the role counts on it: it may begin with this one.
+            self._store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
+        joined = context or party.context(place, peer, apart=True)
+        try:
+            active.worker.call(lambda: active.role.admit(joined))
+        except ComityError:
+            if context is None:
+                place.gates.remove(joined.gate)
+                self._store.save(kept)
+            raise
+        active.contexts[peer.party] = joined
+        active.left.discard(peer.party)
+        return active.of(peer.party)
+
+    def _set_up(
+        self, contract: Contract, definition: ProtocolDefinition, own: Membership, peers: Sequence[Membership]
+    ) -> ActiveSession:
+        """Has the role go on from what is kept, and somebody work on it."""
+        events = self._undecided.pop(contract.session, None) or ReplayableStream[Event]()
+
+        def observe(event: Event) -> None:
+            log_event(contract.session, event)
+            events.append(event)
+
+        place = self._party.place(contract, own, observe, peers)
+        contexts = [self._party.context(place, peer, apart=definition.many) for peer in peers]
+        observe(definition.started(contract, definition.acceptor, [peer.party for peer in peers]))
+        for record in place.journal.records():
+            if record.kind == "finished":
+                events.append(Event("round-finished", record.round, record.fields))
+        role: Any = definition.help(place, contexts)
+        name = f"session-{contract.session}"
+        with self._opening:
+            worker: Worker
+            if definition.many:
+                work = _UntilOver(role, lambda: self._conclude(contract.session))
+                worker = SessionWorker(work, name, work.wakes_in)
+            else:
+                worker = self._work(role, name)
+            session = ActiveSession(place, role, worker, events, {context.peer.party: context for context in contexts})
+            self._sessions.begin(session)
+        return session
+
+
+def is_undecided(kept: StoredSession) -> bool:
+    """Whether a session is a proposal on which an operator of this node has to decide."""
+    return any(each.reason == APPROVAL.name for each in kept.waits)
+
+
+def _not_open(session: str) -> UnknownSession:
+    return UnknownSession(
+        "no such session is open here", received=session, action="ask the server's operator for its identifier"
+    )

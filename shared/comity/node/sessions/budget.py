@@ -1,0 +1,101 @@
+"""A party's privacy budget: what its sessions may spend, and what they have spent, by its ledger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from comity.contract import AssistedTrainingTerms, Contract, Json, Membership
+from comity.errors import MalformedMessage, PolicyRefusal
+from comity.ledger.ledger import Fact, Ledger
+from comity.node.registry import protocol
+from comity.privacy import NOT_COVERED, Guarantee, Mechanism, agreed
+from comity.session.policy import Policy
+from comity.store.store import Store
+from comity.training import sampling_rate
+
+
+def planned(contract: Contract, own: Membership, peers: Sequence[Membership]) -> tuple[Mechanism, Guarantee] | None:
+    """The noise of a party's training in a session, and what it guarantees; None for a training without noise.
+
+    Raises:
+        MalformedMessage: The protocol does not say how much a party trains.
+        InvalidValue: No noise is enough, or the extra is not installed.
+    """
+    terms = contract.terms
+    if not isinstance(terms, AssistedTrainingTerms) or terms.privacy is None or own.samples == 0:
+        return None
+    steps = protocol(contract.protocol).steps
+    if steps is None:
+        raise MalformedMessage(
+            "the protocol does not train privately", expected="terms without privacy", received=contract.protocol
+        )
+    rate = sampling_rate(own.samples, terms.batch_size)
+    return agreed(terms.privacy, sampling_rate=rate, steps=steps(contract, own, peers))
+
+
+def spent(ledger: Ledger, *, but: str = "") -> float:
+    """ε that a party's sessions have spent in all: the sum, which bounds any composition (δ adds up likewise).
+
+    Args:
+        ledger: The party's ledger.
+        but: A session that is left out.
+    """
+    facts = (entry.fact for entry in ledger.entries())
+    return sum(_epsilon(fact) for fact in facts if fact.matter == "privacy" and fact.session != but)
+
+
+def require_budget(
+    store: Store, policy: Policy, contract: Contract, own: Membership, guarantee: Guarantee | None
+) -> None:
+    """Checks that a session stays within the party's total budget.
+
+    Raises:
+        PolicyRefusal: It would pass it, or trains without noise.
+    """
+    if policy.max_epsilon is None or own.samples == 0:
+        return
+    before = spent(store, but=contract.session)
+    epsilon = math.inf if guarantee is None else guarantee.epsilon
+    if before + epsilon > policy.max_epsilon:
+        raise PolicyRefusal(
+            f"{own.party}'s policy.max_epsilon refuses the session",
+            expected=f"at most {policy.max_epsilon:g} in all, of which {before:.3g} is spent",
+            received="training without differential privacy" if guarantee is None else f"{epsilon:.3g} more",
+            action="agree on more noise in session.terms.privacy, or on fewer rounds",
+        )
+
+
+def spend(
+    store: Store,
+    policy: Policy,
+    contract: Contract,
+    own: Membership,
+    peer: Membership,
+    plan: tuple[Mechanism, Guarantee] | None,
+) -> dict[str, Json] | None:
+    """Enters a session's ε into the ledger, once, before anything is trained: what is begun counts as spent.
+
+    Returns:
+        What was entered; None for a training without noise.
+
+    Raises:
+        PolicyRefusal: The session would pass the party's budget.
+    """
+    with store.transaction():
+        known = [entry.fact for entry in store.entries(contract.session) if entry.fact.matter == "privacy"]
+        if not known:
+            require_budget(store, policy, contract, own, None if plan is None else plan[1])
+        if plan is None:
+            return None
+        mechanism, guarantee = plan
+        body: dict[str, Json] = {**asdict(guarantee), "noise_multiplier": mechanism.noise_multiplier}
+        store.record(Fact("privacy", contract.session, 0, peer.party, body=body))
+        return {**body, "not_covered": NOT_COVERED}
+
+
+def _epsilon(fact: Fact) -> float:
+    value: Any = fact.body.get("epsilon")
+    return float(value)

@@ -1,0 +1,327 @@
+"""The sessions in which a node asks, each in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from comity.contract import Contract
+from comity.errors import ComityError, InvalidValue, SessionFailed
+from comity.node.config import NodeConfig
+from comity.node.logs import log_event
+from comity.node.party import LocalParty
+from comity.node.sessions.agreement import Negotiation
+from comity.node.sessions.ending import SessionEnds, own_wish, waited_too_long
+from comity.node.sessions.failures import failure
+from comity.node.sessions.initiator import PASSING, is_offline, run_session, stored, stored_contract
+from comity.session.events import Event
+from comity.session.replayable_stream import ReplayableStream
+from comity.session.waiting import PEER_AWAY, Waits, began, overdue
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.protocol import ProtocolDefinition
+from comity.transport.sessions import Ending, end
+
+log = structlog.get_logger()
+
+_FAREWELL = RetryPolicy(call_s=3.0, retry_s=0.0)
+"""For telling an acceptor that a session is cancelled: it may be away, which may be why."""
+
+_STOP_S = 30.0
+"""How long a cancelled session is waited for, in seconds: its unit of work is finished first."""
+
+
+@dataclass(eq=False)
+class InitiatedSession:
+    """A session on its way.
+
+    Attributes:
+        contract: What was agreed, or is proposed.
+        definition: Its protocol.
+        waits: What it waits for.
+        events: What happened since the node started.
+        connections: The lines to the acceptors, while there are any.
+        cancelled: Set when the operator does not want it any more.
+        thread: What drives it.
+    """
+
+    contract: Contract
+    definition: ProtocolDefinition
+    waits: Waits
+    events: ReplayableStream[Event]
+    connections: list[PeerConnection] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether somebody works on it."""
+        return self.thread is not None and self.thread.is_alive()
+
+    def observe(self, event: Event) -> None:
+        """Takes note of what happens."""
+        log_event(self.contract.session, event)
+        self.events.append(event)
+
+    def pause(self, seconds: float) -> None:
+        """Waits; raises where the operator does not want the session any more.
+
+        Raises:
+            SessionCancelled: That is so.
+        """
+        if self.cancelled.wait(seconds):
+            raise own_wish()
+
+
+class InitiatedSessions:
+    """The sessions in which a node asks: who works on which. The sessions themselves are in the store.
+
+    Args:
+        party: This party.
+        config: Its configuration: whom it asks, where, and how patiently.
+    """
+
+    def __init__(self, party: LocalParty, config: NodeConfig) -> None:
+        self._party = party
+        self._store = party.store
+        self._config = config
+        self._ends = SessionEnds(party)
+        self._lock = threading.Lock()
+        self._sessions: dict[str, InitiatedSession] = {}
+
+    def restore(self, role: str) -> None:
+        """Takes up the sessions that were on when the node stopped."""
+        for kept in self._store.sessions():
+            if not kept.is_on or kept.own["role"] != role:
+                continue
+            contract, definition = stored_contract(kept)
+            if definition.initiator != role:
+                continue
+            if is_offline(kept):
+                session = self._session(contract, definition)
+                for waiting in kept.waits:
+                    session.observe(began(waiting))
+                session.observe(Event("session-stopped", 0, failure(_offline(kept.session))))
+                session.events.close()
+                self._sessions[kept.session] = session
+                continue
+            log.info("session-resumed", session=kept.session)
+            self._start(self._session(contract, definition))
+
+    def start(self, contract: Contract, definition: ProtocolDefinition) -> None:
+        """Starts a session.
+
+        Raises:
+            InvalidValue: An acceptor is no configured peer, or its identifier is taken.
+        """
+        for acceptor in contract.acceptors:
+            self._address(acceptor)
+        with self._lock:
+            if self._store.find(contract.session) is not None:
+                action = "leave out session.id, or give another"
+                raise InvalidValue(
+                    "the session's id is taken", expected="a new id", received=contract.session, action=action
+                )
+            self._store.save(stored(contract, self._party.membership(definition.initiator, contract.terms)))
+        self._start(self._session(contract, definition))
+
+    def find(self, session: str) -> InitiatedSession | None:
+        """A session that was on at some time since the node started."""
+        return self._sessions.get(session)
+
+    def running(self) -> set[str]:
+        """Identifiers of the sessions that somebody works on."""
+        return {name for name, session in self._sessions.items() if session.running}
+
+    def resume(self, session: str) -> None:
+        """Goes on with a session that stopped because the acceptor, or the disk, was away.
+
+        Raises:
+            InvalidValue: There is nothing to go on with.
+        """
+        with self._lock:
+            kept = self._store.find(session)
+            found = self._sessions.get(session)
+            if kept is None or not kept.is_on or (found is not None and found.running):
+                state = "no such session" if kept is None else "running" if kept.state == "active" else kept.state
+                raise InvalidValue(
+                    f"session {session} cannot be resumed",
+                    expected="one that stopped",
+                    received=state,
+                    action="comity sessions lists them",
+                )
+            if is_offline(kept):
+                raise _offline(session)
+            log.info("session-resumed", session=session)
+            self._start(self._session(*stored_contract(kept)))
+
+    def cancel(self, session: str) -> bool:
+        """Ends a session before its time; returns whether the acceptor was told.
+
+        Raises:
+            InvalidValue: It is not on any more.
+        """
+        return self._give_up(session, own_wish())
+
+    def expire(self, now: datetime) -> None:
+        """Ends what has waited longer than the policy lets it."""
+        for name in list(self._sessions):
+            kept = self._store.find(name)
+            waited = None if kept is None else overdue(kept, self._config.policy.max_wait_s, now)
+            if waited is not None:
+                with contextlib.suppress(InvalidValue):
+                    self._give_up(name, waited_too_long(waited, SessionFailed))
+
+    def _give_up(self, session: str, error: ComityError) -> bool:
+        """Ends a session early; returns whether those who help in it were told."""
+        found = self._sessions.get(session)
+        if found is None or not self._is_on(session):
+            raise not_on(session, self._state(session))
+        found.cancelled.set()
+        for connection in found.connections:
+            # Whatever waits for an acceptor ends; training ends at the next checkpoint.
+            connection.close()
+        if found.thread is not None:
+            found.thread.join(_STOP_S)
+        if not self._is_on(session):
+            raise not_on(session, self._state(session))
+        # Those who look on from now on find how it ended in the store.
+        told = self._ends.fail(
+            session, error, found.observe, tell=lambda ending: self._farewell(found.contract, ending)
+        )
+        found.events.close()
+        return told
+
+    def _is_on(self, session: str) -> bool:
+        kept = self._store.find(session)
+        return kept is not None and kept.is_on
+
+    def _state(self, session: str) -> str:
+        kept = self._store.find(session)
+        return "unknown" if kept is None else kept.state
+
+    def _farewell(self, contract: Contract, ending: Ending) -> bool:
+        """Tells those who know of a session how it ended; whether all of them heard it."""
+        told = True
+        for acceptor in contract.acceptors:
+            try:
+                with self.connection_to(acceptor, _FAREWELL) as connection:
+                    connection.enter(contract.session, contract.hash)
+                    end(connection, ending)
+            except ComityError as error:
+                told = False
+                log.info("peer-not-told", session=contract.session, peer=acceptor, error=str(error))
+        return told
+
+    def connection_to(self, acceptor: str, retry: RetryPolicy | None = None) -> PeerConnection:
+        """A line to a configured peer.
+
+        Raises:
+            InvalidValue: It is none.
+        """
+        return PeerConnection(
+            self._config.identity, acceptor, self._address(acceptor), retry or self._config.retry_policy
+        )
+
+    def _address(self, acceptor: str) -> str:
+        if acceptor not in self._config.peers:
+            raise InvalidValue(
+                "session.acceptors names an unknown peer",
+                expected=", ".join(self._config.peers) or "none",
+                received=acceptor,
+                action=f"configure [peers.{acceptor}] with its address",
+            )
+        return self._config.peers[acceptor].address
+
+    def _session(self, contract: Contract, definition: ProtocolDefinition) -> InitiatedSession:
+        events: ReplayableStream[Event] = ReplayableStream()
+
+        def observe(event: Event) -> None:
+            log_event(contract.session, event)
+            events.append(event)
+
+        return InitiatedSession(contract, definition, Waits(self._store, contract.session, observe), events)
+
+    def _start(self, session: InitiatedSession) -> None:
+        name = session.contract.session
+        self._sessions[name] = session
+        session.thread = threading.Thread(target=self._work, args=(session,), name=f"session-{name}", daemon=True)
+        session.thread.start()
+
+    def _work(self, session: InitiatedSession) -> None:
+        contract = session.contract
+        # Who was away when the node stopped need not be now.
+        session.waits.clear(PEER_AWAY)
+        try:
+            with contextlib.ExitStack() as stack:
+                session.connections = [
+                    stack.enter_context(self.connection_to(acceptor)) for acceptor in contract.acceptors
+                ]
+                for connection in session.connections:
+                    connection.on_absence = functools.partial(_observe_absence, session, connection)
+                own = self._party.membership(session.definition.initiator, contract.terms)
+                negotiation = Negotiation(contract, session.definition, self._party, own, session.waits, session.pause)
+                outcome = run_session(negotiation, session.connections, session.observe)
+                self._ends.finish(
+                    contract, session.observe, outcome=outcome, tell=functools.partial(_tell, session.connections)
+                )
+        except Exception as error:  # noqa: BLE001 - the operator is told, whatever it is
+            self._fail(session, error)
+        if not session.cancelled.is_set():
+            session.events.close()
+
+    def _fail(self, session: InitiatedSession, error: Exception) -> None:
+        name = session.contract.session
+        if session.cancelled.is_set():
+            # Whoever gives it up ends it.
+            return
+        if isinstance(error, PASSING) or not isinstance(error, ComityError):
+            # Not the session's fault: it goes on when its operator says so, or when the node is started again.
+            if not isinstance(error, ComityError):
+                log.error("session-broken", session=name, exc_info=error)
+            session.waits.clear()
+            why = failure(error) if isinstance(error, ComityError) else {"what": f"{type(error).__name__}: {error}"}
+            session.observe(Event("session-stopped", 0, why))
+        else:
+            # Or it would count as one that goes on, against what the acceptors' policies allow at a time.
+            self._ends.fail(name, error, session.observe, tell=lambda ending: self._farewell(session.contract, ending))
+
+
+def _offline(session: str) -> InvalidValue:
+    """The error of whoever expects the daemon to go on with a session whose rounds are offline."""
+    return InvalidValue(
+        f"the rounds of session {session} are offline",
+        expected="comity offline",
+        received="the daemon",
+        action="stop the node; comity offline export then goes on with it",
+    )
+
+
+def not_on(session: str, state: str) -> InvalidValue:
+    """The error of whoever wants to end a session that is not on."""
+    return InvalidValue(
+        f"session {session} cannot be cancelled",
+        expected="one that is on",
+        received=state,
+        action="comity sessions lists them",
+    )
+
+
+def _tell(connections: Sequence[PeerConnection], ending: Ending) -> bool:
+    """Tells the acceptors over the lines that there are, or fails."""
+    for connection in connections:
+        end(connection, ending)
+    return True
+
+
+def _observe_absence(session: InitiatedSession, connection: PeerConnection, error: ComityError | None) -> None:
+    """Has the session wait for an acceptor that does not answer, until it does again."""
+    if error is None:
+        session.waits.end(PEER_AWAY, connection.party)
+    else:
+        session.waits.begin(PEER_AWAY, connection.party, wait_s=connection.retry.retry_s, why=str(error))

@@ -1,0 +1,144 @@
+"""A session as a script: what becomes its contract, and, for simulations, who takes part with which data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field
+
+from comity.contract import Identifier, Option
+from comity.errors import InvalidValue
+from comity.node.config import PartyConfig
+from comity.node.validation import parse_toml, validated
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelSection(_Section):
+    """The model.
+
+    Attributes:
+        name: Name of a model factory.
+        options: Options of the factory.
+    """
+
+    name: str
+    options: dict[str, Option] = {}
+
+
+class TaskSection(_Section):
+    """What the model is for; left out, what the drafting party's data are for.
+
+    Attributes:
+        input_shape: Shape of one input, channels first.
+        classes: Number of classes.
+    """
+
+    input_shape: tuple[Annotated[int, Field(ge=1)], ...]
+    classes: Annotated[int, Field(ge=2)]
+
+
+class NormalizationSection(_Section):
+    """What is done to every input, in model range; part of the contract, so that all parties do the same.
+
+    Attributes:
+        mean: Per-channel mean that is taken off.
+        std: Per-channel standard deviation that is divided by.
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class SessionSection(_Section):
+    """What becomes the contract.
+
+    Attributes:
+        protocol: Registered name of the protocol.
+        id: Identifier of the session; left out, the node makes one.
+        acceptors: Parties that help.
+        rounds: Rounds to buy.
+        seed: Seed of everything public, such as the initial weights.
+        model: The model.
+        task: What the model is for.
+        normalization: What is done to every input.
+        terms: The protocol's own terms.
+    """
+
+    protocol: str
+    id: Identifier | None = None
+    acceptors: Annotated[tuple[Identifier, ...], Field(min_length=1)]
+    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    model: ModelSection
+    task: TaskSection | None = None
+    normalization: NormalizationSection = NormalizationSection()
+    terms: dict[str, Any] = {}
+
+
+class PartySection(PartyConfig):
+    """A party of a simulation.
+
+    Attributes:
+        role: What it does.
+    """
+
+    role: str
+
+
+class SimulationSection(_Section):
+    """How to simulate.
+
+    Attributes:
+        baselines: Whether to train the protocol's baselines beside the session, for comparison.
+        threads: Threads of tensor operations, on which the last digits depend; left out, torch decides.
+    """
+
+    baselines: bool = False
+    threads: Annotated[int, Field(ge=1)] | None = None
+
+
+class Script(_Section):
+    """A session as a script.
+
+    Attributes:
+        session: What becomes the contract.
+        party: Parties by name; only `comity simulate` and `comity demo` take them.
+        simulation: How to simulate.
+    """
+
+    session: SessionSection
+    party: dict[Identifier, PartySection] = {}
+    simulation: SimulationSection = SimulationSection()
+
+    def require_no_parties(self) -> None:
+        """Checks that the script is one for a node to run.
+
+        Raises:
+            InvalidValue: It names parties, whose data and settings are in the nodes' own configuration.
+        """
+        if self.party:
+            raise InvalidValue(
+                "the script describes parties",
+                expected="[session] alone: nodes have their own configuration",
+                received=", ".join(f"[party.{name}]" for name in self.party),
+                action="use comity simulate, or remove these tables",
+            )
+
+
+def session_text(script: Script) -> str:
+    """The part of a script that a node runs, as TOML."""
+    return tomlkit.dumps({"session": script.session.model_dump(mode="json", exclude_none=True)})
+
+
+def parse_script(text: str, source: str = "script") -> Script:
+    """Reads a script.
+
+    Raises:
+        UnknownKey: It holds a key that nothing reads.
+        InvalidValue: It is no TOML, or a value is missing, of the wrong kind or out of range.
+    """
+    return validated(Script, parse_toml(text, source), source)

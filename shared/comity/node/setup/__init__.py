@@ -1,0 +1,1 @@
+"""The first files of a node, and whom it trusts."""

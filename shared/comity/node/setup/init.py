@@ -1,0 +1,250 @@
+"""The first files of a node: configuration, key, card, and an empty folder for the cards of others."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import tomlkit
+
+from comity.contract import IDENTIFIER
+from comity.data import DataConfig
+from comity.errors import InvalidValue, MissingFile
+from comity.node.config import PartyConfig
+from comity.node.party import LocalParty, own_secret
+from comity.node.registry import protocol, protocol_names
+from comity.store.memory_store import MemoryStore
+from comity.transport.addresses import split_address
+from comity.transport.cards import Card, fingerprint
+from comity.transport.certificates import self_signed
+
+CONFIG = "node.toml"
+OPERATOR = "operator"
+"""What `comity init` takes beside the roles: somebody who drives nodes from another machine."""
+
+_KEY = Path("key.pem")
+_LISTEN = "0.0.0.0:5500"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChoices:
+    """What is known of a node before it has files.
+
+    Attributes:
+        role: What it does.
+        party: Name of its party.
+        listen: Where peers are to reach it, `host:port`; empty for any address at port 5500, if its role listens.
+        data: Source of its data.
+        peers: Addresses of the parties that it asks, by name.
+        allow: Parties that may have sessions with it; none for all that it trusts.
+        control: Where operators on other machines reach it, `host:port`; empty for its socket alone.
+    """
+
+    role: str
+    party: str
+    listen: str = ""
+    data: str = "digits"
+    peers: Mapping[str, str] | None = None
+    allow: Sequence[str] = ()
+    control: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """What was made.
+
+    Attributes:
+        files: The files and folders.
+        card: The file for other parties.
+        fingerprint: SHA-256 of the certificate, hexadecimal.
+        receipt_key: Key that the node signs its receipts with, hexadecimal; None for an operator.
+        script: A session to run; None where nobody to ask is known.
+        asks: Whether it is a node that needs to know where others are.
+    """
+
+    files: tuple[Path, ...]
+    card: Path
+    fingerprint: str
+    receipt_key: str | None = None
+    script: Path | None = None
+    asks: bool = False
+
+
+def make_node(folder: Path, choices: NodeChoices) -> Initial:
+    """Writes a node's first files; its configuration last, so that where there is one the rest is there too.
+
+    Raises:
+        InvalidValue: A choice cannot be used, or there is a node already.
+        MissingFile: The folder is a file.
+    """
+    role, party, peers = choices.role, choices.party, choices.peers or {}
+    definitions = [each for each in map(protocol, protocol_names()) if role in each.roles]
+    if not definitions:
+        known = sorted({name for each in map(protocol, protocol_names()) for name in each.roles})
+        near = difflib.get_close_matches(role, [*known, OPERATOR], n=1)
+        action = f"did you mean {near[0]}?" if near else "a learner asks for help, a provider gives it"
+        raise InvalidValue("no such role", expected=" or ".join([*known, OPERATOR]), received=role, action=action)
+    listens = any(each.acceptor == role for each in definitions)
+    _require_usable(choices, listens=listens)
+
+    asked = [each.name for each in definitions if each.initiator == role and _template(each.name).is_file()]
+    script = folder / "session.toml" if peers and asked else None
+    key, card, config = folder / _KEY, folder / f"{party}.pem", folder / CONFIG
+    state, trust = folder / "state", folder / "trust"
+    _require_new(folder, config, key, card, *([script] if script is not None else []))
+    settings = _settings(choices, listen=choices.listen or (_LISTEN if listens else ""))
+    certificate, private = self_signed(party)
+    try:
+        for made in (folder, trust):
+            made.mkdir(parents=True, exist_ok=True)
+        state.mkdir(mode=0o700, exist_ok=True)
+        own = PartyConfig(data=DataConfig(source=choices.data))
+        local = LocalParty(party, own, own_secret(own, state), MemoryStore())
+        _write(key, private)
+        _write(card, Card((certificate,), local.signer.public_key).to_pem(), mode=0o644)
+        if script is not None:
+            acceptor = next(iter(peers))
+            text = _template(asked[0]).read_text(encoding="utf-8")
+            filled = Template(text).substitute(acceptor=acceptor, acceptor_value=_value(acceptor))
+            _write(script, filled.encode(), mode=0o644)
+        _write(config, Template(_template("node").read_text(encoding="utf-8")).substitute(settings).encode())
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    made_files = (config, key, card, trust, state / "secret", *([script] if script is not None else []))
+    asks = any(each.initiator == role for each in definitions)
+    return Initial(made_files, card, fingerprint(certificate), local.signer.public_key, script, asks)
+
+
+def make_operator(folder: Path, party: str) -> Initial:
+    """Writes what somebody needs to drive nodes from another machine: a key, a certificate, a folder for nodes' cards.
+
+    Raises:
+        InvalidValue: The name cannot be used, or there is a key already.
+        MissingFile: The folder is a file.
+    """
+    require_name(party)
+    key, card, trust = folder / _KEY, folder / f"{party}.pem", folder / "trust"
+    _require_new(folder, folder / CONFIG, key, card)
+    certificate, private = self_signed(party)
+    try:
+        trust.mkdir(parents=True, exist_ok=True)
+        _write(key, private)
+        _write(card, Card((certificate,)).to_pem(), mode=0o644)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    return Initial((key, card, trust), card, fingerprint(certificate))
+
+
+def require_name(name: str) -> None:
+    """Checks that a name can be a party's: it becomes part of paths and of certificates.
+
+    Raises:
+        InvalidValue: It cannot.
+    """
+    if name == _KEY.stem:
+        action = "choose another name"
+        raise InvalidValue(
+            f"{name}.pem would take the place of {_KEY}", expected="a party", received=name, action=action
+        )
+    if not re.fullmatch(IDENTIFIER, name):
+        raise InvalidValue(
+            "not a party's name",
+            expected="letters, digits, dots, dashes and underscores, at most 64",
+            received=repr(name),
+            action="choose a name like hospital",
+        )
+
+
+def _require_usable(choices: NodeChoices, *, listens: bool) -> None:
+    """Checks what somebody chose for a role that listens or not."""
+    party, peers = choices.party, choices.peers or {}
+    for name in (party, *peers, *choices.allow):
+        require_name(name)
+    if party in peers:
+        raise InvalidValue(
+            "a node cannot ask itself",
+            expected="another party's name",
+            received=party,
+            action="correct --party or --peer",
+        )
+    for address in (choices.listen, choices.control, *peers.values()):
+        if address:
+            split_address(address)
+    if choices.listen and not listens:
+        action = "leave out --listen: it opens connections and takes none"
+        raise InvalidValue(
+            f"a {choices.role} does not listen", expected="no address", received=choices.listen, action=action
+        )
+    if not choices.data:
+        raise InvalidValue(
+            "no data",
+            expected="a source, for example imagefolder:scans",
+            received="nothing",
+            action="leave --data out for digits, or name one",
+        )
+
+
+def _settings(choices: NodeChoices, *, listen: str) -> dict[str, str]:
+    """What goes into the template, as TOML."""
+    tables = [
+        f"[peers.{tomlkit.key(name).as_string()}]\n# Where its node listens, host:port.\naddress = {_value(address)}"
+        for name, address in (choices.peers or {}).items()
+    ]
+    example = '# [peers.NAME]\n# Where its node listens, host:port.\n# address = "node.example.org:5500"'
+    return {
+        "role": choices.role,
+        "party": choices.party,
+        "role_value": _value(choices.role),
+        "party_value": _value(choices.party),
+        "card_value": _value(f"{choices.party}.pem"),
+        "listen": f"listen = {_value(listen)}" if listen else '# listen = ""',
+        "data": _value(choices.data),
+        "control": f"listen = {_value(choices.control)}" if choices.control else '# listen = ""',
+        "parties": f"parties = {_value(list(choices.allow))}" if choices.allow else "# parties = []",
+        "peers": "\n\n".join(tables) or example,
+    }
+
+
+def _value(value: str | list[str]) -> str:
+    return tomlkit.item(value).as_string()
+
+
+def _template(name: str) -> Path:
+    return Path(str(files("comity.node.setup"))) / "templates" / f"{name}.toml"
+
+
+def _require_new(folder: Path, *paths: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise MissingFile(
+            f"{folder} is no folder",
+            expected="a folder, or a new name",
+            received="a file",
+            action="choose another name",
+        )
+    for path in paths:
+        if path.exists() or path.is_symlink():
+            action = "it is left as it is; choose another folder, or remove it if nobody needs it"
+            raise InvalidValue(
+                f"{path} is there already", expected="a folder without it", received="a file", action=action
+            )
+
+
+def _write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Writes a new file; never over one that has appeared meanwhile."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+
+
+def _not_writable(folder: Path, error: OSError) -> InvalidValue:
+    return InvalidValue(
+        f"{folder} cannot be used",
+        expected="a writable folder",
+        received=error.strerror or error,
+        action="choose another",
+    )

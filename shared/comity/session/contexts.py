@@ -1,0 +1,73 @@
+"""A party's place in one session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from comity.blobs.session_blobs import SessionBlobs
+from comity.contract import Contract, Membership
+from comity.session.events import Observer
+from comity.session.gate import EgressGate
+from comity.session.receipt_book import ReceiptBook
+from comity.store.journal import Journal
+
+
+@dataclass(frozen=True)
+class SessionContext:
+    """What a party has in a session, whoever is opposite.
+
+    Attributes:
+        contract: What was agreed.
+        own: This party's part.
+        task: This party's model and data; its class belongs to the protocol.
+        blobs: Its own blobs in the session.
+        journal: What is done and need not be done again.
+        observe: Is told what happens.
+        gates: What leaves, to each peer.
+        works_ahead: Whether this party may work on what may not be wanted.
+    """
+
+    contract: Contract
+    own: Membership
+    task: Any
+    blobs: SessionBlobs
+    journal: Journal
+    observe: Observer
+    gates: list[EgressGate] = field(default_factory=list)
+    works_ahead: bool = False
+
+
+@dataclass(frozen=True)
+class PeerContext:
+    """A party's place opposite one peer: all that a role is built from.
+
+    Attributes:
+        contract: What was agreed.
+        own: This party's part.
+        peer: The other party's part.
+        task: This party's model and data; its class belongs to the protocol.
+        blobs: The session's blobs at this party, as far as the peer has to do with them.
+        journal: What is done and need not be done again.
+        gate: What leaves to the peer.
+        receipt_book: Signs this party's statements and checks the peer's.
+        observe: Is told what happens.
+        works_ahead: Whether this party may work on what may not be wanted.
+    """
+
+    contract: Contract
+    own: Membership
+    peer: Membership
+    task: Any
+    blobs: SessionBlobs
+    journal: Journal
+    gate: EgressGate
+    receipt_book: ReceiptBook
+    observe: Observer
+    works_ahead: bool = False
+
+    @property
+    def place(self) -> SessionContext:
+        """What of it is the same whoever is opposite."""
+        gates, ahead = [self.gate], self.works_ahead
+        return SessionContext(self.contract, self.own, self.task, self.blobs, self.journal, self.observe, gates, ahead)

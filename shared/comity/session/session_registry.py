@@ -1,0 +1,242 @@
+"""Who works on what in a node that helps: the sessions themselves are in the store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from comity.blobs.session_blobs import SessionBlobs
+from comity.contract import Contract
+from comity.errors import ContractMismatch, NodeDraining, SessionCancelled, UnknownSession
+from comity.session.contexts import PeerContext, SessionContext
+from comity.session.events import Event
+from comity.session.gate import EgressGate
+from comity.session.replayable_stream import ReplayableStream
+from comity.session.worker import Worker
+from comity.store.journal import Journal
+from comity.store.store import Store
+
+_STOP_S = 3.0
+"""How long the threads of sessions that stop are waited for, in seconds."""
+
+
+@dataclass(frozen=True)
+class AcceptedSession:
+    """A session at the party that helps, as a call of one of its peers has it.
+
+    Where many have joined a session, each has a context of its own; role, worker and events are the same for all.
+
+    Attributes:
+        context: This party's place in it, opposite that peer.
+        role: The protocol's helping role; touched by the worker alone, unless it says otherwise.
+        worker: Its thread.
+        events: What happened since the node started.
+        stopping: Set when the session is ended or its node stops.
+    """
+
+    context: PeerContext
+    role: Any
+    worker: Worker
+    events: ReplayableStream[Event] = field(default_factory=ReplayableStream)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def contract(self) -> Contract:
+        """What was agreed."""
+        return self.context.contract
+
+    @property
+    def blobs(self) -> SessionBlobs:
+        """The session's blobs."""
+        return self.context.blobs
+
+    @property
+    def gate(self) -> EgressGate:
+        """What leaves to the peer."""
+        return self.context.gate
+
+    @property
+    def journal(self) -> Journal:
+        """What is done."""
+        return self.context.journal
+
+    def require_running(self) -> None:
+        """Checks that the session goes on.
+
+        Raises:
+            NodeDraining: It was ended, or its node stops.
+        """
+        if self.stopping.is_set():
+            raise NodeDraining("the session is being stopped", action="try again when the node is back")
+
+
+@dataclass
+class ActiveSession:
+    """A session on which somebody works.
+
+    Attributes:
+        place: This party's place in it, whoever is opposite.
+        role: The protocol's helping role.
+        worker: Its thread.
+        events: What happened since the node started.
+        contexts: This party's places opposite the peers, by their names; also those of peers who have left.
+        left: Peers who have left, and may come back.
+        stopping: Set when it is ended or its node stops.
+    """
+
+    place: SessionContext
+    role: Any
+    worker: Worker
+    events: ReplayableStream[Event] = field(default_factory=ReplayableStream)
+    contexts: dict[str, PeerContext] = field(default_factory=dict)
+    left: set[str] = field(default_factory=set)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def contract(self) -> Contract:
+        """What was agreed."""
+        return self.place.contract
+
+    def of(self, party: str) -> AcceptedSession | None:
+        """The session as one of its peers has it; None for whoever is not in it."""
+        context = None if party in self.left else self.contexts.get(party)
+        if context is None:
+            return None
+        return AcceptedSession(context, self.role, self.worker, self.events, self.stopping)
+
+    def begin_stop(self) -> None:
+        """Has its thread end, without waiting for it."""
+        self.stopping.set()
+        self.worker.close()
+
+    def stop(self, patience_s: float = _STOP_S) -> None:
+        """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
+        self.begin_stop()
+        self.worker.stop(patience_s)
+
+
+class SessionRegistry:
+    """The sessions that somebody works on, by identifier; what a call belongs to is found here.
+
+    Args:
+        store: Where all of them are kept; None where none are.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._active: dict[str, ActiveSession] = {}
+        self._draining = False
+
+    def __len__(self) -> int:
+        """Number of sessions."""
+        return len(self._active)
+
+    @property
+    def names(self) -> set[str]:
+        """Identifiers of the sessions."""
+        with self._lock:
+            return set(self._active)
+
+    def find(self, session: str) -> ActiveSession | None:
+        """The session of an identifier."""
+        return self._active.get(session)
+
+    def require_open(self) -> None:
+        """Checks that new sessions are taken.
+
+        Raises:
+            NodeDraining: The node is stopping.
+        """
+        if self._draining:
+            raise NodeDraining(
+                "the node is stopping",
+                expected="a running node",
+                received="draining",
+                action="try again when it is back",
+            )
+
+    def begin(self, session: ActiveSession) -> None:
+        """Adds a session that somebody works on from now on."""
+        with self._lock:
+            self._active[session.contract.session] = session
+
+    def add(self, session: AcceptedSession) -> None:
+        """Adds a session as one peer has it; to those that others have joined, where there are any."""
+        with self._lock:
+            found = self._active.setdefault(
+                session.contract.session,
+                ActiveSession(
+                    session.context.place, session.role, session.worker, session.events, stopping=session.stopping
+                ),
+            )
+            found.contexts[session.context.peer.party] = session.context
+
+    def get(self, session: str, party: str, contract_hash: str, protocol: str | None = None) -> AcceptedSession:
+        """The session that a call belongs to.
+
+        Args:
+            session: Identifier that the call quotes.
+            party: Party that calls.
+            contract_hash: Hash that the call quotes.
+            protocol: Protocol whose service is called; None for the services of all protocols.
+
+        Raises:
+            UnknownSession: The caller has no such session here.
+            SessionCancelled: It was cancelled here.
+            ContractMismatch: The call quotes another contract.
+        """
+        active = self.find(session)
+        found = None if active is None else active.of(party)
+        if active is None:
+            self._require_not_cancelled(session, party)
+        # Whether the session exists is nobody's business but its parties'.
+        if found is None or protocol not in {None, found.contract.protocol}:
+            raise UnknownSession(
+                "no such session here",
+                expected=f"a session of {party}",
+                received=session or "none",
+                action="propose it first",
+            )
+        if found.contract.hash != contract_hash:
+            raise ContractMismatch(
+                "the call quotes another contract",
+                expected=found.contract.hash,
+                received=contract_hash or "none",
+                action="quote the contract that was agreed on",
+            )
+        return found
+
+    def _require_not_cancelled(self, session: str, party: str) -> None:
+        kept = self._store.find(session) if self._store is not None and session else None
+        if kept is not None and kept.state == "cancelled" and party in {each["party"] for each in kept.peers}:
+            raise SessionCancelled(
+                "the session was cancelled by the other party's operator", action="ask them why, and begin a new one"
+            )
+
+    def leave(self, session: str, party: str) -> None:
+        """Goes on without a peer, who may come back."""
+        found = self.find(session)
+        if found is not None:
+            found.left.add(party)
+
+    def remove(self, session: str) -> None:
+        """Forgets a session and stops its thread; its events stay open for what is still to be said."""
+        with self._lock:
+            found = self._active.pop(session, None)
+        if found is not None:
+            found.stop()
+
+    def drain(self) -> None:
+        """Takes no new session and stops those that are active."""
+        self._draining = True
+        deadline = time.monotonic() + _STOP_S
+        with self._lock:
+            active = list(self._active.values())
+        for session in active:
+            session.begin_stop()
+        for session in active:
+            session.stop(max(0.0, deadline - time.monotonic()))
+            session.events.close()

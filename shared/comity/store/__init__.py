@@ -1,0 +1,1 @@
+"""What a node keeps of its sessions: in memory, or in an SQL database."""

@@ -1,0 +1,38 @@
+"""A session's journal: what is done and need not be done again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from comity import faults
+from comity.contract import Json
+from comity.store.store import Record, Store
+
+
+class Journal:
+    """The records of one session.
+
+    Args:
+        store: Where they are kept.
+        session: The session.
+    """
+
+    def __init__(self, store: Store, session: str) -> None:
+        self._store = store
+        self._session = session
+
+    def records(self) -> Sequence[Record]:
+        """The records in order."""
+        return self._store.records(self._session)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """See `Store.transaction`."""
+        return self._store.transaction()
+
+    def append(self, kind: str, round: int, **fields: Json) -> Record:
+        """Adds a record, durably, and returns it."""
+        record = Record(kind, round, fields)
+        self._store.append(self._session, record)
+        faults.point("commit")
+        return record

@@ -1,0 +1,121 @@
+"""What a node keeps of its sessions, besides blobs: the ledger, the sessions themselves, and a journal of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from comity.contract import Json
+from comity.ledger.ledger import Ledger
+
+SessionState = Literal["active", "waiting", "finished", "failed", "cancelled"]
+"""How a session stands: worked on, waiting for something that is not in this node's hands, or over in one of three ways."""
+
+FINISHED = "finished"
+"""Kind of the record with which a round ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A step of a session that is done and need not be done again: a role's state follows from its records in order.
+
+    Attributes:
+        kind: What was done, for example `offered`; belongs to the role.
+        round: Round it belongs to; 0 for the session as a whole.
+        fields: What is needed to have it done again without doing it.
+    """
+
+    kind: str
+    round: int = 0
+    fields: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One thing that a session waits for.
+
+    Attributes:
+        reason: Name of the reason, for example `approval`.
+        subject: What tells several of one reason apart, for example a party; empty where there is only one.
+        waits_for: What it waits for, as people read it.
+        ends_with: What ends the wait, likewise.
+        counts: Whether the session counts against `policy.max_sessions` meanwhile.
+        expires: Whether `policy.max_wait_s` bounds the wait.
+        since: When it began, UTC, ISO 8601.
+    """
+
+    reason: str
+    subject: str = ""
+    waits_for: str = ""
+    ends_with: str = ""
+    counts: bool = True
+    expires: bool = True
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session that this node takes part in.
+
+    Attributes:
+        session: Identifier.
+        contract: The contract, as its canonical JSON object.
+        own: This party's membership, as a JSON object.
+        peers: The other parties' memberships, as JSON objects, as far as they are known.
+        state: How it stands.
+        result: What it ended with: a result, or a failure.
+        begun: When this node entered it, UTC, ISO 8601.
+        waits: What it waits for, oldest first, while its state is `waiting`.
+    """
+
+    session: str
+    contract: Mapping[str, Json]
+    own: Mapping[str, Json]
+    peers: tuple[Mapping[str, Json], ...] = ()
+    state: SessionState = "active"
+    result: Mapping[str, Json] = field(default_factory=dict)
+    begun: str = ""
+    waits: tuple[Waiting, ...] = ()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is not over."""
+        return self.state in {"active", "waiting"}
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts against what a party may have at a time."""
+        return self.is_on and all(each.counts for each in self.waits)
+
+
+class Store(Ledger, Protocol):
+    """Ledger, sessions and journals, which change together."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """What is written inside is there as a whole or not at all, and durable at the end. Transactions nest."""
+
+    def save(self, session: StoredSession) -> None:
+        """Adds a session, or replaces what is kept of it."""
+
+    def sessions(self) -> Sequence[StoredSession]:
+        """All sessions, in the order in which they were added."""
+
+    def find(self, session: str) -> StoredSession | None:
+        """The session of an identifier, None where there is none."""
+
+    def append(self, session: str, record: Record) -> None:
+        """Adds a record to a session's journal."""
+
+    def records(self, session: str) -> Sequence[Record]:
+        """A session's journal, in order."""
+
+    def forget(self, session: str) -> None:
+        """Drops a session's journal, when no role needs it any more; session and ledger stay.
+
+        What says how the rounds went, the records of kind `finished`, stays for those who look back.
+        """
+
+    def close(self) -> None:
+        """Lets go of files and connections."""

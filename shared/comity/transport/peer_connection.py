@@ -1,0 +1,303 @@
+"""A node's line to one peer: calls with deadlines, tried again with back-off, resumed where they were cut."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+import stamina
+
+from comity.blobs.incoming import Incoming
+from comity.contract import EgressKind
+from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
+from comity.tensors import Blob
+from comity.tensors.delta import Encoding, shortest
+from comity.transport.addresses import split_address
+from comity.transport.blobs import SERVICE, chunks, coming, decode_chunk, encode_chunk, put_metadata
+from comity.transport.diagnosis import diagnose, require_unrevoked
+from comity.transport.identity import PARTY_KEY, Identity
+from comity.transport.status import from_rpc_error
+from comity.wire.v1 import blobs_pb2
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Stub = TypeVar("Stub")
+Result = TypeVar("Result")
+
+SESSION_KEY, CONTRACT_KEY = "comity-session", "comity-contract"
+
+_RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, BlobTruncated)
+"""Errors that may pass by themselves; every call can be repeated without harm."""
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 8 * 2**20),
+    # A peer that is gone without a word is noticed after half a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+_SLOWEST_BYTES_PER_S = 100_000
+"""PeerConnection speed below which a transfer is taken for stuck."""
+
+
+def _nobody(error: ComityError | None) -> None:
+    """Whom a connection tells of absences where nobody asked."""
+    del error
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long a node waits for a peer.
+
+    Attributes:
+        call_s: For the answer to one small call, in seconds.
+        retry_s: For a peer that is away, from the first failure on, in seconds.
+    """
+
+    call_s: float = 30.0
+    retry_s: float = 60.0
+
+
+class PeerConnection:
+    """A channel to one peer.
+
+    Args:
+        identity: Who calls.
+        party: Who is called; its certificate must say so.
+        address: Where it listens, `host:port`.
+        retry: How long to wait for it.
+
+    Raises:
+        InvalidValue: The address is none.
+        MissingFile: A TLS file is not there, or no card of the party.
+        PolicyRefusal: The party's certificate is revoked.
+    """
+
+    def __init__(self, identity: Identity, party: str, address: str, retry: RetryPolicy) -> None:
+        split_address(address)
+        self.party = party
+        self.retry = retry
+        self._identity = identity
+        self._address = address
+        self._metadata: tuple[tuple[str, str], ...] = ()
+        self._at_close: list[Callable[[], None]] = []
+        self.on_absence: Callable[[ComityError | None], None] = _nobody
+        """Is told why the peer does not answer, once an absence; and None when it is back."""
+        self._away = False
+        self._closing = threading.Lock()
+        self._is_closed = False
+        self._unchecked = identity.is_secure and bool(identity.revoked)
+        if identity.is_secure:
+            options = [*_OPTIONS, ("grpc.ssl_target_name_override", party), ("grpc.default_authority", party)]
+            self.channel = grpc.secure_channel(address, identity.client_credentials(party), options)
+        else:
+            self.channel = grpc.insecure_channel(address, _OPTIONS)
+            self._metadata = ((PARTY_KEY, identity.party),)
+        self._stat = self.channel.unary_unary(
+            f"/{SERVICE}/Stat", blobs_pb2.BlobRef.SerializeToString, blobs_pb2.BlobStat.FromString
+        )
+        self._put = self.channel.stream_unary(f"/{SERVICE}/Put", encode_chunk, blobs_pb2.BlobStat.FromString)
+        self._get = self.channel.unary_stream(f"/{SERVICE}/Get", blobs_pb2.BlobRequest.SerializeToString, decode_chunk)
+
+    def enter(self, session: str, contract_hash: str) -> None:
+        """Makes every later call quote a session and its contract."""
+        self._metadata = (*self._metadata, (SESSION_KEY, session), (CONTRACT_KEY, contract_hash))
+
+    def __enter__(self) -> Self:
+        """Opens nothing: the channel connects at the first call."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the line."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel, and ends what works on it; calls that wait fail. Closing twice is fine."""
+        with self._closing:
+            self._is_closed = True
+            self.channel.close()
+        for end in self._at_close:
+            end()
+
+    def stub(self, make: Callable[[grpc.Channel], Stub]) -> Stub:
+        """A service's stub on this line.
+
+        Raises:
+            PeerUnreachable: The line is closed. To a closed channel grpc would add methods where it is no more.
+        """
+        with self._closing:
+            if self._is_closed:
+                raise PeerUnreachable(f"the line to {self.party} is closed here", action="open another")
+            return make(self.channel)
+
+    def at_close(self, end: Callable[[], None]) -> None:
+        """Has something called once the line is closed."""
+        self._at_close.append(end)
+
+    def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+        """Makes a small call.
+
+        Raises:
+            ComityError: What the peer answered, or why it did not.
+        """
+        return self._retried(lambda: method(request, timeout=self.retry.call_s, metadata=self._metadata))
+
+    def watch(
+        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Callable[[], Request]
+    ) -> Iterator[Response]:
+        """Follows a stream to its end, starting it again after a cut.
+
+        Args:
+            method: The stub's method.
+            request: Makes the request anew for each start, so that it says what came already.
+
+        Raises:
+            ComityError: What the peer answered, or why it did not.
+        """
+
+        def begin() -> tuple[Iterator[Response], Response | None]:
+            answers = method(request(), metadata=self._metadata)
+            return answers, next(answers, None)
+
+        while True:
+            answers, first = self._retried(begin)
+            if first is None:
+                return
+            yield first
+            try:
+                yield from answers
+            except grpc.RpcError as failure:
+                error = self._explain(failure)
+                if not isinstance(error, _RETRIED):
+                    raise error from failure
+            else:
+                return
+
+    def put(
+        self, blob: Blob, kind: EgressKind, round: int, *, before: Callable[[int], None], base: Blob | None = None
+    ) -> None:
+        """Uploads what the peer does not hold of a blob.
+
+        Args:
+            blob: The blob.
+            kind: What it is.
+            round: Round it belongs to.
+            before: Called, with the length of what is sent, before any byte leaves; raises if it may not.
+            base: A blob that the peer holds: what changed since it is sent, where that is shorter.
+
+        Raises:
+            ComityError: What the peer answered, or why it did not.
+        """
+        form: tuple[Blob, Encoding | None] | None = None
+
+        def attempt() -> None:
+            nonlocal form
+            stat = self._stat(blobs_pb2.BlobRef(digest=blob.digest), timeout=self.retry.call_s, metadata=self._metadata)
+            if stat.complete:
+                return
+            form = form or shortest(blob, base)
+            sent, encoding = form
+            held = stat.held if stat.encoding == (encoding.digest if encoding else b"") else 0
+            before(sent.size)
+            beside = (*self._metadata, *put_metadata(blob, kind, round, held, sent, encoding))
+            self._put(chunks(sent, held), timeout=self._transfer_s(sent.size), metadata=beside)
+
+        self._retried(attempt)
+
+    def get(
+        self,
+        digest: bytes,
+        size: int,
+        verify: Callable[[Blob], None],
+        *,
+        after: Callable[[int], None] = lambda _: None,
+        base: Blob | None = None,
+    ) -> Blob:
+        """Downloads a blob into a buffer of its size, going on where a cut left off.
+
+        Args:
+            digest: Its digest.
+            size: Its length.
+            verify: Checks the whole blob and raises if it does not fit.
+            after: Called, with the length of what came, once the blob is whole and verified.
+            base: A blob that the peer published: what changed since it may come instead.
+
+        Raises:
+            ComityError: What the peer answered, why it did not, or how the blob is wrong.
+        """
+        incoming = Incoming(digest, size)
+        request = blobs_pb2.BlobRequest(blob=blobs_pb2.BlobRef(digest=digest))
+        if base is not None:
+            request.base.digest = base.digest
+
+        def attempt() -> Blob:
+            nonlocal incoming
+            request.offset = incoming.held
+            pieces = self._get(request, timeout=self._transfer_s(size), metadata=self._metadata)
+            if base is not None:
+                form = coming(pieces.initial_metadata() or (), incoming, size, base)
+                if form is not incoming and request.offset:
+                    incoming = form
+                    pieces.cancel()
+                    raise BlobTruncated("the peer gives the blob in another form", action="get it anew")
+                incoming = form
+            for piece in pieces:
+                incoming.write(piece)
+            return incoming.finish()
+
+        blob = self._retried(attempt)
+        verify(blob)
+        after(incoming.size)
+        return blob
+
+    def _transfer_s(self, size: int) -> float:
+        return self.retry.call_s + size / _SLOWEST_BYTES_PER_S
+
+    def _retried(self, attempt: Callable[[], Result]) -> Result:
+        # stamina takes no retry at all for a mistake.
+        retry_s = self.retry.retry_s or None
+        attempts = None if retry_s else 1
+        for trial in stamina.retry_context(
+            on=_RETRIED, attempts=attempts, timeout=retry_s, wait_initial=0.1, wait_max=5.0
+        ):
+            with trial:
+                self._require_unrevoked()
+                try:
+                    result = attempt()
+                except grpc.RpcError as failure:
+                    error = self._explain(failure)
+                    if isinstance(error, _RETRIED) and not self._away:
+                        self._away = True
+                        self.on_absence(error)
+                    raise error from failure
+                if self._away:
+                    self._away = False
+                    self.on_absence(None)
+                return result
+        raise AssertionError("a retry context ends with a result or an error")
+
+    def _require_unrevoked(self) -> None:
+        """Checks, before the first call, that the peer's certificate is not on the deny-list."""
+        if self._unchecked:
+            require_unrevoked(self._address, self.party, self._identity)
+            self._unchecked = False
+
+    def _explain(self, failure: grpc.RpcError) -> ComityError:
+        error = from_rpc_error(failure)
+        if isinstance(error, PeerUnreachable):
+            return diagnose(self._address, self.party, self._identity, error.received or "")
+        if isinstance(error, DeadlineExceeded) and error.expected is None:
+            return DeadlineExceeded(
+                f"{self.party} did not answer in time",
+                expected=f"an answer from {self._address} within {self.retry.call_s:g} s",
+                received=error.received,
+                action="check the network between, and whether its machine is overloaded",
+            )
+        return error
