@@ -7,12 +7,16 @@ the hash. It names the model and describes its tensors, but holds no code and no
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from blake3 import blake3
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 Option = bool | int | float | str
+
+Json = None | bool | int | float | str | list["Json"] | Mapping[str, "Json"]
+"""What JSON can say."""
 
 EgressKind = Literal["contract", "checkpoint", "loss", "update", "reward", "features", "answer", "sample"]
 """What can leave a node. `contract` is the negotiation itself, which tells a peer this party's number of samples."""

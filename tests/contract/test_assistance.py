@@ -95,8 +95,8 @@ class Courier(OfflineProvider):
     def _carry(self, bundle: Bundle) -> None:
         path = self._folder / "there.bundle"
         write_bundle(path, Label("hospital", *self._label), bundle, self._sign("clinic"), "clinic")
-        with opened_bundle(path, lambda party: self._sign(party).public_key) as bundle:
-            take(self._hosted, bundle)
+        with opened_bundle(path, lambda party: self._sign(party).public_key) as taken:
+            take(self._hosted, taken)
         self._answer()
 
     def _answer(self) -> None:

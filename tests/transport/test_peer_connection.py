@@ -83,7 +83,7 @@ class Peer:
     blobs: Watched = field(default_factory=Watched)
 
     @property
-    def peer_context(self) -> PeerContext:
+    def context(self) -> PeerContext:
         own, peer = (
             Membership(party=party, role=role, samples=10, receipt_key="0" * 64)
             for party, role in (("hospital", "provider"), ("clinic", "learner"))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from comity.errors import InvalidValue
 
 if TYPE_CHECKING:
+    from comity.contract import Json
     from comity.node.sessions.script import Script
-    from comity.session.events import Json
 
 DEMOS = ("assisted_learning", "gradient-rewards", "assisted-rl")
 """Protocols that have a demo, the default first."""

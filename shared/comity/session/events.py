@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-Json = None | bool | int | float | str | list["Json"] | Mapping[str, "Json"]
+from comity.contract import Json
 
 
 def _now() -> datetime:

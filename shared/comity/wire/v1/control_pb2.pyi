@@ -130,18 +130,18 @@ global___OpenReply = OpenReply
 class JoinRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    HELPER_FIELD_NUMBER: builtins.int
+    ACCEPTOR_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
-    helper: builtins.str
+    acceptor: builtins.str
     """The party that opened it, a configured peer."""
     session: builtins.str
     def __init__(
         self,
         *,
-        helper: builtins.str = ...,
+        acceptor: builtins.str = ...,
         session: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["helper", b"helper", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acceptor", b"acceptor", "session", b"session"]) -> None: ...
 
 global___JoinRequest = JoinRequest
 

@@ -31,7 +31,7 @@ class _EndingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     ENDING_UNSPECIFIED: _Ending.ValueType  # 0
     ENDING_FINISHED: _Ending.ValueType  # 1
     ENDING_FAILED: _Ending.ValueType  # 2
-    """The asker could not go on."""
+    """The initiator could not go on."""
     ENDING_CANCELLED: _Ending.ValueType  # 3
     """An operator ended it before its time."""
 
@@ -41,7 +41,7 @@ class Ending(_Ending, metaclass=_EndingEnumTypeWrapper):
 ENDING_UNSPECIFIED: Ending.ValueType  # 0
 ENDING_FINISHED: Ending.ValueType  # 1
 ENDING_FAILED: Ending.ValueType  # 2
-"""The asker could not go on."""
+"""The initiator could not go on."""
 ENDING_CANCELLED: Ending.ValueType  # 3
 """An operator ended it before its time."""
 global___Ending = Ending
@@ -59,27 +59,27 @@ class Contract(google.protobuf.message.Message):
     ROUNDS_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
-    ASKER_FIELD_NUMBER: builtins.int
-    HELPERS_FIELD_NUMBER: builtins.int
+    INITIATOR_FIELD_NUMBER: builtins.int
+    ACCEPTORS_FIELD_NUMBER: builtins.int
     EGRESS_FIELD_NUMBER: builtins.int
     TERMS_FIELD_NUMBER: builtins.int
     protocol: builtins.str
     """Protocol by its registered name, for example "assisted_learning"."""
     version: builtins.int
     session: builtins.str
-    """Identifier of the session, chosen by the asker."""
+    """Identifier of the session, chosen by the initiator."""
     seed: builtins.int
     """Seed of everything public that both sides must agree on, such as the initial weights."""
     rounds: builtins.int
     """Rounds bought."""
-    asker: builtins.str
-    """Party that asks for help; empty where whom the helper admits may join."""
+    initiator: builtins.str
+    """Party that asks for help; empty where whom the acceptor admits may join."""
     @property
     def model(self) -> global___Model: ...
     @property
     def task(self) -> global___Task: ...
     @property
-    def helpers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+    def acceptors(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Parties that help."""
 
     @property
@@ -100,13 +100,13 @@ class Contract(google.protobuf.message.Message):
         rounds: builtins.int = ...,
         model: global___Model | None = ...,
         task: global___Task | None = ...,
-        asker: builtins.str = ...,
-        helpers: collections.abc.Iterable[builtins.str] | None = ...,
+        initiator: builtins.str = ...,
+        acceptors: collections.abc.Iterable[builtins.str] | None = ...,
         egress: collections.abc.Iterable[builtins.str] | None = ...,
         terms: google.protobuf.any_pb2.Any | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["model", b"model", "task", b"task", "terms", b"terms"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["asker", b"asker", "egress", b"egress", "helpers", b"helpers", "model", b"model", "protocol", b"protocol", "rounds", b"rounds", "seed", b"seed", "session", b"session", "task", b"task", "terms", b"terms", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acceptors", b"acceptors", "egress", b"egress", "initiator", b"initiator", "model", b"model", "protocol", b"protocol", "rounds", b"rounds", "seed", b"seed", "session", b"session", "task", b"task", "terms", b"terms", "version", b"version"]) -> None: ...
 
 global___Contract = Contract
 
@@ -224,8 +224,8 @@ class SignedStatement(google.protobuf.message.Message):
     HEAD_HASH_FIELD_NUMBER: builtins.int
     SIGNATURE_FIELD_NUMBER: builtins.int
     kind: builtins.str
-    """"request": the asker asks for a round; "receipt": the helper has what is needed for it; "statement": the helper says
-    what came of it; "acknowledgement": the asker has it.
+    """"request": the initiator asks for a round; "receipt": the acceptor has what is needed for it; "statement": the acceptor says
+    the result; "acknowledgement": the initiator has it.
     """
     party: builtins.str
     session: builtins.str
@@ -283,7 +283,7 @@ global___Proposal = Proposal
 
 @typing.final
 class ProposalReply(google.protobuf.message.Message):
-    """What a helper says to a proposal that it does not refuse."""
+    """What an acceptor says to a proposal that it does not refuse."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -307,7 +307,7 @@ global___ProposalReply = ProposalReply
 
 @typing.final
 class Undecided(google.protobuf.message.Message):
-    """An operator of the helper decides; the asker waits, and asks again from time to time."""
+    """An operator of the acceptor decides; the initiator waits, and asks again from time to time."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -340,7 +340,7 @@ class Agreement(google.protobuf.message.Message):
     MEMBERSHIP_FIELD_NUMBER: builtins.int
     SIGNATURE_FIELD_NUMBER: builtins.int
     contract_hash: builtins.str
-    """The contract's hash as the helper computed it, hexadecimal."""
+    """The contract's hash as the acceptor computed it, hexadecimal."""
     signature: builtins.bytes
     """By the membership's key, over the contract's hash and the membership."""
     @property

@@ -62,22 +62,22 @@ class SessionsServicer(object):
     """
 
     def Propose(self, request, context):
-        """Offers a contract to a helper. Proposing the same contract again returns the same agreement, or asks again how it
-        stands where an operator of the helper decides.
+        """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement, or asks again how it
+        stands where an operator of the acceptor decides.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Fetch(self, request, context):
-        """The contract of a session that the helper has opened, for who wants to join it by proposing it.
+        """The contract of a session that the acceptor has opened, for who wants to join it by proposing it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def End(self, request, context):
-        """Tells the helper that the asker is done with a session.
+        """Tells the acceptor that the initiator is done with a session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

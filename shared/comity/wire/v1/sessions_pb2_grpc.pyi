@@ -25,21 +25,21 @@ class SessionsStub:
         comity.wire.v1.sessions_pb2.Proposal,
         comity.wire.v1.sessions_pb2.ProposalReply,
     ]
-    """Offers a contract to a helper. Proposing the same contract again returns the same agreement, or asks again how it
-    stands where an operator of the helper decides.
+    """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement, or asks again how it
+    stands where an operator of the acceptor decides.
     """
 
     Fetch: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
         comity.wire.v1.sessions_pb2.Contract,
     ]
-    """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
+    """The contract of a session that the acceptor has opened, for who wants to join it by proposing it."""
 
     End: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.EndRequest,
         comity.wire.v1.sessions_pb2.EndReply,
     ]
-    """Tells the helper that the asker is done with a session."""
+    """Tells the acceptor that the initiator is done with a session."""
 
     Describe: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.DescribePeerRequest,
@@ -54,21 +54,21 @@ class SessionsAsyncStub:
         comity.wire.v1.sessions_pb2.Proposal,
         comity.wire.v1.sessions_pb2.ProposalReply,
     ]
-    """Offers a contract to a helper. Proposing the same contract again returns the same agreement, or asks again how it
-    stands where an operator of the helper decides.
+    """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement, or asks again how it
+    stands where an operator of the acceptor decides.
     """
 
     Fetch: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
         comity.wire.v1.sessions_pb2.Contract,
     ]
-    """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
+    """The contract of a session that the acceptor has opened, for who wants to join it by proposing it."""
 
     End: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.EndRequest,
         comity.wire.v1.sessions_pb2.EndReply,
     ]
-    """Tells the helper that the asker is done with a session."""
+    """Tells the acceptor that the initiator is done with a session."""
 
     Describe: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.DescribePeerRequest,
@@ -85,8 +85,8 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         request: comity.wire.v1.sessions_pb2.Proposal,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.ProposalReply, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.ProposalReply]]:
-        """Offers a contract to a helper. Proposing the same contract again returns the same agreement, or asks again how it
-        stands where an operator of the helper decides.
+        """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement, or asks again how it
+        stands where an operator of the acceptor decides.
         """
 
     @abc.abstractmethod
@@ -95,7 +95,7 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         request: comity.wire.v1.sessions_pb2.FetchRequest,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.Contract, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.Contract]]:
-        """The contract of a session that the helper has opened, for who wants to join it by proposing it."""
+        """The contract of a session that the acceptor has opened, for who wants to join it by proposing it."""
 
     @abc.abstractmethod
     def End(
@@ -103,7 +103,7 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         request: comity.wire.v1.sessions_pb2.EndRequest,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.EndReply, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.EndReply]]:
-        """Tells the helper that the asker is done with a session."""
+        """Tells the acceptor that the initiator is done with a session."""
 
     @abc.abstractmethod
     def Describe(

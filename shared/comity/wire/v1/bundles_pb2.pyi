@@ -16,8 +16,8 @@ import typing
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
-class Parcel(google.protobuf.message.Message):
-    """The head of a parcel's file; its blobs follow it, one after another."""
+class Bundle(google.protobuf.message.Message):
+    """The head of a bundle's file; its blobs follow it, one after another."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -27,7 +27,7 @@ class Parcel(google.protobuf.message.Message):
     sender: builtins.str
     """Party that made it."""
     contents: builtins.bytes
-    """A `ParcelContents`, encoded: the very bytes that are signed."""
+    """A `BundleContents`, encoded: the very bytes that are signed."""
     signature: builtins.bytes
     """By the sender's receipt key, over the contents."""
     def __init__(
@@ -39,10 +39,10 @@ class Parcel(google.protobuf.message.Message):
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["contents", b"contents", "sender", b"sender", "signature", b"signature"]) -> None: ...
 
-global___Parcel = Parcel
+global___Bundle = Bundle
 
 @typing.final
-class ParcelContents(google.protobuf.message.Message):
+class BundleContents(google.protobuf.message.Message):
     """What the calls of a round would carry, or the answers to them."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -88,4 +88,4 @@ class ParcelContents(google.protobuf.message.Message):
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["blob_size", b"blob_size", "blobs", b"blobs", "contract_hash", b"contract_hash", "ending", b"ending", "messages", b"messages", "receiver", b"receiver", "round", b"round", "session", b"session"]) -> None: ...
 
-global___ParcelContents = ParcelContents
+global___BundleContents = BundleContents
