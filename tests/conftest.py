@@ -42,7 +42,8 @@ from comity.training import Classification, Secret
 from comity.transport import blobs, sessions
 from comity.transport.description import Describe, describing
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
 
@@ -335,7 +336,7 @@ def connect() -> Iterator[Callable[..., PeerConnection]]:
             retry: RetryPolicy | None = None,
         ) -> PeerConnection:
             connection = PeerConnection(
-                identity or Identity("clinic"), party, address, retry or RetryPolicy(10.0, 10.0)
+                identity or Identity("clinic"), party, address, retry or RetryPolicy(call_s=10.0, retry_s=10.0)
             )
             if contract is not None:
                 connection.enter(contract.session, contract.hash)

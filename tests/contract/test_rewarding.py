@@ -44,7 +44,8 @@ from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout, sparse
 from comity.transport import blobs, sessions
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 from comity.transport.server import NodeServer
 
 IMPLEMENTATIONS = ["in_process", "remote"]
@@ -224,7 +225,9 @@ def _over_loopback(company: Company, stack: ExitStack) -> None:
     stack.callback(server.stop, 0)
     stack.callback(hosted.drain)
     for name, peer_context in company.client_seats.items():
-        connection = stack.enter_context(PeerConnection(Identity(name), "server", address, RetryPolicy(10.0, 10.0)))
+        connection = stack.enter_context(
+            PeerConnection(Identity(name), "server", address, RetryPolicy(call_s=10.0, retry_s=10.0))
+        )
         connection.enter(peer_context.contract.session, peer_context.contract.hash)
         company.ports[name] = RemoteServer(connection, company.parameters, peer_context.blobs, peer_context.gate)
     # The worker waits for the deadline; a call wakes it.

@@ -1,4 +1,4 @@
-"""`comity sessions`, `show`, `cancel` and `resume`."""
+"""`comity sessions`, `sessions accept`, `sessions refuse`, `show`, `cancel` and `resume`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from comity.cli.tables import print_table, show_json, statement_table
 from comity.report.numbers import size
 from comity.wire.v1 import control_pb2 as pb
 
-_STYLES = {"running": "green", "stopped": "yellow", "failed": "red", "cancelled": "dim"}
+_STYLES = {"running": "green", "waiting": "cyan", "stopped": "yellow", "failed": "red", "cancelled": "dim"}
 
 
 def list_sessions(node: NodeChoice, *, as_json: bool) -> None:
@@ -54,6 +54,9 @@ def _print_sessions(sessions: Sequence[pb.SessionSummary]) -> None:
         state = f"[{_STYLES[each.state]}]{each.state}" if each.state in _STYLES else each.state
         table.add_row(each.session, each.protocol, each.role, ", ".join(each.peers), state, rounds, begun)
     print_table(table)
+    for each in sessions:
+        for waiting in each.waits:
+            print(f"{each.session} waits for {waiting.waits_for}; {waiting.ends_with}")  # noqa: T201
 
 
 def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
@@ -71,6 +74,9 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     summary = details.summary
     console.print(f"session {summary.session}: {summary.protocol}, {summary.role} with {', '.join(summary.peers)}")
     console.print(f"state   {summary.state}, {summary.rounds_finished} of {summary.rounds} rounds finished")
+    for waiting in summary.waits:
+        since = f"{waiting.since.ToDatetime():%Y-%m-%d %H:%M}"
+        console.print(f"waits   for {waiting.waits_for}, since {since}; {waiting.ends_with}")
     console.print(
         f"begun   {summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC, {details.rounds_charged} rounds charged"
     )
@@ -119,6 +125,26 @@ def resume_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
         show_json({"session": session, "state": "running"})
         return
     print(f"session {session} goes on; comity watch {session}{node.option} follows it")  # noqa: T201
+
+
+def accept_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
+    """Agrees to a proposal that waits for an operator."""
+    with node.connect() as control:
+        control.accept(session)
+    if as_json:
+        show_json({"session": session, "state": "running"})
+        return
+    print(f"session {session} is accepted; it begins when the other party asks again")  # noqa: T201
+
+
+def refuse_session(session: str, reason: str, node: NodeChoice, *, as_json: bool) -> None:
+    """Refuses a proposal that waits for an operator."""
+    with node.connect() as control:
+        control.refuse(session, reason)
+    if as_json:
+        show_json({"session": session, "state": "cancelled", "reason": reason})
+        return
+    print(f"session {session} is refused; the other party is told when it asks again")  # noqa: T201
 
 
 def _fields(summary: pb.SessionSummary) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -20,6 +19,7 @@ from comity.transport.addresses import split_address
 from comity.transport.blobs import SERVICE, chunks, coming, decode_chunk, encode_chunk, put_metadata
 from comity.transport.diagnosis import diagnose, require_unrevoked
 from comity.transport.identity import PARTY_KEY, Identity
+from comity.transport.retry import RetryPolicy
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import blobs_pb2
 
@@ -48,19 +48,6 @@ _SLOWEST_BYTES_PER_S = 100_000
 def _nobody(error: ComityError | None) -> None:
     """Whom a connection tells of absences where nobody asked."""
     del error
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long a node waits for a peer.
-
-    Attributes:
-        call_s: For the answer to one small call, in seconds.
-        retry_s: For a peer that is away, from the first failure on, in seconds.
-    """
-
-    call_s: float = 30.0
-    retry_s: float = 60.0
 
 
 class PeerConnection:
@@ -261,7 +248,7 @@ class PeerConnection:
         return self.retry.call_s + size / _SLOWEST_BYTES_PER_S
 
     def _retried(self, attempt: Callable[[], Result]) -> Result:
-        # stamina takes no retry at all for a mistake.
+        # To stamina, no time to try is a mistake.
         retry_s = self.retry.retry_s or None
         attempts = None if retry_s else 1
         for trial in stamina.retry_context(

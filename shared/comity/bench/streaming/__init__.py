@@ -36,8 +36,9 @@ from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.events import Event
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.protocol import run as play
+from comity.transport.retry import RetryPolicy
 
 _MOST = 0.75
 _STOP_S = 15.0

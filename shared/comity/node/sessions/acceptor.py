@@ -23,7 +23,7 @@ from comity.errors import (
 )
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
+from comity.node.registry import protocol, protocol_names
 from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_too_long
 from comity.node.sessions.failures import raised
 from comity.node.sessions.initiator import stored, stored_contract
@@ -139,12 +139,10 @@ class Acceptor:
     def restore(self) -> None:
         """Takes up the sessions that were on when the node stopped; what an operator has to decide on still waits."""
         for kept in self._store.sessions():
-            if kept.own["role"] != self._role or not kept.is_on or is_undecided(kept):
+            if not self._is_own(kept) or not kept.is_on or is_undecided(kept):
                 continue
             try:
                 contract, definition = stored_contract(kept)
-                if definition.acceptor != self._role:
-                    continue
                 peers = [Membership.model_validate(each) for each in kept.peers]
                 self._set_up(contract, definition, Membership.model_validate(kept.own), peers)
                 log.info("session-resumed", session=kept.session)
@@ -296,7 +294,7 @@ class Acceptor:
         """Ends what has waited longer than the policy lets it."""
         for kept in self._store.sessions():
             waited = overdue(kept, self._party.config.policy.max_wait_s, now)
-            if waited is None or kept.own["role"] != self._role:
+            if waited is None or not self._is_own(kept):
                 continue
             error = waited_too_long(waited, PolicyRefusal if is_undecided(kept) else SessionFailed)
             with self._deciding:
@@ -320,7 +318,7 @@ class Acceptor:
     def cancel(self, session: str) -> bool:
         """Ends a session before its time; its initiators are told at their next call. Returns whether it is on here."""
         kept = self._store.find(session)
-        if kept is None or kept.own["role"] != self._role or not kept.is_on:
+        if kept is None or not self._is_own(kept) or not kept.is_on:
             return False
         self._give_up(session, own_wish())
         return True
@@ -381,10 +379,10 @@ class Acceptor:
 
     def events(self, session: str) -> ReplayableStream[Event] | None:
         """What happens in a session that is on, None where it is not."""
-        active = self._sessions.find(session)
-        if active is not None:
-            return active.events
         with self._deciding:
+            active = self._sessions.find(session)
+            if active is not None:
+                return active.events
             kept = self._store.find(session)
             if kept is None or not is_undecided(kept):
                 return None
@@ -397,7 +395,12 @@ class Acceptor:
     @property
     def counted(self) -> int:
         """Number of the sessions that count against what the policy allows at a time."""
-        return sum(kept.counts and kept.own["role"] == self._role for kept in self._store.sessions())
+        return sum(kept.counts and self._is_own(kept) for kept in self._store.sessions())
+
+    def _is_own(self, kept: StoredSession) -> bool:
+        """Whether this party helps in a session, rather than asks."""
+        name = str(kept.contract["protocol"])
+        return name in protocol_names() and kept.own["role"] == self._role == protocol(name).acceptor
 
     def drain(self) -> None:
         """Takes no new session and stops those that are active."""

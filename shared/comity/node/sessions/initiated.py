@@ -23,8 +23,9 @@ from comity.node.sessions.initiator import PASSING, is_offline, run_session, sto
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.waiting import PEER_AWAY, Waits, began, overdue
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.protocol import ProtocolDefinition
+from comity.transport.retry import RetryPolicy
 from comity.transport.sessions import Ending, end
 
 log = structlog.get_logger()
@@ -224,9 +225,7 @@ class InitiatedSessions:
         Raises:
             InvalidValue: It is none.
         """
-        return PeerConnection(
-            self._config.identity, acceptor, self._address(acceptor), retry or self._config.retry_policy
-        )
+        return PeerConnection(self._config.identity, acceptor, self._address(acceptor), retry or self._config.retry)
 
     def _address(self, acceptor: str) -> str:
         if acceptor not in self._config.peers:
