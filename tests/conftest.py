@@ -22,12 +22,12 @@ from hypothesis import settings
 from torch import nn
 
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Membership, ModelSpec, TaskSpec
+from comity.contract import Contract, Membership, ModelSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.ledger.receipts import Signer
 from comity.models import build
-from comity.protocols.assisted_learning import PROTOCOL
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
@@ -37,6 +37,7 @@ from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker, Steppable
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
+from comity.tasks.classification import classification
 from comity.tensors import Layout
 from comity.training import Classification, Secret
 from comity.transport import blobs, sessions
@@ -151,8 +152,8 @@ def _make_contract(**changes: Any) -> Contract:
         "session": "s-1",
         "seed": 7,
         "rounds": 3,
-        "model": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64),
-        "task": TaskSpec(input_shape=(1, 8, 8), classes=10),
+        "models": {"model": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64)},
+        "task": classification((1, 8, 8), 10),
         "initiator": "clinic",
         "acceptors": ("hospital",),
         "egress": PROTOCOL.egress,
@@ -214,14 +215,14 @@ def _make_pair(
 ) -> Pair:
     learner_data, provider_data = _digits(gamma, "learner", seed), _digits(gamma, "provider", seed)
     shape, classes = learner_data.train.input_shape, learner_data.train.classes
-    model = model or build("mlp", input_shape=shape, classes=classes, options={"hidden": 8}, seed=seed)
+    model = model or build("mlp", input_shape=shape, outputs=classes, options={"hidden": 8}, seed=seed)
     defaults = {"learning_rate": 0.01, "batch_size": 32, "iterations": 40, "sampling_period": 5}
     contract = _make_contract(
         seed=seed,
         rounds=rounds,
         acceptors=acceptors,
-        model=ModelSpec(name="mlp", signature=Layout.of(model.state_dict()).signature),
-        task=TaskSpec(input_shape=shape, classes=classes),
+        models={"model": ModelSpec(name="mlp", signature=Layout.of(model.state_dict()).signature)},
+        task=classification(shape, classes),
         terms=AssistedLearningTerms(**(defaults | {"evaluation_batch_size": 32} | terms)),
     )
     clinic = _make_member("clinic", "learner", len(learner_data.train))
@@ -307,12 +308,12 @@ def serve() -> Iterator[Callable[..., Host]]:
             for peer_context, role in peer_contexts:
                 worker = SessionWorker(role, f"session-{peer_context.contract.session}")
                 hosted.add(AcceptedSession(peer_context, role, worker))
-            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services])
+            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.load().services])
 
             servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"), describe)
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
-            PROTOCOL.serve(server.server, hosted)
+            PROTOCOL.load().serve(server.server, hosted)
             host = Host(server.start(address), hosted, server)
             stack.callback(server.stop, 0)
             # What is on ends first, so that nobody waits for it.

@@ -1,7 +1,9 @@
 """What a session agrees to.
 
 A contract is made by the party that asks, checked by the party that helps, and hashed by both; every later call quotes
-the hash. It names the model and describes its tensors, but holds no code and no address.
+the hash. It names models and describes their tensors and what they are for, but holds no code and no address.
+
+Everything in it may come from a peer, so every text and every list has a greatest length.
 """
 
 from __future__ import annotations
@@ -18,8 +20,14 @@ Option = bool | int | float | str
 Json = None | bool | int | float | str | list["Json"] | Mapping[str, "Json"]
 """What JSON can say."""
 
-EgressKind = Literal["contract", "checkpoint", "loss", "update", "reward", "features", "answer", "sample"]
-"""What can leave a node. `contract` is the negotiation itself, which tells a peer this party's number of samples."""
+KIND = r"^[a-z][a-z0-9_-]{0,31}$"
+"""What kinds of things are called: of what leaves, of tasks, of models within a protocol."""
+
+Kind = Annotated[str, Field(pattern=KIND)]
+
+EgressKind = Kind
+"""What leaves a node: `contract`, `checkpoint`, `loss`, `update`, `reward`, `features`, `answer`, `sample`, and what
+installed packages add. `contract` is the negotiation itself, which tells a peer this party's number of samples."""
 
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names of parties and sessions: safe in a path, in metadata and in a certificate."""
@@ -39,6 +47,20 @@ def _integral(options: dict[str, Option]) -> dict[str, Option]:
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in options.items()}
 
 
+Text = Annotated[str, Field(max_length=200)]
+"""A name or a unit that somebody gave."""
+
+Names = Annotated[tuple[Text, ...], Field(max_length=2**16)]
+"""Names of classes or features, in order."""
+
+Options = Annotated[
+    dict[Text, bool | int | float | Annotated[str, Field(max_length=1000)]],
+    Field(max_length=64),
+    AfterValidator(_integral),
+]
+"""Options of a factory or of a kind of task."""
+
+
 class Agreed(BaseModel):
     """A part of a contract: immutable, and without keys that nobody reads."""
 
@@ -49,7 +71,7 @@ class Terms(Agreed):
     """The part of a contract that belongs to one protocol; each slice derives its own."""
 
     @property
-    def initiators(self) -> int | None:
+    def participants(self) -> int | None:
         """How many join the session before it begins; None where one party asks alone."""
         return None
 
@@ -59,111 +81,124 @@ class Terms(Agreed):
         return None
 
 
-class TrainingTerms(Terms):
-    """Terms of protocols in which parties train on batches of their own samples.
-
-    Attributes:
-        batch_size: Samples in a training step.
-        evaluation_batch_size: Samples in a block of an evaluation; agreed on since it decides the rounding.
-    """
-
-    batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 256
-    evaluation_batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 256
-
-
-class PolicyGradientTerms(Agreed):
-    """How policies are trained and compared.
-
-    Attributes:
-        discount: γ of the return.
-        baseline: What is taken off a return in training: nothing, as the paper writes it; the mean of the batch's other
-            returns; or the mean of the batch, the rest divided by its standard deviation.
-        evaluation_episodes: Episodes of each of a party's games in an evaluation; always the same.
-        best_return: A discounted return that no episode exceeds, at or above 0; an episode's loss is what its own lacks of
-            it. A script may leave it out: then it is what the asking party's environment says.
-    """
-
-    discount: Annotated[float, Field(gt=0, le=1)] = 0.99
-    baseline: Literal["none", "mean", "normalized"] = "mean"
-    evaluation_episodes: Annotated[int, Field(ge=1, le=2**17)] = 20
-    best_return: float | None = None
-
-
-class PrivacyTerms(Agreed):
-    """Which noise covers the samples that a party trains on; `comity.privacy` says what it is worth.
-
-    Attributes:
-        scope: Whether ε and δ are those of every step, as the paper has them, or of the whole session.
-        epsilon: ε; the paper has 1, 5 and 10 for a step.
-        delta: δ.
-        clipping_norm: Greatest Euclidean norm of a sample's gradient.
-    """
-
-    scope: Literal["per_step", "total"]
-    epsilon: Annotated[float, Field(gt=0, le=100)]
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    clipping_norm: Annotated[float, Field(gt=0, le=1e30)] = 1.0
-
-
-class AssistedTrainingTerms(TrainingTerms):
-    """Terms of protocols in which parties may also train policies, or privately.
-
-    Attributes:
-        policy_gradient: How policies are trained; for tasks of kind `reinforcement`, and no others. `batch_size` is then
-            the episodes of an update, and `evaluation_batch_size` those that are played at once.
-        privacy: The noise; None for none.
-    """
-
-    policy_gradient: PolicyGradientTerms | None = None
-    privacy: PrivacyTerms | None = None
-
-
 class ModelSpec(Agreed):
     """A model by name.
 
     Attributes:
-        name: Name of a model factory that every party has.
+        name: Name under which every party has the model; what builds it, each party's own installation and `[models]` say.
         options: Options of the factory.
         signature: BLAKE3 (hexadecimal) of the safetensors header of its state dict.
     """
 
-    name: str
-    options: Annotated[dict[str, Option], AfterValidator(_integral)] = {}
-    signature: str = ""
+    name: Text
+    options: Options = {}
+    signature: Text = ""
 
 
-class TaskSpec(Agreed):
-    """What the model is for.
+class Preprocessing(Agreed):
+    """What is done to every input before a model sees it, the same at all parties.
 
     Attributes:
-        kind: The kind of task.
-        environment: What is played in a task of kind `reinforcement`, for example `CartPole-v1`; empty for others.
-        input_shape: Shape of one input, channels first, or of one observation.
-        classes: Number of classes, or of actions, at least 2.
-        mean: Per-channel mean that is taken off every input, in model range; empty for none.
-        std: Per-channel standard deviation that every input is divided by; empty for none.
+        mean: Per-channel mean that is taken off, in model range; empty for none.
+        std: Per-channel standard deviation that is then divided by; empty for none.
     """
 
-    kind: Literal["classification", "reinforcement"] = "classification"
-    environment: Annotated[str, Field(max_length=200)] = ""
-    input_shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    classes: Annotated[int, Field(ge=2)]
-    mean: tuple[float, ...] = ()
-    std: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    mean: Annotated[tuple[float, ...], Field(max_length=2**16)] = ()
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(max_length=2**16)] = ()
+
+
+class InputSpec(Agreed):
+    """What a model takes.
+
+    Attributes:
+        shape: Shape of one input, channels first, or of one observation.
+        dtype: How values are stored, for example `uint8`; empty where nobody said.
+        scale: What a stored value is multiplied with; None where nobody said.
+        features: Names of the columns of a table, in order; empty where there are none, or nobody said.
+        preprocessing: What is done to every input.
+    """
+
+    shape: Annotated[tuple[Annotated[int, Field(ge=1, lt=2**32)], ...], Field(max_length=8)] = ()
+    dtype: Annotated[str, Field(max_length=32)] = ""
+    scale: Annotated[float, Field(gt=0)] | None = None
+    features: Names = ()
+    preprocessing: Preprocessing = Preprocessing()
 
     @model_validator(mode="after")
     def _one_value_a_channel(self) -> Self:
-        channels = self.input_shape[0] if self.input_shape else 0
-        if len(self.mean) != len(self.std) or len(self.mean) not in {0, channels}:
+        channels, (mean, std) = self.shape[0] if self.shape else 0, (self.preprocessing.mean, self.preprocessing.std)
+        if len(mean) != len(std) or len(mean) not in {0, channels}:
             raise ValueError(f"mean and std need one value each for the {channels} channels, or none")
         return self
 
+
+class HeadSpec(Agreed):
+    """One thing that a model says of an input.
+
+    Attributes:
+        name: What it is called among the task's heads.
+        kind: Kind of task that it is by itself, in tasks of several; empty where it is the task's.
+        size: How many numbers it has: classes, actions, targets.
+        labels: What these are called, in order; empty where nobody said.
+        units: Units of targets, in order; empty where they have none, or nobody said.
+        mean: What is taken off each target; empty for nothing.
+        std: What each target is then divided by; empty for nothing.
+    """
+
+    name: Kind
+    kind: Kind | Literal[""] = ""
+    size: Annotated[int, Field(ge=1, lt=2**32)]
+    labels: Names = ()
+    units: Names = ()
+    mean: Annotated[tuple[float, ...], Field(max_length=2**16)] = ()
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(max_length=2**16)] = ()
+
     @model_validator(mode="after")
-    def _games_for_policies_alone(self) -> Self:
-        plays = self.kind == "reinforcement"
-        if plays != bool(self.environment) or (plays and self.mean):
-            raise ValueError("a task of kind reinforcement, and no other, has an environment; it has no mean and std")
+    def _one_for_each(self) -> Self:
+        for name in ("labels", "units", "mean", "std"):
+            given = len(getattr(self, name))
+            if given not in {0, self.size}:
+                raise ValueError(f"{name} needs one for each of the {self.size}, or none, not {given}")
         return self
+
+
+class TaskSpec(Agreed):
+    """What models are for; `comity.tasks` knows the kinds.
+
+    Attributes:
+        kind: The kind of task.
+        options: What the kind needs to know beside it, for example which environment is played.
+        inputs: What a model takes.
+        heads: What it says of an input, in order.
+    """
+
+    kind: Kind
+    options: Options = {}
+    inputs: InputSpec = InputSpec()
+    heads: Annotated[tuple[HeadSpec, ...], Field(max_length=64)] = ()
+
+    @model_validator(mode="after")
+    def _each_head_once(self) -> Self:
+        if len({head.name for head in self.heads}) != len(self.heads):
+            raise ValueError("each head has a name of its own")
+        return self
+
+
+Retention = Literal["round", "session", "result"]
+"""How long the receiver keeps what was released: until the round has ended, or the session has; or it is part of what the
+session leaves."""
+
+
+class Release(Agreed):
+    """What stands behind something that a party sends; it may differ from one time to the next, since data grow.
+
+    Attributes:
+        samples: Samples behind it: those that it was trained or evaluated on, or drawn from.
+        kept: How long the receiver keeps it.
+    """
+
+    samples: Annotated[int, Field(ge=0, lt=2**64)]
+    kept: Retention = "round"
 
 
 class Membership(Agreed):
@@ -172,14 +207,14 @@ class Membership(Agreed):
     Attributes:
         party: Name of the party, as in its certificate.
         role: What it does in the session, for example `learner`.
-        samples: Training samples, or episodes of an evaluation, behind its updates and losses; 0 for a party that does
-            not train.
+        samples: Training samples, or episodes of an evaluation, that it declares when it agrees; 0 for a party that does
+            not train. What stands behind a later release, the release says.
         receipt_key: Ed25519 public key of its statements, 64 hexadecimal digits.
     """
 
     party: Identifier
-    role: str
-    samples: Annotated[int, Field(ge=0)]
+    role: Text
+    samples: Annotated[int, Field(ge=0, lt=2**64)]
     receipt_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -192,24 +227,24 @@ class Contract(Agreed):
         session: Identifier of the session, chosen by the party that asks.
         seed: Seed of everything public that all parties must agree on, such as the initial weights.
         rounds: Rounds bought.
-        model: The model that crosses.
-        task: What the model is for.
+        models: The models that cross, by what the protocol calls them, for example `model`.
+        task: What the models are for.
         initiator: Party that asks for help; empty where an acceptor opened the session to many, who join it.
         acceptors: Parties that help.
         egress: Kinds that may cross, in either direction.
         terms: The protocol's own terms.
     """
 
-    protocol: str
+    protocol: Text
     version: Annotated[int, Field(ge=1)]
     session: Identifier
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     rounds: Annotated[int, Field(ge=1, le=10_000)]
-    model: ModelSpec
+    models: Annotated[dict[Kind, ModelSpec], Field(max_length=16)]
     task: TaskSpec
     initiator: Identifier | Literal[""]
-    acceptors: tuple[Identifier, ...]
-    egress: tuple[EgressKind, ...]
+    acceptors: Annotated[tuple[Identifier, ...], Field(max_length=1000)]
+    egress: Annotated[tuple[EgressKind, ...], Field(max_length=64)]
     terms: SerializeAsAny[Terms]
 
     @property

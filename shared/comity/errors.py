@@ -15,6 +15,7 @@ has to act, and so which code a command exits with; `comity.transport.status` gi
     │   ├── UnknownParty
     │   ├── UnsupportedProtocol
     │   ├── UnknownModel
+    │   ├── UnknownTask
     │   ├── ModelSignatureMismatch
     │   ├── TaskMismatch
     │   └── ContractMismatch
@@ -140,6 +141,10 @@ class UnsupportedProtocol(RefusedError):
 
 class UnknownModel(RefusedError):
     """The contract names a model that this node cannot build."""
+
+
+class UnknownTask(RefusedError):
+    """The contract names a kind of task that this node does not have."""
 
 
 class ModelSignatureMismatch(RefusedError):

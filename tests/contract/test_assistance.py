@@ -27,6 +27,7 @@ from comity.errors import (
 )
 from comity.ledger.ledger import Head, bytes_by_kind
 from comity.ledger.receipts import SignedStatement, Signer
+from comity.protocol.roles import run as play
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
@@ -43,7 +44,6 @@ from comity.session.session_registry import AcceptedSession
 from comity.session.worker import InlineWorker
 from comity.tensors import Blob, Layout
 from comity.transport.bundles import AnswerDue, Bundle, Label, opened_bundle, write_bundle
-from comity.transport.protocol import run as play
 from comity.wire.v1 import assisted_learning_pb2 as pb
 
 IMPLEMENTATIONS = ["provider", "in_process", "remote", "offline"]

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from comity.errors import ComityError, MalformedMessage, SessionFailed, TrainingDiverged
+from comity.protocol.roles import run
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Checkpoint
@@ -22,7 +23,6 @@ from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.training import Snapshot
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.protocol import run
 from comity.transport.server import NodeServer
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import assisted_learning_pb2_grpc, sessions_pb2

@@ -28,8 +28,8 @@ from comity.ledger.verification import verify
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
-from comity.protocols.gradient_rewards import PROTOCOL
 from comity.protocols.gradient_rewards.client import Client
+from comity.protocols.gradient_rewards.definition import PROTOCOL
 from comity.protocols.gradient_rewards.in_process import InProcessServer
 from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.remote import RemoteServer
@@ -218,9 +218,9 @@ def _over_loopback(company: Company, stack: ExitStack) -> None:
     worker = SessionWorker(company.role, "session-rewards", company.role.wakes_in)
     for peer_context in company.contexts.values():
         hosted.add(AcceptedSession(peer_context, company.role, worker))
-    server = NodeServer(None, [blobs.SERVICE, *PROTOCOL.services])
+    server = NodeServer(None, [blobs.SERVICE, *PROTOCOL.load().services])
     blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
-    PROTOCOL.serve(server.server, hosted)
+    PROTOCOL.load().serve(server.server, hosted)
     address = server.start("127.0.0.1:0")
     stack.callback(server.stop, 0)
     stack.callback(hosted.drain)

@@ -16,7 +16,7 @@ from comity.simulation.in_process import simulate
 from comity.simulation.processes import running
 
 OWN = """
-[party.{party}.own_model]
+[party.{party}.protocols.assisted-learning.own_model]
 name = "mlp"
 options = {{ hidden = {hidden} }}
 learning_rate = 0.003

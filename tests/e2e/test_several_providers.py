@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from comity.cli.tables import statement_table
+from comity.cli.tables import per_round_table
 from comity.errors import PolicyRefusal
 from comity.faults import ENVIRONMENT
 from comity.ledger.comparison import compare
 from comity.node.control_client import ControlClient, raise_failure
-from comity.node.registry import protocol
 from comity.node.sessions.script import Script, parse_script, session_text
+from comity.protocol.registry import protocol
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, running
 from comity.store.sql_store import SqlStore, store_url
@@ -123,11 +123,11 @@ def test_rounds_are_shown_with_every_providers_pick(trio: Trio) -> None:
 
 
 def test_the_statement_says_what_each_providers_help_changed(trio: Trio) -> None:
-    statement = protocol("assisted_learning").statement
-    assert statement is not None
+    table = protocol("assisted_learning").presentation.per_round
+    assert table is not None
     console = Console(width=200)
     with console.capture() as shown:
-        console.print(statement_table(statement, trio.result["metrics"]))
+        console.print(per_round_table(table, trio.result["metrics"]))
     rows = [line.split() for line in shown.get().splitlines()]
     for name in ("hospital", "lab"):
         assert [row[0] for row in rows if row[1:2] == [name]] == ["1", "2", "3", "all"]

@@ -26,10 +26,10 @@ BUILT_IN = {
 
 
 def build(
-    name: str, *, input_shape: tuple[int, ...] = (), classes: int = 10, seed: int = 0, **options: object
+    name: str, *, input_shape: tuple[int, ...] = (), outputs: int = 10, seed: int = 0, **options: object
 ) -> nn.Module:
     shape = input_shape or BUILT_IN.get(name, ((4,), 0))[0]
-    return models.build(name, input_shape=shape, classes=classes, options=options, seed=seed)  # type: ignore[arg-type]
+    return models.build(name, input_shape=shape, outputs=outputs, options=options, seed=seed)  # type: ignore[arg-type]
 
 
 def parameters(model: nn.Module) -> int:
@@ -37,7 +37,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def test_exports_are_exact() -> None:
-    assert sorted(models.__all__) == ["build", "names"]
+    assert sorted(models.__all__) == ["OWN_TARGET", "build", "names"]
 
 
 def test_names_are_all_tested_here() -> None:
@@ -50,7 +50,7 @@ def test_a_model_has_its_published_size_and_scores_every_class(name: str) -> Non
     model = build(name)
     assert parameters(model) == count
     assert model(torch.zeros(2, *shape)).shape == (2, 10)
-    assert build(name, classes=7)(torch.zeros(2, *shape)).shape == (2, 7)
+    assert build(name, outputs=7)(torch.zeros(2, *shape)).shape == (2, 7)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -69,8 +69,8 @@ def test_models_are_built_on_the_cpu_whatever_the_default_device() -> None:
 
 
 def test_mlp_options() -> None:
-    assert parameters(build("mlp", input_shape=(5,), classes=3, hidden=7, hidden_layers=2)) == 42 + 56 + 24
-    assert parameters(build("mlp", input_shape=(5,), classes=3, hidden_layers=0)) == 18
+    assert parameters(build("mlp", input_shape=(5,), outputs=3, hidden=7, hidden_layers=2)) == 42 + 56 + 24
+    assert parameters(build("mlp", input_shape=(5,), outputs=3, hidden_layers=0)) == 18
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 28, 31), (1, 32, 32), (3, 33, 50)])
@@ -88,7 +88,7 @@ def test_cnn_mnist_takes_images_from_28x28(shape: tuple[int, ...]) -> None:
 
 
 def test_text_cnn_folds_any_word_into_its_vocabulary_and_keeps_the_end_of_a_sentence_apart() -> None:
-    model = build("text-cnn", input_shape=(6,), classes=3, vocabulary=11, dimensions=4, filters=2)
+    model = build("text-cnn", input_shape=(6,), outputs=3, vocabulary=11, dimensions=4, filters=2)
     assert parameters(model) == 11 * 4 + (3 + 4 + 5) * 4 * 2 + 3 * 2 + 6 * 3 + 3
     sentence = torch.tensor([[5.0, 6.0, 7.0, 0.0, 0.0, 0.0]])
     assert torch.equal(model(sentence), model(sentence + 10.0 * (sentence > 0)))
@@ -103,7 +103,7 @@ def test_text_cnn_folds_any_word_into_its_vocabulary_and_keeps_the_end_of_a_sent
 @pytest.mark.parametrize("options", [{"vocabulary": 1}, {"vocabulary": 2**30}, {"dimensions": 0}, {"filters": 10**6}])
 def test_text_cnn_options_out_of_range_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(InvalidValue, match=next(iter(options))):
-        models.build("text-cnn", input_shape=(10,), classes=2, options=options, seed=0)
+        models.build("text-cnn", input_shape=(10,), outputs=2, options=options, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ def test_an_unusable_input_shape_is_refused(name: str, shape: tuple[int, ...]) -
 
 def test_no_input_shape_is_refused() -> None:
     with pytest.raises(InvalidValue):
-        models.build("mlp", input_shape=(), classes=10, options={}, seed=0)
+        models.build("mlp", input_shape=(), outputs=10, options={}, seed=0)
 
 
-@pytest.mark.parametrize("classes", [0, -1, 10**12])
-def test_classes_out_of_range_are_refused(classes: int) -> None:
-    with pytest.raises(InvalidValue, match="classes"):
-        build("mlp", classes=classes)
+@pytest.mark.parametrize("outputs", [0, -1, 10**12])
+def test_outputs_out_of_range_are_refused(outputs: int) -> None:
+    with pytest.raises(InvalidValue, match="outputs"):
+        build("mlp", outputs=outputs)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_classes_out_of_range_are_refused(classes: int) -> None:
 )
 def test_an_unusable_option_is_refused_by_name(options: dict[str, object]) -> None:
     with pytest.raises(InvalidValue, match=next(iter(options))) as caught:
-        models.build("mlp", input_shape=(4,), classes=10, options=options, seed=0)  # type: ignore[arg-type]
+        models.build("mlp", input_shape=(4,), outputs=10, options=options, seed=0)  # type: ignore[arg-type]
     assert caught.value.expected
 
 
@@ -197,7 +197,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("installed")
 def test_a_package_adds_models_but_replaces_none() -> None:
     assert set(BUILT_IN) < set(models.names())
-    model = build("their-linear", classes=2, bias=False, gain=1, anything="else")
+    model = build("their-linear", outputs=2, bias=False, gain=1, anything="else")
     assert (type(model), parameters(model)) == (nn.Linear, 8)
     assert parameters(build("mlp")) == BUILT_IN["mlp"][1]
 
@@ -215,7 +215,7 @@ def test_a_package_adds_models_but_replaces_none() -> None:
 )
 def test_an_added_model_that_cannot_be_built_is_refused(name: str, options: dict[str, float], said: str) -> None:
     with pytest.raises(InvalidValue, match=said):
-        models.build(name, input_shape=(4,), classes=10, options=options, seed=0)
+        models.build(name, input_shape=(4,), outputs=10, options=options, seed=0)
 
 
 @pytest.mark.usefixtures("installed")
@@ -223,3 +223,59 @@ def test_an_added_model_that_cannot_be_built_is_refused(name: str, options: dict
 def test_an_added_model_that_cannot_be_imported_is_unknown(name: str) -> None:
     with pytest.raises(UnknownModel, match=name):
         build(name)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    "name", ["python:os:system", "python:their_models:linear", "timm:resnet18", "hf:folder", "os:system", "a:b:c"]
+)
+def test_no_name_is_looked_up_as_code(name: str) -> None:
+    with pytest.raises(UnknownModel, match="names models, not where their code is") as caught:
+        build(name)
+    assert "their_models" not in sys.modules
+    assert "[models] of node.toml" in str(caught.value)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_node_gives_names_to_models_of_its_own() -> None:
+    own = {
+        "net": "python:their_models:linear",
+        "vision": "torchvision:squeezenet1_1",
+        "mlp": "python:their_models:broken",
+    }
+
+    def owned(name: str, *shape: int, **options: bool) -> nn.Module:
+        return models.build(name, input_shape=shape, outputs=2, options=options, seed=0, own=own)
+
+    assert parameters(owned("net", 4, bias=False)) == 8
+    assert owned("vision", 3, 64, 64)(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+    # What is built in stays what it is.
+    assert parameters(owned("mlp", 4)) == 4 * 64 + 64 + 64 * 2 + 2
+    with pytest.raises(UnknownModel, match="did you mean 'net'"):
+        owned("nett", 4)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "said"),
+    [
+        ("python:no_such_module:net", UnknownModel, r"no_such_module.*\[models\] in node.toml"),
+        ("python:math:pi", UnknownModel, "expected a callable"),
+        ("torchvision:resnet19", UnknownModel, "torchvision.models lists"),
+        ("torchvision:googlenet", UnknownModel, "answer is one tensor"),
+        ("timm:resnet18", (UnknownModel, InvalidValue), "timm"),
+        ("hf:no-such-folder", (UnknownModel, InvalidValue), "transformers|config.json"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_refused(target: str, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said) as caught:
+        models.build("net", input_shape=(4,), outputs=2, options={}, seed=0, own={"net": target})
+    assert "\n" not in str(caught.value)
+
+
+def test_torchvisions_classifiers_go_by_their_names() -> None:
+    model = build("torchvision:mobilenet_v3_small", input_shape=(3, 32, 32))
+    assert model.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    with pytest.raises(InvalidValue, match="weights"):
+        build("torchvision:mobilenet_v3_small", input_shape=(3, 32, 32), weights="DEFAULT")
+    with pytest.raises(InvalidValue, match="channels|height"):
+        build("torchvision:mobilenet_v3_small", input_shape=(1, 32, 32))

@@ -23,6 +23,7 @@ from comity.node.config import NodeConfig, load_config
 from comity.node.party import LocalParty, own_secret
 from comity.node.sessions.script import parse_script
 from comity.node.setup.init import NodeChoices, make_node, make_operator
+from comity.protocols.assisted_learning.extensions import Settings
 from comity.store.memory_store import MemoryStore
 from comity.transport.cards import fingerprint, named_party, read_card
 from learner_node.config import LearnerConfig
@@ -161,12 +162,13 @@ def test_the_template_names_every_setting_with_its_default(tmp_path: Path) -> No
     text = (tmp_path / "node.toml").read_text()
     shown = tomllib.loads(COMMENTED.sub("", text))
     assert _settings(shown) == _known(NodeConfig)
+    assert set(shown["protocols"]["assisted-learning"]) == set(Settings.model_fields)
     # Where there is a default, it is the one that is shown.
     del shown["secret"]
     shown["data"] = {"source": shown["data"]["source"]}
     for name in ("max_state_bytes", "max_epsilon", "max_wait_s"):
         shown["policy"][name] = None
-    del shown["own_model"]
+    del shown["protocols"]["assisted-learning"]["own_model"], shown["models"]
     shown["peers"] = {}
     (tmp_path / "all.toml").write_text(tomlkit.dumps(_without_none(shown)))
     assert load_config(NodeConfig, tmp_path / "all.toml") == load_config(NodeConfig, tmp_path / "node.toml")
@@ -185,8 +187,8 @@ def test_every_setting_is_explained(tmp_path: Path) -> None:
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
-    nested = {"tls", "data", "policy", "retry", "control", "peers"}
-    return {key: set(value) if key in nested - {"peers"} else None for key, value in values.items()}
+    nested = {"tls", "data", "policy", "retry", "control", "peers", "protocols"}
+    return {key: set(value) if key in nested - {"peers", "protocols"} else None for key, value in values.items()}
 
 
 def _known(model: type[BaseModel]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from comity.node.sessions.script import Script, parse_script
 from comity.simulation.in_process import parties, simulate
 
 OWN = """
-[party.{party}.own_model]
+[party.{party}.protocols.assisted-learning.own_model]
 name = "mlp"
 options = {{ hidden = {hidden} }}
 learning_rate = 0.003

@@ -7,14 +7,22 @@ from typing import Any
 
 import pytest
 
-from comity.contract import TaskSpec
-from comity.errors import InvalidValue, RefusedError, UnknownKey, UnknownModel, UnsupportedProtocol
+from comity.contract import HeadSpec, Preprocessing
+from comity.errors import (
+    InvalidValue,
+    MalformedMessage,
+    RefusedError,
+    UnknownKey,
+    UnknownModel,
+    UnknownTask,
+    UnsupportedProtocol,
+)
 from comity.experiments.assisted_learning.demo import script as demo_script
 from comity.node.config import PartyConfig
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script, parse_script, session_text
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.store.memory_store import MemoryStore
 
 SESSION = """
@@ -55,17 +63,51 @@ def test_a_script_becomes_a_contract() -> None:
     assert (contract.protocol, contract.version) == (definition.name, definition.version)
     assert (contract.session, contract.seed, contract.rounds) == ("s-9", 0, 3)
     assert (contract.initiator, contract.acceptors, contract.egress) == ("clinic", ("hospital",), definition.egress)
-    assert contract.task == TaskSpec(input_shape=(1, 8, 8), classes=10)
+    assert (contract.task.kind, contract.task.inputs.shape) == ("classification", (1, 8, 8))
+    assert contract.task.heads == (HeadSpec(name="class", size=10),)
     assert contract.terms == AssistedLearningTerms(learning_rate=0.01)
-    assert contract.model.options == {"hidden": 8}
-    assert len(contract.model.signature) == 64
+    assert contract.models["model"].options == {"hidden": 8}
+    assert len(contract.models["model"].signature) == 64
 
 
 def test_a_script_may_name_its_session_and_its_normalization() -> None:
     text = SESSION.replace("rounds", 'id = "mine"\nnormalization = { mean = [0.5], std = [2] }\nrounds')
     contract, _ = draft_contract(parse_script(text), clinic(), "s-9")
     assert contract.session == "mine"
-    assert (contract.task.mean, contract.task.std) == ((0.5,), (2.0,))
+    assert contract.task.inputs.preprocessing == Preprocessing(mean=(0.5,), std=(2.0,))
+
+
+def test_a_script_may_name_its_models() -> None:
+    named = SESSION.replace("[session.model]", "[session.models.model]")
+    contracts = [draft_contract(parse_script(text), clinic(), "s-9")[0] for text in (SESSION, named)]
+    assert contracts[0].hash == contracts[1].hash
+    for text, said in (
+        (named + '[session.model]\nname = "mlp"', "session.model is given twice"),
+        (SESSION + '[session.models.other]\nname = "mlp"', "expected model, received .*other"),
+        (SESSION.replace("[session.model]", "[session.models.other]"), "session.models.model is missing"),
+    ):
+        with pytest.raises((InvalidValue, MalformedMessage), match=said):
+            draft_contract(parse_script(text), clinic(), "s-9")
+
+
+def test_a_script_may_say_what_the_task_is() -> None:
+    text = SESSION + "[session.task]\ninput_shape = [4]\n"
+    head = '[[session.task.heads]]\nname = "class"\nsize = 2\nlabels = ["benign", "malignant"]\n'
+    short, long = (draft_contract(parse_script(text + each), clinic(), "s-9")[0].task for each in ("classes = 2", head))
+    assert short.heads == (HeadSpec(name="class", size=2),)
+    assert long.heads == (HeadSpec(name="class", size=2, labels=("benign", "malignant")),)
+    for each, error, said in (
+        ("", InvalidValue, "one head, class"),
+        ("classes = 1", InvalidValue, "2 classes or more"),
+        ('kind = "weather"\nclasses = 2', UnknownTask, "comity.tasks"),
+    ):
+        with pytest.raises(error, match=said):
+            draft_contract(parse_script(text + each), clinic(), "s-9")
+
+
+def test_a_script_names_models_and_no_code() -> None:
+    with pytest.raises(UnknownModel, match=r"python:os:system.*\[models\] of node.toml"):
+        draft_contract(changed('"mlp"', '"python:os:system"'), clinic(), "s-9")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,15 @@ from comity.errors import InvalidValue
 from comity.models import build
 from comity.privacy import Mechanism, PrivateGradients, require_private
 from comity.tensors import State
-from comity.training import Classification, OptimizerSpec, PoissonStream, Resume, Secret, sampling_rate
+from comity.training import (
+    Classification,
+    OptimizerSpec,
+    PoissonStream,
+    Resume,
+    Secret,
+    build_optimizer,
+    sampling_rate,
+)
 
 pytest.importorskip("opacus")
 
@@ -30,7 +38,7 @@ def data(samples: int = 24, *, scale: float = 1.0) -> Dataset:
 
 
 def model() -> nn.Module:
-    return build("mlp", input_shape=(3,), classes=4, options={"hidden": 5}, seed=2)
+    return build("mlp", input_shape=(3,), outputs=4, options={"hidden": 5}, seed=2)
 
 
 def task(
@@ -51,7 +59,7 @@ def task(
 def gradient(dataset: Dataset, mechanism: Mechanism, seed: int = 0) -> torch.Tensor:
     """The private gradient of a batch that is the whole data set, as one vector."""
     net = model()
-    optimizer = ADAM.build(net.parameters())
+    optimizer = build_optimizer(ADAM, net.parameters())
     private = PrivateGradients(net, mechanism, BATCH)
 
     def losses() -> torch.Tensor:
@@ -149,12 +157,12 @@ def test_steps_see_each_sample_at_its_rate() -> None:
 
 def test_a_batch_may_be_empty() -> None:
     learner = task(data(1).select(torch.tensor([0])), Mechanism(1.0))
-    learner._private.compute(ADAM.build(learner._model.parameters()), None, 0)  # type: ignore[union-attr]
+    learner._private.compute(build_optimizer(ADAM, learner._model.parameters()), None, 0)  # type: ignore[union-attr]
     assert all(parameter.grad is not None for parameter in learner._model.parameters())
 
 
 def test_batch_norm_is_named_and_group_norm_offered() -> None:
-    net = build("resnet18-cifar", input_shape=(3, 32, 32), classes=10, options={}, seed=0)
+    net = build("resnet18-cifar", input_shape=(3, 32, 32), outputs=10, options={}, seed=0)
     with pytest.raises(
         InvalidValue, match=r"Layer bn1 mixes .* expected GroupNorm .* received BatchNorm2d; .*norm = 'group'"
     ):
@@ -162,7 +170,7 @@ def test_batch_norm_is_named_and_group_norm_offered() -> None:
 
 
 def test_group_norm_goes_with_privacy() -> None:
-    net = build("resnet18-cifar", input_shape=(3, 32, 32), classes=10, options={"norm": "group"}, seed=0)
+    net = build("resnet18-cifar", input_shape=(3, 32, 32), outputs=10, options={"norm": "group"}, seed=0)
     images = Dataset(torch.randn(2, 3, 32, 32), torch.tensor([3, 4]), scale=1.0, classes=10)
     learner = task(images, Mechanism(1.0), net)
     first, second = learner.trajectory(learner.initial_state, ADAM, iterations=2, period=1, round=1)

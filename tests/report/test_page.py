@@ -6,8 +6,9 @@ from dataclasses import asdict
 from html.parser import HTMLParser
 from typing import Any
 
+from comity.protocol.presentation import Column, PerRoundTable, Summary
 from comity.report import SessionReport, render
-from comity.session.events import Column, Event, Statement, Summary
+from comity.session.events import Event
 
 HOSTILE = "<script>alert(1)</script>"
 ACCURACY = Column("accuracy", "test accuracy", "share")
@@ -60,7 +61,7 @@ def test_it_shows_rounds_outcome_and_bytes() -> None:
 
 
 def test_a_statement_has_a_line_for_each_party() -> None:
-    statement = Statement("rewards", (Column("importance", "importance", "number"),), parties="clients")
+    statement = PerRoundTable("rewards", (Column("importance", "importance", "number"),), parties="clients")
     metrics = {"clients": ["ann", "bob"], "importance": [[0.5, 0.5], [0.75, None]]}
     read = Read(render(report(statement=statement, metrics=metrics)))
     assert read.tags.count("svg") == 2
@@ -74,7 +75,7 @@ def test_a_session_that_has_done_nothing_yet_has_a_page() -> None:
 
 
 def test_what_a_peer_says_is_text() -> None:
-    statement = Statement(HOSTILE, (Column("importance", HOSTILE, "number"),), parties="clients")
+    statement = PerRoundTable(HOSTILE, (Column("importance", HOSTILE, "number"),), parties="clients")
     metrics = {"clients": [HOSTILE, "bob"], "importance": [[0.5, 0.5]]}
     page = report(
         statement=statement, metrics=metrics, head={"session": HOSTILE}, contract={"task": HOSTILE}, sent={HOSTILE: 1}

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
 from comity.ledger.ledger import bytes_by_kind
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.store.memory_store import MemoryStore
 
-KINDS: tuple[EgressKind, ...] = get_args(EgressKind)
+KINDS: tuple[EgressKind, ...] = (
+    "contract",
+    "checkpoint",
+    "loss",
+    "update",
+    "reward",
+    "features",
+    "answer",
+    "sample",
+    "a-packages-own",
+)
 OWN = Membership(party="hospital", role="provider", samples=10, receipt_key="0" * 64)
 
 
@@ -53,7 +63,7 @@ def test_nothing_leaves_by_default(make_contract: Callable[..., Contract], kind:
 
 
 def test_samples_leave_only_where_the_policy_says_so(make_contract: Callable[..., Contract]) -> None:
-    assert [kind for kind in KINDS if not Policy().may_leave(kind)] == ["sample"]
+    assert [kind for kind in KINDS if not Policy().may_leave(kind)] == ["sample", "a-packages-own"]
     gate = EgressGate(make_contract(egress=("sample",)), Policy(), MemoryStore(), "clinic")
     with pytest.raises(PolicyRefusal, match=r"policy\.egress keeps sample"):
         gate.intend("sample", "it", 1)

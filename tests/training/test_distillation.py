@@ -33,7 +33,7 @@ def digits() -> Splits:
 
 
 def classification(splits: Splits, hidden: int, *, seed: int = 1, **changes: Any) -> Classification:
-    model = build("mlp", input_shape=(1, 8, 8), classes=10, options={"hidden": hidden}, seed=seed)
+    model = build("mlp", input_shape=(1, 8, 8), outputs=10, options={"hidden": hidden}, seed=seed)
     settings = {
         "normalization": ((), ()),
         "batch_size": 32,

@@ -22,7 +22,7 @@ ADAM = OptimizerSpec("adam", 2e-2)
 
 
 def policy(**sizes: Any) -> nn.Module:
-    options = {"input_shape": (4,), "classes": 2, "options": {"hidden": 4}, "seed": 1} | sizes
+    options = {"input_shape": (4,), "outputs": 2, "options": {"hidden": 4}, "seed": 1} | sizes
     return build("policy-mlp", **options)
 
 
@@ -199,7 +199,7 @@ def test_a_test_tells_the_cumulative_reward() -> None:
 @pytest.mark.parametrize(("shape", "actions"), [((5,), 2), ((4,), 3)])
 def test_a_policy_of_other_spaces_does_not_fit(shape: tuple[int, ...], actions: int) -> None:
     with pytest.raises(TaskMismatch, match=r"does not fit CartPole-v1: expected observations of 4 numbers, 2 actions"):
-        task(policy(input_shape=shape, classes=actions))
+        task(policy(input_shape=shape, outputs=actions))
 
 
 def test_weights_that_are_not_finite_have_no_return() -> None:

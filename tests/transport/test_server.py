@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from comity.errors import AddressInUse, InvalidValue, MissingFile
-from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.transport import blobs, sessions
 from comity.transport.identity import Identity
 from comity.transport.server import NodeServer, is_loopback
@@ -26,7 +26,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 def test_health_answers_for_the_node_and_each_service(serve: Callable[..., Any]) -> None:
     with grpc.insecure_channel(serve().address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        for name in ["", sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services]:
+        for name in ["", sessions.SERVICE, blobs.SERVICE, *PROTOCOL.load().services]:
             assert stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == SERVING
         with pytest.raises(grpc.RpcError) as caught:
             stub.Check(health_pb2.HealthCheckRequest(service="nothing"), timeout=10)
@@ -50,7 +50,7 @@ def test_reflection_lists_and_describes_the_services(serve: Callable[..., Any]) 
     with grpc.insecure_channel(serve().address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         names = set(database.get_services())
-        assert {sessions.SERVICE, blobs.SERVICE, *PROTOCOL.services} <= names
+        assert {sessions.SERVICE, blobs.SERVICE, *PROTOCOL.load().services} <= names
         described = database.FindFileContainingSymbol(sessions.SERVICE)
         assert {"Propose", "Fetch", "End", "Describe"} == {method.name for method in described.service[0].method}
 

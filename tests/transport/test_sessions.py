@@ -12,7 +12,7 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, ContractMismatch, MalformedMessage, ReceiptInvalid, UnknownSession
 from comity.ledger.receipts import Signer
-from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.session.codec import membership_to_proto
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.contract import Contract, EgressKind, Membership, ModelSpec, PolicyGradientTerms, PrivacyTerms, TaskSpec
+from comity.contract import (
+    KIND,
+    Contract,
+    HeadSpec,
+    InputSpec,
+    Membership,
+    ModelSpec,
+    Preprocessing,
+    Release,
+    TaskSpec,
+)
 from comity.errors import MalformedMessage
-from comity.protocols.assisted_learning import PROTOCOL
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
-from comity.session.codec import contract_from_proto, contract_to_proto, membership_from_proto, membership_to_proto
+from comity.privacy.terms import PrivacyTerms
+from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
+from comity.session.codec import (
+    LARGEST_CONTRACT,
+    contract_from_proto,
+    contract_to_proto,
+    membership_from_proto,
+    membership_to_proto,
+    release_from_proto,
+    release_to_proto,
+)
+from comity.tasks.classification import classification
 from comity.wire.v1 import sessions_pb2 as pb
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -43,14 +63,37 @@ def noises(draw: st.DrawFn) -> PrivacyTerms | None:
 
 
 @st.composite
-def tasks(draw: st.DrawFn) -> TaskSpec:
+def inputs(draw: st.DrawFn) -> InputSpec:
     shape = tuple(draw(st.lists(st.integers(1, 5), max_size=3)))
-    if draw(st.booleans()):
-        environment = draw(st.text(min_size=1, max_size=20))
-        return TaskSpec(kind="reinforcement", environment=environment, input_shape=shape, classes=2)
     channels = shape[0] if shape and draw(st.booleans()) else 0
-    values = [draw(st.lists(each, min_size=channels, max_size=channels)) for each in (finite, positive)]
-    return TaskSpec(input_shape=shape, classes=draw(st.integers(2, 2**32 - 1)), mean=values[0], std=values[1])
+    mean, std = (draw(st.lists(each, min_size=channels, max_size=channels)) for each in (finite, positive))
+    return InputSpec(
+        shape=shape,
+        dtype=draw(texts),
+        scale=draw(st.none() | positive),
+        features=draw(st.lists(texts, max_size=3)),
+        preprocessing=Preprocessing(mean=mean, std=std),
+    )
+
+
+@st.composite
+def heads(draw: st.DrawFn) -> HeadSpec:
+    size = draw(st.integers(1, 4))
+    given = {
+        name: draw(st.just(()) | st.lists(each, min_size=size, max_size=size))
+        for name, each in (("labels", texts), ("units", texts), ("mean", finite), ("std", positive))
+    }
+    return HeadSpec(name=draw(kinds), kind=draw(st.just("") | kinds), size=size, **given)
+
+
+kinds = st.from_regex(KIND, fullmatch=True).filter(lambda name: name.isprintable())
+tasks = st.builds(
+    TaskSpec,
+    kind=kinds,
+    options=options,
+    inputs=inputs(),
+    heads=st.lists(heads(), max_size=3, unique_by=lambda head: head.name),
+)
 
 
 terms = st.builds(
@@ -74,13 +117,14 @@ contracts = st.builds(
     session=names,
     seed=st.integers(0, 2**63 - 1),
     rounds=st.integers(1, 10_000),
-    model=st.builds(ModelSpec, name=texts, options=options, signature=texts),
-    task=tasks(),
+    models=st.dictionaries(kinds, st.builds(ModelSpec, name=texts, options=options, signature=texts), max_size=3),
+    task=tasks,
     initiator=names,
     acceptors=st.lists(names, max_size=3),
-    egress=st.lists(st.sampled_from(get_args(EgressKind)), max_size=3),
+    egress=st.lists(kinds, max_size=3),
     terms=terms,
 )
+releases = st.builds(Release, samples=st.integers(0, 2**64 - 1), kept=st.sampled_from(["round", "session", "result"]))
 keys = st.binary(min_size=32, max_size=32).map(bytes.hex)
 memberships = st.builds(Membership, party=names, role=texts, samples=st.integers(1, 2**64 - 1), receipt_key=keys)
 
@@ -108,13 +152,29 @@ def test_memberships_cross_unchanged(membership: Membership) -> None:
     assert membership_from_proto(pb.Membership.FromString(data)) == membership
 
 
+@given(releases)
+def test_releases_cross_unchanged(release: Release) -> None:
+    data = release_to_proto(release).SerializeToString()
+    assert release_from_proto(pb.Release.FromString(data)) == release
+
+
+@pytest.mark.parametrize("kept", [pb.RETENTION_UNSPECIFIED, 99])
+def test_a_release_says_how_long_it_is_kept(kept: int) -> None:
+    with pytest.raises(MalformedMessage, match="round, session, result"):
+        release_from_proto(pb.Release(samples=3, kept=kept))  # type: ignore[arg-type]
+
+
 def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..., Contract]) -> None:
     # Both sides quote it: a change here means that old and new nodes agree on nothing.
     contract = make_contract(
-        model=ModelSpec(name="mlp", options={"hidden": 64, "rate": 0.5, "wide": True, "kind": "é"}, signature="ab"),
-        task=TaskSpec(input_shape=(1, 8, 8), classes=10, mean=(0.1,), std=(1.0,)),
+        models={
+            "model": ModelSpec(
+                name="mlp", options={"hidden": 64, "rate": 0.5, "wide": True, "kind": "é"}, signature="ab"
+            )
+        },
+        task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "d142a056a2cd7ca121f993554e4696a7d222d5a589a0bc25f9070ed7335dfacc"
+    assert contract.hash == "31c3686e9d7eebf1824de36f3a6a1179ee5877bf20ca5af15dca087efe128e57"
 
 
 CHANGES: dict[str, Any] = {
@@ -123,8 +183,8 @@ CHANGES: dict[str, Any] = {
     "session": "s-2",
     "seed": 8,
     "rounds": 4,
-    "model": ModelSpec(name="mlp", options={"hidden": 9}, signature="0" * 64),
-    "task": TaskSpec(input_shape=(1, 8, 9), classes=10),
+    "models": {"model": ModelSpec(name="mlp", options={"hidden": 9}, signature="0" * 64)},
+    "task": classification((1, 8, 9), 10),
     "initiator": "hospital",
     "acceptors": ("hospital", "clinic"),
     "egress": ("contract", "loss"),
@@ -162,7 +222,7 @@ def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> No
 
 def test_whole_numbers_hash_alike_however_they_are_written(make_contract: Callable[..., Contract]) -> None:
     one, other = ({"hidden": value} for value in (64, 64.0))
-    contracts = [make_contract(model=ModelSpec(name="mlp", options=options)) for options in (one, other)]
+    contracts = [make_contract(models={"model": ModelSpec(name="mlp", options=options)}) for options in (one, other)]
     assert contracts[0].hash == contracts[1].hash
 
 
@@ -179,7 +239,9 @@ def put(path: str, value: Any) -> Callable[[pb.Contract], None]:
         for name in parents:
             place = getattr(place, name)
         if last == "options":
-            place.options.update(value)
+            (place.models["model"] if place is message else place).options.update(value)
+        elif last == "heads":
+            place.heads.extend(pb.Head(**each) for each in value)
         elif isinstance(value, list):
             getattr(place, last).extend(value)
         else:
@@ -219,7 +281,6 @@ def without(name: str) -> Callable[[pb.Contract], None]:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (clear("model"), "model"),
         (clear("task"), "task"),
         (clear("terms"), "other terms"),
         (clear("session"), "session"),
@@ -228,18 +289,23 @@ def without(name: str) -> Callable[[pb.Contract], None]:
         (put("session", "../../etc"), "session"),
         (put("initiator", "a b"), "initiator"),
         (put("acceptors", [""]), "acceptors"),
-        (put("egress", ["everything"]), "egress"),
+        (put("egress", ["every thing"]), "egress"),
         (put("rounds", 10_001), "rounds"),
         (put("seed", 2**63), "seed"),
-        (put("task.classes", 1), "classes"),
-        (put("task.kind", "regression"), "kind"),
-        (put("task.input_shape", [0]), "input_shape"),
-        (put("task.mean", [0.0]), "mean and std"),
-        (put("model.options", {"hidden": [1]}), "options"),
-        (put("model.options", {"hidden": {"a": 1}}), "options"),
-        (put("model.options", {"hidden": None}), "options"),
-        (put("model.options", {"hidden": float("nan")}), "contract"),
-        (put("model.options", {"hidden": float("inf")}), "contract"),
+        (put("task.kind", "not a kind"), "kind"),
+        (put("task.inputs.shape", [0]), "shape"),
+        (put("task.inputs.shape", [1] * 9), "shape"),
+        (put("task.inputs.scale", 0.0), "scale"),
+        (put("task.inputs.preprocessing.mean", [0.0]), "mean and std"),
+        (put("task.heads", [{"name": "class", "size": 2}]), "a name of its own"),
+        (put("task.heads", [{"name": "depth", "size": 0}]), "size"),
+        (put("task.heads", [{"name": "depth", "size": 1, "units": ["m", "s"]}]), "units needs one for each of the 1"),
+        (put("task.heads", [{"name": "depth", "size": 1, "mean": [0.0], "std": [0.0]}]), "std"),
+        (put("options", {"hidden": [1]}), "options"),
+        (put("options", {"hidden": {"a": 1}}), "options"),
+        (put("options", {"hidden": None}), "options"),
+        (put("options", {"hidden": float("nan")}), "contract"),
+        (put("options", {"hidden": float("inf")}), "contract"),
         (garble, "contract"),
         (pack(pb.Membership(party="clinic")), "other terms"),
         (without("optimizer"), "optimizer"),
@@ -271,6 +337,45 @@ def test_learning_rates_out_of_range_are_refused(make_contract: Callable[..., Co
     message.terms.Pack(terms)
     with pytest.raises(MalformedMessage, match="learning_rate"):
         decoded(message)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda message: message.models["k" * 10_000].SetInParent(),
+        lambda message: [message.models[f"m{number}"].SetInParent() for number in range(5_000)],
+        lambda message: message.models["model"].options.update({"k" * 10_000: 1}),
+        lambda message: message.models["model"].options.update({f"o{number}": 1 for number in range(5_000)}),
+        lambda message: message.models["model"].options.update({"hidden": "x" * 10_000}),
+        lambda message: setattr(message.models["model"], "name", "x" * 10_000),
+        lambda message: setattr(message.models["model"], "signature", "x" * 10_000),
+        lambda message: setattr(message.task, "kind", "x" * 10_000),
+        lambda message: message.task.options.update({"environment": "x" * 10_000}),
+        lambda message: message.task.inputs.shape.extend([1] * 10_000),
+        lambda message: message.task.inputs.features.extend([""] * 70_000),
+        lambda message: message.task.inputs.features.append("x" * 10_000),
+        lambda message: message.task.inputs.preprocessing.mean.extend([0.0] * 70_000),
+        lambda message: message.task.heads.extend([pb.Head(name="a", size=1)] * 10_000),
+        lambda message: message.task.heads[0].labels.extend(["x"] * 10_000),
+        lambda message: setattr(message.task.heads[0], "name", "x" * 10_000),
+        lambda message: setattr(message, "protocol", "x" * 10_000),
+        lambda message: setattr(message, "session", "x" * 10_000),
+        lambda message: message.acceptors.extend(["x"] * 10_000),
+        lambda message: message.egress.extend(["x"] * 10_000),
+        lambda message: message.egress.append("x" * 10_000),
+        lambda message: setattr(message.terms, "type_url", "x" * 10_000),
+        lambda message: setattr(message.terms, "value", bytes(LARGEST_CONTRACT)),
+    ],
+)
+def test_nothing_in_a_contract_is_without_end(
+    make_contract: Callable[..., Contract], change: Callable[[pb.Contract], object]
+) -> None:
+    message = encoded(make_contract())
+    change(message)
+    with pytest.raises(MalformedMessage) as caught:
+        decoded(message)
+    assert len(str(caught.value)) < 700
+    assert caught.value.expected
 
 
 def test_terms_under_a_strange_type_are_refused(make_contract: Callable[..., Contract]) -> None:

@@ -21,7 +21,7 @@ from comity.bench.sampling import one_thread
 from comity.bench.screening import DATA
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.simulation.in_process import parties
 from comity.tensors import Blob, delta
 

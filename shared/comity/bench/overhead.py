@@ -19,7 +19,7 @@ from comity.bench.rounds import Load, Seconds, Ways
 from comity.bench.sampling import interleaved, one_thread
 from comity.node.control_client import ControlClient
 from comity.node.sessions.initiator import draft_contract
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.simulation.in_process import parties
 from comity.simulation.processes import running
 

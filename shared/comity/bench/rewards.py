@@ -176,7 +176,7 @@ def _updates(clients: int, parameters: int) -> Float[Tensor, "clients parameters
 def _shapes(size: Size) -> list[tuple[int, ...]]:
     """The tensors of a model: three convolutions and three linear layers, or less."""
     name, shape = ("cnn-cifar", (3, 32, 32)) if size.parameters >= 1_000_000 else ("lenet5", (1, 28, 28))
-    model = build(name, input_shape=shape, classes=10, options={}, seed=0)
+    model = build(name, input_shape=shape, outputs=10, options={}, seed=0)
     return [tuple(parameter.shape) for parameter in model.parameters()]
 
 

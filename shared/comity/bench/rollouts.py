@@ -33,7 +33,7 @@ def run(*, quick: bool = False) -> Report:
         quick: Few episodes, once.
     """
     many, few, repeats = (64, 4, 1) if quick else (3200, 60, 5)
-    model = build("policy-mlp", input_shape=(4,), classes=2, options={"hidden": 4}, seed=0).double().eval()
+    model = build("policy-mlp", input_shape=(4,), outputs=2, options={"hidden": 4}, seed=0).double().eval()
     policy = _scores(model)
     rows: list[Row] = []
     targets: list[Target] = []

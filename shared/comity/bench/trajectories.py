@@ -13,16 +13,18 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.ledger.receipts import SignedStatement
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
+from comity.protocol.roles import run
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import Assistance, AssistedLearningTerms, Checkpoint, idle
-from comity.protocols.assisted_learning.party import LocalTask, Party
+from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
+from comity.protocols.assisted_learning.own_losses import AssistedTask
+from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.events import nobody
 from comity.simulation.in_process import parties
 from comity.tensors import State
-from comity.transport.protocol import run
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Trajectory:
     """
 
     receiver: str
-    task: LocalTask
+    task: AssistedTask
     blobs: SessionBlobs
     terms: AssistedLearningTerms
     checkpoints: Sequence[Checkpoint]

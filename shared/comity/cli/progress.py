@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from comity.contract import Json
+from comity.protocol.presentation import Column
 from comity.report.numbers import duration, number, size
-from comity.session.events import Column, Event
+from comity.session.events import Event
 
 _REDRAWS_A_SECOND = 4
 """Few enough for a slow line."""
@@ -44,6 +45,8 @@ class SessionProgress:
         self._more = bytes_and_left
         self._columns: Sequence[Column] = ()
         self._waits: dict[tuple[str, str], str] = {}
+        # What is going on within a round when an event of a kind comes; a protocol says it.
+        self._within: Mapping[str, str] = {}
         self._of = 0
         # When the first round that was seen live ended, and which it was: what the rest will take is reckoned from there.
         self._first: tuple[int, datetime] | None = None
@@ -68,10 +71,6 @@ class SessionProgress:
         match event.kind:
             case "session-started":
                 self._begin(event.fields)
-            case "checkpoint-offered":
-                self._show_phase("train, offer", event.fields)
-            case "checkpoint-received":
-                self._show_phase("receive", event.fields)
             case "waiting":
                 self._waits[_key(event)] = str(event.fields["waits_for"])
                 self.say(waiting_line(event.fields))
@@ -84,9 +83,12 @@ class SessionProgress:
                 self.say(_guarantee(event.fields))
             case "stalled":
                 self.say(f"round {event.round}: {event.fields['what']}; {event.fields['action']}")
+            case kind if kind in self._within:
+                self._show_phase(self._within[kind], event.fields)
 
     def _begin(self, fields: Mapping[str, Any]) -> None:
         self._columns = [Column(**each) for each in fields["columns"]]
+        self._within = fields["progress"]
         self._of = fields["rounds"]
         self._first = None
         self._bars.update(self._rounds, total=self._of, visible=True)

@@ -10,6 +10,7 @@ from comity.cli.nodes import NodeChoice, latest
 from comity.cli.tables import show_json
 from comity.errors import InvalidValue
 from comity.node.control_client import ControlClient
+from comity.protocol.registry import protocol
 from comity.report import SessionReport, render
 from comity.session.events import Event
 from comity.wire.v1 import control_pb2 as pb
@@ -53,15 +54,12 @@ def _report(details: pb.SessionDetails, events: list[Event]) -> SessionReport:
     for name, title in (("digest", "model digest"), ("ledger_verified", "ledger"), ("what", "ended with")):
         if name in result:
             head[title] = {True: "verified", False: "BROKEN"}.get(result[name], str(result[name]))
-    # Protocols bring torch with them, which an error above does without.
-    from comity.node.registry import protocol  # noqa: PLC0415
-
     return SessionReport(
         head,
         json.loads(details.contract),
         events,
         result.get("metrics", {}),
-        protocol(summary.protocol).statement,
+        protocol(summary.protocol).presentation.per_round,
         dict(details.bytes_sent),
         dict(details.bytes_received),
     )

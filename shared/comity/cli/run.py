@@ -16,7 +16,8 @@ from comity.cli.progress import SessionProgress, waiting_line
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
-from comity.session.events import Column, Event, Summary
+from comity.protocol.presentation import Column, Summary
+from comity.session.events import Event
 
 if TYPE_CHECKING:
     # Scripts bring torch with them, which who only looks on does without.
@@ -102,20 +103,21 @@ def drive(
         InvalidValue: The nodes are not those of the session.
         ComityError: What the session failed with.
     """
-    from comity.node.registry import protocol
     from comity.node.sessions.script import session_text
+    from comity.protocol.registry import protocol
 
     acceptors = script.session.acceptors
     initiators = [party for party in clients if party not in acceptors]
-    merge = protocol(script.session.protocol).merge
-    if not set(acceptors) <= set(clients) or not initiators or (merge is None and len(initiators) > 1):
+    definition = protocol(script.session.protocol)
+    joined = definition.topology.is_joined
+    if not set(acceptors) <= set(clients) or not initiators or (not joined and len(initiators) > 1):
         raise InvalidValue(
             "the nodes are not those of the session",
-            expected=f"{', '.join(acceptors)}, and {'one that asks' if merge is None else 'each that joins'}",
+            expected=f"{', '.join(acceptors)}, and {'each that joins' if joined else 'one that asks'}",
             received=", ".join(clients),
             action="name each party's node once",
         )
-    if merge is None:
+    if not joined:
         control = clients[initiators[0]]
         return follow(control, control.run(session_text(script)), progress)
     session = clients[acceptors[0]].open(session_text(script))
@@ -124,7 +126,12 @@ def drive(
     result, summary = follow(clients[acceptors[0]], session, progress)
     quiet = SessionProgress(quiet=True)
     of = {party: follow(clients[party], session, quiet)[0] for party in sorted(initiators)}
-    metrics = merge(result["metrics"], {party: each["metrics"] for party, each in of.items()})
+    merge = definition.load().merge
+    metrics = (
+        result["metrics"]
+        if merge is None
+        else merge(result["metrics"], {party: each["metrics"] for party, each in of.items()})
+    )
     digests = b"".join(bytes.fromhex(each["digest"]) for each in of.values())
     return {**result, "metrics": metrics, "digest": blake3(digests).hexdigest()}, summary
 

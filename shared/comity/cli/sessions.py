@@ -13,7 +13,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from comity.cli.nodes import NodeChoice, connected, latest
-from comity.cli.tables import print_table, show_json, statement_table
+from comity.cli.tables import per_round_table, print_table, show_json
+from comity.protocol.registry import protocol
 from comity.report.numbers import size
 from comity.wire.v1 import control_pb2 as pb
 
@@ -87,14 +88,11 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     if table.row_count:
         console.print()
         print_table(table)
-    # Protocols bring torch with them, which the other verbs here do without.
-    from comity.node.registry import protocol  # noqa: PLC0415
-
-    statement = protocol(summary.protocol).statement
-    if statement is not None and result and "metrics" in result:
-        console.print(f"\n{statement.title}")
-        print_table(statement_table(statement, result["metrics"]))
-        stated = {each.field for each in statement.columns}
+    per_round = protocol(summary.protocol).presentation.per_round
+    if per_round is not None and result and "metrics" in result:
+        console.print(f"\n{per_round.title}")
+        print_table(per_round_table(per_round, result["metrics"]))
+        stated = {each.field for each in per_round.columns}
         result = {**result, "metrics": {name: each for name, each in result["metrics"].items() if name not in stated}}
     for title, value in (("contract", contract), ("result", result)):
         if value:

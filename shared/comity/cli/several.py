@@ -9,7 +9,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from comity.session.events import Summary
+from comity.protocol.presentation import Summary
 
 
 def together(results: Sequence[Mapping[str, Any]], summary: Summary) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from comity.protocol.presentation import Column, PerRoundTable, Summary
 from comity.report.numbers import number, size
-from comity.session.events import Column, Statement, Summary
 
 
 def show_json(result: Mapping[str, Any]) -> None:
@@ -64,31 +64,29 @@ def _bytes_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
-def statement_table(statement: Statement, metrics: Mapping[str, Any]) -> Table:
+def per_round_table(table_of: PerRoundTable, metrics: Mapping[str, Any]) -> Table:
     """What every round came to, a row for each party, or one row where a result is of one party alone.
 
     Args:
-        statement: Which metrics say so.
+        table_of: Which metrics say so.
         metrics: The metrics of a result.
     """
-    columns = [each for each in statement.columns if each.field in metrics]
-    parties = metrics.get(statement.parties)
+    columns = [each for each in table_of.columns if each.field in metrics]
+    parties = metrics.get(table_of.parties)
     table = Table("round", *([""] if parties else []), box=None, pad_edge=False)
     for each in columns:
         table.add_column(each.title, justify="right")
     lists = [metrics[each.field] for each in columns]
     for index, values in enumerate(zip(*lists, strict=True)):
-        round = str(metrics[statement.rounds][index] if statement.rounds in metrics else index + 1)
+        round = str(metrics[table_of.rounds][index] if table_of.rounds in metrics else index + 1)
         for place, party in enumerate(parties or [None]):
             own = values if party is None else [each[place] for each in values]
             cells = [number(value, each.kind) for value, each in zip(own, columns, strict=True)]
             table.add_row(round, *([] if party is None else [party]), *cells)
-    for place, party in enumerate(parties or []) if statement.sums else ():
-        sums = (
-            metrics[statement.sums[each.field]][place] if each.field in statement.sums else None for each in columns
-        )
+    for place, party in enumerate(parties or []) if table_of.sums else ():
+        sums = (metrics[table_of.sums[each.field]][place] if each.field in table_of.sums else None for each in columns)
         cells = [
-            number(value, each.kind) if each.field in statement.sums else ""
+            number(value, each.kind) if each.field in table_of.sums else ""
             for value, each in zip(sums, columns, strict=True)
         ]
         table.add_row("all", party, *cells, style="bold")

@@ -29,8 +29,8 @@ from comity.ledger.charges import rounds_charged
 from comity.ledger.comparison import compare
 from comity.ledger.verification import verify
 from comity.node.control_client import ControlClient
-from comity.node.registry import protocol
 from comity.node.sessions.script import Script, parse_script, session_text
+from comity.protocol.registry import protocol
 from comity.randomness import derive
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, prepare
@@ -174,13 +174,13 @@ def _digest(script: Script, results: Sequence[Path]) -> str | None:
     if not all(result.exists() for result in results):
         return None
     digests: list[str] = [json.loads(result.read_text())["digest"] for result in sorted(results)]
-    many = protocol(script.session.protocol).many
+    many = protocol(script.session.protocol).topology.is_joined
     return blake3(b"".join(map(bytes.fromhex, digests))).hexdigest() if many else digests[0]
 
 
 def _begin(script: Script, nodes: Mapping[str, NodeProcess], initiators: Sequence[str]) -> None:
     """Has the session asked for, or opened and joined; whoever is killed meanwhile is started again and asked again."""
-    if not protocol(script.session.protocol).many:
+    if not protocol(script.session.protocol).topology.is_joined:
         with ControlClient(nodes[initiators[0]].control_url) as control:
             control.run(session_text(script))
         return

@@ -1,21 +1,23 @@
-"""From a model's name to its module: the built-in factories, and those that installed packages add."""
+"""From a model's name to its module: the built-in factories, those that installed packages add, and a node's own.
+
+A name may come from a peer. So what it leads to is looked up, never imported: only the node's own `[models]` says where
+code is.
+"""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import entry_points
-from pkgutil import resolve_name
 
 import torch
 from torch import nn
 
+from comity.contract import Option
 from comity.errors import InvalidValue, UnknownModel
+from comity.models.own import TORCHVISION, Factory, imported, own_factory, torchvision_factory
 from comity.randomness import derive, seeded
-
-Factory = Callable[..., nn.Module]
-"""Called as `factory(input_shape, classes, **options)`; what it takes by keyword is the model's options."""
 
 _BUILT_IN: Mapping[str, str] = {
     "alexnet-cifar": "comity.models.alexnet_cifar:alexnet_cifar",
@@ -29,7 +31,7 @@ _BUILT_IN: Mapping[str, str] = {
     "text-cnn": "comity.models.text_cnn:text_cnn",
 }
 _ENTRY_POINTS = "comity.models"
-_MOST_CLASSES = 1_000_000
+_MOST_OUTPUTS = 1_000_000
 """Far above any task, and low enough that a mistyped number ends in an error and not in a full memory."""
 
 _OPTION_TYPES: Mapping[str, tuple[type, ...]] = {"bool": (bool,), "float": (float, int), "int": (int,), "str": (str,)}
@@ -44,18 +46,20 @@ def build(
     name: str,
     *,
     input_shape: tuple[int, ...],
-    classes: int,
-    options: Mapping[str, int | float | str | bool],
+    outputs: int,
+    options: Mapping[str, Option],
     seed: int,
+    own: Mapping[str, str] | None = None,
 ) -> nn.Module:
     """Builds a model on the CPU, with initial weights that the seed alone decides.
 
     Args:
-        name: One of `names()`.
+        name: One of `names()`, `torchvision:` and the name of one of its classifiers, or one of `own`.
         input_shape: The shape of one sample, without the batch: `(channels, height, width)` for images.
-        classes: How many scores the model gives for a sample, from 1 to a million.
+        outputs: How many numbers the model gives for a sample, from 1 to a million.
         options: The factory's own keyword arguments.
         seed: The session's seed; the weights come from `derive(seed, "initial weights")`.
+        own: What the node's own configuration calls models, and where they are; see `comity.models.own`.
 
     Returns:
         The model, in training mode. Its weights are bit-identical for the same torch build and instruction set; without
@@ -65,7 +69,7 @@ def build(
         UnknownModel: No factory has this name, or the package that has it cannot be imported.
         InvalidValue: A size or an option is one that the model cannot be built with.
     """
-    factory = _factory(name)
+    factory = _factory(name, own or {})
     if not input_shape or any(size < 1 for size in input_shape):
         raise InvalidValue(
             f"Model {name!r} cannot take this input",
@@ -73,20 +77,20 @@ def build(
             received=input_shape,
             action="check the shape of the data's samples",
         )
-    if not 1 <= classes <= _MOST_CLASSES:
+    if not 1 <= outputs <= _MOST_OUTPUTS:
         raise InvalidValue(
-            f"Model {name!r} cannot tell so many classes apart",
-            expected=f"1 to {_MOST_CLASSES}",
-            received=classes,
+            f"Model {name!r} cannot have so many outputs",
+            expected=f"1 to {_MOST_OUTPUTS}",
+            received=outputs,
             action="check the labels of the data",
         )
-    _check_options(name, factory, input_shape, classes, options)
+    _check_options(name, factory, input_shape, outputs, options)
     with seeded(derive(seed, "initial weights")), torch.device("cpu"):
         try:
-            model = factory(input_shape, classes, **options)
+            model = factory(input_shape, outputs, **options)
         except (RuntimeError, TypeError, ValueError) as error:
             raise InvalidValue(
-                f"Model {name!r} cannot be built for input shape {input_shape} and {classes} classes",
+                f"Model {name!r} cannot be built for input shape {input_shape} and {outputs} outputs",
                 expected="sizes and options that it was made for",
                 received=error,
                 action="choose another model, or other options",
@@ -106,40 +110,38 @@ def _targets() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=_ENTRY_POINTS)} | dict(_BUILT_IN)
 
 
-def _factory(name: str) -> Factory:
+def _factory(name: str, own: Mapping[str, str]) -> Factory:
     # Nothing replaces a built-in model, and looking through all that is installed takes its time.
+    if name in own and name not in _BUILT_IN:
+        return own_factory(name, own[name])
+    if name.startswith(TORCHVISION):
+        return torchvision_factory(name.removeprefix(TORCHVISION))
     targets = dict(_BUILT_IN) if name in _BUILT_IN else _targets()
+    if ":" in name and name not in targets:
+        raise UnknownModel(
+            "A contract names models, not where their code is",
+            expected=f"a name that each side knows: {', '.join(sorted({*targets, *own}))}, or {TORCHVISION}<name>",
+            received=repr(name[:200]),
+            action='give it a name in [models] of node.toml on both sides, for example net = "python:package.module:factory"',
+        )
     if name not in targets:
+        targets |= own
         nearest = difflib.get_close_matches(name, targets, n=1, cutoff=0.0)[0]
         raise UnknownModel(
             "There is no model of this name",
             expected=f"one of {', '.join(sorted(targets))}",
             received=repr(name),
-            action=f"did you mean {nearest!r}? Others are added by the entry-point group {_ENTRY_POINTS!r}",
+            action=f"did you mean {nearest!r}? Others are named in [models] of node.toml, or installed",
         )
-    try:
-        factory: Factory = resolve_name(targets[name])
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownModel(
-            f"Model {name!r} cannot be imported from {targets[name]}: {error}",
-            action="repair or remove the package that adds it",
-        ) from error
-    if not callable(factory):
-        raise UnknownModel(
-            f"Model {name!r} at {targets[name]}",
-            expected="a callable (input_shape, classes, **options)",
-            received=type(factory).__name__,
-            action="repair or remove the package that adds it",
-        )
-    return factory
+    return imported(name, targets[name], "repair or remove the package that adds it")
 
 
 def _check_options(
     name: str,
     factory: Factory,
     input_shape: tuple[int, ...],
-    classes: int,
-    options: Mapping[str, int | float | str | bool],
+    outputs: int,
+    options: Mapping[str, Option],
 ) -> None:
     """Holds the options against the factory's signature; a parameter of any other annotation takes any value."""
     signature = inspect.signature(factory)
@@ -149,7 +151,7 @@ def _check_options(
         if parameter.kind is not parameter.VAR_KEYWORD
     }
     try:
-        signature.bind(input_shape, classes, **options)
+        signature.bind(input_shape, outputs, **options)
     except TypeError as error:
         raise InvalidValue(
             f"Model {name!r}: {error}",

@@ -9,62 +9,34 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     SecretStr,
+    SerializeAsAny,
     Tag,
     ValidationError,
+    field_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from comity.contract import Identifier, Option
+from comity.contract import Identifier, Text
 from comity.data import DataConfig
 from comity.environments import EnvironmentConfig
 from comity.errors import InvalidValue, UnknownKey
+from comity.models import OWN_TARGET, names
+from comity.node.settings import settings_of_all
 from comity.node.validation import explained, read_toml
+from comity.protocol.definition import ProtocolDefinition
 from comity.session.policy import Policy
 from comity.store.sql_store import store_url
-from comity.training import Distillation, OptimizerSpec
-from comity.training.optimizers import OptimizerName
 from comity.transport.identity import Identity
 from comity.transport.retry import RetryPolicy
 
 ENVIRONMENT_PREFIX = "COMITY_NODE_"
-
-
-class OwnModelConfig(BaseModel):
-    """A model that this party trains instead of the one that crosses; the two teach each other (AssistKD).
-
-    Attributes:
-        name: Name of a model factory.
-        options: Options of the factory.
-        optimizer: Optimiser of the distillations.
-        learning_rate: Its learning rate.
-        temperature: t of the distillations, above 0.
-        alpha: α, the weight of the teacher's answers beside the labels.
-        to_shared: Iterations in which a checkpoint of the own model teaches the shared one.
-        to_own_epochs: Passes over the data in which a picked model teaches the own one.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    options: dict[str, Option] = {}
-    optimizer: OptimizerName = "adam"
-    learning_rate: Annotated[float, Field(gt=0, le=1e30)] = 1e-3
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    alpha: Annotated[float, Field(ge=0, le=1)] = 0.9
-    to_shared: Annotated[int, Field(ge=1)] = 10
-    to_own_epochs: Annotated[int, Field(ge=1)] = 60
-
-    @property
-    def distillation(self) -> Distillation:
-        """How the two models learn from each other."""
-        rule = OptimizerSpec(self.optimizer, self.learning_rate)
-        return Distillation(rule, self.temperature, self.alpha, self.to_shared, self.to_own_epochs)
 
 
 def _kind_of_data(value: object) -> str:
@@ -79,27 +51,48 @@ OwnData = Annotated[
 """Samples or games, told apart by their `source`."""
 
 
+def _free(models: dict[str, str]) -> dict[str, str]:
+    taken = [name for name in models if name in names() or ":" in name] if models else []
+    if taken:
+        raise ValueError(f"{taken[0]}: give it a name without a colon that this installation has no model of yet")
+    return models
+
+
+OwnModels = Annotated[dict[Text, Annotated[str, Field(pattern=OWN_TARGET)]], AfterValidator(_free)]
+"""Names that a node gives to models, and where each is: `python:module:factory`, `hf:folder`, `timm:name`."""
+
+
 class PartyConfig(BaseModel):
     """What a party brings to a session, wherever it runs.
 
     Attributes:
         data: Its samples, or its games, which stay where they are; left out where its role needs none.
-        own_model: A model of its own, trained in the place of the contract's, which crosses; left out for none.
+        models: What contracts may call models that are no part of this installation, and where each is; nothing that a peer
+            sends is ever looked up as code.
         secret: Source of its own randomness; leave it out to have one made and kept in `state_dir`.
         device: `auto`, `cpu`, `cuda` …
-        speculative: Whether, as a provider that has nothing to evaluate, it trains from the first model that came, in case
-            that it is picked; else the work is dropped. No result changes.
+        protocols: Its own settings of protocols, by their names; the protocols say what there is to set.
         policy: What it agrees to.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     data: OwnData | None = None
-    own_model: OwnModelConfig | None = None
+    models: OwnModels = {}
     secret: SecretStr | None = None
     device: str = "auto"
-    speculative: bool = False
+    protocols: dict[str, SerializeAsAny[BaseModel]] = {}
     policy: Policy = Policy()
+
+    @field_validator("protocols", mode="before")
+    @classmethod
+    def _as_the_protocols_have_it(cls, value: object) -> object:
+        return settings_of_all(value) if isinstance(value, dict) else value
+
+    def settings_of(self, definition: ProtocolDefinition) -> BaseModel | None:
+        """This party's settings of a protocol, with defaults for what it leaves out; None where the protocol has none."""
+        kind = definition.extensions.settings_type()
+        return self.protocols.get(definition.name, None if kind is None else kind())
 
     def receipt_key_of(self, party: str) -> str | None:
         """The receipt key that a peer is known by, hexadecimal; None where nobody said."""
@@ -260,6 +253,10 @@ class NodeConfig(BaseSettings, PartyConfig):
             tls = {name: directory / path for name, path in self.tls}
             changes["tls"] = TlsConfig(**tls)
         changes["control"] = self.control.model_copy(update={"operators": directory / self.control.operators})
+        changes["models"] = {
+            name: f"hf:{directory / target.removeprefix('hf:')}" if target.startswith("hf:") else target
+            for name, target in self.models.items()
+        }
         if isinstance(self.data, DataConfig):
             root = self.data.root
             changes["data"] = self.data.model_copy(update={"root": directory / root if root is not None else directory})

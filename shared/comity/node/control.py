@@ -13,9 +13,9 @@ from typing import Protocol
 import grpc
 
 from comity import version
-from comity.node.registry import protocols_for
 from comity.node.sessions.overview import SessionDetails, SessionSummary
 from comity.node.sessions.script import Script, parse_script
+from comity.protocol.registry import usable_for
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.store.store import Waiting
@@ -81,7 +81,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             role=self._node.role,
             version=version(),
             address=self._node.address,
-            protocols=[each.name for each in protocols_for(self._node.role)],
+            protocols=[each.name for each in usable_for(self._node.role)],
             sessions=[each.session for each in self._node.sessions()],
             pid=os.getpid(),
             state_dir=str(self._node.state_dir),

@@ -20,12 +20,13 @@ from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
 from comity.node.garbage import exclusive
 from comity.node.party import LocalParty, own_secret
-from comity.node.registry import protocol, protocols_for
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiated import InitiatedSessions
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
 from comity.node.sessions.script import Script
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol, unusable, usable_for
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import SessionRegistry
@@ -33,7 +34,6 @@ from comity.store.sql_store import SqlStore
 from comity.transport import blobs, sessions
 from comity.transport.description import describing
 from comity.transport.identity import Identity
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.server import NodeServer
 from comity.wire.v1 import control_pb2_grpc, sessions_pb2_grpc
 
@@ -58,7 +58,7 @@ class Node:
         self.state_dir = config.state_dir.resolve()
         self._config = config
         self._identity = config.identity
-        self._protocols = protocols_for(role)
+        self._protocols = usable_for(role)
         self._draining = threading.Event()
 
     def serve(self, stop: threading.Event) -> None:
@@ -79,6 +79,8 @@ class Node:
         with contextlib.ExitStack() as stack:
             stack.enter_context(exclusive(config.state_dir))
             store = stack.enter_context(contextlib.closing(SqlStore(config.store_url)))
+            for each in unusable(implementations=True):
+                log.warning("protocol-unusable", package=each.package, protocol=each.name, error=str(each))
             secret = own_secret(config, config.state_dir)
             self._local = LocalParty(config.party, config, secret, store, config.state_dir / "blobs")
             self._initiated = InitiatedSessions(self._local, config)
@@ -121,7 +123,7 @@ class Node:
                 received=f"a {self.role} node",
                 action=f"run the script at the {definition.initiator}'s node; this one is looked on with comity watch",
             )
-        if definition.many:
+        if definition.topology.is_joined:
             raise InvalidValue(
                 f"{definition.name} is joined, not run",
                 expected="a protocol that one party asks for",
@@ -179,7 +181,7 @@ class Node:
             ComityError: The script, or what it needs, is not to be had.
         """
         contract, definition = self._drafted(script)
-        if definition.acceptor != self.role or not definition.many:
+        if definition.acceptor != self.role or not definition.topology.is_joined:
             raise InvalidValue(
                 "this node opens no such session",
                 expected=f"a {definition.acceptor} node, and a protocol that many join",
@@ -269,7 +271,11 @@ class Node:
                 received="nothing",
                 action=f"a {self.role} node must be reachable",
             )
-        services = [sessions.SERVICE, blobs.SERVICE, *(name for each in self._protocols for name in each.services)]
+        services = [
+            sessions.SERVICE,
+            blobs.SERVICE,
+            *(name for each in self._protocols for name in each.load().services),
+        ]
         identity = self._identity if self._identity.is_secure else None
         server = NodeServer(identity, services)
         self._acceptor.restore()
@@ -280,7 +286,7 @@ class Node:
         )
         blobs.BlobServicer(lambda context: sessions.session_of(self._hosted, context)).add_to(server.server)
         for each in self._protocols:
-            each.serve(server.server, self._hosted)
+            each.load().serve(server.server, self._hosted)
         self.address = server.start(self._config.listen)
         stack.callback(server.stop, self._config.drain_s)
         stack.callback(self._acceptor.drain)

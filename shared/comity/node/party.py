@@ -8,31 +8,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
 from comity.blobs.blob_files import BlobFolder
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Membership, TaskSpec, Terms
+from comity.contract import Contract, Membership, Preprocessing, TaskSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
 from comity.errors import InvalidValue, PolicyRefusal
 from comity.ledger.receipts import Signer
-from comity.models import build
 from comity.node.config import PartyConfig
 from comity.node.sessions.budget import planned, spend
-from comity.node.tasks import agreed_model, classification, episodes_of, policy_gradient, require_same_task
 from comity.privacy import Mechanism
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.implementation import Data, Resources
+from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate
 from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.store.journal import Journal
 from comity.store.store import Store
-from comity.training import AssistedDistillation, Classification, PolicyGradient, Secret
-from comity.transport.protocol import ProtocolDefinition
-
-LocalTask = Classification | PolicyGradient | AssistedDistillation
+from comity.tasks import agreed_model, kind_for, require_task
+from comity.training import Secret
 
 
 class LocalParty:
@@ -93,44 +93,45 @@ class LocalParty:
         return isinstance(self.config.data, EnvironmentConfig)
 
     @property
+    def data(self) -> Data:
+        """Its samples or its games; None for a party without."""
+        if self.is_reinforcement:
+            return self.environments
+        return None if self.config.data is None else self.splits
+
+    @property
     def holdings(self) -> int:
         """Number of its training samples, or of its games; 0 for a party without data."""
-        return len(self.environments.parameters) if self.is_reinforcement else self.samples()
+        data = self.data
+        if data is None:
+            return 0
+        return len(data.parameters) if isinstance(data, EnvironmentSet) else len(data.train)
 
-    def samples(self, terms: Terms | None = None) -> int:
-        """Number of training samples, or of episodes in an evaluation; 0 for a party without data.
+    def membership(self, role: str, contract: Contract | None = None) -> Membership:
+        """This party's part in a session.
 
         Args:
-            terms: What was agreed; a party with games needs them.
+            role: What it does in it.
+            contract: What was agreed, whose protocol says how many samples that are; None for all that it has.
 
         Raises:
-            MalformedMessage: The party has games, and the terms are not for policies.
+            RefusedError: The terms do not go with its data.
         """
-        if self.is_reinforcement:
-            return len(self.environments.parameters) * episodes_of(terms).evaluation_episodes
-        return 0 if self.config.data is None else len(self.splits.train)
+        task = None if contract is None else protocol(contract.protocol).load().task
+        samples = self.holdings if task is None or contract is None else task.samples(contract.terms, self.data)
+        return Membership(party=self.name, role=role, samples=samples, receipt_key=self.signer.public_key)
 
-    def membership(self, role: str, terms: Terms | None = None) -> Membership:
-        """This party's part in a session; see `samples`."""
-        return Membership(party=self.name, role=role, samples=self.samples(terms), receipt_key=self.signer.public_key)
-
-    def task_spec(self, mean: tuple[float, ...], std: tuple[float, ...]) -> TaskSpec:
+    def task_spec(self, preprocessing: Preprocessing) -> TaskSpec:
         """The task that this party's data are for.
 
         Args:
-            mean: Per-channel mean of samples; games have none.
-            std: Per-channel standard deviation of samples.
+            preprocessing: What is done to every input.
+
+        Raises:
+            InvalidValue: It has no data, or the preprocessing does not fit them.
         """
-        if self.is_reinforcement:
-            environment = self.environments.environment
-            return TaskSpec(
-                kind="reinforcement",
-                environment=environment.name,
-                input_shape=(environment.features,),
-                classes=environment.actions,
-            )
-        train = self.splits.train
-        return TaskSpec(input_shape=train.input_shape, classes=train.classes, mean=mean, std=std)
+        data = self.environments if self.is_reinforcement else self.splits
+        return kind_for(data).of(data, preprocessing)
 
     def place(
         self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()
@@ -172,7 +173,7 @@ class LocalParty:
             journal,
             observed,
             gates,
-            self.config.speculative,
+            self.config.settings_of(protocol(contract.protocol)),
         )
 
     def context(self, place: SessionContext, peer: Membership, *, apart: bool = False) -> PeerContext:
@@ -193,15 +194,17 @@ class LocalParty:
         place.gates.append(gate)
         receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
-        ahead = place.works_ahead
+        settings = place.settings
         return PeerContext(
-            contract, place.own, peer, place.task, blobs, place.journal, gate, receipt_book, place.observe, ahead
+            contract, place.own, peer, place.task, blobs, place.journal, gate, receipt_book, place.observe, settings
         )
 
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:
         return SessionBlobs(None if self.folder is None else BlobFolder(self.folder.joinpath(session, *parts)))
 
-    def require_room(self, contract: Contract, own: Membership, peer: Membership, protocol: ProtocolDefinition) -> None:
+    def require_room(
+        self, contract: Contract, own: Membership, peer: Membership, definition: ProtocolDefinition
+    ) -> None:
         """Checks, before a session is accepted, that there is room for what it will keep.
 
         Raises:
@@ -209,14 +212,14 @@ class LocalParty:
         """
         if self.folder is None:
             return
-        needed = protocol.blobs_held(contract, own, peer) * self.task(contract).layout.size
+        needed = definition.load().blobs_held(contract, own, peer) * self.task(contract).layout.size
         free = bytes_free(self.folder, self.config.policy.max_state_bytes)
         if needed > free:
             raise PolicyRefusal(
                 f"{self.name} has no room for the session",
-                expected=f"{needed / 1e6:.0f} MB for its checkpoints",
+                expected=f"{needed / 1e6:.0f} MB for what it keeps",
                 received=f"{max(free, 0) / 1e6:.0f} MB",
-                action="raise policy.max_state_bytes or free space with comity gc; or use a longer sampling_period",
+                action="raise policy.max_state_bytes, or free space with comity gc",
             )
 
     def rounds_finished(self, session: str) -> int:
@@ -230,47 +233,38 @@ class LocalParty:
         *,
         environments: EnvironmentSet | None = None,
         mechanism: Mechanism | None = None,
-    ) -> LocalTask:
-        """This party's model and data, or games, as a contract wants them.
+    ) -> Any:
+        """This party's model and data, or games, as a contract wants them; of the class that the protocol's roles take.
 
         Args:
             contract: The contract.
-            splits: Other data to use, for comparisons; None for the party's own.
+            splits: Other data to use, for comparisons; None for the party's own. Settings of the protocol are then passed
+                over.
             environments: Other games to use, for comparisons; None for the party's own.
             mechanism: The noise of its training; None for none.
 
         Raises:
             UnknownModel: The model's name is unknown here.
+            UnknownTask: The kind of task is unknown here.
             ModelSignatureMismatch: The name builds other tensors here.
-            TaskMismatch: The data here are for another task, or the policy does not fit the games.
-            MalformedMessage: The terms are not those of a protocol that trains so.
+            TaskMismatch: The data here are for another task, or the protocol is not for such data.
+            MalformedMessage: The terms do not go with the task.
             InvalidValue: The terms do not go with the model or the data.
         """
-        spec = contract.task
-        own = spec if self.config.data is None else self.task_spec(spec.mean, spec.std)
-        require_same_task(self.name, own, spec)
-        model = agreed_model(self.name, contract)
-        secret = Secret(self._secret, contract.session)
-        own_model = self.config.own_model
-        if own_model is not None and (self.is_reinforcement or self.config.data is None):
-            raise InvalidValue(
-                "own_model needs samples to learn from", expected="[data] with samples", received=spec.kind
-            )
-        if self.is_reinforcement:
-            return policy_gradient(model, environments or self.environments, contract, secret)
-        samples = splits or (None if self.config.data is None else self.splits)
-        shared = classification(model, samples, contract, secret, self.config.device, mechanism)
-        if own_model is None or splits is not None:
-            return shared
-        private = build(
-            own_model.name,
-            input_shape=spec.input_shape,
-            classes=spec.classes,
-            options=own_model.options,
-            seed=secret.seed("own model"),
+        definition = protocol(contract.protocol)
+        require_task(self.name, self.data, contract.task)
+        models = {name: agreed_model(self.name, contract, name, self.config.models) for name in contract.models}
+        resources = Resources(
+            self.name,
+            models,
+            splits or environments or self.data,
+            Secret(self._secret, contract.session),
+            self.config.device,
+            self.config.models,
+            self.config.settings_of(definition) if splits is None else None,
+            mechanism,
         )
-        own_task = classification(private, samples, contract, secret, self.config.device, mechanism)
-        return AssistedDistillation(own_task, shared, own_model.distillation)
+        return definition.load().task.build(contract, resources)
 
 
 def bytes_used(folder: Path) -> int:

@@ -9,9 +9,10 @@ from importlib.resources import files
 from typing import Any
 
 from comity.errors import InvalidValue
+from comity.protocol.presentation import Column, PerRoundTable, Summary
 from comity.report.curves import Curve, draw
 from comity.report.numbers import number, size
-from comity.session.events import Column, Event, Statement, Summary
+from comity.session.events import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class SessionReport:
     contract: Mapping[str, Any]
     events: Sequence[Event]
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    statement: Statement | None = None
+    statement: PerRoundTable | None = None
     sent: Mapping[str, int] = field(default_factory=dict)
     received: Mapping[str, int] = field(default_factory=dict)
 
@@ -93,7 +94,7 @@ def _columns(events: Sequence[Event]) -> list[Column]:
     return []
 
 
-def _of_statement(statement: Statement | None, metrics: Mapping[str, Any]) -> list[Curve]:
+def _of_statement(statement: PerRoundTable | None, metrics: Mapping[str, Any]) -> list[Curve]:
     """A curve for each number that the statement has, with a line for each party."""
     if statement is None:
         return []

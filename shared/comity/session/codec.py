@@ -13,12 +13,21 @@ from google.protobuf.json_format import MessageToDict, ParseDict, SerializeToJso
 from google.protobuf.message import DecodeError, Message
 from pydantic import ValidationError
 
-from comity.contract import Contract, Membership, Terms
+from comity.contract import Contract, Membership, Release, Retention, Terms
 from comity.errors import MalformedMessage
 from comity.ledger.receipts import SignedStatement, Statement, StatementKind
 from comity.wire.v1 import sessions_pb2 as pb
 
 _PROPOSE_AGAIN = "correct it and propose again"
+
+LARGEST_CONTRACT = 2**20
+"""Bytes of a contract: far more than the names of ten thousand classes, and too few to keep anybody busy."""
+
+_RETENTIONS: dict[int, Retention] = {
+    pb.RETENTION_ROUND: "round",
+    pb.RETENTION_SESSION: "session",
+    pb.RETENTION_RESULT: "result",
+}
 
 
 def contract_to_proto(contract: Contract, terms: Message) -> pb.Contract:
@@ -44,8 +53,9 @@ def contract_from_proto(message: pb.Contract, terms: Message, terms_type: type[T
         terms_type: Their class.
 
     Raises:
-        MalformedMessage: A field is missing or out of range, or the terms are another protocol's.
+        MalformedMessage: A field is missing or out of range, the terms are another protocol's, or it is too large.
     """
+    require_size(message)
     expected = terms.DESCRIPTOR.full_name
     try:
         fits = message.terms.Unpack(terms)
@@ -57,7 +67,7 @@ def contract_from_proto(message: pb.Contract, terms: Message, terms_type: type[T
         raise MalformedMessage(
             "the contract has other terms",
             expected=expected,
-            received=message.terms.type_url or "none",
+            received=message.terms.type_url[:200] or "none",
             action=_PROPOSE_AGAIN,
         )
     bare = pb.Contract()
@@ -69,11 +79,26 @@ def contract_from_proto(message: pb.Contract, terms: Message, terms_type: type[T
         raise _malformed("the contract", error) from error
     except SerializeToJsonError as error:
         raise MalformedMessage(
-            "the contract cannot be used: model.options",
+            "the contract cannot be used: options of a model or of the task",
             expected="finite numbers",
             received=error,
             action=_PROPOSE_AGAIN,
         ) from error
+
+
+def require_size(message: pb.Contract) -> None:
+    """Checks that a contract is not so large that looking at it is work.
+
+    Raises:
+        MalformedMessage: It is.
+    """
+    if message.ByteSize() > LARGEST_CONTRACT:
+        raise MalformedMessage(
+            "the contract is too large",
+            expected=f"at most {LARGEST_CONTRACT} bytes",
+            received=message.ByteSize(),
+            action="use fewer or shorter names",
+        )
 
 
 def membership_to_proto(membership: Membership) -> pb.Membership:
@@ -91,6 +116,28 @@ def membership_from_proto(message: pb.Membership) -> Membership:
         return Membership.model_validate(_fields(message))
     except ValidationError as error:
         raise _malformed("the membership", error) from error
+
+
+def release_to_proto(release: Release) -> pb.Release:
+    """Encodes what stands behind a release."""
+    kept = next(number for number, name in _RETENTIONS.items() if name == release.kept)
+    return pb.Release(samples=release.samples, kept=pb.Retention.ValueType(kept))
+
+
+def release_from_proto(message: pb.Release) -> Release:
+    """Decodes what stands behind a release.
+
+    Raises:
+        MalformedMessage: It does not say how long it is kept.
+    """
+    if message.kept not in _RETENTIONS:
+        raise MalformedMessage(
+            "the release does not say how long it is kept",
+            expected=", ".join(_RETENTIONS.values()),
+            received=message.kept,
+            action="name one of these",
+        )
+    return Release(samples=message.samples, kept=_RETENTIONS[message.kept])
 
 
 def statement_to_proto(signed: SignedStatement) -> pb.SignedStatement:
@@ -131,8 +178,9 @@ def _fields(message: Message) -> dict[str, object]:
 
 def _malformed(what: str, error: ValidationError) -> MalformedMessage:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "its fields"
+    # Keys of a map are the peer's own.
+    place = ".".join(str(part)[:40] for part in first["loc"]) or "its fields"
     received = "nothing" if first["type"] == "missing" else repr(first["input"])[:200]
     return MalformedMessage(
-        f"{what} cannot be used: {place}", expected=first["msg"], received=received, action=_PROPOSE_AGAIN
+        f"{what} cannot be used: {place}", expected=first["msg"][:200], received=received, action=_PROPOSE_AGAIN
     )

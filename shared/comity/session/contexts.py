@@ -25,7 +25,7 @@ class SessionContext:
         journal: What is done and need not be done again.
         observe: Is told what happens.
         gates: What leaves, to each peer.
-        works_ahead: Whether this party may work on what may not be wanted.
+        settings: This party's own settings of the protocol; None where it has none.
     """
 
     contract: Contract
@@ -35,7 +35,7 @@ class SessionContext:
     journal: Journal
     observe: Observer
     gates: list[EgressGate] = field(default_factory=list)
-    works_ahead: bool = False
+    settings: Any = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PeerContext:
         gate: What leaves to the peer.
         receipt_book: Signs this party's statements and checks the peer's.
         observe: Is told what happens.
-        works_ahead: Whether this party may work on what may not be wanted.
+        settings: This party's own settings of the protocol; None where it has none.
     """
 
     contract: Contract
@@ -64,10 +64,10 @@ class PeerContext:
     gate: EgressGate
     receipt_book: ReceiptBook
     observe: Observer
-    works_ahead: bool = False
+    settings: Any = None
 
     @property
     def place(self) -> SessionContext:
         """What of it is the same whoever is opposite."""
-        gates, ahead = [self.gate], self.works_ahead
-        return SessionContext(self.contract, self.own, self.task, self.blobs, self.journal, self.observe, gates, ahead)
+        gates, own = [self.gate], self.settings
+        return SessionContext(self.contract, self.own, self.task, self.blobs, self.journal, self.observe, gates, own)

@@ -23,7 +23,7 @@ class Policy(BaseModel):
     Attributes:
         parties: Parties that may have sessions with this node; empty for all whose certificate it trusts.
         protocols: Protocols that it takes part in; empty for all that it offers.
-        egress: Kinds that may leave this node.
+        egress: Kinds that may leave this node; none that is not named here does, also not one that a package adds.
         max_rounds: Most rounds of one session.
         max_sessions: Most sessions at a time.
         min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples. A node

@@ -11,10 +11,12 @@ from typing import Any
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.result import SessionResult, summarize
 from comity.node.sessions.script import Script
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
+from comity.protocol.roles import run
 from comity.session.contexts import SessionContext
 from comity.session.events import Observer, nobody
 from comity.session.gate import EgressGate
@@ -22,7 +24,6 @@ from comity.session.outcome import Outcome
 from comity.store.memory_store import MemoryStore
 from comity.store.sql_store import SqlStore, store_url
 from comity.transport.in_process import encoded
-from comity.transport.protocol import ProtocolDefinition, run
 from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
@@ -50,19 +51,19 @@ def _run(
     script: Script, initiators: Sequence[LocalParty], acceptors: Sequence[LocalParty], observe: Observer
 ) -> tuple[SessionResult, Outcome]:
     began = time.monotonic()
-    many = protocol(script.session.protocol).many
+    many = protocol(script.session.protocol).topology.is_joined
     # Whoever is alone sees the whole session: it drafts the contract, and it is looked at.
     center = acceptors[0] if many else initiators[0]
     contract, definition = draft_contract(script, center, f"simulation-{script.session.seed}")
-    if contract.terms.initiators not in {None, len(initiators)}:
+    if contract.terms.participants not in {None, len(initiators)}:
         raise InvalidValue(
             f"the script has another number of parties of role {definition.initiator} than its session",
-            expected=contract.terms.initiators,
+            expected=contract.terms.participants,
             received=len(initiators),
             action="correct session.terms or the tables",
         )
-    asking = [(party, party.membership(definition.initiator, contract.terms)) for party in initiators]
-    helping = [(party, party.membership(definition.acceptor, contract.terms)) for party in acceptors]
+    asking = [(party, party.membership(definition.initiator, contract)) for party in initiators]
+    helping = [(party, party.membership(definition.acceptor, contract)) for party in acceptors]
     for one, others in ((asking, helping), (helping, asking)):
         for party, own in one:
             party.config.policy.review(contract, own, tuple(each.name for each, _ in others), active=0)
@@ -74,29 +75,26 @@ def _run(
         members = [peer for _, peer in peers]
         return party.place(contract, own, observe if party is center else nobody, members)
 
-    observe(
-        definition.started(
-            contract, definition.acceptor if many else definition.initiator, _names(asking, helping, many)
-        )
-    )
+    observe(definition.started(contract, definition.center, _names(asking, helping, many)))
     help_places = [place(*each, asking) for each in helping]
     help_seats = [
         [party.context(own, peer, apart=many) for _, peer in asking]
         for (party, _), own in zip(helping, help_places, strict=True)
     ]
-    roles: list[Any] = [definition.help(*each) for each in zip(help_places, help_seats, strict=True)]
+    roles: list[Any] = [definition.load().help(*each) for each in zip(help_places, help_seats, strict=True)]
     ask_places = [place(*each, helping) for each in asking]
     asked = [
-        definition.ask_in_process(
+        definition.load().ask_in_process(
             [(party.context(own, peer), help_seats[at][number], roles[at]) for at, (_, peer) in enumerate(helping)]
         )
         for number, ((party, _), own) in enumerate(zip(asking, ask_places, strict=True))
     ]
     outcomes = run(*asked)
     outcome = outcomes[0]
-    if definition.merge is not None:
+    merge = definition.load().merge
+    if merge is not None:
         of = {party.name: each for (party, _), each in zip(asking, outcomes, strict=True)}
-        metrics = definition.merge(roles[0].outcome().metrics, {name: each.metrics for name, each in of.items()})
+        metrics = merge(roles[0].outcome().metrics, {name: each.metrics for name, each in of.items()})
         outcome = Outcome(tuple(model for name in sorted(of) for model in of[name].models), metrics)
     result = summarize(contract, outcome, center.store, time.monotonic() - began)
     observe(definition.finished(contract, result.to_json()))
@@ -114,7 +112,7 @@ def parties(script: Script, state: Path | None = None) -> tuple[list[LocalParty]
     """The asking and the helping parties of a script, each in the script's order, with data and stores of their own."""
     acceptors = [name for name in script.session.acceptors if name in script.party]
     initiators = [name for name in script.party if name not in script.session.acceptors]
-    alone = not protocol(script.session.protocol).many
+    alone = not protocol(script.session.protocol).topology.is_joined
     if len(acceptors) != len(script.session.acceptors) or not initiators or (alone and len(initiators) != 1):
         who = "one party that asks" if alone else "each that joins"
         raise InvalidValue(

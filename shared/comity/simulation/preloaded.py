@@ -4,7 +4,7 @@ import torch._dynamo  # noqa: F401 - the first step of an optimizer imports it
 
 import comity.data.digits
 import comity.node.daemon  # noqa: F401
-from comity.node.registry import protocol, protocol_names
+from comity.protocol.registry import unusable
 
-for _name in protocol_names():
-    protocol(_name)
+# What cannot be used is left out.
+unusable(implementations=True)

@@ -1,19 +1,41 @@
 """Local training and evaluation: what a party does with its own data, and nobody else's."""
 
-from comity.training.classification import Classification
-from comity.training.device import choose_device
-from comity.training.distillation import AssistedDistillation, Distillation, distillation_loss
-from comity.training.optimizers import OptimizerSpec
-from comity.training.policy_gradient import Baseline, PolicyGradient
-from comity.training.quadratic import Quadratic
-from comity.training.samples import PoissonStream, SampleStream, Secret, sampling_rate
-from comity.training.trajectories import Resume, Snapshot, sampled
+from typing import TYPE_CHECKING
+
+from comity.lazy import lazily
+
+if TYPE_CHECKING:
+    from comity.training.classification import Classification
+    from comity.training.device import choose_device
+    from comity.training.distillation import AssistedDistillation, Distillation, distillation_loss
+    from comity.training.optimizers import build_optimizer
+    from comity.training.policy_gradient import Baseline, PolicyGradient
+    from comity.training.quadratic import Quadratic
+    from comity.training.samples import PoissonStream, SampleStream, Secret, sampling_rate
+    from comity.training.terms import OptimizerName, OptimizerSpec, TrainingTerms
+    from comity.training.trajectories import Resume, Snapshot, sampled
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "classification": ["Classification"],
+            "device": ["choose_device"],
+            "distillation": ["AssistedDistillation", "Distillation", "distillation_loss"],
+            "optimizers": ["build_optimizer"],
+            "policy_gradient": ["Baseline", "PolicyGradient"],
+            "quadratic": ["Quadratic"],
+            "samples": ["PoissonStream", "SampleStream", "Secret", "sampling_rate"],
+            "terms": ["OptimizerName", "OptimizerSpec", "TrainingTerms"],
+            "trajectories": ["Resume", "Snapshot", "sampled"],
+        },
+    )
 
 __all__ = [
     "AssistedDistillation",
     "Baseline",
     "Classification",
     "Distillation",
+    "OptimizerName",
     "OptimizerSpec",
     "PoissonStream",
     "PolicyGradient",
@@ -22,6 +44,8 @@ __all__ = [
     "SampleStream",
     "Secret",
     "Snapshot",
+    "TrainingTerms",
+    "build_optimizer",
     "choose_device",
     "distillation_loss",
     "sampled",

@@ -18,8 +18,9 @@ from comity.data import Dataset, Splits
 from comity.privacy import Mechanism, PrivateGradients
 from comity.randomness import seeded
 from comity.tensors import Layout, State
-from comity.training.optimizers import OptimizerSpec
+from comity.training.optimizers import build_optimizer
 from comity.training.samples import PoissonStream, SampleStream, Secret
+from comity.training.terms import OptimizerSpec
 from comity.training.trajectories import Resume, Snapshot, sampled
 
 BatchLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
@@ -115,7 +116,7 @@ class Classification:
             Models with what is needed to go on from them. The tensors are the live ones: copy what is to be kept.
         """
         self._model.load_state_dict(state)
-        rule = optimizer.build(self._model.parameters())
+        rule = build_optimizer(optimizer, self._model.parameters())
         stream = (SampleStream if self._private is None else PoissonStream)(
             self.samples, self._batch_size, self._secret, round
         )
@@ -167,7 +168,7 @@ class Classification:
             place: What it is for, and when: decides the order of the samples.
         """
         self._model.load_state_dict(state)
-        rule = optimizer.build(self._model.parameters())
+        rule = build_optimizer(optimizer, self._model.parameters())
         purpose, *when = place
         stream = SampleStream(self.samples, self._batch_size, self._secret, *when, purpose=f"data order, {purpose}")
         for step in range(steps):

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from comity.errors import InvalidValue
 from comity.tensors import State
 from comity.training.classification import Classification
-from comity.training.optimizers import OptimizerSpec
+from comity.training.terms import OptimizerSpec
 from comity.training.trajectories import Resume, Snapshot
 
 _OWN = "own."

@@ -20,8 +20,9 @@ from torch.nn.functional import cross_entropy
 from comity.environments import Draws, EnvironmentSet, Episodes, Policy, play
 from comity.errors import InvalidValue, TaskMismatch, TrainingDiverged
 from comity.tensors import Layout, State
-from comity.training.optimizers import OptimizerSpec
+from comity.training.optimizers import build_optimizer
 from comity.training.samples import Secret
+from comity.training.terms import OptimizerSpec
 from comity.training.trajectories import Resume, Snapshot, sampled
 
 Baseline = Literal["none", "mean", "normalized"]
@@ -131,7 +132,7 @@ class PolicyGradient:
             NonFiniteValue: An environment gave a reward that is not finite.
         """
         self._model.load_state_dict(state)
-        rule = optimizer.build(self._model.parameters())
+        rule = build_optimizer(optimizer, self._model.parameters())
         step = partial(self._step, rule, round)
         yield from sampled(self._model, rule, step, iterations=iterations, period=period, resume=resume)
 

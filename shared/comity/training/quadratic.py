@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from comity.tensors import Layout, State
-from comity.training.optimizers import OptimizerSpec
+from comity.training.optimizers import build_optimizer
+from comity.training.terms import OptimizerSpec
 from comity.training.trajectories import Resume, Snapshot, sampled
 
 LEARNER_POINT = (-1.0, -1.0)
@@ -52,7 +53,7 @@ class Quadratic:
         """Makes full gradient steps and yields θ at iterations 0, I, 2I, … below T; see `Classification.trajectory`."""
         del round
         self._model.load_state_dict(state)
-        rule = optimizer.build(self._model.parameters())
+        rule = build_optimizer(optimizer, self._model.parameters())
 
         def step(iteration: int) -> None:
             del iteration

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterable
+from typing import Literal, Protocol, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
-from comity.contract import Contract, Membership
+from comity.contract import Contract, Membership, Terms
 from comity.errors import ContractMismatch, MalformedMessage, SessionCancelled, UnknownSession
 from comity.ledger.receipts import Signer, require_member
 from comity.session.codec import (
@@ -20,7 +21,6 @@ from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.transport.description import Describe, encode_description
 from comity.transport.identity import caller, metadata
 from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY, PeerConnection
-from comity.transport.protocol import ProtocolDefinition
 from comity.wire.v1 import sessions_pb2 as pb
 from comity.wire.v1 import sessions_pb2_grpc
 
@@ -63,13 +63,43 @@ def session_of(
     return session
 
 
+class Negotiable(Protocol):
+    """A protocol, as far as its negotiation crosses the wire."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What it calls the models of a contract."""
+
+    @property
+    def acceptor(self) -> str:
+        """Role of the party that helps."""
+
+    @property
+    def terms(self) -> type[Terms]:
+        """Its part of a contract."""
+
+    @property
+    def trains(self) -> frozenset[str]:
+        """Roles that train on data of their own."""
+
+    def terms_message(self) -> Message:
+        """An empty message of the terms."""
+
+
+AnyProtocol = TypeVar("AnyProtocol", bound=Negotiable)
+
+
 class Negotiator(Protocol):
     """What a node that helps decides."""
 
     def accept(self, caller: str, message: pb.Proposal) -> AcceptedSession | None:
         """Agrees to a party's proposal, or raises to refuse it; None while an operator decides."""
 
-    def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:
+    def fetch(self, session: str) -> tuple[Contract, Negotiable]:
         """The contract of a session that is open, with its protocol."""
 
     def finish(self, session: AcceptedSession, ending: Ending) -> None:
@@ -144,14 +174,14 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         return encode_description(self._describe())
 
 
-def encode_proposal(contract: Contract, own: Membership, signer: Signer, protocol: ProtocolDefinition) -> pb.Proposal:
+def encode_proposal(contract: Contract, own: Membership, signer: Signer, protocol: Negotiable) -> pb.Proposal:
     """The message that offers a contract."""
     message = contract_to_proto(contract, protocol.terms_message())
     signature = signer.sign_membership(contract.hash, own)
     return pb.Proposal(contract=message, membership=membership_to_proto(own), signature=signature)
 
 
-def decode_proposal(proposal: pb.Proposal, protocol: ProtocolDefinition) -> tuple[Contract, Membership]:
+def decode_proposal(proposal: pb.Proposal, protocol: Negotiable) -> tuple[Contract, Membership]:
     """The contract and the initiator's signed part in it.
 
     Raises:
@@ -159,13 +189,33 @@ def decode_proposal(proposal: pb.Proposal, protocol: ProtocolDefinition) -> tupl
         ReceiptInvalid: The part is not signed by the key that it names.
     """
     contract = contract_from_proto(proposal.contract, protocol.terms_message(), protocol.terms)
+    require_models(contract.models, protocol)
     membership = membership_from_proto(proposal.membership)
     _require_samples(membership, protocol)
     require_member(contract.hash, membership, proposal.signature)
     return contract, membership
 
 
-def _require_samples(membership: Membership, protocol: ProtocolDefinition) -> None:
+def require_models(given: Iterable[str], protocol: Negotiable) -> None:
+    """Checks that models are those that a protocol has.
+
+    Args:
+        given: What they are called.
+        protocol: The protocol.
+
+    Raises:
+        MalformedMessage: One is missing, or there is one more.
+    """
+    if set(given) != set(protocol.models):
+        raise MalformedMessage(
+            f"the models are not those of {protocol.name}",
+            expected=", ".join(protocol.models) or "none",
+            received=", ".join(sorted(given)) or "none",
+            action="name these in session.models",
+        )
+
+
+def _require_samples(membership: Membership, protocol: Negotiable) -> None:
     """Checks that a party that trains has something to train on.
 
     Raises:
@@ -186,9 +236,7 @@ def encode_agreement(contract: Contract, own: Membership, signer: Signer) -> pb.
     return pb.Agreement(contract_hash=contract.hash, membership=membership_to_proto(own), signature=signature)
 
 
-def decode_agreement(
-    agreement: pb.Agreement, contract: Contract, acceptor: str, protocol: ProtocolDefinition
-) -> Membership:
+def decode_agreement(agreement: pb.Agreement, contract: Contract, acceptor: str, protocol: Negotiable) -> Membership:
     """The acceptor's part, as its agreement states it.
 
     Raises:
@@ -219,8 +267,8 @@ def decode_agreement(
 
 
 def fetch(
-    connection: PeerConnection, session: str, protocol: Callable[[str], ProtocolDefinition]
-) -> tuple[Contract, ProtocolDefinition]:
+    connection: PeerConnection, session: str, protocol: Callable[[str], AnyProtocol]
+) -> tuple[Contract, AnyProtocol]:
     """The contract of a session that an acceptor has opened.
 
     Args:

@@ -28,6 +28,7 @@ STATUS: dict[type[ComityError], grpc.StatusCode] = {
     errors.PolicyRefusal: grpc.StatusCode.PERMISSION_DENIED,
     errors.UnknownParty: grpc.StatusCode.UNAUTHENTICATED,
     errors.UnsupportedProtocol: grpc.StatusCode.UNIMPLEMENTED,
+    errors.UnknownTask: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnknownModel: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelSignatureMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TaskMismatch: grpc.StatusCode.FAILED_PRECONDITION,

@@ -27,7 +27,9 @@ from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
 from comity.node.sessions.initiator import draft_contract, run_session, stored
 from comity.node.sessions.script import parse_script
-from comity.protocols.assisted_learning import PROTOCOL, codec
+from comity.protocol.roles import run
+from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
 from comity.session.codec import statement_to_proto
 from comity.session.contexts import PeerContext
@@ -40,7 +42,6 @@ from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.protocol import run
 from comity.transport.retry import RetryPolicy
 from comity.transport.sessions import encode_proposal
 from comity.transport.status import from_rpc_error
@@ -116,7 +117,7 @@ def run_honestly(
     initiator = asking(script)
     contract, definition = draft_contract(script, initiator, id)
     with PeerConnection(node.learner, "provider", node.address, retry) as connection:
-        own = initiator.membership(definition.initiator, contract.terms)
+        own = initiator.membership(definition.initiator, contract)
         initiator.store.save(stored(contract, own))
         waits = Waits(initiator.store, contract.session)
         negotiation = Negotiation(contract, definition, initiator, own, waits, threading.Event().wait)
@@ -311,7 +312,7 @@ class Attack:
 
     def play_on(self) -> str:
         """Plays the whole session honestly, whatever was tried before; returns its digest."""
-        return run(PROTOCOL.ask([(self.context, self.connection)]))[0].digest
+        return run(PROTOCOL.load().ask([(self.context, self.connection)]))[0].digest
 
 
 def mallorys(id: str, **changes: Any) -> tuple[Contract, LocalParty]:

@@ -12,7 +12,7 @@ import pytest
 
 from comity import errors
 from comity.errors import ComityError
-from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.transport import sessions
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity

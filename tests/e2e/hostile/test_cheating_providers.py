@@ -20,8 +20,8 @@ from comity import errors
 from comity.errors import ComityError
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
-from comity.protocols.assisted_learning import PROTOCOL
 from comity.protocols.assisted_learning import servicer as assisted_servicer
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.simulation.in_process import simulate
 from comity.store.memory_store import MemoryStore

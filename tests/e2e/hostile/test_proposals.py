@@ -10,7 +10,7 @@ import pytest
 
 from comity import errors
 from comity.errors import ComityError
-from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.session.codec import contract_from_proto, membership_from_proto
 from comity.transport import sessions
 from comity.transport.peer_connection import PeerConnection
@@ -57,7 +57,7 @@ def with_terms(**terms: Any) -> sessions_pb2.Proposal:
 
 
 def with_option(name: str, value: Any) -> sessions_pb2.Proposal:
-    return edited(lambda message: message.contract.model.options.update({name: value}))
+    return edited(lambda message: message.contract.models["model"].options.update({name: value}))
 
 
 def setting(path: str, value: Any) -> sessions_pb2.Proposal:
@@ -66,7 +66,7 @@ def setting(path: str, value: Any) -> sessions_pb2.Proposal:
     *parents, last = path.split(".")
     target: Any = message
     for name in parents:
-        target = getattr(target, name)
+        target = target[int(name)] if name.isdecimal() else target[name] if name == "model" else getattr(target, name)
     if isinstance(value, list):
         del getattr(target, last)[:]
         getattr(target, last).extend(value)
@@ -77,12 +77,12 @@ def setting(path: str, value: Any) -> sessions_pb2.Proposal:
 
 PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityError], tuple[str, ...]]] = {
     "a model that nobody has": (
-        lambda: setting("contract.model.name", "mlpp"),
+        lambda: setting("contract.models.model.name", "mlpp"),
         errors.UnknownModel,
         ("lenet5", "'mlpp'", "did you mean 'mlp'"),
     ),
     "another signature": (
-        lambda: setting("contract.model.signature", "f" * 64),
+        lambda: setting("contract.models.model.signature", "f" * 64),
         errors.ModelSignatureMismatch,
         ("f" * 64, "same version"),
     ),
@@ -97,26 +97,111 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     "an option that is no number": (
         lambda: with_option("hidden", math.nan),
         errors.MalformedMessage,
-        ("model.options", "NaN"),
+        ("options", "NaN"),
     ),
     "an option that is null": (lambda: with_option("hidden", None), errors.MalformedMessage, ("hidden",)),
     "options in options": (lambda: with_option("hidden", {"a": 1}), errors.MalformedMessage, ("hidden",)),
     "inputs of another shape": (
-        lambda: setting("contract.task.input_shape", [1, 28, 28]),
+        lambda: setting("contract.task.inputs.shape", [1, 28, 28]),
         errors.TaskMismatch,
         ("1×28×28", "1×8×8", "use data"),
     ),
-    "other classes": (lambda: setting("contract.task.classes", 11), errors.TaskMismatch, ("11 classes", "10 classes")),
-    "no classes": (lambda: setting("contract.task.classes", 0), errors.MalformedMessage, ("classes", "2", "0")),
+    "other classes": (
+        lambda: setting("contract.task.heads.0.size", 11),
+        errors.TaskMismatch,
+        ("11 classes", "10 classes"),
+    ),
+    "one class": (
+        lambda: setting("contract.task.heads.0.size", 1),
+        errors.InvalidValue,
+        ("2 classes or more", "1 outputs"),
+    ),
+    "no head": (
+        lambda: edited(lambda m: m.contract.task.ClearField("heads")),
+        errors.InvalidValue,
+        ("one head", "no head"),
+    ),
+    "thousands of heads": (
+        lambda: edited(
+            lambda m: m.contract.task.heads.extend(sessions_pb2.Head(name=f"h{i}", size=2) for i in range(9999))
+        ),
+        errors.MalformedMessage,
+        ("heads", "64"),
+    ),
+    "thousands of models": (
+        lambda: edited(lambda m: [m.contract.models[f"m{i}"].SetInParent() for i in range(9999)]),
+        errors.MalformedMessage,
+        ("models", "16"),
+    ),
+    "a second model": (
+        lambda: edited(lambda m: m.contract.models["other"].CopyFrom(m.contract.models["model"])),
+        errors.MalformedMessage,
+        ("expected model", "model, other"),
+    ),
+    "another model's name": (
+        lambda: edited(
+            lambda m: (m.contract.models["net"].CopyFrom(m.contract.models["model"]), m.contract.models.pop("model"))
+        ),
+        errors.MalformedMessage,
+        ("expected model", "received net"),
+    ),
+    "code in the place of a model": (
+        lambda: setting("contract.models.model.name", "python:os:system"),
+        errors.UnknownModel,
+        ("names models, not where their code is", "'python:os:system'", "[models] of node.toml"),
+    ),
+    "a library's model in the place of a name": (
+        lambda: setting("contract.models.model.name", "timm:resnet18"),
+        errors.UnknownModel,
+        ("names models, not where their code is", "'timm:resnet18'"),
+    ),
+    "a model's name without end": (
+        lambda: setting("contract.models.model.name", "m" * 100_000),
+        errors.MalformedMessage,
+        ("models.model.name", "200"),
+    ),
+    "a kind of model without end": (
+        lambda: edited(lambda m: m.contract.models["k" * 100_000].SetInParent()),
+        errors.MalformedMessage,
+        ("models",),
+    ),
+    "a kind of task without end": (
+        lambda: setting("contract.task.kind", "k" * 100_000),
+        errors.MalformedMessage,
+        ("task.kind",),
+    ),
+    "thousands of names": (
+        lambda: edited(lambda m: m.contract.task.inputs.features.extend(["name"] * 70_000)),
+        errors.MalformedMessage,
+        ("task.inputs.features", "65536"),
+    ),
+    "more than any contract needs": (
+        lambda: edited(lambda m: m.contract.task.inputs.features.extend(["n" * 200] * 6_000)),
+        errors.MalformedMessage,
+        ("too large", "1048576"),
+    ),
+    "names of other numbers than there are classes": (
+        lambda: edited(lambda m: m.contract.task.heads[0].labels.append("cat")),
+        errors.MalformedMessage,
+        ("labels", "10"),
+    ),
+    "no classes": (lambda: setting("contract.task.heads.0.size", 0), errors.MalformedMessage, ("size", "1", "0")),
     "an absurd shape": (
-        lambda: setting("contract.task.input_shape", [2**32 - 1] * 4),
+        lambda: setting("contract.task.inputs.shape", [2**32 - 1] * 4),
         errors.TaskMismatch,
         ("4294967295",),
     ),
-    "another kind of task": (lambda: setting("contract.task.kind", "detection"), errors.MalformedMessage, ("kind",)),
+    "another kind of task": (
+        lambda: setting("contract.task.kind", "detection"),
+        errors.UnknownTask,
+        ("classification", "'detection'", "comity.tasks"),
+    ),
     "NaN to normalise with": (
         lambda: edited(
-            lambda m: (m.contract.task.mean.append(math.nan), m.contract.task.std.append(1.0)),
+            lambda m: (
+                m.contract.task.inputs.preprocessing.mean.append(math.nan),
+                m.contract.task.inputs.preprocessing.std.append(1.0),
+            ),
         ),
         errors.MalformedMessage,
         ("mean",),
@@ -170,8 +255,13 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     ),
     "unknown egress": (
         lambda: setting("contract.egress", ["contract", "everything"]),
+        errors.PolicyRefusal,
+        ("policy.egress", "everything"),
+    ),
+    "egress that is no kind": (
+        lambda: setting("contract.egress", ["contract", "every thing"]),
         errors.MalformedMessage,
-        ("egress", "everything"),
+        ("egress", "every thing"),
     ),
     "no samples": (lambda: setting("membership.samples", 0), errors.MalformedMessage, ("samples", "0")),
     "a session named like a path": (

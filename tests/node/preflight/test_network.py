@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from comity import version
-from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.transport.certificates import Authority
 from comity.transport.description import Describe, Description, describing
 from comity.transport.identity import Identity

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from comity.protocols.assisted_learning.algorithm import (
     Loss,
-    Objective,
     Screening,
     Selection,
     argmin,
     sampled_iterations,
     split_iterations,
 )
+from comity.protocols.assisted_learning.choices import Objective
 
 objectives = st.sampled_from(get_args(Objective))
 # A few values that come again and again make ties; the others are losses as float32 models give them.

@@ -14,18 +14,20 @@ import numpy as np
 import pytest
 
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, ModelSpec, PolicyGradientTerms, TaskSpec
+from comity.contract import Contract, ModelSpec
 from comity.environments import EnvironmentSet
 from comity.environments.cartpole import CartPole
 from comity.errors import MalformedMessage, NonFiniteValue
 from comity.models import build
+from comity.protocol.roles import run
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint, idle
+from comity.protocols.assisted_learning.messages import Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
@@ -34,10 +36,10 @@ from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
+from comity.tasks.reinforcement import reinforcement
 from comity.tensors import Blob, Layout
 from comity.training import PolicyGradient, Secret
 from comity.transport.in_process import encoded
-from comity.transport.protocol import run
 
 EPISODES = 8
 BEST_RETURN = CartPole().best_return(0.99)
@@ -64,11 +66,11 @@ def _contexts(
     rounds: int = 3,
     iterations: int = 40,
 ) -> dict[str, PeerContext]:
-    model = build("policy-mlp", input_shape=(4,), classes=2, options={"hidden": 4}, seed=3)
+    model = build("policy-mlp", input_shape=(4,), outputs=2, options={"hidden": 4}, seed=3)
     contract = make_contract(
         rounds=rounds,
-        model=ModelSpec(name="policy-mlp", signature=Layout.of(model.state_dict()).signature),
-        task=TaskSpec(kind="reinforcement", environment="CartPole-v1", input_shape=(4,), classes=2),
+        models={"model": ModelSpec(name="policy-mlp", signature=Layout.of(model.state_dict()).signature)},
+        task=reinforcement("CartPole-v1", 4, 2),
         terms=AssistedLearningTerms(
             optimizer="adam",
             learning_rate=0.02,

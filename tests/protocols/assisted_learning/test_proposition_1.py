@@ -19,7 +19,9 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.data import Dataset
 from comity.ledger.receipts import SignedStatement
 from comity.models import build
-from comity.protocols.assisted_learning.algorithm import Loss, Objective, argmin
+from comity.protocol.roles import run
+from comity.protocols.assisted_learning.algorithm import Loss, argmin
+from comity.protocols.assisted_learning.choices import Objective
 from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
@@ -28,7 +30,6 @@ from comity.protocols.assisted_learning.provider import Provider
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.outcome import Outcome
-from comity.transport.protocol import run
 
 ROUNDS = 4
 
@@ -93,7 +94,7 @@ def batch_norm() -> nn.Module:
 
 
 def mlp() -> nn.Module:
-    return build("mlp", input_shape=(1, 8, 8), classes=10, options={"hidden": 12}, seed=3)
+    return build("mlp", input_shape=(1, 8, 8), outputs=10, options={"hidden": 12}, seed=3)
 
 
 CASES = [

@@ -22,8 +22,9 @@ from comity.node.party import LocalParty
 from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, argmin, training_order
 from comity.protocols.assisted_learning.in_process import InProcessProvider
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms, Checkpoint
+from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.schedule import Schedule
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext
 from comity.simulation.in_process import simulate
 
@@ -141,7 +142,7 @@ def recording(record: Record) -> type[InProcessProvider]:
 def session(request: pytest.FixtureRequest) -> Iterator[Session]:
     record = Record()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("comity.protocols.assisted_learning.InProcessProvider", recording(record))
+        patch.setattr("comity.protocols.assisted_learning.implementation.InProcessProvider", recording(record))
         result, _ = simulate(parse_script(SCRIPT.format(**request.param)))
     assert result.ledger_verified
     metrics: dict[str, Any] = dict(result.metrics)

@@ -29,6 +29,7 @@ from comity.bench.screening import DATA
 from comity.bench.streaming.workload import Evaluation, Load, begin, evaluating, pin
 from comity.errors import NodeProcessFailed
 from comity.ledger.receipts import SignedStatement
+from comity.protocol.roles import run as play
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
@@ -37,7 +38,6 @@ from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.events import Event
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.protocol import run as play
 from comity.transport.retry import RetryPolicy
 
 _MOST = 0.75

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 import torch
 
 from comity.bench.streaming.workload import Evaluation, begin, evaluating, pin
-from comity.protocols.assisted_learning import PROTOCOL
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker
 from comity.transport.blobs import SERVICE, BlobServicer
@@ -27,14 +27,14 @@ def help_in(script: str, session: str, evaluation: Evaluation, stack: ExitStack)
     """Serves a session until the stack ends; returns the address."""
     _, peer_context = begin(script, session)
     stack.enter_context(evaluating(evaluation))
-    role = PROTOCOL.help(peer_context.place, [peer_context])
+    role = PROTOCOL.load().help(peer_context.place, [peer_context])
     worker = SessionWorker(role, "provider")
     stack.callback(worker.stop)
     sessions = SessionRegistry()
     sessions.add(AcceptedSession(peer_context, role, worker))
-    server = NodeServer(None, [SERVICE, *PROTOCOL.services])
+    server = NodeServer(None, [SERVICE, *PROTOCOL.load().services])
     BlobServicer(lambda context: session_of(sessions, context)).add_to(server.server)
-    PROTOCOL.serve(server.server, sessions)
+    PROTOCOL.load().serve(server.server, sessions)
     address = server.start("127.0.0.1:0")
     stack.callback(server.stop, 0)
     return address

@@ -43,7 +43,7 @@ def run(*, quick: bool = False) -> Report:
         authority = Authority.create()
         own = authority.issue(SENDER, Path(folder) / SENDER)
         authority.issue(RECEIVER, Path(folder) / RECEIVER)
-        peer = stack.enter_context(Peer(workload.contract.model.name, Path(folder) / RECEIVER))
+        peer = stack.enter_context(Peer(workload.contract.models["model"].name, Path(folder) / RECEIVER))
         identities = {"plaintext": None, "mTLS": own}
         sides = [Side(security, identity, peer, workload, stack) for security, identity in identities.items()]
         groups = _joined(side.groups for side in sides)

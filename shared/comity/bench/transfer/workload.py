@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from comity.contract import Contract, ModelSpec, TaskSpec, Terms
-from comity.models import build
+from comity.contract import Contract, ModelSpec, Terms
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.store.memory_store import MemoryStore
+from comity.tasks import build_model
+from comity.tasks.classification import classification
 from comity.tensors import Layout, State
 
 ROUND = 1
@@ -35,8 +36,8 @@ class Workload:
     def of(cls, model: str) -> Self:
         """The workload of a model's name; small models take small inputs."""
         side = 32 if model == "resnet18-cifar" else 8
-        task = TaskSpec(input_shape=(3, side, side), classes=10)
-        state = build(model, input_shape=task.input_shape, classes=task.classes, options={}, seed=0).state_dict()
+        task = classification((3, side, side), 10)
+        state = build_model(model, {}, task, seed=0).state_dict()
         layout = Layout.of(state)
         contract = Contract(
             protocol="assisted_learning",
@@ -44,7 +45,7 @@ class Workload:
             session="bench",
             seed=0,
             rounds=ROUND,
-            model=ModelSpec(name=model, signature=layout.signature),
+            models={"model": ModelSpec(name=model, signature=layout.signature)},
             task=task,
             initiator=SENDER,
             acceptors=(RECEIVER,),

@@ -18,7 +18,7 @@ from comity.experiments.assisted_learning.pair import Pair
 from comity.experiments.datasets import Datasets
 from comity.node.sessions.initiator import draft_contract
 from comity.protocols.assisted_learning.algorithm import argmin, split_iterations
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.simulation.in_process import parties, simulate
 from comity.tensors import State
 from comity.training import Classification
@@ -143,7 +143,7 @@ class Algorithms:
 
     @property
     def _parts(self) -> tuple[int, int]:
-        return split_iterations(self._terms.iterations, self._learner.samples(), self._provider.samples())
+        return split_iterations(self._terms.iterations, self._learner.holdings, self._provider.holdings)
 
     def _trained(
         self, task: Classification, state: State, iterations: int, round: int, period: int | None = None

@@ -13,9 +13,10 @@ import numpy as np
 
 from comity.contract import Contract, Json
 from comity.data import Dataset, Splits
-from comity.node.party import LocalParty, LocalTask
+from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
+from comity.protocols.assisted_learning.own_losses import AssistedTask
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.simulation.in_process import parties
 from comity.tensors import State
@@ -58,18 +59,17 @@ def _returns(script: Script, learner: LocalParty, providers: Sequence[LocalParty
 def _accuracy(script: Script, learner: LocalParty, providers: Sequence[LocalParty], splits: Splits) -> float | None:
     contract, schedule = _agreed(script, learner, providers)
     task = learner.task(contract, splits)
-    return task.test_accuracy(_trained(task, schedule))
+    accuracy: float | None = task.test_accuracy(_trained(task, schedule))
+    return accuracy
 
 
 def _agreed(script: Script, learner: LocalParty, providers: Sequence[LocalParty]) -> tuple[Contract, Schedule]:
     contract, definition = draft_contract(script, learner, "baseline")
-    own = learner.membership(definition.initiator, contract.terms)
-    return contract, Schedule(
-        contract, own, [each.membership(definition.acceptor, contract.terms) for each in providers]
-    )
+    own = learner.membership(definition.initiator, contract)
+    return contract, Schedule(contract, own, [each.membership(definition.acceptor, contract) for each in providers])
 
 
-def _trained(task: LocalTask, schedule: Schedule) -> State:
+def _trained(task: AssistedTask, schedule: Schedule) -> State:
     """The model after as many iterations as all parties make in all rounds.
 
     Where there are more than one round, the optimiser goes on: nobody else has trained in between.

@@ -99,13 +99,14 @@ class Pair:
                 "data": section | {"partition": self._share(role)},
             }
             if self.own is not None:
-                party[role]["own_model"] = {
+                own = {
                     "name": self.own.model,
                     "options": _options(self.own.hidden),
                     "optimizer": self.optimizer,
                     "learning_rate": self.learning_rate,
                     "to_own_epochs": self.own.epochs,
                 }
+                party[role]["protocols"] = {"assisted-learning": {"own_model": own}}
         terms: dict[str, Any] = {
             "optimizer": self.optimizer,
             "learning_rate": self.learning_rate,

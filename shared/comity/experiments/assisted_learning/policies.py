@@ -20,7 +20,7 @@ from comity.experiments.reproduction import Claim, Experiment, ExperimentContext
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
 from comity.node.validation import validated
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.events import Event
 from comity.simulation.in_process import parties, simulate
 from comity.tensors import Layout, State

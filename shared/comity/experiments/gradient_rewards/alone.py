@@ -9,8 +9,8 @@ from comity.contract import Json
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
 from comity.protocols.gradient_rewards.report import with_alone
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.simulation.in_process import parties
 from comity.tensors import State
 
@@ -32,4 +32,5 @@ def _alone(script: Script, server: LocalParty, client: LocalParty) -> float | No
         spec = terms.optimizer_spec(round)
         for sample in task.trajectory(start, spec, iterations=iterations + 1, period=iterations, round=round):
             state = sample.state
-    return task.test_accuracy(state)
+    accuracy: float | None = task.test_accuracy(state)
+    return accuracy

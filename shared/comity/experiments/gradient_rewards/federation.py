@@ -20,8 +20,8 @@ from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
 from comity.protocols.gradient_rewards import ServerState, aggregate_round
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
 from comity.protocols.gradient_rewards.rewards import normalize_update
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.randomness import derive, generator
 from comity.simulation.in_process import parties
 from comity.tensors import State

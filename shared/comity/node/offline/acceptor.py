@@ -5,9 +5,9 @@ from __future__ import annotations
 from comity.errors import InvalidValue
 from comity.node.offline.bindings import offline_binding_of, require_offline
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiator import stored_contract
+from comity.protocol.registry import protocol
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.waiting import OFFLINE, Waits
 from comity.session.worker import InlineWorker

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from comity.errors import UnsupportedProtocol
-from comity.transport.protocol import OfflineBinding, ProtocolDefinition
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.implementation import OfflineBinding
 
 
 def offline_binding_of(definition: ProtocolDefinition) -> OfflineBinding:
@@ -14,14 +15,15 @@ def offline_binding_of(definition: ProtocolDefinition) -> OfflineBinding:
     Raises:
         UnsupportedProtocol: They cannot be.
     """
-    if definition.offline is None:
+    offline = definition.load().offline
+    if offline is None:
         raise UnsupportedProtocol(
             f"the rounds of {definition.name} cannot be offline",
-            expected="a protocol in which one party asks one other, such as assisted_learning",
+            expected="a protocol in which one party asks one other",
             received=definition.name,
             action="run the session over the network",
         )
-    return definition.offline
+    return offline
 
 
 def require_offline(definition: ProtocolDefinition, acceptors: Sequence[str]) -> None:

@@ -13,15 +13,15 @@ from comity.node.garbage import exclusive
 from comity.node.offline.acceptor import OfflineAcceptor
 from comity.node.offline.initiator import OfflineInitiator
 from comity.node.party import LocalParty, own_secret
-from comity.node.registry import protocol
 from comity.node.sessions.initiator import is_offline, stored_contract
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
 from comity.session.events import Observer
 from comity.store.sql_store import SqlStore
 from comity.store.store import StoredSession
 from comity.transport.bundles import Label, ReceivedBundle, opened_bundle, write_bundle
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import ending_named
 from comity.wire.v1 import sessions_pb2
 

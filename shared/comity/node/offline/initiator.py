@@ -14,13 +14,13 @@ from comity.node.sessions.ending import SessionEnds
 from comity.node.sessions.initiator import draft_contract, stored, stored_contract
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script
+from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Observer
 from comity.session.gate import EgressGate
 from comity.session.receipt_book import ReceiptBook
 from comity.session.waiting import OFFLINE, Waits
 from comity.store.store import StoredSession
 from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_agreement, encode_proposal, ending_of
 from comity.transport.trust import Trust
 from comity.wire.v1 import sessions_pb2
@@ -51,7 +51,7 @@ class OfflineInitiator:
         party = self._party
         contract, definition = draft_contract(script, party, f"s-{secrets.token_hex(6)}")
         require_offline(definition, contract.acceptors)
-        own = party.membership(definition.initiator, contract.terms)
+        own = party.membership(definition.initiator, contract)
         for acceptor in contract.acceptors:
             self._trust.vouched_key(acceptor)
         kept = self._store.find(contract.session)

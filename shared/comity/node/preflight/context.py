@@ -11,7 +11,7 @@ from comity.node.config import NodeConfig, load_config
 from comity.node.control_client import ControlClient
 from comity.node.party import LocalParty
 from comity.node.preflight.rows import NotChecked
-from comity.node.registry import protocol, protocol_names, protocols_for
+from comity.protocol.registry import protocols, protocols_for
 from comity.store.memory_store import MemoryStore
 from comity.transport.identity import Identity
 from comity.wire.v1 import control_pb2
@@ -85,9 +85,8 @@ class Context:
             return (self.config.role,)
         if self.running is not None:
             return (self.running.role,)
-        protocols = [protocol(name) for name in protocol_names()]
         # Whoever helps listens.
-        fitting = (each.acceptor if self.config.listen else each.initiator for each in protocols)
+        fitting = (each.acceptor if self.config.listen else each.initiator for each in protocols())
         return tuple(dict.fromkeys(fitting))
 
     @cached_property

@@ -21,7 +21,7 @@ from comity.node.garbage import exclusive
 from comity.node.party import bytes_free, bytes_used
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row
-from comity.node.registry import protocol, protocol_names
+from comity.protocol.registry import protocols
 from comity.store.sql_engine import make_engine, parsed, place_of
 from comity.store.sql_errors import explained
 from comity.store.sql_store import CLOCK_SLACK, SqlStore
@@ -50,7 +50,7 @@ def check_configuration(context: Context) -> Iterator[Row]:
 
 def check_role(context: Context) -> Iterator[Row]:
     """Which role the node has, and that it is one that a protocol knows."""
-    known = tuple(dict.fromkeys(role for name in protocol_names() for role in protocol(name).roles))
+    known = tuple(dict.fromkeys(role for each in protocols() for role in each.roles))
     named = context.named_role
     if named and named not in known:
         raise InvalidValue("no such role", expected=" or ".join(known), received=named, action="name one of these")

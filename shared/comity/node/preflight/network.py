@@ -15,7 +15,7 @@ from comity.errors import AddressInUse, CertificateRejected, ComityError, Invali
 from comity.ledger.chain import utc_now
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row, of_error
-from comity.node.registry import protocols_for
+from comity.protocol.registry import protocols_for
 from comity.transport.addresses import is_loopback, split_address
 from comity.transport.description import Description, describe
 from comity.transport.peer_connection import PeerConnection

@@ -13,7 +13,7 @@ from comity.node.preflight.machine import require_device
 from comity.node.preflight.rows import NotChecked, Row
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script, parse_script
-from comity.transport.protocol import ProtocolDefinition
+from comity.protocol.definition import ProtocolDefinition
 
 _NO_KEY = "0" * 64
 
@@ -56,9 +56,9 @@ def check_script(context: Context) -> Iterator[Row]:
     require_device(context)
     layout = drafted.local.task(drafted.contract).layout
     drafted.local.require_room(drafted.contract, drafted.own, drafted.peer, drafted.definition)
-    held = drafted.definition.blobs_held(drafted.contract, drafted.own, drafted.peer)
+    held = drafted.definition.load().blobs_held(drafted.contract, drafted.own, drafted.peer)
     found = (
-        f"{script.session.model.name}, {layout.size / 1e6:.2f} MB; room for the session's {held} checkpoints, "
+        f"{', '.join(each.name for each in drafted.contract.models.values())}, {layout.size / 1e6:.2f} MB; room for the session's {held} checkpoints, "
         f"{held * layout.size / 1e6:.1f} MB, if the peer has as many samples"
     )
     yield Row("model", "passed", found)
@@ -96,7 +96,7 @@ def _draft(context: Context, script: Script) -> _Drafted:
             received=context.role,
             action="name another script, or another node",
         )
-    own = local.membership(context.role, contract.terms)
+    own = local.membership(context.role, contract)
     other = next(role for role in definition.roles if role != context.role)
     peer = Membership(party=script.session.acceptors[0], role=other, samples=own.samples, receipt_key=_NO_KEY)
     return _Drafted(local, contract, definition, own, peer)

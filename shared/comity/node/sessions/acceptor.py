@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -23,48 +23,23 @@ from comity.errors import (
 )
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
-from comity.node.registry import protocol, protocol_names
 from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_too_long
 from comity.node.sessions.failures import raised
 from comity.node.sessions.initiator import stored, stored_contract
 from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
-from comity.session.contexts import PeerContext
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol, protocol_names
+from comity.protocol.roles import JoinedAcceptor
 from comity.session.events import Event
-from comity.session.outcome import Outcome
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession, ActiveSession, SessionRegistry
 from comity.session.waiting import APPROVAL, began, overdue
 from comity.session.worker import SessionWorker, Steppable, Worker
 from comity.store.store import StoredSession
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import Ending
 from comity.wire.v1 import sessions_pb2
 
 log = structlog.get_logger()
-
-
-class JoinedAcceptor(Steppable, Protocol):
-    """A helping role that many join."""
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left to do for anybody; the session then ends."""
-
-    @property
-    def failure(self) -> ComityError | None:
-        """Why the session cannot go on, where that is so."""
-
-    def wakes_in(self) -> float | None:
-        """Seconds until there may be work, or the end, although nobody asks for anything; None for never."""
-
-    def admit(self, context: PeerContext) -> None:
-        """Lets an initiator in; again, one that is in."""
-
-    def leave(self, party: str) -> None:
-        """Goes on without an initiator."""
-
-    def outcome(self) -> Outcome:
-        """What the session came to, when it is over."""
 
 
 @dataclass
@@ -174,15 +149,15 @@ class Acceptor:
                 known = active.of(peer.party)
                 if known is not None and known.context.peer == peer:
                     return known
-                if definition.many:
+                if definition.topology.is_joined:
                     return self._admit(active, peer)
-            if definition.many and active is None:
+            if definition.topology.is_joined and active is None:
                 raise _not_open(contract.session)
             kept = self._store.find(contract.session)
             if kept is not None:
                 self._require_undecided(kept, proposal)
                 return None
-            own = self._party.membership(definition.acceptor, contract.terms)
+            own = self._party.membership(definition.acceptor, contract)
             require_admissible(self._party, proposal, own, active=self.counted)
             if self._asks:
                 self._ask(proposal, own)
@@ -230,7 +205,7 @@ class Acceptor:
             contract, definition = stored_contract(kept)
             (peer,) = (Membership.model_validate(each) for each in kept.peers)
             # The data may be others since.
-            own = self._party.membership(definition.acceptor, contract.terms)
+            own = self._party.membership(definition.acceptor, contract)
             others = self.counted - kept.counts
             require_admissible(self._party, Proposal(contract, definition, peer), own, active=others)
             self._set_up(contract, definition, own, [peer])
@@ -360,7 +335,7 @@ class Acceptor:
                     received=contract.session,
                     action="leave out session.id, or give another",
                 )
-            own = self._party.membership(definition.acceptor, contract.terms)
+            own = self._party.membership(definition.acceptor, contract)
             self._party.config.policy.review(contract, own, (), active=self.counted)
             self._party.require_room(contract, own, own, definition)
             self._store.save(stored(contract, own))
@@ -447,16 +422,16 @@ class Acceptor:
             events.append(event)
 
         place = self._party.place(contract, own, observe, peers)
-        contexts = [self._party.context(place, peer, apart=definition.many) for peer in peers]
+        contexts = [self._party.context(place, peer, apart=definition.topology.is_joined) for peer in peers]
         observe(definition.started(contract, definition.acceptor, [peer.party for peer in peers]))
         for record in place.journal.records():
             if record.kind == "finished":
                 events.append(Event("round-finished", record.round, record.fields))
-        role: Any = definition.help(place, contexts)
+        role: Any = definition.load().help(place, contexts)
         name = f"session-{contract.session}"
         with self._opening:
             worker: Worker
-            if definition.many:
+            if definition.topology.is_joined:
                 work = _UntilOver(role, lambda: self._conclude(contract.session))
                 worker = SessionWorker(work, name, work.wakes_in)
             else:

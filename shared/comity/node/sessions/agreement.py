@@ -9,10 +9,10 @@ from comity.contract import Contract, Membership
 from comity.errors import UnknownSession
 from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
+from comity.protocol.definition import ProtocolDefinition
 from comity.session.gate import EgressGate
 from comity.session.waiting import APPROVAL_ELSEWHERE, Waits
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.sessions import decode_agreement, encode_proposal, propose
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0

@@ -7,33 +7,26 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from comity.contract import AssistedTrainingTerms, Contract, Json, Membership
-from comity.errors import MalformedMessage, PolicyRefusal
+from comity.contract import Contract, Json, Membership
+from comity.errors import PolicyRefusal
 from comity.ledger.ledger import Fact, Ledger
-from comity.node.registry import protocol
 from comity.privacy import NOT_COVERED, Guarantee, Mechanism, agreed
+from comity.protocol.registry import protocol
 from comity.session.policy import Policy
 from comity.store.store import Store
-from comity.training import sampling_rate
 
 
 def planned(contract: Contract, own: Membership, peers: Sequence[Membership]) -> tuple[Mechanism, Guarantee] | None:
     """The noise of a party's training in a session, and what it guarantees; None for a training without noise.
 
     Raises:
-        MalformedMessage: The protocol does not say how much a party trains.
         InvalidValue: No noise is enough, or the extra is not installed.
     """
-    terms = contract.terms
-    if not isinstance(terms, AssistedTrainingTerms) or terms.privacy is None or own.samples == 0:
+    private_training = protocol(contract.protocol).load().private_training
+    training = None if private_training is None else private_training(contract, own, peers)
+    if training is None:
         return None
-    steps = protocol(contract.protocol).steps
-    if steps is None:
-        raise MalformedMessage(
-            "the protocol does not train privately", expected="terms without privacy", received=contract.protocol
-        )
-    rate = sampling_rate(own.samples, terms.batch_size)
-    return agreed(terms.privacy, sampling_rate=rate, steps=steps(contract, own, peers))
+    return agreed(training.terms, sampling_rate=training.sampling_rate, steps=training.steps)
 
 
 def spent(ledger: Ledger, *, but: str = "") -> float:

@@ -16,9 +16,9 @@ from comity.contract import Contract, Json
 from comity.errors import ComityError, SessionCancelled, SessionFailed
 from comity.ledger.ledger import Fact
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
 from comity.node.sessions.failures import failure
 from comity.node.sessions.result import SessionResult, summarize
+from comity.protocol.registry import protocol
 from comity.session.events import Event, Observer, nobody
 from comity.session.outcome import Outcome
 from comity.store.store import Waiting

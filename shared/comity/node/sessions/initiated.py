@@ -20,11 +20,11 @@ from comity.node.sessions.agreement import Negotiation
 from comity.node.sessions.ending import SessionEnds, own_wish, waited_too_long
 from comity.node.sessions.failures import failure
 from comity.node.sessions.initiator import PASSING, is_offline, run_session, stored, stored_contract
+from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.waiting import PEER_AWAY, Waits, began, overdue
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.protocol import ProtocolDefinition
 from comity.transport.retry import RetryPolicy
 from comity.transport.sessions import Ending, end
 
@@ -128,7 +128,7 @@ class InitiatedSessions:
                 raise InvalidValue(
                     "the session's id is taken", expected="a new id", received=contract.session, action=action
                 )
-            self._store.save(stored(contract, self._party.membership(definition.initiator, contract.terms)))
+            self._store.save(stored(contract, self._party.membership(definition.initiator, contract)))
         self._start(self._session(contract, definition))
 
     def find(self, session: str) -> InitiatedSession | None:
@@ -263,7 +263,7 @@ class InitiatedSessions:
                 ]
                 for connection in session.connections:
                     connection.on_absence = functools.partial(_observe_absence, session, connection)
-                own = self._party.membership(session.definition.initiator, contract.terms)
+                own = self._party.membership(session.definition.initiator, contract)
                 negotiation = Negotiation(contract, session.definition, self._party, own, session.waits, session.pause)
                 outcome = run_session(negotiation, session.connections, session.observe)
                 self._ends.finish(

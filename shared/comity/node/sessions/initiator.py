@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from comity.contract import Contract, Membership, TaskSpec
+from comity.contract import Contract, HeadSpec, InputSpec, Membership, TaskSpec
 from comity.errors import InvalidValue, NodeDraining, StorageError, TransportError
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
 from comity.node.sessions.agreement import Negotiation
-from comity.node.sessions.script import Script, SessionSection
-from comity.node.tasks import completed, signed_model
+from comity.node.sessions.script import MODEL, ModelSection, Script, SessionSection
 from comity.node.validation import validated
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
+from comity.protocol.roles import run
 from comity.session.events import Event, Observer
 from comity.session.outcome import Outcome
 from comity.session.waiting import OFFLINE
 from comity.store.store import StoredSession
+from comity.tasks import require_usable, signed_model, task_kind
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.protocol import ProtocolDefinition, run
+from comity.transport.sessions import require_models
 
 PASSING = (TransportError, StorageError, NodeDraining)
 """Errors that are not the session's fault: it goes on when they have passed."""
@@ -40,12 +42,13 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
     """
     wanted = script.session
     definition = protocol(wanted.protocol)
-    if len(wanted.acceptors) != len(set(wanted.acceptors)) or (len(wanted.acceptors) > 1 and not definition.several):
+    several = definition.topology.many_acceptors
+    if len(wanted.acceptors) != len(set(wanted.acceptors)) or (len(wanted.acceptors) > 1 and not several):
         raise InvalidValue(
             "session.acceptors cannot be used",
-            expected=f"each {definition.acceptor} once" if definition.several else f"one {definition.acceptor}",
+            expected=f"each {definition.acceptor} once" if several else f"one {definition.acceptor}",
             received=", ".join(wanted.acceptors),
-            action="name each once" if definition.several else "name one; a session with another is another session",
+            action="name each once" if several else "name one; a session with another is another session",
         )
     task = _task(wanted, party)
     contract = Contract(
@@ -54,29 +57,51 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         session=wanted.id or session,
         seed=wanted.seed,
         rounds=wanted.rounds,
-        model=signed_model(wanted.model.name, wanted.model.options, task, wanted.seed),
+        models={
+            name: signed_model(each.name, each.options, task, wanted.seed, party.config.models)
+            for name, each in _models(wanted, definition).items()
+        },
         task=task,
-        initiator="" if definition.many else party.name,
+        initiator="" if definition.topology.is_joined else party.name,
         acceptors=wanted.acceptors,
         egress=definition.egress,
-        terms=completed(
-            validated(definition.terms, wanted.terms, "session.terms"),
-            party.environments if party.is_reinforcement else None,
-        ),
+        terms=definition.load().task.complete(validated(definition.terms, wanted.terms, "session.terms"), party.data),
     )
     return contract, definition
 
 
+def _models(wanted: SessionSection, definition: ProtocolDefinition) -> dict[str, ModelSection]:
+    """A script's models, which are those that the protocol has."""
+    given = wanted.named_models
+    for name in definition.models:
+        if name not in given:
+            raise InvalidValue(
+                f"session.models.{name} is missing",
+                expected=", ".join(f"[session.models.{each}]" for each in definition.models),
+                received=", ".join(given) or "no model",
+                action="name the model" if definition.models != (MODEL,) else 'set session.model.name, such as "mlp"',
+            )
+    require_models(given, definition)
+    return given
+
+
 def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
-    normalization = wanted.normalization
-    if party.is_reinforcement and normalization.mean:
-        raise InvalidValue(
-            "session.normalization cannot be used", expected="none for games", received=normalization.mean
-        )
-    if wanted.task is None:
-        return party.task_spec(normalization.mean, normalization.std)
-    shape, classes = wanted.task.input_shape, wanted.task.classes
-    return TaskSpec(input_shape=shape, classes=classes, mean=normalization.mean, std=normalization.std)
+    """What a script says that the models are for; where it does not, what the party's data are for."""
+    section = wanted.task
+    if section is None:
+        return party.task_spec(wanted.normalization)
+    heads = section.heads
+    if section.classes is not None and not heads:
+        heads = (HeadSpec(name=task_kind(section.kind).head, size=section.classes),)
+    inputs = {"shape": section.input_shape, "preprocessing": wanted.normalization}
+    task = TaskSpec(
+        kind=section.kind,
+        options=section.options,
+        inputs=validated(InputSpec, inputs, "session.task"),
+        heads=heads,
+    )
+    require_usable(task)
+    return task
 
 
 def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection], observe: Observer) -> Outcome:
@@ -99,7 +124,7 @@ def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection],
             observe(Event("round-finished", record.round, record.fields))
     place = party.place(contract, negotiation.own, observe, peers)
     contexts = [party.context(place, peer) for peer in peers]
-    (outcome,) = run(definition.ask(list(zip(contexts, connections, strict=True))))
+    (outcome,) = run(definition.load().ask(list(zip(contexts, connections, strict=True))))
     return outcome
 
 

@@ -8,8 +8,8 @@ from comity.contract import Contract, Membership
 from comity.errors import PolicyRefusal, UnknownParty, UnsupportedProtocol
 from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
-from comity.node.registry import protocol
-from comity.transport.protocol import ProtocolDefinition
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
 from comity.transport.sessions import decode_proposal
 from comity.wire.v1 import sessions_pb2
 
@@ -45,10 +45,10 @@ def read_proposal(party: LocalParty, role: str, caller: str, message: sessions_p
     """
     definition = _offered(role, message.contract)
     contract, peer = decode_proposal(message, definition)
-    initiator = peer.party if definition.many else contract.initiator
+    initiator = peer.party if definition.topology.is_joined else contract.initiator
     if (
         not caller == initiator == peer.party
-        or contract.is_open != definition.many
+        or contract.is_open != definition.topology.is_joined
         or peer.role != definition.initiator
     ):
         raise UnknownParty(

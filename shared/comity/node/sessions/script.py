@@ -7,10 +7,13 @@ from typing import Annotated, Any
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field
 
-from comity.contract import Identifier, Option
+from comity.contract import HeadSpec, Identifier, Kind, Option, Options, Preprocessing
 from comity.errors import InvalidValue
 from comity.node.config import PartyConfig
 from comity.node.validation import parse_toml, validated
+
+MODEL = "model"
+"""What protocols with one model call it."""
 
 
 class _Section(BaseModel):
@@ -18,11 +21,11 @@ class _Section(BaseModel):
 
 
 class ModelSection(_Section):
-    """The model.
+    """A model.
 
     Attributes:
-        name: Name of a model factory.
-        options: Options of the factory.
+        name: Name of a model that all parties have.
+        options: Options of its factory.
     """
 
     name: str
@@ -30,27 +33,21 @@ class ModelSection(_Section):
 
 
 class TaskSection(_Section):
-    """What the model is for; left out, what the drafting party's data are for.
+    """What the models are for; left out, what the drafting party's data are for.
 
     Attributes:
+        kind: Kind of task.
+        options: What the kind needs to know beside it.
         input_shape: Shape of one input, channels first.
-        classes: Number of classes.
+        classes: Number of classes, or of what else the one head of such a task gives.
+        heads: What a model says of an input, where `classes` does not tell all of it.
     """
 
+    kind: Kind = "classification"
+    options: Options = {}
     input_shape: tuple[Annotated[int, Field(ge=1)], ...]
-    classes: Annotated[int, Field(ge=2)]
-
-
-class NormalizationSection(_Section):
-    """What is done to every input, in model range; part of the contract, so that all parties do the same.
-
-    Attributes:
-        mean: Per-channel mean that is taken off.
-        std: Per-channel standard deviation that is divided by.
-    """
-
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    classes: Annotated[int, Field(ge=1)] | None = None
+    heads: tuple[HeadSpec, ...] = ()
 
 
 class SessionSection(_Section):
@@ -62,9 +59,10 @@ class SessionSection(_Section):
         acceptors: Parties that help.
         rounds: Rounds to buy.
         seed: Seed of everything public, such as the initial weights.
-        model: The model.
-        task: What the model is for.
-        normalization: What is done to every input.
+        model: The model; short for `models.model`.
+        models: The models, by what the protocol calls them.
+        task: What the models are for.
+        normalization: What is done to every input, in model range; part of the contract, so that all parties do the same.
         terms: The protocol's own terms.
     """
 
@@ -73,10 +71,29 @@ class SessionSection(_Section):
     acceptors: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    model: ModelSection
+    model: ModelSection | None = None
+    models: dict[Kind, ModelSection] = {}
     task: TaskSection | None = None
-    normalization: NormalizationSection = NormalizationSection()
+    normalization: Preprocessing = Preprocessing()
     terms: dict[str, Any] = {}
+
+    @property
+    def named_models(self) -> dict[str, ModelSection]:
+        """The models, by what the protocol calls them.
+
+        Raises:
+            InvalidValue: One is given twice.
+        """
+        if self.model is None:
+            return dict(self.models)
+        if MODEL in self.models:
+            raise InvalidValue(
+                "session.model is given twice",
+                expected=f"[session.model] or [session.models.{MODEL}]",
+                received="both",
+                action="remove one",
+            )
+        return {MODEL: self.model, **self.models}
 
 
 class PartySection(PartyConfig):

@@ -18,7 +18,8 @@ from comity.data import DataConfig
 from comity.errors import InvalidValue, MissingFile
 from comity.node.config import PartyConfig
 from comity.node.party import LocalParty, own_secret
-from comity.node.registry import protocol, protocol_names
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocols, protocols_for
 from comity.store.memory_store import MemoryStore
 from comity.transport.addresses import split_address
 from comity.transport.cards import Card, fingerprint
@@ -29,6 +30,7 @@ OPERATOR = "operator"
 """What `comity init` takes beside the roles: somebody who drives nodes from another machine."""
 
 _KEY = Path("key.pem")
+_NODE = "comity.node.setup:templates/node.toml"
 _LISTEN = "0.0.0.0:5500"
 
 
@@ -84,21 +86,22 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
         MissingFile: The folder is a file.
     """
     role, party, peers = choices.role, choices.party, choices.peers or {}
-    definitions = [each for each in map(protocol, protocol_names()) if role in each.roles]
+    definitions = protocols_for(role)
     if not definitions:
-        known = sorted({name for each in map(protocol, protocol_names()) for name in each.roles})
+        known = sorted({name for each in protocols() for name in each.roles})
         near = difflib.get_close_matches(role, [*known, OPERATOR], n=1)
-        action = f"did you mean {near[0]}?" if near else "a learner asks for help, a provider gives it"
+        action = f"did you mean {near[0]}?" if near else "name one of these"
         raise InvalidValue("no such role", expected=" or ".join([*known, OPERATOR]), received=role, action=action)
     listens = any(each.acceptor == role for each in definitions)
     _require_usable(choices, listens=listens)
 
-    asked = [each.name for each in definitions if each.initiator == role and _template(each.name).is_file()]
+    asked = [each for each in definitions if each.initiator == role and each.extensions.script_template]
     script = folder / "session.toml" if peers and asked else None
     key, card, config = folder / _KEY, folder / f"{party}.pem", folder / CONFIG
     state, trust = folder / "state", folder / "trust"
     _require_new(folder, config, key, card, *([script] if script is not None else []))
     settings = _settings(choices, listen=choices.listen or (_LISTEN if listens else ""))
+    settings["protocols"] = _protocols(definitions)
     certificate, private = self_signed(party)
     try:
         for made in (folder, trust):
@@ -110,10 +113,10 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
         _write(card, Card((certificate,), local.signer.public_key).to_pem(), mode=0o644)
         if script is not None:
             acceptor = next(iter(peers))
-            text = _template(asked[0]).read_text(encoding="utf-8")
+            text = _text(asked[0].extensions.script_template)
             filled = Template(text).substitute(acceptor=acceptor, acceptor_value=_value(acceptor))
             _write(script, filled.encode(), mode=0o644)
-        _write(config, Template(_template("node").read_text(encoding="utf-8")).substitute(settings).encode())
+        _write(config, Template(_text(_NODE)).substitute(settings).encode())
     except OSError as error:
         raise _not_writable(folder, error) from error
     made_files = (config, key, card, trust, state / "secret", *([script] if script is not None else []))
@@ -215,8 +218,21 @@ def _value(value: str | list[str]) -> str:
     return tomlkit.item(value).as_string()
 
 
-def _template(name: str) -> Path:
-    return Path(str(files("comity.node.setup"))) / "templates" / f"{name}.toml"
+def _text(place: str) -> str:
+    """The text of a template, `package:FILE`."""
+    package, _, name = place.partition(":")
+    return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def _protocols(definitions: Sequence[ProtocolDefinition]) -> str:
+    """A table for each protocol that has settings."""
+    tables = [
+        f"# What the protocol {each.name.replace('_', '-')} leaves to a node.\n"
+        f"[protocols.{each.name.replace('_', '-')}]\n{_text(each.extensions.settings_template)}\n"
+        for each in definitions
+        if each.extensions.settings_template
+    ]
+    return "".join(tables)
 
 
 def _require_new(folder: Path, *paths: Path) -> None:

@@ -9,18 +9,12 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Objective = Literal["sum", "mean"]
-"""How the parties' losses make the global loss: `sum` adds loss sums, f(L,P) = f(L) + f(P), as the paper does; `mean` adds
-mean losses, so that each party weighs the same whatever its number of samples."""
-
-Order = Literal["listed", "rotating"]
-"""Which provider trains first in a round: always the first of the contract's, or each in its turn."""
+from comity.protocols.assisted_learning.choices import Objective, Order
 
 ABANDON_MARGIN = 1e-6
 """A checkpoint is abandoned only when its lower bound passes the best total by this share: far above the rounding of a

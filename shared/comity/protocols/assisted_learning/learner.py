@@ -21,9 +21,12 @@ from comity.protocols.assisted_learning.messages import (
 )
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.report import Help, Round, metrics
+from comity.protocols.assisted_learning.schedule import guarantees
 from comity.session.events import Event, Observer
 from comity.session.outcome import Outcome
 from comity.session.receipt_book import ReceiptBook
+from comity.tensors import Blob, Layout
+from comity.training import AssistedDistillation
 
 _STALLED = "the phases are too short: no checkpoint of any party was better than the model that the round began with"
 
@@ -90,7 +93,7 @@ class Learner:
     def work(self) -> Iterator[None]:
         """Runs what is left of the rounds that were bought."""
         self._party.blobs.add(self._initial)
-        while len(self._rounds) < self._party.rounds:
+        while len(self._rounds) < self._party.schedule.rounds:
             self._run_round(len(self._rounds) + 1)
             yield
 
@@ -99,19 +102,27 @@ class Learner:
         best = self._best()
         digest = bytes.fromhex(best.model)
         model, found = self._party.blobs.get(digest), metrics(self._rounds, best, self._party.schedule.providers)
-        privacy = self._party.guarantees()
+        privacy = guarantees(self._party.contract, self._party.own, self._party.peers)
         if privacy is not None:
             found["privacy"] = privacy
-        kept = self._party.own_model(digest)
+        kept = self._own_model(digest)
         if kept is None:
             return Outcome((model,), found)
         own, accuracy = kept
         return Outcome((model,), found | {"own_model": accuracy}, own)
 
+    def _own_model(self, digest: bytes) -> tuple[Blob, float | None] | None:
+        """The model of its own that learned from one that crossed, and its test accuracy; None without one."""
+        party = self._party
+        if not isinstance(party.task, AssistedDistillation):
+            return None
+        state = party.task.own_model(party.losses.view(digest), party.schedule.rounds + 1)
+        return Layout.of(state).pack(state), party.task.own_test_accuracy(state)
+
     def _run_round(self, number: int) -> None:
         began = time.monotonic()
         party = self._party
-        trajectory, length = self._train(number), party.checkpoints
+        trajectory, length = self._train(number), party.making.checkpoints
         for name in party.schedule.trainers(number):
             if name not in self._closed:
                 self._offer(number, name, trajectory, length)
@@ -121,7 +132,7 @@ class Learner:
         self._settle(number)
         if not self._picked:
             party.select(number)
-        picked = party.pick
+        picked = party.choosing.pick
         if picked is None:
             raise MalformedMessage(
                 f"no provider sent a trajectory in round {number}",
@@ -134,12 +145,12 @@ class Learner:
         finished = Round(
             provider_pick=None if party.schedule.is_shared else helps[0].pick,
             learner_pick=picked.index,
-            global_loss=party.pick_total,
-            global_return=party.mean_return(party.pick_total),
+            global_loss=party.choosing.pick_total,
+            global_return=party.schedule.mean_return(party.choosing.pick_total),
             test_accuracy=accuracy,
             test_return=next(iter(returns.values()), None),
             test_returns=returns,
-            screening_work=party.work,
+            screening_work=party.choosing.work,
             seconds=time.monotonic() - began,
             model=picked.digest.hex(),
             helps=helps,
@@ -154,7 +165,7 @@ class Learner:
     def _train(self, number: int) -> Iterator[Checkpoint]:
         """The learner's own trajectory: what was made before a restart, then the rest as it is made."""
         party = self._party
-        yield from [*party.trained]
+        yield from [*party.making.trained]
         start = bytes.fromhex(self._rounds[-1].model) if self._rounds else self._initial.digest
         yield from party.train(start, number)
 
@@ -254,7 +265,7 @@ class Learner:
         """
         trainers = self._party.schedule.trainers(number)
         place = trainers.index(name)
-        offered = self._party.trained if place == 0 else self._party.trajectory_of(trainers[place - 1])
+        offered = self._party.making.trained if place == 0 else self._party.trajectory_of(trainers[place - 1])
         digests = [checkpoint.digest for checkpoint in offered]
         if initial not in digests:
             raise MalformedMessage(
@@ -269,7 +280,7 @@ class Learner:
         """What each provider's training came to: from the model that it began with to the one that was picked of it."""
         party, names = self._party, self._party.schedule.trainers(number)
         models = [*(party.trajectory_of(name)[0].digest for name in names), picked.digest]
-        losses = [*(party.global_loss(digest) for digest in models[:-1]), party.pick_total]
+        losses = [*(party.global_loss(digest) for digest in models[:-1]), party.choosing.pick_total]
         tested = [self._test_of(digest) for digest in models]
         return tuple(
             Help(name, self._pick_of(number, name, models[at]), losses[at], losses[at + 1], tested[at], tested[at + 1])
@@ -283,7 +294,8 @@ class Learner:
 
     def _tested(self, digest: bytes) -> tuple[float | None, Mapping[str, float]]:
         if digest not in self._tests:
-            self._tests[digest] = self._party.test_accuracy(digest), self._party.test_returns(digest)
+            task, model = self._party.task, self._party.losses.view(digest)
+            self._tests[digest] = task.test_accuracy(model), task.test_returns(model)
         return self._tests[digest]
 
     def _finish(self, finished: Round) -> None:

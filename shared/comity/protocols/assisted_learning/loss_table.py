@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Objective
+from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
+from comity.protocols.assisted_learning.choices import Objective
 
 WORST = 1e300
 """What stands for a loss that is not finite: as bad as a model can be, and a number that can be added and sent."""

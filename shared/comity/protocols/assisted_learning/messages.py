@@ -1,55 +1,18 @@
-"""What learner and provider exchange, and the terms that they agree on."""
+"""What learner and provider exchange."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 from blake3 import blake3
-from pydantic import Field
 
-from comity.contract import AssistedTrainingTerms, Json, canonical
+from comity.contract import Json, canonical
 from comity.ledger.receipts import SignedStatement
-from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Objective, Order
-from comity.training import OptimizerSpec
-from comity.training.optimizers import OptimizerName
-
-TrajectoryEncoding = Literal["dense", "delta"]
-"""How a trajectory's checkpoints cross: as they are, or as what changed since the one before."""
-
-
-class AssistedLearningTerms(AssistedTrainingTerms):
-    """The protocol's part of a contract.
-
-    Attributes:
-        optimizer: Optimiser of both parties; it restarts in every phase.
-        learning_rate: η, above 0; beyond 1e30 a step would not fit a float32.
-        iterations: T + T', local iterations of both parties in a round; split in proportion to their samples.
-        sampling_period: I: every I-th model of a local training is a checkpoint.
-        objective: How the parties' losses make the global loss.
-        order: Which provider trains first in a round, where there are several.
-        trainers: How many providers train in a round, in that order; the others only say their losses. 0 for all.
-        screening: How a receiver chooses: `exact` finds the checkpoint of least global loss; `race` drops those that are
-            behind by the statistics of some samples, never the first, and nearly always chooses the same.
-        trajectory_encoding: How checkpoints cross; `delta` costs computation and loses nothing.
-    """
-
-    optimizer: OptimizerName = "adam"
-    learning_rate: Annotated[float, Field(gt=0, le=1e30)] = 1e-3
-    iterations: Annotated[int, Field(ge=2, lt=2**32)] = 2000
-    sampling_period: Annotated[int, Field(ge=1, lt=2**32)] = 50
-    objective: Objective = "sum"
-    order: Order = "listed"
-    trainers: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    screening: Literal["exact", "race"] = "exact"
-    trajectory_encoding: TrajectoryEncoding = "dense"
-
-    @property
-    def optimizer_spec(self) -> OptimizerSpec:
-        """The optimiser that both parties use."""
-        return OptimizerSpec(self.optimizer, self.learning_rate)
+from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
+from comity.protocols.assisted_learning.choices import TrajectoryEncoding
 
 
 @dataclass(frozen=True, slots=True)

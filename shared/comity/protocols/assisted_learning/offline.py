@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from comity.blobs.incoming import Incoming
 from comity.errors import MalformedMessage, RoundOutOfOrder
 from comity.ledger.receipts import SignedStatement
+from comity.protocol.implementation import OfflineBinding
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.learner import Learner
@@ -26,7 +27,6 @@ from comity.session.receipt_book import ReceiptBook
 from comity.session.session_registry import AcceptedSession
 from comity.tensors import Blob
 from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle
-from comity.transport.protocol import OfflineBinding
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import sessions_pb2
 

@@ -1,4 +1,4 @@
-"""What both parties do in a round: train and offer a trajectory, and pick from the other's.
+"""What both parties keep of a round: their own trajectory, those that came, what was said of models, and the pick.
 
 What is done is in the session's journal before anybody is told of it, so that a party that was killed goes on from its
 records: it trains at most one sampling period again.
@@ -6,67 +6,24 @@ records: it trains at most one sampling period again.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
-
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from typing import Any
 
 from comity import faults
 from comity.blobs.session_blobs import Expectation, SessionBlobs
 from comity.contract import Contract, Json, Membership
-from comity.errors import MalformedMessage, NonFiniteValue, RoundOutOfOrder, TrainingDiverged
-from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Screening, sampled_iterations
+from comity.errors import MalformedMessage, RoundOutOfOrder
+from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
+from comity.protocols.assisted_learning.choices import TrajectoryEncoding
+from comity.protocols.assisted_learning.choosing import CheckpointChooser
 from comity.protocols.assisted_learning.loss_table import WORST, LossTable
-from comity.protocols.assisted_learning.messages import (
-    Checkpoint,
-    TrajectoryEncoding,
-    loss_from_json,
-    loss_to_json,
-)
-from comity.protocols.assisted_learning.race import Race
-from comity.protocols.assisted_learning.schedule import Schedule, guarantees
-from comity.protocols.assisted_learning.speculation import Speculation
-from comity.randomness import derive, generator
+from comity.protocols.assisted_learning.making import TrajectoryMaker
+from comity.protocols.assisted_learning.messages import Checkpoint, loss_from_json, loss_to_json
+from comity.protocols.assisted_learning.own_losses import AssistedTask, OwnLosses
+from comity.protocols.assisted_learning.schedule import Schedule
 from comity.store.journal import Journal
 from comity.store.store import Record
-from comity.tensors import Blob, Layout, State
-from comity.training import AssistedDistillation, OptimizerSpec, Resume, Snapshot
-
-
-class LocalTask(Protocol):
-    """A party's model and data, as far as this protocol needs them."""
-
-    layout: Layout
-    initial_state: State
-
-    @property
-    def samples(self) -> int:
-        """Number of training samples."""
-
-    def trajectory(
-        self,
-        state: State,
-        optimizer: OptimizerSpec,
-        *,
-        iterations: int,
-        period: int,
-        round: int,
-        resume: Resume | None = None,
-    ) -> Iterator[Snapshot]:
-        """Trains from `state` and yields the live model at iterations 0, I, 2I, … below T."""
-
-    def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
-        """Per-sample losses at or above 0 in float64: of all samples, or of those named."""
-
-    def test_accuracy(self, state: State) -> float | None:
-        """Accuracy on the party's test samples, 0 to 1, where it has any."""
-
-    def test_returns(self, state: State) -> dict[str, float]:
-        """Mean return of an episode in each of the party's tests, by name, where it has games."""
 
 
 class Party:
@@ -79,11 +36,18 @@ class Party:
         contract: What was agreed.
         own: This party's part in it.
         peers: The parts of those with whom it has to do: of the learner, or of every provider.
+        works_ahead: Whether it trains from a model that may be picked while it has nothing else to do.
+
+    Attributes:
+        making: Its own trajectory.
+        choosing: Its pick.
+        losses: Its losses on models, sample by sample.
+        assessed: What it said, in the active round, of models that it was asked about.
     """
 
     def __init__(
         self,
-        task: LocalTask,
+        task: AssistedTask,
         blobs: SessionBlobs,
         journal: Journal,
         contract: Contract,
@@ -96,36 +60,22 @@ class Party:
         self.journal = journal
         self.own = own
         self.peers = peers
+        self.contract = contract
         self.schedule = Schedule(contract, own, peers)
-        self.rounds = contract.rounds
         self.round = 1
-        self.trained: list[Checkpoint] = []
         self.assessed: dict[bytes, Loss] = {}
-        self.pick: Checkpoint | None = None
-        self.pick_total = math.nan
-        self.work = 0.0
-        self._contract = contract
-        self._terms = self.schedule.terms
+        self.losses = OwnLosses(task, blobs)
+        self.making = TrajectoryMaker(task, blobs, journal, self.schedule, self.losses)
+        self.choosing = CheckpointChooser(self.schedule, self.losses, task.samples, contract.seed, self._of_others)
         self._trajectories: dict[str, list[Checkpoint]] = {}
-        self._loss_table = LossTable([own.party, *(each.party for each in peers)], self._terms.objective)
+        parties = [own.party, *(each.party for each in peers)]
+        self._loss_table = LossTable(parties, self.schedule.terms.objective)
         self._works_ahead = works_ahead
-        self._ahead: Speculation | None = None
-        self._optimizer: bytes | None = None
-        self._screening: Screening | Race | None = None
-        # Per-sample losses on this party's data, by digest of the model. Those of the pick outlive the process: they were
-        # found block by block, and what follows must rest on the very same numbers.
-        self._known: dict[bytes, Float[Tensor, " samples"]] = {}
-        self._pick_losses: bytes | None = None
-
-    @property
-    def checkpoints(self) -> int:
-        """Checkpoints in this party's trajectory of a round."""
-        return len(sampled_iterations(self.schedule.iterations, self._terms.sampling_period))
 
     @property
     def encoding(self) -> TrajectoryEncoding:
         """How checkpoints cross, as the terms have it."""
-        return self._terms.trajectory_encoding
+        return self.schedule.terms.trajectory_encoding
 
     @property
     def received(self) -> list[Checkpoint]:
@@ -145,13 +95,12 @@ class Party:
     def begin_round(self) -> None:
         """Forgets the trajectories of the round before, and what was said of them; what was picked stays."""
         self.round += 1
-        self.trained = []
         self.assessed = {}
         self._trajectories = {}
-        if self.pick is not None:
-            self._loss_table.keep(self.pick.digest)
-        self._screening = None
-        self._ahead = None
+        self.making.begin_round()
+        self.choosing.begin_round()
+        if self.choosing.pick is not None:
+            self._loss_table.keep(self.choosing.pick.digest)
         self.blobs.begin_round()
 
     def replay(self, record: Record) -> None:
@@ -160,7 +109,8 @@ class Party:
         match record.kind:
             case "trained":
                 checkpoint = Checkpoint.from_json(fields)
-                self._keep_trained(checkpoint, _digest(fields["optimizer"]), record.round)
+                self.making.keep(checkpoint, _digest(fields["optimizer"]), record.round)
+                self._know(checkpoint, self.own.party)
             case "received":
                 self._keep_received(Checkpoint.from_json(fields), fields["party"])
             case "assessed":
@@ -169,37 +119,9 @@ class Party:
                 self._keep_pick(fields["pick"], fields["total"], _digest(fields["losses"]))
 
     def train(self, start: bytes, round: int) -> Iterator[Checkpoint]:
-        """Trains from a model and makes the trajectory's checkpoints, each as soon as its model is there.
-
-        Goes on after the checkpoints that are there already.
-
-        Args:
-            start: Digest of the model.
-            round: The round.
-
-        Raises:
-            TrainingDiverged: A loss became NaN or infinite.
-        """
-        if len(self.trained) == self.checkpoints:
-            return
-        at, resume = start, None
-        if self.trained:
-            at = self.trained[-1].digest
-            resume = Resume(self.trained[-1].iteration, self._optimizer_state())
-        ahead, self._ahead = self._ahead, None
-        is_wanted = ahead is not None and ahead.start == start and resume is None
-        for sample in ahead if ahead is not None and is_wanted else self._training(at, round, resume):
-            faults.point("training")
-            index = len(self.trained)
-            digest = start if index == 0 else self.blobs.add(self.task.layout.pack(sample.state)).digest
-            optimizer = self._pack_optimizer(sample.optimizer)
-            checkpoint = Checkpoint(index, sample.iteration, digest, self._finite_loss(digest, round, sample.iteration))
-            before = self._optimizer
-            state = None if optimizer is None else optimizer.hex()
-            self.journal.append("trained", round, **checkpoint.to_json(), optimizer=state)
-            self._keep_trained(checkpoint, optimizer, round)
-            if before is not None and before != optimizer:
-                self.blobs.drop(before)
+        """Trains from a model, and takes note of this party's loss on each checkpoint; see `TrajectoryMaker.train`."""
+        for checkpoint in self.making.train(start, round):
+            self._know(checkpoint, self.own.party)
             yield checkpoint
 
     def train_ahead(self) -> bool:
@@ -209,20 +131,7 @@ class Party:
         """
         if not self._works_ahead or not self.received:
             return False
-        if self._ahead is None:
-            start = self.received[0].digest
-            self._ahead = Speculation(start, self._training(start, self.round, None))
-        return self._ahead.advance()
-
-    def _training(self, start: bytes, round: int, resume: Resume | None) -> Iterator[Snapshot]:
-        return self.task.trajectory(
-            self._view(start),
-            self._terms.optimizer_spec,
-            iterations=self.schedule.iterations,
-            period=self._terms.sampling_period,
-            round=round,
-            resume=resume,
-        )
+        return self.making.train_ahead(self.received[0].digest, self.round)
 
     def receive(self, checkpoint: Checkpoint, round: int, party: str | None = None) -> None:
         """Takes the next checkpoint of another party's trajectory.
@@ -270,7 +179,7 @@ class Party:
         """
         self.task.layout.verify(self.blobs.get(digest))
         faults.point("evaluation")
-        loss = Loss(min(float(self._losses(digest).sum()), WORST), self.task.samples)
+        loss = Loss(min(float(self.losses.of(digest).sum()), WORST), self.task.samples)
         self.record(digest, self.own.party, loss, round)
         return loss
 
@@ -305,10 +214,7 @@ class Party:
         Args:
             whole: Whether all of the trajectory was received.
         """
-        if not self.received:
-            return False
-        faults.point("evaluation")
-        return self._screened().advance(whole=whole)
+        return self.choosing.advance(self.received, whole=whole)
 
     def select(self, round: int) -> Checkpoint:
         """Picks the received checkpoint of least global loss, once all were received.
@@ -316,74 +222,27 @@ class Party:
         Raises:
             NonFiniteValue: No checkpoint has a finite global loss.
         """
-        selection = self._screened().select()
-        if not math.isfinite(selection.total) or (self.schedule.is_shared and selection.total >= WORST):
-            raise NonFiniteValue(
-                "no checkpoint has a finite global loss",
-                expected="a finite loss",
-                received=selection.total,
-                action="lower the learning_rate",
-            )
-        faults.point("selection")
-        self.work = selection.work
-        losses = self.blobs.add(_pack_losses(selection.losses)).digest
+        selection = self.choosing.select(self.received)
+        losses = self.losses.store(selection.losses)
         fields: dict[str, Json] = {"pick": selection.index, "total": selection.total, "losses": losses.hex()}
         self.journal.append("picked", round, **fields)
         return self._keep_pick(selection.index, selection.total, losses)
 
     def drop_assessed(self) -> None:
         """Drops the models of which this party has said what it thinks, when nobody will ask again."""
-        for digest in self.assessed.keys() - {each.digest for each in self.trained}:
-            if self.pick is None or digest != self.pick.digest:
+        for digest in self.assessed.keys() - {each.digest for each in self.making.trained}:
+            if self.choosing.pick is None or digest != self.choosing.pick.digest:
                 self.blobs.drop(digest)
 
     def retain(self, *more: bytes) -> None:
         """Drops every blob but the pick, its losses, and those named."""
-        kept = {self._pick_losses, self.pick.digest if self.pick else None, *more}
+        pick = self.choosing.pick
+        kept = {self.losses.kept, None if pick is None else pick.digest, *more}
         self.blobs.keep({digest for digest in kept if digest is not None})
-
-    def test_accuracy(self, digest: bytes) -> float | None:
-        """Accuracy of a model on this party's test samples, 0 to 1, where it has any."""
-        return self.task.test_accuracy(self._view(digest))
-
-    def test_returns(self, digest: bytes) -> dict[str, float]:
-        """Mean return of an episode under a policy in each of this party's tests, where it has games."""
-        return self.task.test_returns(self._view(digest))
-
-    def guarantees(self) -> dict[str, Json] | None:
-        """What the training guarantees the samples of each party; None without noise."""
-        return guarantees(self._contract, self.own, self.peers)
-
-    def own_model(self, digest: bytes) -> tuple[Blob, float | None] | None:
-        """The model of this party's own that learned from one that crossed, and its test accuracy; None without one."""
-        if not isinstance(self.task, AssistedDistillation):
-            return None
-        state = self.task.own_model(self._view(digest), self.rounds + 1)
-        return Layout.of(state).pack(state), self.task.own_test_accuracy(state)
-
-    def mean_return(self, total: float) -> float | None:
-        """J(θ) of a global loss: the mean discounted return of all parties' episodes.
-
-        None for other tasks, and at one of several providers, which does not know how many episodes the others have.
-        """
-        how = self._terms.policy_gradient
-        if how is None or how.best_return is None or (self.schedule.is_shared and self._provides):
-            return None
-        members = (self.own, *self.peers)
-        parts = sum(each.samples for each in members) if self._terms.objective == "sum" else len(members)
-        return how.best_return - total / parts
-
-    def _keep_trained(self, checkpoint: Checkpoint, optimizer: bytes | None, round: int) -> None:
-        self.trained.append(checkpoint)
-        if isinstance(checkpoint.loss, Loss):
-            self._loss_table.record(checkpoint.digest, self.own.party, checkpoint.loss)
-        self._optimizer = optimizer
-        self.blobs.publish(checkpoint.digest, "checkpoint", round)
 
     def _keep_received(self, checkpoint: Checkpoint, party: str) -> None:
         self.trajectory_of(party).append(checkpoint)
-        if isinstance(checkpoint.loss, Loss):
-            self._loss_table.record(checkpoint.digest, party, checkpoint.loss)
+        self._know(checkpoint, party)
         # The offer may be repeated after the blob was dropped.
         self.blobs.settle(checkpoint.digest)
 
@@ -393,32 +252,14 @@ class Party:
             self.assessed[digest] = loss
 
     def _keep_pick(self, index: int, total: float, losses: bytes | None) -> Checkpoint:
-        self.pick = self.received[index]
-        self.pick_total = total
-        self._pick_losses = losses
-        self._known.clear()
-        self._screening = None
-        return self.pick
+        pick = self.received[index]
+        self.choosing.keep(pick, total, losses)
+        return pick
 
-    def _screened(self) -> Screening | Race:
-        """The screening of what was received, with everything added of which the others have said what they think."""
-        first = self.received[0].digest
-        if self._screening is None:
-            block, objective = self._terms.evaluation_batch_size, self._terms.objective
-            if self._terms.screening == "race":
-                # The same order in every round: with whose data it has nothing to do.
-                draw = generator(derive(self._contract.seed, "race"))
-                order = torch.randperm(self.task.samples, generator=draw)
-                self._screening = Race(self._evaluate, order, block=block, objective=objective)
-            else:
-                self._screening = Screening(self._evaluate, self._losses(first), block=block, objective=objective)
-        for checkpoint in self.received[len(self._screening) :]:
-            others = self._of_others(checkpoint)
-            if others is None:
-                break
-            known = self._losses(first) if checkpoint.digest == first else None
-            self._screening.add(checkpoint.index, others, known)
-        return self._screening
+    def _know(self, checkpoint: Checkpoint, party: str) -> None:
+        """Takes note of the loss that came with a checkpoint, where it is one party's."""
+        if isinstance(checkpoint.loss, Loss):
+            self._loss_table.record(checkpoint.digest, party, checkpoint.loss)
 
     def _of_others(self, checkpoint: Checkpoint) -> Loss | JointLoss | None:
         """The loss of all other parties on a checkpoint that was received; None where not all have said theirs."""
@@ -431,37 +272,6 @@ class Party:
     def _provides(self) -> bool:
         return self.own.role == "provider"
 
-    def _finite_loss(self, digest: bytes, round: int, iteration: int) -> Loss:
-        total = float(self._losses(digest).sum())
-        if not math.isfinite(total):
-            raise TrainingDiverged(
-                f"training diverged in round {round} at iteration {iteration}",
-                expected="a finite loss",
-                received=total,
-                action="lower the session's learning_rate",
-            )
-        return Loss(total, self.task.samples)
-
-    def _losses(self, digest: bytes) -> Float[Tensor, " samples"]:
-        if digest not in self._known:
-            if self.pick is not None and self._pick_losses is not None and digest == self.pick.digest:
-                self._known[digest] = torch.frombuffer(self.blobs.get(self._pick_losses).data, dtype=torch.float64)
-            else:
-                self._known[digest] = _ordered(self.task.losses(self._view(digest)))
-        return self._known[digest]
-
-    def _evaluate(self, index: int, samples: Int[Tensor, " block"]) -> Float[Tensor, " block"]:
-        return _ordered(self.task.losses(self._view(self.received[index].digest), samples))
-
-    def _view(self, digest: bytes) -> State:
-        return self.task.layout.view(self.blobs.get(digest).data)
-
-    def _pack_optimizer(self, state: State) -> bytes | None:
-        return self.blobs.add(Layout.of(state).pack(state)).digest if state else None
-
-    def _optimizer_state(self) -> State:
-        return {} if self._optimizer is None else Layout.unpack(self.blobs.get(self._optimizer))
-
 
 def _own_loss(fields: Mapping[str, Any]) -> Loss:
     loss = loss_from_json(fields)
@@ -472,12 +282,3 @@ def _own_loss(fields: Mapping[str, Any]) -> Loss:
 
 def _digest(text: str | None) -> bytes | None:
     return None if text is None else bytes.fromhex(text)
-
-
-def _pack_losses(losses: Float[Tensor, " samples"]) -> Blob:
-    return Blob.of(bytearray(losses.contiguous().numpy().tobytes()))
-
-
-def _ordered(losses: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    # NaN compares with nothing; a model that gives one is as bad as a model can be.
-    return losses.nan_to_num(nan=float("inf"), posinf=float("inf"))

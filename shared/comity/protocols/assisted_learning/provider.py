@@ -11,13 +11,8 @@ from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
-from comity.protocols.assisted_learning.messages import (
-    Checkpoint,
-    TrajectoryEncoding,
-    assessment_digest,
-    idle,
-    trajectory_digest,
-)
+from comity.protocols.assisted_learning.choices import TrajectoryEncoding
+from comity.protocols.assisted_learning.messages import Checkpoint, assessment_digest, idle, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.session.events import Event, Observer
 from comity.session.receipt_book import ReceiptBook
@@ -188,7 +183,7 @@ class Provider:
                 action="acknowledge the results of the active round",
             )
         if self._party.schedule.trains(round):
-            subject = trajectory_digest(round, self._party.trained)
+            subject = trajectory_digest(round, self._party.making.trained)
         else:
             subject = assessment_digest(round, self._party.assessed)
         self._notary.accept(acknowledgement, "acknowledgement", round, subject)
@@ -243,13 +238,17 @@ class Provider:
         picked = self._party.select(self.round)
         self._party.retain()
         self._phase = ProviderPhase.TRAINING
-        fields = {"pick": picked.index, "global_loss": self._party.pick_total, "screening_work": self._party.work}
+        fields = {
+            "pick": picked.index,
+            "global_loss": self._party.choosing.pick_total,
+            "screening_work": self._party.choosing.work,
+        }
         self._observe(Event("picked", self.round, fields))
         return True
 
     def _train(self) -> bool:
-        if self._training is None and self._party.pick is not None:
-            self._training = self._party.train(self._party.pick.digest, self.round)
+        if self._training is None and self._party.choosing.pick is not None:
+            self._training = self._party.train(self._party.choosing.pick.digest, self.round)
         checkpoint = next(self._training, None) if self._training is not None else None
         if checkpoint is not None:
             self._trajectory.append(checkpoint)
@@ -259,11 +258,11 @@ class Provider:
 
     def _finish(self) -> None:
         party = self._party
-        picked = party.pick if party.schedule.trains(self.round) else None
+        picked = party.choosing.pick if party.schedule.trains(self.round) else None
         fields: dict[str, Json] = {
             "provider_pick": picked.index if picked is not None else None,
-            "global_loss": party.pick_total if picked is not None else None,
-            "global_return": party.mean_return(party.pick_total) if picked is not None else None,
+            "global_loss": party.choosing.pick_total if picked is not None else None,
+            "global_return": party.schedule.mean_return(party.choosing.pick_total) if picked is not None else None,
             "checkpoints": len(self._trajectory),
             "assessed": len(party.assessed),
             "seconds": time.monotonic() - self._began,
@@ -283,7 +282,7 @@ class Provider:
             case "picked":
                 self._phase = ProviderPhase.TRAINING
             case "trained":
-                self._trajectory.append(self._party.trained[-1])
+                self._trajectory.append(self._party.making.trained[-1])
             case "finished":
                 self._phase = ProviderPhase.FINISHED
                 self._training = None
@@ -302,7 +301,7 @@ class Provider:
             RoundOutOfOrder: Another round is on.
         """
         self._require_healthy()
-        if self._phase is ProviderPhase.FINISHED and round == self.round + 1 <= self._party.rounds:
+        if self._phase is ProviderPhase.FINISHED and round == self.round + 1 <= self._party.schedule.rounds:
             self._begin()
         if round != self.round:
             raise RoundOutOfOrder(
@@ -322,7 +321,7 @@ class Provider:
             # its first offer or question, with which it begins.
             if schedule.is_shared and schedule.trains(on):
                 most[on] = schedule.most_assessed(on)
-            if after <= self._party.rounds:
+            if after <= self._party.schedule.rounds:
                 most[after] = schedule.most_uploaded(after)
         self._party.blobs.expect(self._party.expectation([*most], sum(most.values())) if most else None)
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Objective, Selection
+from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, Selection
+from comity.protocols.assisted_learning.choices import Objective
 
 LEAST_SAMPLES = 256
 """Samples on which every checkpoint is evaluated before the first is dropped."""

@@ -14,13 +14,8 @@ from comity.errors import MalformedMessage, NodeDraining
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
-from comity.protocols.assisted_learning.messages import (
-    Checkpoint,
-    TrajectoryEncoding,
-    assessment_subject,
-    delta_base,
-    idle,
-)
+from comity.protocols.assisted_learning.choices import TrajectoryEncoding
+from comity.protocols.assisted_learning.messages import Checkpoint, assessment_subject, delta_base, idle
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.gate import EgressGate
 from comity.session.replayable_stream import ReplayableStream

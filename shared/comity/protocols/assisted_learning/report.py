@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from comity.contract import Json
+from comity.protocols.assisted_learning.choices import pick_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,6 @@ class Round:
 
 _STATED = ("pick", "loss_before", "loss_after", "loss_change", "test_before", "test_after", "test_change")
 _ADDED = ("loss_change", "test_change")
-
-
-def pick_field(provider: str) -> str:
-    """The field of a provider's pick in events of rounds in which several help."""
-    return f"pick_{provider}"
 
 
 def metrics(rounds: Sequence[Round], best: Round, providers: Sequence[str]) -> dict[str, Json]:

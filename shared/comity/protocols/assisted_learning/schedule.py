@@ -16,7 +16,7 @@ from comity.protocols.assisted_learning.algorithm import (
     split_iterations,
     training_order,
 )
-from comity.protocols.assisted_learning.messages import AssistedLearningTerms
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.training import sampling_rate
 
 
@@ -148,6 +148,18 @@ class Schedule:
             parts = [self._iterations(member) for member in (self._own, *self._peers)]
             held = sum(len(sampled_iterations(part, self.terms.sampling_period)) for part in parts)
         return held + 2 + 4
+
+    def mean_return(self, total: float) -> float | None:
+        """J(θ) of a global loss: the mean discounted return of all parties' episodes.
+
+        None for other tasks, and at one of several providers, which does not know how many episodes the others have.
+        """
+        how = self.terms.policy_gradient
+        if how is None or how.best_return is None or (self.is_shared and self._own.role == "provider"):
+            return None
+        members = (self._own, *self._peers)
+        parts = sum(each.samples for each in members) if self.terms.objective == "sum" else len(members)
+        return how.best_return - total / parts
 
     def _iterations(self, member: Membership) -> int:
         """T or T': a provider's share is by its own samples and the learner's, the learner's by those of all providers."""

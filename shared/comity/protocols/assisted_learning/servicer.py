@@ -8,6 +8,7 @@ import grpc
 
 from comity.errors import MalformedMessage
 from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.definition import NAME
 from comity.protocols.assisted_learning.messages import assessment_subject, delta_base
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.codec import statement_from_proto, statement_to_proto
@@ -18,7 +19,6 @@ from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import assisted_learning_pb2_grpc, sessions_pb2
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AssistedLearning"].full_name
-PROTOCOL_NAME = "assisted_learning"
 
 
 class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServicer):
@@ -73,7 +73,7 @@ class AssistedLearningServicer(assisted_learning_pb2_grpc.AssistedLearningServic
         yield pb.Result(end=pb.End(count=len(trajectory)))
 
     def _find(self, context: grpc.ServicerContext) -> AcceptedSession:
-        return session_of(self._sessions, context, PROTOCOL_NAME)
+        return session_of(self._sessions, context, NAME)
 
 
 def provider_of(session: AcceptedSession) -> Provider:

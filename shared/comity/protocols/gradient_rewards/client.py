@@ -21,8 +21,9 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, Reward, Rewarding, update_layout
+from comity.protocols.gradient_rewards.messages import Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.session.outcome import Outcome

@@ -16,10 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from comity.errors import InvalidValue, NonFiniteValue
+from comity.protocols.gradient_rewards.choices import MOST_CLIENTS
 from comity.protocols.gradient_rewards.inner_products import cancelled
-
-MOST_CLIENTS = 24
-"""The exact value looks at 2^N coalitions: a fraction of a second here, and twice as long for each client more."""
 
 _COALITIONS = 2**16
 """Coalitions that are valued together, at most: 512 KiB for each of two tables."""

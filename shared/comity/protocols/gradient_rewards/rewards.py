@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from comity.errors import InvalidValue, MalformedMessage, NonFiniteValue
-
-Rule = Literal["paper", "reference"]
-"""Whose rule holds where the two differ: the published equations', or that of the code which the authors published."""
+from comity.protocols.gradient_rewards.choices import Rule
 
 Mask = NDArray[np.bool_]
 

@@ -16,7 +16,8 @@ from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.gradient_rewards.algorithm import RoundResult, ServerState, aggregate_round
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms, News, Reward, Terms, update_layout
+from comity.protocols.gradient_rewards.messages import News, Reward, Terms, update_layout
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.randomness import derive, generator
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event

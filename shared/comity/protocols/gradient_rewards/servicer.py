@@ -8,7 +8,7 @@ from functools import partial
 import grpc
 
 from comity.protocols.gradient_rewards import codec
-from comity.protocols.gradient_rewards.messages import NAME
+from comity.protocols.gradient_rewards.definition import NAME
 from comity.protocols.gradient_rewards.server import Server
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.session.session_registry import AcceptedSession, SessionRegistry

@@ -22,6 +22,32 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _Retention:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RetentionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Retention.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    RETENTION_UNSPECIFIED: _Retention.ValueType  # 0
+    RETENTION_ROUND: _Retention.ValueType  # 1
+    """Until the round has ended."""
+    RETENTION_SESSION: _Retention.ValueType  # 2
+    """Until the session has ended."""
+    RETENTION_RESULT: _Retention.ValueType  # 3
+    """It is part of what the session leaves."""
+
+class Retention(_Retention, metaclass=_RetentionEnumTypeWrapper):
+    """How long the receiver keeps what was released."""
+
+RETENTION_UNSPECIFIED: Retention.ValueType  # 0
+RETENTION_ROUND: Retention.ValueType  # 1
+"""Until the round has ended."""
+RETENTION_SESSION: Retention.ValueType  # 2
+"""Until the session has ended."""
+RETENTION_RESULT: Retention.ValueType  # 3
+"""It is part of what the session leaves."""
+global___Retention = Retention
+
 class _Ending:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -52,12 +78,30 @@ class Contract(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class ModelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___Model: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___Model | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     PROTOCOL_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     ROUNDS_FIELD_NUMBER: builtins.int
-    MODEL_FIELD_NUMBER: builtins.int
+    MODELS_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
     INITIATOR_FIELD_NUMBER: builtins.int
     ACCEPTORS_FIELD_NUMBER: builtins.int
@@ -75,7 +119,9 @@ class Contract(google.protobuf.message.Message):
     initiator: builtins.str
     """Party that asks for help; empty where whom the acceptor admits may join."""
     @property
-    def model(self) -> global___Model: ...
+    def models(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Model]:
+        """The models that cross, by what the protocol calls them, for example "model"."""
+
     @property
     def task(self) -> global___Task: ...
     @property
@@ -98,21 +144,21 @@ class Contract(google.protobuf.message.Message):
         session: builtins.str = ...,
         seed: builtins.int = ...,
         rounds: builtins.int = ...,
-        model: global___Model | None = ...,
+        models: collections.abc.Mapping[builtins.str, global___Model] | None = ...,
         task: global___Task | None = ...,
         initiator: builtins.str = ...,
         acceptors: collections.abc.Iterable[builtins.str] | None = ...,
         egress: collections.abc.Iterable[builtins.str] | None = ...,
         terms: google.protobuf.any_pb2.Any | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model", b"model", "task", b"task", "terms", b"terms"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acceptors", b"acceptors", "egress", b"egress", "initiator", b"initiator", "model", b"model", "protocol", b"protocol", "rounds", b"rounds", "seed", b"seed", "session", b"session", "task", b"task", "terms", b"terms", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["task", b"task", "terms", b"terms"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["acceptors", b"acceptors", "egress", b"egress", "initiator", b"initiator", "models", b"models", "protocol", b"protocol", "rounds", b"rounds", "seed", b"seed", "session", b"session", "task", b"task", "terms", b"terms", "version", b"version"]) -> None: ...
 
 global___Contract = Contract
 
 @typing.final
 class Model(google.protobuf.message.Message):
-    """A model by name. No code crosses."""
+    """A model by name. No code crosses, and no name in a contract is ever looked up as code."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -140,45 +186,168 @@ global___Model = Model
 
 @typing.final
 class Task(google.protobuf.message.Message):
-    """What the model is for; the data of all parties must fit it."""
+    """What the models are for; the data of all parties must fit it."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     KIND_FIELD_NUMBER: builtins.int
-    INPUT_SHAPE_FIELD_NUMBER: builtins.int
-    CLASSES_FIELD_NUMBER: builtins.int
-    MEAN_FIELD_NUMBER: builtins.int
-    STD_FIELD_NUMBER: builtins.int
-    ENVIRONMENT_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
+    HEADS_FIELD_NUMBER: builtins.int
     kind: builtins.str
-    """"classification" or "reinforcement"."""
-    classes: builtins.int
-    """Classes, or actions."""
-    environment: builtins.str
-    """Of a task of kind "reinforcement": what is played, for example "CartPole-v1"; empty for others."""
+    """For example "classification" or "reinforcement"."""
     @property
-    def input_shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+    def options(self) -> google.protobuf.struct_pb2.Struct:
+        """What the kind needs to know beside it, for example which environment is played; numbers, texts or booleans."""
+
+    @property
+    def inputs(self) -> global___Inputs: ...
+    @property
+    def heads(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Head]:
+        """What a model says of an input, in order."""
+
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        options: google.protobuf.struct_pb2.Struct | None = ...,
+        inputs: global___Inputs | None = ...,
+        heads: collections.abc.Iterable[global___Head] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["inputs", b"inputs", "options", b"options"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["heads", b"heads", "inputs", b"inputs", "kind", b"kind", "options", b"options"]) -> None: ...
+
+global___Task = Task
+
+@typing.final
+class Inputs(google.protobuf.message.Message):
+    """What a model takes."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SHAPE_FIELD_NUMBER: builtins.int
+    DTYPE_FIELD_NUMBER: builtins.int
+    SCALE_FIELD_NUMBER: builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
+    PREPROCESSING_FIELD_NUMBER: builtins.int
+    dtype: builtins.str
+    """How values are stored, for example "uint8"; empty where nobody said."""
+    scale: builtins.float
+    """What a stored value is multiplied with; absent where nobody said."""
+    @property
+    def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Shape of one input, channels first, or of one observation."""
 
     @property
+    def features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of the columns of a table, in order."""
+
+    @property
+    def preprocessing(self) -> global___Preprocessing: ...
+    def __init__(
+        self,
+        *,
+        shape: collections.abc.Iterable[builtins.int] | None = ...,
+        dtype: builtins.str = ...,
+        scale: builtins.float | None = ...,
+        features: collections.abc.Iterable[builtins.str] | None = ...,
+        preprocessing: global___Preprocessing | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_scale", b"_scale", "preprocessing", b"preprocessing", "scale", b"scale"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_scale", b"_scale", "dtype", b"dtype", "features", b"features", "preprocessing", b"preprocessing", "scale", b"scale", "shape", b"shape"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_scale", b"_scale"]) -> typing.Literal["scale"] | None: ...
+
+global___Inputs = Inputs
+
+@typing.final
+class Preprocessing(google.protobuf.message.Message):
+    """What is done to every input before a model sees it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: builtins.int
+    STD_FIELD_NUMBER: builtins.int
+    @property
     def mean(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """Per-channel normalisation of inputs in model range; empty for none."""
+        """Per-channel normalisation in model range; empty for none."""
 
     @property
     def std(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
     def __init__(
         self,
         *,
-        kind: builtins.str = ...,
-        input_shape: collections.abc.Iterable[builtins.int] | None = ...,
-        classes: builtins.int = ...,
         mean: collections.abc.Iterable[builtins.float] | None = ...,
         std: collections.abc.Iterable[builtins.float] | None = ...,
-        environment: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["classes", b"classes", "environment", b"environment", "input_shape", b"input_shape", "kind", b"kind", "mean", b"mean", "std", b"std"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["mean", b"mean", "std", b"std"]) -> None: ...
 
-global___Task = Task
+global___Preprocessing = Preprocessing
+
+@typing.final
+class Head(google.protobuf.message.Message):
+    """One thing that a model says of an input."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    UNITS_FIELD_NUMBER: builtins.int
+    MEAN_FIELD_NUMBER: builtins.int
+    STD_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    kind: builtins.str
+    """In tasks of several: the kind of task that it is by itself."""
+    size: builtins.int
+    """Classes, actions or targets."""
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What these are called, in order; empty where nobody said."""
+
+    @property
+    def units(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def mean(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Scaling of targets; empty for none."""
+
+    @property
+    def std(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        kind: builtins.str = ...,
+        size: builtins.int = ...,
+        labels: collections.abc.Iterable[builtins.str] | None = ...,
+        units: collections.abc.Iterable[builtins.str] | None = ...,
+        mean: collections.abc.Iterable[builtins.float] | None = ...,
+        std: collections.abc.Iterable[builtins.float] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kind", b"kind", "labels", b"labels", "mean", b"mean", "name", b"name", "size", b"size", "std", b"std", "units", b"units"]) -> None: ...
+
+global___Head = Head
+
+@typing.final
+class Release(google.protobuf.message.Message):
+    """What stands behind something that a party sends; it may differ from one time to the next, since data grow."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: builtins.int
+    KEPT_FIELD_NUMBER: builtins.int
+    samples: builtins.int
+    """Samples behind it: those that it was trained or evaluated on, or drawn from."""
+    kept: global___Retention.ValueType
+    def __init__(
+        self,
+        *,
+        samples: builtins.int = ...,
+        kept: global___Retention.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kept", b"kept", "samples", b"samples"]) -> None: ...
+
+global___Release = Release
 
 @typing.final
 class Membership(google.protobuf.message.Message):
@@ -193,7 +362,7 @@ class Membership(google.protobuf.message.Message):
     party: builtins.str
     role: builtins.str
     samples: builtins.int
-    """Training samples, or episodes of an evaluation, behind this party's updates and losses."""
+    """Training samples, or episodes of an evaluation, that this party declares when it agrees; see Release."""
     receipt_key: builtins.str
     """Ed25519 public key of this party's statements, hexadecimal."""
     def __init__(

@@ -13,7 +13,7 @@ from torch import Tensor
 from comity.experiments.gradient_rewards.baselines import averaging, shares, values
 from comity.experiments.gradient_rewards.federation import Payment, Round, Rule, Vector
 from comity.protocols.gradient_rewards import sparsify_for_all
-from comity.protocols.gradient_rewards.messages import GradientRewardsTerms
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.randomness import derive, generator
 
 _EXACT = 6

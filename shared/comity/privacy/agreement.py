@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from comity.contract import PrivacyTerms
 from comity.privacy.accounting import Guarantee, account, for_total
 from comity.privacy.mechanism import Mechanism
+from comity.privacy.terms import PrivacyTerms
 
 
 @lru_cache(maxsize=64)

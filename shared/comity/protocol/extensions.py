@@ -1,0 +1,91 @@
+"""What a protocol adds to a node beside its sessions, each named by where it is, so that nothing is imported before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from typing import Any
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceExtension:
+    """A service of a node for others than the peers of its sessions: it has an address, a trust and limits of its own.
+
+    Attributes:
+        name: Its name, as logs and the node's description have it.
+        role: The role whose nodes offer it.
+        run: `package.module:NAME` of a function that takes a `ServiceContext` and returns a context manager: entering it
+            starts the service and gives its address, or nothing where the node's settings leave it out; leaving it drains.
+    """
+
+    name: str
+    role: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb of the `comity` command.
+
+    Attributes:
+        name: What is typed; of two words where it is one of several, such as `annotate export`.
+        help: What it does, in a line.
+        run: `package.module:NAME` of the function, annotated as typer wants it.
+    """
+
+    name: str
+    help: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What somebody could have learned from what this node sent: `comity audit NAME SESSION`.
+
+    Attributes:
+        name: What is typed.
+        help: What it finds out, in a line.
+        run: `package.module:NAME` of a function that takes an `AuditContext` and returns what it found, by name.
+    """
+
+    name: str
+    help: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """What a protocol adds to a node.
+
+    Attributes:
+        settings: `package.module:NAME` of the pydantic class of `[protocols.NAME]` in a node's configuration; empty for
+            none.
+        settings_template: `package:FILE` of the lines on them that a new node's configuration gets; empty for none.
+        script_template: `package:FILE` of the script that a new node gets which asks; empty for none.
+        services: Services of either side.
+        verbs: Verbs of the command.
+        audits: Audits.
+    """
+
+    settings: str = ""
+    settings_template: str = ""
+    script_template: str = ""
+    services: tuple[ServiceExtension, ...] = field(default=())
+    verbs: tuple[Verb, ...] = field(default=())
+    audits: tuple[Audit, ...] = field(default=())
+
+    def settings_type(self) -> type[BaseModel] | None:
+        """The class of the settings; None where there are none."""
+        if not self.settings:
+            return None
+        found: type[BaseModel] = resolve_name(self.settings)
+        return found
+
+
+def loaded(place: str) -> Callable[..., Any]:
+    """The function that an extension names."""
+    found: Callable[..., Any] = resolve_name(place)
+    return found

@@ -1,0 +1,114 @@
+"""What people look at in a protocol's sessions: the numbers of a round, of a result, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from comity.contract import Contract, Json
+from comity.session.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A number of a protocol's own that people look at, and how.
+
+    Attributes:
+        field: Its name among an event's or a result's fields.
+        title: What it is called in a table.
+        kind: How it is written; `share` is from 0 to 1 and written in percent.
+    """
+
+    field: str
+    title: str
+    kind: Literal["integer", "number", "share", "seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What people compare when a session is over.
+
+    Attributes:
+        title: What the numbers are, for example `test accuracy`.
+        columns: Metrics, all of one kind; those that a result lacks are left out.
+        outcome: Field of the one that the session came to.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class PerRoundTable:
+    """What a result says of every round: of each party at the one that helps many, and of oneself at the others.
+
+    Attributes:
+        title: What the rounds are stated for, for example `rewards`.
+        columns: Metrics that are lists by round; where the result has `parties`, of lists by party.
+        parties: Metric that lists the parties.
+        rounds: Metric that lists the rounds; from 1 on where a result has none.
+        sums: Metrics that list, by party, what a column comes to in all rounds; by the column's field.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    parties: str = "parties"
+    rounds: str = "rounds"
+    sums: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What people look at in a session.
+
+    Attributes:
+        columns: For each role, the fields of its `round-finished` events.
+        summary: The metrics of a result.
+    """
+
+    columns: Mapping[str, tuple[Column, ...]]
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """What people look at in the sessions of a protocol.
+
+    Attributes:
+        view: What they look at, where the kind of task has no view of its own.
+        views: What they look at instead, by kind of task.
+        adapt: Makes of a view the one of a contract; None where it does not depend on it.
+        per_round: The metrics of a result that say what each round came to for whom, where there are any.
+        progress: What is going on within a round when an event of a kind comes, by kind; such events have the fields
+            `index`, from 0, and `of`.
+    """
+
+    view: View
+    views: Mapping[str, View] = field(default_factory=dict)
+    adapt: Callable[[Contract, View], View] | None = None
+    per_round: PerRoundTable | None = None
+    progress: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, contract: Contract) -> View:
+        """What people look at in a session."""
+        view = self.views.get(contract.task.kind, self.view)
+        return view if self.adapt is None else self.adapt(contract, view)
+
+    def started(self, contract: Contract, role: str, peers: Sequence[str]) -> Event:
+        """The event with which a session begins, for who looks on: it says what to look at."""
+        columns: list[Json] = [asdict(each) for each in self.of(contract).columns[role]]
+        fields: dict[str, Json] = {
+            "protocol": contract.protocol,
+            "role": role,
+            "peers": [*peers],
+            "rounds": contract.rounds,
+            "columns": columns,
+            "progress": self.progress,
+        }
+        return Event("session-started", 0, fields)
+
+    def finished(self, contract: Contract, result: Mapping[str, Json]) -> Event:
+        """The event with which a session ends well: the result, and which of its metrics people compare."""
+        return Event("session-finished", 0, {"result": result, "summary": asdict(self.of(contract).summary)})

@@ -1,0 +1,145 @@
+"""What a party brings to assisted learning: a classifier and samples, a policy and games, or a model of its own beside."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from comity.contract import Contract, Terms
+from comity.environments import EnvironmentSet
+from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
+from comity.privacy import require_private
+from comity.protocol.implementation import Data, Resources
+from comity.protocols.assisted_learning.extensions import OwnModel, Settings
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
+from comity.tasks import build_model
+from comity.training import AssistedDistillation, Classification, Distillation, OptimizerSpec, PolicyGradient
+from comity.training.local import classification
+
+_ROUNDING = 1e-9
+"""Share by which two parties' best returns may differ."""
+
+MODEL = "model"
+"""What the protocol calls the model that crosses."""
+
+
+class AssistedTaskBuilder:
+    """See `TaskBuilder`."""
+
+    def complete(self, terms: Terms, data: Data) -> Terms:
+        """See `TaskBuilder.complete`: the drafting party's environment says what the best return is."""
+        agreed = _terms(terms)
+        if not isinstance(data, EnvironmentSet):
+            return agreed
+        how = agreed.policy_gradient or PolicyGradientTerms()
+        if how.best_return is None:
+            how = how.model_copy(update={"best_return": data.environment.best_return(how.discount)})
+        return agreed.model_copy(update={"policy_gradient": how})
+
+    def samples(self, terms: Terms, data: Data) -> int:
+        """See `TaskBuilder.samples`: training samples, or episodes in an evaluation."""
+        if isinstance(data, EnvironmentSet):
+            return len(data.parameters) * _episodes(_terms(terms)).evaluation_episodes
+        return 0 if data is None else len(data.train)
+
+    def build(self, contract: Contract, resources: Resources) -> Classification | PolicyGradient | AssistedDistillation:
+        """See `TaskBuilder.build`."""
+        terms, own = _terms(contract.terms), _own_model(resources)
+        if own is not None and (resources.data is None or isinstance(resources.data, EnvironmentSet)):
+            raise InvalidValue(
+                "own_model needs samples to learn from", expected="[data] with samples", received=contract.task.kind
+            )
+        if isinstance(resources.data, EnvironmentSet):
+            return _policy_gradient(terms, resources, resources.data)
+        shared = _classification(resources.models[MODEL], contract, terms, resources)
+        if own is None:
+            return shared
+        seed = resources.secret.seed("own model")
+        private = build_model(own.name, own.options, contract.task, seed, resources.own_models)
+        return AssistedDistillation(_classification(private, contract, terms, resources), shared, _distillation(own))
+
+
+TASK = AssistedTaskBuilder()
+
+
+def _terms(terms: Terms) -> AssistedLearningTerms:
+    if not isinstance(terms, AssistedLearningTerms):
+        raise MalformedMessage(
+            "the terms are another protocol's", expected="assisted_learning", received=type(terms).__name__
+        )
+    return terms
+
+
+def _own_model(resources: Resources) -> OwnModel | None:
+    return resources.settings.own_model if isinstance(resources.settings, Settings) else None
+
+
+def _distillation(own: OwnModel) -> Distillation:
+    """How a model of one's own and the one that crosses learn from each other."""
+    optimizer = OptimizerSpec(own.optimizer, own.learning_rate)
+    return Distillation(optimizer, own.temperature, own.alpha, own.to_shared, own.to_own_epochs)
+
+
+def _classification(
+    model: nn.Module, contract: Contract, terms: AssistedLearningTerms, resources: Resources
+) -> Classification:
+    if terms.policy_gradient is not None:
+        raise MalformedMessage(
+            "the terms are for policies",
+            expected=f"no policy_gradient for {contract.task.kind}",
+            received="policy_gradient",
+            action="leave it out of session.terms",
+        )
+    if terms.privacy is not None:
+        require_private(model)
+    return classification(
+        model,
+        None if isinstance(resources.data, EnvironmentSet) else resources.data,
+        contract.task,
+        terms,
+        secret=resources.secret,
+        device=resources.device,
+        mechanism=resources.mechanism,
+    )
+
+
+def _policy_gradient(
+    terms: AssistedLearningTerms, resources: Resources, environments: EnvironmentSet
+) -> PolicyGradient:
+    how = _episodes(terms)
+    if terms.privacy is not None:
+        raise InvalidValue(
+            "Differential privacy covers samples",
+            expected="no session.terms.privacy for games",
+            received=terms.privacy.scope,
+            action="leave it out",
+        )
+    own = environments.environment.best_return(how.discount)
+    if how.best_return is None or how.best_return < own - abs(own) * _ROUNDING:
+        raise TaskMismatch(
+            f"an episode of {environments.environment.name} may return more than the contract's best",
+            expected=f"policy_gradient.best_return of {own:g} or more",
+            received=how.best_return,
+            action="raise it",
+        )
+    return PolicyGradient(
+        resources.models[MODEL],
+        environments,
+        discount=how.discount,
+        baseline=how.baseline,
+        batch_size=terms.batch_size,
+        evaluation_episodes=how.evaluation_episodes,
+        evaluation_batch_size=terms.evaluation_batch_size,
+        best_return=how.best_return,
+        secret=resources.secret,
+    )
+
+
+def _episodes(terms: AssistedLearningTerms) -> PolicyGradientTerms:
+    if terms.policy_gradient is None:
+        raise MalformedMessage(
+            "the terms are not for policies",
+            expected="session.terms.policy_gradient",
+            received="none",
+            action="name it in session.terms, in a protocol that trains policies",
+        )
+    return terms.policy_gradient

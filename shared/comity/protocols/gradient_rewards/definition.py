@@ -1,0 +1,61 @@
+"""Gradient rewards, before any of its code is needed."""
+
+from __future__ import annotations
+
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View
+from comity.protocol.topology import Topology
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
+
+NAME = "gradient_rewards"
+
+PROTOCOL = ProtocolDefinition(
+    name=NAME,
+    version=1,
+    initiator="client",
+    acceptor="server",
+    topology=Topology.OPEN,
+    egress=("contract", "update", "reward"),
+    trains=frozenset({"client"}),
+    terms=GradientRewardsTerms,
+    presentation=Presentation(
+        view=View(
+            columns={
+                "client": (
+                    Column("contribution", "contribution", "number"),
+                    Column("importance", "importance", "number"),
+                    Column("fraction", "gets of it", "share"),
+                    Column("test_accuracy", "test accuracy", "share"),
+                    Column("seconds", "seconds", "seconds"),
+                ),
+                "server": (
+                    Column("participants", "clients", "integer"),
+                    Column("test_accuracy", "server's accuracy", "share"),
+                    Column("server_seconds", "server's work", "seconds"),
+                    Column("seconds", "seconds", "seconds"),
+                ),
+            },
+            summary=Summary(
+                "test accuracy",
+                (
+                    Column("alone_mean", "clients alone, mean", "share"),
+                    Column("together_mean", "clients together, mean", "share"),
+                    Column("server_accuracy", "the server's model", "share"),
+                ),
+                outcome="together_mean",
+            ),
+        ),
+        per_round=PerRoundTable(
+            "rewards",
+            (
+                Column("contribution_by_round", "contribution", "number"),
+                Column("importance_by_round", "importance", "number"),
+                Column("fraction_by_round", "gets of it", "share"),
+                Column("bytes_by_round", "bytes", "integer"),
+            ),
+            parties="clients",
+        ),
+    ),
+    implementation="comity.protocols.gradient_rewards.implementation:IMPLEMENTATION",
+)
+"""How nodes know it."""

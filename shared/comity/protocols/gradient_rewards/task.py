@@ -1,0 +1,60 @@
+"""What a party brings to gradient rewards: a classifier, and samples to train or to test it on."""
+
+from __future__ import annotations
+
+from comity.contract import Contract, Terms
+from comity.environments import EnvironmentSet
+from comity.errors import MalformedMessage, TaskMismatch
+from comity.protocol.implementation import Data, Resources
+from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
+from comity.training import Classification
+from comity.training.local import classification
+
+MODEL = "model"
+"""What the protocol calls the model that is trained."""
+
+
+class RewardedTaskBuilder:
+    """See `TaskBuilder`."""
+
+    def complete(self, terms: Terms, data: Data) -> Terms:
+        """See `TaskBuilder.complete`: nothing is missing."""
+        del data
+        return terms
+
+    def samples(self, terms: Terms, data: Data) -> int:
+        """See `TaskBuilder.samples`."""
+        del terms
+        if isinstance(data, EnvironmentSet):
+            raise _no_samples(data)
+        return 0 if data is None else len(data.train)
+
+    def build(self, contract: Contract, resources: Resources) -> Classification:
+        """See `TaskBuilder.build`."""
+        if not isinstance(contract.terms, GradientRewardsTerms):
+            raise MalformedMessage(
+                "the terms are another protocol's", expected="gradient_rewards", received=contract.protocol
+            )
+        if isinstance(resources.data, EnvironmentSet):
+            raise _no_samples(resources.data)
+        return classification(
+            resources.models[MODEL],
+            resources.data,
+            contract.task,
+            contract.terms,
+            secret=resources.secret,
+            device=resources.device,
+            mechanism=resources.mechanism,
+        )
+
+
+TASK = RewardedTaskBuilder()
+
+
+def _no_samples(environments: EnvironmentSet) -> TaskMismatch:
+    return TaskMismatch(
+        "gradient rewards are for samples",
+        expected="[data] with samples",
+        received=environments.environment.name,
+        action="use samples, or a protocol that trains policies",
+    )

@@ -1,0 +1,119 @@
+"""Kinds of task by name: the built-in ones, and those that installed packages add."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pkgutil import resolve_name
+
+from comity.contract import Preprocessing, TaskSpec
+from comity.errors import InvalidValue, TaskMismatch, UnknownTask
+from comity.tasks.kind import TaskKind
+
+GROUP = "comity.tasks"
+
+_BUILT_IN: Mapping[str, str] = {
+    "classification": "comity.tasks.classification:KIND",
+    "reinforcement": "comity.tasks.reinforcement:KIND",
+}
+
+
+def kind_names() -> tuple[str, ...]:
+    """Every kind that this installation has, sorted. What a package installs cannot replace a built-in kind."""
+    return tuple(sorted(_targets()))
+
+
+def task_kind(name: str) -> TaskKind:
+    """A kind of task by its name.
+
+    Raises:
+        UnknownTask: There is none of that name, or the package that has it cannot be imported.
+    """
+    targets = _BUILT_IN if name in _BUILT_IN else _targets()
+    if name not in targets:
+        near = difflib.get_close_matches(name, targets, n=1)
+        action = f"did you mean {near[0]!r}?" if near else f"others are added by the entry-point group {GROUP!r}"
+        raise UnknownTask(
+            "There is no such kind of task here",
+            expected=f"one of {', '.join(sorted(targets))}",
+            received=repr(name),
+            action=action,
+        )
+    try:
+        kind: TaskKind = resolve_name(targets[name])
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownTask(
+            f"The kind of task {name!r} cannot be imported from {targets[name]}: {error}",
+            action="repair or remove the package that adds it",
+        ) from error
+    return kind
+
+
+def kind_for(data: object) -> TaskKind:
+    """The kind of task that data are for where nobody says which: the first of those that take them.
+
+    Raises:
+        InvalidValue: None does.
+    """
+    built_in = list(_BUILT_IN)
+    for name in [*built_in, *(each for each in kind_names() if each not in built_in)]:
+        kind = task_kind(name)
+        if kind.takes(data):
+            return kind
+    raise InvalidValue(
+        "the data are for no kind of task that there is here",
+        expected=", ".join(kind_names()),
+        received=type(data).__name__,
+        action=f"install the package that adds it to the entry-point group {GROUP!r}",
+    )
+
+
+def require_usable(task: TaskSpec) -> TaskKind:
+    """Checks that a task can be used here; returns its kind.
+
+    Raises:
+        UnknownTask: There is no such kind here.
+        InvalidValue: It is described wrongly.
+    """
+    kind = task_kind(task.kind)
+    kind.require_usable(task)
+    return kind
+
+
+def require_task(party: str, data: object | None, wanted: TaskSpec) -> None:
+    """Checks that a party's data are for a contract's task.
+
+    Args:
+        party: The party, for the error.
+        data: Its data; None for a party without.
+        wanted: The contract's task.
+
+    Raises:
+        UnknownTask: There is no such kind here.
+        InvalidValue: The task is described wrongly.
+        TaskMismatch: The data are for another.
+    """
+    kind = require_usable(wanted)
+    if data is None:
+        return
+    if not kind.takes(data):
+        other = kind_for(data)
+        own, fits = other.described(other.of(data, Preprocessing())), False
+    else:
+        found = kind.of(data, Preprocessing())
+        own, fits = kind.described(found), kind.agree(found, wanted)
+    if not fits:
+        raise TaskMismatch(
+            f"{party}'s data are for another task",
+            expected=kind.described(wanted),
+            received=own,
+            action="use data for the same task on both sides: inputs of one shape, the same classes or environment",
+        )
+
+
+@cache
+def _targets() -> dict[str, str]:
+    # To look through all that is installed takes its time.
+    return {point.name: point.value for point in entry_points(group=GROUP)} | dict(_BUILT_IN)

@@ -1,0 +1,47 @@
+"""A party's local task, of what was agreed and what it has."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from comity.contract import TaskSpec
+from comity.data import Splits, no_samples
+from comity.privacy import Mechanism
+from comity.tasks import task_kind
+from comity.training.classification import Classification
+from comity.training.device import choose_device
+from comity.training.samples import Secret
+from comity.training.terms import TrainingTerms
+
+
+def classification(  # noqa: PLR0913
+    model: nn.Module,
+    splits: Splits | None,
+    task: TaskSpec,
+    terms: TrainingTerms,
+    *,
+    secret: Secret,
+    device: str,
+    mechanism: Mechanism | None,
+) -> Classification:
+    """A task of samples.
+
+    Args:
+        model: The contract's model.
+        splits: The party's samples; None for a party without.
+        task: What the model is for.
+        terms: How it is trained.
+        secret: The party's randomness in the session.
+        device: Where to compute: `auto`, `cpu`, `cuda` …
+        mechanism: The noise of the training; None for none.
+    """
+    return Classification(
+        model,
+        splits or no_samples(task.inputs.shape, task_kind(task.kind).outputs(task)),
+        normalization=(task.inputs.preprocessing.mean, task.inputs.preprocessing.std),
+        batch_size=terms.batch_size,
+        evaluation_batch_size=terms.evaluation_batch_size,
+        secret=secret,
+        device=choose_device(device),
+        privacy=mechanism,
+    )

@@ -1,0 +1,50 @@
+"""What a protocol says of itself costs nothing to know."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from comity.protocol.registry import protocol, protocol_names
+from comity.protocol.topology import Topology
+
+PROGRAM = """
+import sys
+from comity.protocol.registry import protocols
+assert protocols()
+heavy = {"torch", "grpc", "google.protobuf", "sqlalchemy", "numpy"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_loading_every_definition_imports_neither_torch_nor_grpc_nor_protobuf() -> None:
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_a_protocol_is_found_by_either_spelling(name: str) -> None:
+    assert protocol(name) is protocol(name.replace("_", "-"))
+    assert protocol(name).name == name
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_everything_that_a_definition_names_is_there(name: str) -> None:
+    definition = protocol(name)
+    assert definition.load().services
+    message = definition.terms_message()
+    assert {field.name for field in message.DESCRIPTOR.fields} == set(definition.terms.model_fields)
+    assert set(definition.presentation.view.columns) == set(definition.roles)
+    settings = definition.extensions.settings_type()
+    assert settings is None or settings() is not None
+
+
+def test_a_topology_says_who_sees_the_whole_session() -> None:
+    assert Topology.OPEN.is_joined
+    assert Topology.OPEN.center("client", "server") == "server"
+    assert not Topology.FAN_OUT.is_joined
+    assert Topology.FAN_OUT.many_acceptors
+    assert not Topology.PAIR.many_acceptors
+    assert Topology.PAIR.center("client", "server") == "client"
