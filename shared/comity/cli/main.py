@@ -227,6 +227,17 @@ def watch(
     watch_session(session, node=_chosen(node, operator), as_json=json_output)
 
 
+@app.command(rich_help_panel=_LOOK)
+def status(*, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+    """Shows one picture of a node: sessions, queues, bytes, disk, privacy budget and the tail of its ledger.
+
+    Example: `comity status --node clinic`
+    """
+    from comity.cli.status import show_status
+
+    show_status(_chosen(node, operator), as_json=json_output)
+
+
 @decisions.callback(invoke_without_command=True)
 def sessions(
     context: typer.Context,

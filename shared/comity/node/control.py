@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Protocol
 import grpc
 
 from comity import version
+from comity.ledger.ledger import Entry
 from comity.node.sessions.overview import SessionDetails, SessionSummary
 from comity.node.sessions.script import Script, parse_script
+from comity.node.status import NodeStatus
 from comity.protocol.registry import usable_for
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
@@ -32,6 +35,9 @@ class Operated(Protocol):
     role: str
     address: str
     state_dir: Path
+
+    def status(self) -> NodeStatus:
+        """One picture of it."""
 
     def run(self, script: Script) -> str:
         """Starts a session; returns its identifier."""
@@ -86,6 +92,10 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             pid=os.getpid(),
             state_dir=str(self._node.state_dir),
         )
+
+    def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.NodeStatus:  # noqa: ARG002, N802
+        """One picture of the node."""
+        return status_to_proto(self._node.status())
 
     def Run(self, request: pb.RunRequest, context: grpc.ServicerContext) -> pb.RunReply:  # noqa: ARG002, N802
         """Starts a session."""
@@ -160,6 +170,51 @@ def summary_to_proto(summary: SessionSummary) -> pb.SessionSummary:
         waits=map(waiting_to_proto, summary.waits),
     )
     message.begun.FromDatetime(datetime.fromisoformat(summary.begun))
+    return message
+
+
+def status_to_proto(status: NodeStatus) -> pb.NodeStatus:
+    """Encodes the picture of a node."""
+    message = pb.NodeStatus(
+        node=pb.NodeDescription(
+            party=status.party,
+            role=status.role,
+            version=status.version,
+            address=status.address,
+            protocols=status.protocols,
+            sessions=[each.session for each in status.sessions],
+            pid=status.pid,
+            state_dir=str(status.state_dir),
+        ),
+        uptime_s=status.uptime_s,
+        sessions=map(summary_to_proto, status.sessions),
+        counted=status.counted,
+        max_sessions=status.max_sessions,
+        queues=status.queues,
+        bytes_sent=status.bytes_sent,
+        bytes_received=status.bytes_received,
+        disk=pb.Disk(**asdict(status.disk)),
+        privacy=pb.PrivacyBudget(**asdict(status.privacy)),
+        entries=status.entries,
+        tail=map(_line, status.tail),
+    )
+    message.started.FromDatetime(status.started)
+    return message
+
+
+def _line(entry: Entry) -> pb.LedgerLine:
+    fact = entry.fact
+    message = pb.LedgerLine(
+        matter=fact.matter,
+        session=fact.session,
+        peer=fact.peer,
+        direction=fact.direction or "",
+        kind=fact.kind or "",
+        subject=fact.subject,
+        size=fact.size,
+        hash=entry.hash,
+    )
+    message.time.FromDatetime(datetime.fromisoformat(entry.time))
     return message
 
 

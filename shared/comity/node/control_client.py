@@ -75,6 +75,10 @@ class ControlClient:
         """Who the node is."""
         return self._call(self._stub.Describe, pb.DescribeRequest())
 
+    def status(self) -> pb.NodeStatus:
+        """One picture of the node."""
+        return self._call(self._stub.GetStatus, pb.GetStatusRequest())
+
     def run(self, script: str) -> str:
         """Starts a session; returns its identifier."""
         return self._call(self._stub.Run, pb.RunRequest(script=script)).session

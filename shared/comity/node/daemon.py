@@ -25,6 +25,7 @@ from comity.node.sessions.initiated import InitiatedSessions
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
 from comity.node.sessions.script import Script
+from comity.node.status import NodeStatus, Running, status_of
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol, unusable, usable_for
 from comity.session.events import Event
@@ -60,6 +61,7 @@ class Node:
         self._identity = config.identity
         self._protocols = usable_for(role)
         self._draining = threading.Event()
+        self._started = datetime.now(UTC)
 
     def serve(self, stop: threading.Event) -> None:
         """Serves until `stop` is set, then drains.
@@ -137,6 +139,16 @@ class Node:
         if self._draining.is_set():
             raise NodeDraining("the node is stopping", action="try again when it is back")
         return draft_contract(script, self._local, f"s-{secrets.token_hex(6)}")
+
+    def status(self) -> NodeStatus:
+        """One picture of the node at this moment.
+
+        Raises:
+            StorageError: What it keeps cannot be read.
+        """
+        queues = self._hosted.queues()
+        running = Running(self.role, self.address, self.state_dir, self._started, frozenset(self._running()), queues)
+        return status_of(self._local, running)
 
     def sessions(self) -> list[SessionSummary]:
         """Every session that the node keeps, oldest first."""

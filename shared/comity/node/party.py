@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,12 +16,11 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership, Preprocessing, TaskSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
-from comity.errors import InvalidValue, PolicyRefusal
+from comity.errors import InvalidValue
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
 from comity.node.sessions.budget import planned, spend
 from comity.privacy import Mechanism
-from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.implementation import Data, Resources
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
@@ -202,26 +200,6 @@ class LocalParty:
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:
         return SessionBlobs(None if self.folder is None else BlobFolder(self.folder.joinpath(session, *parts)))
 
-    def require_room(
-        self, contract: Contract, own: Membership, peer: Membership, definition: ProtocolDefinition
-    ) -> None:
-        """Checks, before a session is accepted, that there is room for what it will keep.
-
-        Raises:
-            PolicyRefusal: There is not.
-        """
-        if self.folder is None:
-            return
-        needed = definition.load().blobs_held(contract, own, peer) * self.task(contract).layout.size
-        free = bytes_free(self.folder, self.config.policy.max_state_bytes)
-        if needed > free:
-            raise PolicyRefusal(
-                f"{self.name} has no room for the session",
-                expected=f"{needed / 1e6:.0f} MB for what it keeps",
-                received=f"{max(free, 0) / 1e6:.0f} MB",
-                action="raise policy.max_state_bytes, or free space with comity gc",
-            )
-
     def rounds_finished(self, session: str) -> int:
         """Rounds that this party is done with, of a session that is on."""
         return sum(record.kind == "finished" for record in self.store.records(session))
@@ -265,23 +243,6 @@ class LocalParty:
             mechanism,
         )
         return definition.load().task.build(contract, resources)
-
-
-def bytes_used(folder: Path) -> int:
-    """What the files in a folder take, in bytes; 0 where it is not there yet."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def bytes_free(folder: Path, quota: int | None) -> int:
-    """What may still be kept in a folder, in bytes; less than 0 where its quota is passed.
-
-    Args:
-        folder: The folder; it need not be there yet.
-        quota: Most that it may hold, in bytes; None for what the disk holds.
-    """
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    free = shutil.disk_usage(there).free
-    return free if quota is None else min(free, quota - bytes_used(folder))
 
 
 def own_secret(config: PartyConfig, state_dir: Path) -> bytes:

@@ -140,6 +140,11 @@ class SessionRegistry:
         with self._lock:
             return set(self._active)
 
+    def queues(self) -> dict[str, int]:
+        """Requests that wait for their turn, by session."""
+        with self._lock:
+            return {name: session.worker.queued for name, session in self._active.items()}
+
     def find(self, session: str) -> ActiveSession | None:
         """The session of an identifier."""
         return self._active.get(session)

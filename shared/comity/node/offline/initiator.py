@@ -13,6 +13,7 @@ from comity.node.party import LocalParty
 from comity.node.sessions.ending import SessionEnds
 from comity.node.sessions.initiator import draft_contract, stored, stored_contract
 from comity.node.sessions.result import SessionResult
+from comity.node.sessions.room import promise
 from comity.node.sessions.script import Script
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Observer
@@ -124,12 +125,12 @@ class OfflineInitiator:
         for agreement in bundle.messages(sessions_pb2.Agreement):
             peer = decode_agreement(agreement, contract, bundle.sender, definition)
             require_pinned(peer, self._trust.vouched_key(peer.party))
-            self._party.require_room(contract, own, peer, definition)
+            promised = promise(self._party, contract, own, peer, definition)
             gate = EgressGate(contract, self._party.config.policy, self._store, peer.party)
             with self._store.transaction():
                 gate.deliver("contract", "proposal")
                 gate.admit("contract", "agreement", agreement.ByteSize())
-                self._store.save(replace(kept, peers=(peer.model_dump(mode="json"),)))
+                self._store.save(replace(kept, peers=(peer.model_dump(mode="json"),), promised=promised))
 
     def _work(
         self, kept: StoredSession, contract: Contract, definition: ProtocolDefinition, answer: ReceivedBundle | None

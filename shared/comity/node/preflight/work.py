@@ -12,6 +12,7 @@ from comity.node.preflight.context import Context
 from comity.node.preflight.machine import require_device
 from comity.node.preflight.rows import NotChecked, Row
 from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.room import promise
 from comity.node.sessions.script import Script, parse_script
 from comity.protocol.definition import ProtocolDefinition
 
@@ -55,7 +56,7 @@ def check_script(context: Context) -> Iterator[Row]:
     yield Row("script", "passed", f"{context.script}: {drafted.contract.rounds} rounds of {drafted.definition.name}")
     require_device(context)
     layout = drafted.local.task(drafted.contract).layout
-    drafted.local.require_room(drafted.contract, drafted.own, drafted.peer, drafted.definition)
+    promise(drafted.local, drafted.contract, drafted.own, drafted.peer, drafted.definition)
     held = drafted.definition.load().blobs_held(drafted.contract, drafted.own, drafted.peer)
     found = (
         f"{', '.join(each.name for each in drafted.contract.models.values())}, {layout.size / 1e6:.2f} MB; room for the session's {held} checkpoints, "

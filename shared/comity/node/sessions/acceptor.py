@@ -27,6 +27,7 @@ from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_
 from comity.node.sessions.failures import raised
 from comity.node.sessions.initiator import stored, stored_contract
 from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
+from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol, protocol_names
 from comity.protocol.roles import JoinedAcceptor
@@ -158,20 +159,20 @@ class Acceptor:
                 self._require_undecided(kept, proposal)
                 return None
             own = self._party.membership(definition.acceptor, contract)
-            require_admissible(self._party, proposal, own, active=self.counted)
+            promised = require_admissible(self._party, proposal, own, active=self.counted)
+            entered = stored(contract, own, peer, promised=promised)
             if self._asks:
-                self._ask(proposal, own)
+                self._ask(entered, peer)
                 return None
             session = self._set_up(contract, definition, own, [peer])
-            self._store.save(stored(contract, own, peer))
+            self._store.save(entered)
             return session.of(peer.party)
 
-    def _ask(self, proposal: Proposal, own: Membership) -> None:
+    def _ask(self, entered: StoredSession, peer: Membership) -> None:
         """Leaves the decision on a proposal to an operator."""
-        contract, peer = proposal.contract, proposal.peer
-        waiting = APPROVAL.of(contract.session, peer.party)
-        self._store.save(replace(stored(contract, own, peer), state="waiting", waits=(waiting,)))
-        log.info("approval-wanted", session=contract.session, peer=peer.party, action=waiting.ends_with)
+        waiting = APPROVAL.of(entered.session, peer.party)
+        self._store.save(replace(entered, state="waiting", waits=(waiting,)))
+        log.info("approval-wanted", session=entered.session, peer=peer.party, action=waiting.ends_with)
 
     def _require_undecided(self, kept: StoredSession, proposal: Proposal) -> None:
         """Checks that a session that is kept is a proposal, the same one, that waits for an operator.
@@ -207,9 +208,11 @@ class Acceptor:
             # The data may be others since.
             own = self._party.membership(definition.acceptor, contract)
             others = self.counted - kept.counts
-            require_admissible(self._party, Proposal(contract, definition, peer), own, active=others)
+            proposal = Proposal(contract, definition, peer)
+            promised = require_admissible(self._party, proposal, own, active=others)
             self._set_up(contract, definition, own, [peer])
-            self._store.save(replace(kept, own=own.model_dump(mode="json"), state="active", waits=()))
+            entered = stored(contract, own, peer, promised=promised)
+            self._store.save(replace(entered, begun=kept.begun))
             log.info("session-approved", session=session, peer=peer.party)
 
     def refuse(self, session: str, reason: str) -> None:
@@ -337,8 +340,8 @@ class Acceptor:
                 )
             own = self._party.membership(definition.acceptor, contract)
             self._party.config.policy.review(contract, own, (), active=self.counted)
-            self._party.require_room(contract, own, own, definition)
-            self._store.save(stored(contract, own))
+            promised = promise(self._party, contract, own, own, definition)
+            self._store.save(stored(contract, own, promised=promised))
             self._set_up(contract, definition, own, [])
 
     def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:

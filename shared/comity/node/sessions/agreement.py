@@ -9,6 +9,7 @@ from comity.contract import Contract, Membership
 from comity.errors import UnknownSession
 from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
+from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.gate import EgressGate
 from comity.session.waiting import APPROVAL_ELSEWHERE, Waits
@@ -56,10 +57,10 @@ class Negotiation:
             for connection in connections:
                 if connection.party in agreed:
                     continue
-                peer = self._propose(connection)
-                if peer is not None:
-                    agreed[connection.party] = peer
-                    self._keep(peer)
+                answer = self._propose(connection)
+                if answer is not None:
+                    agreed[connection.party] = answer[0]
+                    self._keep(*answer)
                     if connection.party in undecided:
                         self.waits.end(APPROVAL_ELSEWHERE, connection.party)
                 elif connection.party not in undecided:
@@ -76,7 +77,7 @@ class Negotiation:
         kept = self.party.store.find(self.contract.session)
         return [] if kept is None else [Membership.model_validate(each) for each in kept.peers]
 
-    def _keep(self, peer: Membership) -> None:
+    def _keep(self, peer: Membership, promised: int) -> None:
         store = self.party.store
         with store.transaction():
             # What it waits for may have changed meanwhile.
@@ -85,10 +86,11 @@ class Negotiation:
                 raise UnknownSession(
                     "the session is not kept here", expected="one that was entered", received=self.contract.session
                 )
-            store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
+            peers = (*kept.peers, peer.model_dump(mode="json"))
+            store.save(replace(kept, peers=peers, promised=max(kept.promised, promised)))
 
-    def _propose(self, connection: PeerConnection) -> Membership | None:
-        """Proposes the contract; returns the other party's part in it, None while its operator decides."""
+    def _propose(self, connection: PeerConnection) -> tuple[Membership, int] | None:
+        """Proposes the contract; returns the other's part and what is promised on disk, None while its operator decides."""
         party, contract = self.party, self.contract
         party.config.policy.review(contract, self.own, contract.acceptors, active=0)
         # What this party itself cannot do, it does not ask for.
@@ -103,5 +105,4 @@ class Negotiation:
         gate.admit("contract", "agreement", agreement.ByteSize())
         peer = decode_agreement(agreement, contract, connection.party, self.definition)
         require_pinned(peer, party.config.receipt_key_of(peer.party))
-        party.require_room(contract, self.own, peer, self.definition)
-        return peer
+        return peer, promise(party, contract, self.own, peer, self.definition)

@@ -128,14 +128,22 @@ def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection],
     return outcome
 
 
-def stored(contract: Contract, own: Membership, *peers: Membership) -> StoredSession:
-    """A session that is entered now, as the store keeps it."""
+def stored(contract: Contract, own: Membership, *peers: Membership, promised: int = 0) -> StoredSession:
+    """A session that is entered now, as the store keeps it.
+
+    Args:
+        contract: Its contract.
+        own: This party's part in it.
+        peers: The others' parts, as far as they are known.
+        promised: What it may take on disk, in bytes.
+    """
     return StoredSession(
         contract.session,
         contract.model_dump(mode="json"),
         own.model_dump(mode="json"),
         tuple(each.model_dump(mode="json") for each in peers),
         begun=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        promised=promised,
     )
 
 

@@ -8,6 +8,7 @@ from comity.contract import Contract, Membership
 from comity.errors import PolicyRefusal, UnknownParty, UnsupportedProtocol
 from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
+from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.transport.sessions import decode_proposal
@@ -68,7 +69,7 @@ def read_proposal(party: LocalParty, role: str, caller: str, message: sessions_p
     return Proposal(contract, definition, peer)
 
 
-def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *, active: int) -> None:
+def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *, active: int) -> int:
     """Checks that this party's policy and its disk admit a proposal.
 
     Args:
@@ -76,6 +77,9 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
         proposal: The proposal.
         own: Its part in the session.
         active: Sessions that it has already.
+
+    Returns:
+        What the session may take on disk, in bytes.
 
     Raises:
         RefusedError: They do not.
@@ -89,7 +93,7 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
             received=", ".join(contract.egress),
             action="leave the others out of the contract",
         )
-    party.require_room(contract, own, proposal.peer, definition)
+    return promise(party, contract, own, proposal.peer, definition)
 
 
 def _offered(role: str, contract: sessions_pb2.Contract) -> ProtocolDefinition:

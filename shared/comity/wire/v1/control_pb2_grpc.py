@@ -39,6 +39,11 @@ class ControlStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.NodeDescription.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/comity.wire.v1.Control/GetStatus',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.NodeStatus.FromString,
+                _registered_method=True)
         self.Run = channel.unary_unary(
                 '/comity.wire.v1.Control/Run',
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.RunRequest.SerializeToString,
@@ -96,6 +101,13 @@ class ControlServicer(object):
 
     def Describe(self, request, context):
         """Who this node is and what it is doing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatus(self, request, context):
+        """One picture of the whole node: sessions, queues, bytes, budgets, and the tail of its ledger.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +191,11 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.DescribeRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.NodeDescription.SerializeToString,
             ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.GetStatusRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.NodeStatus.SerializeToString,
+            ),
             'Run': grpc.unary_unary_rpc_method_handler(
                     servicer.Run,
                     request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.RunRequest.FromString,
@@ -257,6 +274,33 @@ class Control(object):
             '/comity.wire.v1.Control/Describe',
             comity_dot_wire_dot_v1_dot_control__pb2.DescribeRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_control__pb2.NodeDescription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/GetStatus',
+            comity_dot_wire_dot_v1_dot_control__pb2.GetStatusRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.NodeStatus.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,6 +25,12 @@ class ControlStub:
     ]
     """Who this node is and what it is doing."""
 
+    GetStatus: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.GetStatusRequest,
+        comity.wire.v1.control_pb2.NodeStatus,
+    ]
+    """One picture of the whole node: sessions, queues, bytes, budgets, and the tail of its ledger."""
+
     Run: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.control_pb2.RunRequest,
         comity.wire.v1.control_pb2.RunReply,
@@ -91,6 +97,12 @@ class ControlAsyncStub:
         comity.wire.v1.control_pb2.NodeDescription,
     ]
     """Who this node is and what it is doing."""
+
+    GetStatus: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.GetStatusRequest,
+        comity.wire.v1.control_pb2.NodeStatus,
+    ]
+    """One picture of the whole node: sessions, queues, bytes, budgets, and the tail of its ledger."""
 
     Run: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.control_pb2.RunRequest,
@@ -160,6 +172,14 @@ class ControlServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.control_pb2.NodeDescription, collections.abc.Awaitable[comity.wire.v1.control_pb2.NodeDescription]]:
         """Who this node is and what it is doing."""
+
+    @abc.abstractmethod
+    def GetStatus(
+        self,
+        request: comity.wire.v1.control_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.NodeStatus, collections.abc.Awaitable[comity.wire.v1.control_pb2.NodeStatus]]:
+        """One picture of the whole node: sessions, queues, bytes, budgets, and the tail of its ledger."""
 
     @abc.abstractmethod
     def Run(
