@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership
 from comity.session.events import Observer
 from comity.session.gate import EgressGate
+from comity.session.presence import Attendance, Presence
 from comity.session.receipt_book import ReceiptBook
+from comity.session.waiting import Waits
 from comity.store.journal import Journal
 
 
@@ -37,6 +40,16 @@ class SessionContext:
     gates: list[EgressGate] = field(default_factory=list)
     settings: Any = None
 
+    @cached_property
+    def waits(self) -> Waits:
+        """What the session waits for: a role says here that it waits, and for what."""
+        return Waits(self.journal.store, self.journal.session, self.observe)
+
+    @cached_property
+    def attendance(self) -> Attendance:
+        """Without whom of several peers a round goes on: a role asks them through this where it can do without one."""
+        return Attendance(self.journal, self.waits, self.observe)
+
 
 @dataclass(frozen=True)
 class PeerContext:
@@ -53,6 +66,7 @@ class PeerContext:
         receipt_book: Signs this party's statements and checks the peer's.
         observe: Is told what happens.
         settings: This party's own settings of the protocol; None where it has none.
+        presence: Whether the peer answers, as far as this party calls it.
     """
 
     contract: Contract
@@ -65,6 +79,7 @@ class PeerContext:
     receipt_book: ReceiptBook
     observe: Observer
     settings: Any = None
+    presence: Presence = field(default_factory=Presence)
 
     @property
     def place(self) -> SessionContext:

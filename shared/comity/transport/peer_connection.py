@@ -13,6 +13,7 @@ import stamina
 from comity.blobs.incoming import Incoming
 from comity.contract import EgressKind
 from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
+from comity.session.presence import Presence
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
 from comity.transport.addresses import split_address
@@ -45,11 +46,6 @@ _SLOWEST_BYTES_PER_S = 100_000
 """PeerConnection speed below which a transfer is taken for stuck."""
 
 
-def _nobody(error: ComityError | None) -> None:
-    """Whom a connection tells of absences where nobody asked."""
-    del error
-
-
 class PeerConnection:
     """A channel to one peer.
 
@@ -73,9 +69,8 @@ class PeerConnection:
         self._address = address
         self._metadata: tuple[tuple[str, str], ...] = ()
         self._at_close: list[Callable[[], None]] = []
-        self.on_absence: Callable[[ComityError | None], None] = _nobody
-        """Is told why the peer does not answer, once an absence; and None when it is back."""
-        self._away = False
+        self.presence = Presence()
+        """Whether the peer answers."""
         self._closing = threading.Lock()
         self._is_closed = False
         self._unchecked = identity.is_secure and bool(identity.revoked)
@@ -249,7 +244,7 @@ class PeerConnection:
 
     def _retried(self, attempt: Callable[[], Result]) -> Result:
         # To stamina, no time to try is a mistake.
-        retry_s = self.retry.retry_s or None
+        retry_s = self.presence.wait_s(self.retry.retry_s) or None
         attempts = None if retry_s else 1
         for trial in stamina.retry_context(
             on=_RETRIED, attempts=attempts, timeout=retry_s, wait_initial=0.1, wait_max=5.0
@@ -260,13 +255,10 @@ class PeerConnection:
                     result = attempt()
                 except grpc.RpcError as failure:
                     error = self._explain(failure)
-                    if isinstance(error, _RETRIED) and not self._away:
-                        self._away = True
-                        self.on_absence(error)
+                    if isinstance(error, _RETRIED):
+                        self.presence.lost(error)
                     raise error from failure
-                if self._away:
-                    self._away = False
-                    self.on_absence(None)
+                self.presence.returned()
                 return result
         raise AssertionError("a retry context ends with a result or an error")
 

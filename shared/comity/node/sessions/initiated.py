@@ -262,7 +262,7 @@ class InitiatedSessions:
                     stack.enter_context(self.connection_to(acceptor)) for acceptor in contract.acceptors
                 ]
                 for connection in session.connections:
-                    connection.on_absence = functools.partial(_observe_absence, session, connection)
+                    connection.presence.on_change = functools.partial(_observe_absence, session, connection)
                 own = self._party.membership(session.definition.initiator, contract)
                 negotiation = Negotiation(contract, session.definition, self._party, own, session.waits, session.pause)
                 outcome = run_session(negotiation, session.connections, session.observe)

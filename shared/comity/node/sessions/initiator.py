@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -123,7 +124,10 @@ def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection],
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
     place = party.place(contract, negotiation.own, observe, peers)
-    contexts = [party.context(place, peer) for peer in peers]
+    contexts = [
+        replace(party.context(place, peer), presence=connection.presence)
+        for peer, connection in zip(peers, connections, strict=True)
+    ]
     (outcome,) = run(definition.load().ask(list(zip(contexts, connections, strict=True))))
     return outcome
 
