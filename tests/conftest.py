@@ -282,6 +282,9 @@ class NoNewSessions:
     def accept(self, caller: str, proposal: object) -> AcceptedSession:
         raise AssertionError(f"{caller} proposes {proposal}")
 
+    def review(self, caller: str, draft: object) -> Any:
+        raise AssertionError(f"{caller} asks about {draft}")
+
     def fetch(self, session: str) -> Any:
         raise AssertionError(f"somebody asks for {session}")
 

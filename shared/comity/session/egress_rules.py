@@ -10,7 +10,7 @@ from typing import Literal
 
 from comity.contract import EgressKind
 
-Rule = EgressKind | Literal["blob", "identifier", "signature", "messages"]
+Rule = EgressKind | Literal["blob", "identifier", "signature", "messages", "operator"]
 """An egress kind: the gate lets the message out as this kind. `blob`: the gate lets the blob out as the kind that it was
 published or uploaded as. `identifier`, `signature`: a digest or a signature of what the gate lets out elsewhere. `messages`: messages whose own fields have
 rules, each let out by the gate before it is put there."""
@@ -48,6 +48,10 @@ FIELD_RULES: dict[str, Rule] = {
     "comity.wire.v1.PrivacyTerms.epsilon": "contract",
     "comity.wire.v1.PrivacyTerms.delta": "contract",
     "comity.wire.v1.PrivacyTerms.clipping_norm": "contract",
+    # To this node's own operator, and nobody else.
+    "comity.wire.v1.NodeStatus.uptime_s": "operator",
+    "comity.wire.v1.PrivacyBudget.spent": "operator",
+    "comity.wire.v1.PrivacyBudget.limit": "operator",
     "comity.wire.v1.Bundle.contents": "messages",
     "comity.wire.v1.Bundle.signature": "signature",
     "comity.wire.v1.BundleContents.messages": "messages",

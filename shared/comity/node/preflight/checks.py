@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from comity.node.preflight.context import Context
+from comity.node.preflight.draft import check_draft
 from comity.node.preflight.machine import (
     check_configuration,
     check_device,
@@ -34,6 +35,7 @@ CHECKS: dict[str, Check] = {
     "data": check_data,
     "script": check_script,
     "peers": check_peers,
+    "session": check_draft,
 }
 """Every check, by the name that its row has where it fails as a whole."""
 

@@ -23,6 +23,7 @@ from comity.errors import (
 )
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
+from comity.node.sessions.budget import require_affordable
 from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_too_long
 from comity.node.sessions.failures import raised
 from comity.node.sessions.initiator import stored, stored_contract
@@ -167,6 +168,36 @@ class Acceptor:
             session = self._set_up(contract, definition, own, [peer])
             self._store.save(entered)
             return session.of(peer.party)
+
+    def review(self, caller: str, draft: sessions_pb2.DraftRequest) -> sessions_pb2.DraftReply:
+        """Whether it would agree to a contract; nothing of it is kept.
+
+        Args:
+            caller: Party that asks, by its certificate.
+            draft: The contract and the caller's part in it.
+
+        Raises:
+            RefusedError: It would refuse it, with the reason.
+            MalformedMessage: The draft cannot be read.
+        """
+        proposal = read_proposal(self._party, self._role, caller, draft)
+        contract, definition, peer = proposal.contract, proposal.definition, proposal.peer
+        policy = self._party.config.policy
+        active = self._sessions.find(contract.session)
+        same = active is not None and active.contract.hash == contract.hash
+        if definition.topology.is_joined and active is None:
+            raise _not_open(contract.session)
+        if active is not None and same and definition.topology.is_joined:
+            policy.review(contract, active.place.own, (peer.party,), active=0)
+        elif not same:
+            kept = self._store.find(contract.session)
+            if kept is not None:
+                self._require_undecided(kept, proposal)
+            own = self._party.membership(definition.acceptor, contract)
+            require_admissible(self._party, proposal, own, active=self.counted - (kept is not None and kept.counts))
+            require_affordable(self._store, policy, contract, own, [peer])
+        asks = self._asks and not definition.topology.is_joined
+        return sessions_pb2.DraftReply(contract_hash=contract.hash, asks_operator=asks)
 
     def _ask(self, entered: StoredSession, peer: Membership) -> None:
         """Leaves the decision on a proposal to an operator."""

@@ -61,6 +61,19 @@ def require_budget(
         )
 
 
+def require_affordable(
+    store: Store, policy: Policy, contract: Contract, own: Membership, peers: Sequence[Membership]
+) -> None:
+    """Checks that a session would stay within the party's total budget, and spends nothing.
+
+    Raises:
+        PolicyRefusal: It would pass it.
+        InvalidValue: No noise is enough, or the extra is not installed.
+    """
+    plan = planned(contract, own, peers)
+    require_budget(store, policy, contract, own, None if plan is None else plan[1])
+
+
 def spend(
     store: Store,
     policy: Policy,

@@ -11,7 +11,7 @@ from comity.node.party import LocalParty
 from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
-from comity.transport.sessions import decode_proposal
+from comity.transport.sessions import decode_draft, decode_proposal
 from comity.wire.v1 import sessions_pb2
 
 
@@ -30,8 +30,10 @@ class Proposal:
     peer: Membership
 
 
-def read_proposal(party: LocalParty, role: str, caller: str, message: sessions_pb2.Proposal) -> Proposal:
-    """Reads a proposal.
+def read_proposal(
+    party: LocalParty, role: str, caller: str, message: sessions_pb2.Proposal | sessions_pb2.DraftRequest
+) -> Proposal:
+    """Reads a proposal, or a draft of one, which is not signed.
 
     Args:
         party: The party that is asked.
@@ -45,7 +47,10 @@ def read_proposal(party: LocalParty, role: str, caller: str, message: sessions_p
         ReceiptInvalid: It is not signed with the key that the caller is known by.
     """
     definition = _offered(role, message.contract)
-    contract, peer = decode_proposal(message, definition)
+    if isinstance(message, sessions_pb2.Proposal):
+        contract, peer = decode_proposal(message, definition)
+    else:
+        contract, peer = decode_draft(message, definition)
     initiator = peer.party if definition.topology.is_joined else contract.initiator
     if (
         not caller == initiator == peer.party

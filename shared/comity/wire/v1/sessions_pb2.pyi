@@ -487,6 +487,51 @@ class Undecided(google.protobuf.message.Message):
 global___Undecided = Undecided
 
 @typing.final
+class DraftRequest(google.protobuf.message.Message):
+    """A proposal that is not signed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: builtins.int
+    MEMBERSHIP_FIELD_NUMBER: builtins.int
+    @property
+    def contract(self) -> global___Contract: ...
+    @property
+    def membership(self) -> global___Membership: ...
+    def __init__(
+        self,
+        *,
+        contract: global___Contract | None = ...,
+        membership: global___Membership | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["contract", b"contract", "membership", b"membership"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["contract", b"contract", "membership", b"membership"]) -> None: ...
+
+global___DraftRequest = DraftRequest
+
+@typing.final
+class DraftReply(google.protobuf.message.Message):
+    """The acceptor would agree."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONTRACT_HASH_FIELD_NUMBER: builtins.int
+    ASKS_OPERATOR_FIELD_NUMBER: builtins.int
+    contract_hash: builtins.str
+    """The contract's hash as the acceptor computed it, hexadecimal."""
+    asks_operator: builtins.bool
+    """Whether its operator would have to agree as well."""
+    def __init__(
+        self,
+        *,
+        contract_hash: builtins.str = ...,
+        asks_operator: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asks_operator", b"asks_operator", "contract_hash", b"contract_hash"]) -> None: ...
+
+global___DraftReply = DraftReply
+
+@typing.final
 class FetchRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

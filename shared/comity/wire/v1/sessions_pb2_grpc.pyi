@@ -29,6 +29,12 @@ class SessionsStub:
     stands where an operator of the acceptor decides.
     """
 
+    Draft: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.DraftRequest,
+        comity.wire.v1.sessions_pb2.DraftReply,
+    ]
+    """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept."""
+
     Fetch: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
         comity.wire.v1.sessions_pb2.Contract,
@@ -57,6 +63,12 @@ class SessionsAsyncStub:
     """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement, or asks again how it
     stands where an operator of the acceptor decides.
     """
+
+    Draft: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.DraftRequest,
+        comity.wire.v1.sessions_pb2.DraftReply,
+    ]
+    """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept."""
 
     Fetch: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
@@ -88,6 +100,14 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement, or asks again how it
         stands where an operator of the acceptor decides.
         """
+
+    @abc.abstractmethod
+    def Draft(
+        self,
+        request: comity.wire.v1.sessions_pb2.DraftRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.sessions_pb2.DraftReply, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.DraftReply]]:
+        """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept."""
 
     @abc.abstractmethod
     def Fetch(
