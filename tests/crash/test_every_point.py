@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from comity import faults
-from comity.ledger.charges import rounds_charged
+from comity.ledger.charges import charges_of
 from comity.ledger.comparison import compare
-from comity.ledger.ledger import Entry
+from comity.ledger.ledger import Chain, in_round, loaded
 from comity.ledger.verification import verify
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script, parse_script
@@ -175,19 +175,18 @@ def assert_ledgers_agree(state: Path, script: Script) -> None:
     acceptors = script.session.acceptors
     for initiator, acceptor in itertools.product(script.party.keys() - set(acceptors), acceptors):
         for own, peer in ((initiator, acceptor), (acceptor, initiator)):
-            charged = rounds_charged(each for each in ledgers[own] if each.fact.peer == peer)
-            assert [(each.session, each.round) for each in charged] == [
-                ("crash", number) for number in range(1, script.session.rounds + 1)
-            ]
+            (chain,) = (each for each in ledgers[own] if each.name == ("crash", peer))
+            charged = charges_of(chain.entries)
+            assert [each.units for each in charged] == list(map(in_round, range(1, script.session.rounds + 1)))
         assert compare(ledgers[initiator], ledgers[acceptor]) == []
 
 
-def _verified(folder: Path) -> list[Entry]:
+def _verified(folder: Path) -> list[Chain]:
     store = SqlStore(store_url(folder), read_only=True)
-    entries, head = list(store.entries()), store.head()
+    chains = loaded(store.chains())
     store.close()
-    verify(entries, head)
-    return entries
+    verify(chains)
+    return chains
 
 
 def _simulate_until(script: Script, state: Path, point: int) -> None:

@@ -508,7 +508,7 @@ def import_round(
 
 @ledger.command()
 def show(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
-    """Lists the entries, bytes by kind and charged rounds.
+    """Lists the entries, bytes by kind and charges.
 
     Example: `comity ledger show --state learner/state`
     """
@@ -519,7 +519,7 @@ def show(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", 
 
 @ledger.command()
 def verify(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
-    """Checks the chain and every signed statement.
+    """Checks every chain and every signed statement.
 
     Names the first entry that is bad, and exits with 1.
 
@@ -531,16 +531,23 @@ def verify(*, state: State = _STATE, store: StoreUrl = "", session: Session = ""
 
 
 @ledger.command()
-def export(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
+def export(
+    *,
+    state: State = _STATE,
+    store: StoreUrl = "",
+    session: Session = "",
+    peer: Annotated[str, typer.Option("--peer", help="Only what was done with this party.")] = "",
+    json_output: Json = False,
+) -> None:
     """Writes the ledger to standard output, for the other party.
 
-    With a session, nothing of other sessions shows.
+    With a session, nothing of other sessions shows; with a peer, nothing of other parties.
 
     Example: `comity ledger export --state learner/state --session s-1 > ours.jsonl`
     """
     from comity.cli.ledger import export_ledger
 
-    export_ledger(state, store, session, as_json=json_output)
+    export_ledger(state, store, session, peer, as_json=json_output)
 
 
 @ledger.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from comity.errors import InvalidValue
+from comity.ledger.ledger import in_round
 from comity.node.offline.bindings import offline_binding_of, require_offline
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
@@ -61,7 +62,7 @@ class OfflineAcceptor:
         session = self._hosted.get(kept.session, bundle.sender, bundle.label.contract_hash)
         # Whoever quotes the contract has the agreement.
         session.gate.deliver_all(0)
-        if session.context.receipt_book.made("receipt", bundle.round) is None:
+        if session.context.receipt_book.made("receipt", in_round(bundle.round)) is None:
             offline_binding_of(definition).take(session, bundle)
         ending = ending_named(bundle.ending)
         if ending is not None:

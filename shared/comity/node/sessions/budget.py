@@ -98,7 +98,7 @@ def spend(
             return None
         mechanism, guarantee = plan
         body: dict[str, Json] = {**asdict(guarantee), "noise_multiplier": mechanism.noise_multiplier}
-        store.record(Fact("privacy", contract.session, 0, peer.party, body=body))
+        store.record(Fact("privacy", contract.session, peer=peer.party, body=body))
         return {**body, "not_covered": NOT_COVERED}
 
 

@@ -120,7 +120,8 @@ class SessionEnds:
             if kept is None or not kept.is_on:
                 return None
             ended = {**result, "rounds_finished": party.rounds_finished(session)}
-            party.store.record(Fact("ended", session, 0, str(kept.peers[0]["party"]) if kept.peers else ""))
+            for chain in party.store.chains(session):
+                party.store.record(Fact("ended", session, peer=chain.name.peer))
             party.store.save(replace(kept, state=ending, result=ended, waits=()))
         if party.folder is not None:
             shutil.rmtree(party.folder / session, ignore_errors=True)

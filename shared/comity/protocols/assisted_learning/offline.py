@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from comity.blobs.incoming import Incoming
 from comity.errors import MalformedMessage, RoundOutOfOrder
+from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
 from comity.protocol.implementation import OfflineBinding
 from comity.protocols.assisted_learning import codec
@@ -124,7 +125,7 @@ class OfflineProvider:
 
 def last(receipt_book: ReceiptBook, round: int) -> Sequence[Message]:
     """The acknowledgement of a round, which travels with what comes after it; nothing where there is none."""
-    made = receipt_book.made("acknowledgement", round)
+    made = receipt_book.made("acknowledgement", in_round(round))
     if made is None:
         return []
     return [pb.AcknowledgeRequest(round=round, acknowledgement=statement_to_proto(made))]
@@ -180,7 +181,7 @@ def answer(session: AcceptedSession) -> Bundle | None:
         result = pb.Result(checkpoint=codec.checkpoint_to_proto(checkpoint))
         context.gate.intend("loss", f"checkpoint {checkpoint.index}", result.ByteSize(), round=round)
         results.append(result)
-    receipt = context.receipt_book.made("receipt", round)
+    receipt = context.receipt_book.made("receipt", in_round(round))
     statements = [] if receipt is None else [statement_to_proto(receipt)]
     return Bundle(round, [*statements, *results], list(blobs.values()))
 

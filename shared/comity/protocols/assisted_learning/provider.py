@@ -9,6 +9,7 @@ from enum import Enum, auto
 
 from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
+from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.choices import TrajectoryEncoding
@@ -149,8 +150,8 @@ class Provider:
             )
         subject = trajectory_digest(round, offered) if trains else assessment_digest(round, self._party.assessed)
         with self._party.journal.transaction():
-            self._notary.accept(request, "request", round, subject)
-            receipt = self._notary.sign("receipt", round, subject)
+            self._notary.accept(request, "request", in_round(round), subject)
+            receipt = self._notary.sign("receipt", in_round(round), subject)
             if self._phase is ProviderPhase.OFFERING:
                 self._replay(self._party.journal.append("closed", round, checkpoints=count))
                 self._party.blobs.expect(None)
@@ -186,7 +187,7 @@ class Provider:
             subject = trajectory_digest(round, self._party.making.trained)
         else:
             subject = assessment_digest(round, self._party.assessed)
-        self._notary.accept(acknowledgement, "acknowledgement", round, subject)
+        self._notary.accept(acknowledgement, "acknowledgement", in_round(round), subject)
         self._party.drop_assessed()
 
     def trajectory(self, round: int) -> ReplayableStream[Checkpoint]:

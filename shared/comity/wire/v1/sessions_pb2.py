@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63omity/wire/v1/sessions.proto\x12\x0e\x63omity.wire.v1\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x02\n\x08\x43ontract\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x34\n\x06models\x18\x06 \x03(\x0b\x32$.comity.wire.v1.Contract.ModelsEntry\x12\"\n\x04task\x18\x07 \x01(\x0b\x32\x14.comity.wire.v1.Task\x12\x11\n\tinitiator\x18\x08 \x01(\t\x12\x11\n\tacceptors\x18\t \x03(\t\x12\x0e\n\x06\x65gress\x18\n \x03(\t\x12#\n\x05terms\x18\x0b \x01(\x0b\x32\x14.google.protobuf.Any\x1a\x44\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.comity.wire.v1.Model:\x02\x38\x01\"R\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tsignature\x18\x03 \x01(\t\"\x8b\x01\n\x04Task\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12(\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x06inputs\x18\x03 \x01(\x0b\x32\x16.comity.wire.v1.Inputs\x12#\n\x05heads\x18\x04 \x03(\x0b\x32\x14.comity.wire.v1.Head\"\x8c\x01\n\x06Inputs\x12\r\n\x05shape\x18\x01 \x03(\r\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x12\n\x05scale\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x34\n\rpreprocessing\x18\x05 \x01(\x0b\x32\x1d.comity.wire.v1.PreprocessingB\x08\n\x06_scale\"*\n\rPreprocessing\x12\x0c\n\x04mean\x18\x01 \x03(\x01\x12\x0b\n\x03std\x18\x02 \x03(\x01\"j\n\x04Head\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\r\n\x05units\x18\x05 \x03(\t\x12\x0c\n\x04mean\x18\x06 \x03(\x01\x12\x0b\n\x03std\x18\x07 \x03(\x01\"C\n\x07Release\x12\x0f\n\x07samples\x18\x01 \x01(\x04\x12\'\n\x04kept\x18\x02 \x01(\x0e\x32\x19.comity.wire.v1.Retention\"O\n\nMembership\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07samples\x18\x03 \x01(\x04\x12\x13\n\x0breceipt_key\x18\x04 \x01(\t\"\xac\x01\n\x0fSignedStatement\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05party\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x10\n\x08\x63ontract\x18\x04 \x01(\t\x12\r\n\x05round\x18\x05 \x01(\r\x12\x0f\n\x07subject\x18\x06 \x01(\t\x12\x13\n\x0bhead_length\x18\x07 \x01(\x04\x12\x11\n\thead_hash\x18\x08 \x01(\t\x12\x11\n\tsignature\x18\t \x01(\x0c\"y\n\x08Proposal\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"y\n\rProposalReply\x12.\n\tagreement\x18\x01 \x01(\x0b\x32\x19.comity.wire.v1.AgreementH\x00\x12.\n\tundecided\x18\x02 \x01(\x0b\x32\x19.comity.wire.v1.UndecidedH\x00\x42\x08\n\x06\x61nswer\"\x0b\n\tUndecided\"j\n\x0c\x44raftRequest\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\":\n\nDraftReply\x12\x15\n\rcontract_hash\x18\x01 \x01(\t\x12\x15\n\rasks_operator\x18\x02 \x01(\x08\"\x1f\n\x0c\x46\x65tchRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"e\n\tAgreement\x12\x15\n\rcontract_hash\x18\x01 \x01(\t\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"4\n\nEndRequest\x12&\n\x06\x65nding\x18\x01 \x01(\x0e\x32\x16.comity.wire.v1.Ending\"\n\n\x08\x45ndReply\"\x15\n\x13\x44\x65scribePeerRequest\"\x9d\x01\n\x0fPeerDescription\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x32\n\tprotocols\x18\x04 \x03(\x0b\x32\x1f.comity.wire.v1.ProtocolVersion\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"0\n\x0fProtocolVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r*h\n\tRetention\x12\x19\n\x15RETENTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fRETENTION_ROUND\x10\x01\x12\x15\n\x11RETENTION_SESSION\x10\x02\x12\x14\n\x10RETENTION_RESULT\x10\x03*^\n\x06\x45nding\x12\x16\n\x12\x45NDING_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NDING_FINISHED\x10\x01\x12\x11\n\rENDING_FAILED\x10\x02\x12\x14\n\x10\x45NDING_CANCELLED\x10\x03\x32\xe1\x02\n\x08Sessions\x12\x42\n\x07Propose\x12\x18.comity.wire.v1.Proposal\x1a\x1d.comity.wire.v1.ProposalReply\x12\x41\n\x05\x44raft\x12\x1c.comity.wire.v1.DraftRequest\x1a\x1a.comity.wire.v1.DraftReply\x12?\n\x05\x46\x65tch\x12\x1c.comity.wire.v1.FetchRequest\x1a\x18.comity.wire.v1.Contract\x12;\n\x03\x45nd\x12\x1a.comity.wire.v1.EndRequest\x1a\x18.comity.wire.v1.EndReply\x12P\n\x08\x44\x65scribe\x12#.comity.wire.v1.DescribePeerRequest\x1a\x1f.comity.wire.v1.PeerDescriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63omity/wire/v1/sessions.proto\x12\x0e\x63omity.wire.v1\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x02\n\x08\x43ontract\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x34\n\x06models\x18\x06 \x03(\x0b\x32$.comity.wire.v1.Contract.ModelsEntry\x12\"\n\x04task\x18\x07 \x01(\x0b\x32\x14.comity.wire.v1.Task\x12\x11\n\tinitiator\x18\x08 \x01(\t\x12\x11\n\tacceptors\x18\t \x03(\t\x12\x0e\n\x06\x65gress\x18\n \x03(\t\x12#\n\x05terms\x18\x0b \x01(\x0b\x32\x14.google.protobuf.Any\x1a\x44\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.comity.wire.v1.Model:\x02\x38\x01\"R\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tsignature\x18\x03 \x01(\t\"\x8b\x01\n\x04Task\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12(\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x06inputs\x18\x03 \x01(\x0b\x32\x16.comity.wire.v1.Inputs\x12#\n\x05heads\x18\x04 \x03(\x0b\x32\x14.comity.wire.v1.Head\"\x8c\x01\n\x06Inputs\x12\r\n\x05shape\x18\x01 \x03(\r\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x12\n\x05scale\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x34\n\rpreprocessing\x18\x05 \x01(\x0b\x32\x1d.comity.wire.v1.PreprocessingB\x08\n\x06_scale\"*\n\rPreprocessing\x12\x0c\n\x04mean\x18\x01 \x03(\x01\x12\x0b\n\x03std\x18\x02 \x03(\x01\"j\n\x04Head\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\r\n\x05units\x18\x05 \x03(\t\x12\x0c\n\x04mean\x18\x06 \x03(\x01\x12\x0b\n\x03std\x18\x07 \x03(\x01\"C\n\x07Release\x12\x0f\n\x07samples\x18\x01 \x01(\x04\x12\'\n\x04kept\x18\x02 \x01(\x0e\x32\x19.comity.wire.v1.Retention\"O\n\nMembership\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07samples\x18\x03 \x01(\x04\x12\x13\n\x0breceipt_key\x18\x04 \x01(\t\"\xc9\x01\n\x0fSignedStatement\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05party\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x10\n\x08\x63ontract\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\r\n\x05\x66irst\x18\x06 \x01(\x04\x12\r\n\x05\x63ount\x18\x07 \x01(\x04\x12\x0f\n\x07subject\x18\x08 \x01(\t\x12\x13\n\x0bhead_length\x18\t \x01(\x04\x12\x11\n\thead_hash\x18\n \x01(\t\x12\x11\n\tsignature\x18\x0b \x01(\x0c\"y\n\x08Proposal\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"y\n\rProposalReply\x12.\n\tagreement\x18\x01 \x01(\x0b\x32\x19.comity.wire.v1.AgreementH\x00\x12.\n\tundecided\x18\x02 \x01(\x0b\x32\x19.comity.wire.v1.UndecidedH\x00\x42\x08\n\x06\x61nswer\"\x0b\n\tUndecided\"j\n\x0c\x44raftRequest\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\":\n\nDraftReply\x12\x15\n\rcontract_hash\x18\x01 \x01(\t\x12\x15\n\rasks_operator\x18\x02 \x01(\x08\"\x1f\n\x0c\x46\x65tchRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"e\n\tAgreement\x12\x15\n\rcontract_hash\x18\x01 \x01(\t\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"4\n\nEndRequest\x12&\n\x06\x65nding\x18\x01 \x01(\x0e\x32\x16.comity.wire.v1.Ending\"\n\n\x08\x45ndReply\"\x15\n\x13\x44\x65scribePeerRequest\"\x9d\x01\n\x0fPeerDescription\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x32\n\tprotocols\x18\x04 \x03(\x0b\x32\x1f.comity.wire.v1.ProtocolVersion\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"0\n\x0fProtocolVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r*h\n\tRetention\x12\x19\n\x15RETENTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fRETENTION_ROUND\x10\x01\x12\x15\n\x11RETENTION_SESSION\x10\x02\x12\x14\n\x10RETENTION_RESULT\x10\x03*^\n\x06\x45nding\x12\x16\n\x12\x45NDING_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NDING_FINISHED\x10\x01\x12\x11\n\rENDING_FAILED\x10\x02\x12\x14\n\x10\x45NDING_CANCELLED\x10\x03\x32\xe1\x02\n\x08Sessions\x12\x42\n\x07Propose\x12\x18.comity.wire.v1.Proposal\x1a\x1d.comity.wire.v1.ProposalReply\x12\x41\n\x05\x44raft\x12\x1c.comity.wire.v1.DraftRequest\x1a\x1a.comity.wire.v1.DraftReply\x12?\n\x05\x46\x65tch\x12\x1c.comity.wire.v1.FetchRequest\x1a\x18.comity.wire.v1.Contract\x12;\n\x03\x45nd\x12\x1a.comity.wire.v1.EndRequest\x1a\x18.comity.wire.v1.EndReply\x12P\n\x08\x44\x65scribe\x12#.comity.wire.v1.DescribePeerRequest\x1a\x1f.comity.wire.v1.PeerDescriptionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONTRACT_MODELSENTRY']._loaded_options = None
   _globals['_CONTRACT_MODELSENTRY']._serialized_options = b'8\001'
-  _globals['_RETENTION']._serialized_start=2193
-  _globals['_RETENTION']._serialized_end=2297
-  _globals['_ENDING']._serialized_start=2299
-  _globals['_ENDING']._serialized_end=2393
+  _globals['_RETENTION']._serialized_start=2222
+  _globals['_RETENTION']._serialized_end=2326
+  _globals['_ENDING']._serialized_start=2328
+  _globals['_ENDING']._serialized_end=2422
   _globals['_CONTRACT']._serialized_start=140
   _globals['_CONTRACT']._serialized_end=483
   _globals['_CONTRACT_MODELSENTRY']._serialized_start=415
@@ -59,31 +59,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMBERSHIP']._serialized_start=1075
   _globals['_MEMBERSHIP']._serialized_end=1154
   _globals['_SIGNEDSTATEMENT']._serialized_start=1157
-  _globals['_SIGNEDSTATEMENT']._serialized_end=1329
-  _globals['_PROPOSAL']._serialized_start=1331
-  _globals['_PROPOSAL']._serialized_end=1452
-  _globals['_PROPOSALREPLY']._serialized_start=1454
-  _globals['_PROPOSALREPLY']._serialized_end=1575
-  _globals['_UNDECIDED']._serialized_start=1577
-  _globals['_UNDECIDED']._serialized_end=1588
-  _globals['_DRAFTREQUEST']._serialized_start=1590
-  _globals['_DRAFTREQUEST']._serialized_end=1696
-  _globals['_DRAFTREPLY']._serialized_start=1698
-  _globals['_DRAFTREPLY']._serialized_end=1756
-  _globals['_FETCHREQUEST']._serialized_start=1758
-  _globals['_FETCHREQUEST']._serialized_end=1789
-  _globals['_AGREEMENT']._serialized_start=1791
-  _globals['_AGREEMENT']._serialized_end=1892
-  _globals['_ENDREQUEST']._serialized_start=1894
-  _globals['_ENDREQUEST']._serialized_end=1946
-  _globals['_ENDREPLY']._serialized_start=1948
-  _globals['_ENDREPLY']._serialized_end=1958
-  _globals['_DESCRIBEPEERREQUEST']._serialized_start=1960
-  _globals['_DESCRIBEPEERREQUEST']._serialized_end=1981
-  _globals['_PEERDESCRIPTION']._serialized_start=1984
-  _globals['_PEERDESCRIPTION']._serialized_end=2141
-  _globals['_PROTOCOLVERSION']._serialized_start=2143
-  _globals['_PROTOCOLVERSION']._serialized_end=2191
-  _globals['_SESSIONS']._serialized_start=2396
-  _globals['_SESSIONS']._serialized_end=2749
+  _globals['_SIGNEDSTATEMENT']._serialized_end=1358
+  _globals['_PROPOSAL']._serialized_start=1360
+  _globals['_PROPOSAL']._serialized_end=1481
+  _globals['_PROPOSALREPLY']._serialized_start=1483
+  _globals['_PROPOSALREPLY']._serialized_end=1604
+  _globals['_UNDECIDED']._serialized_start=1606
+  _globals['_UNDECIDED']._serialized_end=1617
+  _globals['_DRAFTREQUEST']._serialized_start=1619
+  _globals['_DRAFTREQUEST']._serialized_end=1725
+  _globals['_DRAFTREPLY']._serialized_start=1727
+  _globals['_DRAFTREPLY']._serialized_end=1785
+  _globals['_FETCHREQUEST']._serialized_start=1787
+  _globals['_FETCHREQUEST']._serialized_end=1818
+  _globals['_AGREEMENT']._serialized_start=1820
+  _globals['_AGREEMENT']._serialized_end=1921
+  _globals['_ENDREQUEST']._serialized_start=1923
+  _globals['_ENDREQUEST']._serialized_end=1975
+  _globals['_ENDREPLY']._serialized_start=1977
+  _globals['_ENDREPLY']._serialized_end=1987
+  _globals['_DESCRIBEPEERREQUEST']._serialized_start=1989
+  _globals['_DESCRIBEPEERREQUEST']._serialized_end=2010
+  _globals['_PEERDESCRIPTION']._serialized_start=2013
+  _globals['_PEERDESCRIPTION']._serialized_end=2170
+  _globals['_PROTOCOLVERSION']._serialized_start=2172
+  _globals['_PROTOCOLVERSION']._serialized_end=2220
+  _globals['_SESSIONS']._serialized_start=2425
+  _globals['_SESSIONS']._serialized_end=2778
 # @@protoc_insertion_point(module_scope)
