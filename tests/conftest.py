@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gymnasium  # noqa: F401 - sets a variable of the environment when it is imported first
 import psutil
 import pytest
 import torch

@@ -28,6 +28,7 @@ from comity.node.sessions.script import Script
 from comity.node.status import NodeStatus, Running, status_of
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol, unusable, usable_for
+from comity.protocol.services import ServiceContext, Services
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import SessionRegistry
@@ -88,6 +89,10 @@ class Node:
             self._initiated = InitiatedSessions(self._local, config)
             self._hosted = SessionRegistry(store)
             self._acceptor = Acceptor(self._local, self.role, self._hosted)
+            # Before there are sessions, whose roles may have to do with them.
+            services = Services()
+            services.start(stack, self._protocols, self._service_context)
+            self._local.services = services.handles
             # Data are read before anybody is told that the node is there.
             samples = self._local.holdings
             self._serve_operators(stack)
@@ -110,6 +115,10 @@ class Node:
         except ComityError as error:
             # Its turn comes again.
             log.warning("expiry-failed", error=str(error))
+
+    def _service_context(self, definition: ProtocolDefinition) -> ServiceContext:
+        settings = self._config.settings_of(definition)
+        return ServiceContext(self.party, self.role, settings, self._identity, self.state_dir)
 
     def run(self, script: Script) -> str:
         """Starts a session.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +49,7 @@ class LocalParty:
         self.config = config
         self.store = store
         self.signer = Signer.from_seed(blake3(secret, derive_key_context="comity receipt key").digest(), name)
+        self.services: Mapping[str, Any] = {}
         self._secret = secret
         self.folder = folder
 
@@ -172,6 +173,7 @@ class LocalParty:
             observed,
             gates,
             self.config.settings_of(protocol(contract.protocol)),
+            self.services,
         )
 
     def context(self, place: SessionContext, peer: Membership, *, apart: bool = False) -> PeerContext:
@@ -192,9 +194,18 @@ class LocalParty:
         place.gates.append(gate)
         receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
-        settings = place.settings
         return PeerContext(
-            contract, place.own, peer, place.task, blobs, place.journal, gate, receipt_book, place.observe, settings
+            contract,
+            place.own,
+            peer,
+            place.task,
+            blobs,
+            place.journal,
+            gate,
+            receipt_book,
+            place.observe,
+            place.settings,
+            place.services,
         )
 
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:

@@ -18,7 +18,8 @@ class ServiceExtension:
         name: Its name, as logs and the node's description have it.
         role: The role whose nodes offer it.
         run: `package.module:NAME` of a function that takes a `ServiceContext` and returns a context manager: entering it
-            starts the service and gives its address, or nothing where the node's settings leave it out; leaving it drains.
+            starts the service and gives a `RunningService`, or None where the node's settings leave it out; leaving it
+            drains.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Verb:
     """A verb of the `comity` command.
 
     Attributes:
-        name: What is typed; of two words where it is one of several, such as `annotate export`.
+        name: What is typed; of two words where it is one of several, such as `labels export`.
         help: What it does, in a line.
         run: `package.module:NAME` of the function, annotated as typer wants it.
     """

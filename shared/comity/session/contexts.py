@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -29,6 +30,7 @@ class SessionContext:
         observe: Is told what happens.
         gates: What leaves, to each peer.
         settings: This party's own settings of the protocol; None where it has none.
+        services: What the services of this party's node give to roles, by name; nothing where there is no node.
     """
 
     contract: Contract
@@ -39,6 +41,7 @@ class SessionContext:
     observe: Observer
     gates: list[EgressGate] = field(default_factory=list)
     settings: Any = None
+    services: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def waits(self) -> Waits:
@@ -66,6 +69,7 @@ class PeerContext:
         receipt_book: Signs this party's statements and checks the peer's.
         observe: Is told what happens.
         settings: This party's own settings of the protocol; None where it has none.
+        services: What the services of this party's node give to roles, by name; nothing where there is no node.
         presence: Whether the peer answers, as far as this party calls it.
     """
 
@@ -79,10 +83,20 @@ class PeerContext:
     receipt_book: ReceiptBook
     observe: Observer
     settings: Any = None
+    services: Mapping[str, Any] = field(default_factory=dict)
     presence: Presence = field(default_factory=Presence)
 
     @property
     def place(self) -> SessionContext:
         """What of it is the same whoever is opposite."""
-        gates, own = [self.gate], self.settings
-        return SessionContext(self.contract, self.own, self.task, self.blobs, self.journal, self.observe, gates, own)
+        return SessionContext(
+            self.contract,
+            self.own,
+            self.task,
+            self.blobs,
+            self.journal,
+            self.observe,
+            [self.gate],
+            self.settings,
+            self.services,
+        )

@@ -54,7 +54,12 @@ class AcceptedSession:
 
     @property
     def gate(self) -> EgressGate:
-        """What leaves to the peer."""
+        """What leaves to the peer.
+
+        Raises:
+            NodeDraining: The session was ended, or its node stops: nothing leaves any more.
+        """
+        self.require_running()
         return self.context.gate
 
     @property

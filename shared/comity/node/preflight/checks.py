@@ -10,6 +10,7 @@ from comity.node.preflight.machine import (
     check_configuration,
     check_device,
     check_disk,
+    check_protocols,
     check_role,
     check_state,
     check_store,
@@ -23,6 +24,7 @@ Check = Callable[[Context], Iterator[Row]]
 
 CHECKS: dict[str, Check] = {
     "configuration": check_configuration,
+    "protocols": check_protocols,
     "role": check_role,
     "state_dir": check_state,
     "store": check_store,

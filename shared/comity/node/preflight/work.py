@@ -56,7 +56,7 @@ def check_script(context: Context) -> Iterator[Row]:
     promise(session.local, session.contract, session.own, session.peer, session.definition)
     held = session.definition.load().blobs_held(session.contract, session.own, session.peer)
     found = (
-        f"{', '.join(each.name for each in session.contract.models.values())}, {layout.size / 1e6:.2f} MB; room for the session's {held} checkpoints, "
+        f"{', '.join(each.name for each in session.contract.models.values())}, {layout.size / 1e6:.2f} MB; room for the session's {held} blobs, "
         f"{held * layout.size / 1e6:.1f} MB, if the peer has as many samples"
     )
     yield Row("model", "passed", found)

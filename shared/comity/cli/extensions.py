@@ -1,0 +1,79 @@
+"""Verbs that protocols add; what needs torch is imported when a verb is run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from comity.protocol.extensions import Verb, loaded
+from comity.protocol.registry import protocols, unusable
+
+_PANEL = "Of one protocol"
+
+
+class VerbGroup(TyperGroup):
+    """The `comity` command with the verbs of protocols beside its own."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Its own verbs, and those of protocols."""
+        for line in [*(str(each) for each in unusable()), *self._taken(ctx)]:
+            sys.stderr.write(f"comity: {line}\n")
+        return [*super().list_commands(ctx), *(name for name in self._added() if name not in self.commands)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A verb by its name; the command's own go before those of protocols."""
+        own = super().get_command(ctx, cmd_name)
+        return own if own is not None else self._added().get(cmd_name)
+
+    def _added(self) -> dict[str, TyperCommand | TyperGroup]:
+        """What protocols add, by the first word."""
+        found: dict[str, list[Verb]] = {}
+        for definition in protocols():
+            for verb in definition.extensions.verbs:
+                found.setdefault(verb.name.partition(" ")[0], []).append(verb)
+        return {name: _command(name, verbs) for name, verbs in sorted(found.items())}
+
+    def _taken(self, ctx: Any) -> list[str]:
+        """A line for each verb that is left out, since its name is taken."""
+        seen: dict[str, str] = dict.fromkeys(super().list_commands(ctx), "comity itself")
+        lines = []
+        for definition in protocols():
+            for verb in definition.extensions.verbs:
+                first = verb.name.partition(" ")[0]
+                for name in {first, verb.name}:
+                    if name in seen and seen[name] != definition.name:
+                        lines.append(f"the verb {verb.name} of {definition.name} is left out: {seen[name]} has one")
+                        break
+                else:
+                    seen[first] = seen[verb.name] = definition.name
+        return lines
+
+
+def _command(first: str, verbs: Sequence[Verb]) -> TyperCommand | TyperGroup:
+    """One verb, or a group of those that begin with a word."""
+    if len(verbs) == 1 and verbs[0].name == first:
+        return _LazyVerb(first, verbs[0])
+    help_text = verbs[0].help if len(verbs) == 1 else f"{len(verbs)} verbs."
+    group = TyperGroup(name=first, help=help_text, rich_help_panel=_PANEL)
+    for verb in verbs:
+        name = verb.name.partition(" ")[2]
+        group.add_command(_LazyVerb(name, verb), name)
+    return group
+
+
+class _LazyVerb(TyperCommand):
+    """A verb whose function is imported when it is run, or its own help is asked for."""
+
+    def __init__(self, name: str, verb: Verb) -> None:
+        super().__init__(name, help=verb.help, rich_help_panel=_PANEL)
+        self._verb = verb
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """The context of the function's own command."""
+        app = typer.Typer(pretty_exceptions_enable=False)
+        app.command(self.name, help=self._verb.help)(loaded(self._verb.run))
+        return typer.main.get_command(app).make_context(*args, **kwargs)
