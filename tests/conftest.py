@@ -42,6 +42,7 @@ from comity.tasks.classification import classification
 from comity.tensors import Layout
 from comity.training import Classification, Secret
 from comity.transport import blobs, sessions
+from comity.transport.bindings.servicer import serve as derived
 from comity.transport.description import Describe, describing
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
@@ -289,6 +290,9 @@ class NoNewSessions:
     def fetch(self, session: str) -> Any:
         raise AssertionError(f"somebody asks for {session}")
 
+    def gate(self, contract: Contract, party: str) -> Any:
+        raise AssertionError(f"{party} asks for {contract.session}")
+
     def finish(self, session: AcceptedSession, ending: str) -> None:
         self._hosted.remove(session.contract.session)
 
@@ -312,12 +316,12 @@ def serve() -> Iterator[Callable[..., Host]]:
             for peer_context, role in peer_contexts:
                 worker = SessionWorker(role, f"session-{peer_context.contract.session}")
                 hosted.add(AcceptedSession(peer_context, role, worker))
-            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *PROTOCOL.load().services])
+            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, PROTOCOL.load().service.name])
 
             servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"), describe)
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
-            PROTOCOL.load().serve(server.server, hosted)
+            derived(PROTOCOL.load().service, PROTOCOL.name, hosted, server.server, server.streams)
             host = Host(server.start(address), hosted, server)
             stack.callback(server.stop, 0)
             # What is on ends first, so that nobody waits for it.

@@ -12,21 +12,21 @@ from comity.errors import MalformedMessage, PolicyRefusal, ReceiptInvalid, Round
 from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement, Signer
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
-from comity.protocols.assisted_learning.in_process import InProcessProvider
+from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.messages import (
     Assistance,
     Checkpoint,
     assessment_digest,
-    assessment_subject,
     trajectory_digest,
 )
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider, ProviderPhase
-from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
+from comity.transport.bindings.in_process import InProcessChannel
+from comity.transport.bindings.remote import RemoteChannel
 
 IMPLEMENTATIONS = ["provider", "in_process", "remote"]
 TRAINS, ASSESSES = ("hospital", "lab"), ("lab", "hospital")
@@ -80,11 +80,11 @@ def asked(
         provider = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
         port: Assistance = provider
         if implementation == "in_process":
-            port = InProcessProvider(pair.learner, pair.provider, provider)
+            port = ProviderPort(pair.learner, InProcessChannel(pair.provider, provider))
         elif implementation == "remote":
             host = request.getfixturevalue("serve")((pair.provider, provider))
             connection = request.getfixturevalue("connect")(host.address, contract=pair.provider.contract)
-            port = RemoteProvider(connection, pair.learner.task.layout, pair.learner.blobs, pair.learner.gate)
+            port = ProviderPort(pair.learner, RemoteChannel(connection))
         learner = party(pair.learner)
         start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
         return Asked(pair, provider, port, list(learner.train(start.digest, 1)), make_signer("clinic"))
@@ -134,7 +134,7 @@ def test_answers_stand_in_both_ledgers(asked: Callable[..., Asked]) -> None:
     for store, way in ((asking.pair.learner_store, "received"), (asking.pair.provider_store, "sent")):
         facts = [each.fact for each in store.entries() if each.fact.kind == "loss" and each.fact.direction == way]
         assert {each.subject for each in facts if each.matter == "delivered"} == {
-            assessment_subject(each) for each in losses
+            f"assessment {each.hex()}" for each in losses
         }
         assert all(each.units == in_round(1) for each in facts)
 
@@ -183,7 +183,7 @@ def test_what_stays_by_policy_is_not_said(asked: Callable[..., Asked]) -> None:
         context, gate=EgressGate(context.contract, Policy(egress=("contract",)), asking.pair.provider_store, "clinic")
     )
     with pytest.raises(PolicyRefusal):
-        InProcessProvider(asking.pair.learner, silent, asking.provider).assess(1, asking.models[0].digest)
+        ProviderPort(asking.pair.learner, InProcessChannel(silent, asking.provider)).assess(1, asking.models[0].digest)
 
 
 def test_a_provider_answers_before_and_after_its_training_and_not_within(training: Asked) -> None:

@@ -29,22 +29,18 @@ from comity.ledger.ledger import Head, bytes_by_kind, in_round
 from comity.ledger.receipts import SignedStatement, Signer
 from comity.protocol.roles import run as play
 from comity.protocols.assisted_learning.algorithm import Loss
-from comity.protocols.assisted_learning.in_process import InProcessProvider
+from comity.protocols.assisted_learning.calls import SERVICE, ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
-from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle, trajectory_digest
-from comity.protocols.assisted_learning.offline import OfflineProvider, answer, take
+from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.protocols.assisted_learning.remote import RemoteProvider
-from comity.session.codec import statement_to_proto
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.outcome import Outcome
-from comity.session.session_registry import AcceptedSession
-from comity.session.worker import InlineWorker
 from comity.tensors import Blob, Layout
-from comity.transport.bundles import AnswerDue, Bundle, Label, opened_bundle, write_bundle
-from comity.wire.v1 import assisted_learning_pb2 as pb
+from comity.transport.bindings.in_process import InProcessChannel
+from comity.transport.bindings.remote import RemoteChannel
+from tests.contract.courier import Courier
 
 IMPLEMENTATIONS = ["provider", "in_process", "remote", "offline"]
 OVER_THE_WIRE = IMPLEMENTATIONS[1:]
@@ -53,59 +49,6 @@ OVER_THE_WIRE = IMPLEMENTATIONS[1:]
 
 def party(context: PeerContext) -> Party:
     return Party(context.task, context.blobs, context.journal, context.contract, context.own, context.peer)
-
-
-class Courier(OfflineProvider):
-    """Brings every bundle to the provider at once, and its answer back.
-
-    Args:
-        learner: The learner's context.
-        provider: The provider's context.
-        role: The provider.
-        folder: Where bundles lie.
-        sign: A party's key.
-    """
-
-    def __init__(
-        self, learner: PeerContext, provider: PeerContext, role: Provider, folder: Path, sign: Callable[[str], Signer]
-    ) -> None:
-        super().__init__(learner)
-        self._hosted = AcceptedSession(provider, role, InlineWorker(role, ""))
-        self._folder = folder
-        self._sign = sign
-        self._back = ExitStack()
-        self._label = provider.contract.session, provider.contract.hash
-
-    def close(self, round: int, count: int, request: SignedStatement) -> SignedStatement:
-        self.answer = None
-        with pytest.raises(AnswerDue) as due:
-            super().close(round, count, request)
-        self._carry(due.value.bundle)
-        return super().close(round, count, request)
-
-    def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
-        # A learner that comes back reads the answer anew.
-        self._answer()
-        return super().results(round, skip, meanwhile)
-
-    def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
-        request = pb.AcknowledgeRequest(round=round, acknowledgement=statement_to_proto(acknowledgement))
-        self._carry(Bundle(round, [request]))
-
-    def _carry(self, bundle: Bundle) -> None:
-        path = self._folder / "there.bundle"
-        write_bundle(path, Label("hospital", *self._label), bundle, self._sign("clinic"), "clinic")
-        with opened_bundle(path, lambda party: self._sign(party).public_key) as taken:
-            take(self._hosted, taken)
-        self._answer()
-
-    def _answer(self) -> None:
-        bundle = answer(self._hosted)
-        if bundle is not None:
-            path = self._folder / "back.bundle"
-            write_bundle(path, Label("clinic", *self._label), bundle, self._sign("hospital"), "hospital")
-            self._back.close()
-            self.answer = self._back.enter_context(opened_bundle(path, lambda party: self._sign(party).public_key))
 
 
 @dataclass(frozen=True)
@@ -182,14 +125,15 @@ def helped(
         if implementation == "provider":
             port: Assistance = provider
         elif implementation == "in_process":
-            port = InProcessProvider(pair.learner, pair.provider, provider)
+            port = ProviderPort(pair.learner, InProcessChannel(pair.provider, provider))
         elif implementation == "offline":
-            port = Courier(pair.learner, pair.provider, provider, tmp_path, make_signer)
-            stack.callback(port._back.close)
+            courier = Courier(SERVICE, pair.learner, pair.provider, provider, tmp_path, make_signer)
+            stack.callback(courier.close)
+            port = ProviderPort(pair.learner, courier)
         else:
             host = request.getfixturevalue("serve")((pair.provider, provider))
             connection = request.getfixturevalue("connect")(host.address, contract=pair.provider.contract)
-            port = RemoteProvider(connection, pair.learner.task.layout, pair.learner.blobs, pair.learner.gate)
+            port = ProviderPort(pair.learner, RemoteChannel(connection))
         # Its own blobs go over the port's.
         learner_seat = replace((learner_pair or pair).learner, blobs=pair.learner.blobs)
         learner, offers = begin_learner(learner_seat)

@@ -15,14 +15,16 @@ from comity.errors import ComityError, MalformedMessage, SessionFailed, Training
 from comity.ledger.ledger import in_round
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning import codec
+from comity.protocols.assisted_learning.algorithm import Loss
+from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.training import Snapshot
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.server import NodeServer
 from comity.wire.v1 import assisted_learning_pb2 as pb
@@ -42,8 +44,8 @@ def party(peer_context: PeerContext) -> Party:
     )
 
 
-def remote(peer_context: PeerContext, connection: PeerConnection) -> RemoteProvider:
-    return RemoteProvider(connection, peer_context.task.layout, peer_context.blobs, peer_context.gate)
+def remote(peer_context: PeerContext, connection: PeerConnection) -> ProviderPort:
+    return ProviderPort(peer_context, RemoteChannel(connection))
 
 
 class Scripted(assisted_learning_pb2_grpc.AssistedLearningServicer):
@@ -65,13 +67,13 @@ class Scripted(assisted_learning_pb2_grpc.AssistedLearningServicer):
 @pytest.fixture
 def answered(
     connect: Callable[..., PeerConnection], make_pair: Callable[..., Any]
-) -> Iterator[Callable[..., RemoteProvider]]:
+) -> Iterator[Callable[..., ProviderPort]]:
     """A port to a provider that answers as it is told; the learner's first checkpoint stands for its whole trajectory."""
     servers = []
 
     def begin(
         receipt: sessions_pb2.SignedStatement | None = None, answer: Answer = lambda checkpoint: []
-    ) -> RemoteProvider:
+    ) -> ProviderPort:
         pair = make_pair()
         learner = party(pair.learner)
         # Published, so that it is here already and is not fetched.
@@ -90,7 +92,7 @@ def answered(
 
 
 def test_an_answer_that_is_no_receipt_is_refused(
-    answered: Callable[..., RemoteProvider], make_pair: Callable[..., Any]
+    answered: Callable[..., ProviderPort], make_pair: Callable[..., Any]
 ) -> None:
     request = make_pair().learner.receipt_book.sign("request", in_round(1), bytes(32))
     with pytest.raises(MalformedMessage, match="no known kind"):
@@ -101,24 +103,27 @@ def result(checkpoint: Checkpoint) -> pb.Result:
     return pb.Result(checkpoint=codec.checkpoint_to_proto(checkpoint))
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda checkpoint: [result(checkpoint), pb.Result(end=pb.End(count=2))],
-        lambda checkpoint: [result(checkpoint)],
-        lambda checkpoint: [],
-        lambda checkpoint: [result(checkpoint), pb.Result()],
-    ],
-    ids=["one is missing", "no end", "nothing", "neither"],
-)
-def test_a_trajectory_that_is_not_whole_is_refused(answered: Callable[..., RemoteProvider], answer: Answer) -> None:
-    with pytest.raises(MalformedMessage):
-        list(answered(answer=answer).results(1))
+@pytest.mark.parametrize("message", [pb.Result(), pb.Result(checkpoint=pb.Checkpoint())], ids=["nothing", "no blob"])
+def test_a_result_that_is_incomplete_is_refused(answered: Callable[..., ProviderPort], message: pb.Result) -> None:
+    with pytest.raises(MalformedMessage, match="incomplete"):
+        list(answered(answer=lambda checkpoint: [result(checkpoint), message]).results(1))
 
 
-def test_a_whole_trajectory_is_taken(answered: Callable[..., RemoteProvider]) -> None:
-    port = answered(answer=lambda checkpoint: [result(checkpoint), pb.Result(end=pb.End(count=1))])
+def test_a_whole_trajectory_is_taken(answered: Callable[..., ProviderPort]) -> None:
+    port = answered(answer=lambda checkpoint: [result(checkpoint)])
     assert [each.index for each in port.results(1)] == [0]
+
+
+def test_a_trajectory_that_is_not_whole_is_refused(
+    answered: Callable[..., ProviderPort], make_pair: Callable[..., Any]
+) -> None:
+    pair = make_pair()
+    port = answered(answer=lambda checkpoint: [result(replace(checkpoint, loss=Loss(1.0, pair.provider.own.samples)))])
+    learner = party(pair.learner)
+    start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
+    list(learner.train(start.digest, 1))
+    with pytest.raises(MalformedMessage, match="not whole"):
+        list(Learner(learner, [(port, pair.learner.receipt_book)], nobody)._receive(1, "hospital"))
 
 
 def breaking(peer_context: PeerContext, error: Exception) -> PeerContext:
@@ -165,10 +170,10 @@ def test_a_session_that_fails_leaves_no_thread(
         with pytest.raises(TrainingDiverged):
             run(session)
     for thread in threading.enumerate():
-        if thread.name in {"send-offers", "fetch-results"}:
+        if thread.name in {"send-ahead", "follow-ahead"}:
             thread.join(2.0)
-    assert_no_thread("send-offers")
-    assert_no_thread("fetch-results")
+    assert_no_thread("send-ahead")
+    assert_no_thread("follow-ahead")
 
 
 def test_a_refused_offer_leaves_no_thread(

@@ -33,7 +33,7 @@ def test_a_protocol_is_found_by_either_spelling(name: str) -> None:
 @pytest.mark.parametrize("name", protocol_names())
 def test_everything_that_a_definition_names_is_there(name: str) -> None:
     definition = protocol(name)
-    assert definition.load().services
+    assert definition.load().service.name
     message = definition.terms_message()
     assert {field.name for field in message.DESCRIPTOR.fields} == set(definition.terms.model_fields)
     assert set(definition.presentation.view.columns) == set(definition.roles)

@@ -10,6 +10,8 @@ import pytest
 from comity.ledger.ledger import bytes_by_kind
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.transport.bindings.in_process import InProcessChannel
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
 
 
@@ -28,8 +30,8 @@ def undisturbed(make_pair: Callable[..., Any]) -> dict[str, Ending]:
 
 
 def in_process(pair: Any) -> Ending:
-    helping = PROTOCOL.load().help(pair.provider.place, [pair.provider])
-    digest = run(PROTOCOL.load().ask_in_process([(pair.learner, pair.provider, helping)]))[0].digest
+    helping = PROTOCOL.load().acceptor(pair.provider.place, [pair.provider])
+    digest = run(PROTOCOL.load().connected([pair.learner], [InProcessChannel(pair.provider, helping)]))[0].digest
     return digest, crossed(pair)
 
 
@@ -56,9 +58,9 @@ def test_a_session_goes_on_where_its_line_was_cut(
     after: int,
 ) -> None:
     pair = make_pair(trajectory_encoding=encoding)
-    host = serve((pair.provider, PROTOCOL.load().help(pair.provider.place, [pair.provider])))
+    host = serve((pair.provider, PROTOCOL.load().acceptor(pair.provider.place, [pair.provider])))
     proxy = cut(host.address, after=after, upstream=upstream)
     connection = connect(proxy.address, contract=pair.learner.contract)
-    (outcome,) = run(PROTOCOL.load().ask([(pair.learner, connection)]))
+    (outcome,) = run(PROTOCOL.load().connected([pair.learner], [RemoteChannel(connection)]))
     assert len(proxy.passed) > 1
     assert (outcome.digest, crossed(pair)) == undisturbed[encoding]

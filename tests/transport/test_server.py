@@ -26,7 +26,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 def test_health_answers_for_the_node_and_each_service(serve: Callable[..., Any]) -> None:
     with grpc.insecure_channel(serve().address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        for name in ["", sessions.SERVICE, blobs.SERVICE, *PROTOCOL.load().services]:
+        for name in ["", sessions.SERVICE, blobs.SERVICE, PROTOCOL.load().service.name]:
             assert stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == SERVING
         with pytest.raises(grpc.RpcError) as caught:
             stub.Check(health_pb2.HealthCheckRequest(service="nothing"), timeout=10)
@@ -50,7 +50,7 @@ def test_reflection_lists_and_describes_the_services(serve: Callable[..., Any]) 
     with grpc.insecure_channel(serve().address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         names = set(database.get_services())
-        assert {sessions.SERVICE, blobs.SERVICE, *PROTOCOL.load().services} <= names
+        assert {sessions.SERVICE, blobs.SERVICE, PROTOCOL.load().service.name} <= names
         described = database.FindFileContainingSymbol(sessions.SERVICE)
         assert {"Propose", "Draft", "Fetch", "End", "Describe"} == {
             method.name for method in described.service[0].method

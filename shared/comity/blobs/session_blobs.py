@@ -10,10 +10,21 @@ from typing import NamedTuple
 from comity import faults
 from comity.blobs.blob_files import BlobKeeper, BlobMemory
 from comity.blobs.incoming import Incoming
-from comity.contract import EgressKind
 from comity.errors import BlobSizeMismatch, BlobTruncated, UnexpectedBlob, UnknownBlob
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding
+
+Release = Callable[[str, int, Blob], Blob]
+"""Makes, of what was made, what may leave, from its egress kind and round; may give something else than it got, or raise.
+
+It is called once for each release, before the blob is durable and before anything is derived from it: a loss that is told
+with a model is the loss of the model as it is sent."""
+
+
+def unchanged(kind: str, round: int, blob: Blob) -> Blob:
+    """Sends what was made."""
+    del kind, round
+    return blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,7 @@ class Expectation:
         deltas: Whether they may come as what changed since others.
     """
 
-    kind: EgressKind
+    kind: str
     round: int
     size: int
     count: int
@@ -38,7 +49,7 @@ class Expectation:
     until: int | None = None
     deltas: bool = False
 
-    def fits(self, kind: EgressKind, round: int) -> bool:
+    def fits(self, kind: str, round: int) -> bool:
         """Whether a blob of a kind and a round may come."""
         return kind == self.kind and self.round <= round <= (self.until or self.round)
 
@@ -62,12 +73,14 @@ class SessionBlobs:
 
     Args:
         keeper: Where whole blobs are kept; None for memory.
+        release: Makes, of what this party made to be sent, what is sent.
     """
 
-    def __init__(self, keeper: BlobKeeper | None = None) -> None:
+    def __init__(self, keeper: BlobKeeper | None = None, release: Release = unchanged) -> None:
+        self._release = release
         self._lock = threading.Lock()
         self._keeper = keeper if keeper is not None else BlobMemory()
-        self._published: dict[bytes, tuple[EgressKind, int]] = {}
+        self._published: dict[bytes, tuple[str, int]] = {}
         self._incoming: dict[bytes, Incoming] = {}
         self._expected: Expectation | None = None
         self._received: set[bytes] = set()
@@ -99,12 +112,28 @@ class SessionBlobs:
         faults.point("commit")
         return kept
 
-    def publish(self, digest: bytes, kind: EgressKind, round: int) -> None:
+    def release(self, blob: Blob, kind: str, round: int) -> Blob:
+        """Keeps, durably, what is to be sent for a blob that this party made; returns it as it is kept.
+
+        Everything that a party makes for others comes into being here. What is told with it, such as a loss, is to be taken
+        of what this returns: it may be another blob than the one that was made.
+
+        Args:
+            blob: What was made.
+            kind: Its egress kind.
+            round: Round it belongs to.
+
+        Raises:
+            PolicyRefusal: Nothing may be sent for it.
+        """
+        return self.add(self._release(kind, round, blob))
+
+    def publish(self, digest: bytes, kind: str, round: int) -> None:
         """Lets the other party have a blob that is kept here; no other can be asked for."""
         with self._lock:
             self._published[digest] = kind, round
 
-    def published(self, digest: bytes) -> tuple[Blob, EgressKind, int]:
+    def published(self, digest: bytes) -> tuple[Blob, str, int]:
         """A blob that the other party may have, with its kind and round.
 
         Raises:
@@ -159,7 +188,7 @@ class SessionBlobs:
             self._published = {digest: place for digest, place in self._published.items() if digest in digests}
 
     def receive(
-        self, kind: EgressKind, round: int, digest: bytes, size: int, offset: int, encoding: Encoding | None = None
+        self, kind: str, round: int, digest: bytes, size: int, offset: int, encoding: Encoding | None = None
     ) -> Incoming:
         """Begins, or goes on with, the upload of a blob.
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from blake3 import blake3
 
-from comity.contract import EgressKind, Json, canonical
+from comity.contract import Json, canonical
 
 Direction = Literal["sent", "received"]
 
@@ -106,7 +106,7 @@ class Fact:
     units: Units = WHOLE
     peer: str = ""
     direction: Direction | None = None
-    kind: EgressKind | None = None
+    kind: str | None = None
     subject: str = ""
     size: int = 0
     body: Mapping[str, Json] = field(default_factory=dict)

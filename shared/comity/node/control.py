@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
@@ -22,6 +22,7 @@ from comity.protocol.registry import usable_for
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.store.store import Waiting
+from comity.transport.streams import Streams, non_blocking
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
 
@@ -70,15 +71,49 @@ class Operated(Protocol):
         """Refuses a proposal that waits for an operator, and has the other party told why."""
 
 
+class _Events:
+    """An operator who follows a session's events; see `Source`.
+
+    Args:
+        events: The events.
+        skip: How many the operator has already.
+    """
+
+    def __init__(self, events: ReplayableStream[Event], skip: int) -> None:
+        self._events = events
+        self._index = skip
+        self._end: Callable[[], None] | None = None
+
+    def subscribe(self, notify: Callable[[], None]) -> None:
+        """See `Source.subscribe`."""
+        self._end = self._events.subscribe(notify)
+        notify()
+
+    def read(self) -> pb.SessionEvent | None:
+        """See `Source.read`."""
+        found = self._events.read(self._index)
+        if found is None:
+            return None
+        event, self._index = found
+        return event_to_proto(self._index - 1, event)
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        if self._end is not None:
+            self._end()
+
+
 class ControlServicer(control_pb2_grpc.ControlServicer):
     """Answers the operator.
 
     Args:
         node: The node.
+        streams: Sends what an operator follows.
     """
 
-    def __init__(self, node: Operated) -> None:
+    def __init__(self, node: Operated, streams: Streams) -> None:
         self._node = node
+        self._streams = streams
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.NodeDescription:  # noqa: ARG002, N802
         """Who this node is."""
@@ -114,11 +149,12 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._node.join(request.acceptor, request.session)
         return pb.JoinReply()
 
-    def Watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[pb.SessionEvent]:  # noqa: N802
+    @non_blocking
+    def Watch(  # type: ignore[override]  # noqa: N802
+        self, request: pb.WatchRequest, context: grpc.ServicerContext, send: Callable[[pb.SessionEvent | None], None]
+    ) -> None:
         """Gives a session's events as they happen."""
-        events = self._node.events(request.session)
-        for index, event in enumerate(events.watch(request.skip, is_active=context.is_active), start=request.skip):
-            yield event_to_proto(index, event)
+        self._streams.serve(_Events(self._node.events(request.session), request.skip), context, send)
 
     def ListSessions(self, request: pb.ListSessionsRequest, context: grpc.ServicerContext) -> pb.ListSessionsReply:  # noqa: ARG002, N802
         """Every session that the node keeps."""

@@ -34,6 +34,7 @@ from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import SessionRegistry
 from comity.store.sql_store import SqlStore
 from comity.transport import blobs, sessions
+from comity.transport.bindings.servicer import serve
 from comity.transport.description import describing
 from comity.transport.identity import Identity
 from comity.transport.server import NodeServer
@@ -280,7 +281,7 @@ class Node:
 
     def _serve_control(self, stack: contextlib.ExitStack, identity: Identity | None, address: str) -> None:
         server = NodeServer(identity, [CONTROL_SERVICE])
-        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(self), server.server)
+        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(self, server.streams), server.server)
         log.info("control-ready", address=server.start(address))
         stack.callback(server.stop, self._config.drain_s)
 
@@ -292,11 +293,7 @@ class Node:
                 received="nothing",
                 action=f"a {self.role} node must be reachable",
             )
-        services = [
-            sessions.SERVICE,
-            blobs.SERVICE,
-            *(name for each in self._protocols for name in each.load().services),
-        ]
+        services = [sessions.SERVICE, blobs.SERVICE, *(each.load().service.name for each in self._protocols)]
         identity = self._identity if self._identity.is_secure else None
         server = NodeServer(identity, services)
         self._acceptor.restore()
@@ -307,7 +304,7 @@ class Node:
         )
         blobs.BlobServicer(lambda context: sessions.session_of(self._hosted, context)).add_to(server.server)
         for each in self._protocols:
-            each.load().serve(server.server, self._hosted)
+            serve(each.load().service, each.name, self._hosted, server.server, server.streams)
         self.address = server.start(self._config.listen)
         stack.callback(server.stop, self._config.drain_s)
         stack.callback(self._acceptor.drain)

@@ -25,12 +25,13 @@ from comity.protocol.implementation import Data, Resources
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
-from comity.session.gate import EgressGate
+from comity.session.gate import EgressGate, Guards
 from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.store.journal import Journal
 from comity.store.store import Store
 from comity.tasks import agreed_model, kind_for, require_task
 from comity.training import Secret
+from comity.transport.bindings.offline import OfflineRecord
 
 
 class LocalParty:
@@ -42,9 +43,18 @@ class LocalParty:
         secret: Source of its own randomness and of its key.
         store: Its ledger, sessions and journals.
         folder: Where blobs of sessions are kept; None for memory.
+        guards: How it looks after what leaves, beyond contract and policy.
     """
 
-    def __init__(self, name: str, config: PartyConfig, secret: bytes, store: Store, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: PartyConfig,
+        secret: bytes,
+        store: Store,
+        folder: Path | None = None,
+        guards: Guards | None = None,
+    ) -> None:
         self.name = name
         self.config = config
         self.store = store
@@ -52,6 +62,7 @@ class LocalParty:
         self.services: Mapping[str, Any] = {}
         self._secret = secret
         self.folder = folder
+        self._guards = guards or Guards()
 
     @cached_property
     def splits(self) -> Splits:
@@ -190,7 +201,7 @@ class LocalParty:
         contract = place.contract
         with self.store.transaction():
             record_opening(self.store, contract, place.own, peer)
-        gate = EgressGate(contract, self.config.policy, self.store, peer.party)
+        gate = self.gate(contract, peer.party)
         place.gates.append(gate)
         receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
@@ -208,8 +219,23 @@ class LocalParty:
             place.services,
         )
 
+    def gate(self, contract: Contract, peer: str) -> EgressGate:
+        """What may leave to a party in a session."""
+        return EgressGate(contract, self.config.policy, self.store, peer, self._guards)
+
+    def offline_record(self, session: str) -> OfflineRecord:
+        """What is kept of a session between two bundles.
+
+        Raises:
+            StorageCorrupted: It cannot be read.
+        """
+        if self.folder is None:
+            raise InvalidValue(f"{self.name} keeps nothing", expected="a state_dir", received="none")
+        return OfflineRecord(self.folder.parent / "offline" / session)
+
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:
-        return SessionBlobs(None if self.folder is None else BlobFolder(self.folder.joinpath(session, *parts)))
+        keeper = None if self.folder is None else BlobFolder(self.folder.joinpath(session, *parts))
+        return SessionBlobs(keeper, self._guards.release)
 
     def rounds_finished(self, session: str) -> int:
         """Rounds that this party is done with, of a session that is on."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import grpc
 from google.protobuf.message import Message
 from torch import nn
 
@@ -17,13 +16,11 @@ from comity.privacy import Mechanism
 from comity.privacy.terms import PrivacyTerms
 from comity.protocol.roles import Initiator
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.receipt_book import ReceiptBook
-from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import Steppable
 from comity.tensors import Layout
 from comity.training import Secret
-from comity.transport.bundles import Bundle, ReceivedBundle
-from comity.transport.peer_connection import PeerConnection
+from comity.transport.bindings.channel import Channel
+from comity.transport.calls import Service
 
 Data = Splits | EnvironmentSet | None
 """A party's data, as its node loads them: samples, games, or none."""
@@ -108,51 +105,31 @@ class PrivateTraining:
 
 
 @dataclass(frozen=True)
-class OfflineBinding:
-    """How a protocol's rounds cross where somebody carries them.
-
-    Attributes:
-        ask: Builds the initiator, from its context and the bundle that answers the active round, if it is here. Its
-            work ends with `AnswerDue` where it is not.
-        take: Does at the acceptor what a bundle asks; again, without harm.
-        answer: Does the acceptor's work, and returns what answers; None where nothing was asked yet.
-        last: What the initiator has left to say when the session is over, from its statements and its last round.
-    """
-
-    ask: Callable[[PeerContext, ReceivedBundle | None], Initiator]
-    take: Callable[[AcceptedSession, ReceivedBundle], None]
-    answer: Callable[[AcceptedSession], Bundle | None]
-    last: Callable[[ReceiptBook, int], Sequence[Message]]
-
-
-@dataclass(frozen=True)
 class Implementation:
     """What of a protocol needs torch, grpc and protobuf; a definition names it.
 
     Attributes:
         terms_message: The protobuf message of the terms.
+        service: Its calls, from which everything between two parties is derived.
         task: Makes a party's local task.
         blobs_held: Most blobs of the model's size that a party keeps at a time, from the contract and both memberships.
-        help: Builds the acceptor, from its place and the contexts opposite those whom it helps so far.
-        ask: Builds the initiator over the network, from its context opposite each acceptor and the line to it.
-        ask_in_process: Builds the initiator against acceptors in the same process, whose messages go through the
-            wire's encode and decode; takes for each acceptor the initiator's context, the acceptor's context and its role.
-        serve: Registers the protocol's services with a server.
-        services: Full names of these services.
+        initiator: Builds the initiator, from its contexts opposite the acceptors and the ports to them, in the same order.
+        acceptor: Builds the acceptor, from its session context and its contexts opposite those whom it helps so far.
         private_training: What of a party's training noise covers, from the contract, its membership and its peers'; None
             where it trains without noise.
         merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
-        offline: How its rounds cross in bundles; None where they cannot.
     """
 
     terms_message: Callable[[], Message]
+    service: Service
     task: TaskBuilder
     blobs_held: Callable[[Contract, Membership, Membership], int]
-    help: Callable[[SessionContext, Sequence[PeerContext]], Steppable]
-    ask: Callable[[Sequence[tuple[PeerContext, PeerConnection]]], Initiator]
-    ask_in_process: Callable[[Sequence[tuple[PeerContext, PeerContext, Any]]], Initiator]
-    serve: Callable[[grpc.Server, SessionRegistry], None]
-    services: tuple[str, ...]
+    initiator: Callable[[Sequence[PeerContext], Sequence[Any]], Initiator]
+    acceptor: Callable[[SessionContext, Sequence[PeerContext]], Steppable]
     private_training: Callable[[Contract, Membership, Sequence[Membership]], PrivateTraining | None] | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
-    offline: OfflineBinding | None = field(default=None)
+
+    def connected(self, contexts: Sequence[PeerContext], channels: Sequence[Channel]) -> Initiator:
+        """The initiator, from its contexts opposite the acceptors and the channels to them, in the same order."""
+        ports = [self.service.client(*each) for each in zip(contexts, channels, strict=True)]
+        return self.initiator(contexts, ports)

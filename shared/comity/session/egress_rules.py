@@ -1,58 +1,258 @@
-"""A rule for every field that could carry data out of a node.
+"""What may leave a node: the rules that stand in the protos, read from there.
 
-What bytes, floats and open-ended messages on the wire may hold, field by field. A test goes through all protos and fails
-on a field without a rule, so that a new one is thought about before it exists.
+`egress.proto` says what a rule is. They are read once for each kind of message, when a protocol declares its calls, so that
+a message without a rule, or with a field that could carry data and has none, cannot even be declared.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
-from comity.contract import EgressKind
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pool import Default
+from google.protobuf.message import Message
 
-Rule = EgressKind | Literal["blob", "identifier", "signature", "messages", "operator"]
-"""An egress kind: the gate lets the message out as this kind. `blob`: the gate lets the blob out as the kind that it was
-published or uploaded as. `identifier`, `signature`: a digest or a signature of what the gate lets out elsewhere. `messages`: messages whose own fields have
-rules, each let out by the gate before it is put there."""
+from comity.errors import UnsupportedProtocol
+from comity.wire.v1 import egress_pb2
 
-FIELD_RULES: dict[str, Rule] = {
-    "comity.wire.v1.BlobRef.digest": "identifier",
-    "comity.wire.v1.BlobStat.encoding": "identifier",
-    "comity.wire.v1.BlobChunk.data": "blob",
-    "comity.wire.v1.Contract.terms": "contract",
-    "comity.wire.v1.Model.options": "contract",
-    "comity.wire.v1.Task.options": "contract",
-    "comity.wire.v1.Inputs.scale": "contract",
-    "comity.wire.v1.Preprocessing.mean": "contract",
-    "comity.wire.v1.Preprocessing.std": "contract",
-    "comity.wire.v1.Head.mean": "contract",
-    "comity.wire.v1.Head.std": "contract",
-    "comity.wire.v1.Proposal.signature": "signature",
-    "comity.wire.v1.Agreement.signature": "signature",
-    "comity.wire.v1.SignedStatement.signature": "signature",
-    "comity.wire.v1.AssistedLearningTerms.learning_rate": "contract",
-    "comity.wire.v1.Loss.sum": "loss",
-    "comity.wire.v1.JointLoss.numbers": "loss",
-    "comity.wire.v1.GradientRewardsTerms.learning_rate": "contract",
-    "comity.wire.v1.GradientRewardsTerms.learning_rate_decay": "contract",
-    "comity.wire.v1.GradientRewardsTerms.round_deadline_s": "contract",
-    "comity.wire.v1.GradientRewardsTerms.length": "contract",
-    "comity.wire.v1.GradientRewardsTerms.alpha": "contract",
-    "comity.wire.v1.GradientRewardsTerms.beta": "contract",
-    "comity.wire.v1.GradientRewardsTerms.floor": "contract",
-    "comity.wire.v1.Reward.contribution": "reward",
-    "comity.wire.v1.Reward.importance": "reward",
-    "comity.wire.v1.Reward.fraction": "reward",
-    "comity.wire.v1.PolicyGradientTerms.discount": "contract",
-    "comity.wire.v1.PolicyGradientTerms.best_return": "contract",
-    "comity.wire.v1.PrivacyTerms.epsilon": "contract",
-    "comity.wire.v1.PrivacyTerms.delta": "contract",
-    "comity.wire.v1.PrivacyTerms.clipping_norm": "contract",
-    # To this node's own operator, and nobody else.
-    "comity.wire.v1.NodeStatus.uptime_s": "operator",
-    "comity.wire.v1.PrivacyBudget.spent": "operator",
-    "comity.wire.v1.PrivacyBudget.limit": "operator",
-    "comity.wire.v1.Bundle.contents": "messages",
-    "comity.wire.v1.Bundle.signature": "signature",
-    "comity.wire.v1.BundleContents.messages": "messages",
+CONTROL, STATEMENT, BLOB, MESSAGES = "control", "statement", "blob", "messages"
+UNRECORDED = frozenset({CONTROL, STATEMENT, BLOB, MESSAGES})
+"""Kinds of messages that hold nothing that must be agreed on, or nothing that did not pass by itself."""
+_REFERENCES = frozenset({"blob", "identifier", "signature", "messages"})
+_CARRIERS = {FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT}
+_OPEN_ENDED = {"Any", "Struct", "Value", "ListValue", "BytesValue", "StringValue", "FloatValue", "DoubleValue"}
+_PATH = re.compile(r"\{([\w.]+)\}")
+
+METADATA = {
+    "comity-party": "identifier",
+    "comity-session": "identifier",
+    "comity-contract": "identifier",
+    "comity-kind": "identifier",
+    "comity-round": "identifier",
+    "comity-index": "identifier",
+    "comity-digest": "identifier",
+    "comity-encoding": "identifier",
+    "comity-base": "identifier",
+    "comity-size": "identifier",
+    "comity-offset": "identifier",
 }
+"""What may travel beside a call; a test looks at all that does."""
+
+ERROR_PARTS = {"reason": "identifier", "what": "text", "expected": "text", "received": "text", "action": "text"}
+"""What of an error may cross. `text` is this program's own words with names, counts and settings in them: what an error says
+was received came from the peer, and what it says was expected stands in the contract; it is cut to a few hundred letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a message passes the gate.
+
+    Attributes:
+        kind: Egress kind, or one of `UNRECORDED`.
+        subject: What it is called in ledgers, with fields in braces.
+        round: Path of the field with its round; empty for `round`.
+    """
+
+    kind: str
+    subject: str
+    round: str
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether contract and policy are asked, and the ledger is told."""
+        return self.kind not in UNRECORDED
+
+    def round_of(self, message: Message, request: Message | None = None) -> int:
+        """The round that a message belongs to; that of its request, where it says none."""
+        if self.round:
+            return int(_value(message, self.round))
+        for each in (message, request):
+            if each is not None and "round" in each.DESCRIPTOR.fields_by_name:
+                return int(_value(each, "round"))
+        return 0
+
+    def subject_of(self, message: Message, request: Message | None = None) -> str:
+        """What a message is called in ledgers."""
+
+        def filled(match: re.Match[str]) -> str:
+            first, _, rest = match[1].partition(".")
+            value = _value(request, rest) if first == "request" and request is not None else _value(message, match[1])
+            return value.hex() if isinstance(value, bytes) else str(value)
+
+        return _PATH.sub(filled, self.subject)
+
+
+@cache
+def rule_of(message: Descriptor) -> Rule:
+    """The rule of a kind of message, once it and all that the message holds were looked at.
+
+    Raises:
+        UnsupportedProtocol: It has none, or a field that could carry data has none.
+    """
+    options = message.GetOptions()
+    name = message.full_name
+    if not options.HasExtension(egress_pb2.egress):
+        raise _missing(f"{name} has no egress rule", "option (comity.wire.v1.egress)")
+    found = options.Extensions[egress_pb2.egress]
+    rule = Rule(found.kind, found.subject, found.round)
+    if not rule.kind or (rule.is_recorded and not rule.subject):
+        raise _missing(f"the egress rule of {name} is incomplete", "a kind and a subject")
+    require_fields(message, {rule.kind} if rule.is_recorded else set(), strict=rule.kind in {CONTROL, STATEMENT})
+    for path in (*_PATH.findall(rule.subject), *([rule.round] if rule.round else [])):
+        if not path.startswith("request."):
+            _field(message, path)
+    return rule
+
+
+def require_fields(message: Descriptor, kinds: set[str], *, strict: bool = False) -> None:
+    """Checks that every field that could carry data has a rule, in a message and in all that it holds.
+
+    Args:
+        message: The kind of message.
+        kinds: Egress kinds that they may be of.
+        strict: Whether text needs a rule too.
+
+    Raises:
+        UnsupportedProtocol: One has none.
+    """
+    for field in fields_of(message):
+        holds = holding(field)
+        if not holds and (could_carry(field) or (strict and field.type == FieldDescriptor.TYPE_STRING)):
+            raise _missing(f"{field.full_name} has no egress rule", "option (comity.wire.v1.holds)")
+        if holds and holds not in _REFERENCES | kinds:
+            expected = ", ".join(sorted(_REFERENCES | kinds))
+            raise _missing(f"{field.full_name} holds {holds}, which its message may not", expected)
+
+
+def fields_of(message: Descriptor) -> Iterator[FieldDescriptor]:
+    """The fields of a message and of all that it holds, each once; what is open-ended is not looked into."""
+    seen, waiting = {message.full_name}, [message]
+    while waiting:
+        for field in waiting.pop().fields:
+            yield field
+            inner = field.message_type
+            if inner is not None and inner.full_name not in seen and not inner.full_name.startswith("google.protobuf."):
+                seen.add(inner.full_name)
+                waiting.append(inner)
+
+
+def could_carry(field: FieldDescriptor) -> bool:
+    """Whether a field has room for data: bytes, numbers with fractions, or anything at all."""
+    inner = field.message_type
+    is_open = inner is not None and inner.full_name.removeprefix("google.protobuf.") in _OPEN_ENDED
+    return field.type in _CARRIERS or is_open
+
+
+def holding(field: Any) -> str:
+    """What a field holds, by its rule; empty where it has none."""
+    return str(field.GetOptions().Extensions[egress_pb2.holds])
+
+
+def is_for_operators(message: Descriptor) -> bool:
+    """Whether a message reaches a node's own operator and nobody else."""
+    return bool(message.file.GetOptions().Extensions[egress_pb2.operator_only])
+
+
+def carries(message: Message, kind: str) -> bool:
+    """Whether a message holds something of an egress kind; one that never could counts as what it is called."""
+    return not _could_hold(message.DESCRIPTOR, kind) or _holds(message, kind)
+
+
+def require_control(message: Message) -> None:
+    """Checks that a message outside of any session tells nothing.
+
+    Raises:
+        UnsupportedProtocol: It could.
+    """
+    rule = rule_of(message.DESCRIPTOR)
+    if rule.kind not in {CONTROL, STATEMENT}:
+        raise _missing(f"{message.DESCRIPTOR.full_name} cannot be sent outside of a session", CONTROL)
+
+
+def require_known(message: Message) -> None:
+    """Checks that what is packed in a message has rules too.
+
+    Raises:
+        UnsupportedProtocol: It has none, or is not known here.
+    """
+    if not _could_pack(message.DESCRIPTOR):
+        return
+    for field, value in message.ListFields():
+        inner = field.message_type
+        if inner is None or inner.GetOptions().map_entry:
+            continue
+        for each in [value] if isinstance(value, Message) else value:
+            if isinstance(each, AnyMessage):
+                try:
+                    packed = Default().FindMessageTypeByName(each.TypeName())
+                except KeyError as error:
+                    raise _missing(f"{field.full_name} holds an unknown message", "one with rules") from error
+                _require_packed(packed, holding(field))
+            else:
+                require_known(each)
+
+
+def proto_path() -> Path:
+    """The folder from which another package's .proto imports `comity/wire/v1/egress.proto`, for protoc's `-I`."""
+    shipped = Path(str(files("comity"))) / "protos"
+    return shipped if shipped.is_dir() else Path(str(files("comity"))).parents[1] / "protos"
+
+
+@cache
+def _require_packed(message: Descriptor, kind: str) -> None:
+    if kind == MESSAGES:
+        rule_of(message)
+    else:
+        require_fields(message, {kind})
+
+
+@cache
+def _could_pack(message: Descriptor) -> bool:
+    return any(field.message_type is AnyMessage.DESCRIPTOR for field in fields_of(message))
+
+
+@cache
+def _could_hold(message: Descriptor, kind: str) -> bool:
+    return any(holding(field) == kind for field in fields_of(message))
+
+
+def _holds(message: Message, kind: str) -> bool:
+    descriptor = message.DESCRIPTOR
+    # A number that is 0 is not set, and says something all the same.
+    if any(holding(field) == kind for field in descriptor.fields):
+        return True
+    for field, value in message.ListFields():
+        if field.message_type is not None and _could_hold(field.message_type, kind):
+            parts: Any = [value] if isinstance(value, Message) else value
+            if field.message_type.GetOptions().map_entry or any(_holds(each, kind) for each in parts):
+                return True
+    return False
+
+
+def _field(message: Descriptor, path: str) -> None:
+    at: Descriptor | None = message
+    for name in path.split("."):
+        field = None if at is None else at.fields_by_name.get(name)
+        if field is None:
+            raise _missing(f"the egress rule of {message.full_name} names no field: {path}", "a field of the message")
+        at = field.message_type
+
+
+def _value(message: Message | None, path: str) -> Any:
+    value: Any = message
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _missing(what: str, expected: str) -> UnsupportedProtocol:
+    return UnsupportedProtocol(
+        what, expected=expected, received="none", action="say in its .proto what may leave in it; see egress.proto"
+    )

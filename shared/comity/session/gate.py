@@ -1,19 +1,63 @@
 """The egress gate: the one way out of a node.
 
-Every outgoing blob and message passes `intend` before it leaves. What neither the contract nor the node's policy allows
-stays here.
+Every outgoing message and blob passes it before it leaves: the thing itself, not what somebody calls it. What a message is,
+its rule in the protos says; what neither the contract nor the node's policy allows stays here, and so does what an inspector
+holds back.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from google.protobuf.message import Message
 
 from comity import faults
-from comity.contract import Contract, EgressKind
+from comity.blobs.session_blobs import Release, unchanged
+from comity.contract import Contract
 from comity.errors import PolicyRefusal
 from comity.ledger.ledger import Direction, Fact, Ledger, Matter, Units, in_round
+from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, carries, require_known, rule_of
 from comity.session.policy import Policy
+from comity.tensors import Blob
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Something that is about to leave.
+
+    Attributes:
+        kind: Its egress kind, or `control` or `statement`.
+        subject: Which one, unique among its kind in the round.
+        round: Round it belongs to; 0 for the session as a whole.
+        peer: Party that it goes to.
+        content: The message or the blob itself.
+    """
+
+    kind: str
+    subject: str
+    round: int
+    peer: str
+    content: Message | Blob
+
+
+Inspector = Callable[[Outgoing], None]
+"""Looks at what is about to leave, and raises a `PolicyRefusal` to hold it back."""
+
+
+@dataclass(frozen=True)
+class Guards:
+    """How a node looks after what leaves, beyond contract and policy.
+
+    Attributes:
+        inspectors: Who looks at it, by kind.
+        release: What is sent in place of what was made.
+    """
+
+    inspectors: Mapping[str, Sequence[Inspector]] = field(default_factory=dict)
+    release: Release = unchanged
 
 
 class EgressGate:
@@ -24,17 +68,21 @@ class EgressGate:
         policy: The node's own policy.
         ledger: Where it is recorded.
         peer: Party on the other side.
+        guards: Who else is asked.
     """
 
-    def __init__(self, contract: Contract, policy: Policy, ledger: Ledger, peer: str) -> None:
+    def __init__(
+        self, contract: Contract, policy: Policy, ledger: Ledger, peer: str, guards: Guards | None = None
+    ) -> None:
         self._contract = contract
         self._policy = policy
         self._ledger = ledger
+        self._inspectors = (guards or Guards()).inspectors
         self.peer = peer
         self._lock = threading.Lock()
         self._delivered: Counter[Direction] = Counter()
         # What is on its way, with its size: read once, kept in step.
-        self._intended: dict[tuple[Units, EgressKind, str], int] = {}
+        self._intended: dict[tuple[Units, str, str], int] = {}
         for entry in ledger.entries(contract.session, peer):
             fact = entry.fact
             if fact.kind is None or fact.direction is None:
@@ -53,48 +101,95 @@ class EgressGate:
         with self._lock:
             return self._delivered[direction]
 
-    def intend(self, kind: EgressKind, subject: str, size: int, *, round: int = 0) -> None:
-        """Lets something out, and records that it is about to leave.
+    def send(self, message: Message, request: Message | None = None, *, recorded: bool = True) -> None:
+        """Lets a message out, and records that it is about to leave.
 
         Args:
-            kind: What it is.
-            subject: Which one, unique among its kind in the round.
-            size: Its length in bytes.
-            round: Round it belongs to; 0 for the session as a whole.
+            message: The message.
+            request: What it answers, where it is an answer.
+            recorded: Whether the ledger is told; not where there is no session with the peer yet.
 
         Raises:
             PolicyRefusal: It may not leave.
         """
-        if kind not in self._contract.egress:
-            raise self._refusal("the contract", kind, ", ".join(self._contract.egress))
-        if not self._policy.may_leave(kind):
-            raise self._refusal("policy.egress", kind, ", ".join(self._policy.egress))
-        self._record("intended", "sent", kind, subject, size, round)
-        with self._lock:
-            self._intended[in_round(round), kind, subject] = size
-        faults.point("transfer")
+        rule, kind = self._rule(message)
+        require_known(message)
+        subject, round = rule.subject_of(message, request), rule.round_of(message, request)
+        self._pass(Outgoing(kind, subject, round, self.peer, message))
+        if recorded and kind not in UNRECORDED:
+            self._intend(kind, subject, message.ByteSize(), round)
 
-    def deliver(self, kind: EgressKind, subject: str, *, round: int = 0) -> None:
-        """Records that the peer has what was about to leave; nothing where nothing was."""
-        with self._lock:
-            size = self._intended.pop((in_round(round), kind, subject), None)
-        if size is not None:
-            self._record("delivered", "sent", kind, subject, size, round)
+    def send_blob(self, blob: Blob, kind: str, round: int, *, size: int | None = None) -> None:
+        """Lets a blob out, and records that it is about to leave.
+
+        Args:
+            blob: The blob.
+            kind: What it is.
+            round: Round it belongs to.
+            size: Length of what is sent for it, in bytes; its own where nothing is said.
+
+        Raises:
+            PolicyRefusal: It may not leave.
+        """
+        self._pass(Outgoing(kind, blob.hex, round, self.peer, blob))
+        self._intend(kind, blob.hex, blob.size if size is None else size, round)
+
+    def deliver(self, message: Message, request: Message | None = None) -> None:
+        """Records that the peer has a message; nothing where it was not to be recorded."""
+        rule, kind = self._rule(message)
+        if kind not in UNRECORDED:
+            self._deliver(kind, rule.subject_of(message, request), rule.round_of(message, request))
+
+    def deliver_blob(self, digest: bytes, kind: str, round: int) -> None:
+        """Records that the peer has a blob; nothing where it was not about to leave."""
+        self._deliver(kind, digest.hex(), round)
 
     def deliver_all(self, round: int) -> None:
         """Records that the peer has everything that was about to leave in a round."""
         with self._lock:
             waiting = [place for place in self._intended if place[0] == in_round(round)]
         for _, kind, subject in waiting:
-            self.deliver(kind, subject, round=round)
+            self._deliver(kind, subject, round)
 
-    def admit(self, kind: EgressKind, subject: str, size: int, *, round: int = 0) -> None:
-        """Records something that came."""
-        self._record("delivered", "received", kind, subject, size, round)
+    def admit(self, message: Message, request: Message | None = None) -> None:
+        """Records a message that came."""
+        rule, kind = self._rule(message)
+        if kind not in UNRECORDED:
+            subject, round = rule.subject_of(message, request), rule.round_of(message, request)
+            self._record("delivered", "received", kind, subject, message.ByteSize(), round)
 
-    def _record(
-        self, matter: Matter, direction: Direction, kind: EgressKind, subject: str, size: int, round: int
-    ) -> None:
+    def admit_blob(self, digest: bytes, kind: str, round: int, size: int) -> None:
+        """Records a blob that came, with the length of what came for it, in bytes."""
+        self._record("delivered", "received", kind, digest.hex(), size, round)
+
+    def _rule(self, message: Message) -> tuple[Rule, str]:
+        """A message's rule, and its kind; one that could hold something of its kind, and does not, is of kind `control`."""
+        rule = rule_of(message.DESCRIPTOR)
+        return rule, rule.kind if not rule.is_recorded or carries(message, rule.kind) else CONTROL
+
+    def _pass(self, outgoing: Outgoing) -> None:
+        kind = outgoing.kind
+        if not isinstance(outgoing.content, Message) or kind not in UNRECORDED:
+            if kind not in self._contract.egress:
+                raise self._refusal("the contract", kind, ", ".join(self._contract.egress))
+            if not self._policy.may_leave(kind):
+                raise self._refusal("policy.egress", kind, ", ".join(self._policy.egress))
+        for inspect in self._inspectors.get(kind, ()):
+            inspect(outgoing)
+
+    def _intend(self, kind: str, subject: str, size: int, round: int) -> None:
+        self._record("intended", "sent", kind, subject, size, round)
+        with self._lock:
+            self._intended[in_round(round), kind, subject] = size
+        faults.point("transfer")
+
+    def _deliver(self, kind: str, subject: str, round: int) -> None:
+        with self._lock:
+            size = self._intended.pop((in_round(round), kind, subject), None)
+        if size is not None:
+            self._record("delivered", "sent", kind, subject, size, round)
+
+    def _record(self, matter: Matter, direction: Direction, kind: str, subject: str, size: int, round: int) -> None:
         fact = Fact(matter, self._contract.session, in_round(round), self.peer, direction, kind, subject, size)
         if self._ledger.record(fact) and matter == "delivered":
             with self._lock:

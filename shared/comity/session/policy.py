@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from comity.contract import Contract, EgressKind, Membership
+from comity.contract import Contract, Membership
 from comity.errors import PolicyRefusal
 
 Fingerprint = Annotated[
@@ -45,7 +45,7 @@ class Policy(BaseModel):
 
     parties: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
-    egress: tuple[EgressKind, ...] = ("contract", "checkpoint", "loss", "update", "reward", "features", "answer")
+    egress: tuple[str, ...] = ("contract", "checkpoint", "loss", "update", "reward", "features", "answer")
     max_rounds: Annotated[int, Field(ge=1)] = 1000
     max_sessions: Annotated[int, Field(ge=1)] = 4
     min_samples: Annotated[int, Field(ge=1)] = 10
@@ -95,7 +95,7 @@ class Policy(BaseModel):
             if kind not in self.egress:
                 raise _refusal(own, "egress", ", ".join(self.egress), kind, "ask its operator whether this may leave")
 
-    def may_leave(self, kind: EgressKind) -> bool:
+    def may_leave(self, kind: str) -> bool:
         """Whether anything of a kind may leave this node at all."""
         return kind in self.egress
 

@@ -76,6 +76,10 @@ class ReceiptBook:
         found = self._made.find(kind, units)
         return found if found is not None and found.statement.units == units else None
 
+    def accepted(self, kind: StatementKind, units: Units) -> SignedStatement | None:
+        """A statement of the other party that was accepted; None where there is none."""
+        return self._accepted.find(kind, units)
+
     def accept(
         self,
         signed: SignedStatement,

@@ -1,29 +1,38 @@
-"""A log that others follow from any index, while it grows."""
+"""A stream of items that others follow from any index, while it grows."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-_POLL_S = 0.5
-"""How often a follower looks whether whom it follows for is still there."""
+
+class StreamEnd(Exception):
+    """A stream is over. No error: whoever reads it has everything."""
+
+
+class _Withdrawn:
+    """Stands where an item was that is of no use any more."""
+
+
+_WITHDRAWN = _Withdrawn()
 
 
 class ReplayableStream(Generic[Item]):
     """Items in the order in which they came, and whether more will come.
 
-    One thread appends; any number of threads watch. A watcher that is cut off comes back with the number of items that
-    it has, so a cut loses nothing.
+    One thread appends; any number follow: those that `watch` wait, those that `subscribe` are called and `read`. A follower
+    that is cut off comes back with the number of items that it has, so a cut loses nothing.
     """
 
     def __init__(self) -> None:
-        self._items: list[Item] = []
+        self._items: list[Item | _Withdrawn] = []
         self._changed = threading.Condition()
         self._closed = False
         self._error: BaseException | None = None
+        self._subscribers: dict[object, Callable[[], None]] = {}
 
     def __len__(self) -> int:
         """Number of items so far."""
@@ -31,7 +40,10 @@ class ReplayableStream(Generic[Item]):
 
     def __getitem__(self, index: int) -> Item:
         """The item at `index`."""
-        return self._items[index]
+        item = self._items[index]
+        if isinstance(item, _Withdrawn):
+            raise IndexError(index)
+        return item
 
     @property
     def closed(self) -> bool:
@@ -39,41 +51,84 @@ class ReplayableStream(Generic[Item]):
         return self._closed
 
     def append(self, item: Item) -> None:
-        """Adds an item and wakes the watchers."""
+        """Adds an item and wakes the followers."""
         with self._changed:
             self._items.append(item)
-            self._changed.notify_all()
+        self._wake()
+
+    def show(self, items: Sequence[Item]) -> None:
+        """Makes these, in their order, all that a follower has yet to know: others are withdrawn, new ones added.
+
+        Who has read an item already is not told again.
+        """
+        with self._changed:
+            there = [item for item in self._items if not isinstance(item, _Withdrawn)]
+            self._items = [item if item in items else _WITHDRAWN for item in self._items]
+            self._items += [item for item in items if item not in there]
+        self._wake()
 
     def close(self, error: BaseException | None = None) -> None:
-        """Says that no more items will come; with `error`, that watchers end with it. The first call counts."""
+        """Says that no more items will come; with `error`, that followers end with it. The first call counts."""
         with self._changed:
             if not self._closed:
                 self._closed = True
                 self._error = error
-            self._changed.notify_all()
+        self._wake()
 
-    def watch(self, skip: int = 0, *, is_active: Callable[[], bool] = lambda: True) -> Iterator[Item]:
-        """Yields the items from index `skip` on, waiting for more until the log is closed.
+    def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
+        """Has something called whenever there may be something to read; returns what ends that.
 
-        Args:
-            skip: Items that the caller has already.
-            is_active: Whether anybody still wants the items; asked now and then while waiting.
+        It is called from the thread that appends, and must return at once.
+        """
+        key = object()
+        with self._changed:
+            self._subscribers[key] = notify
+
+        def end() -> None:
+            with self._changed:
+                self._subscribers.pop(key, None)
+
+        return end
+
+    def read(self, index: int) -> tuple[Item, int] | None:
+        """The first item from `index` on, and the index after it; None where there is none yet.
 
         Raises:
-            BaseException: What the log was closed with.
+            StreamEnd: There will be none.
+            BaseException: What the stream was closed with.
+        """
+        with self._changed:
+            while index < len(self._items):
+                item = self._items[index]
+                index += 1
+                if not isinstance(item, _Withdrawn):
+                    return item, index
+            if self._error is not None:
+                raise self._error
+            if self._closed:
+                raise StreamEnd
+        return None
+
+    def watch(self, skip: int = 0) -> Iterator[Item]:
+        """Yields the items from index `skip` on, waiting for more until the stream is closed.
+
+        Raises:
+            BaseException: What the stream was closed with.
         """
         index = skip
         while True:
-            with self._changed:
-                while index >= len(self._items) and not self._closed:
-                    if not is_active():
-                        return
-                    self._changed.wait(_POLL_S)
-                items = self._items[index:]
-                error = self._error
-            if not items:
-                if error is not None:
-                    raise error
+            try:
+                with self._changed:
+                    while (found := self.read(index)) is None:
+                        self._changed.wait()
+            except StreamEnd:
                 return
-            yield from items
-            index += len(items)
+            item, index = found
+            yield item
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+            subscribers = list(self._subscribers.values())
+        for notify in subscribers:
+            notify()

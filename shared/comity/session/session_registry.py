@@ -34,6 +34,7 @@ class AcceptedSession:
         worker: Its thread.
         events: What happened since the node started.
         stopping: Set when the session is ended or its node stops.
+        closing: Closed, with the reason, at the same time: for those who follow something of it.
     """
 
     context: PeerContext
@@ -41,6 +42,7 @@ class AcceptedSession:
     worker: Worker
     events: ReplayableStream[Event] = field(default_factory=ReplayableStream)
     stopping: threading.Event = field(default_factory=threading.Event)
+    closing: ReplayableStream[None] = field(default_factory=ReplayableStream)
 
     @property
     def contract(self) -> Contract:
@@ -74,7 +76,7 @@ class AcceptedSession:
             NodeDraining: It was ended, or its node stops.
         """
         if self.stopping.is_set():
-            raise NodeDraining("the session is being stopped", action="try again when the node is back")
+            raise _stopping()
 
 
 @dataclass
@@ -89,6 +91,7 @@ class ActiveSession:
         contexts: This party's places opposite the peers, by their names; also those of peers who have left.
         left: Peers who have left, and may come back.
         stopping: Set when it is ended or its node stops.
+        closing: Closed, with the reason, at the same time.
     """
 
     place: SessionContext
@@ -98,6 +101,7 @@ class ActiveSession:
     contexts: dict[str, PeerContext] = field(default_factory=dict)
     left: set[str] = field(default_factory=set)
     stopping: threading.Event = field(default_factory=threading.Event)
+    closing: ReplayableStream[None] = field(default_factory=ReplayableStream)
 
     @property
     def contract(self) -> Contract:
@@ -109,12 +113,14 @@ class ActiveSession:
         context = None if party in self.left else self.contexts.get(party)
         if context is None:
             return None
-        return AcceptedSession(context, self.role, self.worker, self.events, self.stopping)
+        return AcceptedSession(context, self.role, self.worker, self.events, self.stopping, self.closing)
 
     def begin_stop(self) -> None:
         """Has its thread end, without waiting for it."""
         self.stopping.set()
         self.worker.close()
+        self.closing.close(_stopping())
+        self.closing.close(_stopping())
 
     def stop(self, patience_s: float = _STOP_S) -> None:
         """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
@@ -179,7 +185,12 @@ class SessionRegistry:
             found = self._active.setdefault(
                 session.contract.session,
                 ActiveSession(
-                    session.context.place, session.role, session.worker, session.events, stopping=session.stopping
+                    session.context.place,
+                    session.role,
+                    session.worker,
+                    session.events,
+                    stopping=session.stopping,
+                    closing=session.closing,
                 ),
             )
             found.contexts[session.context.peer.party] = session.context
@@ -250,3 +261,7 @@ class SessionRegistry:
         for session in active:
             session.stop(max(0.0, deadline - time.monotonic()))
             session.events.close()
+
+
+def _stopping() -> NodeDraining:
+    return NodeDraining("the session is being stopped", action="try again when the node is back")

@@ -34,6 +34,9 @@ class Worker(Protocol):
     def call(self, request: Callable[[], Result]) -> Result:
         """Runs `request` between two units of work and returns its result."""
 
+    def submit(self, request: Callable[[], Result]) -> Future[Result]:
+        """Has `request` run between two units of work, without waiting for it."""
+
     def stop(self, patience_s: float | None = None) -> None:
         """Ends the work after the active unit."""
 
@@ -53,12 +56,26 @@ class InlineWorker:
         name: Name of the session.
     """
 
-    def __init__(self, role: Steppable, name: str) -> None:
-        del role, name
+    def __init__(self, role: Steppable, name: str = "") -> None:
+        del name
+        self._role = role
 
     def call(self, request: Callable[[], Result]) -> Result:
         """See `Worker.call`."""
         return request()
+
+    def submit(self, request: Callable[[], Result]) -> Future[Result]:
+        """See `Worker.submit`; it is done when this returns."""
+        future: Future[Result] = Future()
+        try:
+            future.set_result(request())
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+            future.set_exception(error)
+        return future
+
+    def advance(self) -> bool:
+        """Does a unit of the role's work; False when there is none."""
+        return self._role.advance()
 
     def stop(self, patience_s: float | None = None) -> None:
         """Nothing is on."""
@@ -99,12 +116,20 @@ class SessionWorker:
             NodeDraining: The worker was stopped.
             TimeoutError: It was not reached in `timeout` seconds.
         """
+        return self.submit(request).result(timeout)
+
+    def submit(self, request: Callable[[], Result]) -> Future[Result]:
+        """Has `request` run between two units of work, without waiting for it.
+
+        Raises:
+            NodeDraining: The worker was stopped.
+        """
         future: Future[Result] = Future()
         with self._door:
             if self._stopped:
                 raise _draining()
             self._requests.put((future, request))
-        return future.result(timeout)
+        return future
 
     def stop(self, patience_s: float | None = None) -> None:
         """Ends the thread after the unit that it is in and what was asked before.

@@ -19,11 +19,10 @@ from comity.protocol.registry import protocol
 from comity.protocol.roles import run
 from comity.session.contexts import SessionContext
 from comity.session.events import Observer, nobody
-from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
 from comity.store.memory_store import MemoryStore
 from comity.store.sql_store import SqlStore, store_url
-from comity.transport.in_process import encoded
+from comity.transport.bindings.in_process import InProcessChannel, encoded
 from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
@@ -81,11 +80,12 @@ def _run(
         [party.context(own, peer, apart=many) for _, peer in asking]
         for (party, _), own in zip(helping, help_places, strict=True)
     ]
-    roles: list[Any] = [definition.load().help(*each) for each in zip(help_places, help_seats, strict=True)]
+    roles: list[Any] = [definition.load().acceptor(*each) for each in zip(help_places, help_seats, strict=True)]
     ask_places = [place(*each, helping) for each in asking]
     asked = [
-        definition.load().ask_in_process(
-            [(party.context(own, peer), help_seats[at][number], roles[at]) for at, (_, peer) in enumerate(helping)]
+        definition.load().connected(
+            [party.context(own, peer) for _, peer in helping],
+            [InProcessChannel(help_seats[at][number], roles[at]) for at in range(len(helping))],
         )
         for number, ((party, _), own) in enumerate(zip(asking, ask_places, strict=True))
     ]
@@ -143,15 +143,14 @@ def _agree(
 ) -> None:
     """Passes proposal and agreement by way of the wire, as two nodes do."""
     (initiator, own), (acceptor, peer) = asking, helping
-    ours = EgressGate(contract, initiator.config.policy, initiator.store, acceptor.name)
-    theirs = EgressGate(contract, acceptor.config.policy, acceptor.store, initiator.name)
+    ours, theirs = initiator.gate(contract, acceptor.name), acceptor.gate(contract, initiator.name)
     proposal = encoded(encode_proposal(contract, own, initiator.signer, definition))
-    ours.intend("contract", "proposal", proposal.ByteSize())
-    theirs.admit("contract", "proposal", proposal.ByteSize())
+    ours.send(proposal)
+    theirs.admit(proposal)
     agreed, _ = decode_proposal(proposal, definition)
     agreement = encoded(encode_agreement(agreed, peer, acceptor.signer))
-    theirs.intend("contract", "agreement", agreement.ByteSize())
-    ours.deliver("contract", "proposal")
-    ours.admit("contract", "agreement", agreement.ByteSize())
+    theirs.send(agreement)
+    ours.deliver(proposal)
+    ours.admit(agreement)
     decode_agreement(agreement, contract, acceptor.name, definition)
     theirs.deliver_all(0)

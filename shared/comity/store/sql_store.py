@@ -120,18 +120,20 @@ class SqlStore:
                     raise damaged(self._place, found)
             if not self._read_only:
                 be_alone(connection)
-            self._require_schema(connection)
+            is_new = self._require_schema(connection)
             if not self._read_only:
                 self._require_party(connection)
-                self._ledger.require_sound(connection)
+                if not is_new:
+                    self._ledger.require_sound(connection)
 
-    def _require_schema(self, connection: Connection) -> None:
+    def _require_schema(self, connection: Connection) -> bool:
+        """Checks that the tables are of this version; makes them where there are none, and returns whether it did."""
         there = set(inspect(connection).get_table_names())
         if not there & {tables.meta.name, tables.ledger.name} and not self._read_only:
             tables.metadata.create_all(connection)
             connection.execute(insert(tables.meta).values(key="schema", value=str(tables.VERSION)))
             self._ledger.begin(connection)
-            return
+            return True
         if not there >= {tables.meta.name, tables.ledger.name}:
             raise damaged(self._place, f"no tables {tables.meta.name} and {tables.ledger.name}")
         value = str(connection.scalar(_META, {"wanted": "schema"}))
@@ -147,6 +149,7 @@ class SqlStore:
                 if later
                 else "export its ledger with the version that wrote it, and begin with another state_dir",
             )
+        return False
 
     def _require_party(self, connection: Connection) -> None:
         if not self._party:

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from comity.blobs.incoming import Incoming
-from comity.contract import KIND, EgressKind
+from comity.contract import KIND
 from comity.errors import BlobSizeMismatch, MalformedMessage, StorageError, UnknownBlob
 from comity.session.session_registry import AcceptedSession
 from comity.tensors import Blob
@@ -87,7 +87,7 @@ Beside = tuple[tuple[str, str], ...]
 
 
 def put_metadata(
-    blob: Blob, kind: EgressKind, round: int, offset: int, sent: Blob | None = None, encoding: Encoding | None = None
+    blob: Blob, kind: str, round: int, offset: int, sent: Blob | None = None, encoding: Encoding | None = None
 ) -> Beside:
     """What travels beside an upload; where something else is sent for the blob, size and offset count that."""
     size = (sent or blob).size
@@ -173,7 +173,7 @@ class BlobServicer:
             raise
 
         def record(whole: Blob) -> None:
-            session.gate.admit(kind, whole.hex, incoming.size, round=round)
+            session.gate.admit_blob(whole.digest, kind, round, incoming.size)
 
         try:
             blob = session.blobs.complete(incoming, record)
@@ -193,7 +193,7 @@ class BlobServicer:
             base, _, _ = session.blobs.published(digest_in(request.base))
             sent, encoding = shortest(blob, base)
             context.send_initial_metadata(((_SIZE, str(sent.size)), *_encoding_metadata(encoding)))
-        session.gate.intend(kind, blob.hex, sent.size, round=round)
+        session.gate.send_blob(blob, kind, round, size=sent.size)
         yield from chunks(sent, request.offset)
 
 
@@ -213,7 +213,7 @@ def _digest(fields: Mapping[str, str], key: str) -> bytes:
     return digest_in(pb.BlobRef(digest=digest))
 
 
-def _kind(fields: dict[str, str]) -> EgressKind:
+def _kind(fields: dict[str, str]) -> str:
     kind = fields.get(_KIND, "")
     if not re.fullmatch(KIND, kind):
         raise MalformedMessage(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,15 +66,37 @@ class Bundle:
 
     Attributes:
         round: Round that it belongs to; 0 for what comes before the first.
-        messages: The messages of the calls in the order in which they would be made, or of the answers.
+        calls: The calls in the order in which they would be made, or those with their answers.
         blobs: The blobs that they name and the receiver does not hold, all of one length.
+        held: Digests of those that the sender holds, which need not be sent back.
         ending: Number of the wire's `Ending` that the session has come to; 0 while it goes on.
     """
 
     round: int
-    messages: Sequence[Message] = ()
+    calls: Sequence[pb.BundledCall] = ()
     blobs: Sequence[Blob] = ()
+    held: Collection[bytes] = ()
     ending: int = 0
+
+
+def bundled(path: str, request: Message, *answers: Message) -> pb.BundledCall:
+    """A call that waits to be brought, or one with its answers."""
+    return pb.BundledCall(method=path, request=_packed(request), answers=[_packed(each) for each in answers])
+
+
+def unpacked(message: AnyMessage, kind: type[Kind]) -> Kind:
+    """A message of a bundle.
+
+    Raises:
+        MalformedMessage: It is of another kind, or cannot be read.
+    """
+    expected, name = kind.DESCRIPTOR.full_name, message.TypeName()
+    if name != expected:
+        raise _malformed(expected, name or "a message of no kind")
+    try:
+        return kind.FromString(message.value)
+    except DecodeError as error:
+        raise _malformed(name, "other bytes") from error
 
 
 class AnswerDue(Exception):
@@ -101,10 +123,13 @@ def write_bundle(path: Path, label: Label, bundle: Bundle, signer: Signer, sende
         session=label.session,
         contract_hash=label.contract_hash,
         round=bundle.round,
-        messages=[_packed(each) for each in bundle.messages],
+        calls=bundle.calls,
         blob_size=max((each.size for each in bundle.blobs), default=0),
         blobs=[blobs_pb2.BlobRef(digest=each.digest) for each in bundle.blobs],
         ending=sessions_pb2.Ending.ValueType(bundle.ending),
+        held=[
+            blobs_pb2.BlobRef(digest=each) for each in sorted({*bundle.held} - {each.digest for each in bundle.blobs})
+        ],
     ).SerializeToString()
     head = pb.Bundle(sender=sender, contents=contents, signature=signer.sign_bundle(contents)).SerializeToString()
     if len(head) > _LARGEST:
@@ -146,6 +171,8 @@ class ReceivedBundle:
         round: Round that it belongs to.
         ending: Number of the wire's `Ending`; 0 while the session goes on.
         blob_size: Length of each of its blobs, in bytes.
+        calls: The calls, or those with their answers.
+        held: Digests of blobs that the sender holds.
     """
 
     sender: str
@@ -153,7 +180,8 @@ class ReceivedBundle:
     round: int
     ending: int
     blob_size: int
-    _messages: Sequence[AnyMessage] = field(repr=False)
+    calls: Sequence[pb.BundledCall] = field(repr=False)
+    held: frozenset[bytes] = field(repr=False)
     _places: dict[bytes, int] = field(repr=False)
     _file: BinaryIO = field(repr=False)
 
@@ -161,25 +189,6 @@ class ReceivedBundle:
     def blobs(self) -> int:
         """Number of blobs in it."""
         return len(self._places)
-
-    def messages(self, *kinds: type[Kind]) -> Iterator[Kind]:
-        """Its messages, decoded one at a time.
-
-        Args:
-            kinds: What may be among them.
-
-        Raises:
-            MalformedMessage: One is of another kind, or cannot be read.
-        """
-        known = {kind.DESCRIPTOR.full_name: kind for kind in kinds}
-        for each in self._messages:
-            name = each.TypeName()
-            if name not in known:
-                raise _malformed(" or ".join(known), name or "a message of no kind")
-            try:
-                yield known[name].FromString(each.value)
-            except DecodeError as error:
-                raise _malformed(name, "other bytes") from error
 
     def __contains__(self, digest: bytes) -> bool:
         """Whether a blob is in it."""
@@ -274,7 +283,8 @@ def _read(file: BinaryIO, path: Path, key_of: Callable[[str], str]) -> ReceivedB
         contents.round,
         contents.ending,
         contents.blob_size,
-        contents.messages,
+        contents.calls,
+        frozenset(digests) | {digest_in(each) for each in contents.held},
         {digest: begin + contents.blob_size * number for number, digest in enumerate(digests)},
         file,
     )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from comity import version
 from comity.errors import MalformedMessage
 from comity.ledger.chain import Clock, utc_now
+from comity.session.egress_rules import require_control
 from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import sessions_pb2 as pb
 from comity.wire.v1 import sessions_pb2_grpc
@@ -97,5 +98,7 @@ def describe(connection: PeerConnection) -> Description:
         MalformedMessage: It says nothing that can be read, or it is another party.
         TransportError: It did not answer.
     """
-    message = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Describe, pb.DescribePeerRequest())
+    request = pb.DescribePeerRequest()
+    require_control(request)
+    message = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Describe, request)
     return decode_description(message, connection.party)

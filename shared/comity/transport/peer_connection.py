@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 import stamina
+from google.protobuf.message import Message
 
 from comity.blobs.incoming import Incoming
-from comity.contract import EgressKind
 from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
 from comity.session.presence import Presence
 from comity.tensors import Blob
@@ -24,6 +24,7 @@ from comity.transport.retry import RetryPolicy
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import blobs_pb2
 
+Kind = TypeVar("Kind", bound=Message)
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Stub = TypeVar("Stub")
@@ -39,11 +40,17 @@ _OPTIONS = [
     # A peer that is gone without a word is noticed after half a minute.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
 _SLOWEST_BYTES_PER_S = 100_000
 """PeerConnection speed below which a transfer is taken for stuck."""
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of a message."""
+    return message.SerializeToString()
 
 
 class PeerConnection:
@@ -119,6 +126,14 @@ class PeerConnection:
                 raise PeerUnreachable(f"the line to {self.party} is closed here", action="open another")
             return make(self.channel)
 
+    def unary(self, path: str, answer: type[Kind]) -> grpc.UnaryUnaryMultiCallable[Message, Kind]:
+        """A method with one answer, by its path; see `stub`."""
+        return self.stub(lambda channel: channel.unary_unary(path, encode, answer.FromString))
+
+    def stream(self, path: str, answer: type[Kind]) -> grpc.UnaryStreamMultiCallable[Message, Kind]:
+        """A method with a stream of answers, by its path; see `stub`."""
+        return self.stub(lambda channel: channel.unary_stream(path, encode, answer.FromString))
+
     def at_close(self, end: Callable[[], None]) -> None:
         """Has something called once the line is closed."""
         self._at_close.append(end)
@@ -144,7 +159,7 @@ class PeerConnection:
             ComityError: What the peer answered, or why it did not.
         """
 
-        def begin() -> tuple[Iterator[Response], Response | None]:
+        def begin() -> tuple[Any, Response | None]:
             answers = method(request(), metadata=self._metadata)
             return answers, next(answers, None)
 
@@ -152,8 +167,8 @@ class PeerConnection:
             answers, first = self._retried(begin)
             if first is None:
                 return
-            yield first
             try:
+                yield first
                 yield from answers
             except grpc.RpcError as failure:
                 error = self._explain(failure)
@@ -161,9 +176,12 @@ class PeerConnection:
                     raise error from failure
             else:
                 return
+            finally:
+                # Who follows no more says so, and does not leave it to whenever this is collected.
+                answers.cancel()
 
     def put(
-        self, blob: Blob, kind: EgressKind, round: int, *, before: Callable[[int], None], base: Blob | None = None
+        self, blob: Blob, kind: str, round: int, *, before: Callable[[int], None], base: Blob | None = None
     ) -> None:
         """Uploads what the peer does not hold of a blob.
 

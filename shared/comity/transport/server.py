@@ -10,17 +10,15 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import grpc
-import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from comity.errors import AddressInUse, ComityError, InvalidValue, RemoteFailure, TooManyCalls
+from comity.errors import AddressInUse, InvalidValue, TooManyCalls
 from comity.transport.addresses import is_loopback, split_address
 from comity.transport.identity import Identity, trusted_caller
 from comity.transport.status import to_status
+from comity.transport.streams import Streams, described, is_non_blocking, non_blocking, refuse
 from comity.transport.trust import Trust
-
-log = structlog.get_logger()
 
 OPTIONS = [
     # Uploads come in chunks of a megabyte; nothing else is near it.
@@ -28,40 +26,64 @@ OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A follower that is gone without a word is noticed after half a minute: a ping has a time of its own, of a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
 ]
 _THREADS = 32
-"""Calls served at a time; a watcher holds one while it waits."""
+"""Calls served at a time; whoever follows a stream holds none."""
 
 _CALLS_A_PARTY = _THREADS // 2
 """Calls of one party served at a time, so that nobody keeps the others out."""
 
+_STREAMS_A_PARTY = 64
+"""Streams that one party follows at a time."""
+
 
 class OpenCalls:
-    """Counts the calls that each party has open."""
+    """Counts the calls that each party has open.
 
-    def __init__(self) -> None:
+    Args:
+        most: How many it may have.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
 
-    @contextmanager
-    def taken_by(self, party: str) -> Iterator[None]:
-        """Holds a place for a call.
+    def take(self, party: str) -> Callable[[], None]:
+        """Takes a place for a call; returns what gives it back.
 
         Raises:
             TooManyCalls: The party holds as many as it may.
         """
         with self._lock:
-            if self._open[party] >= _CALLS_A_PARTY:
-                expected = f"at most {_CALLS_A_PARTY} calls at a time"
+            if self._open[party] >= self._most:
+                expected = f"at most {self._most} calls at a time"
                 raise TooManyCalls(
                     "too many calls", expected=expected, received="one more", action="wait for their answers"
                 )
             self._open[party] += 1
+
+        def give_back() -> None:
+            with self._lock:
+                self._open[party] -= 1
+                if not self._open[party]:
+                    del self._open[party]
+
+        return give_back
+
+    @contextmanager
+    def taken_by(self, party: str) -> Iterator[None]:
+        """Holds a place while a call lasts; see `take`."""
+        give_back = self.take(party)
         try:
             yield
         finally:
-            with self._lock:
-                self._open[party] -= 1
+            give_back()
 
 
 Admitted = Callable[[grpc.ServicerContext], AbstractContextManager[None]]
@@ -79,13 +101,20 @@ class ErrorBoundary(grpc.ServerInterceptor):
 
     def __init__(self, trust: Trust | None = None) -> None:
         self._trust = trust
-        self._places = OpenCalls()
+        self._places = OpenCalls(_CALLS_A_PARTY)
+        self._streams = OpenCalls(_STREAMS_A_PARTY)
 
     @contextmanager
     def _admitted(self, context: grpc.ServicerContext) -> Iterator[None]:
         """Holds a place for a call of a party that is trusted."""
         with self._places.taken_by(trusted_caller(context, self._trust)):
             yield
+
+    def _admit_stream(self, context: grpc.ServicerContext) -> None:
+        """Takes a place for a stream of a party that is trusted, which is given back when the stream has ended."""
+        give_back = self._streams.take(trusted_caller(context, self._trust))
+        if not context.add_callback(give_back):
+            give_back()
 
     def intercept_service(
         self,
@@ -99,7 +128,12 @@ class ErrorBoundary(grpc.ServerInterceptor):
         method = handler_call_details.method
         if handler.response_streaming:
             kind = "stream_stream" if handler.request_streaming else "unary_stream"
-            wrapped: Callable[..., Any] = _guard_stream(getattr(handler, kind), method, self._admitted)
+            behavior = getattr(handler, kind)
+            wrapped: Callable[..., Any] = (
+                _guard_sender(behavior, method, self._admit_stream)
+                if is_non_blocking(behavior)
+                else _guard_stream(behavior, method, self._admitted)
+            )
         else:
             kind = "stream_unary" if handler.request_streaming else "unary_unary"
             wrapped = _guard_unary(getattr(handler, kind), method, self._admitted)
@@ -137,15 +171,23 @@ def _guard_stream(
     return guarded
 
 
+def _guard_sender(
+    behavior: Callable[..., None], method: str, admit: Callable[[grpc.ServicerContext], None]
+) -> Callable[..., None]:
+    @non_blocking
+    def guarded(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        try:
+            admit(context)
+            behavior(request, context, send)
+        except Exception as error:  # noqa: BLE001 - the boundary
+            refuse(context, send, method, error)
+
+    return guarded
+
+
 def _abort(context: grpc.ServicerContext, method: str, error: Exception) -> None:
-    if not context.is_active():
-        return
-    if isinstance(error, ComityError):
-        log.warning("call-refused", method=method, peer=context.peer(), error=error.reason(), detail=str(error))
-    else:
-        log.error("call-failed", method=method, peer=context.peer(), exc_info=error)
-        error = RemoteFailure("the node failed at this call", action="its operator finds the reason in its log")
-    context.abort_with_status(to_status(error))
+    if context.is_active():
+        context.abort_with_status(to_status(described(context, method, error)))
 
 
 class NodeServer:
@@ -160,6 +202,7 @@ class NodeServer:
         self._identity = identity
         self._services = services
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rpc")
+        self.streams = Streams()
         self._trust = identity.trusted() if identity is not None else None
         self.server = grpc.server(self._pool, interceptors=[ErrorBoundary(self._trust)], options=OPTIONS)
         self._health = health.HealthServicer()
@@ -210,4 +253,5 @@ class NodeServer:
         """Says NOT_SERVING, takes no new calls and gives those that are active `grace_s` seconds to end."""
         self._health.enter_graceful_shutdown()
         self.server.stop(grace_s).wait()
+        self.streams.stop()
         self._pool.shutdown()

@@ -17,6 +17,8 @@ from comity.session.codec import (
     membership_from_proto,
     membership_to_proto,
 )
+from comity.session.egress_rules import require_control
+from comity.session.gate import EgressGate
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.transport.description import Describe, encode_description
 from comity.transport.identity import caller, metadata
@@ -25,6 +27,7 @@ from comity.wire.v1 import sessions_pb2 as pb
 from comity.wire.v1 import sessions_pb2_grpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Sessions"].full_name
+PROPOSE = f"/{SERVICE}/Propose"
 
 Ending = Literal["finished", "failed", "cancelled"]
 """How a session ended."""
@@ -111,6 +114,9 @@ class Negotiator(Protocol):
     def fetch(self, session: str) -> tuple[Contract, Negotiable]:
         """The contract of a session that is open, with its protocol."""
 
+    def gate(self, contract: Contract, party: str) -> EgressGate:
+        """What may leave to a party with which there is no session yet."""
+
     def finish(self, session: AcceptedSession, ending: Ending) -> None:
         """Ends a session that its initiator is done with."""
 
@@ -140,22 +146,28 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         _require_complete(request)
         session = self._helping.accept(caller(context), request)
         if session is None:
-            return pb.ProposalReply(undecided=pb.Undecided())
-        session.gate.admit("contract", "proposal", request.ByteSize())
+            undecided = pb.Undecided()
+            require_control(undecided)
+            return pb.ProposalReply(undecided=undecided)
+        session.gate.admit(request)
         agreement = encode_agreement(session.context.contract, session.context.own, self._signer)
-        session.gate.intend("contract", "agreement", agreement.ByteSize())
+        session.gate.send(agreement)
         return pb.ProposalReply(agreement=agreement)
 
     def Draft(self, request: pb.DraftRequest, context: grpc.ServicerContext) -> pb.DraftReply:  # noqa: N802
         """Says whether this node would agree to a contract, or refuses it with the reason."""
         self._sessions.require_open()
         _require_complete(request)
-        return self._helping.review(caller(context), request)
+        reply = self._helping.review(caller(context), request)
+        require_control(reply)
+        return reply
 
-    def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> pb.Contract:  # noqa: ARG002, N802
+    def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> pb.Contract:  # noqa: N802
         """Gives the contract of a session that is open."""
         contract, definition = self._helping.fetch(request.session)
-        return contract_to_proto(contract, definition.terms_message())
+        message = contract_to_proto(contract, definition.terms_message())
+        self._helping.gate(contract, caller(context)).send(message, recorded=False)
+        return message
 
     def End(self, request: pb.EndRequest, context: grpc.ServicerContext) -> pb.EndReply:  # noqa: N802
         """Ends a session; ending it again is no error."""
@@ -179,7 +191,9 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
 
     def Describe(self, request: pb.DescribePeerRequest, context: grpc.ServicerContext) -> pb.PeerDescription:  # noqa: ARG002, N802
         """Who this node is; nothing of its sessions."""
-        return encode_description(self._describe())
+        description = encode_description(self._describe())
+        require_control(description)
+        return description
 
 
 def _require_complete(message: pb.Proposal | pb.DraftRequest) -> None:
@@ -347,7 +361,9 @@ def fetch(
         UnsupportedProtocol: Its protocol is not known here.
         MalformedMessage: The contract cannot be read, or is another one.
     """
-    message = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Fetch, pb.FetchRequest(session=session))
+    request = pb.FetchRequest(session=session)
+    require_control(request)
+    message = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Fetch, request)
     definition = protocol(protocol_named(message))
     contract = _decode_contract(message, definition)
     if (contract.session, contract.is_open, contract.acceptors) != (session, True, (connection.party,)):
@@ -406,4 +422,6 @@ def send_draft(connection: PeerConnection, draft: pb.DraftRequest, contract: Con
 
 def end(connection: PeerConnection, ending: Ending) -> None:
     """Tells an acceptor that the session is over."""
-    connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).End, pb.EndRequest(ending=ending_of(ending)))
+    request = pb.EndRequest(ending=ending_of(ending))
+    require_control(request)
+    connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).End, request)

@@ -40,6 +40,7 @@ from comity.simulation.processes import NodeProcess
 from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
@@ -312,7 +313,7 @@ class Attack:
 
     def play_on(self) -> str:
         """Plays the whole session honestly, whatever was tried before; returns its digest."""
-        return run(PROTOCOL.load().ask([(self.context, self.connection)]))[0].digest
+        return run(PROTOCOL.load().connected([self.context], [RemoteChannel(self.connection)]))[0].digest
 
 
 def mallorys(id: str, **changes: Any) -> tuple[Contract, LocalParty]:

@@ -48,4 +48,4 @@ class Courier:
         return self._workload.layout.pack(self._workload.state)
 
     def _intend(self, blob: Blob) -> None:
-        self._gate.intend("checkpoint", blob.hex, blob.size, round=ROUND)
+        self._gate.send_blob(blob, "checkpoint", ROUND)

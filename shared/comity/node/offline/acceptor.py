@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from comity.errors import InvalidValue
-from comity.ledger.ledger import in_round
-from comity.node.offline.bindings import offline_binding_of, require_offline
+from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiator import stored_contract
@@ -13,8 +12,9 @@ from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.waiting import OFFLINE, Waits
 from comity.session.worker import InlineWorker
 from comity.store.store import StoredSession
-from comity.transport.bundles import Bundle, ReceivedBundle
-from comity.transport.sessions import encode_agreement, ending_named
+from comity.transport.bindings import offline
+from comity.transport.bundles import Bundle, ReceivedBundle, bundled
+from comity.transport.sessions import PROPOSE, encode_agreement, ending_named
 from comity.wire.v1 import sessions_pb2
 
 
@@ -49,7 +49,7 @@ class OfflineAcceptor:
                 received=proposal.contract.session,
                 action="start the node, decide with comity sessions accept or refuse, and stop it again",
             )
-        session.gate.admit("contract", "proposal", proposal.ByteSize())
+        session.gate.admit(proposal)
         Waits(self._party.store, session.contract.session).begin(OFFLINE, sender)
 
     def take(self, kept: StoredSession, bundle: ReceivedBundle) -> bool:
@@ -62,8 +62,7 @@ class OfflineAcceptor:
         session = self._hosted.get(kept.session, bundle.sender, bundle.label.contract_hash)
         # Whoever quotes the contract has the agreement.
         session.gate.deliver_all(0)
-        if session.context.receipt_book.made("receipt", in_round(bundle.round)) is None:
-            offline_binding_of(definition).take(session, bundle)
+        offline.take(definition.load().service, session, bundle, self._party.offline_record(kept.session))
         ending = ending_named(bundle.ending)
         if ending is not None:
             self._acceptor.finish(session, ending)
@@ -77,9 +76,10 @@ class OfflineAcceptor:
         """
         contract, definition = stored_contract(kept)
         session = self._hosted.get(contract.session, contract.initiator, contract.hash)
-        return offline_binding_of(definition).answer(session) or self._agreement(session)
+        record = self._party.offline_record(contract.session)
+        return offline.answer(definition.load().service, session, record) or self._agreement(session)
 
     def _agreement(self, session: AcceptedSession) -> Bundle:
         agreement = encode_agreement(session.contract, session.context.own, self._party.signer)
-        session.gate.intend("contract", "agreement", agreement.ByteSize())
-        return Bundle(0, [agreement])
+        session.gate.send(agreement)
+        return Bundle(0, [bundled(PROPOSE, sessions_pb2.Proposal(), agreement)])

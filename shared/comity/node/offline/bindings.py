@@ -6,24 +6,6 @@ from collections.abc import Sequence
 
 from comity.errors import UnsupportedProtocol
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.implementation import OfflineBinding
-
-
-def offline_binding_of(definition: ProtocolDefinition) -> OfflineBinding:
-    """How a protocol's rounds are offline.
-
-    Raises:
-        UnsupportedProtocol: They cannot be.
-    """
-    offline = definition.load().offline
-    if offline is None:
-        raise UnsupportedProtocol(
-            f"the rounds of {definition.name} cannot be offline",
-            expected="a protocol in which one party asks one other",
-            received=definition.name,
-            action="run the session over the network",
-        )
-    return offline
 
 
 def require_offline(definition: ProtocolDefinition, acceptors: Sequence[str]) -> None:
@@ -32,7 +14,13 @@ def require_offline(definition: ProtocolDefinition, acceptors: Sequence[str]) ->
     Raises:
         UnsupportedProtocol: They cannot be.
     """
-    offline_binding_of(definition)
+    if not definition.load().service.is_offline:
+        raise UnsupportedProtocol(
+            f"the rounds of {definition.name} cannot be offline",
+            expected="a protocol in which one party asks one other, such as assisted_learning",
+            received=definition.name,
+            action="run the session over the network",
+        )
     if len(acceptors) != 1:
         raise UnsupportedProtocol(
             "the rounds of a session with several acceptors cannot be offline",

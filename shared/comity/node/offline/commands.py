@@ -21,7 +21,7 @@ from comity.protocol.registry import protocol
 from comity.session.events import Observer
 from comity.store.sql_store import SqlStore
 from comity.store.store import StoredSession
-from comity.transport.bundles import Label, ReceivedBundle, opened_bundle, write_bundle
+from comity.transport.bundles import Label, ReceivedBundle, opened_bundle, unpacked, write_bundle
 from comity.transport.sessions import ending_named
 from comity.wire.v1 import sessions_pb2
 
@@ -243,15 +243,15 @@ class OfflineCommands:
 
     def _proposed(self, bundle: ReceivedBundle) -> None:
         """Takes a bundle that proposes a session."""
-        proposals = bundle.messages(sessions_pb2.Proposal) if bundle.round == 0 and not bundle.ending else iter(())
-        proposal = next(proposals, None)
-        if proposal is None:
+        call = next(iter(bundle.calls), None) if bundle.round == 0 and not bundle.ending else None
+        if call is None:
             raise UnknownSession(
                 "no such session here",
                 expected="a session that was agreed on",
                 received=bundle.label.session,
                 action="import the bundle that proposes it first",
             )
+        proposal = unpacked(call.request, sessions_pb2.Proposal)
         self._helping(protocol(proposal.contract.protocol)).accept(bundle.sender, proposal)
 
     def _helping(self, definition: ProtocolDefinition) -> OfflineAcceptor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 
+from google.protobuf.any_pb2 import Any as AnyMessage
+
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue, RoundOutOfOrder, TrainingDiverged
 from comity.ledger.receipts import require_pinned
-from comity.node.offline.bindings import offline_binding_of, require_offline
+from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
 from comity.node.sessions.ending import SessionEnds
 from comity.node.sessions.initiator import draft_contract, stored, stored_contract
@@ -17,12 +19,11 @@ from comity.node.sessions.room import promise
 from comity.node.sessions.script import Script
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Observer
-from comity.session.gate import EgressGate
-from comity.session.receipt_book import ReceiptBook
 from comity.session.waiting import OFFLINE, Waits
 from comity.store.store import StoredSession
-from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle
-from comity.transport.sessions import decode_agreement, encode_proposal, ending_of
+from comity.transport.bindings.offline import OfflineChannel
+from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle, bundled, unpacked
+from comity.transport.sessions import PROPOSE, decode_agreement, encode_proposal, ending_of
 from comity.transport.trust import Trust
 from comity.wire.v1 import sessions_pb2
 
@@ -81,17 +82,17 @@ class OfflineInitiator:
         """
         contract, definition = stored_contract(kept)
         if kept.is_on and not kept.peers:
-            gate = EgressGate(contract, self._party.config.policy, self._store, contract.acceptors[0])
+            gate = self._party.gate(contract, contract.acceptors[0])
             own = Membership.model_validate(kept.own)
             proposal = encode_proposal(contract, own, self._party.signer, definition)
-            gate.intend("contract", "proposal", proposal.ByteSize())
-            return Bundle(0, [proposal])
+            gate.send(proposal)
+            return Bundle(0, [bundled(PROPOSE, proposal)])
         if kept.is_on:
             bundle, _ = self._work(kept, contract, definition, None)
             if bundle is not None:
                 return bundle
             kept = self._store.find(contract.session) or kept
-        return self._farewell(kept, contract, definition)
+        return self._farewell(kept)
 
     def take(self, kept: StoredSession, bundle: ReceivedBundle) -> SessionResult | None:
         """Takes what the acceptor answered; returns what the session came to, where it is over now.
@@ -122,14 +123,15 @@ class OfflineInitiator:
         self, kept: StoredSession, contract: Contract, definition: ProtocolDefinition, bundle: ReceivedBundle
     ) -> None:
         own = Membership.model_validate(kept.own)
-        for agreement in bundle.messages(sessions_pb2.Agreement):
+        for call in bundle.calls:
+            agreement = unpacked(next(iter(call.answers), AnyMessage()), sessions_pb2.Agreement)
             peer = decode_agreement(agreement, contract, bundle.sender, definition)
             require_pinned(peer, self._trust.vouched_key(peer.party))
             promised = promise(self._party, contract, own, peer, definition)
-            gate = EgressGate(contract, self._party.config.policy, self._store, peer.party)
+            gate = self._party.gate(contract, peer.party)
             with self._store.transaction():
-                gate.deliver("contract", "proposal")
-                gate.admit("contract", "agreement", agreement.ByteSize())
+                gate.deliver_all(0)
+                gate.admit(agreement)
                 self._store.save(replace(kept, peers=(peer.model_dump(mode="json"),), promised=promised))
 
     def _work(
@@ -144,7 +146,8 @@ class OfflineInitiator:
         own, peer = Membership.model_validate(kept.own), Membership.model_validate(kept.peers[0])
         self._observe(definition.started(contract, definition.initiator, contract.acceptors))
         context = party.context(party.place(contract, own, self._observe, [peer]), peer)
-        role = offline_binding_of(definition).ask(context, answer)
+        channel = OfflineChannel(context, party.offline_record(contract.session), answer)
+        role = definition.load().connected([context], [channel])
         try:
             for _ in role.work():
                 if answer is not None and party.rounds_finished(contract.session) < contract.rounds:
@@ -157,7 +160,7 @@ class OfflineInitiator:
             raise
         return None, self._ends.finish(contract, self._observe, outcome=role.outcome())
 
-    def _farewell(self, kept: StoredSession, contract: Contract, definition: ProtocolDefinition) -> Bundle:
+    def _farewell(self, kept: StoredSession) -> Bundle:
         """The last bundle of a session that is over here."""
         if not kept.peers:
             raise InvalidValue(
@@ -167,8 +170,4 @@ class OfflineInitiator:
                 action="there is nobody to tell",
             )
         rounds = int(str(kept.result.get("rounds_finished", 0)))
-        peer = Membership.model_validate(kept.peers[0])
-        receipt_book = ReceiptBook(self._party.signer, self._store, contract, peer)
-        return Bundle(
-            rounds + 1, offline_binding_of(definition).last(receipt_book, rounds), ending=ending_of(kept.state)
-        )
+        return Bundle(rounds + 1, self._party.offline_record(kept.session).calls, ending=ending_of(kept.state))

@@ -33,6 +33,7 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol, protocol_names
 from comity.protocol.roles import JoinedAcceptor
 from comity.session.events import Event
+from comity.session.gate import EgressGate
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession, ActiveSession, SessionRegistry
 from comity.session.waiting import APPROVAL, began, overdue
@@ -386,6 +387,10 @@ class Acceptor:
             raise _not_open(session)
         return active.contract, protocol(active.contract.protocol)
 
+    def gate(self, contract: Contract, party: str) -> EgressGate:
+        """What may leave to a party with which there is no session yet."""
+        return self._party.gate(contract, party)
+
     def events(self, session: str) -> ReplayableStream[Event] | None:
         """What happens in a session that is on, None where it is not."""
         with self._deciding:
@@ -461,7 +466,7 @@ class Acceptor:
         for record in place.journal.records():
             if record.kind == "finished":
                 events.append(Event("round-finished", record.round, record.fields))
-        role: Any = definition.load().help(place, contexts)
+        role: Any = definition.load().acceptor(place, contexts)
         name = f"session-{contract.session}"
         with self._opening:
             worker: Worker

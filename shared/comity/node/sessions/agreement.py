@@ -11,7 +11,6 @@ from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
 from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
-from comity.session.gate import EgressGate
 from comity.session.waiting import APPROVAL_ELSEWHERE, Waits
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import decode_agreement, encode_proposal, propose
@@ -95,14 +94,14 @@ class Negotiation:
         party.config.policy.review(contract, self.own, contract.acceptors, active=0)
         # What this party itself cannot do, it does not ask for.
         party.task(contract)
-        gate = EgressGate(contract, party.config.policy, party.store, connection.party)
+        gate = party.gate(contract, connection.party)
         proposal = encode_proposal(contract, self.own, party.signer, self.definition)
-        gate.intend("contract", "proposal", proposal.ByteSize())
+        gate.send(proposal)
         agreement = propose(connection, proposal)
         if agreement is None:
             return None
-        gate.deliver("contract", "proposal")
-        gate.admit("contract", "agreement", agreement.ByteSize())
+        gate.deliver(proposal)
+        gate.admit(agreement)
         peer = decode_agreement(agreement, contract, connection.party, self.definition)
         require_pinned(peer, party.config.receipt_key_of(peer.party))
         return peer, promise(party, contract, self.own, peer, self.definition)

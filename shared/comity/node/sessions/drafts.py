@@ -5,8 +5,6 @@ from __future__ import annotations
 from comity.contract import Contract
 from comity.node.party import LocalParty
 from comity.protocol.definition import ProtocolDefinition
-from comity.session.gate import EgressGate
-from comity.store.memory_store import MemoryStore
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import encode_draft, send_draft
 
@@ -32,6 +30,5 @@ def would_agree(
     own = party.membership(definition.initiator, contract)
     party.config.policy.review(contract, own, contract.acceptors, active=0)
     draft = encode_draft(contract, own, definition)
-    gate = EgressGate(contract, party.config.policy, MemoryStore(), connection.party)
-    gate.intend("contract", "draft", draft.ByteSize())
+    party.gate(contract, connection.party).send(draft, recorded=False)
     return not send_draft(connection, draft, contract)

@@ -21,6 +21,7 @@ from comity.session.outcome import Outcome
 from comity.session.waiting import OFFLINE
 from comity.store.store import StoredSession
 from comity.tasks import require_usable, signed_model, task_kind
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import require_models, require_task_kind
 
@@ -129,7 +130,8 @@ def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection],
         replace(party.context(place, peer), presence=connection.presence)
         for peer, connection in zip(peers, connections, strict=True)
     ]
-    (outcome,) = run(definition.load().ask(list(zip(contexts, connections, strict=True))))
+    channels = [RemoteChannel(connection) for connection in connections]
+    (outcome,) = run(definition.load().connected(contexts, channels))
     return outcome
 
 

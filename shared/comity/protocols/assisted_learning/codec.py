@@ -115,17 +115,3 @@ def checkpoint_from_proto(message: pb.Checkpoint) -> Checkpoint:
     is_joint = message.HasField("joint_loss")
     loss = joint_loss_from_proto(message.joint_loss) if is_joint else loss_from_proto(message.loss)
     return Checkpoint(message.index, message.iteration, digest_in(message.blob), loss)
-
-
-def assessment_from_proto(message: pb.Assessment) -> Loss:
-    """Decodes what a provider says of a model.
-
-    Raises:
-        MalformedMessage: It says nothing, or the loss is out of range.
-        NonFiniteValue: The loss is not finite.
-    """
-    if not message.HasField("loss"):
-        raise MalformedMessage(
-            "the assessment is incomplete", expected="loss", received="nothing", action="send the loss"
-        )
-    return loss_from_proto(message.loss)

@@ -6,20 +6,16 @@ from collections.abc import Sequence
 
 from comity.contract import Contract, Membership
 from comity.protocol.implementation import Implementation, PrivateTraining
+from comity.protocols.assisted_learning.calls import SERVICE
 from comity.protocols.assisted_learning.extensions import Settings
-from comity.protocols.assisted_learning.in_process import InProcessProvider
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance
-from comity.protocols.assisted_learning.offline import OFFLINE
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.protocols.assisted_learning.schedule import Schedule
-from comity.protocols.assisted_learning.servicer import SERVICE, serve
 from comity.protocols.assisted_learning.task import TASK
 from comity.session.contexts import PeerContext, SessionContext
 from comity.training import sampling_rate
-from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import assisted_learning_pb2
 
 
@@ -30,29 +26,14 @@ def _party(contexts: Sequence[PeerContext]) -> Party:
     return Party(one.task, one.blobs, one.journal, one.contract, one.own, *peers, works_ahead=ahead)
 
 
-def _help(place: SessionContext, contexts: Sequence[PeerContext]) -> Provider:
-    (context,) = contexts
-    return Provider(_party(contexts), context.receipt_book, place.observe)
-
-
-def _ask(acceptors: Sequence[tuple[PeerContext, PeerConnection]]) -> Learner:
-    contexts = [context for context, _ in acceptors]
-    party = _party(contexts)
-    ports = [
-        RemoteProvider(connection, party.task.layout, context.blobs, context.gate, party.encoding)
-        for context, connection in acceptors
-    ]
-    return _learner(party, contexts, ports)
-
-
-def _ask_in_process(acceptors: Sequence[tuple[PeerContext, PeerContext, Provider]]) -> Learner:
-    contexts = [context for context, _, _ in acceptors]
-    return _learner(_party(contexts), contexts, [InProcessProvider(*acceptor) for acceptor in acceptors])
-
-
-def _learner(party: Party, contexts: Sequence[PeerContext], ports: Sequence[Assistance]) -> Learner:
+def _initiator(contexts: Sequence[PeerContext], ports: Sequence[Assistance]) -> Learner:
     receipt_books = [context.receipt_book for context in contexts]
-    return Learner(party, list(zip(ports, receipt_books, strict=True)), contexts[0].observe)
+    return Learner(_party(contexts), list(zip(ports, receipt_books, strict=True)), contexts[0].observe)
+
+
+def _acceptor(session: SessionContext, contexts: Sequence[PeerContext]) -> Provider:
+    (context,) = contexts
+    return Provider(_party(contexts), context.receipt_book, session.observe)
 
 
 def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:
@@ -69,13 +50,10 @@ def _private_training(contract: Contract, own: Membership, peers: Sequence[Membe
 
 IMPLEMENTATION = Implementation(
     terms_message=assisted_learning_pb2.AssistedLearningTerms,
+    service=SERVICE,
     task=TASK,
     blobs_held=_blobs_held,
-    help=_help,
-    ask=_ask,
-    ask_in_process=_ask_in_process,
-    serve=serve,
-    services=(SERVICE,),
+    initiator=_initiator,
+    acceptor=_acceptor,
     private_training=_private_training,
-    offline=OFFLINE,
 )

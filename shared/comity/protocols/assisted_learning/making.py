@@ -70,7 +70,8 @@ class TrajectoryMaker:
             faults.point("training")
             index = len(self.trained)
             # What is told of a model is told of the model as it is sent.
-            digest = start if index == 0 else self._blobs.add(self._task.layout.pack(snapshot.state)).digest
+            # What is told of a model is told of the model as it is sent.
+            digest = start if index == 0 else self._released(snapshot.state, round)
             optimizer = self._pack_optimizer(snapshot.optimizer)
             loss = self._finite_loss(digest, round, snapshot.iteration)
             checkpoint = Checkpoint(index, snapshot.iteration, digest, loss)
@@ -122,6 +123,9 @@ class TrajectoryMaker:
 
     def _pack_optimizer(self, state: State) -> bytes | None:
         return self._blobs.add(Layout.of(state).pack(state)).digest if state else None
+
+    def _released(self, state: State, round: int) -> bytes:
+        return self._blobs.release(self._task.layout.pack(state), "checkpoint", round).digest
 
     def _optimizer_state(self) -> State:
         return {} if self._optimizer is None else Layout.unpack(self._blobs.get(self._optimizer))

@@ -80,11 +80,6 @@ def assessment_digest(round: int, losses: Mapping[bytes, Loss]) -> bytes:
     return blake3(canonical([round, rows])).digest()
 
 
-def assessment_subject(digest: bytes) -> str:
-    """What an assessment is called in ledgers."""
-    return f"assessment {digest.hex()}"
-
-
 def idle() -> bool:
     """Nothing to do in the meantime."""
     return False

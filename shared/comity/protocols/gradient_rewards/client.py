@@ -138,9 +138,8 @@ class Client:
         self._began = time.monotonic()
         update = self._contributed.get(round)
         if update is None:
-            update = self._context.blobs.add(
-                update_layout(self._parameters).pack({"update": self._train(round)})
-            ).digest
+            made = update_layout(self._parameters).pack({"update": self._train(round)})
+            update = self._context.blobs.release(made, "update", round).digest
             self._context.journal.append("contributed", round, update=update.hex())
             self._contributed[round] = update
         try:

@@ -28,12 +28,8 @@ def reward_to_proto(reward: Reward) -> pb.Reward:
     )
 
 
-def reward_from_proto(message: pb.Reward, parameters: int) -> Reward:
-    """Decodes a reward.
-
-    Args:
-        message: The message.
-        parameters: Entries of a whole update.
+def reward_from_proto(message: pb.Reward) -> Reward:
+    """Decodes a reward, which may still be greater than an update; see `require_fitting`.
 
     Raises:
         MalformedMessage: A field is missing or out of range.
@@ -47,16 +43,35 @@ def reward_from_proto(message: pb.Reward, parameters: int) -> Reward:
     numbers = (message.contribution, message.importance, message.fraction)
     if not all(map(math.isfinite, numbers)):
         raise NonFiniteValue("the reward is not finite", expected="finite numbers", received=numbers)
-    most = largest_encoding(parameters)
-    if not (0 <= message.fraction <= 1 and message.kept <= parameters and 0 < message.size <= most):
+    if not 0 <= message.fraction <= 1:
         raise MalformedMessage(
             "the reward is out of range",
-            expected=f"a share from 0 to 1, at most {parameters} entries in at most {most} bytes",
-            received=f"{message.fraction}, {message.kept} entries in {message.size} bytes",
+            expected="a share from 0 to 1",
+            received=message.fraction,
             action="ask the server's operator what happened",
         )
     terms = Terms(message.round, *numbers, message.kept, digest_in(message.entries), message.size)
     return Reward(terms, statement_from_proto(message.statement))
+
+
+def require_fitting(reward: Reward, parameters: int) -> None:
+    """Checks that a reward is none of a larger model, before any of it is fetched.
+
+    Args:
+        reward: The reward.
+        parameters: Entries of a whole update.
+
+    Raises:
+        MalformedMessage: It is out of range.
+    """
+    terms, most = reward.terms, largest_encoding(parameters)
+    if not (terms.kept <= parameters and 0 < terms.size <= most):
+        raise MalformedMessage(
+            "the reward is out of range",
+            expected=f"at most {parameters} entries in at most {most} bytes",
+            received=f"{terms.kept} entries in {terms.size} bytes",
+            action="ask the server's operator what happened",
+        )
 
 
 def news_to_proto(news: News) -> pb.RoundNews:
@@ -66,7 +81,7 @@ def news_to_proto(news: News) -> pb.RoundNews:
     return pb.RoundNews(over=True) if news.kind == "over" else pb.RoundNews(opened=news.round)
 
 
-def news_from_proto(message: pb.RoundNews, parameters: int) -> News:
+def news_from_proto(message: pb.RoundNews) -> News:
     """Decodes news of a round.
 
     Raises:
@@ -77,7 +92,7 @@ def news_from_proto(message: pb.RoundNews, parameters: int) -> News:
         case "opened" if message.opened >= 1:
             return News("opened", message.opened)
         case "reward" if message.reward.round >= 1:
-            return News("settled", message.reward.round, reward_from_proto(message.reward, parameters))
+            return News("settled", message.reward.round, reward_from_proto(message.reward))
         case "over":
             return News("over", 0)
     raise MalformedMessage(

@@ -66,6 +66,7 @@ class Member:
         terms: What it gets for the last round that it took part in.
         statement: That, signed, once the client has signed for its update.
         gone: Whether it has left.
+        news: What it has to know, as it becomes known.
     """
 
     context: PeerContext
@@ -74,6 +75,7 @@ class Member:
     terms: Terms | None = None
     statement: SignedStatement | None = None
     gone: bool = False
+    news: ReplayableStream[News] = field(default_factory=ReplayableStream)
 
 
 class Server:
@@ -106,7 +108,6 @@ class Server:
         self._failure: ComityError | None = None
         self._finished: list[dict[str, Any]] = []
         self._opened_at = time.monotonic()
-        self._changes: ReplayableStream[int] = ReplayableStream()
         for record in place.journal.records():
             self._replay(record)
         self._expect_updates()
@@ -137,11 +138,6 @@ class Server:
         """The round that is open, or the last one; 0 before the first."""
         return self._round
 
-    @property
-    def changes(self) -> ReplayableStream[int]:
-        """The rounds in which something happened that may be news to a client, each time that it did."""
-        return self._changes
-
     def admit(self, context: PeerContext) -> None:
         """Lets a client in; again, one that was in.
 
@@ -162,6 +158,7 @@ class Server:
             if member is not None:
                 self._replay(self._session.journal.append("returned", self._round, party=party))
             self._expect_update(self._members[party])
+            self._tell(self._members[party])
             joined: dict[str, Json] = {"client": party, "clients": len(self._members), "of": self._terms.clients}
             self._session.observe(Event("client-joined", self._round, joined))
 
@@ -222,18 +219,16 @@ class Server:
                 self._replay(self._session.journal.append("confirmed", round, party=party))
         return receipt
 
-    def news(self, party: str, after: int) -> News | None:
-        """What a client that is done with round `after` must know first; None where it has to wait.
+    def follow(self, party: str, after: int) -> tuple[ReplayableStream[News], int]:
+        """What a client has to know, and where it goes on for one that is done with round `after`.
 
         A round that was settled before the client had signed for its update is open to it until it has.
         """
-        terms = self._member(party).terms
-        if terms is not None and terms.round > after:
-            reward = self.reward(party, terms.round)
-            return News("opened", terms.round) if reward is None else News("settled", terms.round, reward)
-        if self._phase is ServerPhase.OPEN and self._round > after:
-            return News("opened", self._round)
-        return News("over", self._round) if self._phase is ServerPhase.OVER else None
+        news = self._member(party).news
+        index = 0
+        while (found := news.read(index)) is not None and found[0].kind != "over" and found[0].round <= after:
+            index = found[1]
+        return news, index
 
     def reward(self, party: str, round: int) -> Reward | None:
         """What a client gets for a settled round.
@@ -303,7 +298,8 @@ class Server:
             self._failure = error
             self._phase = ServerPhase.FAILED
             self._opened_at = time.monotonic()
-            self._changes.close(error)
+            for member in self._members.values():
+                member.news.close(error)
             self._session.observe(Event("session-failed", self._round, {"what": str(error), "reason": error.reason()}))
 
     def outcome(self) -> Outcome:
@@ -362,7 +358,7 @@ class Server:
         paid = {}
         for party, reward in zip(here, settled.rewards, strict=True):
             encoded = Blob.of(sparse.encode(reward.indices, reward.values, reward.size))
-            paid[party] = self._members[party].context.blobs.add(encoded)
+            paid[party] = self._members[party].context.blobs.release(encoded, "reward", self._round)
         return paid
 
     def _fields(self, settled: RoundResult, paid: dict[str, Blob]) -> dict[str, Any]:
@@ -393,6 +389,8 @@ class Server:
                 self._members[fields["party"]].gone = record.kind == "left"
             case "begun":
                 self._clients = tuple(fields["clients"])
+                for party in self._members.keys() - set(self._clients):
+                    self._members[party].news.close(self._began_without(party))
                 self._members = {party: self._members[party] for party in self._clients}
                 self._standing = ServerState.first(fields["samples"])
                 self._open(1)
@@ -427,13 +425,31 @@ class Server:
         else:
             self._phase = ServerPhase.OVER
             self._opened_at = time.monotonic()
-            self._changes.append(round)
+            self._tell(*self._members.values())
 
     def _open(self, round: int) -> None:
         self._round = round
         self._phase = ServerPhase.OPEN
         self._opened_at = time.monotonic()
-        self._changes.append(round)
+        self._tell(*self._members.values())
+
+    def _tell(self, *members: Member) -> None:
+        """Lets clients know what is new to them: what they are due, then what is open."""
+        for member in members:
+            terms, news = member.terms, list[News]()
+            if terms is not None and member.statement is None:
+                # What it is due is given out when it has signed for its update, and nothing else before that.
+                news = [News("opened", terms.round)]
+            else:
+                if terms is not None and member.statement is not None:
+                    news.append(News("settled", terms.round, Reward(terms, member.statement)))
+                if self._phase is ServerPhase.OPEN and (terms is None or terms.round < self._round):
+                    news.append(News("opened", self._round))
+                elif self._phase is ServerPhase.OVER:
+                    news.append(News("over", self._round))
+            member.news.show(news)
+            if news and news[-1].kind == "over":
+                member.news.close()
 
     def _state_reward(self, member: Member) -> None:
         """Signs what a client gets, and gives it out, once the client has signed for its update."""
@@ -444,7 +460,7 @@ class Server:
             )
             if terms.entries in context.blobs:
                 context.blobs.publish(terms.entries, "reward", terms.round)
-            self._changes.append(terms.round)
+            self._tell(member)
 
     def _expect_updates(self) -> None:
         for member in self._members.values():

@@ -373,15 +373,10 @@ class Result(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CHECKPOINT_FIELD_NUMBER: builtins.int
-    END_FIELD_NUMBER: builtins.int
     BASE_FIELD_NUMBER: builtins.int
     @property
     def checkpoint(self) -> global___Checkpoint:
         """The provider's trajectory in order; its checkpoint 0 is the one of the learner's that it picked."""
-
-    @property
-    def end(self) -> global___End:
-        """The last: the trajectory is complete."""
 
     @property
     def base(self) -> comity.wire.v1.blobs_pb2.BlobRef:
@@ -391,29 +386,10 @@ class Result(google.protobuf.message.Message):
         self,
         *,
         checkpoint: global___Checkpoint | None = ...,
-        end: global___End | None = ...,
         base: comity.wire.v1.blobs_pb2.BlobRef | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["base", b"base", "checkpoint", b"checkpoint", "end", b"end", "kind", b"kind"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["base", b"base", "checkpoint", b"checkpoint", "end", b"end", "kind", b"kind"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["checkpoint", "end"] | None: ...
+    def HasField(self, field_name: typing.Literal["_base", b"_base", "base", b"base", "checkpoint", b"checkpoint"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_base", b"_base", "base", b"base", "checkpoint", b"checkpoint"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_base", b"_base"]) -> typing.Literal["base"] | None: ...
 
 global___Result = Result
-
-@typing.final
-class End(google.protobuf.message.Message):
-    """Closes a trajectory."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    COUNT_FIELD_NUMBER: builtins.int
-    count: builtins.int
-    """Checkpoints in it."""
-    def __init__(
-        self,
-        *,
-        count: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["count", b"count"]) -> None: ...
-
-global___End = End

@@ -91,7 +91,7 @@ class AssistedLearningServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchResults(self, request, context):
-        """The provider's trajectory as it is made, from an index on.
+        """The provider's trajectory as it is made, from an index on, to its end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,7 @@ class AssistedLearningStub:
         comity.wire.v1.assisted_learning_pb2.WatchResultsRequest,
         comity.wire.v1.assisted_learning_pb2.Result,
     ]
-    """The provider's trajectory as it is made, from an index on."""
+    """The provider's trajectory as it is made, from an index on, to its end."""
 
     Acknowledge: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.assisted_learning_pb2.AcknowledgeRequest,
@@ -85,7 +85,7 @@ class AssistedLearningAsyncStub:
         comity.wire.v1.assisted_learning_pb2.WatchResultsRequest,
         comity.wire.v1.assisted_learning_pb2.Result,
     ]
-    """The provider's trajectory as it is made, from an index on."""
+    """The provider's trajectory as it is made, from an index on, to its end."""
 
     Acknowledge: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.assisted_learning_pb2.AcknowledgeRequest,
@@ -130,7 +130,7 @@ class AssistedLearningServicer(metaclass=abc.ABCMeta):
         request: comity.wire.v1.assisted_learning_pb2.WatchResultsRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[comity.wire.v1.assisted_learning_pb2.Result], collections.abc.AsyncIterator[comity.wire.v1.assisted_learning_pb2.Result]]:
-        """The provider's trajectory as it is made, from an index on."""
+        """The provider's trajectory as it is made, from an index on, to its end."""
 
     @abc.abstractmethod
     def Acknowledge(

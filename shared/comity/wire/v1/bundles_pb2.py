@@ -23,19 +23,38 @@ _sym_db = _symbol_database.Default()
 
 
 from comity.wire.v1 import blobs_pb2 as comity_dot_wire_dot_v1_dot_blobs__pb2
+from comity.wire.v1 import egress_pb2 as comity_dot_wire_dot_v1_dot_egress__pb2
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63omity/wire/v1/bundles.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\x1a\x19google/protobuf/any.proto\"=\n\x06\x42undle\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x10\n\x08\x63ontents\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xe4\x01\n\x0e\x42undleContents\x12\x10\n\x08receiver\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x15\n\rcontract_hash\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12&\n\x08messages\x18\x05 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x11\n\tblob_size\x18\x06 \x01(\x04\x12&\n\x05\x62lobs\x18\x07 \x03(\x0b\x32\x17.comity.wire.v1.BlobRef\x12&\n\x06\x65nding\x18\x08 \x01(\x0e\x32\x16.comity.wire.v1.Endingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63omity/wire/v1/bundles.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\x1a\x19google/protobuf/any.proto\"j\n\x06\x42undle\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x1e\n\x08\x63ontents\x18\x02 \x01(\x0c\x42\x0c\x92\xce\x18\x08messages\x12 \n\tsignature\x18\x03 \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x0e\x8a\xce\x18\n\n\x08messages\"\x9f\x02\n\x0e\x42undleContents\x12\x10\n\x08receiver\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x15\n\rcontract_hash\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12*\n\x05\x63\x61lls\x18\x05 \x03(\x0b\x32\x1b.comity.wire.v1.BundledCall\x12\x11\n\tblob_size\x18\x06 \x01(\x04\x12&\n\x05\x62lobs\x18\x07 \x03(\x0b\x32\x17.comity.wire.v1.BlobRef\x12&\n\x06\x65nding\x18\x08 \x01(\x0e\x32\x16.comity.wire.v1.Ending\x12%\n\x04held\x18\t \x03(\x0b\x32\x17.comity.wire.v1.BlobRef:\x0e\x8a\xce\x18\n\n\x08messages\"\x97\x01\n\x0b\x42undledCall\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x33\n\x07request\x18\x02 \x01(\x0b\x32\x14.google.protobuf.AnyB\x0c\x92\xce\x18\x08messages\x12\x33\n\x07\x61nswers\x18\x03 \x03(\x0b\x32\x14.google.protobuf.AnyB\x0c\x92\xce\x18\x08messages:\x0e\x8a\xce\x18\n\n\x08messages\"\x80\x01\n\x0cOfflineState\x12\r\n\x05round\x18\x01 \x01(\r\x12*\n\x05\x63\x61lls\x18\x02 \x03(\x0b\x32\x1b.comity.wire.v1.BundledCall\x12%\n\x04held\x18\x03 \x03(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x0e\n\x06taking\x18\x04 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.wire.v1.bundles_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BUNDLE']._serialized_start=134
-  _globals['_BUNDLE']._serialized_end=195
-  _globals['_BUNDLECONTENTS']._serialized_start=198
-  _globals['_BUNDLECONTENTS']._serialized_end=426
+  _globals['_BUNDLE'].fields_by_name['contents']._loaded_options = None
+  _globals['_BUNDLE'].fields_by_name['contents']._serialized_options = b'\222\316\030\010messages'
+  _globals['_BUNDLE'].fields_by_name['signature']._loaded_options = None
+  _globals['_BUNDLE'].fields_by_name['signature']._serialized_options = b'\222\316\030\tsignature'
+  _globals['_BUNDLE']._loaded_options = None
+  _globals['_BUNDLE']._serialized_options = b'\212\316\030\n\n\010messages'
+  _globals['_BUNDLECONTENTS']._loaded_options = None
+  _globals['_BUNDLECONTENTS']._serialized_options = b'\212\316\030\n\n\010messages'
+  _globals['_BUNDLEDCALL'].fields_by_name['request']._loaded_options = None
+  _globals['_BUNDLEDCALL'].fields_by_name['request']._serialized_options = b'\222\316\030\010messages'
+  _globals['_BUNDLEDCALL'].fields_by_name['answers']._loaded_options = None
+  _globals['_BUNDLEDCALL'].fields_by_name['answers']._serialized_options = b'\222\316\030\010messages'
+  _globals['_BUNDLEDCALL']._loaded_options = None
+  _globals['_BUNDLEDCALL']._serialized_options = b'\212\316\030\n\n\010messages'
+  _globals['_BUNDLE']._serialized_start=163
+  _globals['_BUNDLE']._serialized_end=269
+  _globals['_BUNDLECONTENTS']._serialized_start=272
+  _globals['_BUNDLECONTENTS']._serialized_end=559
+  _globals['_BUNDLEDCALL']._serialized_start=562
+  _globals['_BUNDLEDCALL']._serialized_end=713
+  _globals['_OFFLINESTATE']._serialized_start=716
+  _globals['_OFFLINESTATE']._serialized_end=844
 # @@protoc_insertion_point(module_scope)

@@ -51,10 +51,11 @@ class BundleContents(google.protobuf.message.Message):
     SESSION_FIELD_NUMBER: builtins.int
     CONTRACT_HASH_FIELD_NUMBER: builtins.int
     ROUND_FIELD_NUMBER: builtins.int
-    MESSAGES_FIELD_NUMBER: builtins.int
+    CALLS_FIELD_NUMBER: builtins.int
     BLOB_SIZE_FIELD_NUMBER: builtins.int
     BLOBS_FIELD_NUMBER: builtins.int
     ENDING_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
     receiver: builtins.str
     """Party that it is for."""
     session: builtins.str
@@ -67,12 +68,16 @@ class BundleContents(google.protobuf.message.Message):
     ending: comity.wire.v1.sessions_pb2.Ending.ValueType
     """How the session ended at the sender; unspecified while it goes on."""
     @property
-    def messages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[google.protobuf.any_pb2.Any]:
-        """The messages of the calls in the order in which they would be made, or of the answers."""
+    def calls(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BundledCall]:
+        """The calls in the order in which they would be made; what answers them, with their requests."""
 
     @property
     def blobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[comity.wire.v1.blobs_pb2.BlobRef]:
         """The blobs that follow, in their order."""
+
+    @property
+    def held(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[comity.wire.v1.blobs_pb2.BlobRef]:
+        """Further blobs that the sender holds, and will until it has the answer: they need not be sent back."""
 
     def __init__(
         self,
@@ -81,11 +86,75 @@ class BundleContents(google.protobuf.message.Message):
         session: builtins.str = ...,
         contract_hash: builtins.str = ...,
         round: builtins.int = ...,
-        messages: collections.abc.Iterable[google.protobuf.any_pb2.Any] | None = ...,
+        calls: collections.abc.Iterable[global___BundledCall] | None = ...,
         blob_size: builtins.int = ...,
         blobs: collections.abc.Iterable[comity.wire.v1.blobs_pb2.BlobRef] | None = ...,
         ending: comity.wire.v1.sessions_pb2.Ending.ValueType = ...,
+        held: collections.abc.Iterable[comity.wire.v1.blobs_pb2.BlobRef] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["blob_size", b"blob_size", "blobs", b"blobs", "contract_hash", b"contract_hash", "ending", b"ending", "messages", b"messages", "receiver", b"receiver", "round", b"round", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["blob_size", b"blob_size", "blobs", b"blobs", "calls", b"calls", "contract_hash", b"contract_hash", "ending", b"ending", "held", b"held", "receiver", b"receiver", "round", b"round", "session", b"session"]) -> None: ...
 
 global___BundleContents = BundleContents
+
+@typing.final
+class BundledCall(google.protobuf.message.Message):
+    """A call that waits for somebody to bring it, or one with its answers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: builtins.int
+    REQUEST_FIELD_NUMBER: builtins.int
+    ANSWERS_FIELD_NUMBER: builtins.int
+    method: builtins.str
+    """Full name of the method, as in a call's path: "/comity.wire.v1.Sessions/Propose"."""
+    @property
+    def request(self) -> google.protobuf.any_pb2.Any: ...
+    @property
+    def answers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[google.protobuf.any_pb2.Any]:
+        """One for a call that has one answer, and as many as a stream had for another; none for a call that is still to be made."""
+
+    def __init__(
+        self,
+        *,
+        method: builtins.str = ...,
+        request: google.protobuf.any_pb2.Any | None = ...,
+        answers: collections.abc.Iterable[google.protobuf.any_pb2.Any] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answers", b"answers", "method", b"method", "request", b"request"]) -> None: ...
+
+global___BundledCall = BundledCall
+
+@typing.final
+class OfflineState(google.protobuf.message.Message):
+    """What a node keeps of a session between two bundles. It never leaves the node."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: builtins.int
+    CALLS_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
+    TAKING_FIELD_NUMBER: builtins.int
+    round: builtins.int
+    """Of the last bundle that was taken."""
+    taking: builtins.int
+    """Of one that was begun, and has not been taken whole; 0 for none."""
+    @property
+    def calls(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BundledCall]:
+        """At the party that asks: calls that no bundle has carried yet. At the other: calls of the last one, with their answers."""
+
+    @property
+    def held(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[comity.wire.v1.blobs_pb2.BlobRef]:
+        """Blobs that the other party holds."""
+
+    def __init__(
+        self,
+        *,
+        round: builtins.int = ...,
+        calls: collections.abc.Iterable[global___BundledCall] | None = ...,
+        held: collections.abc.Iterable[comity.wire.v1.blobs_pb2.BlobRef] | None = ...,
+        taking: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["calls", b"calls", "held", b"held", "round", b"round", "taking", b"taking"]) -> None: ...
+
+global___OfflineState = OfflineState

@@ -23,34 +23,69 @@ _sym_db = _symbol_database.Default()
 
 
 from comity.wire.v1 import blobs_pb2 as comity_dot_wire_dot_v1_dot_blobs__pb2
+from comity.wire.v1 import egress_pb2 as comity_dot_wire_dot_v1_dot_egress__pb2
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%comity/wire/v1/gradient_rewards.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\x8f\x03\n\x14GradientRewardsTerms\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12\x15\n\rlearning_rate\x18\x02 \x01(\x01\x12\x1b\n\x13learning_rate_decay\x18\x03 \x01(\x01\x12\x12\n\nbatch_size\x18\x04 \x01(\r\x12\x1d\n\x15\x65valuation_batch_size\x18\x05 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x06 \x01(\r\x12\x0f\n\x07\x63lients\x18\x07 \x01(\r\x12\x13\n\x0bmin_clients\x18\x08 \x01(\r\x12\x18\n\x10round_deadline_s\x18\t \x01(\x01\x12\x0e\n\x06length\x18\n \x01(\x01\x12\r\n\x05\x61lpha\x18\x0b \x01(\x01\x12\x0c\n\x04\x62\x65ta\x18\x0c \x01(\x01\x12\r\n\x05\x66loor\x18\r \x01(\x01\x12\x0c\n\x04rule\x18\x0e \x01(\t\x12\x11\n\tvaluation\x18\x0f \x01(\t\x12\x14\n\x0cpermutations\x18\x10 \x01(\r\x12\x19\n\x11\x63oalition_weights\x18\x11 \x01(\t\x12\x1f\n\x17normalize_contributions\x18\x12 \x01(\x08\"#\n\x12WatchRoundsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\r\"_\n\tRoundNews\x12\x10\n\x06opened\x18\x01 \x01(\rH\x00\x12(\n\x06reward\x18\x02 \x01(\x0b\x32\x16.comity.wire.v1.RewardH\x00\x12\x0e\n\x04over\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"G\n\rSubmitRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\'\n\x06update\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\"\r\n\x0bSubmitReply\"Q\n\x0e\x43onfirmRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x30\n\x07request\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"\xcd\x01\n\x06Reward\x12\r\n\x05round\x18\x01 \x01(\r\x12\x14\n\x0c\x63ontribution\x18\x02 \x01(\x01\x12\x12\n\nimportance\x18\x03 \x01(\x01\x12\x10\n\x08\x66raction\x18\x04 \x01(\x01\x12\x0c\n\x04kept\x18\x05 \x01(\x04\x12(\n\x07\x65ntries\x18\x06 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x0c\n\x04size\x18\x07 \x01(\x04\x12\x32\n\tstatement\x18\x08 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"c\n\x18\x41\x63knowledgeRewardRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x38\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"\x18\n\x16\x41\x63knowledgeRewardReply2\xda\x02\n\x0fGradientRewards\x12N\n\x0bWatchRounds\x12\".comity.wire.v1.WatchRoundsRequest\x1a\x19.comity.wire.v1.RoundNews0\x01\x12\x44\n\x06Submit\x12\x1d.comity.wire.v1.SubmitRequest\x1a\x1b.comity.wire.v1.SubmitReply\x12J\n\x07\x43onfirm\x12\x1e.comity.wire.v1.ConfirmRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12\x65\n\x11\x41\x63knowledgeReward\x12(.comity.wire.v1.AcknowledgeRewardRequest\x1a&.comity.wire.v1.AcknowledgeRewardReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%comity/wire/v1/gradient_rewards.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xf1\x03\n\x14GradientRewardsTerms\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12#\n\rlearning_rate\x18\x02 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12)\n\x13learning_rate_decay\x18\x03 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x12\n\nbatch_size\x18\x04 \x01(\r\x12\x1d\n\x15\x65valuation_batch_size\x18\x05 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x06 \x01(\r\x12\x0f\n\x07\x63lients\x18\x07 \x01(\r\x12\x13\n\x0bmin_clients\x18\x08 \x01(\r\x12&\n\x10round_deadline_s\x18\t \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1c\n\x06length\x18\n \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1b\n\x05\x61lpha\x18\x0b \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1a\n\x04\x62\x65ta\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1b\n\x05\x66loor\x18\r \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x0c\n\x04rule\x18\x0e \x01(\t\x12\x11\n\tvaluation\x18\x0f \x01(\t\x12\x14\n\x0cpermutations\x18\x10 \x01(\r\x12\x19\n\x11\x63oalition_weights\x18\x11 \x01(\t\x12\x1f\n\x17normalize_contributions\x18\x12 \x01(\x08\"2\n\x12WatchRoundsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x86\x01\n\tRoundNews\x12\x10\n\x06opened\x18\x01 \x01(\rH\x00\x12(\n\x06reward\x18\x02 \x01(\x0b\x32\x16.comity.wire.v1.RewardH\x00\x12\x0e\n\x04over\x18\x03 \x01(\x08H\x00:%\x8a\xce\x18!\n\x06reward\x12\tstatement\x1a\x0creward.roundB\x06\n\x04kind\"V\n\rSubmitRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\'\n\x06update\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x1c\n\x0bSubmitReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"b\n\x0e\x43onfirmRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x30\n\x07request\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"\xf1\x01\n\x06Reward\x12\r\n\x05round\x18\x01 \x01(\r\x12 \n\x0c\x63ontribution\x18\x02 \x01(\x01\x42\n\x92\xce\x18\x06reward\x12\x1e\n\nimportance\x18\x03 \x01(\x01\x42\n\x92\xce\x18\x06reward\x12\x1c\n\x08\x66raction\x18\x04 \x01(\x01\x42\n\x92\xce\x18\x06reward\x12\x0c\n\x04kept\x18\x05 \x01(\x04\x12(\n\x07\x65ntries\x18\x06 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x0c\n\x04size\x18\x07 \x01(\x04\x12\x32\n\tstatement\x18\x08 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"t\n\x18\x41\x63knowledgeRewardRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x38\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"\'\n\x16\x41\x63knowledgeRewardReply:\r\x8a\xce\x18\t\n\x07\x63ontrol2\xda\x02\n\x0fGradientRewards\x12N\n\x0bWatchRounds\x12\".comity.wire.v1.WatchRoundsRequest\x1a\x19.comity.wire.v1.RoundNews0\x01\x12\x44\n\x06Submit\x12\x1d.comity.wire.v1.SubmitRequest\x1a\x1b.comity.wire.v1.SubmitReply\x12J\n\x07\x43onfirm\x12\x1e.comity.wire.v1.ConfirmRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12\x65\n\x11\x41\x63knowledgeReward\x12(.comity.wire.v1.AcknowledgeRewardRequest\x1a&.comity.wire.v1.AcknowledgeRewardReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.wire.v1.gradient_rewards_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRADIENTREWARDSTERMS']._serialized_start=117
-  _globals['_GRADIENTREWARDSTERMS']._serialized_end=516
-  _globals['_WATCHROUNDSREQUEST']._serialized_start=518
-  _globals['_WATCHROUNDSREQUEST']._serialized_end=553
-  _globals['_ROUNDNEWS']._serialized_start=555
-  _globals['_ROUNDNEWS']._serialized_end=650
-  _globals['_SUBMITREQUEST']._serialized_start=652
-  _globals['_SUBMITREQUEST']._serialized_end=723
-  _globals['_SUBMITREPLY']._serialized_start=725
-  _globals['_SUBMITREPLY']._serialized_end=738
-  _globals['_CONFIRMREQUEST']._serialized_start=740
-  _globals['_CONFIRMREQUEST']._serialized_end=821
-  _globals['_REWARD']._serialized_start=824
-  _globals['_REWARD']._serialized_end=1029
-  _globals['_ACKNOWLEDGEREWARDREQUEST']._serialized_start=1031
-  _globals['_ACKNOWLEDGEREWARDREQUEST']._serialized_end=1130
-  _globals['_ACKNOWLEDGEREWARDREPLY']._serialized_start=1132
-  _globals['_ACKNOWLEDGEREWARDREPLY']._serialized_end=1156
-  _globals['_GRADIENTREWARDS']._serialized_start=1159
-  _globals['_GRADIENTREWARDS']._serialized_end=1505
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['learning_rate']._loaded_options = None
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['learning_rate']._serialized_options = b'\222\316\030\010contract'
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['learning_rate_decay']._loaded_options = None
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['learning_rate_decay']._serialized_options = b'\222\316\030\010contract'
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['round_deadline_s']._loaded_options = None
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['round_deadline_s']._serialized_options = b'\222\316\030\010contract'
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['length']._loaded_options = None
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['length']._serialized_options = b'\222\316\030\010contract'
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['alpha']._loaded_options = None
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['alpha']._serialized_options = b'\222\316\030\010contract'
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['beta']._loaded_options = None
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['beta']._serialized_options = b'\222\316\030\010contract'
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['floor']._loaded_options = None
+  _globals['_GRADIENTREWARDSTERMS'].fields_by_name['floor']._serialized_options = b'\222\316\030\010contract'
+  _globals['_WATCHROUNDSREQUEST']._loaded_options = None
+  _globals['_WATCHROUNDSREQUEST']._serialized_options = b'\212\316\030\t\n\007control'
+  _globals['_ROUNDNEWS']._loaded_options = None
+  _globals['_ROUNDNEWS']._serialized_options = b'\212\316\030!\n\006reward\022\tstatement\032\014reward.round'
+  _globals['_SUBMITREQUEST']._loaded_options = None
+  _globals['_SUBMITREQUEST']._serialized_options = b'\212\316\030\t\n\007control'
+  _globals['_SUBMITREPLY']._loaded_options = None
+  _globals['_SUBMITREPLY']._serialized_options = b'\212\316\030\t\n\007control'
+  _globals['_CONFIRMREQUEST']._loaded_options = None
+  _globals['_CONFIRMREQUEST']._serialized_options = b'\212\316\030\013\n\tstatement'
+  _globals['_REWARD'].fields_by_name['contribution']._loaded_options = None
+  _globals['_REWARD'].fields_by_name['contribution']._serialized_options = b'\222\316\030\006reward'
+  _globals['_REWARD'].fields_by_name['importance']._loaded_options = None
+  _globals['_REWARD'].fields_by_name['importance']._serialized_options = b'\222\316\030\006reward'
+  _globals['_REWARD'].fields_by_name['fraction']._loaded_options = None
+  _globals['_REWARD'].fields_by_name['fraction']._serialized_options = b'\222\316\030\006reward'
+  _globals['_ACKNOWLEDGEREWARDREQUEST']._loaded_options = None
+  _globals['_ACKNOWLEDGEREWARDREQUEST']._serialized_options = b'\212\316\030\013\n\tstatement'
+  _globals['_ACKNOWLEDGEREWARDREPLY']._loaded_options = None
+  _globals['_ACKNOWLEDGEREWARDREPLY']._serialized_options = b'\212\316\030\t\n\007control'
+  _globals['_GRADIENTREWARDSTERMS']._serialized_start=146
+  _globals['_GRADIENTREWARDSTERMS']._serialized_end=643
+  _globals['_WATCHROUNDSREQUEST']._serialized_start=645
+  _globals['_WATCHROUNDSREQUEST']._serialized_end=695
+  _globals['_ROUNDNEWS']._serialized_start=698
+  _globals['_ROUNDNEWS']._serialized_end=832
+  _globals['_SUBMITREQUEST']._serialized_start=834
+  _globals['_SUBMITREQUEST']._serialized_end=920
+  _globals['_SUBMITREPLY']._serialized_start=922
+  _globals['_SUBMITREPLY']._serialized_end=950
+  _globals['_CONFIRMREQUEST']._serialized_start=952
+  _globals['_CONFIRMREQUEST']._serialized_end=1050
+  _globals['_REWARD']._serialized_start=1053
+  _globals['_REWARD']._serialized_end=1294
+  _globals['_ACKNOWLEDGEREWARDREQUEST']._serialized_start=1296
+  _globals['_ACKNOWLEDGEREWARDREQUEST']._serialized_end=1412
+  _globals['_ACKNOWLEDGEREWARDREPLY']._serialized_start=1414
+  _globals['_ACKNOWLEDGEREWARDREPLY']._serialized_end=1453
+  _globals['_GRADIENTREWARDS']._serialized_start=1456
+  _globals['_GRADIENTREWARDS']._serialized_end=1802
 # @@protoc_insertion_point(module_scope)

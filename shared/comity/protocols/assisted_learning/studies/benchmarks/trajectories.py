@@ -15,7 +15,7 @@ from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning.algorithm import Loss
-from comity.protocols.assisted_learning.in_process import InProcessProvider
+from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.own_losses import AssistedTask
@@ -25,6 +25,7 @@ from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.events import nobody
 from comity.simulation.in_process import parties
 from comity.tensors import State
+from comity.transport.bindings.in_process import InProcessChannel
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def replay(script: Script, examine: Examine) -> None:
     learner, provider = (
         Party(each.task, each.blobs, each.journal, contract, each.own, each.peer) for each in (context, other)
     )
-    port = InProcessProvider(context, other, Provider(provider, other.receipt_book, nobody))
+    port = ProviderPort(context, InProcessChannel(other, Provider(provider, other.receipt_book, nobody)))
     terms = AssistedLearningTerms.model_validate(contract.terms.model_dump())
     onlooker = _Onlooker(port, {"learner": learner, "provider": provider}, terms, examine)
     run(Learner(learner, [(onlooker, context.receipt_book)], nobody))

@@ -29,10 +29,10 @@ from comity.errors import NodeProcessFailed
 from comity.ledger.receipts import SignedStatement
 from comity.protocol.roles import run as play
 from comity.protocols.assisted_learning.algorithm import Loss
+from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
-from comity.protocols.assisted_learning.remote import RemoteProvider
 from comity.protocols.assisted_learning.studies.benchmarks.screening import DATA
 from comity.protocols.assisted_learning.studies.benchmarks.streaming.workload import (
     Evaluation,
@@ -42,6 +42,7 @@ from comity.protocols.assisted_learning.studies.benchmarks.streaming.workload im
     pin,
 )
 from comity.session.events import Event
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
@@ -176,7 +177,7 @@ def _session(load: Load, evaluation: Evaluation, ask: Callable[[object], dict[st
     with PeerConnection(Identity("learner"), "provider", address, RetryPolicy()) as connection, evaluating(evaluation):
         connection.enter(context.contract.session, context.contract.hash)
         party = Party(context.task, context.blobs, context.journal, context.contract, context.own, context.peer)
-        port = RemoteProvider(connection, context.task.layout, context.blobs, context.gate)
+        port = ProviderPort(context, RemoteChannel(connection))
         waits = Sequential(port, clock)
 
         def observe(event: Event) -> None:

@@ -18,6 +18,7 @@ from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.studies.benchmarks.streaming.workload import Evaluation, begin, evaluating, pin
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker
+from comity.transport.bindings.servicer import serve
 from comity.transport.blobs import SERVICE, BlobServicer
 from comity.transport.server import NodeServer
 from comity.transport.sessions import session_of
@@ -27,14 +28,14 @@ def help_in(script: str, session: str, evaluation: Evaluation, stack: ExitStack)
     """Serves a session until the stack ends; returns the address."""
     _, peer_context = begin(script, session)
     stack.enter_context(evaluating(evaluation))
-    role = PROTOCOL.load().help(peer_context.place, [peer_context])
+    role = PROTOCOL.load().acceptor(peer_context.place, [peer_context])
     worker = SessionWorker(role, "provider")
     stack.callback(worker.stop)
     sessions = SessionRegistry()
     sessions.add(AcceptedSession(peer_context, role, worker))
-    server = NodeServer(None, [SERVICE, *PROTOCOL.load().services])
+    server = NodeServer(None, [SERVICE, PROTOCOL.load().service.name])
     BlobServicer(lambda context: session_of(sessions, context)).add_to(server.server)
-    PROTOCOL.load().serve(server.server, sessions)
+    serve(PROTOCOL.load().service, PROTOCOL.name, sessions, server.server, server.streams)
     address = server.start("127.0.0.1:0")
     stack.callback(server.stop, 0)
     return address

@@ -1,0 +1,170 @@
+"""The calling side of declared calls, over any channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property, partial
+from typing import Any
+
+from google.protobuf.message import Message
+
+from comity.errors import MalformedMessage
+from comity.session.contexts import PeerContext
+from comity.tensors import Blob
+from comity.transport.bindings.channel import Channel
+from comity.transport.calls import BlobField, Call, Service, Unary, Waiting, Watch
+from comity.transport.sending import OrderedSender, ahead
+
+
+def idle() -> bool:
+    """Nothing to do in the meantime."""
+    return False
+
+
+class PeerPort:
+    """What a slice's port is derived from: makes declared calls, and lets what they carry through the gate.
+
+    Args:
+        service: The declared calls.
+        context: This party's context opposite the one that is called.
+        channel: The way there.
+    """
+
+    def __init__(self, service: Service, context: PeerContext, channel: Channel) -> None:
+        self._service = service
+        self._peer = context
+        self._channel = channel
+        self._sender: OrderedSender | None = None
+
+    def _call(self, call: Unary, *arguments: Any, base: bytes | None = None) -> Any:
+        """Makes a call, after everything that was sent before; returns what the role returned.
+
+        Args:
+            call: The call.
+            arguments: What the role gets.
+            base: A blob that the other party holds, against which those that go along may be sent.
+        """
+        self._flush()
+        return self._make(call, arguments, base)
+
+    def _send(self, call: Unary, *arguments: Any, base: bytes | None = None) -> None:
+        """Makes a call whose answer says nothing, in order, while the caller works on.
+
+        What goes wrong on the way is raised by a later call.
+        """
+        if not self._channel.waits:
+            self._make(call, arguments, base)
+            return
+        if self._sender is None:
+            self._sender = OrderedSender()
+            self._channel.at_close(self._sender.abandon)
+        self._sender.put(partial(self._make, call, arguments, base))
+
+    def _ask(self, call: Waiting, *arguments: Any) -> Future[Any]:
+        """Makes a call that may take its time; questions are asked one after the other."""
+        if self._channel.waits:
+            return self._initiator.submit(self._answer, call, arguments)
+        answer: Future[Any] = Future()
+        answer.set_result(self._answer(call, arguments))
+        return answer
+
+    def _watch(self, call: Watch, *arguments: Any) -> Iterator[Any]:
+        """Follows a stream; gives None where there is nothing until others have had their turn."""
+        method, request, gate = self._begin(call, arguments)
+        for message in self._channel.follow(method, lambda: request):
+            if message is None:
+                yield None
+                continue
+            item = method.decode_answer(message)
+            for each in call.downloads:
+                self._download(each, message, method.request_rule.round_of(request))
+            gate.admit(message, request)
+            yield item
+            call.resume(request, message)
+
+    def _follow(self, call: Watch, *arguments: Any, meanwhile: Callable[[], bool] = idle) -> Iterator[Any]:
+        """Follows a stream; what comes is fetched while the caller works on what has come.
+
+        Args:
+            call: The call.
+            arguments: What the role gets.
+            meanwhile: Does a piece of the caller's own work while nothing has come yet; False when there is none.
+        """
+
+        def items() -> Iterator[Any]:
+            return (each for each in self._watch(call, *arguments) if each is not None)
+
+        return ahead(items, meanwhile) if self._channel.waits else items()
+
+    def _fetch(self, digest: bytes, size: int, kind: str, round: int, verify: Callable[[Blob], None]) -> Blob:
+        """Downloads a blob that the other party has published."""
+        admit = partial(self._peer.gate.admit_blob, digest, kind, round)
+        return self._channel.get(digest, size, verify, after=admit, base=None)
+
+    @cached_property
+    def _initiator(self) -> ThreadPoolExecutor:
+        initiator = ThreadPoolExecutor(1, "ask")
+        self._channel.at_close(partial(initiator.shutdown, cancel_futures=True))
+        return initiator
+
+    def _begin(self, call: Call, arguments: tuple[Any, ...], base: bytes | None = None) -> Any:
+        method = self._service.method(call)
+        request = method.encode_request(*arguments)
+        for each in call.uploads:
+            self._upload(each, request, method.request_rule.round_of(request), base)
+        self._peer.gate.send(request)
+        return method, request, self._peer.gate
+
+    def _make(self, call: Unary, arguments: tuple[Any, ...], base: bytes | None) -> Any:
+        method, request, gate = self._begin(call, arguments, base)
+        answer = self._channel.call(method, request)
+        if self._channel.arrives:
+            gate.deliver(request)
+        gate.admit(answer, request)
+        return method.decode_answer(answer)
+
+    def _answer(self, call: Waiting, arguments: tuple[Any, ...]) -> Any:
+        method, request, gate = self._begin(call, arguments)
+        answers = (each for each in self._channel.follow(method, lambda: request) if each is not None)
+        answer: Message | None = next(answers, None)
+        if answer is None:
+            raise MalformedMessage(
+                f"{self._peer.peer.party} gave no answer", expected=method.answer_type.__name__, received="nothing"
+            )
+        value = method.decode_answer(answer)
+        gate.admit(answer, request)
+        return value
+
+    def _flush(self) -> None:
+        if self._sender is not None:
+            sender, self._sender = self._sender, None
+            sender.finish()
+
+    def _upload(self, each: BlobField, request: Message, round: int, base: bytes | None) -> None:
+        digest = each.digest(request)
+        if digest is None:
+            return
+        blobs, gate = self._peer.blobs, self._peer.gate
+        blob = blobs.get(digest)
+
+        def before(size: int) -> None:
+            gate.send_blob(blob, each.kind, round, size=size)
+
+        self._channel.put(blob, each.kind, round, before, None if base is None else blobs.get(base))
+        if self._channel.arrives:
+            gate.deliver_blob(digest, each.kind, round)
+
+    def _download(self, each: BlobField, message: Message, round: int) -> None:
+        digest, base, blobs = each.digest(message), each.base_digest(message), self._peer.blobs
+        if digest is None or digest in blobs:
+            return
+        layout = self._peer.task.layout
+        blob = self._channel.get(
+            digest,
+            layout.size,
+            layout.verify,
+            after=partial(self._peer.gate.admit_blob, digest, each.kind, round),
+            base=None if base is None else blobs.get(base),
+        )
+        blobs.add(blob)

@@ -1,0 +1,53 @@
+"""Calls by gRPC, over a line to a peer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from google.protobuf.message import Message
+
+from comity.tensors import Blob
+from comity.transport.calls import Method
+from comity.transport.peer_connection import PeerConnection
+
+
+class RemoteChannel:
+    """Implements `Channel` over a line, which quotes the session already.
+
+    Args:
+        connection: The line.
+    """
+
+    waits = True
+    arrives = True
+
+    def __init__(self, connection: PeerConnection) -> None:
+        self._connection = connection
+
+    def call(self, method: Method, request: Message) -> Message:
+        """See `Channel.call`."""
+        return self._connection.call(self._connection.unary(method.path, method.answer_type), request)
+
+    def follow(self, method: Method, request: Callable[[], Message]) -> Iterator[Message | None]:
+        """See `Channel.follow`; begins again after a cut."""
+        return self._connection.watch(self._connection.stream(method.path, method.answer_type), request)
+
+    def put(self, blob: Blob, kind: str, round: int, before: Callable[[int], None], base: Blob | None) -> None:
+        """See `Channel.put`."""
+        self._connection.put(blob, kind, round, before=before, base=base)
+
+    def get(
+        self,
+        digest: bytes,
+        size: int,
+        verify: Callable[[Blob], None],
+        *,
+        after: Callable[[int], None],
+        base: Blob | None,
+    ) -> Blob:
+        """See `Channel.get`."""
+        return self._connection.get(digest, size, verify, after=after, base=base)
+
+    def at_close(self, end: Callable[[], None]) -> None:
+        """See `Channel.at_close`."""
+        self._connection.at_close(end)

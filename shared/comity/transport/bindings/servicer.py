@@ -1,0 +1,55 @@
+"""The gRPC service of declared calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from comity.session.session_registry import SessionRegistry
+from comity.transport.bindings.dispatcher import Following, dispatch
+from comity.transport.calls import Method, Service, Unary
+from comity.transport.sessions import session_of
+from comity.transport.streams import Streams, non_blocking
+
+
+def serve(service: Service, protocol: str, sessions: SessionRegistry, server: grpc.Server, streams: Streams) -> None:
+    """Registers a protocol's calls.
+
+    Args:
+        service: The calls.
+        protocol: The protocol's name.
+        sessions: The node's sessions.
+        server: Where they are served.
+        streams: Sends what callers follow.
+    """
+    handlers = {
+        name: _answered(method, protocol, sessions)
+        if isinstance(method.call, Unary)
+        else _followed(method, protocol, sessions, streams)
+        for name, method in service.methods.items()
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.name, handlers),))
+
+
+def _answered(method: Method, protocol: str, sessions: SessionRegistry) -> grpc.RpcMethodHandler[Any, Any]:
+    def answer(request: Message, context: grpc.ServicerContext) -> Message:
+        return dispatch(session_of(sessions, context, protocol), method, request)
+
+    return grpc.unary_unary_rpc_method_handler(
+        answer, method.request_type.FromString, method.answer_type.SerializeToString
+    )
+
+
+def _followed(
+    method: Method, protocol: str, sessions: SessionRegistry, streams: Streams
+) -> grpc.RpcMethodHandler[Any, Any]:
+    @non_blocking
+    def follow(request: Message, context: grpc.ServicerContext, send: Callable[[Message | None], None]) -> None:
+        streams.serve(Following(session_of(sessions, context, protocol), method, request), context, send)
+
+    return grpc.unary_stream_rpc_method_handler(
+        follow, method.request_type.FromString, method.answer_type.SerializeToString
+    )
