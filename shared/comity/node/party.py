@@ -33,6 +33,7 @@ from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
 from comity.session.outcome import Outcome
 from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.session.waiting import Waits
 from comity.store.journal import Journal
 from comity.store.store import Store
 from comity.tasks import agreed_model, kind_for, require_task
@@ -190,6 +191,7 @@ class LocalParty:
             observed,
             gates,
             self.config.settings_of(protocol(contract.protocol)),
+            Waits(self.store, contract.session, observed),
         )
 
     def context(self, place: SessionContext, peer: Membership, *, apart: bool = False) -> PeerContext:
@@ -210,9 +212,18 @@ class LocalParty:
         place.gates.append(gate)
         receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
-        settings = place.settings
         return PeerContext(
-            contract, place.own, peer, place.task, blobs, place.journal, gate, receipt_book, place.observe, settings
+            contract,
+            place.own,
+            peer,
+            place.task,
+            blobs,
+            place.journal,
+            gate,
+            receipt_book,
+            place.observe,
+            place.settings,
+            place.waits,
         )
 
     def gate(self, contract: Contract, peer: str) -> EgressGate:
@@ -233,6 +244,11 @@ class LocalParty:
         keeper = None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts))
         return SessionBlobs(keeper, self._guards.release)
 
+    def disk_space(self, contract: Contract, own: Membership, peer: Membership, definition: ProtocolDefinition) -> int:
+        """Most bytes that this party will keep for a session at a time, beside its records."""
+        task, space = self.task(contract), definition.load().disk_space
+        return 0 if space is None else space(contract, own, peer, task)
+
     def require_room(
         self, contract: Contract, own: Membership, peer: Membership, definition: ProtocolDefinition
     ) -> None:
@@ -243,7 +259,7 @@ class LocalParty:
         """
         if self._folder is None:
             return
-        needed = definition.load().blobs_held(contract, own, peer) * self.task(contract).layout.size
+        needed = self.disk_space(contract, own, peer, definition)
         free = bytes_free(self._folder, self.config.policy.max_state_bytes)
         if needed > free:
             raise PolicyRefusal(

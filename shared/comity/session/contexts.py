@@ -10,6 +10,7 @@ from comity.contract import Contract, Membership
 from comity.session.events import Observer
 from comity.session.gate import EgressGate
 from comity.session.receipt_book import ReceiptBook
+from comity.session.waiting import Waits, unkept
 from comity.store.journal import Journal
 
 
@@ -26,6 +27,7 @@ class SessionContext:
         observe: Is told what happens.
         gates: What leaves, to each peer.
         settings: This party's own settings of the protocol; None where it has none.
+        waits: What the session waits for.
     """
 
     contract: Contract
@@ -36,6 +38,7 @@ class SessionContext:
     observe: Observer
     gates: list[EgressGate] = field(default_factory=list)
     settings: Any = None
+    waits: Waits = field(default_factory=unkept)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class PeerContext:
         receipt_book: Signs this party's statements and checks the peer's.
         observe: Is told what happens.
         settings: This party's own settings of the protocol; None where it has none.
+        waits: What the session waits for.
     """
 
     contract: Contract
@@ -65,9 +69,19 @@ class PeerContext:
     receipt_book: ReceiptBook
     observe: Observer
     settings: Any = None
+    waits: Waits = field(default_factory=unkept)
 
     @property
     def place(self) -> SessionContext:
         """What of it is the same whoever is opposite."""
-        gates, own = [self.gate], self.settings
-        return SessionContext(self.contract, self.own, self.task, self.blobs, self.journal, self.observe, gates, own)
+        return SessionContext(
+            self.contract,
+            self.own,
+            self.task,
+            self.blobs,
+            self.journal,
+            self.observe,
+            [self.gate],
+            self.settings,
+            self.waits,
+        )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from comity.contract import Json
 from comity.session.events import Event, Observer, nobody
+from comity.store.memory_store import MemoryStore
 from comity.store.store import Store, Waiting
 
 
@@ -69,6 +70,11 @@ PEER_AWAY = Reason(
     expires=False,
 )
 """A peer that was there before; how long a node tries, its configuration says."""
+
+
+def unkept() -> Waits:
+    """What a session waits for that nobody keeps or looks on at."""
+    return Waits(MemoryStore(), "")
 
 
 class Waits:

@@ -54,14 +54,11 @@ def check_script(context: Context) -> Iterator[Row]:
     _require_part(context, script, drafted)
     yield Row("script", "passed", f"{context.script}: {drafted.contract.rounds} rounds of {drafted.definition.name}")
     require_device(context)
-    layout = drafted.local.task(drafted.contract).layout
-    drafted.local.require_room(drafted.contract, drafted.own, drafted.peer, drafted.definition)
-    held = drafted.definition.load().blobs_held(drafted.contract, drafted.own, drafted.peer)
-    found = (
-        f"{', '.join(each.name for each in drafted.contract.models.values())}, {layout.size / 1e6:.2f} MB; room for the session's {held} checkpoints, "
-        f"{held * layout.size / 1e6:.1f} MB, if the peer has as many samples"
-    )
-    yield Row("model", "passed", found)
+    asked = (drafted.contract, drafted.own, drafted.peer, drafted.definition)
+    drafted.local.require_room(*asked)
+    models = ", ".join(each.name for each in drafted.contract.models.values()) or "none"
+    space = drafted.local.disk_space(*asked) / 1e6
+    yield Row("model", "passed", f"{models}; room for the {space:.1f} MB of a session, if the peer has as many samples")
 
 
 def _read(context: Context) -> Script:

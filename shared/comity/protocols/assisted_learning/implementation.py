@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from comity.contract import Contract, Membership
 from comity.protocol.implementation import Implementation, PrivateTraining
@@ -36,8 +37,9 @@ def _acceptor(session: SessionContext, contexts: Sequence[PeerContext]) -> Provi
     return Provider(_party(contexts), context.receipt_book, session.observe)
 
 
-def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:
-    return Schedule(contract, own, [peer]).blobs_held()
+def _disk_space(contract: Contract, own: Membership, peer: Membership, task: Any) -> int:
+    held: int = Schedule(contract, own, [peer]).blobs_held() * task.layout.size
+    return held
 
 
 def _private_training(contract: Contract, own: Membership, peers: Sequence[Membership]) -> PrivateTraining | None:
@@ -52,8 +54,8 @@ IMPLEMENTATION = Implementation(
     terms_message=assisted_learning_pb2.AssistedLearningTerms,
     service=SERVICE,
     task=TASK,
-    blobs_held=_blobs_held,
     initiator=_initiator,
     acceptor=_acceptor,
+    disk_space=_disk_space,
     private_training=_private_training,
 )

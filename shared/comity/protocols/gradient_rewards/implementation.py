@@ -14,6 +14,7 @@ from comity.protocols.gradient_rewards.server import Server
 from comity.protocols.gradient_rewards.task import TASK
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext, SessionContext
+from comity.training import Classification
 from comity.wire.v1 import gradient_rewards_pb2
 
 
@@ -26,19 +27,19 @@ def _acceptor(session: SessionContext, contexts: Sequence[PeerContext]) -> Serve
     return Server(session, contexts)
 
 
-def _blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:  # noqa: ARG001
+def _disk_space(contract: Contract, own: Membership, peer: Membership, task: Classification) -> int:  # noqa: ARG001
     """At a client, two models, an update and a reward; at the server, an update and a reward of each client."""
     terms = contract.terms
     clients = terms.clients if isinstance(terms, GradientRewardsTerms) and own.role == "server" else 1
-    return 2 + 2 * clients
+    return (2 + 2 * clients) * task.layout.size
 
 
 IMPLEMENTATION = Implementation(
     terms_message=gradient_rewards_pb2.GradientRewardsTerms,
     service=SERVICE,
     task=TASK,
-    blobs_held=_blobs_held,
     initiator=_initiator,
     acceptor=_acceptor,
+    disk_space=_disk_space,
     merge=merged,
 )
