@@ -582,6 +582,24 @@ def reproduce(
     run_experiments(names, scale, out, data, as_json=json_output)
 
 
+@app.command(rich_help_panel=_ACCOUNT)
+def audit(
+    name: Annotated[str, typer.Argument(help="The audit; the session's protocol says which there are.")],
+    session: SessionName,
+    *,
+    state: State = _STATE,
+    store: StoreUrl = "",
+    json_output: Json = False,
+) -> None:
+    """Says what somebody could have learned from what this node sent in a session.
+
+    Example: `comity audit agreement s-0123 --state hospital/state`
+    """
+    from comity.cli.audit import run_audit
+
+    run_audit(name, session, state, store, as_json=json_output)
+
+
 @app.command(rich_help_panel=_SET_UP)
 def version() -> None:
     """Prints the installed version.
@@ -595,7 +613,10 @@ def version() -> None:
 
 def main() -> None:
     """Runs the command; an error is one line on standard error, and its class decides the exit code."""
+    from comity.cli.extensions import add_verbs
+
     try:
+        add_verbs(app, sys.argv[1:])
         app(standalone_mode=True)
     except ComityError as error:
         if "--json" in sys.argv:

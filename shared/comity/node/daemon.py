@@ -19,6 +19,7 @@ from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
 from comity.node.garbage import exclusive
 from comity.node.party import LocalParty, own_secret
+from comity.node.services import start_services
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiated import InitiatedSessions
 from comity.node.sessions.initiator import draft_contract
@@ -88,6 +89,7 @@ class Node:
             self._serve_operators(stack)
             if any(each.acceptor == self.role for each in self._protocols):
                 self._serve_peers(stack)
+            start_services(stack, self.role, config, self._protocols, self._hosted)
             self._initiated.restore(self.role)
             address = self.address or None
             log.info("node-ready", party=self.party, role=self.role, address=address, samples=samples, pid=os.getpid())
