@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.transport.protocol import run as play
 
 from comity.errors import (
     ComityError,

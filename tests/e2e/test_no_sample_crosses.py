@@ -25,10 +25,10 @@ from comity.errors import ComityError, TrainingDiverged
 from comity.node.config import NodeConfig
 from comity.node.control_client import ControlClient
 from comity.node.daemon import Node
-from comity.protocols.assisted_learning import servicer as assisted_servicer
 from comity.tensors import Layout, State
 from comity.transport import blobs as blob_transport
 from comity.transport import peer_connection as link_module
+from comity.transport.calls import Method
 from comity.wire.v1 import sessions_pb2
 from tests.e2e.wiretap import DEADLINE_S, MEAN, RUN, STD, TYPES, Recording, make_samples, relaying, undo
 
@@ -208,14 +208,15 @@ def leak_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def leak_in_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample, as stored, for the signature under a receipt: they are both 64 bytes."""
     sample = PROVIDER.forms()["uint8"][7].tobytes()
-    honest = assisted_servicer.statement_to_proto
+    honest = Method.encode_answer
 
-    def to_proto(signed: Any) -> sessions_pb2.SignedStatement:
-        message = honest(signed)
-        message.signature = sample
+    def encode_answer(self: Method, *values: Any) -> Any:
+        message = honest(self, *values)
+        if isinstance(message, sessions_pb2.SignedStatement):
+            message.signature = sample
         return message
 
-    monkeypatch.setattr(assisted_servicer, "statement_to_proto", to_proto)
+    monkeypatch.setattr(Method, "encode_answer", encode_answer)
 
 
 def leak_in_a_header(monkeypatch: pytest.MonkeyPatch) -> None:

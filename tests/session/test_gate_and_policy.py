@@ -14,6 +14,8 @@ from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.store.memory_store import MemoryStore
+from comity.tensors import Blob
+from comity.wire.v1 import assisted_learning_pb2 as pb
 
 KINDS: tuple[EgressKind, ...] = (
     "contract",
@@ -26,6 +28,14 @@ KINDS: tuple[EgressKind, ...] = (
     "sample",
     "a-packages-own",
 )
+IT = Blob.of(bytearray(b"it is"))
+
+
+def offer(round: int, index: int) -> pb.OfferRequest:
+    checkpoint = pb.Checkpoint(index=index, loss=pb.Loss(sum=1.0, count=2))
+    return pb.OfferRequest(round=round, checkpoint=checkpoint)
+
+
 OWN = Membership(party="hospital", role="provider", samples=10, receipt_key="0" * 64)
 
 
@@ -44,14 +54,14 @@ def test_what_leaves_needs_contract_and_policy(
         "clinic",
     )
     if by_contract and by_policy:
-        gate.intend(kind, "it", 5, round=2)
+        gate.send_blob(IT, kind, 2)
         (entry,) = ledger.entries()
-        assert (entry.fact.kind, entry.fact.subject, entry.fact.size) == (kind, "it", 5)
+        assert (entry.fact.kind, entry.fact.subject, entry.fact.size) == (kind, IT.hex, 5)
         assert (entry.fact.direction, entry.fact.round, entry.fact.peer) == ("sent", 2, "clinic")
     else:
         by = "policy.egress" if by_contract else "the contract"
         with pytest.raises(PolicyRefusal, match=f"{by} keeps {kind} from leaving"):
-            gate.intend(kind, "it", 5)
+            gate.send_blob(IT, kind, 0)
         assert not list(ledger.entries())
 
 
@@ -59,22 +69,22 @@ def test_what_leaves_needs_contract_and_policy(
 def test_nothing_leaves_by_default(make_contract: Callable[..., Contract], kind: EgressKind) -> None:
     gate = EgressGate(make_contract(egress=()), Policy(), MemoryStore(), "clinic")
     with pytest.raises(PolicyRefusal):
-        gate.intend(kind, "it", 1)
+        gate.send_blob(IT, kind, 0)
 
 
 def test_samples_leave_only_where_the_policy_says_so(make_contract: Callable[..., Contract]) -> None:
     assert [kind for kind in KINDS if not Policy().may_leave(kind)] == ["sample", "a-packages-own"]
     gate = EgressGate(make_contract(egress=("sample",)), Policy(), MemoryStore(), "clinic")
     with pytest.raises(PolicyRefusal, match=r"policy\.egress keeps sample"):
-        gate.intend("sample", "it", 1)
+        gate.send_blob(IT, "sample", 0)
 
 
 def test_what_comes_is_recorded(make_contract: Callable[..., Contract]) -> None:
     ledger = MemoryStore()
-    EgressGate(make_contract(), Policy(), ledger, "clinic").admit("loss", "checkpoint 3", 7, round=1)
+    EgressGate(make_contract(), Policy(), ledger, "clinic").admit(offer(1, 3))
     (entry,) = ledger.entries()
     fact = entry.fact
-    assert (fact.session, fact.direction, fact.peer, fact.size) == ("s-1", "received", "clinic", 7)
+    assert (fact.session, fact.direction, fact.peer, fact.size) == ("s-1", "received", "clinic", offer(1, 3).ByteSize())
 
 
 def matters(store: MemoryStore) -> list[tuple[str, int, str]]:
@@ -84,12 +94,12 @@ def matters(store: MemoryStore) -> list[tuple[str, int, str]]:
 def test_what_is_delivered_was_about_to_leave(make_contract: Callable[..., Contract]) -> None:
     store = MemoryStore()
     gate = EgressGate(make_contract(), Policy(), store, "clinic")
-    gate.deliver("loss", "checkpoint 0", round=1)
-    gate.intend("loss", "checkpoint 0", 7, round=1)
-    gate.intend("loss", "checkpoint 1", 7, round=1)
-    gate.intend("loss", "checkpoint 0", 7, round=2)
-    gate.deliver("loss", "checkpoint 0", round=1)
-    gate.deliver("loss", "checkpoint 0", round=1)
+    gate.deliver(offer(1, 0))
+    gate.send(offer(1, 0))
+    gate.send(offer(1, 1))
+    gate.send(offer(2, 0))
+    gate.deliver(offer(1, 0))
+    gate.deliver(offer(1, 0))
     # A gate that comes after a restart knows what is on its way.
     EgressGate(make_contract(), Policy(), store, "clinic").deliver_all(1)
     assert matters(store) == [
@@ -99,7 +109,7 @@ def test_what_is_delivered_was_about_to_leave(make_contract: Callable[..., Contr
         ("delivered", 1, "checkpoint 0"),
         ("delivered", 1, "checkpoint 1"),
     ]
-    assert bytes_by_kind(store.entries(), "sent") == {"loss": 14}
+    assert bytes_by_kind(store.entries(), "sent") == {"loss": offer(1, 0).ByteSize() + offer(1, 1).ByteSize()}
 
 
 def review(policy: Policy, contract: Contract, *, own: Membership = OWN, active: int = 0) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.session.replayable_stream import ReplayableStream
+from comity.session.replayable_stream import ReplayableStream, StreamEnd
 
 DEADLINE_S = 10.0
 
@@ -83,18 +83,45 @@ def test_the_first_close_counts() -> None:
     assert list(log.watch()) == [0]
 
 
-def test_a_follower_that_nobody_waits_for_ends(followers: ThreadPoolExecutor) -> None:
-    log = filled(0)
-    active = Event()
-    active.set()
-    asked = Event()
+def test_a_subscriber_is_called_and_reads() -> None:
+    log, calls = filled(2), list[int]()
+    end = log.subscribe(lambda: calls.append(len(log)))
+    assert log.read(0) == (0, 1)
+    assert log.read(1) == (1, 2)
+    assert log.read(2) is None
+    log.append(2)
+    assert calls == [3]
+    assert log.read(2) == (2, 3)
+    log.close()
+    assert calls == [3, 3]
+    with pytest.raises(StreamEnd):
+        log.read(3)
+    end()
+    log.close()
+    assert calls == [3, 3]
+    # What is there can be read after the end as well.
+    assert log.read(1) == (1, 2)
 
-    def is_active() -> bool:
-        asked.set()
-        return active.is_set()
 
-    following = followers.submit(lambda: list(log.watch(is_active=is_active)))
-    assert asked.wait(DEADLINE_S)
-    active.clear()
-    assert following.result(DEADLINE_S) == [0]
-    assert not log.closed
+def test_a_subscriber_is_told_why_there_is_no_more() -> None:
+    log = filled(1)
+    log.close(ValueError("broken"))
+    assert log.read(0) == (0, 1)
+    with pytest.raises(ValueError, match="broken"):
+        log.read(1)
+
+
+def test_what_is_no_news_any_more_is_withdrawn() -> None:
+    log = filled(2)
+    log.show([1, 5])
+    assert log.read(0) == (1, 2)
+    assert log.read(2) == (5, 3)
+    log.show([5])
+    assert log.read(0) == (5, 3)
+    log.show([7])
+    assert log.read(0) == (7, 4)
+    # Who has it is not told again.
+    log.show([7])
+    assert log.read(4) is None
+    with pytest.raises(IndexError):
+        log[0]

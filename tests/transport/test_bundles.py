@@ -23,7 +23,7 @@ from comity.errors import (
 )
 from comity.ledger.receipts import Signer
 from comity.tensors import Blob
-from comity.transport.bundles import Bundle, Label, opened_bundle, write_bundle
+from comity.transport.bundles import Bundle, Label, bundled, opened_bundle, unpacked, write_bundle
 from comity.wire.v1 import blobs_pb2, sessions_pb2
 
 LABEL = Label("hospital", "s-1", "0" * 64)
@@ -37,12 +37,15 @@ def clinic(make_signer: Callable[[str], Signer]) -> Signer:
 
 def test_what_was_written_is_read(tmp_path: Path, clinic: Signer) -> None:
     message = sessions_pb2.FetchRequest(session="s-1")
+    call = bundled("/s/M", message, message)
     path = tmp_path / "a.bundle"
-    size = write_bundle(path, LABEL, Bundle(3, [message, message], BLOBS, ending=2), clinic, "clinic")
+    size = write_bundle(path, LABEL, Bundle(3, [call, call], BLOBS, held=[bytes(32)], ending=2), clinic, "clinic")
     assert size == path.stat().st_size
     with opened_bundle(path, lambda party: {"clinic": clinic.public_key}[party]) as bundle:
         assert (bundle.sender, bundle.label, bundle.round, bundle.ending) == ("clinic", LABEL, 3, 2)
-        assert list(bundle.messages(sessions_pb2.FetchRequest)) == [message, message]
+        assert list(bundle.calls) == [call, call]
+        assert unpacked(bundle.calls[0].answers[0], sessions_pb2.FetchRequest) == message
+        assert bundle.held == {bytes(32), *(blob.digest for blob in BLOBS)}
         # In any order, and again.
         for blob in (*reversed(BLOBS), BLOBS[0]):
             incoming = Incoming(blob.digest, blob.size)
@@ -53,7 +56,7 @@ def test_what_was_written_is_read(tmp_path: Path, clinic: Signer) -> None:
         with pytest.raises(BlobSizeMismatch, match="expected 8 bytes, received 600000 bytes"):
             bundle.fill(Incoming(BLOBS[0].digest, 8))
         with pytest.raises(MalformedMessage, match="BlobRef"):
-            list(bundle.messages(blobs_pb2.BlobRef))
+            unpacked(bundle.calls[0].request, blobs_pb2.BlobRef)
 
 
 def test_a_blob_that_changed_after_the_parcel_was_opened_is_noticed(tmp_path: Path, clinic: Signer) -> None:
@@ -74,7 +77,9 @@ def test_a_blob_that_changed_after_the_parcel_was_opened_is_noticed(tmp_path: Pa
 def test_any_edit_and_any_cut_is_noticed(at: int, bit: int, cut: bool, tmp_path: Path, clinic: Signer) -> None:
     path = tmp_path / "a.bundle"
     blobs = [Blob.of(bytes([number]) * 50) for number in range(2)]
-    write_bundle(path, LABEL, Bundle(1, [sessions_pb2.FetchRequest(session="s")], blobs), clinic, "clinic")
+    write_bundle(
+        path, LABEL, Bundle(1, [bundled("/s/M", sessions_pb2.FetchRequest(session="s"))], blobs), clinic, "clinic"
+    )
     data = bytearray(path.read_bytes())
     at %= len(data)
     data[at] ^= 1 << bit
@@ -107,7 +112,7 @@ def test_a_full_drive_is_one_line_and_keeps_what_was_there(tmp_path: Path, clini
 
 
 def test_what_nobody_could_read_is_not_written(tmp_path: Path, clinic: Signer) -> None:
-    messages = [sessions_pb2.FetchRequest(session="s" * 2**20)] * 5
+    calls = [bundled("/s/M", sessions_pb2.FetchRequest(session="s" * 2**20))] * 5
     with pytest.raises(InvalidValue, match="sampling_period"):
-        write_bundle(tmp_path / "a.bundle", LABEL, Bundle(1, messages), clinic, "clinic")
+        write_bundle(tmp_path / "a.bundle", LABEL, Bundle(1, calls), clinic, "clinic")
     assert not list(tmp_path.iterdir())

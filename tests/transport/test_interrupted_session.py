@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from comity.transport.bindings.remote import RemoteChannel
-from comity.transport.bindings.in_process import InProcessChannel
 from comity.ledger.ledger import bytes_by_kind
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.transport.bindings.in_process import InProcessChannel
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
 
 

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError, MalformedMessage, NonFiniteValue
 from comity.ledger.receipts import SignedStatement, Statement
-from comity.protocols.gradient_rewards.codec import news_from_proto, news_to_proto, reward_from_proto, reward_to_proto
+from comity.protocols.gradient_rewards.codec import (
+    news_from_proto,
+    news_to_proto,
+    require_fitting,
+    reward_from_proto,
+    reward_to_proto,
+)
 from comity.protocols.gradient_rewards.messages import News, Reward, Terms
 from comity.tensors.sparse import largest_encoding
 from comity.wire.v1 import blobs_pb2, sessions_pb2
@@ -37,16 +43,16 @@ rewards = st.builds(Reward, terms, st.just(SIGNED))
 @given(rewards)
 def test_rewards_cross_unchanged(reward: Reward) -> None:
     data = reward_to_proto(reward).SerializeToString()
-    assert reward_from_proto(pb.Reward.FromString(data), PARAMETERS) == reward
+    assert reward_from_proto(pb.Reward.FromString(data)) == reward
 
 
 @given(rewards, rounds)
 def test_news_crosses_unchanged(reward: Reward, round: int) -> None:
     for news in (News("opened", round), News("settled", reward.terms.round, reward)):
         data = news_to_proto(news).SerializeToString()
-        assert news_from_proto(pb.RoundNews.FromString(data), PARAMETERS) == news
+        assert news_from_proto(pb.RoundNews.FromString(data)) == news
     over = pb.RoundNews.FromString(news_to_proto(News("over", round)).SerializeToString())
-    assert news_from_proto(over, PARAMETERS).kind == "over"
+    assert news_from_proto(over).kind == "over"
 
 
 @given(terms)
@@ -84,8 +90,14 @@ GOOD: dict[str, Any] = {
 }
 
 
+def taken(**changes: Any) -> Reward:
+    reward = reward_from_proto(pb.Reward(**(GOOD | changes)))
+    require_fitting(reward, PARAMETERS)
+    return reward
+
+
 def test_the_good_reward_is_taken() -> None:
-    assert reward_from_proto(pb.Reward(**GOOD), PARAMETERS).terms.kept == 400
+    assert taken().terms.kept == 400
 
 
 @pytest.mark.parametrize(
@@ -106,7 +118,7 @@ def test_the_good_reward_is_taken() -> None:
 )
 def test_rewards_that_do_not_fit_are_refused(changes: dict[str, Any], error: type[ComityError], expected: str) -> None:
     with pytest.raises(error, match=expected):
-        reward_from_proto(pb.Reward(**(GOOD | changes)), PARAMETERS)
+        taken(**changes)
 
 
 @pytest.mark.parametrize(
@@ -114,4 +126,4 @@ def test_rewards_that_do_not_fit_are_refused(changes: dict[str, Any], error: typ
 )
 def test_news_that_says_nothing_is_refused(message: pb.RoundNews) -> None:
     with pytest.raises(MalformedMessage, match="cannot be read"):
-        news_from_proto(message, PARAMETERS)
+        news_from_proto(message)

@@ -17,7 +17,6 @@ import torch
 from google.protobuf.message import Message
 
 from comity import errors
-from comity.transport.bindings.remote import RemoteChannel
 from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
 from comity.contract import Contract
@@ -39,6 +38,7 @@ from comity.simulation.processes import NodeProcess
 from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection, RetryPolicy
 from comity.transport.sessions import encode_proposal

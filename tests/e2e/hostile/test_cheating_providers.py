@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +22,21 @@ from comity import errors
 from comity.errors import ComityError
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
-from comity.protocols.assisted_learning import servicer as assisted_servicer
+from comity.protocols.assisted_learning.calls import CLOSE, SERVICE
 from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.session.replayable_stream import StreamEnd
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.simulation.in_process import simulate
 from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
+from comity.transport.bindings.dispatcher import Following, dispatch
+from comity.transport.calls import Method, Unary
 from comity.transport.description import describing
 from comity.transport.identity import Identity
 from comity.transport.server import NodeServer
 from comity.wire.v1 import assisted_learning_pb2 as pb
-from comity.wire.v1 import assisted_learning_pb2_grpc, blobs_pb2, sessions_pb2, sessions_pb2_grpc
+from comity.wire.v1 import blobs_pb2, sessions_pb2, sessions_pb2_grpc
 from tests.e2e.hostile.attacks import (
     SCRIPT,
     Learner,
@@ -65,20 +70,54 @@ class Cheat:
     fails: str = ""
 
 
-class CheatingAssistance(assisted_servicer.AssistedLearningServicer):
-    def __init__(self, sessions: SessionRegistry, cheat: Cheat) -> None:
-        super().__init__(sessions)
-        self._cheat = cheat
+def serve_assistance(server: grpc.Server, hosted: SessionRegistry, cheat: Cheat) -> None:
+    """The calls of the protocol, answered by a provider that is honest in all but one thing."""
 
-    def CloseRound(self, request: pb.CloseRoundRequest, context: grpc.ServicerContext) -> sessions_pb2.SignedStatement:  # noqa: N802
-        if self._cheat.fails:
-            raise errors.SessionFailed(self._cheat.fails)
-        receipt = super().CloseRound(request, context)
-        self._cheat.receipt(receipt)
-        return receipt
+    def find(context: grpc.ServicerContext) -> AcceptedSession:
+        return sessions.session_of(hosted, context, PROTOCOL.name)
 
-    def WatchResults(self, request: pb.WatchResultsRequest, context: grpc.ServicerContext) -> Results:  # noqa: N802
-        yield from self._cheat.results(super().WatchResults(request, context), self._find(context))
+    def answer(method: Method, request: Any, context: grpc.ServicerContext) -> Any:
+        if method.call is CLOSE and cheat.fails:
+            raise errors.SessionFailed(cheat.fails)
+        said = dispatch(find(context), method, request)
+        if method.call is CLOSE:
+            cheat.receipt(said)
+        return said
+
+    def follow(method: Method, request: Any, context: grpc.ServicerContext) -> Results:
+        session = find(context)
+        yield from cheat.results(followed(Following(session, method, request)), session)
+
+    handlers = {}
+    for name, method in SERVICE.methods.items():
+        kind, answers = ("unary_unary", answer) if isinstance(method.call, Unary) else ("unary_stream", follow)
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        handlers[name] = make(
+            partial(answers, method), method.request_type.FromString, method.answer_type.SerializeToString
+        )
+    for path, raw in cheat.raw.items():
+        service, _, name = path.partition("/")
+        if service == SERVICE.name:
+            handlers[name] = grpc.unary_unary_rpc_method_handler(lambda _, __, raw=raw: raw)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.name, handlers),))
+
+
+def followed(following: Following) -> Results:
+    """What a follower gets, one after another."""
+    ready = threading.Event()
+    following.subscribe(ready.set)
+    try:
+        while True:
+            message = following.read()
+            if message is not None:
+                yield message
+            else:
+                ready.wait()
+                ready.clear()
+    except StreamEnd:
+        return
+    finally:
+        following.close()
 
 
 class CheatingBlobs(blobs.BlobServicer):
@@ -109,13 +148,15 @@ def cheating(identity: Identity, address: str, cheat: Cheat) -> Iterator[None]:
     section.policy = section.policy.model_copy(update={"max_sessions": 1000})
     party = LocalParty("cheat", section, b"cheat's", MemoryStore())
     hosted = SessionRegistry()
-    server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, assisted_servicer.SERVICE])
+    server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, SERVICE.name])
     acceptor = Acceptor(party, "provider", hosted)
     sessions_pb2_grpc.add_SessionsServicer_to_server(CheatingSessions(hosted, acceptor, party, cheat), server.server)
     CheatingBlobs(lambda context: sessions.session_of(hosted, context), cheat).add_to(server.server)
-    assisted_learning_pb2_grpc.add_AssistedLearningServicer_to_server(CheatingAssistance(hosted, cheat), server.server)
+    serve_assistance(server.server, hosted, cheat)
     for path, answer in cheat.raw.items():
         service, _, method = path.partition("/")
+        if service == SERVICE.name:
+            continue
         handler = grpc.unary_unary_rpc_method_handler(lambda _, __, answer=answer: answer)
         server.server.add_registered_method_handlers(service, {method: handler})
     server.start(address)
@@ -308,7 +349,7 @@ CHEATS: Mapping[str, tuple[Cheat, type[ComityError], tuple[str, ...]]] = {
         ("RESOURCE_EXHAUSTED",),
     ),
     "garbage for a receipt": (
-        Cheat(raw={f"{assisted_servicer.SERVICE}/CloseRound": b"\xff" * 50}),
+        Cheat(raw={f"{SERVICE.name}/CloseRound": b"\xff" * 50}),
         errors.RemoteFailure,
         ("INTERNAL",),
     ),

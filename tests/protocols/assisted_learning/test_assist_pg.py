@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comity.protocols.assisted_learning.in_process import InProcessProvider
-from comity.transport.in_process import encoded
 
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, ModelSpec
@@ -24,6 +22,7 @@ from comity.models import build
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
+from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
@@ -40,6 +39,7 @@ from comity.store.memory_store import MemoryStore
 from comity.tasks.reinforcement import reinforcement
 from comity.tensors import Blob, Layout
 from comity.training import PolicyGradient, Secret
+from comity.transport.bindings.in_process import InProcessChannel, encoded
 
 EPISODES = 8
 BEST_RETURN = CartPole().best_return(0.99)
@@ -115,7 +115,7 @@ def party(context: PeerContext) -> Party:
     return Party(context.task, context.blobs, context.journal, context.contract, context.own, context.peer)
 
 
-class Cheat(InProcessProvider):
+class Cheat(ProviderPort):
     """A provider that is honest until the second round, in which it answers as it is told.
 
     Args:
@@ -127,12 +127,12 @@ class Cheat(InProcessProvider):
         self, contexts: dict[str, PeerContext], answer: Callable[[Checkpoint, Checkpoint], Checkpoint]
     ) -> None:
         role = Provider(party(contexts["provider"]), contexts["provider"].receipt_book, nobody)
-        super().__init__(contexts["learner"], contexts["provider"], role)
+        super().__init__(contexts["learner"], InProcessChannel(contexts["provider"], role))
         self._answer = answer
         self._first: dict[int, tuple[Checkpoint, Blob]] = {}
 
     def results(self, round: int, skip: int = 0, meanwhile: Callable[[], bool] = idle) -> Iterator[Checkpoint]:
-        blobs = self._learner.blobs
+        blobs = self._peer.blobs
         for checkpoint in super().results(round, skip, meanwhile):
             if round == 1:
                 self._first[checkpoint.index] = checkpoint, blobs.get(checkpoint.digest)
@@ -144,13 +144,13 @@ class Cheat(InProcessProvider):
             yield codec.checkpoint_from_proto(encoded(codec.checkpoint_to_proto(answered)))
 
 
-def play(contexts: dict[str, PeerContext], port: InProcessProvider) -> Outcome:
+def play(contexts: dict[str, PeerContext], port: ProviderPort) -> Outcome:
     return run(Learner(party(contexts["learner"]), [(port, contexts["learner"].receipt_book)], nobody))[0]
 
 
-def honest(contexts: dict[str, PeerContext]) -> InProcessProvider:
+def honest(contexts: dict[str, PeerContext]) -> ProviderPort:
     role = Provider(party(contexts["provider"]), contexts["provider"].receipt_book, nobody)
-    return InProcessProvider(contexts["learner"], contexts["provider"], role)
+    return ProviderPort(contexts["learner"], InProcessChannel(contexts["provider"], role))
 
 
 SHORT = {"rounds": 2, "iterations": 12}

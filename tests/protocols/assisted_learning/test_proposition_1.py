@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from comity.protocols.assisted_learning.in_process import InProcessProvider
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -22,6 +21,7 @@ from comity.ledger.receipts import SignedStatement
 from comity.models import build
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning.algorithm import Loss, argmin
+from comity.protocols.assisted_learning.calls import ProviderPort
 from comity.protocols.assisted_learning.choices import Objective
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, idle
@@ -30,6 +30,7 @@ from comity.protocols.assisted_learning.provider import Provider
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
 from comity.session.outcome import Outcome
+from comity.transport.bindings.in_process import InProcessChannel
 
 ROUNDS = 4
 
@@ -112,7 +113,10 @@ def session(request: pytest.FixtureRequest, make_pair: Callable[..., Any]) -> Se
         for context in (pair.learner, pair.provider)
     )
     port = Recording(
-        InProcessProvider(pair.learner, pair.provider, Provider(provider, pair.provider.receipt_book, nobody)),
+        ProviderPort(
+            pair.learner,
+            InProcessChannel(pair.provider, Provider(provider, pair.provider.receipt_book, nobody)),
+        ),
         pair.learner.blobs,
     )
     (outcome,) = run(Learner(learner, [(port, pair.learner.receipt_book)], nobody))

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from comity.transport.bindings.in_process import InProcessChannel
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning import race
 from comity.protocols.assisted_learning.algorithm import Loss, Selection, argmin
 from comity.protocols.assisted_learning.choices import Objective
 from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.race import LEAST_SAMPLES, Race
+from comity.transport.bindings.in_process import InProcessChannel
+from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
 
 
@@ -150,7 +151,11 @@ def test_a_session_that_races_is_the_same_over_the_network_and_never_rises(
     helping = PROTOCOL.load().acceptor(local.provider.place, [local.provider])
     (one,) = run(PROTOCOL.load().connected([local.learner], [InProcessChannel(local.provider, helping)]))
     host = serve((apart.provider, PROTOCOL.load().acceptor(apart.provider.place, [apart.provider])))
-    (other,) = run(PROTOCOL.load().ask([(apart.learner, connect(host.address, contract=apart.learner.contract))]))
+    (other,) = run(
+        PROTOCOL.load().connected(
+            [apart.learner], [RemoteChannel(connect(host.address, contract=apart.learner.contract))]
+        )
+    )
     assert (one.digest, one.metrics) == (other.digest, other.metrics)
     losses = one.metrics["global_loss_by_round"]
     assert all(after <= before for before, after in pairwise(losses))

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from comity.protocols.assisted_learning.in_process import InProcessProvider
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
@@ -22,6 +21,7 @@ from comity.ledger.ledger import bytes_by_kind
 from comity.node.party import LocalParty
 from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss, argmin, training_order
+from comity.protocols.assisted_learning.calls import SERVICE, ProviderPort
 from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
@@ -106,14 +106,15 @@ class Session:
             yield [value for place in places for value in (before[place], after[place])]
 
 
-def recording(record: Record) -> type[InProcessProvider]:
+def recording(record: Record) -> Callable[[PeerContext, Any], ProviderPort]:
     """A port that passes everything on and keeps it."""
 
-    class Recording(InProcessProvider):
-        def __init__(self, learner: PeerContext, peer_context: PeerContext, provider: Any) -> None:
-            super().__init__(learner, peer_context, provider)
-            record.contexts |= {learner.own.party: learner, peer_context.own.party: peer_context}
-            self.name = peer_context.own.party
+    class Recording(ProviderPort):
+        def __init__(self, context: PeerContext, channel: Any) -> None:
+            super().__init__(context, channel)
+            other = channel._session.context
+            record.contexts |= {context.own.party: context, other.own.party: other}
+            self.name = other.own.party
 
         def assess(self, round: int, digest: bytes) -> Future[Loss]:
             answer = super().assess(round, digest)
@@ -142,7 +143,7 @@ def recording(record: Record) -> type[InProcessProvider]:
 def session(request: pytest.FixtureRequest) -> Iterator[Session]:
     record = Record()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("comity.protocols.assisted_learning.implementation.InProcessProvider", recording(record))
+        patch.setattr(SERVICE, "client", recording(record))
         result, _ = simulate(parse_script(SCRIPT.format(**request.param)))
     assert result.ledger_verified
     metrics: dict[str, Any] = dict(result.metrics)
