@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -47,6 +48,7 @@ from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection, RetryPolicy
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
+from tests.packages.installation import install
 
 # Everything is in memory where there is enough of it: to wait for a disk at each of many thousand commits shows nothing.
 if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 30:
@@ -54,6 +56,14 @@ if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 
 
 # Whoever started this in the background may have had interrupts ignored, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Installs the protocols of packages beside the tests; workers find them as daemons do, by what they inherit."""
+    if not hasattr(config, "workerinput"):
+        folder = TemporaryDirectory(prefix="installed-")
+        config.add_cleanup(folder.cleanup)
+        install(Path(folder.name))
+
 
 settings.register_profile("fast", deadline=None, max_examples=30)
 settings.register_profile("deep", deadline=None, max_examples=1000)
