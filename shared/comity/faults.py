@@ -10,9 +10,12 @@ import itertools
 import os
 import signal
 from collections.abc import Callable
-from typing import Literal
 
-FaultPoint = Literal["training", "offering", "transfer", "evaluation", "selection", "commit", "receipt"]
+FaultPoint = str
+"""What is done at a point; a protocol's roles name theirs."""
+
+EVERYWHERE = ("transfer", "commit", "receipt")
+"""Points that every session passes: something leaves or comes, is kept, is signed for."""
 
 ENVIRONMENT = "COMITY_FAULT"
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from comity.bench import BENCHMARKS, Report, run
+from comity.bench import Report, known, run
 from comity.bench.memory import is_measurable
 from comity.errors import InvalidValue
 
@@ -188,7 +188,7 @@ def test_a_wrong_name_is_answered_with_the_near_one() -> None:
 
 
 def test_every_benchmark_is_tested_here() -> None:
-    assert {f"test_{name}" for name in BENCHMARKS} <= set(globals())
+    assert {f"test_{name}" for name in known()} <= set(globals())
 
 
 def test_naming_the_benchmarks_needs_no_torch() -> None:
@@ -197,7 +197,7 @@ def test_naming_the_benchmarks_needs_no_torch() -> None:
 
 
 def test_cifar_is_measured_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from comity.bench import screening  # noqa: PLC0415
+    from comity.protocols.assisted_learning.studies.benchmarks import screening  # noqa: PLC0415
 
     measured = []
 

@@ -79,8 +79,8 @@ class Courier(OfflineChannel):
         self._back.close()
 
     def _carry(self, bundle: Bundle) -> None:
-        with self._written("there", 0, bundle) as bundle:
-            take(self._service, self._hosted, bundle, self._theirs)
+        with self._written("there", 0, bundle) as brought:
+            take(self._service, self._hosted, brought, self._theirs)
         self._answer()
 
     def _answer(self) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import get_args
 
 import pytest
 
-from comity.experiments import DEMOS, demo_script
-from comity.experiments.chaos import fates, run
-from comity.faults import FaultPoint
+from comity.experiments import demo_names, demo_script
+from comity.experiments.chaos import fates, points_of, run
+from comity.faults import EVERYWHERE
 from comity.node.sessions.script import Script, parse_script
 
 
@@ -21,7 +20,7 @@ def shortened(demo: str) -> Script:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("demo", [each for each in DEMOS if each != "assisted-rl"])
+@pytest.mark.parametrize("demo", [each for each in demo_names() if each != "assisted-rl"])
 def test_a_session_survives_a_kill_on_each_side(demo: str) -> None:
     script = shortened(demo)
     # Clients are alike: one of them stands for all.
@@ -32,6 +31,8 @@ def test_a_session_survives_a_kill_on_each_side(demo: str) -> None:
     assert (tally.identical, tally.lost, tally.charged_twice) == (2, 0, 0)
 
 
-def test_kills_are_spread_over_all_phases() -> None:
-    phases = [phase for phase, _ in islice(fates(0, "learner"), len(get_args(FaultPoint)))]
-    assert sorted(phases) == sorted(get_args(FaultPoint))
+def test_kills_are_spread_over_all_points() -> None:
+    points = points_of("assisted_learning", "learner")
+    assert {"training", "selection", *EVERYWHERE} <= set(points)
+    drawn = [point for point, _ in islice(fates(0, "learner", points), len(points))]
+    assert sorted(drawn) == sorted(points)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.experiments.gradient_rewards.baselines import averaging, shares, values
+from comity.protocols.gradient_rewards.studies.baselines import averaging, shares, values
 from comity.randomness import generator
 
 counts = st.lists(st.integers(1, 1000), min_size=2, max_size=6)

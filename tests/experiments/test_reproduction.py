@@ -13,15 +13,15 @@ from typer.testing import CliRunner
 from comity.cli.main import app
 from comity.data import Dataset
 from comity.errors import InvalidValue, MissingFile
-from comity.experiments.assisted_learning.algorithms import Algorithms, balanced, pooled
-from comity.experiments.assisted_learning.pair import OwnModel
-from comity.experiments.assisted_learning.policies import learn, task_of
-from comity.experiments.assisted_learning.sizes import SMALL
 from comity.experiments.datasets import Datasets, Samples
-from comity.experiments.gradient_rewards.federation import Federation, GradientRewards
-from comity.experiments.gradient_rewards.sizes import SMOKE, each
 from comity.experiments.registry import chosen, experiments
-from comity.experiments.reproduction import Claim, ExperimentContext, Printed, Row, reproduce, write
+from comity.experiments.reproduction import SCALES, Claim, ExperimentContext, Printed, Row, reproduce, write
+from comity.protocols.assisted_learning.studies.algorithms import Algorithms, balanced, pooled
+from comity.protocols.assisted_learning.studies.pair import OwnModel
+from comity.protocols.assisted_learning.studies.policies import learn, task_of
+from comity.protocols.assisted_learning.studies.sizes import SMALL
+from comity.protocols.gradient_rewards.studies.federation import Federation, GradientRewards
+from comity.protocols.gradient_rewards.studies.sizes import SMOKE, each
 from comity.simulation.in_process import simulate
 
 NAMES = sorted(experiments())
@@ -44,7 +44,7 @@ def test_registry_has_the_tables_and_figures() -> None:
 def test_entry_is_complete(name: str) -> None:
     experiment = experiments()[name]
     assert experiment.name == name
-    assert set(experiment.scales) == {"smoke", "cpu", "paper"}
+    assert {"smoke", "digits", "paper"} <= set(experiment.scales) <= set(SCALES)
     assert experiment.claims
     assert len({claim.text for claim in experiment.claims}) == len(experiment.claims)
     assert experiment.shows
@@ -90,14 +90,14 @@ def test_what_is_written_names_the_data_that_were_used(context: ExperimentContex
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_measured_on_digits_is_not_called_otherwise(name: str) -> None:
     experiment = experiments()[name]
-    for scale in ("smoke", "cpu"):
+    for scale in ("smoke", "digits"):
         settings = experiment.scales[scale]
         assert settings.measured_on
         named = json.dumps(asdict(settings), default=str)
         absent = [each for each in ("MNIST", "CIFAR-10", "SVHN", "CINIC-10") if each not in settings.measured_on]
         assert not [each for each in absent if each in named]
     for key in experiment.stand_ins.values():
-        assert key in json.dumps(asdict(experiment.scales["cpu"]), ensure_ascii=False)
+        assert key in json.dumps(asdict(experiment.scales["digits"]), ensure_ascii=False)
 
 
 def test_experiments_repeat(context: ExperimentContext, tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ def test_balanced_samples_have_as_many_of_each_class() -> None:
 
 def test_verdicts() -> None:
     claim = Claim("more", lambda metrics: metrics["a"] > 1)
-    assert claim.verdict({"a": 2}, "cpu") == "supported"
+    assert claim.verdict({"a": 2}, "digits") == "supported"
     assert claim.verdict({"a": 0}, "paper") == "not supported"
     assert claim.verdict({"a": 2}, "smoke") == "not testable at this scale"
-    assert Claim("?", lambda _: None).verdict({}, "cpu") == "not testable at this scale"
+    assert Claim("?", lambda _: None).verdict({}, "digits") == "not testable at this scale"
 
 
 def test_a_printed_number_has_its_counterpart() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
-from comity.protocols.assisted_learning.servicer import provider_of
 
 from comity.errors import (
     BlobCorrupted,
@@ -155,21 +154,25 @@ def without_first_blob(data: bytes) -> bytes:
 
 def other_round(data: bytes) -> bytes:
     def apply(contents: bundles_pb2.BundleContents) -> None:
-        for each in contents.messages:
-            if each.Is(pb.OfferRequest.DESCRIPTOR):
-                offer = pb.OfferRequest.FromString(each.value)
+        for each in contents.calls:
+            if each.request.Is(pb.OfferRequest.DESCRIPTOR):
+                offer = pb.OfferRequest.FromString(each.request.value)
                 offer.round = 2
-                each.Pack(offer)
+                each.request.Pack(offer)
 
     return with_head(data, apply)
 
 
 def with_other_message(data: bytes) -> bytes:
-    return with_head(data, lambda contents: contents.messages.add().Pack(sessions_pb2.EndRequest()))
+    return with_head(data, lambda contents: contents.calls[0].request.Pack(sessions_pb2.EndRequest()))
+
+
+def with_other_call(data: bytes) -> bytes:
+    return with_head(data, lambda contents: setattr(contents.calls[0], "method", "/comity.wire.v1.Sessions/End"))
 
 
 def with_broken_message(data: bytes) -> bytes:
-    return with_head(data, lambda contents: setattr(contents.messages[0], "value", b"\xff\xff"))
+    return with_head(data, lambda contents: setattr(contents.calls[0].request, "value", b"\xff\xff"))
 
 
 def with_short_digest(data: bytes) -> bytes:
@@ -203,6 +206,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], type[ComityError], str]] = {
     "another contract's": (change(contract_hash="0" * 64), ContractMismatch, "another contract"),
     "another round's": (other_round, RoundOutOfOrder, "not of the active round"),
     "a message too many": (with_other_message, MalformedMessage, "EndRequest"),
+    "a call that cannot be brought": (with_other_call, MalformedMessage, "cannot be brought"),
     "a message that cannot be read": (with_broken_message, MalformedMessage, "other bytes"),
     "a digest that is none": (with_short_digest, MalformedMessage, "named by no digest"),
 }
@@ -351,7 +355,7 @@ def test_the_helping_daemon_does_the_work_meanwhile(journey: Journey, answered: 
         Acceptor(party, "provider", hosted).restore()
         found = hosted.find("trial")
         assert found is not None
-        trajectory = found.worker.call(lambda: provider_of(found).trajectory(1))
+        trajectory = found.worker.call(lambda: found.role.trajectory(1))
         assert len(list(trajectory.watch(0))) == len(answered) + 1, "its first is one of the learner's"
         hosted.drain()
     before = journey.entries("hospital")

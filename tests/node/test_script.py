@@ -17,11 +17,11 @@ from comity.errors import (
     UnknownTask,
     UnsupportedProtocol,
 )
-from comity.experiments.assisted_learning.demo import script as demo_script
 from comity.node.config import PartyConfig
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script, parse_script, session_text
+from comity.protocols.assisted_learning.studies.demo import script as demo_script
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.store.memory_store import MemoryStore
 

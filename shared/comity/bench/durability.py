@@ -5,61 +5,32 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-
-import numpy as np
 
 from comity.bench.machine import describe, filesystem
 from comity.bench.report import Report, Row, Target
 from comity.bench.sampling import interleaved, one_thread
 from comity.errors import InvalidValue
-from comity.node.sessions.script import Script, parse_script
+from comity.node.sessions.script import Script
 from comity.simulation.in_process import simulate
 
 _MOST_OVER_MEMORY = 1.05
 
-_SCRIPT = """\
-[session]
-protocol = "assisted_learning"
-acceptors = ["provider"]
-rounds = {rounds}
-model = {{ name = "lenet5" }}
-
-[session.terms]
-iterations = {iterations}
-sampling_period = 10
-batch_size = 256
-
-[party.learner]
-role = "learner"
-
-[party.learner.data]
-source = "npz:{images}"
-partition = {{ name = "uniform", parties = 2, index = 0 }}
-
-[party.provider]
-role = "provider"
-
-[party.provider.data]
-source = "npz:{images}"
-partition = {{ name = "uniform", parties = 2, index = 1 }}
-"""
-_ITERATIONS = 60
-"""Of both parties in a round: with the sampling period, a checkpoint in ten iterations, as `screening` has it on CIFAR-10."""
-_SAMPLES = 1_000
+_REPEATS = 9
 _SYNC_BYTES = 2**18
-"""About a checkpoint of LeNet-5."""
+"""About a small model's tensors."""
 
 
-def run(*, quick: bool = False) -> Report:
-    """Runs the benchmark.
+def measure(make: Callable[[Path], Script], *, quick: bool) -> Report:
+    """Runs a session on disk and in memory, in turn, again and again.
 
     Args:
-        quick: One short round, once.
+        make: Makes the session's script, with its data in a folder.
+        quick: Once.
     """
     machine = describe()
-    rounds, iterations, repeats = (1, 20, 1) if quick else (3, _ITERATIONS, 9)
     with tempfile.TemporaryDirectory(prefix="comity-bench-") as name, one_thread():
         folder = Path(name)
         disk = filesystem(folder)
@@ -67,9 +38,11 @@ def run(*, quick: bool = False) -> Report:
             raise InvalidValue(
                 "the temporary folder is no disk", expected="a disk", received=disk, action="set TMPDIR to one"
             )
-        script = _script(folder / "images.npz", rounds, iterations, samples=_SAMPLES // 10 if quick else _SAMPLES)
+        script = make(folder)
+        rounds = script.session.rounds
         sessions = _Sessions(script, folder)
-        seconds = interleaved({"memory": sessions.in_memory, "disk": sessions.on_disk}, repeats=repeats)
+        ways = {"memory": sessions.in_memory, "disk": sessions.on_disk}
+        seconds = interleaved(ways, repeats=1 if quick else _REPEATS)
         sync = interleaved({"sync": lambda: _sync(folder / "sync")}, repeats=11)["sync"]
     if len(sessions.digests) != 1:
         raise AssertionError("a session on disk ended with another model than in memory")
@@ -117,15 +90,6 @@ class _Sessions:
         seconds = time.perf_counter() - began
         self.digests.add(result.digest)
         return seconds
-
-
-def _script(images: Path, rounds: int, iterations: int, *, samples: int) -> Script:
-    """A session on images of noise, of which each class has its own brightness."""
-    random = np.random.default_rng(0)
-    labels = np.arange(samples) % 10
-    pixels = random.integers(0, 128, (samples, 3, 32, 32)) + 12 * labels[:, None, None, None]
-    np.savez(images, x=pixels.astype(np.uint8), y=labels)
-    return parse_script(_SCRIPT.format(images=images, rounds=rounds, iterations=iterations))
 
 
 def _sync(path: Path) -> float:

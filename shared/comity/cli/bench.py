@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from comity.bench import BENCHMARKS, run
+from comity.bench import known, run
 from comity.cli.tables import show_json
 from comity.errors import InvalidValue
 
@@ -15,14 +15,15 @@ def run_benchmarks(names: list[str], *, every: bool, quick: bool, as_json: bool)
     Raises:
         InvalidValue: There is no benchmark of a name.
     """
-    chosen = list(BENCHMARKS) if every else names
+    found = known()
+    chosen = list(found) if every else names
     for name in chosen:
-        if name not in BENCHMARKS:
-            near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+        if name not in found:
+            near = difflib.get_close_matches(name, found, n=1)
             action = f"did you mean {near[0]}?" if near else ""
-            raise InvalidValue("no such benchmark", expected=", ".join(BENCHMARKS), received=name, action=action)
+            raise InvalidValue("no such benchmark", expected=", ".join(found), received=name, action=action)
     if not chosen:
-        print("\n".join(f"{name:<12} {what}" for name, what in BENCHMARKS.items()))  # noqa: T201
+        print("\n".join(f"{name:<12} {each.measures}" for name, each in found.items()))  # noqa: T201
     reports = []
     for name in chosen:
         report = run(name, quick=quick)

@@ -17,20 +17,18 @@ from comity.cli.several import together
 from comity.cli.simulate import use_threads
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue
-from comity.experiments import DEMOS, with_baselines
+from comity.experiments import with_baselines
+from comity.experiments.studies import demo_named, demos
 from comity.node.control_client import ControlClient
 from comity.node.sessions.script import parse_script
 from comity.simulation.processes import NodeProcess, running
-
-KILLED_AT = "training:50"
-"""Where `--kill` strikes: the provider of the demo has made 45 checkpoints in three rounds, and is in its fourth."""
 
 
 def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str | None, as_json: bool) -> None:
     """Runs a script's parties as processes of this machine and shows the result.
 
     Args:
-        name: The demo's, as the command takes it.
+        name: The demo's; empty for the first.
         texts: The scripts: one session each, one after the other, of the same parties.
         workdir: Where to keep the nodes' files; None for a folder that is removed.
         kill: Party whose daemon is killed in the middle of a round; None for none.
@@ -39,6 +37,7 @@ def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str
     Raises:
         InvalidValue: The party to kill is none that helps.
     """
+    name, demo = demo_named(name)
     scripts = [parse_script(text, "the demo's script") for text in texts]
     script = scripts[0]
     if kill is not None and kill not in script.session.acceptors:
@@ -48,7 +47,7 @@ def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str
             received=kill,
             action="name a party that helps",
         )
-    environments = {kill: {faults.ENVIRONMENT: KILLED_AT}} if kill is not None else {}
+    environments = {kill: {faults.ENVIRONMENT: demo.kill}} if kill is not None else {}
     with ExitStack() as stack:
         for each in (signal.SIGTERM, signal.SIGHUP):
             # As an interrupt does: or the daemons would go on without anybody who knows of them.
@@ -95,7 +94,7 @@ def _revive(node: NodeProcess, progress: SessionProgress) -> None:
 
 
 def _show_next(name: str, seed: int, workdir: Path | None) -> None:
-    demo = "comity demo" if name == DEMOS[0] else f"comity demo {name}"
+    demo = "comity demo" if name == next(iter(demos())) else f"comity demo {name}"
     lines = [
         "",
         "Try next:",

@@ -87,7 +87,7 @@ def _require_alone(context: typer.Context, *others: str) -> None:
 
 @app.command(rich_help_panel=_TRY)
 def demo(
-    protocol: Annotated[str, typer.Argument(help="The protocol to show.")] = "assisted_learning",
+    protocol: Annotated[str, typer.Argument(metavar="[DEMO]", help="What to show; left out, the first demo.")] = "",
     *,
     seed: Seed = 0,
     sessions: Annotated[
@@ -562,8 +562,11 @@ def reproduce(
     *,
     list_: Annotated[bool, typer.Option("--list", help="List every figure and table.")] = False,
     scale: Annotated[
-        str, typer.Option(help="cpu: within 10 minutes on two cores; paper: the paper's sizes; smoke.")
-    ] = "cpu",
+        str,
+        typer.Option(
+            help="smoke; digits: within 10 minutes on two cores; small: real MNIST; paper: the paper's sizes."
+        ),
+    ] = "digits",
     out: Annotated[Path, typer.Option(help="Where metrics, pictures and comparisons go.")] = Path("reproduced"),
     data: Annotated[
         Path | None, typer.Option(envvar="COMITY_DATA", help="Folder of the real data sets, such as MNIST.")
@@ -572,7 +575,7 @@ def reproduce(
 ) -> None:
     """Runs a figure or table of a paper again, and compares with what the paper says; without names, lists them.
 
-    Example: `comity reproduce assisted-learning/fig-1`
+    Example: `comity reproduce */table-1 --scale digits`
     """
     from comity.cli.reproduce import list_experiments, run_experiments
 

@@ -14,9 +14,7 @@ from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue
 from comity.experiments.datasets import Datasets
 from comity.experiments.registry import chosen, experiments
-from comity.experiments.reproduction import ExperimentContext, Reproduction, Scale, reproduce, write
-
-_SCALES: tuple[Scale, ...] = ("smoke", "cpu", "paper")
+from comity.experiments.reproduction import SCALES, ExperimentContext, Reproduction, reproduce, write
 
 
 def list_experiments(*, as_json: bool) -> None:
@@ -46,18 +44,19 @@ def run_experiments(names: list[str], scale: str, out: Path, data: Path | None, 
         InvalidValue: There is no experiment of a name, or no such scale.
         MissingFile: Its data are not there.
     """
-    if scale not in _SCALES:
-        raise InvalidValue("no such scale", expected=", ".join(_SCALES), received=scale)
+    at = next((each for each in SCALES if each == scale), None)
+    if at is None:
+        raise InvalidValue("no such scale", expected=", ".join(SCALES), received=scale, action="choose one of these")
     # The last digits depend on the number of threads.
-    torch.set_num_threads(1 if scale != "paper" else torch.get_num_threads())
+    torch.set_num_threads(1 if at != "paper" else torch.get_num_threads())
     context = ExperimentContext(Datasets(out / "data", data), lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
     results = []
     for experiment in chosen(names):
         context.say(f"{experiment.name}: {experiment.shows}")
-        if scale != "paper":
-            context.say(f"  at this scale: {experiment.substitute}")
-        result = reproduce(experiment, scale, context)
-        paths = write(experiment, result, out / experiment.name / scale, describe())
+        if instead := experiment.instead(at):
+            context.say(f"  at this scale: {instead}")
+        result = reproduce(experiment, at, context)
+        paths = write(experiment, result, out / experiment.name / at, describe())
         results.append(result.to_json())
         if not as_json:
             _show(result, paths)

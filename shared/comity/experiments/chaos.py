@@ -18,12 +18,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import get_args
 
 from blake3 import blake3
 
 from comity.errors import ComityError, NodeProcessFailed, TransportError
-from comity.experiments import DEMOS, demo_script
+from comity.experiments import demo_names, demo_script
+from comity.experiments.studies import studies_of
 from comity.faults import ENVIRONMENT, FaultPoint
 from comity.ledger.charges import rounds_charged
 from comity.ledger.comparison import compare
@@ -45,13 +45,15 @@ class Tally:
     """What a run of kills came to.
 
     Attributes:
-        kills: Kills by side and phase.
+        points: The points at which somebody is to be killed.
+        kills: Kills by side and point.
         sessions: Sessions that were run.
         identical: Kills after which the session ended as if nobody had been killed.
         lost: Kills after which it did not.
         charged_twice: Rounds that were charged more than once.
     """
 
+    points: tuple[FaultPoint, ...]
     kills: Counter[tuple[str, FaultPoint]] = field(default_factory=Counter)
     sessions: int = 0
     identical: int = 0
@@ -59,10 +61,11 @@ class Tally:
     charged_twice: int = 0
 
     def lines(self) -> list[str]:
-        """The tally as text, a line for each phase and the sum at the end."""
-        phases = get_args(FaultPoint)
+        """The tally as text, a line for each point and the sum at the end."""
         sides = sorted({side for side, _ in self.kills})
-        rows = [f"{phase:<11}" + "".join(f"{side} {self.kills[side, phase]:<5}" for side in sides) for phase in phases]
+        rows = [
+            f"{point:<11}" + "".join(f"{side} {self.kills[side, point]:<5}" for side in sides) for point in self.points
+        ]
         return [*rows, f"{self.sessions} sessions", self.sum]
 
     @property
@@ -73,20 +76,26 @@ class Tally:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost or charged twice, and no phase went without a kill."""
-        covered = {phase for _, phase in self.kills}
-        return not self.lost and not self.charged_twice and covered == set(get_args(FaultPoint))
+        """Whether nothing was lost or charged twice, and no point went without a kill."""
+        covered = {point for _, point in self.kills}
+        return not self.lost and not self.charged_twice and covered == set(self.points)
 
 
-def fates(seed: int, side: str, *, trains: bool = True) -> Iterator[tuple[FaultPoint, int]]:
-    """Where to kill a side, one time after the other: in each phase in turn, at a point of it that the seed says.
+def points_of(protocol: str, role: str) -> dict[str, int]:
+    """The points at which a node of a role can be killed, with the highest number of each that is worth choosing."""
+    return {"transfer": 12, "commit": 12, "receipt": 4, **studies_of(protocol).faults.get(role, {})}
 
-    A side that does not train passes no point of that phase.
+
+def fates(seed: int, side: str, points: Mapping[str, int]) -> Iterator[tuple[FaultPoint, int]]:
+    """Where to kill a side, one time after the other: at each point in turn, the time that the seed says.
+
+    Args:
+        seed: Decides.
+        side: Whom.
+        points: See `points_of`; rounds pass few of some, and whoever is set for a later one than there is lives on.
     """
-    phases: list[FaultPoint] = [phase for phase in get_args(FaultPoint) if trains or phase != "training"]
-    for number, phase in enumerate(cycle(phases)):
-        # Rounds pass few points of some phases; whoever is set for a later one than there is lives on.
-        yield phase, 1 + derive(seed, side, number) % (4 if phase in {"selection", "receipt"} else 12)
+    for number, (point, most) in enumerate(cycle(points.items())):
+        yield point, 1 + derive(seed, side, number) % most
 
 
 def run(
@@ -109,9 +118,9 @@ def run(
         report: Told how it stands after every session.
     """
     expected, _ = simulate(script)
-    tally = Tally()
-    trains = protocol(script.session.protocol).trains
-    to_come = {side: fates(seed, side, trains=script.party[side].role in trains) for side in sides or script.party}
+    points = {side: points_of(script.session.protocol, script.party[side].role) for side in sides or script.party}
+    tally = Tally(tuple(dict.fromkeys(point for each in points.values() for point in each)))
+    to_come = {side: fates(seed, side, each) for side, each in points.items()}
     while tally.kills.total() < kills:
         before = tally.kills.total()
         with tempfile.TemporaryDirectory(prefix="comity-chaos-") as folder:
@@ -201,9 +210,9 @@ def _sessions_of(node: NodeProcess) -> set[str]:
     return set()
 
 
-def _start(node: NodeProcess, phase: FaultPoint, point: int, armed: dict[str, FaultPoint]) -> None:
-    armed[node.party] = phase
-    node.start({ENVIRONMENT: f"{phase}:{point}"})
+def _start(node: NodeProcess, point: FaultPoint, number: int, armed: dict[str, FaultPoint]) -> None:
+    armed[node.party] = point
+    node.start({ENVIRONMENT: f"{point}:{number}"})
 
 
 def _charged_twice(script: Script, folder: Path) -> int:
@@ -238,7 +247,7 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--protocol", choices=DEMOS, default=DEMOS[0])
+    parser.add_argument("--protocol", choices=demo_names(), default="", type=lambda name: name.replace("_", "-"))
     options = parser.parse_args()
     script = parse_script(demo_script(options.protocol, options.seed))
     try:

@@ -14,7 +14,9 @@ import torch
 from comity.data import Dataset, limit_per_class, load
 from comity.errors import MissingFile
 
-SetName = Literal["digits", "digits-blurred", "mnist", "cifar10", "cifar10-blurred", "svhn", "cinic10", "mr", "sst"]
+SetName = Literal[
+    "digits", "digits-blurred", "mnist", "mnist-blurred", "cifar10", "cifar10-blurred", "svhn", "cinic10", "mr", "sst"
+]
 
 
 @dataclass(frozen=True)

@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from fnmatch import fnmatch
 from pkgutil import resolve_name
-from types import MappingProxyType
 from typing import Any
 
 from comity.errors import InvalidValue
 from comity.experiments.reproduction import Experiment
-
-_FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "assisted-learning": (
-            "regression",
-            "logistic",
-            "imbalance",
-            "policies",
-            "lunar_lander",
-            "federated",
-            "distillation",
-            "private",
-            "variations",
-        ),
-        "gradient-rewards": ("approximation", "tables", "figures"),
-    }
-)
-"""Modules of each protocol's experiments, which list theirs in `EXPERIMENTS`."""
+from comity.experiments.studies import all_studies
 
 
 def experiments() -> dict[str, Experiment[Any]]:
     """All experiments by name, in the order of the papers."""
     found: dict[str, Experiment[Any]] = {}
-    for family, modules in _FAMILIES.items():
-        for module in modules:
-            path = f"comity.experiments.{family.replace('-', '_')}.{module}:EXPERIMENTS"
-            found |= {each.name: each for each in resolve_name(path)}
+    for studies in all_studies():
+        for place in studies.experiments:
+            found |= {each.name: each for each in resolve_name(place)}
     return dict(sorted(found.items(), key=lambda item: _place(item[0])))
 
 
 def chosen(patterns: list[str]) -> list[Experiment[Any]]:
-    """The experiments of these names; `gradient-rewards/table-*` means several.
+    """The experiments of these names; `PROTOCOL/table-*` means several.
 
     Raises:
         InvalidValue: There is none of a name.

@@ -17,9 +17,11 @@ from comity.experiments.datasets import Datasets
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Scale = Literal["smoke", "cpu", "paper"]
-"""`smoke` shows in a second that an experiment works; `cpu` says something within 10 minutes on two cores; `paper` has the
+Scale = Literal["smoke", "digits", "small", "paper"]
+"""`smoke` shows in a second that an experiment works; `digits` says something of scikit-learn's handwritten digits, or of the
+paper's own games, within 10 minutes on two cores; `small` has real MNIST, and takes minutes on a CPU; `paper` has the
 paper's own sizes."""
+SCALES: tuple[Scale, ...] = ("smoke", "digits", "small", "paper")
 Verdict = Literal["supported", "not supported", "not testable at this scale"]
 Metrics = Mapping[str, Any]
 """What was measured, as a JSON object."""
@@ -48,7 +50,7 @@ class Claim:
 
     text: str
     holds: Callable[[Metrics], bool | None]
-    scales: tuple[Scale, ...] = ("cpu", "paper")
+    scales: tuple[Scale, ...] = ("digits", "small", "paper")
 
     def verdict(self, metrics: Metrics, scale: Scale) -> Verdict:
         """What a run at a scale says about it."""
@@ -135,8 +137,8 @@ class Experiment(Generic[Settings]):
     Attributes:
         name: `protocol/figure`, for example `gradient-rewards/table-1`.
         shows: What it shows, after its number in the paper.
-        scales: Settings for each scale.
-        substitute: What the cpu scale has in place of the paper's data, models and sizes.
+        scales: Settings for each scale that it has; `small` is for what needs images.
+        substitute: What smaller scales have in place of the paper's data, models and sizes.
         measure: Trains and measures.
         draw: Draws the metrics.
         claims: What of the paper it tests.
@@ -153,6 +155,19 @@ class Experiment(Generic[Settings]):
     claims: Sequence[Claim]
     printed: Sequence[Printed] = ()
     stand_ins: Mapping[str, str] = field(default_factory=dict)
+
+    def instead(self, scale: Scale) -> str:
+        """What a scale has in place of the paper's; empty for the paper's own."""
+        if scale == "paper":
+            return ""
+        return f"{self.substitute}; and MNIST, more of it, for the digits" if scale == "small" else self.substitute
+
+    def stands_in(self, scale: Scale) -> dict[str, str]:
+        """What a scale measures in place of the paper's, by the keys of the paper's numbers."""
+        if scale == "paper":
+            return {}
+        small = scale == "small"
+        return {key: each.replace("digits", "MNIST") if small else each for key, each in self.stand_ins.items()}
 
 
 @dataclass(frozen=True)
@@ -207,7 +222,13 @@ def reproduce(experiment: Experiment[Any], scale: Scale, context: ExperimentCont
         ComityError: Its data are not there, or a session failed.
     """
     if scale not in experiment.scales:
-        raise InvalidValue("no such scale", expected=", ".join(experiment.scales), received=scale)
+        action = "choose one of these"
+        raise InvalidValue(
+            f"{experiment.name} has no such scale",
+            expected=", ".join(experiment.scales),
+            received=scale,
+            action=action,
+        )
     settings = experiment.scales[scale]
     began = time.monotonic()
     metrics = context.once(experiment.measure, settings)
@@ -216,10 +237,10 @@ def reproduce(experiment: Experiment[Any], scale: Scale, context: ExperimentCont
         scale,
         asdict(settings),
         settings.measured_on,
-        "" if scale == "paper" else experiment.substitute,
+        experiment.instead(scale),
         metrics,
         {claim.text: claim.verdict(metrics, scale) for claim in experiment.claims},
-        [each.beside(metrics, {} if scale == "paper" else experiment.stand_ins) for each in experiment.printed],
+        [each.beside(metrics, experiment.stands_in(scale)) for each in experiment.printed],
         time.monotonic() - began,
     )
 

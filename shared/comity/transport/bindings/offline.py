@@ -33,6 +33,7 @@ class OfflineRecord:
 
     Attributes:
         round: Round of the last bundle that was taken.
+        taking: Round of one that was begun, and has not been taken whole; 0 for none.
         calls: At the caller, calls that no bundle has brought yet; at the other, those of the last one, with their answers.
         held: Digests of blobs that the other party holds.
 
@@ -50,6 +51,7 @@ class OfflineRecord:
         except DecodeError as error:
             raise StorageCorrupted(f"{path} cannot be read", expected="what an export or import wrote") from error
         self.round = kept.round
+        self.taking = kept.taking
         self.calls = list(kept.calls)
         self.held = {digest_in(each) for each in kept.held}
 
@@ -60,7 +62,7 @@ class OfflineRecord:
             StorageFailed: It cannot be written.
         """
         held = [blobs_pb2.BlobRef(digest=each) for each in sorted(self.held)]
-        state = pb.OfflineState(round=self.round, calls=self.calls, held=held)
+        state = pb.OfflineState(round=self.round, taking=self.taking, calls=self.calls, held=held)
         part = self._path.with_name(f"{self._path.name}.part")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +137,8 @@ class OfflineChannel:
     def put(self, blob: Blob, kind: str, round: int, before: Callable[[int], None], base: Blob | None) -> None:  # noqa: ARG002
         """See `Channel.put`; it goes along with the next bundle."""
         self._named.add(blob.digest)
-        if blob.digest not in self._record.held:
+        is_answered = self.answer is not None and self.answer.round == round
+        if blob.digest not in self._record.held and not is_answered:
             before(blob.size)
             self._blobs[blob.digest] = blob
 
@@ -218,9 +221,12 @@ def take(service: Service, session: AcceptedSession, bundle: ReceivedBundle, rec
         for each in method.call.uploads:
             _take_upload(session, bundle, each, request, method.request_rule.round_of(request))
         answer = dispatch(session, method, request)
+        if record.taking != bundle.round:
+            record.taking = bundle.round
+            record.save()
         if method.is_answered:
             answered.append(bundled(method.path, request, answer))
-    record.round, record.calls, record.held = bundle.round, answered, {*bundle.held}
+    record.round, record.taking, record.calls, record.held = bundle.round, 0, answered, {*bundle.held}
     record.save()
 
 
@@ -231,6 +237,13 @@ def answer(service: Service, session: AcceptedSession, record: OfflineRecord) ->
         RoundOutOfOrder: Another was begun since, and not taken whole.
         ComityError: The session cannot go on.
     """
+    if record.taking:
+        raise RoundOutOfOrder(
+            f"the other party's part of round {record.taking} is not whole",
+            expected="all of its bundle",
+            received="some of it",
+            action="import the bundle again",
+        )
     if not record.round:
         return None
     worker = session.worker

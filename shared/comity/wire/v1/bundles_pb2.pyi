@@ -134,8 +134,11 @@ class OfflineState(google.protobuf.message.Message):
     ROUND_FIELD_NUMBER: builtins.int
     CALLS_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
+    TAKING_FIELD_NUMBER: builtins.int
     round: builtins.int
     """Of the last bundle that was taken."""
+    taking: builtins.int
+    """Of one that was begun, and has not been taken whole; 0 for none."""
     @property
     def calls(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BundledCall]:
         """At the party that asks: calls that no bundle has carried yet. At the other: calls of the last one, with their answers."""
@@ -150,7 +153,8 @@ class OfflineState(google.protobuf.message.Message):
         round: builtins.int = ...,
         calls: collections.abc.Iterable[global___BundledCall] | None = ...,
         held: collections.abc.Iterable[comity.wire.v1.blobs_pb2.BlobRef] | None = ...,
+        taking: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["calls", b"calls", "held", b"held", "round", b"round"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["calls", b"calls", "held", b"held", "round", b"round", "taking", b"taking"]) -> None: ...
 
 global___OfflineState = OfflineState

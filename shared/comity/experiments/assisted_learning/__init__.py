@@ -1,1 +1,0 @@
-"""Assisted learning: what it is compared with, and its demo."""

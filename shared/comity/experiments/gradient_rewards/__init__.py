@@ -1,1 +1,0 @@
-"""Gradient rewards: the demo, and what clients are without each other."""

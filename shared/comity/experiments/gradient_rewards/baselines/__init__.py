@@ -1,5 +1,0 @@
-"""What gradient rewards are compared with: each client alone, and the other methods of the paper's tables."""
-
-from comity.experiments.gradient_rewards.alone import added
-
-__all__ = ["added"]

@@ -1,0 +1,127 @@
+"""What a protocol brings to be tried and measured with: demos, baselines, figures and tables, benchmarks, points to die at.
+
+The entry-point group `comity.studies` names them, one entry for each protocol.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import resolve_name
+from typing import Any
+
+from comity.errors import InvalidValue
+
+GROUP = "comity.studies"
+_OWN = "comity"
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A session on data that come with the installation.
+
+    Attributes:
+        script: `package.module:NAME` of the function that makes its script of a seed.
+        sessions: How many sessions it runs, one after the other, with seeds that follow.
+        kill: Where `--kill` strikes, `point:n`: in the middle of a round.
+    """
+
+    script: str
+    sessions: int = 1
+    kill: str = "commit:50"
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Something that is claimed about speed.
+
+    Attributes:
+        measures: What it measures, against what.
+        run: `package.module:NAME` of the function that measures; takes `quick`, and returns a report.
+    """
+
+    measures: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Studies:
+    """What a protocol brings to be tried and measured with.
+
+    Attributes:
+        protocol: The protocol's name.
+        demos: Its demos by name, the first one first.
+        baselines: `package.module:NAME` of the function that trains, on a script's own parties, what the protocol is
+            compared with, and adds it to a session's metrics; empty for none.
+        experiments: `package.module:NAME` of each list of figures and tables.
+        benchmarks: Its benchmarks, by name.
+        faults: Beside the points that every session passes, those at which a node of a role can be killed, by role; with
+            the highest number of the point that is worth choosing.
+    """
+
+    protocol: str
+    demos: Mapping[str, Demo] = field(default_factory=dict)
+    baselines: str = ""
+    experiments: tuple[str, ...] = ()
+    benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
+    faults: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@cache
+def all_studies() -> tuple[Studies, ...]:
+    """What all protocols bring; this project's own first. What cannot be imported is left out, as its protocol is."""
+    found = []
+    for point in sorted(entry_points(group=GROUP), key=lambda each: (_package(each) != _OWN, each.name)):
+        try:
+            studies = point.load()
+        except Exception:  # noqa: BLE001, S112 - `comity.protocol.registry` says what is wrong with the package
+            continue
+        if isinstance(studies, Studies):
+            found.append(studies)
+    return tuple(found)
+
+
+def studies_of(protocol: str) -> Studies:
+    """What a protocol brings; nothing where it brings nothing."""
+    return next((each for each in all_studies() if each.protocol == protocol), Studies(protocol))
+
+
+def demos() -> dict[str, Demo]:
+    """All demos by name, the default first."""
+    return {name: demo for each in all_studies() for name, demo in each.demos.items()}
+
+
+def demo_named(name: str) -> tuple[str, Demo]:
+    """A demo by its name, with hyphens or underscores; the first where none is named.
+
+    Raises:
+        InvalidValue: There is none.
+    """
+    known = demos()
+    wanted = name.replace("_", "-") or next(iter(known), "")
+    if wanted not in known:
+        raise InvalidValue("no such demo", expected=", ".join(known), received=name, action=_near(wanted, known))
+    return wanted, known[wanted]
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """The benchmarks of all protocols, by name."""
+    return {name: benchmark for each in all_studies() for name, benchmark in each.benchmarks.items()}
+
+
+def loaded(place: str) -> Callable[..., Any]:
+    """The function at a place that studies name."""
+    found: Callable[..., Any] = resolve_name(place)
+    return found
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else "name one of these"
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.module.partition(".")[0]
