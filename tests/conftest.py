@@ -57,6 +57,7 @@ if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 
 # Whoever started this in the background may have had interrupts ignored, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
 def pytest_configure(config: pytest.Config) -> None:
     """Installs the protocols of packages beside the tests; workers find them as daemons do, by what they inherit."""
     if not hasattr(config, "workerinput"):

@@ -5,5 +5,8 @@ from __future__ import annotations
 from federated_count.studies import counting
 from teacher_votes.studies import pooling, teaching
 
-SCRIPTS = {"federated_count": counting(3), "teacher_votes": teaching(3), "vote_pool": pooling(3)}
+SCRIPTS = {
+    name: demo(3).replace("rounds = 10", "rounds = 3")
+    for name, demo in (("federated_count", counting), ("teacher_votes", teaching), ("vote_pool", pooling))
+}
 """Scripts by protocol."""

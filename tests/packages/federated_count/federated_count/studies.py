@@ -9,7 +9,7 @@ _SCRIPT = """\
 protocol = "federated_count"
 id = "count-{seed}"
 acceptors = ["registry"]
-rounds = 3
+rounds = 10
 seed = {seed}
 [simulation]
 threads = 1
@@ -29,4 +29,6 @@ def counting(seed: int) -> str:
     return _SCRIPT.format(seed=seed)
 
 
-STUDIES = Studies("federated_count", demos={"federated-count": Demo("federated_count.studies:counting", kill="receipt:2")})
+STUDIES = Studies(
+    "federated_count", demos={"federated-count": Demo("federated_count.studies:counting", kill="receipt:2")}
+)

@@ -16,7 +16,7 @@ _TEACHING = """\
 protocol = "teacher_votes"
 id = "votes-{seed}"
 acceptors = ["hospital", "lab", "office"]
-rounds = 3
+rounds = 10
 seed = {seed}
 [session.models.student]
 name = "mlp"
@@ -29,7 +29,7 @@ _POOLING = """\
 protocol = "vote_pool"
 id = "pool-{seed}"
 acceptors = ["registry"]
-rounds = 3
+rounds = 10
 seed = {seed}
 [simulation]
 threads = 1
@@ -49,9 +49,7 @@ def pooling(seed: int) -> str:
 
 
 def _script(session: str, parties: list[tuple[str, str]], seed: int) -> str:
-    tables = [
-        _PARTY.format(name=name, role=role, index=index, seed=seed) for index, (name, role) in enumerate(parties)
-    ]
+    tables = [_PARTY.format(name=name, role=role, index=index, seed=seed) for index, (name, role) in enumerate(parties)]
     return session.format(seed=seed) + "".join(tables)
 
 

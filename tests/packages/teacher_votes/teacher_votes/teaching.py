@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from comity.contract import Contract, Json
 from comity.errors import ComityError, MalformedMessage, RoundOutOfOrder
+
 try:
     from comity.ledger.ledger import Units
 except ImportError:
