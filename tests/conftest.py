@@ -27,6 +27,7 @@ from comity.contract import Contract, Membership, ModelSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.ledger.receipts import Signer
 from comity.models import build
+from comity.protocol.registry import protocol
 from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext
@@ -316,15 +317,20 @@ def serve() -> Iterator[Callable[..., Host]]:
         ) -> Host:
             hosted = SessionRegistry()
             stack.callback(hosted.drain)
+            workers: dict[int, SessionWorker] = {}
             for peer_context, role in peer_contexts:
-                worker = SessionWorker(role, f"session-{peer_context.contract.session}")
-                hosted.add(AcceptedSession(peer_context, role, worker))
-            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, PROTOCOL.load().service.name])
+                if id(role) not in workers:
+                    workers[id(role)] = SessionWorker(role, f"session-{peer_context.contract.session}")
+                hosted.add(AcceptedSession(peer_context, role, workers[id(role)]))
+            names = {peer_context.contract.protocol for peer_context, _ in peer_contexts} or {PROTOCOL.name}
+            services = {name: protocol(name).load().service for name in names}
+            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *(each.name for each in services.values())])
 
             servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"), describe)
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
-            derived(PROTOCOL.load().service, PROTOCOL.name, hosted, server.server, server.streams)
+            for name, service in services.items():
+                derived(service, name, hosted, server.server, server.streams)
             host = Host(server.start(address), hosted, server)
             stack.callback(server.stop, 0)
             # What is on ends first, so that nobody waits for it.
