@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import gymnasium  # noqa: F401 - sets a variable of the environment when it is imported first
 import psutil
 import pytest
 import torch
@@ -293,6 +294,9 @@ class NoNewSessions:
 
     def accept(self, caller: str, proposal: object) -> AcceptedSession:
         raise AssertionError(f"{caller} proposes {proposal}")
+
+    def review(self, caller: str, draft: object) -> Any:
+        raise AssertionError(f"{caller} asks about {draft}")
 
     def fetch(self, session: str) -> Any:
         raise AssertionError(f"somebody asks for {session}")

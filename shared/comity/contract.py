@@ -206,7 +206,7 @@ class Membership(Agreed):
 
     Attributes:
         party: Name of the party, as in its certificate.
-        role: What it does in the session, for example `learner`.
+        role: What it does in the session, as its protocol calls it.
         samples: Training samples, or episodes of an evaluation, that it declares when it agrees; 0 for a party that does
             not train. What stands behind a later release, the release says.
         receipt_key: Ed25519 public key of its statements, 64 hexadecimal digits.

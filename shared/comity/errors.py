@@ -45,7 +45,7 @@ has to act, and so which code a command exits with; `comity.transport.status` gi
         ├── StorageError
         │   ├── StorageFailed
         │   ├── StorageCorrupted
-        │   ├── SchemaTooNew
+        │   ├── SchemaMismatch
         │   └── ClockSteppedBack
         ├── SessionCancelled
         ├── NodeDraining
@@ -263,8 +263,8 @@ class StorageCorrupted(StorageError):
     """What was kept is not what was written."""
 
 
-class SchemaTooNew(StorageError):
-    """The store was written by a later version."""
+class SchemaMismatch(StorageError):
+    """The store was written by another version of comity, later or earlier."""
 
 
 class ClockSteppedBack(StorageError):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from comity.errors import MalformedMessage, PolicyRefusal, ReceiptInvalid, RoundOutOfOrder, UnexpectedBlob, UnknownBlob
+from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement, Signer
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.calls import ProviderPort
@@ -61,9 +62,8 @@ class Asked:
             self.pair.provider.blobs.add(self.pair.learner.blobs.get(checkpoint.digest))
 
     def sign(self, kind: Any, round: int, subject: bytes) -> SignedStatement:
-        return self.signer.state(
-            kind, "s-1", self.pair.provider.contract.hash, round, subject.hex(), self.pair.learner_store.head()
-        )
+        head = self.pair.learner_store.head("s-1", "hospital")
+        return self.signer.state(kind, "s-1", self.pair.provider.contract.hash, in_round(round), subject.hex(), head)
 
     @property
     def joint(self) -> list[Checkpoint]:
@@ -136,7 +136,7 @@ def test_answers_stand_in_both_ledgers(asked: Callable[..., Asked]) -> None:
         assert {each.subject for each in facts if each.matter == "delivered"} == {
             f"assessment {each.hex()}" for each in losses
         }
-        assert all(each.round == 1 for each in facts)
+        assert all(each.units == in_round(1) for each in facts)
 
 
 def test_no_more_is_answered_than_the_contract_has(assessing: Asked) -> None:

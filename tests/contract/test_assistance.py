@@ -25,7 +25,7 @@ from comity.errors import (
     TrainingDiverged,
     UnexpectedBlob,
 )
-from comity.ledger.ledger import Head, bytes_by_kind
+from comity.ledger.ledger import Head, bytes_by_kind, in_round
 from comity.ledger.receipts import SignedStatement, Signer
 from comity.protocol.roles import run as play
 from comity.protocols.assisted_learning.algorithm import Loss
@@ -68,7 +68,7 @@ class Help:
     def sign(self, kind: Any, round: int, checkpoints: Sequence[Checkpoint]) -> SignedStatement:
         contract = self.pair.provider.contract
         subject = trajectory_digest(round, checkpoints).hex()
-        return self.signer.state(kind, contract.session, contract.hash, round, subject, Head())
+        return self.signer.state(kind, contract.session, contract.hash, in_round(round or 1), subject, Head())
 
     def offer_all(self, checkpoints: Sequence[Checkpoint], round: int = 1) -> None:
         for checkpoint in checkpoints:
@@ -178,7 +178,7 @@ def test_a_round_gives_the_providers_whole_trajectory(help: Help, expected: list
 def test_a_receipt_says_what_was_offered(help: Help) -> None:
     help.offer_all(help.offers)
     statement = help.close().statement
-    assert (statement.kind, statement.party, statement.round) == ("receipt", "hospital", 1)
+    assert (statement.kind, statement.party, statement.units) == ("receipt", "hospital", in_round(1))
     assert statement.subject == trajectory_digest(1, help.offers).hex()
 
 

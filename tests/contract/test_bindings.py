@@ -12,6 +12,7 @@ import pytest
 from teacher_votes.teaching import requests_of, subject
 
 from comity.errors import RoundOutOfOrder
+from comity.ledger.ledger import in_round, loaded
 from comity.ledger.receipts import SignedStatement, subject_of
 from comity.ledger.verification import verify
 from comity.node.sessions.script import parse_script
@@ -73,11 +74,11 @@ class Joined:
     def counted(self, round: int, count: int) -> tuple[int, int, SignedStatement]:
         """What the first initiator of a federated count says."""
         book = self.of.initiators[0][0].receipt_book
-        return round, count, book.sign("request", round, subject_of({"count": count}))
+        return round, count, book.sign("request", in_round(round), subject_of({"count": count}))
 
     @property
     def lengths(self) -> list[int]:
-        return [party.store.head().length for party in self.of.parties.values()]
+        return [sum(len(list(chain.entries)) for chain in party.store.chains()) for party in self.of.parties.values()]
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_session_ends_alike_over_every_binding(name: str, binding: str, joined
     assert outcomes[0].digest == expected.digest or len(outcomes) > 1
     assert outcomes[0].metrics["sum" if name == "federated_count" else "labels"] in expected.metrics.values()
     for party in found.of.parties.values():
-        verify(party.store.entries(), party.store.head())
+        verify(loaded(party.store.chains()))
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
@@ -125,8 +126,8 @@ def test_a_refusal_costs_the_call_alone(binding: str, joined: Callable[..., Join
 
 
 def test_a_call_that_waits_for_a_person_is_answered_when_it_can_be(joined: Callable[..., Joined]) -> None:
-    reviewed = 'role = "provider"\nprotocols = { teacher-votes = { review = "here" } }'
-    found = joined("remote", SCRIPTS["teacher_votes"].replace('role = "provider"', reviewed))
+    reviewed = 'role = "teacher"\nprotocols = { teacher-votes = { review = { listen = "here" } } }'
+    found = joined("remote", SCRIPTS["teacher_votes"].replace('role = "teacher"', reviewed))
     contract, own, other = found.of.contract, found.of.initiators[0][0], found.of.acceptors[0][0]
     request = own.receipt_book.sign("request", requests_of(contract, 1), subject(contract, 1))
     port = found.port()

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from comity.errors import ComityError, MalformedMessage, SessionFailed, TrainingDiverged
+from comity.ledger.ledger import in_round
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
@@ -93,7 +94,7 @@ def answered(
 def test_an_answer_that_is_no_receipt_is_refused(
     answered: Callable[..., ProviderPort], make_pair: Callable[..., Any]
 ) -> None:
-    request = make_pair().learner.receipt_book.sign("request", 1, bytes(32))
+    request = make_pair().learner.receipt_book.sign("request", in_round(1), bytes(32))
     with pytest.raises(MalformedMessage, match="no known kind"):
         answered(sessions_pb2.SignedStatement()).close(1, 1, request)
 

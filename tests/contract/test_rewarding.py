@@ -24,6 +24,7 @@ from comity.errors import (
     UnknownBlob,
 )
 from comity.ledger.comparison import compare
+from comity.ledger.ledger import in_round
 from comity.ledger.verification import verify
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
@@ -137,7 +138,10 @@ class Company:
     def confirm(self, client: str, update: bytes, round: int = 1) -> None:
         receipt_book = self.client_seats[client].receipt_book
         receipt_book.accept(
-            self.ports[client].confirm(round, receipt_book.sign("request", round, update)), "receipt", round, update
+            self.ports[client].confirm(round, receipt_book.sign("request", in_round(round), update)),
+            "receipt",
+            in_round(round),
+            update,
         )
 
     def give(self, client: str, round: int = 1) -> None:
@@ -160,9 +164,11 @@ class Company:
 
     def collect(self, client: str, round: int = 1) -> Reward:
         reward, receipt_book = self.settled(client, round), self.client_seats[client].receipt_book
-        receipt_book.accept(reward.statement, "statement", round, reward.terms.subject)
+        receipt_book.accept(reward.statement, "statement", in_round(round), reward.terms.subject)
         self.ports[client].fetch(reward)
-        self.ports[client].acknowledge(round, receipt_book.sign("acknowledgement", round, reward.terms.subject))
+        self.ports[client].acknowledge(
+            round, receipt_book.sign("acknowledgement", in_round(round), reward.terms.subject)
+        )
         return reward
 
     def complete(self, round: int = 1, clients: Sequence[str] = NAMES) -> dict[str, Reward]:
@@ -349,7 +355,7 @@ def test_a_reward_is_no_update(convene: Convene) -> None:
 
 def test_a_request_about_something_else_is_refused(company: Company) -> None:
     update = company.submit("ann")
-    wrong = company.client_seats["ann"].receipt_book.sign("request", 1, bytes(32))
+    wrong = company.client_seats["ann"].receipt_book.sign("request", in_round(1), bytes(32))
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].confirm(1, wrong))
     forged = replace(wrong, statement=replace(wrong.statement, subject=update.hex()))
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].confirm(1, forged))
@@ -357,19 +363,19 @@ def test_a_request_about_something_else_is_refused(company: Company) -> None:
 
 def test_another_clients_signature_is_refused(company: Company) -> None:
     update = company.submit("ann")
-    bobs = company.client_seats["bob"].receipt_book.sign("request", 1, update)
+    bobs = company.client_seats["bob"].receipt_book.sign("request", in_round(1), update)
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].confirm(1, bobs))
     company.confirm("ann", update)
 
 
 def test_there_is_nothing_to_confirm_before_an_update(company: Company) -> None:
-    request = company.client_seats["ann"].receipt_book.sign("request", 1, bytes(32))
+    request = company.client_seats["ann"].receipt_book.sign("request", in_round(1), bytes(32))
     assert_refused(RoundOutOfOrder, lambda: company.ports["ann"].confirm(1, request))
 
 
 def test_there_is_no_reward_to_acknowledge_before_the_round_is_settled(company: Company) -> None:
     company.give("ann")
-    word = company.client_seats["ann"].receipt_book.sign("acknowledgement", 1, bytes(32))
+    word = company.client_seats["ann"].receipt_book.sign("acknowledgement", in_round(1), bytes(32))
     assert_refused(RoundOutOfOrder, lambda: company.ports["ann"].acknowledge(1, word))
 
 
@@ -377,7 +383,7 @@ def test_an_acknowledgement_of_something_else_is_refused(company: Company) -> No
     for client in NAMES:
         company.give(client)
     company.settled("ann")
-    word = company.client_seats["ann"].receipt_book.sign("acknowledgement", 1, bytes(32))
+    word = company.client_seats["ann"].receipt_book.sign("acknowledgement", in_round(1), bytes(32))
     assert_refused(ReceiptInvalid, lambda: company.ports["ann"].acknowledge(1, word))
 
 
@@ -549,7 +555,9 @@ def test_nobody_joins_after_the_beginning(convene: Convene) -> None:
     assert_refused(RoundOutOfOrder, lambda: role.submit("dave", 1, bytes(32)))
     assert_refused(
         RoundOutOfOrder,
-        lambda: role.confirm("dave", 1, company.client_seats["ann"].receipt_book.sign("request", 1, bytes(32))),
+        lambda: role.confirm(
+            "dave", 1, company.client_seats["ann"].receipt_book.sign("request", in_round(1), bytes(32))
+        ),
     )
     assert_refused(RoundOutOfOrder, lambda: role.reward("dave", 1))
 
@@ -594,9 +602,9 @@ def test_a_session_is_the_same_through_every_implementation(convene: Convene) ->
     for company in (alone, wired):
         server = company.server_party.store
         for client in company.client_parties.values():
-            verify(client.store.entries(), client.store.head())
-            assert compare(list(server.entries()), list(client.store.entries())) == []
-        verify(server.entries(), server.head())
+            verify(client.store.chains())
+            assert compare(server.chains(), client.store.chains()) == []
+        verify(server.chains())
 
 
 class Lying:

@@ -10,12 +10,13 @@ import pytest
 
 from comity import faults
 from comity.experiments.chaos import points_of
-from comity.ledger.charges import rounds_charged
+from comity.ledger.charges import charges_of
 from comity.ledger.comparison import compare
-from comity.ledger.ledger import Entry
+from comity.ledger.ledger import Chain, loaded
 from comity.ledger.verification import verify
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script, parse_script
+from comity.protocol.registry import protocol
 from comity.simulation.in_process import simulate
 from comity.store.sql_store import SqlStore, store_url
 from comity.training import Classification
@@ -171,24 +172,26 @@ def assert_same_end(result: SessionResult, expected: SessionResult) -> None:
 
 
 def assert_ledgers_agree(state: Path, script: Script) -> None:
-    """All chains hold, each initiator's says the same as its acceptor's, and both charge each of its rounds once."""
+    """All chains hold, each initiator's says the same as its acceptor's, and both charge all units of a round once."""
     ledgers = {party: _verified(state / party) for party in script.party}
     acceptors = script.session.acceptors
     for initiator, acceptor in itertools.product(script.party.keys() - set(acceptors), acceptors):
         for own, peer in ((initiator, acceptor), (acceptor, initiator)):
-            charged = rounds_charged(each for each in ledgers[own] if each.fact.peer == peer)
-            assert [(each.session, each.round) for each in charged] == [
-                (script.session.id, number) for number in range(1, script.session.rounds + 1)
-            ]
+            (chain,) = (each for each in ledgers[own] if each.name == (script.session.id, peer))
+            charged = [each.units for each in charges_of(chain.entries)]
+            assert {each.unit for each in charged} == {protocol(script.session.protocol).unit}
+            assert len(charged) == script.session.rounds
+            size = charged[0].count
+            assert [(each.first, each.count) for each in charged] == [(1 + n * size, size) for n in range(len(charged))]
         assert compare(ledgers[initiator], ledgers[acceptor]) == []
 
 
-def _verified(folder: Path) -> list[Entry]:
+def _verified(folder: Path) -> list[Chain]:
     store = SqlStore(store_url(folder), read_only=True)
-    entries, head = list(store.entries()), store.head()
+    chains = loaded(store.chains())
     store.close()
-    verify(entries, head)
-    return entries
+    verify(chains)
+    return chains
 
 
 def _simulate_until(script: Script, state: Path, point: int) -> None:

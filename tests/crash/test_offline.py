@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from comity import faults
-from comity.ledger.charges import rounds_charged
+from comity.ledger.charges import charges_of
 from comity.simulation.in_process import simulate
 from tests.node.offline_pair import ROLES, ROUNDS, Journey, script, whole_script
 
@@ -56,4 +56,4 @@ def test_every_command_killed_again_and_again_ends_as_if_it_had_not_been(tmp_pat
     assert (result.bytes_sent, result.bytes_received) == (expected.bytes_sent, expected.bytes_received)
     journey.require_agreement()
     for party in ROLES:
-        assert len(rounds_charged(journey.entries(party))) == ROUNDS
+        assert len(charges_of(journey.entries(party))) == ROUNDS

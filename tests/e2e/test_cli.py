@@ -232,7 +232,7 @@ def test_a_simulation_that_a_policy_refuses(comity: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["demo", "nothing"], "assisted_learning"),
+        (["demo", "nothing"], "assisted-learning"),
         (["demo", "--seed", "99999999999"], "seed"),
         (["node", "doctor", "--config", "node.toml"], "no such role"),
         (["bench", "nothing"], "transfer"),

@@ -18,7 +18,7 @@ from blake3 import blake3
 from comity.errors import ComityError, UnexpectedBlob, UnknownBlob, UnknownSession
 from comity.experiments import demo_script
 from comity.ledger.comparison import compare
-from comity.ledger.ledger import Head
+from comity.ledger.ledger import Head, in_round, loaded
 from comity.ledger.receipts import Signer
 from comity.ledger.verification import verify
 from comity.node.control_client import ControlClient
@@ -125,11 +125,11 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, typed
     assert blake3(b"".join(digests)).hexdigest() == alone["digest"]
     assert together == alone["metrics"]["accuracy_together"]
     assert_metrics(alone["metrics"], rounds=4)
-    server = list(nodes.store("server").entries())
-    verify(server, nodes.store("server").head())
+    server = loaded(nodes.store("server").chains())
+    verify(server)
     for place, client in enumerate(CLIENTS):
-        theirs = list(nodes.store(client).entries())
-        verify(theirs, nodes.store(client).head())
+        theirs = loaded(nodes.store(client).chains())
+        verify(theirs)
         assert compare(server, theirs) == []
         # What the server signed of its contribution and its reward stands in the client's ledger, and in the server's.
         state = nodes.nodes[client].folder / "state"
@@ -143,13 +143,13 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, typed
     head = next(number for number, line in enumerate(listed) if "stated by" in line)
     assert listed[head].split() == [
         "session",
-        "round",
+        "units",
         "stated",
         "by",
         "to",
         *["contribution", "fraction", "importance", "kept", "size"],
     ]
-    assert sum(line.split()[2:3] == ["server"] for line in listed[head + 1 : head + 21]) == 20
+    assert sum(line.split()[1:4:2] == ["round", "server"] for line in listed[head + 1 : head + 21]) == 20
 
     lines = comity("show", session, "--node", nodes.nodes["server"].control_url, cwd=nodes.folder).stdout.splitlines()
     (head,) = [number for number, line in enumerate(lines) if line == "rewards"]
@@ -237,7 +237,9 @@ def test_clients_that_cheat_lose_their_call_only(nodes: Nodes, comity: Any, wait
         # Another kind than the session has here.
         refused(lambda: connection.put(blob, "checkpoint", 1, before=lambda _: None))
         # Signed by somebody else, for somebody else.
-        forged = Signer.from_seed(bytes(32), "client-1").state("request", session, "0" * 64, 1, blob.hex, Head())
+        forged = Signer.from_seed(bytes(32), "client-1").state(
+            "request", session, "0" * 64, in_round(1), blob.hex, Head()
+        )
         refused(lambda: connection.call(stub.Confirm, pb.ConfirmRequest(round=1, request=statement_to_proto(forged))))
         # What is another's cannot be had: neither an update nor a reward.
         store = nodes.store("server")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.ledger.comparison import compare
-from comity.ledger.ledger import Entry
+from comity.ledger.ledger import Chain, Entry, loaded
 from comity.ledger.verification import verify
 from comity.node.config import NodeConfig, load_config
 from comity.node.offline import Exported, Imported, OfflineCommands, offline_commands
@@ -130,15 +130,19 @@ class Journey:
         self.take("hospital", self.export("clinic").file)
         return result
 
-    def entries(self, party: str) -> list[Entry]:
+    def chains(self, party: str) -> list[Chain]:
         """A party's ledger, which holds."""
         store = SqlStore(store_url(self.root / party / "state"), read_only=True)
         try:
-            entries, head = list(store.entries()), store.head()
+            chains = loaded(store.chains())
         finally:
             store.close()
-        verify(entries, head)
-        return entries
+        verify(chains)
+        return chains
+
+    def entries(self, party: str) -> list[Entry]:
+        """The entries of a party's sessions."""
+        return [entry for chain in self.chains(party) if chain.name.session for entry in chain.entries]
 
     def state(self, party: str) -> str:
         """How the session stands at a party."""
@@ -151,5 +155,5 @@ class Journey:
 
     def require_agreement(self) -> None:
         """Checks that both ledgers say the same, and that both sides are done."""
-        assert compare(self.entries("clinic"), self.entries("hospital")) == []
+        assert compare(self.chains("clinic"), self.chains("hospital")) == []
         assert {party: self.state(party) for party in ROLES} == dict.fromkeys(ROLES, "finished")

@@ -31,7 +31,7 @@ def spending(state: Path) -> dict[str, float]:
     found = {}
     for party in PARTIES:
         with closing(SqlStore(store_url(state / party), read_only=True)) as store:
-            verify(store.entries(), store.head())
+            verify(store.chains())
             found[party] = spent(store)
     return found
 

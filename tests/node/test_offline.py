@@ -315,7 +315,7 @@ def test_a_learner_that_diverges_tells_the_provider_with_its_last_parcel(tmp_pat
         journey.export("clinic")
     assert journey.state("clinic") == "failed"
     last = journey.export("clinic")
-    assert (last.ending, last.checkpoints) == ("failed", 0)
+    assert (last.ending, last.blobs) == ("failed", 0)
     assert not journey.take("hospital", last.file).export_due
     assert journey.state("hospital") == "failed"
 

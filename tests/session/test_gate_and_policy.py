@@ -57,7 +57,7 @@ def test_what_leaves_needs_contract_and_policy(
         gate.send_blob(IT, kind, 2)
         (entry,) = ledger.entries()
         assert (entry.fact.kind, entry.fact.subject, entry.fact.size) == (kind, IT.hex, 5)
-        assert (entry.fact.direction, entry.fact.round, entry.fact.peer) == ("sent", 2, "clinic")
+        assert (entry.fact.direction, entry.fact.units.first, entry.fact.peer) == ("sent", 2, "clinic")
     else:
         by = "policy.egress" if by_contract else "the contract"
         with pytest.raises(PolicyRefusal, match=f"{by} keeps {kind} from leaving"):
@@ -88,7 +88,7 @@ def test_what_comes_is_recorded(make_contract: Callable[..., Contract]) -> None:
 
 
 def matters(store: MemoryStore) -> list[tuple[str, int, str]]:
-    return [(each.fact.matter, each.fact.round, each.fact.subject) for each in store.entries()]
+    return [(each.fact.matter, each.fact.units.first, each.fact.subject) for each in store.entries()]
 
 
 def test_what_is_delivered_was_about_to_leave(make_contract: Callable[..., Contract]) -> None:

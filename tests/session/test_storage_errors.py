@@ -24,12 +24,12 @@ from comity.errors import (
     ClockSteppedBack,
     ComityError,
     LedgerBroken,
-    SchemaTooNew,
+    SchemaMismatch,
     StorageCorrupted,
     StorageError,
     StorageFailed,
 )
-from comity.ledger.ledger import Fact
+from comity.ledger.ledger import Fact, in_round
 from comity.ledger.verification import verify
 from comity.store import sql_engine
 from comity.store.sql_store import CLOCK_SLACK, SqlStore, store_url
@@ -41,18 +41,17 @@ NOBODY = 65534
 def write(store: Store, number: int, size: int = 1) -> None:
     """Something of everything, in one transaction."""
     with store.transaction():
-        store.record(Fact("intended", "s-1", number, "hospital", "sent", "loss", f"{number}", 8))
+        store.record(Fact("intended", "s-1", in_round(number), "hospital", "sent", "loss", f"{number}", 8))
         store.save(StoredSession("s-1", {"number": number}, {}))
         store.append("s-1", Record("offered", number, {"text": "x" * size}))
-        store.record(Fact("delivered", "s-1", number, "hospital", "sent", "loss", f"{number}", 8))
+        store.record(Fact("delivered", "s-1", in_round(number), "hospital", "sent", "loss", f"{number}", 8))
 
 
 def numbers(store: Store) -> list[int]:
     """What is there, which must be whole."""
-    verified = verify(store.entries(), store.head())
+    verify(store.chains())
     records = [each.round for each in store.records("s-1")]
-    assert verified.entries == 2 * len(records)
-    assert [each.fact.round for each in store.entries()] == [number for number in records for _ in range(2)]
+    assert [each.fact.units.first for each in store.entries()] == [number for number in records for _ in range(2)]
     assert [each.contract for each in store.sessions()] == ([{"number": records[-1]}] if records else [])
     return records
 
@@ -63,6 +62,7 @@ def folder(tmp_path: Path) -> Path:
     store = SqlStore(store_url(tmp_path), durable=False)
     for number in range(3):
         write(store, number)
+    store.take_lease("s-1", "node", timedelta(minutes=1))
     store.close()
     return tmp_path
 
@@ -276,14 +276,36 @@ class TestDamage:
 
 
 class TestSchema:
-    def test_a_newer_one(self, folder: Path) -> None:
+    @pytest.mark.parametrize(
+        ("version", "message"),
+        [
+            (
+                3,
+                "by a later version: expected schema 2, received schema 3; upgrade comity, or begin with another state_dir",
+            ),
+            (
+                1,
+                "by an earlier version: expected schema 2, received schema 1; export its ledger with the version that wrote",
+            ),
+        ],
+    )
+    def test_another_one(self, folder: Path, version: int, message: str) -> None:
         with closing(sqlite3.connect(folder / "comity.db")) as connection, connection:
-            connection.execute("UPDATE meta SET value = '2'")
+            connection.execute(f"UPDATE meta SET value = '{version}'")
         whole = (folder / "comity.db").read_bytes()
         for read_only in (False, True):
-            with pytest.raises(SchemaTooNew, match="expected schema 1, received schema 2; upgrade comity"):
+            with pytest.raises(SchemaMismatch, match=message):
                 SqlStore(store_url(folder), read_only=read_only)
         assert (folder / "comity.db").read_bytes() == whole
+
+    def test_the_tables_of_the_first(self, tmp_path: Path) -> None:
+        with closing(sqlite3.connect(tmp_path / "comity.db")) as connection, connection:
+            connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            connection.execute("CREATE TABLE ledger (position INTEGER PRIMARY KEY, round INTEGER)")
+            connection.execute("INSERT INTO meta VALUES ('schema', '1')")
+        for read_only in (False, True):
+            with pytest.raises(SchemaMismatch, match="an earlier version"):
+                SqlStore(store_url(tmp_path), read_only=read_only)
 
     @pytest.mark.parametrize(
         "change", ["UPDATE meta SET value = 'x'", "UPDATE meta SET value = x'ff'", "DELETE FROM meta"]
@@ -324,7 +346,7 @@ class TestClock:
 
 WRITER = """
 import sys
-from comity.ledger.ledger import Fact
+from comity.ledger.ledger import Fact, in_round
 from comity.store.sql_store import SqlStore
 from comity.store.store import Record, StoredSession
 
@@ -342,14 +364,14 @@ def pause():
 for number in range(10**9):
     with store.transaction():
         pause()
-        store.record(Fact("intended", "s-1", number, "hospital", "sent", "loss", f"{number}", 8))
+        store.record(Fact("intended", "s-1", in_round(number), "hospital", "sent", "loss", f"{number}", 8))
         pause()
         store.save(StoredSession("s-1", {"number": number}, {}))
         pause()
         with store.transaction():
             store.append("s-1", Record("offered", number))
             pause()
-            store.record(Fact("delivered", "s-1", number, "hospital", "sent", "loss", f"{number}", 8))
+            store.record(Fact("delivered", "s-1", in_round(number), "hospital", "sent", "loss", f"{number}", 8))
         pause()
     if not stop:
         print(number, flush=True)

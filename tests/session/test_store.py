@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +15,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from comity.errors import InvalidValue, MissingFile, StateInUse, StorageFailed
-from comity.ledger.ledger import Fact, Head
+from comity.errors import InvalidValue, MissingFile, StateInUse, StorageFailed, UnknownSession
+from comity.ledger.ledger import OWN, Chain, Fact, Head, Units, in_round, loaded
 from comity.ledger.verification import verify
-from comity.store import sql_engine
 from comity.store.memory_store import MemoryStore
 from comity.store.sql_store import SqlStore, store_url
 from comity.store.store import Record, Store, StoredSession, Waiting
@@ -67,7 +68,7 @@ def make_fact(number: int = 0, **changes: object) -> Fact:
     values = {
         "matter": "intended",
         "session": "s-1",
-        "round": 1,
+        "units": in_round(1),
         "peer": "hospital",
         "direction": "sent",
         "kind": "checkpoint",
@@ -83,36 +84,75 @@ def make_session(name: str = "s-1", **changes: object) -> StoredSession:
 
 
 def assert_holds(store: Store, length: int) -> None:
-    assert verify(store.entries(), store.head()).entries == length
+    """The ledger holds, and has so many entries besides those of the node's own chain."""
+    verify(store.chains())
+    assert len(list(store.entries())) == length
 
 
 def everything(store: Store) -> object:
     names = [each.session for each in store.sessions()]
-    return list(store.entries()), store.head(), list(store.sessions()), [list(store.records(name)) for name in names]
+    return loaded(store.chains()), list(store.sessions()), [list(store.records(name)) for name in names]
 
 
 class TestLedger:
     def test_begins_empty(self, store: Store) -> None:
-        assert store.head() == Head()
+        assert store.head() == store.head("s-1", "hospital") == Head()
         assert list(store.entries()) == []
         assert list(store.entries("s-1")) == []
+        assert loaded(store.chains()) == [Chain(OWN, Head(), [])]
+        assert list(store.chains("s-1")) == []
 
-    def test_keeps_facts_in_a_chain(self, store: Store) -> None:
-        facts = [make_fact(number, session=f"s-{number % 2}") for number in range(5)]
+    def test_keeps_facts_in_a_chain_for_each_peer_of_each_session(self, store: Store) -> None:
+        facts = [make_fact(number, session=f"s-{number % 2}", peer=f"p-{number % 3 // 2}") for number in range(6)]
         for fact in facts:
             store.record(fact)
-        entries = list(store.entries())
-        assert [entry.fact for entry in entries] == facts
-        assert [entry.index for entry in entries] == [0, 1, 2, 3, 4]
-        assert store.head() == Head(5, entries[-1].hash)
-        assert [entry.index for entry in store.entries("s-1")] == [1, 3]
-        assert_holds(store, 5)
+        own, *chains = loaded(store.chains())
+        assert own.name == OWN
+        assert [chain.name for chain in chains] == [("s-0", "p-0"), ("s-1", "p-0"), ("s-0", "p-1"), ("s-1", "p-1")]
+        assert [[facts.index(entry.fact) for entry in chain.entries] for chain in chains] == [[0, 4], [1, 3], [2], [5]]
+        for chain in chains:
+            entries = list(chain.entries)
+            assert [entry.index for entry in entries] == list(range(len(entries)))
+            assert chain.head == store.head(*chain.name) == Head(len(entries), entries[-1].hash)
+        # The node's own says which there are.
+        assert [entry.fact for entry in own.entries] == [
+            Fact("chain-opened", chain.name.session, peer=chain.name.peer) for chain in chains
+        ]
+        assert own.head == store.head()
+        assert [facts.index(entry.fact) for entry in store.entries("s-1")] == [1, 3, 5]
+        assert [facts.index(entry.fact) for entry in store.entries(peer="p-1")] == [2, 5]
+        assert [facts.index(entry.fact) for entry in store.entries("s-1", "p-1")] == [5]
+        assert_holds(store, 6)
+
+    def test_a_chain_knows_nothing_of_others(self, store: Store) -> None:
+        store.record(make_fact(0))
+        head = store.head("s-1", "hospital")
+        store.record(make_fact(1, session="s-2"))
+        store.record(make_fact(2, peer="clinic"))
+        assert store.head("s-1", "hospital") == head
+
+    def test_a_chain_that_ended_takes_nothing_more(self, store: Store) -> None:
+        store.record(make_fact())
+        store.record(Fact("ended", "s-1", peer="hospital"))
+        head = store.head("s-1", "hospital")
+        own = list(next(iter(store.chains())).entries)
+        assert own[-1].fact.matter == "chain-ended"
+        assert own[-1].fact.body == {"length": 2, "hash": head.hash}
+        # What it has already, it has.
+        assert not store.record(make_fact())
+        assert not store.record(Fact("ended", "s-1", peer="hospital"))
+        before = everything(store)
+        with pytest.raises(UnknownSession, match="has ended"):
+            store.record(make_fact(1))
+        assert everything(store) == before
+        store.record(make_fact(1, peer="clinic"))
+        assert_holds(store, 3)
 
     def test_what_happens_again_is_not_counted_again(self, store: Store) -> None:
-        store.record(make_fact(size=10))
-        head = store.head()
-        store.record(make_fact(size=20, body={"another": True}))
-        assert store.head() == head
+        assert store.record(make_fact(size=10))
+        head = store.head("s-1", "hospital")
+        assert not store.record(make_fact(size=20, body={"another": True}))
+        assert store.head("s-1", "hospital") == head
         assert [entry.fact.size for entry in store.entries()] == [10]
 
     @pytest.mark.parametrize(
@@ -120,7 +160,9 @@ class TestLedger:
         [
             {"matter": "delivered"},
             {"session": "s-2"},
-            {"round": 2},
+            {"units": in_round(2)},
+            {"units": Units("request", 1, 1)},
+            {"units": Units("round", 1, 2)},
             {"peer": "clinic"},
             {"direction": None},
             {"kind": "loss"},
@@ -131,7 +173,7 @@ class TestLedger:
     def test_whatever_else_differs_is_another_fact(self, store: Store, change: dict[str, object]) -> None:
         store.record(make_fact())
         store.record(make_fact(**change))
-        assert store.head().length == 2
+        assert len(list(store.entries())) == 2
 
     def test_a_body_comes_back_as_json(self, store: Store) -> None:
         body = {"text": "Übergabe \u2028 \n", "float": 0.1, "list": (1, None, {"deep": [True]}), "large": 2**60}
@@ -151,7 +193,7 @@ class TestLedger:
             store.record(make_fact(body={"loss": math.nan}))
         with pytest.raises(ValueError, match="JSON"):
             store.append("s-1", Record("trained", 1, {"loss": math.inf}))
-        assert everything(store) == ([], Head(), [], [])
+        assert everything(store) == ([Chain(OWN, Head(), [])], [], [])
 
     def test_time_never_goes_back(self, store: Store, clock: Clock) -> None:
         for number, minutes in enumerate([0, 10, 5, 11]):
@@ -171,7 +213,8 @@ class TestLedger:
             for number in range(4100):
                 store.record(make_fact(number, session=f"s-{number % 2}"))
         assert_holds(store, 4100)
-        assert [entry.index for entry in store.entries("s-0")] == list(range(0, 4100, 2))
+        assert [entry.fact.size for entry in store.entries("s-0")] == list(range(1000, 5100, 2))
+        assert [entry.index for entry in store.entries("s-0")] == list(range(2050))
 
 
 class TestSessions:
@@ -260,8 +303,9 @@ class TestTransactions:
     def test_sees_its_own_writes(self, store: Store) -> None:
         with store.transaction():
             write_all(store, 0)
-            assert store.head().length == 1
-            assert [entry.hash for entry in store.entries()] == [store.head().hash]
+            assert store.head("s-1", "hospital").length == 1
+            assert [entry.hash for entry in store.entries()] == [store.head("s-1", "hospital").hash]
+            assert [chain.head.length for chain in store.chains()] == [1, 1]
             assert len(store.records("s-1")) == 1
         assert_holds(store, 1)
 
@@ -324,6 +368,80 @@ class TestTransactions:
             facts = [entry.fact for entry in store.entries(f"s-{thread}")]
             assert [fact.matter for fact in facts] == ["intended", "delivered"] * 20
             assert [each.round for each in store.records(f"s-{thread}")] == list(range(20))
+
+
+MINUTE = timedelta(minutes=1)
+
+
+class TestLeases:
+    def test_one_at_a_time_works_on_a_session(self, store: Store, clock: Clock) -> None:
+        taken = store.take_lease("s-1", "one", MINUTE)
+        assert (taken.session, taken.owner) == ("s-1", "one")
+        assert datetime.fromisoformat(taken.until) == BEGINNING + MINUTE
+        assert store.take_lease("s-1", "two", MINUTE) == taken
+        assert store.take_lease("s-2", "two", MINUTE).owner == "two"
+
+    def test_whoever_has_it_renews_it(self, store: Store, clock: Clock) -> None:
+        store.take_lease("s-1", "one", MINUTE)
+        clock.time += MINUTE / 2
+        until = store.take_lease("s-1", "one", MINUTE).until
+        assert datetime.fromisoformat(until) == BEGINNING + 1.5 * MINUTE
+        clock.time += MINUTE / 2
+        assert store.take_lease("s-1", "two", MINUTE).owner == "one"
+
+    def test_one_that_ran_out_is_taken_over(self, store: Store, clock: Clock) -> None:
+        store.take_lease("s-1", "one", MINUTE)
+        clock.time += MINUTE
+        assert store.take_lease("s-1", "two", MINUTE).owner == "two"
+        assert store.take_lease("s-1", "one", MINUTE).owner == "two"
+
+    def test_one_that_was_let_go_is_free(self, store: Store) -> None:
+        store.take_lease("s-1", "one", MINUTE)
+        store.drop_lease("s-1", "two")
+        assert store.take_lease("s-1", "two", MINUTE).owner == "one"
+        store.drop_lease("s-1", "one")
+        assert store.take_lease("s-1", "two", MINUTE).owner == "two"
+        store.drop_lease("s-2", "two")
+
+    def test_belongs_to_its_transaction(self, store: Store) -> None:
+        with suppress(Interrupted), store.transaction():
+            store.take_lease("s-1", "one", MINUTE)
+            raise Interrupted
+        assert store.take_lease("s-1", "two", MINUTE).owner == "two"
+        with suppress(Interrupted), store.transaction():
+            store.drop_lease("s-1", "two")
+            raise Interrupted
+        assert store.take_lease("s-1", "one", MINUTE).owner == "two"
+
+    def test_of_many_at_once_one_gets_it(self, database: str) -> None:
+        stores = [SqlStore(database) for _ in range(4)]
+        with ThreadPoolExecutor(4) as threads:
+            taken = list(threads.map(lambda pair: pair[1].take_lease("s-1", f"{pair[0]}", MINUTE), enumerate(stores)))
+        assert len({lease.owner for lease in taken}) == 1
+        for store in stores:
+            store.close()
+
+
+WRITES = 40
+WRITER = f"""
+import sys
+from comity.ledger.ledger import Fact, in_round
+from comity.store.sql_store import SqlStore
+
+url, name = sys.argv[1:]
+store = SqlStore(url)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range({WRITES}):
+    with store.transaction():
+        for matter in ("intended", "delivered"):
+            store.record(Fact(matter, f"s-{{name}}", in_round(number), "hospital", "sent", "loss", "x", 8))
+    if number % 2 == (name == "b"):
+        store.record(Fact("intended", "shared", in_round(number), "hospital", "sent", "loss", name, 8))
+    store.record(Fact("intended", "shared", in_round(number), "hospital", "sent", "loss", "both", 8))
+print("done", flush=True)
+"""
+"""Writes to a chain of its own and to one that another process writes to as well, partly the same."""
 
 
 class TestDatabase:
@@ -395,25 +513,50 @@ class TestDatabase:
                 store.save(StoredSession("s-9", {}, {}, state=None))
         assert list(store.entries()) == []
 
-    def test_two_writers_do_not_tear_the_chain(self, sqlite_url: str) -> None:
-        first, second = SqlStore(sqlite_url), SqlStore(sqlite_url)
-        first.record(make_fact(0))
-        with pytest.raises(StorageFailed, match="another process wrote to it"):
-            second.record(make_fact(1))
-        second.record(make_fact(1))
-        assert_holds(second, 2)
+    def test_two_stores_take_turns(self, database: str) -> None:
+        first, second = SqlStore(database), SqlStore(database)
+        for number in range(3):
+            first.record(make_fact(2 * number))
+            second.record(make_fact(2 * number + 1))
+            assert not first.record(make_fact(2 * number + 1))
+        assert [entry.fact.size for entry in first.entries()] == list(range(1000, 1006))
+        assert_holds(second, 6)
         first.close()
         second.close()
 
-    def test_a_second_node_on_a_postgresql_schema_is_refused(
-        self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(sql_engine, "BUSY_S", 0.1)
-        store = SqlStore(postgresql_url)
-        with pytest.raises(StateInUse, match="another node process uses it"):
-            SqlStore(postgresql_url)
+    def test_two_processes_write_at_once(self, database: str) -> None:
+        """To chains of their own and to one that they share, of which none tears."""
+        command = [sys.executable, "-c", WRITER, database]
+        processes = [
+            subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for name in ("a", "b")
+        ]
+        try:
+            for process in processes:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+            outputs = [process.communicate("\n", timeout=60)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        assert outputs == ["done\n", "done\n"]
+        store = SqlStore(database, read_only=True)
+        assert_holds(store, 6 * WRITES)
+        assert {chain.name: chain.head.length for chain in store.chains()} == {
+            OWN: 3,
+            ("s-a", "hospital"): 2 * WRITES,
+            ("s-b", "hospital"): 2 * WRITES,
+            ("shared", "hospital"): 2 * WRITES,
+        }
         store.close()
-        SqlStore(postgresql_url).close()
+
+    def test_another_partys_store_is_refused(self, database: str) -> None:
+        SqlStore(database, party="clinic").close()
+        with pytest.raises(StateInUse, match="expected hospital, received clinic; give each node"):
+            SqlStore(database, party="hospital")
+        for options in ({"party": "clinic"}, {}, {"read_only": True}):
+            SqlStore(database, **options).close()
 
     def test_a_lost_connection_is_made_again(self, postgresql_url: str, postgresql_server: Path) -> None:
         psycopg = pytest.importorskip("psycopg")

@@ -29,6 +29,7 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
+from comity.ledger.ledger import in_round
 from comity.ledger.receipts import Signer
 from comity.session.contexts import PeerContext
 from comity.session.events import nobody
@@ -132,7 +133,7 @@ def test_a_blob_arrives_whole_and_once(connect: Callable[..., PeerConnection], p
     assert bytes(peer.blobs.get(BLOB.digest).data) == bytes(BLOB.data)
     (entry,) = peer.store.entries()
     crossing = entry.fact
-    assert (crossing.direction, crossing.kind, crossing.round) == ("received", "checkpoint", 1)
+    assert (crossing.direction, crossing.kind, crossing.units) == ("received", "checkpoint", in_round(1))
     assert (crossing.subject, crossing.size) == (BLOB.hex, BLOB.size)
 
 

@@ -52,7 +52,9 @@ def test_reflection_lists_and_describes_the_services(serve: Callable[..., Any]) 
         names = set(database.get_services())
         assert {sessions.SERVICE, blobs.SERVICE, PROTOCOL.load().service.name} <= names
         described = database.FindFileContainingSymbol(sessions.SERVICE)
-        assert {"Propose", "Fetch", "End", "Describe"} == {method.name for method in described.service[0].method}
+        assert {"Propose", "Draft", "Fetch", "End", "Describe"} == {
+            method.name for method in described.service[0].method
+        }
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "192.0.2.1:0", "[::]:0", "example.org:0", "192.168.1.1:5500"])

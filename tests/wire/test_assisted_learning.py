@@ -32,10 +32,12 @@ joint_losses = st.builds(JointLoss.of, st.lists(st.floats(0, 1e300), max_size=5)
 checkpoints = st.builds(Checkpoint, numbers, numbers, digests, losses | joint_losses)
 texts = st.text(st.characters(codec="utf-8"), max_size=10)
 kinds = st.sampled_from(["request", "receipt", "acknowledgement"])
+names = texts.filter(bool)
 lengths = st.integers(0, 2**64 - 1)
+counts = st.integers(1, 2**64 - 1)
 statements = st.builds(
     SignedStatement,
-    st.builds(Statement, kinds, texts, texts, texts, numbers, texts, lengths, texts),
+    st.builds(Statement, kinds, texts, texts, texts, names, counts, counts, texts, lengths, texts),
     st.binary(max_size=64).map(bytes.hex),
 )
 
@@ -81,6 +83,14 @@ def test_a_checkpoint_has_one_loss() -> None:
 def test_statements_cross_unchanged(signed: SignedStatement) -> None:
     data = statement_to_proto(signed).SerializeToString()
     assert statement_from_proto(sessions_pb2.SignedStatement.FromString(data)) == signed
+
+
+@pytest.mark.parametrize(
+    "units", [{}, {"unit": "round", "count": 1}, {"unit": "round", "first": 1}, {"first": 1, "count": 1}]
+)
+def test_statements_about_nothing_are_refused(units: dict[str, Any]) -> None:
+    with pytest.raises(MalformedMessage, match="about nothing"):
+        statement_from_proto(sessions_pb2.SignedStatement(kind="receipt", **units))
 
 
 @pytest.mark.parametrize("kind", ["", "promise"])

@@ -36,7 +36,7 @@ terms = st.builds(
     st.binary(min_size=32, max_size=32),
     st.integers(1, largest_encoding(PARAMETERS)),
 )
-SIGNED = SignedStatement(Statement("statement", "server", "s", "c", 1, "ab", 3, "cd"), "ef")
+SIGNED = SignedStatement(Statement("statement", "server", "s", "c", "round", 1, 1, "ab", 3, "cd"), "ef")
 rewards = st.builds(Reward, terms, st.just(SIGNED))
 
 
@@ -86,7 +86,7 @@ GOOD: dict[str, Any] = {
     "kept": 400,
     "entries": blobs_pb2.BlobRef(digest=bytes(32)),
     "size": 100,
-    "statement": sessions_pb2.SignedStatement(kind="statement", party="server"),
+    "statement": sessions_pb2.SignedStatement(kind="statement", party="server", unit="round", first=1, count=1),
 }
 
 

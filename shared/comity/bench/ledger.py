@@ -14,7 +14,7 @@ from comity.bench.machine import describe
 from comity.bench.report import Report, Row, Target
 from comity.bench.sampling import interleaved
 from comity.contract import Json
-from comity.ledger.ledger import Direction, Entry, Fact
+from comity.ledger.ledger import Direction, Entry, Fact, in_round
 from comity.ledger.receipts import Signer, StatementKind
 from comity.ledger.verification import verify
 from comity.store.memory_store import MemoryStore
@@ -80,23 +80,26 @@ def _crossings(count: int) -> Iterator[Fact]:
     for number in range(count // 4):
         round = 1 + number // IN_A_ROUND
         digest = blake3(f"{number}".encode()).hexdigest()
-        yield Fact("intended", "bench", round, "acceptor", "sent", "checkpoint", digest, 178_110)
-        yield Fact("intended", "bench", round, "acceptor", "sent", "loss", f"{round}.{number}", 8)
-        yield Fact("delivered", "bench", round, "acceptor", "sent", "checkpoint", digest, 178_110)
-        yield Fact("delivered", "bench", round, "acceptor", "sent", "loss", f"{round}.{number}", 8)
+        yield Fact("intended", "bench", in_round(round), "acceptor", "sent", "checkpoint", digest, 178_110)
+        yield Fact("intended", "bench", in_round(round), "acceptor", "sent", "loss", f"{round}.{number}", 8)
+        yield Fact("delivered", "bench", in_round(round), "acceptor", "sent", "checkpoint", digest, 178_110)
+        yield Fact("delivered", "bench", in_round(round), "acceptor", "sent", "loss", f"{round}.{number}", 8)
 
 
 def _sign(store: Store, *, rounds: int) -> None:
     """A session of nothing but statements."""
     signers = {name: Signer.from_seed(name.encode().ljust(32), name) for name in ("initiator", "acceptor")}
     members: list[Json] = [{"party": name, "receipt_key": signer.public_key} for name, signer in signers.items()]
-    store.record(Fact("opened", "bench", 0, "acceptor", body={"contract": CONTRACT, "members": members}))
+    store.record(Fact("opened", "bench", peer="acceptor", body={"contract": CONTRACT, "members": members}))
     kinds: tuple[tuple[StatementKind, str], ...] = (("request", "initiator"), ("receipt", "acceptor"))
     for round in range(1, rounds + 1):
         for kind, party in kinds:
-            signed = signers[party].state(kind, "bench", CONTRACT, round, f"{round:064x}", store.head())
+            head = store.head("bench", "acceptor")
+            signed = signers[party].state(kind, "bench", CONTRACT, in_round(round), f"{round:064x}", head)
             direction: Direction = "sent" if party == "initiator" else "received"
-            store.record(Fact("receipt", "bench", round, "acceptor", direction, None, kind, 0, signed.to_json()))
+            store.record(
+                Fact("receipt", "bench", in_round(round), "acceptor", direction, None, kind, 0, signed.to_json())
+            )
 
 
 def _fill(store: Store, facts: Iterable[Fact]) -> None:
@@ -107,11 +110,12 @@ def _fill(store: Store, facts: Iterable[Fact]) -> None:
 def _rate(work: Callable[[Store], object], store: Store) -> float:
     began = time.perf_counter()
     work(store)
-    return store.head().length / (time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return sum(chain.head.length for chain in store.chains()) / seconds
 
 
 def _verify(store: Store) -> None:
-    verify(store.entries(), store.head())
+    verify(store.chains())
 
 
 def _hash(store: Store) -> list[str]:

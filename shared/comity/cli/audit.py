@@ -2,64 +2,70 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 
 from comity.cli.tables import print_table, show_json
-from comity.contract import Json
-from comity.errors import InvalidValue
-from comity.protocol.extensions import Audit, AuditContext, loaded
-from comity.protocol.registry import protocol
+from comity.errors import InvalidValue, MissingFile
+from comity.node.sessions.initiator import stored_contract
+from comity.protocol.audits import AuditContext, AuditRun
+from comity.protocol.extensions import loaded
+from comity.protocol.registry import protocols
 from comity.store.sql_store import SqlStore, store_url
 
 
-def run_audit(name: str, session: str, state: Path, store: str, *, as_json: bool) -> None:
-    """Makes an audit of a session and prints what it found.
-
-    Raises:
-        StorageError: Nothing is kept there.
-        InvalidValue: There is no such session, or its protocol has no such audit.
-    """
-    context = _context(session, state, store)
-    found: Mapping[str, Json] = loaded(_audit(name, str(context.contract["protocol"])).run)(context)
+def list_audits(*, as_json: bool) -> None:
+    """Lists the audits that protocols have."""
+    rows = [
+        {"name": audit.name, "protocol": definition.name, "finds": audit.help}
+        for definition in protocols()
+        for audit in definition.extensions.audits
+    ]
     if as_json:
-        show_json({"audit": name, "session": session, **found})
+        show_json({"audits": rows})
         return
-    table = Table("audit", name)
-    for key, value in found.items():
-        table.add_row(key, f"{value:g}" if isinstance(value, float) else str(value))
+    if not rows:
+        print("no protocol here has an audit")  # noqa: T201
+        return
+    table = Table("audit", "protocol", "what it finds out", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row["name"], row["protocol"], row["finds"])
     print_table(table)
 
 
-def _audit(name: str, of: str) -> Audit:
-    audits = {each.name: each for each in protocol(of).extensions.audits}
-    if name not in audits:
-        near = difflib.get_close_matches(name, audits, n=1)
-        raise InvalidValue(
-            f"{of} has no such audit",
-            expected=", ".join(audits) or "none: it has no audits",
-            received=name,
-            action=f"did you mean {near[0]}?" if near else "name one of these",
-        )
-    return audits[name]
+def run_audit(name: str, session: str, state: Path, *, as_json: bool) -> None:
+    """Runs an audit of a session's protocol, and prints what it found.
 
-
-def _context(session: str, state: Path, url: str) -> AuditContext:
-    with closing(SqlStore(url or store_url(state), read_only=True)) as store:
+    Raises:
+        MissingFile: There is no node's state.
+        InvalidValue: There is no such session, or its protocol has no such audit.
+    """
+    if not (state / "ledger.db").exists() and not any(state.glob("*.db")):
+        raise MissingFile("no node's state here", expected="a state_dir", received=state, action="name it with --state")
+    with closing(SqlStore(store_url(state), read_only=True)) as store:
         kept = store.find(session)
         if kept is None:
+            known = ", ".join(each.session for each in store.sessions()) or "none"
             raise InvalidValue(
-                "no such session is kept here",
-                expected=", ".join(each.session for each in store.sessions()) or "none is",
-                received=session,
-                action="comity sessions lists them",
+                "no such session at this node", expected=known, received=session, action="comity sessions lists them"
             )
-        entries = [asdict(each.fact) for each in store.entries(session)]
-        return AuditContext(
-            kept.contract, kept.own, kept.peers, kept.result or {}, entries, state / "sessions" / session
-        )
+        contract, definition = stored_contract(kept)
+        audits = {each.name: each for each in definition.extensions.audits}
+        if name not in audits:
+            raise InvalidValue(
+                f"{definition.name} has no such audit",
+                expected=", ".join(audits) or "none",
+                received=name,
+                action="comity audit lists them",
+            )
+        run: AuditRun = loaded(audits[name].run)
+        found = run(AuditContext(contract, kept, store, state))
+    if as_json:
+        show_json({"session": session, "audit": name, "found": dict(found)})
+        return
+    table = Table("", "", box=None, pad_edge=False, show_header=False)
+    for key, value in found.items():
+        table.add_row(key, str(value))
+    print_table(table)

@@ -1,57 +1,79 @@
-"""Verbs that protocols add to the command."""
+"""Verbs that protocols add; what needs torch is imported when a verb is run."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import typer
-from typer.models import CommandInfo
+from typer.core import TyperCommand, TyperGroup
 
 from comity.protocol.extensions import Verb, loaded
-from comity.protocol.registry import protocols
+from comity.protocol.registry import protocols, unusable
 
-_PANEL = "What protocols add"
-
-
-def add_verbs(app: typer.Typer, arguments: list[str]) -> None:
-    """Adds the verbs of protocols to the command.
-
-    A verb's function is imported when it is typed; where verbs are listed, what the protocol says of it is enough.
-
-    Args:
-        app: The command, with its own verbs.
-        arguments: What was typed.
-    """
-    own = {_name(each) for each in app.registered_commands} | {str(each.name) for each in app.registered_groups}
-    typed = [each for each in arguments if not each.startswith("-")]
-    if typed[:1] and typed[0] in own:
-        return
-    groups: dict[str, typer.Typer] = {}
-    for definition in protocols():
-        for verb in definition.extensions.verbs:
-            first, _, second = verb.name.partition(" ")
-            if first in own:
-                sys.stderr.write(
-                    f"comity: the verb {first} of protocol {definition.name} is left out: there is one of that name\n"
-                )
-                continue
-            group = app
-            if second:
-                if first not in groups:
-                    groups[first] = typer.Typer(help=f"What {definition.name} adds.", no_args_is_help=True)
-                    app.add_typer(groups[first], name=first, rich_help_panel=_PANEL)
-                group = groups[first]
-            _add(group, verb, second or first, is_typed=typed[:1] == [first])
+_PANEL = "Of one protocol"
 
 
-def _add(group: typer.Typer, verb: Verb, name: str, *, is_typed: bool) -> None:
-    function = loaded(verb.run) if is_typed else _listed
-    group.command(name, help=function.__doc__ if is_typed else verb.help, rich_help_panel=_PANEL)(function)
+class VerbGroup(TyperGroup):
+    """The `comity` command with the verbs of protocols beside its own."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Its own verbs, and those of protocols."""
+        for line in [*(str(each) for each in unusable()), *self._taken(ctx)]:
+            sys.stderr.write(f"comity: {line}\n")
+        return [*super().list_commands(ctx), *(name for name in self._added() if name not in self.commands)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A verb by its name; the command's own go before those of protocols."""
+        own = super().get_command(ctx, cmd_name)
+        return own if own is not None else self._added().get(cmd_name)
+
+    def _added(self) -> dict[str, TyperCommand | TyperGroup]:
+        """What protocols add, by the first word."""
+        found: dict[str, list[Verb]] = {}
+        for definition in protocols():
+            for verb in definition.extensions.verbs:
+                found.setdefault(verb.name.partition(" ")[0], []).append(verb)
+        return {name: _command(name, verbs) for name, verbs in sorted(found.items())}
+
+    def _taken(self, ctx: Any) -> list[str]:
+        """A line for each verb that is left out, since its name is taken."""
+        seen: dict[str, str] = dict.fromkeys(super().list_commands(ctx), "comity itself")
+        lines = []
+        for definition in protocols():
+            for verb in definition.extensions.verbs:
+                first = verb.name.partition(" ")[0]
+                for name in {first, verb.name}:
+                    if name in seen and seen[name] != definition.name:
+                        lines.append(f"the verb {verb.name} of {definition.name} is left out: {seen[name]} has one")
+                        break
+                else:
+                    seen[first] = seen[verb.name] = definition.name
+        return lines
 
 
-def _listed() -> None:
-    """Stands for a verb where verbs are listed."""
+def _command(first: str, verbs: Sequence[Verb]) -> TyperCommand | TyperGroup:
+    """One verb, or a group of those that begin with a word."""
+    if len(verbs) == 1 and verbs[0].name == first:
+        return _LazyVerb(first, verbs[0])
+    help_text = verbs[0].help if len(verbs) == 1 else f"{len(verbs)} verbs."
+    group = TyperGroup(name=first, help=help_text, rich_help_panel=_PANEL)
+    for verb in verbs:
+        name = verb.name.partition(" ")[2]
+        group.add_command(_LazyVerb(name, verb), name)
+    return group
 
 
-def _name(command: CommandInfo) -> str:
-    return command.name or (command.callback.__name__.replace("_", "-") if command.callback is not None else "")
+class _LazyVerb(TyperCommand):
+    """A verb whose function is imported when it is run, or its own help is asked for."""
+
+    def __init__(self, name: str, verb: Verb) -> None:
+        super().__init__(name, help=verb.help, rich_help_panel=_PANEL)
+        self._verb = verb
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """The context of the function's own command."""
+        app = typer.Typer(pretty_exceptions_enable=False)
+        app.command(self.name, help=self._verb.help)(loaded(self._verb.run))
+        return typer.main.get_command(app).make_context(*args, **kwargs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,31 +13,31 @@ from rich.text import Text
 
 from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue, LedgerBroken, MissingFile
-from comity.ledger.charges import Charge, statement_of
+from comity.ledger.charges import Charge, charges_of, counted, statement_of
 from comity.ledger.comparison import common_sessions, compare
 from comity.ledger.exported import Exported, export, load, to_json
-from comity.ledger.ledger import Direction, Entry, Head, bytes_by_kind
-from comity.ledger.verification import rounds_charged, verify
+from comity.ledger.ledger import OWN, Chain, Direction, Entry, Units, bytes_by_kind, loaded
+from comity.ledger.verification import verify
 from comity.store.sql_store import SqlStore, store_url
 
 
 def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None:
-    """Prints entries, bytes by kind and the rounds that were charged.
+    """Prints entries, bytes by kind and what was charged.
 
     Raises:
         MissingFile: There is no ledger.
         InvalidValue: The ledger has no such session.
-        LedgerBroken: A round is unpaid or unearned.
+        LedgerBroken: Something is unpaid or unearned.
     """
-    entries, head = _read(state, store)
-    entries = _of_session(entries, session)
+    chains = _of_session(_read(state, store), session)
+    entries = _in_time(chains)
     sent, received = bytes_by_kind(entries, "sent"), bytes_by_kind(entries, "received")
+    charges = charges_of(entries)
     if as_json:
         shown = [to_json(entry) for entry in entries]
-        charges = [_charge(each) for each in rounds_charged(entries)]
         spent = [dict(zip(("session", "epsilon", "delta"), each, strict=True)) for each in _privacy(entries)]
-        lists = {"entries": shown, "rounds_charged": charges, "privacy_spent": spent, "statements": _stated(entries)}
-        show_json(_head(head) | lists | {"sent": sent, "received": received})
+        lists = {"entries": shown, "charges": [_charge(each) for each in charges], "privacy_spent": spent}
+        show_json(_ends(chains) | lists | {"statements": _stated(entries), "sent": sent, "received": received})
         return
     print_table(_entry_table(entries))
     _print("")
@@ -47,50 +46,61 @@ def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None
     for table in _statement_tables(_stated(entries)):
         print_table(table)
         _print("")
-    charged = Counter(each.session for each in rounds_charged(entries))
-    for name, rounds in charged.items():
-        _print(f"session {name}: {_count(rounds, 'round')} charged")
+    for name in dict.fromkeys(each.session for each in charges):
+        _print(f"session {name}: {_bought(each for each in charges if each.session == name)}")
     for name, epsilon, delta in _privacy(entries):
         _print(f"session {name}: privacy epsilon {epsilon:.3g}, delta {delta:.3g} spent")
     if total := sum(epsilon for _, epsilon, _ in _privacy(entries)):
         _print(f"privacy spent in all: epsilon {total:.3g}")
-    _print(f"{len(entries)} of {_count(head.length, 'entry')}; the chain ends in {head.hash}")
+    for chain in chains:
+        _print(f"{chain.name}: {_count(chain.head.length, 'entry')}, the last {chain.head.hash}")
 
 
 def verify_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None:
-    """Checks the whole chain, and prints what it holds; with a session, what it holds of that.
+    """Checks all chains, and prints what they hold; with a session, what its chains hold.
 
     Raises:
         MissingFile: There is no ledger.
         InvalidValue: The ledger has no such session.
         LedgerBroken: The ledger does not hold.
     """
-    entries, head = _read(state, store)
-    verified = verify(entries, head)
-    chosen = _of_session(entries, session)
-    charges = rounds_charged(chosen)
-    signed = sum(entry.fact.matter == "receipt" for entry in chosen)
+    chains = _read(state, store)
+    verified = verify(chains)
+    chosen = _of_session(chains, session)
+    if session:
+        verified = verify(chosen, is_whole=False)
     if as_json:
-        counts = {"entries": len(chosen), "statements": signed, "rounds_charged": len(charges)}
-        show_json(_head(head) | {"verified": True, "sessions": 1 if session else verified.sessions} | counts)
+        counts = {name: getattr(verified, name) for name in ("entries", "sessions", "statements", "charged")}
+        show_json({"verified": True} | _ends(chosen) | counts)
         return
-    counted = [_count(len(chosen), "entry"), _count(signed, "statement"), f"{_count(len(charges), 'round')} charged"]
-    _print(f"verified: {', '.join(counted)}; the chain of {_count(head.length, 'entry')} ends in {head.hash}")
+    said = [f"{_count(verified.entries, 'entry')} in {_count(len(chosen), 'chain')}"]
+    said += [_count(verified.statements, "statement"), _bought_words(verified.charged)]
+    own = next(chain.head for chain in chains if chain.name == OWN)
+    _print(f"verified: {', '.join(said)}; {OWN} of {_count(own.length, 'entry')} ends in {own.hash}")
 
 
-def export_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None:
+def export_ledger(state: Path, store: str, session: str, peer: str, *, as_json: bool) -> None:
     """Writes the ledger to standard output, as JSON lines.
 
     Raises:
         MissingFile: There is no ledger.
-        InvalidValue: The ledger has no such session.
+        InvalidValue: The ledger has no such session, or the session no such peer.
     """
-    entries, head = _read(state, store)
-    chosen = _of_session(entries, session)
+    chains = _of_session(_read(state, store), session)
+    if peer:
+        peers = sorted({chain.name.peer for chain in chains} - {""})
+        chains = [chain for chain in chains if chain.name.peer == peer]
+        if not chains:
+            raise InvalidValue(
+                "the ledger has nothing with such a party",
+                expected=", ".join(peers) or "none",
+                received=peer,
+                action="comity ledger show lists what it has",
+            )
     if as_json:
-        show_json(_head(head) | {"entries": [to_json(entry) for entry in chosen]})
+        show_json(_ends(chains) | {"entries": [to_json(entry) for chain in chains for entry in chain.entries]})
     else:
-        sys.stdout.write(export(entries, head, session=session or None))
+        sys.stdout.write(export(chains, is_whole=not session and not peer))
 
 
 def compare_ledgers(file: Path, state: Path, store: str, session: str, *, as_json: bool) -> bool:
@@ -105,10 +115,10 @@ def compare_ledgers(file: Path, state: Path, store: str, session: str, *, as_jso
         LedgerBroken: One of the two does not hold.
     """
     theirs = _load(file)
-    entries, head = _read(state, store)
-    verify(entries, head)
+    ours = _read(state, store)
+    verify(ours)
     try:
-        verify(theirs.lines, theirs.head)
+        verify(theirs.chains, is_whole=theirs.is_whole)
     except LedgerBroken as error:
         raise LedgerBroken(
             f"{file}: {error.what}",
@@ -116,20 +126,19 @@ def compare_ledgers(file: Path, state: Path, store: str, session: str, *, as_jso
             received=error.received,
             action="ask the other party to export it anew, and to verify its own",
         ) from error
-    sessions = [session] if session else common_sessions(entries, theirs.lines)
-    _of_session(entries, session)
+    sessions = [session] if session else common_sessions(ours, theirs.chains)
+    _of_session(ours, session)
     if not sessions:
-        theirs_are = ", ".join(dict.fromkeys(line.fact.session for line in theirs.lines if isinstance(line, Entry)))
         raise InvalidValue(
             f"{file} and this ledger have no session in common",
-            expected=", ".join(dict.fromkeys(entry.fact.session for entry in entries)) or "a session",
-            received=theirs_are or "none",
+            expected=_sessions(ours) or "a session",
+            received=_sessions(theirs.chains) or "none",
             action="name the right --state, or ask the other party for the ledger of that session",
         )
-    differences = [each for name in sessions for each in compare(entries, theirs.lines, name)]
+    differences = [each for name in sessions for each in compare(ours, theirs.chains, name)]
     if as_json:
         listed = [
-            {name: getattr(each, name) for name in ("session", "round", "what", "ours", "theirs")}
+            {"session": each.session, **_units(each.units), "what": each.what, "ours": each.ours, "theirs": each.theirs}
             for each in differences
         ]
         show_json({"sessions": sessions, "agree": not differences, "differences": listed})
@@ -141,10 +150,15 @@ def compare_ledgers(file: Path, state: Path, store: str, session: str, *, as_jso
     return not differences
 
 
-def _read(state: Path, url: str) -> tuple[Sequence[Entry], Head]:
-    """The entries and the head as of one moment; a node may be at work."""
+def _read(state: Path, url: str) -> Sequence[Chain]:
+    """The chains as of one moment; a node may be at work."""
     with closing(SqlStore(url or store_url(state), read_only=True)) as store, store.transaction():
-        return list(store.entries()), store.head()
+        return loaded(store.chains())
+
+
+def _in_time(chains: Iterable[Chain]) -> Sequence[Entry]:
+    """The entries of all chains, as they came."""
+    return sorted((entry for chain in chains for entry in chain.entries), key=lambda entry: str(entry.time))
 
 
 def _load(file: Path) -> Exported:
@@ -166,12 +180,12 @@ def _load(file: Path) -> Exported:
         ) from error
 
 
-def _of_session(entries: Sequence[Entry], session: str) -> Sequence[Entry]:
-    found = [entry for entry in entries if entry.fact.session == session]
+def _of_session(chains: Sequence[Chain], session: str) -> Sequence[Chain]:
+    found = [chain for chain in chains if chain.name.session == session]
     if not session:
-        return entries
+        return chains
     if not found:
-        known = ", ".join(dict.fromkeys(entry.fact.session for entry in entries))
+        known = _sessions(chains)
         action = (
             "comity ledger show lists what it has" if known else "no session has begun here; name the right --state"
         )
@@ -179,8 +193,23 @@ def _of_session(entries: Sequence[Entry], session: str) -> Sequence[Entry]:
     return found
 
 
-def _head(head: Head) -> dict[str, Any]:
-    return {"length": head.length, "hash": head.hash}
+def _sessions(chains: Iterable[Chain]) -> str:
+    return ", ".join(dict.fromkeys(chain.name.session for chain in chains if chain.name != OWN))
+
+
+def _ends(chains: Iterable[Chain]) -> dict[str, Any]:
+    """Each chain's name and end."""
+    return {
+        "chains": [chain.name._asdict() | {"length": chain.head.length, "hash": chain.head.hash} for chain in chains]
+    }
+
+
+def _bought(charges: Iterable[Charge]) -> str:
+    return _bought_words(counted(charges))
+
+
+def _bought_words(charged: Mapping[str, int]) -> str:
+    return ", ".join(f"{_count(count, unit)} charged" for unit, count in charged.items()) or "nothing charged"
 
 
 def _privacy(entries: Iterable[Entry]) -> list[tuple[str, float, float]]:
@@ -190,12 +219,16 @@ def _privacy(entries: Iterable[Entry]) -> list[tuple[str, float, float]]:
 
 
 def _charge(charge: Charge) -> dict[str, Any]:
-    return {"session": charge.session, "round": charge.round, "peer": charge.peer, "subject": charge.subject}
+    return {"session": charge.session, **_units(charge.units), "peer": charge.peer, "subject": charge.subject}
+
+
+def _units(units: Units) -> dict[str, Any]:
+    return {"unit": units.unit, "first": units.first, "count": units.count}
 
 
 def _entry_table(entries: Iterable[Entry]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name, justify in (("entry", "right"), ("time (UTC)", "left"), ("session", "left"), ("round", "right")):
+    for name, justify in (("entry", "right"), ("time (UTC)", "left"), ("session", "left"), ("units", "left")):
         table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
     for name in ("what", "peer", "direction", "kind", "subject"):
         table.add_column(name, no_wrap=True)
@@ -204,7 +237,8 @@ def _entry_table(entries: Iterable[Entry]) -> Table:
         fact = entry.fact
         crossing = fact.direction is not None
         subject = fact.subject if len(fact.subject) <= 20 else f"{fact.subject[:16]}…"
-        cells = [entry.index, entry.time[:19].replace("T", " "), fact.session, fact.round or "", fact.matter, fact.peer]
+        units = fact.units if fact.units.unit else ""
+        cells = [entry.index, entry.time[:19].replace("T", " "), fact.session, units, fact.matter, fact.peer]
         cells += [fact.direction or "", fact.kind or "", subject, f"{fact.size:,}" if crossing and fact.kind else ""]
         table.add_row(*(_cell(each) for each in cells))
     return table
@@ -218,7 +252,7 @@ def _stated(entries: Iterable[Entry]) -> list[dict[str, Any]]:
         if entry.fact.matter == "receipt" and isinstance(content, Mapping):
             signed = statement_of(entry).statement
             own = entry.fact.direction == "sent"
-            place = {"session": signed.session, "round": signed.round, "by": signed.party}
+            place = {"session": signed.session, **_units(signed.units), "by": signed.party}
             stated.append(place | ({"to": entry.fact.peer} if own else {}) | {"content": dict(content)})
     return stated
 
@@ -231,14 +265,15 @@ def _statement_tables(stated: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
             name for name, value in own[0]["content"].items() if isinstance(value, int | float) and name != "round"
         ]
         table = Table("session", box=None, pad_edge=False)
-        table.add_column("round", justify="right", no_wrap=True)
+        table.add_column("units", no_wrap=True)
         table.add_column("stated by", no_wrap=True)
         table.add_column("to", no_wrap=True)
         for name in names:
             table.add_column(_printable(name), justify="right", no_wrap=True)
         for each in own:
             values = [_number(each["content"].get(name)) for name in names]
-            place = [session, each["round"], each["by"], each.get("to", "this party")]
+            units = Units(each["unit"], each["first"], each["count"])
+            place = [session, units, each["by"], each.get("to", "this party")]
             table.add_row(*map(_cell, place + values))
         yield table
 

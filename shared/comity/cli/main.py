@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from comity.cli.extensions import VerbGroup
 from comity.errors import ComityError, InvalidValue
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="comity",
+    cls=VerbGroup,
     help="Organisations help each other's models while the data stays where it is.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -307,7 +309,9 @@ def resume(
 
 @app.command(rich_help_panel=_SET_UP)
 def init(
-    role: Annotated[str, typer.Argument(help="learner or provider; or operator, to drive nodes from this machine.")],
+    role: Annotated[
+        str, typer.Argument(help="A role, as comity check lists them; or operator, to drive nodes from this machine.")
+    ],
     folder: Annotated[
         Path,
         typer.Argument(metavar="DIR", help="Where the files go, made if it is not there; this folder, if left out."),
@@ -332,7 +336,7 @@ def init(
 
     The card is for other parties; nothing in it is secret. The configuration explains itself, line by line.
 
-    Example: `comity init provider hospital --party hospital --allow clinic`
+    Example: `comity init ROLE hospital --party hospital --allow clinic`
     """
     from comity.cli.init import initialize, parse_peers
     from comity.node.setup.init import NodeChoices
@@ -355,7 +359,7 @@ def check(
 
     Every row that fails says how to mend it. Exits with 2 where this node has to be set right, with 1 where only a peer has.
 
-    Example: `comity check learner --config learner.toml --script session.toml`
+    Example: `comity check --config clinic/node.toml --script session.toml`
     """
     from comity.cli.check import check_node
 
@@ -364,9 +368,7 @@ def check(
 
 @app.command(rich_help_panel=_SET_UP)
 def node(
-    role: Annotated[
-        str, typer.Argument(help="learner, provider, client or server; left out, as the configuration says.")
-    ] = "",
+    role: Annotated[str, typer.Argument(help="The node's role; left out, as the configuration says.")] = "",
     config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -374,7 +376,7 @@ def node(
 
     Ctrl-C and SIGTERM stop it; started again, it takes up its sessions by itself.
 
-    Example: `comity node provider --config provider.toml`
+    Example: `comity node --config hospital/node.toml`
     """
     from comity.cli.node import run_node
 
@@ -387,11 +389,11 @@ def gc(
     state: Annotated[Path, typer.Option(help="The node's state_dir; the node must not run.")] = Path("state"),
     json_output: Json = False,
 ) -> None:
-    """Frees the checkpoints that ended sessions left behind.
+    """Frees the tensors that ended sessions left behind.
 
     Ledger and results stay.
 
-    Example: `comity gc --state learner/state`
+    Example: `comity gc --state clinic/state`
     """
     from comity.cli.gc import collect_garbage
 
@@ -459,9 +461,9 @@ def import_round(
 
 @ledger.command()
 def show(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
-    """Lists the entries, bytes by kind and charged rounds.
+    """Lists the entries, bytes by kind and charges.
 
-    Example: `comity ledger show --state learner/state`
+    Example: `comity ledger show --state clinic/state`
     """
     from comity.cli.ledger import show_ledger
 
@@ -470,11 +472,11 @@ def show(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", 
 
 @ledger.command()
 def verify(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
-    """Checks the chain and every signed statement.
+    """Checks every chain and every signed statement.
 
     Names the first entry that is bad, and exits with 1.
 
-    Example: `comity ledger verify --state learner/state`
+    Example: `comity ledger verify --state clinic/state`
     """
     from comity.cli.ledger import verify_ledger
 
@@ -482,16 +484,23 @@ def verify(*, state: State = _STATE, store: StoreUrl = "", session: Session = ""
 
 
 @ledger.command()
-def export(*, state: State = _STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
+def export(
+    *,
+    state: State = _STATE,
+    store: StoreUrl = "",
+    session: Session = "",
+    peer: Annotated[str, typer.Option("--peer", help="Only what was done with this party.")] = "",
+    json_output: Json = False,
+) -> None:
     """Writes the ledger to standard output, for the other party.
 
-    With a session, nothing of other sessions shows.
+    With a session, nothing of other sessions shows; with a peer, nothing of other parties.
 
-    Example: `comity ledger export --state learner/state --session s-1 > ours.jsonl`
+    Example: `comity ledger export --state clinic/state --session s-1 > ours.jsonl`
     """
     from comity.cli.ledger import export_ledger
 
-    export_ledger(state, store, session, as_json=json_output)
+    export_ledger(state, store, session, peer, as_json=json_output)
 
 
 @ledger.command()
@@ -507,7 +516,7 @@ def compare(
 
     Exits with 1 where they differ.
 
-    Example: `comity ledger compare theirs.jsonl --state learner/state`
+    Example: `comity ledger compare theirs.jsonl --state clinic/state`
     """
     from comity.cli.ledger import compare_ledgers
 
@@ -587,20 +596,24 @@ def reproduce(
 
 @app.command(rich_help_panel=_ACCOUNT)
 def audit(
-    name: Annotated[str, typer.Argument(help="The audit; the session's protocol says which there are.")],
-    session: SessionName,
+    name: Annotated[str, typer.Argument(help="The audit; left out, all are listed.")] = "",
+    session: Annotated[str, typer.Argument(help="The session's identifier; comity sessions lists them.")] = "",
     *,
     state: State = _STATE,
-    store: StoreUrl = "",
     json_output: Json = False,
 ) -> None:
-    """Says what somebody could have learned from what this node sent in a session.
+    """Says what somebody could have learned from what a node sent.
 
-    Example: `comity audit agreement s-0123 --state hospital/state`
+    Without a name, lists the audits that protocols bring.
+
+    Example: `comity audit`
     """
-    from comity.cli.audit import run_audit
+    from comity.cli.audit import list_audits, run_audit
 
-    run_audit(name, session, state, store, as_json=json_output)
+    if not name:
+        list_audits(as_json=json_output)
+        return
+    run_audit(name, session, state, as_json=json_output)
 
 
 @app.command(rich_help_panel=_SET_UP)
@@ -616,10 +629,7 @@ def version() -> None:
 
 def main() -> None:
     """Runs the command; an error is one line on standard error, and its class decides the exit code."""
-    from comity.cli.extensions import add_verbs
-
     try:
-        add_verbs(app, sys.argv[1:])
         app(standalone_mode=True)
     except ComityError as error:
         if "--json" in sys.argv:

@@ -10,9 +10,7 @@ from pathlib import Path
 
 from comity.errors import InvalidValue
 from comity.node.validation import read_toml
-
-ROLES = ("learner", "provider", "client", "server")
-"""Roles that have a daemon; each is the module `<role>_node`."""
+from comity.protocol.registry import roles
 
 
 def run_node(role: str, config: Path, log_level: str) -> None:
@@ -22,11 +20,18 @@ def run_node(role: str, config: Path, log_level: str) -> None:
         InvalidValue: There is no such role.
         MissingFile: There is no configuration.
     """
-    configured = read_toml(config).get("role", "") if role in {"", *ROLES} else ""
+    known = roles()
+    configured = read_toml(config).get("role", "") if role in {"", *known} else ""
     role = role or str(configured)
-    if role not in ROLES or find_spec(f"{role}_node") is None:
-        near = difflib.get_close_matches(role, ROLES, n=1)
+    if role not in known:
+        near = difflib.get_close_matches(role, known, n=1)
         action = f"did you mean {near[0]}?" if near else "name one of these, or set role in the configuration"
-        raise InvalidValue("no such role", expected=" or ".join(ROLES), received=role or "none", action=action)
-    arguments = ["-m", f"{role}_node", "--config", str(config), "--log-level", log_level]
+        raise InvalidValue("no such role", expected=" or ".join(known), received=role or "none", action=action)
+    arguments = [*daemon_of(role), "--config", str(config), "--log-level", log_level]
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - this very interpreter, with a module of ours
+
+
+def daemon_of(role: str) -> list[str]:
+    """How the interpreter starts a role's daemon: its own module, where it has one that says what it must be given."""
+    own = f"{role}_node"
+    return ["-m", own] if find_spec(own) is not None else ["-m", "comity.node", role]

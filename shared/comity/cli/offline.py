@@ -39,7 +39,7 @@ def export_parcel(session: str, script: Path | None, config: Path, out: Path, *,
     if as_json:
         show_json(asdict(exported) | {"file": str(exported.file)})
         return
-    what = f"round {exported.round} of {exported.rounds}, {exported.checkpoints} checkpoints"
+    what = f"round {exported.round} of {exported.rounds}, {exported.blobs} blobs"
     if exported.ending:
         what = f"{exported.ending}, the last bundle"
     elif exported.round == 0:
@@ -63,7 +63,7 @@ def import_parcel(path: Path, config: Path, *, as_json: bool) -> None:
         result = None if taken.result is None else taken.result.to_json()
         show_json(asdict(taken) | {"result": result, "model": None if taken.model is None else str(taken.model)})
         return
-    what = f"round {taken.round}, {taken.checkpoints} checkpoints" if taken.round else "the contract"
+    what = f"round {taken.round}, {taken.blobs} blobs" if taken.round else "the contract"
     print(f"session {taken.session}: {what}, from {taken.sender}")  # noqa: T201
     if taken.result is not None:
         show_result(taken.result.to_json(), summary_of(events[-1]))

@@ -25,8 +25,9 @@ from comity.errors import ComityError, NodeProcessFailed, TransportError
 from comity.experiments import demo_names, demo_script
 from comity.experiments.studies import studies_of
 from comity.faults import ENVIRONMENT, FaultPoint
-from comity.ledger.charges import rounds_charged
+from comity.ledger.charges import charges_of
 from comity.ledger.comparison import compare
+from comity.ledger.ledger import loaded
 from comity.ledger.verification import verify
 from comity.node.control_client import ControlClient
 from comity.node.sessions.script import Script, parse_script, session_text
@@ -225,18 +226,18 @@ def _charged_twice(script: Script, folder: Path) -> int:
     for party in script.party:
         store = SqlStore(store_url(folder / party / "state"), read_only=True)
         try:
-            entries, head = list(store.entries()), store.head()
+            chains = loaded(store.chains())
         finally:
             store.close()
-        verify(entries, head)
-        ledgers[party] = entries
+        verify(chains)
+        ledgers[party] = chains
     acceptors = script.session.acceptors
     lines = [(initiator, acceptor) for initiator in ledgers if initiator not in acceptors for acceptor in acceptors]
     for initiator, acceptor in lines:
         differences = compare(ledgers[initiator], ledgers[acceptor])
         if differences:
             raise NodeProcessFailed("the ledgers disagree", received=differences[0])
-    charged = sum(len(rounds_charged(entries)) for entries in ledgers.values())
+    charged = sum(len(charges_of(chain.entries)) for chains in ledgers.values() for chain in chains)
     return charged - 2 * len(lines) * script.session.rounds
 
 

@@ -135,7 +135,7 @@ class Experiment(Generic[Settings]):
     """A figure or a table of a paper.
 
     Attributes:
-        name: `protocol/figure`, for example `gradient-rewards/table-1`.
+        name: `protocol/figure`, for example `…/table-1`.
         shows: What it shows, after its number in the paper.
         scales: Settings for each scale that it has; `small` is for what needs images.
         substitute: What smaller scales have in place of the paper's data, models and sizes.

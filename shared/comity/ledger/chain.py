@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from comity.contract import Json, canonical
-from comity.ledger.ledger import GENESIS, Entry, Fact, Head
+from comity.errors import UnknownSession
+from comity.ledger.ledger import GENESIS, Entry, Fact, Head, hash_of
 
 Clock = Callable[[], datetime]
 """Says what time it is, with its zone."""
@@ -20,6 +21,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def as_time(moment: datetime) -> str:
+    """A moment as it is kept: UTC, ISO 8601, of one form, so that moments sort as texts."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 @dataclass(frozen=True, slots=True)
 class Tail:
     """What the next entry of a chain follows.
@@ -28,16 +34,18 @@ class Tail:
         length: Entries so far.
         hash: Hash of the last one; of none, `GENESIS`.
         time: Time of the last one; of none, the empty text, which is before every time.
+        ended: Whether the chain has ended; nothing follows then.
     """
 
     length: int = 0
     hash: str = GENESIS
     time: str = ""
+    ended: bool = False
 
     @classmethod
     def after(cls, entry: Entry) -> Tail:
         """The tail that an entry makes."""
-        return cls(entry.index + 1, entry.hash, entry.time)
+        return cls(entry.index + 1, entry.hash, entry.time, entry.fact.matter == "ended")
 
     @property
     def head(self) -> Head:
@@ -46,12 +54,20 @@ class Tail:
 
     def next(self, fact: Fact, now: datetime) -> Entry:
         """The entry that follows. Where the clock shows a time before the last entry's, it has the last entry's."""
-        # Of one form, so that times sort as texts.
-        time = max(self.time, now.astimezone(UTC).isoformat(timespec="microseconds"))
+        time = max(self.time, as_time(now))
         if fact.body:
             fact = replace(fact, body=as_kept(fact.body))
-        entry = Entry(self.length, fact, time, self.hash)
-        return replace(entry, hash=entry.computed_hash())
+        return Entry(self.length, fact, time, self.hash, hash_of(self.length, fact, time, self.hash))
+
+
+def closed(fact: Fact) -> UnknownSession:
+    """The error of whoever has something to record in a session that has ended."""
+    return UnknownSession(
+        f"session {fact.session} with {fact.peer} has ended here, and its ledger takes nothing more",
+        expected="an active session",
+        received=f"{fact.matter} {fact.kind or fact.subject}".strip(),
+        action="begin a new session",
+    )
 
 
 def as_kept(value: Mapping[str, Json]) -> dict[str, Any]:

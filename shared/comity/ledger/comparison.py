@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from comity.ledger.charges import Charge, rounds_charged, statement_of
-from comity.ledger.exported import Line
-from comity.ledger.ledger import GENESIS, Direction, Entry
+from comity.ledger.charges import charges_of, statement_of
+from comity.ledger.ledger import GENESIS, OWN, WHOLE, Chain, ChainName, Direction, Entry, Units
 from comity.ledger.receipts import Statement
 
 
@@ -17,33 +16,34 @@ class Difference:
 
     Attributes:
         session: Session it belongs to.
-        round: Round it belongs to.
+        units: What of the session's work it belongs to.
         what: What it is about.
         ours: What our ledger says.
         theirs: What theirs says.
     """
 
     session: str
-    round: int
+    units: Units
     what: str
     ours: str
     theirs: str
 
     def __str__(self) -> str:
         """The difference as one line."""
-        return f"session {self.session}, round {self.round}: {self.what}: ours {self.ours}, theirs {self.theirs}"
+        where = f"session {self.session}" if self.units == WHOLE else f"session {self.session}, {self.units}"
+        return f"{where}: {self.what}: ours {self.ours}, theirs {self.theirs}"
 
 
-def compare(ours: Iterable[Line], theirs: Iterable[Line], session: str | None = None) -> list[Difference]:
+def compare(ours: Iterable[Chain], theirs: Iterable[Chain], session: str | None = None) -> list[Difference]:
     """Compares two ledgers, each of which `verify` has found to hold.
 
     What one sent and the other received must be the same; a statement that one holds of the other must stand in the
-    other's ledger, and quote a head of it; the same rounds must be charged. Ledgers of a session that is still on may
+    other's ledger, and quote a head of its chain; the same units must be charged. Ledgers of a session that is active may
     differ by what is on its way.
 
     Args:
-        ours: All entries of the one.
-        theirs: All entries of the other.
+        ours: The chains of the one.
+        theirs: The chains of the other.
         session: Compare this session; None for all that the two had with each other.
 
     Raises:
@@ -62,7 +62,7 @@ def compare(ours: Iterable[Line], theirs: Iterable[Line], session: str | None = 
     return found
 
 
-def common_sessions(ours: Iterable[Line], theirs: Iterable[Line]) -> list[str]:
+def common_sessions(ours: Iterable[Chain], theirs: Iterable[Chain]) -> list[str]:
     """The sessions that `compare` compares when it is told none."""
     return _Book(ours).shared_with(_Book(theirs))
 
@@ -71,20 +71,22 @@ class _Book:
     """A party's ledger, by session.
 
     Args:
-        lines: All of its entries.
+        chains: Its chains.
     """
 
-    def __init__(self, lines: Iterable[Line]) -> None:
-        self.hashes = {0: GENESIS}
-        self.sessions: dict[str, list[Entry]] = {}
-        self.is_whole = True
-        for line in lines:
-            self.hashes[line.index + 1] = line.hash
-            if isinstance(line, Entry):
-                self.sessions.setdefault(line.fact.session, []).append(line)
+    def __init__(self, chains: Iterable[Chain]) -> None:
+        self.is_whole = False
+        self._chains: dict[ChainName, list[Entry]] = {}
+        for chain in chains:
+            if chain.name == OWN:
+                self.is_whole = True
             else:
-                self.is_whole = False
-        self._owners = {name: _owner(entries) for name, entries in self.sessions.items()}
+                self._chains[chain.name] = list(chain.entries)
+        self.sessions = list(dict.fromkeys(name.session for name in self._chains))
+        self._owners = {name: _owner(self._entries(name)) for name in self.sessions}
+
+    def _entries(self, session: str) -> list[Entry]:
+        return [entry for name, entries in self._chains.items() if name.session == session for entry in entries]
 
     def shared_with(self, other: _Book) -> list[str]:
         """Sessions that either had with the other."""
@@ -98,24 +100,30 @@ class _Book:
         return names
 
     def _met(self, session: str, parties: set[str]) -> bool:
-        return any(entry.fact.peer in parties for entry in self.sessions[session])
+        return any(name.session == session and name.peer in parties for name in self._chains)
 
     def page(self, session: str, other: _Book) -> _Page:
         """What a session says of what was done with the other party."""
-        entries = self.sessions.get(session, [])
         owner = other._owners.get(session, "")
-        return _Page([each for each in entries if not owner or each.fact.peer == owner], self.hashes)
+        entries = self._chains.get(ChainName(session, owner), []) if owner else self._entries(session)
+        return _Page(entries)
 
 
-@dataclass(frozen=True, slots=True)
 class _Page:
-    entries: list[Entry]
-    hashes: dict[int, str]
+    """What a party's ledger says of one session with the other.
 
-    def delivered(self, direction: Direction) -> dict[tuple[int, str, str], int]:
-        """Size of what crossed, by round, kind and subject."""
+    Args:
+        entries: The entries of the chain.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = entries
+        self.hashes = [GENESIS, *(entry.hash for entry in entries)]
+
+    def delivered(self, direction: Direction) -> dict[tuple[Units, str, str], int]:
+        """Size of what crossed, by units, kind and subject."""
         return {
-            (fact.round, str(fact.kind), fact.subject): fact.size
+            (fact.units, str(fact.kind), fact.subject): fact.size
             for fact in (entry.fact for entry in self.entries)
             if fact.matter == "delivered" and fact.direction == direction
         }
@@ -129,7 +137,7 @@ class _Page:
         ]
 
 
-def _owner(entries: list[Entry]) -> str:
+def _owner(entries: Sequence[Entry]) -> str:
     """The party whose ledger it is; empty where a session does not tell."""
     for entry in entries:
         if entry.fact.matter == "receipt" and entry.fact.direction == "sent":
@@ -147,9 +155,9 @@ def _crossings(session: str, ours: _Page, theirs: _Page, here: Direction, there:
     mine, yours = ours.delivered(here), theirs.delivered(there)
     for place in dict.fromkeys([*mine, *yours]):
         if mine.get(place) != yours.get(place):
-            round, kind, subject = place
+            units, kind, subject = place
             yield Difference(
-                session, round, f"{kind} {subject}", _said(mine.get(place), here), _said(yours.get(place), there)
+                session, units, f"{kind} {subject}", _said(mine.get(place), here), _said(yours.get(place), there)
             )
 
 
@@ -161,26 +169,25 @@ def _statements(session: str, holder: _Page, signer: _Page) -> Iterator[Differen
     """What the holder has signed by the signer."""
     made = set(signer.statements("sent"))
     for statement in holder.statements("received"):
-        what = f"{statement.kind} by {statement.party}"
-        chain = signer.hashes.get(statement.head_length)
-        if chain != statement.head_hash:
-            quoted = f"quotes {statement.head_hash[:16]}… at {statement.head_length} entries"
-            has = f"has {chain[:16]}… there" if chain is not None else f"has {max(signer.hashes)} entries"
-            yield Difference(session, statement.round, what, quoted, has)
+        what, length = f"{statement.kind} by {statement.party}", statement.head_length
+        there = signer.hashes[length] if 0 <= length < len(signer.hashes) else None
+        if there != statement.head_hash:
+            quoted = f"quotes {statement.head_hash[:16]}… at {length} entries"
+            has = f"has {there[:16]}… there" if there is not None else f"has {len(signer.hashes) - 1} entries"
+            yield Difference(session, statement.units, what, quoted, has)
         elif statement not in made:
-            yield Difference(session, statement.round, what, "holds it", "has no such statement")
+            yield Difference(session, statement.units, what, "holds it", "has no such statement")
 
 
 def _charges(session: str, ours: _Page, theirs: _Page) -> Iterator[Difference]:
     mine, yours = _charged(ours), _charged(theirs)
-    for round in sorted(mine.keys() | yours.keys()):
-        if mine.get(round) != yours.get(round):
-            yield Difference(session, round, "the round", _charge(mine.get(round)), _charge(yours.get(round)))
+    for units in sorted(mine.keys() | yours.keys(), key=lambda each: (each.unit, each.first, each.count)):
+        if mine.get(units) != yours.get(units):
+            yield Difference(session, units, "the charge", _charge(mine.get(units)), _charge(yours.get(units)))
 
 
-def _charged(page: _Page) -> dict[int, str]:
-    charges: list[Charge] = rounds_charged(page.entries)
-    return {each.round: each.subject for each in charges}
+def _charged(page: _Page) -> dict[Units, str]:
+    return {each.units: each.subject for each in charges_of(page.entries)}
 
 
 def _charge(subject: str | None) -> str:
@@ -188,4 +195,4 @@ def _charge(subject: str | None) -> str:
 
 
 def _swapped(difference: Difference) -> Difference:
-    return Difference(difference.session, difference.round, difference.what, difference.theirs, difference.ours)
+    return Difference(difference.session, difference.units, difference.what, difference.theirs, difference.ours)

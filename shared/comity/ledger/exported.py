@@ -1,38 +1,22 @@
-"""A ledger as a text that another party can check: JSON lines, the head first.
+"""A ledger as a text that another party can check: JSON lines, each chain after a line with its head.
 
-What belongs to other sessions than the one that is exported is shown as positions and hashes alone: the chain holds
-them, and the quoted heads can be found in it, while the reader learns nothing of what was done with others.
+What belongs to other sessions than the one that is exported is left out, and the node's own chain, which names them all,
+with it: the chains of a session hold by themselves, and the heads that its statements quote can be found in them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from comity.contract import canonical
 from comity.errors import InvalidValue
-from comity.ledger.ledger import Entry, Fact, Head
+from comity.ledger.ledger import Chain, ChainName, Entry, Fact, Head, Units
 
-FORMAT = 1
+FORMAT = 2
 """Version of the format."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """An entry of which only the place in the chain is shown.
-
-    Attributes:
-        index: Position in the chain, from 0.
-        hash: Hash of the entry.
-    """
-
-    index: int
-    hash: str
-
-
-Line = Entry | Link
 
 
 @dataclass(frozen=True)
@@ -40,27 +24,30 @@ class Exported:
     """A ledger that was exported.
 
     Attributes:
-        lines: Its entries in order.
-        head: The end of its chain.
+        chains: Its chains.
+        is_whole: Whether they are all, the node's own among them.
     """
 
-    lines: Sequence[Line]
-    head: Head
+    chains: Sequence[Chain]
+    is_whole: bool
 
 
-def export(entries: Iterable[Entry], head: Head, *, session: str | None = None) -> str:
-    """Writes a ledger.
+def export(chains: Iterable[Chain], *, is_whole: bool) -> str:
+    """Writes a ledger, or some of its chains.
 
     Args:
-        entries: All of its entries.
-        head: The end of the chain.
-        session: Show the entries of this session alone; of the others, their place in the chain.
+        chains: The chains.
+        is_whole: Whether they are all.
     """
-    lines: list[object] = [{"comity_ledger": FORMAT, "length": head.length, "hash": head.hash}]
-    for entry in entries:
-        hidden = session is not None and entry.fact.session != session
-        lines.append({"index": entry.index, "hash": entry.hash} if hidden else to_json(entry))
-    return "".join(f"{canonical(line).decode()}\n" for line in lines)
+    return "".join(f"{canonical(line).decode()}\n" for line in _lines(chains, is_whole))
+
+
+def _lines(chains: Iterable[Chain], is_whole: bool) -> Iterator[object]:
+    yield {"comity_ledger": FORMAT, "whole": is_whole}
+    for chain in chains:
+        name, head = chain.name, chain.head
+        yield {"chain": {"session": name.session, "peer": name.peer}, "length": head.length, "hash": head.hash}
+        yield from map(to_json, chain.entries)
 
 
 def to_json(entry: Entry) -> dict[str, Any]:
@@ -70,7 +57,9 @@ def to_json(entry: Entry) -> dict[str, Any]:
         "index": entry.index,
         "matter": fact.matter,
         "session": fact.session,
-        "round": fact.round,
+        "unit": fact.units.unit,
+        "first": fact.units.first,
+        "count": fact.units.count,
         "peer": fact.peer,
         "direction": fact.direction,
         "kind": fact.kind,
@@ -97,20 +86,32 @@ def load(text: str) -> Exported:
             "this is no exported ledger",
             expected=f'a first line with "comity_ledger": {FORMAT}',
             received=lines[0][:80],
-            action="comity ledger export writes one",
+            action="comity ledger export writes one; both sides need the same version of comity",
         )
-    _require(1, objects[0], _HEAD)
-    head = Head(objects[0]["length"], objects[0]["hash"])
-    return Exported([_line(number, each) for number, each in enumerate(objects[1:], start=2)], head)
+    _require(1, objects[0], _FILE)
+    chains: list[Chain] = []
+    entries: list[Entry] = []
+    for number, value in enumerate(objects[1:], start=2):
+        if "chain" in value:
+            entries = []
+            chains.append(_chain(number, value, entries))
+        elif chains:
+            entries.append(_entry(number, value))
+        else:
+            raise _unreadable(number, "a chain's name and head", ", ".join(value))
+    return Exported(chains, objects[0]["whole"])
 
 
-_HEAD: Mapping[str, tuple[type, ...]] = {"comity_ledger": (int,), "length": (int,), "hash": (str,)}
-_LINK: Mapping[str, tuple[type, ...]] = {"index": (int,), "hash": (str,)}
+_FILE: Mapping[str, tuple[type, ...]] = {"comity_ledger": (int,), "whole": (bool,)}
+_CHAIN: Mapping[str, tuple[type, ...]] = {"chain": (dict,), "length": (int,), "hash": (str,)}
+_NAME: Mapping[str, tuple[type, ...]] = {"session": (str,), "peer": (str,)}
 _ENTRY: Mapping[str, tuple[type, ...]] = {
     "index": (int,),
     "matter": (str,),
     "session": (str,),
-    "round": (int,),
+    "unit": (str,),
+    "first": (int,),
+    "count": (int,),
     "peer": (str,),
     "direction": (str, type(None)),
     "kind": (str, type(None)),
@@ -133,12 +134,20 @@ def _object(number: int, line: str) -> dict[str, Any]:
     return value
 
 
-def _line(number: int, value: dict[str, Any]) -> Line:
-    if len(value) == len(_LINK):
-        _require(number, value, _LINK)
-        return Link(**value)
+def _chain(number: int, value: dict[str, Any], entries: list[Entry]) -> Chain:
+    _require(number, value, _CHAIN)
+    _require(number, value["chain"], _NAME)
+    return Chain(ChainName(**value["chain"]), Head(value["length"], value["hash"]), entries)
+
+
+def _entry(number: int, value: dict[str, Any]) -> Entry:
     _require(number, value, _ENTRY)
-    fact = Fact(**{name: value[name] for name in _ENTRY if name not in {"index", "time", "previous", "hash"}})
+    fact = Fact(
+        value["matter"],
+        value["session"],
+        Units(value["unit"], value["first"], value["count"]),
+        **{name: value[name] for name in ("peer", "direction", "kind", "subject", "size", "body")},
+    )
     return Entry(value["index"], fact, value["time"], value["previous"], value["hash"])
 
 

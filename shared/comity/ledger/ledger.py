@@ -1,13 +1,15 @@
 """A node's own record of what was agreed, what left and what came.
 
-Append-only: each entry holds the hash of the one before it, so that an edit, a swap or a removal shows.
+Append-only, a chain for each peer of each session: an entry holds the hash of the one before it, so that an edit, a swap
+or a removal shows. A chain of the node's own says which chains there are and how they ended, so that one that was removed
+shows too. What is signed quotes the chain of its session and peer alone: it tells the peer nothing of other sessions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, Protocol
 
 from blake3 import blake3
 
@@ -15,12 +17,72 @@ from comity.contract import Json, canonical
 
 Direction = Literal["sent", "received"]
 
-Matter = Literal["opened", "intended", "delivered", "receipt", "ended", "privacy"]
+Matter = Literal["opened", "intended", "delivered", "receipt", "ended", "privacy", "chain-opened", "chain-ended"]
 """What an entry is about: a session was agreed (its contract's hash, its members and their keys); something is about to
-leave; something left or came; a signed statement was made or received; a session ended; a session's training, which is about to begin, spends some of the privacy budget."""
+leave; something left or came; a signed statement was made or received; a session ended; a session's training, which is
+about to begin, spends some of the privacy budget. In the node's own chain: a chain was begun; a chain ended, and where."""
 
 GENESIS = "0" * 64
 """What the first entry of a chain names as the hash before it."""
+
+ROUND = "round"
+"""The unit of protocols whose work is bought in rounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Units of a session's work that follow each other: a round, or requests 101 to 200.
+
+    Attributes:
+        unit: What is counted, as the protocol calls it; empty for the session as a whole.
+        first: The first of them, counted from 1.
+        count: How many they are.
+    """
+
+    unit: str = ""
+    first: int = 0
+    count: int = 0
+
+    @property
+    def last(self) -> int:
+        """The last of them."""
+        return self.first + self.count - 1
+
+    def overlaps(self, other: Units) -> bool:
+        """Whether some unit is in both."""
+        return self.unit == other.unit and self.first <= other.last and other.first <= self.last
+
+    def __str__(self) -> str:
+        """The units in words: `round 3`, `requests 101 to 200`."""
+        if not self.unit:
+            return "the session"
+        return f"{self.unit} {self.first}" if self.count == 1 else f"{self.unit}s {self.first} to {self.last}"
+
+
+WHOLE = Units()
+"""The session as a whole."""
+
+
+def in_round(round: int) -> Units:
+    """One round; 0 is the session as a whole."""
+    return Units(ROUND, round, 1) if round else WHOLE
+
+
+class ChainName(NamedTuple):
+    """Which chain: that of a session with a peer, or, empty, the node's own."""
+
+    session: str = ""
+    peer: str = ""
+
+    def __str__(self) -> str:
+        """The chain in words."""
+        if not self.session:
+            return "the node's own chain"
+        return f"session {self.session} with {self.peer}" if self.peer else f"session {self.session}"
+
+
+OWN = ChainName()
+"""The node's own chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +92,18 @@ class Fact:
     Attributes:
         matter: What it is about.
         session: Session it belongs to.
-        round: Round it belongs to; 0 for the session as a whole.
+        units: What of the session's work it belongs to.
         peer: Party on the other side.
         direction: Whether it leaves this node or came to it; None for matters that do neither.
         kind: Egress kind of what crosses; None for matters that do not cross.
-        subject: What it is, unique among its kind in the round: a blob's digest, or a message's name and index.
+        subject: What it is, unique among its kind in its units: a blob's digest, or a message's name and index.
         size: Length on the wire before transport encryption, in bytes.
-        body: For `opened`, `receipt` and `privacy`, what was agreed, stated or spent.
+        body: For `opened`, `receipt` and `privacy`, what was agreed, stated or spent; for `chain-ended`, the final head.
     """
 
     matter: Matter
     session: str
-    round: int = 0
+    units: Units = WHOLE
     peer: str = ""
     direction: Direction | None = None
     kind: str | None = None
@@ -50,18 +112,25 @@ class Fact:
     body: Mapping[str, Json] = field(default_factory=dict)
 
     @property
+    def chain(self) -> ChainName:
+        """The chain that it belongs to."""
+        own = self.matter in {"chain-opened", "chain-ended"}
+        return OWN if own else ChainName(self.session, self.peer)
+
+    @property
     def identity(self) -> str:
         """What makes two facts the same, as one text."""
-        key = [self.matter, self.session, self.round, self.peer, self.direction, self.kind, self.subject]
-        return canonical(key).decode()
+        units = self.units
+        key = [self.matter, self.session, units.unit, units.first, units.count]
+        return canonical([*key, self.peer, self.direction, self.kind, self.subject]).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A connection of the chain.
+    """One entry of a chain.
 
     Attributes:
-        index: Position in the chain, from 0.
+        index: Position in its chain, from 0.
         fact: What it says.
         time: When, UTC, ISO 8601; never before the entry before it.
         previous: Hash of the entry before.
@@ -76,9 +145,15 @@ class Entry:
 
     def computed_hash(self) -> str:
         """The hash that this entry must have: BLAKE3 over the canonical form of its fields, hexadecimal."""
-        fact = self.fact
-        said = [fact.matter, fact.session, fact.round, fact.peer, fact.direction, fact.kind, fact.subject, fact.size]
-        return blake3(canonical([self.index, said, fact.body, self.time, self.previous])).hexdigest()
+        return hash_of(self.index, self.fact, self.time, self.previous)
+
+
+def hash_of(index: int, fact: Fact, time: str, previous: str) -> str:
+    """The hash of the entry that has these fields."""
+    units = fact.units
+    said = [fact.matter, fact.session, units.unit, units.first, units.count, fact.peer]
+    said += [fact.direction, fact.kind, fact.subject, fact.size]
+    return blake3(canonical([index, said, fact.body, time, previous])).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +169,53 @@ class Head:
     hash: str = GENESIS
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain of a ledger.
+
+    Attributes:
+        name: Which one it is.
+        head: What is kept of its end.
+        entries: Its entries in order.
+    """
+
+    name: ChainName
+    head: Head
+    entries: Iterable[Entry]
+
+
 class Ledger(Protocol):
     """Where entries are kept."""
 
     def record(self, fact: Fact) -> bool:
-        """Appends an entry, durably, unless the same fact stands there already; returns whether it was new."""
+        """Appends an entry to its chain, durably, unless the same fact stands there; returns whether it was new.
 
-    def entries(self, session: str | None = None) -> Iterable[Entry]:
-        """The entries in order: all of them, or those of one session."""
+        With a chain's first entry, and with the fact that the session ended, the node's own chain gets an entry too.
+        """
 
-    def head(self) -> Head:
-        """The end of the chain."""
+    def chains(self, session: str | None = None, peer: str | None = None) -> Iterable[Chain]:
+        """The node's own chain and those of all sessions, as they were begun; or those of one session, or peer."""
+
+    def entries(self, session: str | None = None, peer: str | None = None) -> Iterable[Entry]:
+        """The entries of the sessions' chains, one chain after the other; the node's own is left out."""
+
+    def head(self, session: str = "", peer: str = "") -> Head:
+        """The end of a chain; of the node's own, if nothing is said."""
+
+
+def opening_of(fact: Fact) -> Fact:
+    """What the node's own chain says of the chain that begins with a fact."""
+    return Fact("chain-opened", fact.session, peer=fact.peer)
+
+
+def ending_of(fact: Fact, head: Head) -> Fact:
+    """What the node's own chain says of the chain that ends with a fact, and with which head."""
+    return Fact("chain-ended", fact.session, peer=fact.peer, body={"length": head.length, "hash": head.hash})
+
+
+def loaded(chains: Iterable[Chain]) -> list[Chain]:
+    """Chains with their entries read."""
+    return [replace(chain, entries=list(chain.entries)) for chain in chains]
 
 
 def bytes_by_kind(entries: Iterable[Entry], direction: Direction) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """Signed statements: what one party has of the other's word.
 
-A round is charged when the acceptor durably has the whole offer. The party that asks signs the request to close it, the
-party that helps signs the receipt; each quotes the end of its own chain, so that neither can rewrite its ledger unseen.
+Units, rounds or requests, are charged when the party that helps durably has all that was offered for them. The party that
+asks signs the request, the party that helps the receipt; each quotes the end of its own chain of the session with the
+other, so that neither can rewrite its ledger unseen, and neither learns of the other's other sessions.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from comity.contract import Json, Membership, canonical
 from comity.errors import ReceiptInvalid
-from comity.ledger.ledger import Head
+from comity.ledger.ledger import Head, Units
 
 StatementKind = Literal["request", "receipt", "statement", "acknowledgement"]
-"""The initiator asks for a round; the acceptor has what is needed for it; the acceptor says the result; the initiator has it."""
+"""The one party asks for units; the other has what is needed for them, and later says what came of them; the first has
+that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,11 @@ class Statement:
         party: Who states it.
         session: Session it belongs to.
         contract: Hash of the contract.
-        round: Round it belongs to.
+        unit: What is counted, as the protocol calls it: "round", "request".
+        first: The first of the units that it is about.
+        count: How many they are.
         subject: BLAKE3 (hexadecimal) over what it is about, as the protocol defines it: an offer, a result.
-        head_length: Entries in the signer's ledger at that moment.
+        head_length: Entries in the signer's chain of this session and peer at that moment.
         head_hash: Hash of the last of them.
     """
 
@@ -42,10 +46,17 @@ class Statement:
     party: str
     session: str
     contract: str
-    round: int
+    unit: str
+    first: int
+    count: int
     subject: str
     head_length: int
     head_hash: str
+
+    @property
+    def units(self) -> Units:
+        """What it is about."""
+        return Units(self.unit, self.first, self.count)
 
 
 def subject_of(content: Mapping[str, Json]) -> bytes:
@@ -106,10 +117,11 @@ class Signer:
         return raw.hex()
 
     def state(
-        self, kind: StatementKind, session: str, contract: str, round: int, subject: str, head: Head
+        self, kind: StatementKind, session: str, contract: str, units: Units, subject: str, head: Head
     ) -> SignedStatement:
         """Signs a statement."""
-        statement = Statement(kind, self._party, session, contract, round, subject, head.length, head.hash)
+        about = (units.unit, units.first, units.count, subject)
+        statement = Statement(kind, self._party, session, contract, *about, head.length, head.hash)
         return SignedStatement(statement, self._key.sign(canonical(asdict(statement))).hex())
 
     def sign_membership(self, contract: str, membership: Membership) -> bytes:
@@ -205,7 +217,7 @@ def require_valid(signed: SignedStatement, key: str) -> None:
     except (InvalidSignature, ValueError) as error:
         statement = signed.statement
         raise ReceiptInvalid(
-            f"the {statement.kind} of round {statement.round} is not signed by {statement.party}",
+            f"the {statement.kind} of {statement.units} is not signed by {statement.party}",
             expected=f"a signature by key {key[:16]}…",
             received=f"{signed.signature[:16]}…",
             action="sign it with the key of the session's membership",

@@ -171,7 +171,7 @@ class NodeConfig(BaseSettings, PartyConfig):
 
     Attributes:
         party: Name of this party, as in its certificate.
-        role: What the node does, such as `provider`; empty where the command says it.
+        role: Role of the node; empty where the command says it.
         state_dir: What the node keeps.
         store: URL of the database of ledger, sessions and journals, for example `postgresql+psycopg://…`; empty for SQLite
             in `state_dir`.

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import threading
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -19,7 +20,6 @@ from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
 from comity.node.garbage import exclusive
 from comity.node.party import LocalParty, own_secret
-from comity.node.services import start_services
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiated import InitiatedSessions
 from comity.node.sessions.initiator import draft_contract
@@ -27,6 +27,7 @@ from comity.node.sessions.overview import SessionDetails, SessionSummary, detail
 from comity.node.sessions.script import Script
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol, unusable, usable_for
+from comity.protocol.services import ServiceContext, Services
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import SessionRegistry
@@ -84,18 +85,26 @@ class Node:
             self._local = LocalParty(config.party, config, secret, store, config.state_dir / "blobs")
             self._initiated = InitiatedSessions(self._local, config)
             self._acceptor = Acceptor(self._local, self.role, self._hosted)
+            # Before there are sessions, whose roles may have to do with them.
+            services = Services()
+            services.start(stack, self._protocols, self._service_context)
+            self._local.services = services.handles
             # Data are read before anybody is told that the node is there.
             samples = self._local.holdings
             self._serve_operators(stack)
             if any(each.acceptor == self.role for each in self._protocols):
                 self._serve_peers(stack)
-            start_services(stack, self.role, config, self._protocols, self._hosted)
             self._initiated.restore(self.role)
             address = self.address or None
             log.info("node-ready", party=self.party, role=self.role, address=address, samples=samples, pid=os.getpid())
             stop.wait()
             log.info("node-draining", party=self.party)
             self._draining.set()
+
+    def _service_context(self, definition: ProtocolDefinition) -> ServiceContext:
+        settings = self._config.settings_of(definition)
+        in_session = partial(self._hosted.in_session, definition.name)
+        return ServiceContext(self.party, self.role, settings, self._identity, self.state_dir, in_session)
 
     def run(self, script: Script) -> str:
         """Starts a session.

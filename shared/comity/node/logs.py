@@ -45,5 +45,6 @@ def _log_retry(details: RetryDetails) -> None:
 def log_event(session: str, event: Event) -> None:
     """Logs what happened in a session, in one line: changes of its state, and at `debug` the steps between them."""
     fields = {name: value for name, value in event.fields.items() if isinstance(value, str | int | float)}
-    level = logging.DEBUG if event.kind.startswith("checkpoint-") else logging.INFO
+    # Only what goes on within a round is counted.
+    level = logging.DEBUG if "index" in event.fields else logging.INFO
     _log.log(level, event.kind, session=session, round=event.round, **fields)

@@ -67,6 +67,7 @@ class LocalParty:
         self.config = config
         self.store = store
         self.signer = Signer.from_seed(blake3(secret, derive_key_context="comity receipt key").digest(), name)
+        self.services: Mapping[str, Any] = {}
         self._secret = secret
         self._folder = folder
         self._guards = guards or Guards()
@@ -191,6 +192,7 @@ class LocalParty:
             observed,
             gates,
             self.config.settings_of(protocol(contract.protocol)),
+            self.services,
             Waits(self.store, contract.session, observed),
         )
 
@@ -223,6 +225,7 @@ class LocalParty:
             receipt_book,
             place.observe,
             place.settings,
+            place.services,
             place.waits,
         )
 
@@ -289,7 +292,8 @@ class LocalParty:
             return
         ended = {**(result or {}), "rounds_finished": self.rounds_finished(session)}
         with self.store.transaction():
-            self.store.record(Fact("ended", session, 0, str(kept.peers[0]["party"]) if kept.peers else ""))
+            for chain in self.store.chains(session):
+                self.store.record(Fact("ended", session, peer=chain.name.peer))
             self.store.save(replace(kept, state=ending, result=ended))
         if self._folder is not None:
             shutil.rmtree(self._folder / session, ignore_errors=True)

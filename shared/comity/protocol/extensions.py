@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from pydantic import BaseModel
-
-from comity.contract import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +17,9 @@ class ServiceExtension:
     Attributes:
         name: Its name, as logs and the node's description have it.
         role: The role whose nodes offer it.
-        run: `package.module:NAME` of a function that takes a `comity.protocol.services.ServiceContext` and returns a context manager: entering it
-            starts the service and gives its address, or nothing where the node's settings leave it out; leaving it drains.
+        run: `package.module:NAME` of a function that takes a `ServiceContext` and returns a context manager: entering it
+            starts the service and gives a `RunningService`, or None where the node's settings leave it out; leaving it
+            drains.
     """
 
     name: str
@@ -34,7 +32,7 @@ class Verb:
     """A verb of the `comity` command.
 
     Attributes:
-        name: What is typed; of two words where it is one of several, such as `annotate export`.
+        name: What is typed; of two words where it is one of several, such as `labels export`.
         help: What it does, in a line.
         run: `package.module:NAME` of the function, annotated as typer wants it.
     """
@@ -57,27 +55,6 @@ class Audit:
     name: str
     help: str
     run: str
-
-
-@dataclass(frozen=True, slots=True)
-class AuditContext:
-    """A session that is over, as the node that is audited keeps it.
-
-    Attributes:
-        contract: What was agreed, as JSON.
-        own: This party's part in it, likewise.
-        peers: The others' parts.
-        result: What it came to; empty at a party that has no result of its own.
-        entries: What the ledger says of it, in order: facts such as what left, as JSON.
-        folder: Its files, such as the final model; it may be missing.
-    """
-
-    contract: Mapping[str, Json]
-    own: Mapping[str, Json]
-    peers: Sequence[Mapping[str, Json]]
-    result: Mapping[str, Json]
-    entries: Sequence[Mapping[str, Json]]
-    folder: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,11 @@ def protocols_for(role: str) -> list[ProtocolDefinition]:
     return [each for each in protocols() if role in each.roles]
 
 
+def roles() -> list[str]:
+    """The roles that there are in any protocol, those that ask first."""
+    return list(dict.fromkeys([each.initiator for each in protocols()] + [each.acceptor for each in protocols()]))
+
+
 def unusable(*, implementations: bool = False) -> list[Unusable]:
     """What cannot be used, and why; in the order of the names.
 

@@ -1,42 +1,63 @@
-"""What a service that a protocol adds to a node is given; see `ServiceExtension`."""
+"""Services of a node for others than the peers of its sessions; a protocol's extensions name them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any
 
+import grpc
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+
+from comity.errors import InvalidValue, UnknownSession
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.extensions import ServiceExtension, loaded
 from comity.transport.identity import Identity
+from comity.transport.server import NodeServer
 
-Result = TypeVar("Result")
+log = structlog.get_logger()
 
 
-class InSession(Protocol):
-    """Has something done by a session's role, at the party that helps."""
+class ServiceSettings(BaseModel):
+    """Where a service listens and whom it trusts, for the settings of a protocol that has one.
 
-    def __call__(self, session: str, request: Callable[[Any], Result]) -> Result:
-        """Runs `request` with the role, between two units of its work, and returns its result.
+    Attributes:
+        listen: Where it listens, `host:port`; empty for not at all.
+        trust: Folder with a card for each party that may call it, or a file of certificates that theirs must lead to; left
+            out, those whom the node trusts. Relative paths count from where the node was started.
+        drain_s: How long calls may take when the node is stopped, in seconds.
+    """
 
-        Raises:
-            InvalidValue: No such session is active here.
-            NodeDraining: It is being stopped.
-        """
+    model_config = ConfigDict(extra="forbid")
+
+    listen: str = ""
+    trust: Path | None = None
+    drain_s: Annotated[float, Field(ge=0)] = 5.0
+
+
+InSession = Callable[[str, Callable[[Any], Any]], Any]
+
+
+def _none_here(session: str, request: Callable[[Any], Any]) -> Any:
+    del request
+    raise UnknownSession("there are no sessions here", received=session)
 
 
 @dataclass(frozen=True)
 class ServiceContext:
-    """The node that a service belongs to.
+    """What a service is built from.
 
     Attributes:
-        party: The node's party.
-        role: Its role.
-        settings: Its settings of the protocol; None where the protocol has none.
-        identity: Its certificate and whom it trusts; a service may trust others.
-        state_dir: What the node keeps; each session that ended well has `sessions/SESSION/result.json` in it.
-        drain_s: How long active calls may take when the node is stopped, in seconds.
-        in_session: Reaches the role of a session in which the node helps.
+        party: This party.
+        role: The node's role.
+        settings: The node's settings of the protocol.
+        identity: The node's certificate, and whom its peers' server trusts.
+        state_dir: What the node keeps.
+        in_session: Reaches the role of a session of the protocol in which the node helps: takes its identifier and what is
+            done with the role between two units of its work, and returns what came of it.
     """
 
     party: str
@@ -44,9 +65,108 @@ class ServiceContext:
     settings: Any
     identity: Identity
     state_dir: Path
-    drain_s: float
-    in_session: InSession
+    in_session: InSession = _none_here
 
 
-RunService = Callable[[ServiceContext], AbstractContextManager[str | None]]
-"""Starts a service and gives its address, or None where the node's settings leave it out; at the end, drains it."""
+@dataclass(frozen=True)
+class RunningService:
+    """A service that runs.
+
+    Attributes:
+        address: Where it is reached.
+        handle: What the protocol's roles in this process get, so that the two find each other.
+    """
+
+    address: str
+    handle: Any = None
+
+
+Service = Callable[[ServiceContext], AbstractContextManager[RunningService | None]]
+"""What an extension names."""
+
+
+@contextmanager
+def served(
+    context: ServiceContext,
+    settings: ServiceSettings,
+    names: Sequence[str],
+    register: Callable[[grpc.Server], None],
+) -> Iterator[str]:
+    """Serves gRPC with the same identity, error boundary, health and reflection as a node's server for its peers.
+
+    Args:
+        context: The service's.
+        settings: Where, and for whom.
+        names: Full names of the services.
+        register: Adds their handlers.
+
+    Yields:
+        The address.
+
+    Raises:
+        InvalidValue: It is no address, or plaintext would leave this machine.
+        AddressInUse: Somebody else listens there.
+    """
+    identity = context.identity if settings.trust is None else replace(context.identity, trust=settings.trust)
+    server = NodeServer(identity if identity.is_secure else None, list(names))
+    register(server.server)
+    address = server.start(settings.listen)
+    try:
+        yield address
+    finally:
+        server.stop(settings.drain_s)
+
+
+@dataclass
+class Services:
+    """The services of a node.
+
+    Attributes:
+        running: Those that run, by name.
+    """
+
+    running: dict[str, RunningService] = field(default_factory=dict)
+
+    @property
+    def handles(self) -> Mapping[str, Any]:
+        """What roles get of them, by name."""
+        return {name: service.handle for name, service in self.running.items()}
+
+    def start(
+        self,
+        stack: ExitStack,
+        definitions: Sequence[ProtocolDefinition],
+        context_of: Callable[[ProtocolDefinition], ServiceContext],
+    ) -> None:
+        """Starts what the protocols have for a node's role.
+
+        Args:
+            stack: Drains them when it is left.
+            definitions: The protocols.
+            context_of: What a protocol's services are built from.
+
+        Raises:
+            InvalidValue: Two have one name.
+            ComityError: One cannot be started as it is configured.
+        """
+        for definition in definitions:
+            context = context_of(definition)
+            for each in definition.extensions.services:
+                if each.role == context.role:
+                    self._start(stack, definition, each, context)
+
+    def _start(
+        self, stack: ExitStack, definition: ProtocolDefinition, service: ServiceExtension, context: ServiceContext
+    ) -> None:
+        if service.name in self.running:
+            raise InvalidValue(
+                f"two protocols have a service {service.name}",
+                expected="one",
+                received=definition.name,
+                action="remove the package of one of them",
+            )
+        run: Service = loaded(service.run)
+        started = stack.enter_context(run(context))
+        if started is not None:
+            self.running[service.name] = started
+            log.info("service-ready", service=service.name, protocol=definition.name, address=started.address)

@@ -149,7 +149,7 @@ def statement_from_proto(message: pb.SignedStatement) -> SignedStatement:
     """Decodes a signed statement, which is still to be checked.
 
     Raises:
-        MalformedMessage: It is of no known kind.
+        MalformedMessage: It is of no known kind, or about nothing.
     """
     kind = message.kind
     if kind not in get_args(StatementKind):
@@ -159,12 +159,21 @@ def statement_from_proto(message: pb.SignedStatement) -> SignedStatement:
             received=kind or "nothing",
             action="name one of these",
         )
+    if not message.unit or not message.first or not message.count:
+        raise MalformedMessage(
+            "the statement is about nothing",
+            expected="a unit, the first and how many",
+            received=f"{message.count} of {message.unit or 'nothing'} from {message.first}",
+            action="name what is asked for or delivered",
+        )
     statement = Statement(
         cast(StatementKind, kind),
         message.party,
         message.session,
         message.contract,
-        message.round,
+        message.unit,
+        message.first,
+        message.count,
         message.subject,
         message.head_length,
         message.head_hash,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ class SessionContext:
         observe: Is told what happens.
         gates: What leaves, to each peer.
         settings: This party's own settings of the protocol; None where it has none.
+        services: What the services of this party's node give to roles, by name; nothing where there is no node.
         waits: What the session waits for.
     """
 
@@ -38,6 +40,7 @@ class SessionContext:
     observe: Observer
     gates: list[EgressGate] = field(default_factory=list)
     settings: Any = None
+    services: Mapping[str, Any] = field(default_factory=dict)
     waits: Waits = field(default_factory=unkept)
 
 
@@ -56,6 +59,7 @@ class PeerContext:
         receipt_book: Signs this party's statements and checks the peer's.
         observe: Is told what happens.
         settings: This party's own settings of the protocol; None where it has none.
+        services: What the services of this party's node give to roles, by name; nothing where there is no node.
         waits: What the session waits for.
     """
 
@@ -69,6 +73,7 @@ class PeerContext:
     receipt_book: ReceiptBook
     observe: Observer
     settings: Any = None
+    services: Mapping[str, Any] = field(default_factory=dict)
     waits: Waits = field(default_factory=unkept)
 
     @property
@@ -83,5 +88,6 @@ class PeerContext:
             self.observe,
             [self.gate],
             self.settings,
+            self.services,
             self.waits,
         )

@@ -18,7 +18,7 @@ from comity import faults
 from comity.blobs.session_blobs import Release, unchanged
 from comity.contract import Contract
 from comity.errors import PolicyRefusal
-from comity.ledger.ledger import Direction, Fact, Ledger, Matter
+from comity.ledger.ledger import Direction, Fact, Ledger, Matter, Units, in_round
 from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, carries, require_known, rule_of
 from comity.session.policy import Policy
 from comity.tensors import Blob
@@ -82,15 +82,15 @@ class EgressGate:
         self._lock = threading.Lock()
         self._delivered: Counter[Direction] = Counter()
         # What is on its way, with its size: read once, kept in step.
-        self._intended: dict[tuple[int, str, str], int] = {}
-        for entry in ledger.entries(contract.session):
+        self._intended: dict[tuple[Units, str, str], int] = {}
+        for entry in ledger.entries(contract.session, peer):
             fact = entry.fact
-            if fact.peer != peer or fact.kind is None or fact.direction is None:
+            if fact.kind is None or fact.direction is None:
                 continue
             if fact.matter == "delivered":
                 self._delivered[fact.direction] += fact.size
             if fact.direction == "sent":
-                place = (fact.round, fact.kind, fact.subject)
+                place = (fact.units, fact.kind, fact.subject)
                 if fact.matter == "intended":
                     self._intended[place] = fact.size
                 else:
@@ -147,7 +147,7 @@ class EgressGate:
     def deliver_all(self, round: int) -> None:
         """Records that the peer has everything that was about to leave in a round."""
         with self._lock:
-            waiting = [place for place in self._intended if place[0] == round]
+            waiting = [place for place in self._intended if place[0] == in_round(round)]
         for _, kind, subject in waiting:
             self._deliver(kind, subject, round)
 
@@ -180,17 +180,17 @@ class EgressGate:
     def _intend(self, kind: str, subject: str, size: int, round: int) -> None:
         self._record("intended", "sent", kind, subject, size, round)
         with self._lock:
-            self._intended[round, kind, subject] = size
+            self._intended[in_round(round), kind, subject] = size
         faults.point("transfer")
 
     def _deliver(self, kind: str, subject: str, round: int) -> None:
         with self._lock:
-            size = self._intended.pop((round, kind, subject), None)
+            size = self._intended.pop((in_round(round), kind, subject), None)
         if size is not None:
             self._record("delivered", "sent", kind, subject, size, round)
 
     def _record(self, matter: Matter, direction: Direction, kind: str, subject: str, size: int, round: int) -> None:
-        fact = Fact(matter, self._contract.session, round, self.peer, direction, kind, subject, size)
+        fact = Fact(matter, self._contract.session, in_round(round), self.peer, direction, kind, subject, size)
         if self._ledger.record(fact) and matter == "delivered":
             with self._lock:
                 self._delivered[direction] += size

@@ -35,7 +35,7 @@ class Policy(BaseModel):
         approve: Who decides on a proposal that this policy admits: nobody else (`policy`), or an operator of this node
             (`ask`), until whom the session waits.
         max_wait_s: Longest that a session may wait where its reason to wait is bounded, in seconds; None for ever.
-        max_state_bytes: Most that checkpoints of all sessions may take on disk; None for what the disk holds.
+        max_state_bytes: Most that tensors of all sessions may take on disk; None for what the disk holds.
         max_epsilon: Most ε that all sessions together may spend on this node's samples, by the PRV accountant; sessions
             that train on them without noise are then refused. None for no limit.
         revoked: SHA-256 fingerprints of certificates that are refused though they are trusted, with colons or without.

@@ -1,4 +1,4 @@
-"""A party's statements in one session: made, checked and recorded."""
+"""A party's statements in one session with one peer: made, checked and recorded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from comity import faults
 from comity.contract import Contract, Json, Membership
 from comity.errors import ReceiptInvalid
-from comity.ledger.ledger import Direction, Fact
+from comity.ledger.charges import Ranges
+from comity.ledger.ledger import Direction, Fact, Units
 from comity.ledger.receipts import SignedStatement, Signer, StatementKind, require_valid
 from comity.store.store import Store
 
 
 class ReceiptBook:
     """Signs this party's statements and checks the other's.
+
+    A statement is about units that follow each other: a round, or requests 101 to 200. No two of a kind are about the same.
 
     Args:
         signer: This party's key.
@@ -28,59 +31,60 @@ class ReceiptBook:
         self._contract = contract
         self._hash = contract.hash
         self._peer = peer
-        self._made: dict[tuple[StatementKind, int], SignedStatement] = {}
-        self._accepted: dict[tuple[StatementKind, int], SignedStatement] = {}
-        for entry in store.entries(contract.session):
-            if entry.fact.matter == "receipt" and entry.fact.peer == peer.party:
-                signed = SignedStatement.from_json(entry.fact.body)
+        self._made = _Statements()
+        self._accepted = _Statements()
+        for entry in store.entries(contract.session, peer.party):
+            if entry.fact.matter == "receipt":
                 known = self._made if entry.fact.direction == "sent" else self._accepted
-                known[signed.statement.kind, signed.statement.round] = signed
+                known.add(SignedStatement.from_json(entry.fact.body))
 
     def sign(
-        self, kind: StatementKind, round: int, subject: bytes, content: Mapping[str, Json] | None = None
+        self, kind: StatementKind, units: Units, subject: bytes, content: Mapping[str, Json] | None = None
     ) -> SignedStatement:
         """Makes and records a statement; the same one again is the first one again.
 
         Args:
             kind: What is stated.
-            round: The round that it is about.
-            subject: What it is about.
+            units: What it is about: `in_round(3)`, or `Units("request", 101, 100)`.
+            subject: Digest of what is stated of them, as the protocol defines it.
             content: What the subject is the digest of, where the ledger is to keep that too; see `subject_of`.
 
         Raises:
-            ReceiptInvalid: This party has signed for something else in this round.
+            ReceiptInvalid: This party has signed for something else, or for some of these units with others.
         """
-        made = self._made.get((kind, round))
+        made = self._made.find(kind, units)
         if made is not None:
-            if made.statement.subject != subject.hex():
+            if made.statement.units != units or made.statement.subject != subject.hex():
                 raise ReceiptInvalid(
-                    f"a {kind} of round {round} was signed for something else",
-                    expected=made.statement.subject,
-                    received=subject.hex(),
+                    f"a {kind} of {units} was signed for something else",
+                    expected=f"{made.statement.units}, {made.statement.subject}",
+                    received=f"{units}, {subject.hex()}",
                     action="ask for what was asked for first",
                 )
             return made
         with self._store.transaction():
             session = self._contract.session
-            signed = self._signer.state(kind, session, self._hash, round, subject.hex(), self._store.head())
+            head = self._store.head(session, self._peer.party)
+            signed = self._signer.state(kind, session, self._hash, units, subject.hex(), head)
             self._record(signed, "sent", content)
-        self._made[kind, round] = signed
+        self._made.add(signed)
         faults.point("receipt")
         return signed
 
-    def made(self, kind: StatementKind, round: int) -> SignedStatement | None:
-        """A statement that this party has made; None where it has not."""
-        return self._made.get((kind, round))
+    def made(self, kind: StatementKind, units: Units) -> SignedStatement | None:
+        """A statement that this party has made of these units; None where it has not."""
+        found = self._made.find(kind, units)
+        return found if found is not None and found.statement.units == units else None
 
-    def accepted(self, kind: StatementKind, round: int) -> SignedStatement | None:
+    def accepted(self, kind: StatementKind, units: Units) -> SignedStatement | None:
         """A statement of the other party that was accepted; None where there is none."""
-        return self._accepted.get((kind, round))
+        return self._accepted.find(kind, units)
 
     def accept(
         self,
         signed: SignedStatement,
         kind: StatementKind,
-        round: int,
+        units: Units,
         subject: bytes,
         content: Mapping[str, Json] | None = None,
     ) -> None:
@@ -89,63 +93,76 @@ class ReceiptBook:
         Raises:
             ReceiptInvalid: It states something else, or its signature is not the other party's.
         """
-        statement = signed.statement
-        expected = (kind, self._peer.party, self._contract.session, self._hash, round, subject.hex())
-        received = (
-            statement.kind,
-            statement.party,
-            statement.session,
-            statement.contract,
-            statement.round,
-            statement.subject,
-        )
-        if received != expected:
-            names = ("kind", "party", "session", "contract", "round", "subject")
-            name, wanted, came = next(
-                each for each in zip(names, expected, received, strict=True) if each[1] != each[2]
-            )
-            raise ReceiptInvalid(
-                f"the {kind} of round {round} states another {name}",
-                expected=wanted,
-                received=came,
-                action="state what was offered or received in this session",
-            )
-        known = self._accepted.get((kind, round))
+        self._require_stated(signed, kind, units, subject)
+        known = self._accepted.find(kind, units)
         if known == signed:
             return
         require_valid(signed, self._peer.receipt_key)
-        longest = max((each.statement.head_length for each in self._accepted.values()), default=0)
-        if known is not None or statement.head_length < longest:
+        length = signed.statement.head_length
+        if known is not None or length < self._accepted.longest:
             raise ReceiptInvalid(
-                f"the {kind} of round {round} does not follow {self._peer.party}'s earlier statements",
-                expected=f"the first {kind} of the round, over {longest} ledger entries or more",
-                received=f"another, over {statement.head_length}",
+                f"the {kind} of {units} does not follow {self._peer.party}'s earlier statements",
+                expected=f"the first {kind} of them, over {self._accepted.longest} ledger entries or more",
+                received=f"another, over {length}",
                 action="repeat the first statement as it was",
             )
         self._record(signed, "received", content)
-        self._accepted[kind, round] = signed
+        self._accepted.add(signed)
         faults.point("receipt")
+
+    def _require_stated(self, signed: SignedStatement, kind: StatementKind, units: Units, subject: bytes) -> None:
+        statement = signed.statement
+        for name, expected, received in (
+            ("kind", kind, statement.kind),
+            ("party", self._peer.party, statement.party),
+            ("session", self._contract.session, statement.session),
+            ("contract", self._hash, statement.contract),
+            ("range of units", units, statement.units),
+            ("subject", subject.hex(), statement.subject),
+        ):
+            if expected != received:
+                raise ReceiptInvalid(
+                    f"the {kind} of {units} states another {name}",
+                    expected=expected,
+                    received=received,
+                    action="state what was offered or received in this session",
+                )
 
     def _record(self, signed: SignedStatement, direction: Direction, content: Mapping[str, Json] | None) -> None:
         statement = signed.statement
-        peer = self._peer.party
-        self._store.record(
-            Fact(
-                "receipt",
-                statement.session,
-                statement.round,
-                peer,
-                direction,
-                None,
-                statement.kind,
-                0,
-                signed.to_json() if content is None else signed.to_json() | {"content": content},
-            )
-        )
+        body = signed.to_json() if content is None else signed.to_json() | {"content": content}
+        place = (statement.session, statement.units, self._peer.party, direction, None, statement.kind)
+        self._store.record(Fact("receipt", *place, body=body))
+
+
+class _Statements:
+    """One party's statements.
+
+    Attributes:
+        longest: The longest chain that one of them quotes, in entries.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0
+        self._ranges: dict[tuple[StatementKind, str], Ranges] = {}
+        self._statements: dict[tuple[StatementKind, Units], SignedStatement] = {}
+
+    def add(self, signed: SignedStatement) -> None:
+        """Adds a statement about units that none of its kind is about."""
+        statement = signed.statement
+        self.longest = max(self.longest, statement.head_length)
+        self._ranges.setdefault((statement.kind, statement.unit), Ranges()).add(statement.units)
+        self._statements[statement.kind, statement.units] = signed
+
+    def find(self, kind: StatementKind, units: Units) -> SignedStatement | None:
+        """The statement about some of these units; None where there is none."""
+        ranges = self._ranges.get((kind, units.unit))
+        known = None if ranges is None else ranges.overlapping(units)
+        return None if known is None else self._statements[kind, known]
 
 
 def record_opening(store: Store, contract: Contract, own: Membership, peer: Membership) -> None:
     """Records that a session was agreed: its contract's hash, its members and their keys."""
     members: list[Json] = [own.model_dump(mode="json"), peer.model_dump(mode="json")]
     body: dict[str, Json] = {"contract": contract.hash, "members": members}
-    store.record(Fact("opened", contract.session, 0, peer.party, body=body))
+    store.record(Fact("opened", contract.session, peer=peer.party, body=body))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -38,7 +39,7 @@ class NodeProcess:
     """A daemon as a process of its own, which can be started again after it died.
 
     Args:
-        role: Its role; the daemon is the module `<role>_node`.
+        role: Its role; the daemon is the module `<role>_node`, or `comity.node` for roles without one.
         folder: Where its configuration, state and log go.
         config: Its configuration.
         threads: Threads of its tensor operations, on which the last digits depend; None leaves it to torch.
@@ -146,7 +147,7 @@ class NodeProcess:
 
 
 def _serve(role: str, config: str, log: str, variables: Mapping[str, str]) -> None:
-    """Becomes the daemon that `python -m <role>_node --config …` is."""
+    """Becomes the daemon that `python -m <role>_node --config …` is, or `python -m comity.node ROLE --config …`."""
     os.setsid()
     with open(log, "ab") as file:  # noqa: PTH123 - a descriptor is all that is wanted of it
         for stream in (1, 2):
@@ -156,8 +157,9 @@ def _serve(role: str, config: str, log: str, variables: Mapping[str, str]) -> No
     if threads := variables.get("OMP_NUM_THREADS"):
         # The variable itself was read before the fork.
         torch.set_num_threads(int(threads))
-    sys.argv = [f"{role}_node", "--config", config]
-    runpy.run_module(f"{role}_node", run_name="__main__", alter_sys=True)
+    own = find_spec(f"{role}_node") is not None
+    sys.argv = [f"{role}_node", "--config", config] if own else ["comity.node", role, "--config", config]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def start_node(role: str, folder: Path, config: dict[str, Any]) -> NodeProcess:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
-from comity.ledger.chain import Clock, Tail, as_kept, utc_now
-from comity.ledger.ledger import Entry, Fact, Head
-from comity.store.store import FINISHED, Record, StoredSession
+from comity.ledger.chain import Clock, Tail, as_kept, as_time, closed, utc_now
+from comity.ledger.ledger import OWN, Chain, ChainName, Entry, Fact, Head, ending_of, opening_of
+from comity.store.store import FINISHED, Lease, Record, StoredSession
+
+
+@dataclass(slots=True)
+class _Chain:
+    tail: Tail = field(default_factory=Tail)
+    entries: list[Entry] = field(default_factory=list)
 
 
 class MemoryStore:
@@ -22,11 +29,11 @@ class MemoryStore:
     def __init__(self, *, clock: Clock = utc_now) -> None:
         self._clock = clock
         self._lock = threading.RLock()
-        self._tail = Tail()
-        self._entries: list[Entry] = []
+        self._chains: dict[ChainName, _Chain] = {OWN: _Chain()}
         self._identities: set[str] = set()
         self._sessions: dict[str, StoredSession] = {}
         self._journals: dict[str, list[Record]] = {}
+        self._leases: dict[str, Lease] = {}
         # What takes each write of the transactions that are on back, in the order of the writes.
         self._undo: list[Callable[[], object]] = []
         self._depth = 0
@@ -49,33 +56,57 @@ class MemoryStore:
                     self._undo.clear()
 
     def record(self, fact: Fact) -> bool:
-        """Appends an entry, unless the same fact stands there already; returns whether it was new."""
+        """See `Ledger.record`.
+
+        Raises:
+            UnknownSession: The session has ended with this peer.
+        """
         with self.transaction():
             identity = fact.identity
             if identity in self._identities:
                 return False
-            before = self._tail
+            name = fact.chain
+            chain = self._chains.get(name)
+            if chain is None:
+                chain = self._chains[name] = _Chain()
+                self._undo.append(lambda: self._chains.pop(name))
+                self.record(opening_of(fact))
+            before = chain.tail
+            if before.ended:
+                raise closed(fact)
             entry = before.next(fact, self._clock())
-            self._entries.append(entry)
+            chain.entries.append(entry)
+            chain.tail = Tail.after(entry)
             self._identities.add(identity)
-            self._tail = Tail.after(entry)
-            self._undo.append(lambda: self._take_back(identity, before))
+            self._undo.append(lambda: self._take_back(identity, chain, before))
+            if chain.tail.ended:
+                self.record(ending_of(fact, chain.tail.head))
         return True
 
-    def _take_back(self, identity: str, tail: Tail) -> None:
-        self._entries.pop()
+    def _take_back(self, identity: str, chain: _Chain, tail: Tail) -> None:
+        chain.entries.pop()
+        chain.tail = tail
         self._identities.remove(identity)
-        self._tail = tail
 
-    def entries(self, session: str | None = None) -> Sequence[Entry]:
-        """The entries that are there now: all of them, or those of one session."""
+    def chains(self, session: str | None = None, peer: str | None = None) -> Sequence[Chain]:
+        """See `Ledger.chains`; as they are now."""
         with self._lock:
-            return tuple(each for each in self._entries if session is None or each.fact.session == session)
+            return tuple(
+                Chain(name, each.tail.head, tuple(each.entries))
+                for name, each in self._chains.items()
+                if session in {None, name.session} and peer in {None, name.peer}
+            )
 
-    def head(self) -> Head:
-        """The end of the chain."""
+    def entries(self, session: str | None = None, peer: str | None = None) -> Sequence[Entry]:
+        """See `Ledger.entries`; those that are there now."""
+        chains = self.chains(session, peer)
+        return tuple(entry for chain in chains if chain.name != OWN for entry in chain.entries)
+
+    def head(self, session: str = "", peer: str = "") -> Head:
+        """See `Ledger.head`."""
         with self._lock:
-            return self._tail.head
+            chain = self._chains.get(ChainName(session, peer))
+            return Head() if chain is None else chain.tail.head
 
     def save(self, session: StoredSession) -> None:
         """Adds a session, or replaces what is kept of it."""
@@ -125,6 +156,30 @@ class MemoryStore:
             if journal is not None:
                 self._undo.append(lambda: self._journals.update({session: journal}))
                 self._journals[session] = [each for each in journal if each.kind == FINISHED]
+
+    def take_lease(self, session: str, owner: str, duration: timedelta) -> Lease:
+        """See `Store.take_lease`."""
+        with self.transaction():
+            now, before = self._clock(), self._leases.get(session)
+            if before is not None and before.owner != owner and before.until > as_time(now):
+                return before
+            self._leases[session] = taken = Lease(session, owner, as_time(now + duration))
+            self._undo.append(lambda: self._put_back(session, before))
+            return taken
+
+    def drop_lease(self, session: str, owner: str) -> None:
+        """See `Store.drop_lease`."""
+        with self.transaction():
+            before = self._leases.get(session)
+            if before is not None and before.owner == owner:
+                del self._leases[session]
+                self._undo.append(lambda: self._put_back(session, before))
+
+    def _put_back(self, session: str, lease: Lease | None) -> None:
+        if lease is None:
+            self._leases.pop(session, None)
+        else:
+            self._leases[session] = lease
 
     def close(self) -> None:
         """There is nothing to let go of."""

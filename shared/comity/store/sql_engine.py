@@ -17,10 +17,20 @@ from comity.errors import InvalidValue, MissingFile
 BUSY_S = 10.0
 """How long to wait for another process that holds the database, in seconds."""
 
+_FORMS = "sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+
+
 _LOCK = 0x434F4D49
 """The family of PostgreSQL's advisory locks that are ours."""
 
-_FORMS = "sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+
+def be_alone(connection: Connection) -> None:
+    """Keeps others that would write out until the end of the transaction: tables are made once.
+
+    A writer on SQLite is alone from the beginning of its transaction.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(current_schema()))")
 
 
 def parsed(url: str | URL) -> URL:
@@ -131,8 +141,6 @@ def _postgresql(url: URL, *, read_only: bool, durable: bool) -> Engine:
         settings = [
             f"SET synchronous_commit = {'on' if durable else 'off'}",
             f"SET lock_timeout = '{1000 * BUSY_S:.0f}ms'",
-            # Two nodes in one schema would tear each other's chain. The lock ends with the connection.
-            f"SELECT pg_advisory_lock({_LOCK}, hashtext(current_schema()))",
         ]
     # A reader sees ledger and head as of one moment.
     engine = create_engine(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DBAPIError
 
-from comity.errors import ComityError, StateInUse, StorageCorrupted, StorageFailed
+from comity.errors import ComityError, StorageCorrupted, StorageFailed
 
 _DAMAGED = "keep a copy of it; restore a backup, or begin with another state_dir"
 
@@ -17,7 +17,6 @@ _SQLITE: tuple[tuple[str, type[ComityError], str, str], ...] = (
     ("SQLITE_LOCKED", StorageFailed, "another process holds it", "end that process, or wait for it, and try again"),
     ("SQLITE_IOERR", StorageFailed, "the disk gives an error", "see the system's log; nothing is half written"),
     ("SQLITE_TOOBIG", StorageFailed, "a value is too large", "nothing is half written"),
-    ("SQLITE_CONSTRAINT_PRIMARYKEY", StorageFailed, "another process wrote to it", "let one node alone use it"),
     ("SQLITE_CORRUPT", StorageCorrupted, "the file is damaged", _DAMAGED),
     ("SQLITE_NOTADB", StorageCorrupted, "the file is no SQLite database", _DAMAGED),
 )
@@ -27,15 +26,15 @@ _POSTGRESQL: tuple[tuple[str, type[ComityError], str, str], ...] = (
     ("53100", StorageFailed, "the server's disk is full", "free some space; nothing is half written"),
     ("25006", StorageFailed, "it is read-only", "name the server that takes writes"),
     ("42501", StorageFailed, "this user may not use it", "grant the user the rights on the schema"),
-    ("23505", StorageFailed, "another process wrote to it", "let one node alone use it"),
-    ("55P03", StateInUse, "another node process uses it", "stop that one, or give each node its own database"),
+    ("40", StorageFailed, "another process was faster", "try again; nothing is half written"),
+    ("55P03", StorageFailed, "another process holds it", "end that process, or wait for it, and try again"),
     ("XX001", StorageCorrupted, "the server finds it damaged", "see the server's log"),
     ("XX002", StorageCorrupted, "the server finds it damaged", "see the server's log"),
 )
 """By the beginning of PostgreSQL's error code."""
 
 
-def explained(error: DBAPIError | OSError | UnicodeDecodeError, place: str) -> ComityError:
+def explained(error: Exception, place: str) -> ComityError:
     """The error of ours for one of a database.
 
     Args:
@@ -52,7 +51,7 @@ def explained(error: DBAPIError | OSError | UnicodeDecodeError, place: str) -> C
             received=error.strerror or error,
             action="make it so, or configure another state_dir or store",
         )
-    said = error.orig if error.orig is not None else error
+    said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     for table, attribute in ((_SQLITE, "sqlite_errorname"), (_POSTGRESQL, "sqlstate")):
         code = getattr(said, attribute, None) or ""
         for beginning, kind, what, action in table:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
-VERSION = 1
-"""Of the tables below. A store of a later one is refused; the first change of them brings migrations."""
+VERSION = 2
+"""Of the tables below. A store of another one is refused; after the first release a change of them brings migrations."""
 
 metadata = MetaData()
 
@@ -17,15 +27,35 @@ meta = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""`schema`: the version of the tables."""
+"""`schema`: the version of the tables; `party`: whose store it is, where its node has said."""
+
+OWN_CHAIN = 0
+"""Number of the node's own chain."""
+
+chains = Table(
+    "chains",
+    metadata,
+    Column("chain", _position, primary_key=True),
+    Column("session", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("length", _position, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("time", Text, nullable=False),
+    Column("ended", Integer, nullable=False),
+    UniqueConstraint("session", "peer"),
+)
+"""The chains of the ledger, with the end of each, so that a missing tail shows. Whoever appends locks the row first."""
 
 ledger = Table(
     "ledger",
     metadata,
+    Column("chain", _position, primary_key=True, autoincrement=False),
     Column("position", _position, primary_key=True, autoincrement=False),
     Column("matter", Text, nullable=False),
     Column("session", Text, nullable=False),
-    Column("round", Integer, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
     Column("peer", Text, nullable=False),
     Column("direction", Text),
     Column("kind", Text),
@@ -36,18 +66,9 @@ ledger = Table(
     Column("previous", Text, nullable=False),
     Column("hash", Text, nullable=False),
     Column("identity", LargeBinary, nullable=False, unique=True),
-    Index("ledger_session", "session", "position"),
+    sqlite_with_rowid=False,
 )
 """The entries; `identity` is the BLAKE3 of their facts' identity."""
-
-head = Table(
-    "head",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("length", _position, nullable=False),
-    Column("hash", Text, nullable=False),
-)
-"""One row, of id 0: how long the ledger is and what its last entry's hash is, so that a missing tail shows."""
 
 sessions = Table(
     "sessions",
@@ -77,3 +98,12 @@ journal = Table(
     Index("journal_session", "session", "position"),
 )
 """The sessions' records; `digest` as above."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("session", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("until", Text, nullable=False),
+)
+"""Who works on a session, and until when it may be taken for granted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal, Protocol
 
 from comity.contract import Json
@@ -90,8 +91,23 @@ class StoredSession:
         return self.is_on and all(each.counts for each in self.waits)
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who works on a session.
+
+    Attributes:
+        session: The session.
+        owner: The process, or what goes on in its place when it is started again.
+        until: When it ends unless it is renewed, UTC, ISO 8601.
+    """
+
+    session: str
+    owner: str
+    until: str
+
+
 class Store(Ledger, Protocol):
-    """Ledger, sessions and journals, which change together."""
+    """Ledger, sessions and journals, which change together. Several processes may use one."""
 
     def transaction(self) -> AbstractContextManager[None]:
         """What is written inside is there as a whole or not at all, and durable at the end. Transactions nest."""
@@ -116,6 +132,21 @@ class Store(Ledger, Protocol):
 
         What says how the rounds went, the records of kind `finished`, stays for those who look back.
         """
+
+    def take_lease(self, session: str, owner: str, duration: timedelta) -> Lease:
+        """Takes a session's lease, or renews it, unless it is another's that has not run out.
+
+        Args:
+            session: The session; the store need not have it.
+            owner: Who wants to work on it.
+            duration: How long, from now.
+
+        Returns:
+            The lease that holds now: the owner's, or the other's.
+        """
+
+    def drop_lease(self, session: str, owner: str) -> None:
+        """Lets go of a session's lease; nothing where it is not this owner's."""
 
     def close(self) -> None:
         """Lets go of files and connections."""

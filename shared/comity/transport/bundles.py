@@ -41,7 +41,7 @@ Kind = TypeVar("Kind", bound=Message)
 _MAGIC = b"comity bundle 1\n"
 _LENGTH = struct.Struct(">I")
 _LARGEST = 4 * 2**20
-"""Bytes of a head that is read; one of 400 checkpoints has 80 thousand."""
+"""Bytes of a head that is read; one of 400 blobs has 80 thousand."""
 _ACTION = "ask for it again, or copy it again from where it was made"
 
 
@@ -134,7 +134,7 @@ def write_bundle(path: Path, label: Label, bundle: Bundle, signer: Signer, sende
     head = pb.Bundle(sender=sender, contents=contents, signature=signer.sign_parcel(contents)).SerializeToString()
     if len(head) > _LARGEST:
         raise InvalidValue(
-            "the round has too many checkpoints for a bundle",
+            "the round has too many blobs for a bundle",
             expected=f"a head of at most {_LARGEST} bytes",
             received=len(head),
             action="use a longer sampling_period",
@@ -186,7 +186,7 @@ class ReceivedBundle:
     _file: BinaryIO = field(repr=False)
 
     @property
-    def checkpoints(self) -> int:
+    def blobs(self) -> int:
         """Number of blobs in it."""
         return len(self._places)
 

@@ -103,6 +103,9 @@ class Negotiator(Protocol):
     def accept(self, caller: str, proposal: pb.Proposal) -> AcceptedSession:
         """Agrees to a party's proposal, or raises to refuse it."""
 
+    def review(self, caller: str, draft: pb.DraftRequest) -> pb.DraftReply:
+        """Whether it would agree to a contract; raises to say why not. Nothing of it is kept."""
+
     def fetch(self, session: str) -> tuple[Contract, Negotiable]:
         """The contract of a session that is open, with its protocol."""
 
@@ -132,19 +135,20 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
     def Propose(self, request: pb.Proposal, context: grpc.ServicerContext) -> pb.Agreement:  # noqa: N802
         """Agrees to a contract, or refuses it with the reason."""
         self._sessions.require_open()
-        for name in ("contract", "membership"):
-            if not request.HasField(name):
-                raise MalformedMessage(
-                    "the proposal is incomplete",
-                    expected=name,
-                    received="nothing",
-                    action="send contract and membership",
-                )
+        _require_complete(request)
         session = self._helping.accept(caller(context), request)
         session.gate.admit(request)
         agreement = encode_agreement(session.context.contract, session.context.own, self._signer)
         session.gate.send(agreement)
         return agreement
+
+    def Draft(self, request: pb.DraftRequest, context: grpc.ServicerContext) -> pb.DraftReply:  # noqa: N802
+        """Says whether this node would agree to a contract, or refuses it with the reason."""
+        self._sessions.require_open()
+        _require_complete(request)
+        reply = self._helping.review(caller(context), request)
+        require_control(reply)
+        return reply
 
     def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> pb.Contract:  # noqa: N802
         """Gives the contract of a session that is open."""
@@ -175,6 +179,17 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         return description
 
 
+def _require_complete(message: pb.Proposal | pb.DraftRequest) -> None:
+    for name in ("contract", "membership"):
+        if not message.HasField(name):
+            raise MalformedMessage(
+                "the proposal is incomplete",
+                expected=name,
+                received="nothing",
+                action="send contract and membership",
+            )
+
+
 def encode_proposal(contract: Contract, own: Membership, signer: Signer, protocol: Negotiable) -> pb.Proposal:
     """The message that offers a contract."""
     message = contract_to_proto(contract, protocol.terms_message())
@@ -189,11 +204,27 @@ def decode_proposal(proposal: pb.Proposal, protocol: Negotiable) -> tuple[Contra
         MalformedMessage: A field is missing or out of range.
         ReceiptInvalid: The part is not signed by the key that it names.
     """
-    contract = contract_from_proto(proposal.contract, protocol.terms_message(), protocol.terms)
-    require_models(contract.models, protocol)
-    membership = membership_from_proto(proposal.membership)
-    _require_samples(membership, protocol)
+    contract, membership = decode_draft(proposal, protocol)
     require_member(contract.hash, membership, proposal.signature)
+    return contract, membership
+
+
+def encode_draft(contract: Contract, own: Membership, protocol: Negotiable) -> pb.DraftRequest:
+    """The message that asks about a contract; nobody is bound by it, since it is not signed."""
+    message = contract_to_proto(contract, protocol.terms_message())
+    return pb.DraftRequest(contract=message, membership=membership_to_proto(own))
+
+
+def decode_draft(message: pb.Proposal | pb.DraftRequest, protocol: Negotiable) -> tuple[Contract, Membership]:
+    """The contract and the initiator's part in it, whether it signed it or not.
+
+    Raises:
+        MalformedMessage: A field is missing or out of range.
+    """
+    contract = contract_from_proto(message.contract, protocol.terms_message(), protocol.terms)
+    require_models(contract.models, protocol)
+    membership = membership_from_proto(message.membership)
+    _require_samples(membership, protocol)
     return contract, membership
 
 
@@ -231,6 +262,16 @@ def _require_samples(membership: Membership, protocol: Negotiable) -> None:
         )
 
 
+def _require_same(contract: Contract, received: str) -> None:
+    if received != contract.hash:
+        raise ContractMismatch(
+            "the acceptor has another contract",
+            expected=contract.hash,
+            received=received[:64] or "nothing",
+            action="run the same version of comity on both sides",
+        )
+
+
 def encode_agreement(contract: Contract, own: Membership, signer: Signer) -> pb.Agreement:
     """The message that accepts a contract."""
     signature = signer.sign_membership(contract.hash, own)
@@ -245,14 +286,7 @@ def decode_agreement(agreement: pb.Agreement, contract: Contract, acceptor: str,
         MalformedMessage: It answers as somebody else.
         ReceiptInvalid: The part is not signed by the key that it names.
     """
-    if agreement.contract_hash != contract.hash:
-        action = "run the same version of comity on both sides"
-        raise ContractMismatch(
-            "the acceptor agreed to another contract",
-            expected=contract.hash,
-            received=agreement.contract_hash,
-            action=action,
-        )
+    _require_same(contract, agreement.contract_hash)
     membership = membership_from_proto(agreement.membership)
     if (membership.party, membership.role) != (acceptor, protocol.acceptor):
         received = f"{membership.role} {membership.party}"
@@ -305,6 +339,27 @@ def propose(connection: PeerConnection, proposal: pb.Proposal) -> pb.Agreement:
         TransportError: The acceptor did not answer.
     """
     return connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Propose, proposal)
+
+
+def send_draft(connection: PeerConnection, draft: pb.DraftRequest, contract: Contract) -> bool:
+    """Asks an acceptor whether it would agree to a contract.
+
+    Args:
+        connection: The line to the acceptor.
+        draft: What `encode_draft` made of the contract.
+        contract: The contract.
+
+    Returns:
+        Whether its operator would have to agree as well.
+
+    Raises:
+        RefusedError: It would not; says why.
+        ContractMismatch: It hashed the contract to something else.
+        TransportError: It did not answer.
+    """
+    reply = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Draft, draft)
+    _require_same(contract, reply.contract_hash)
+    return bool(reply.asks_operator)
 
 
 def end(connection: PeerConnection, ending: Ending) -> None:

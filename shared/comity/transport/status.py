@@ -59,7 +59,7 @@ STATUS: dict[type[ComityError], grpc.StatusCode] = {
     errors.StorageError: grpc.StatusCode.INTERNAL,
     errors.StorageFailed: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageCorrupted: grpc.StatusCode.DATA_LOSS,
-    errors.SchemaTooNew: grpc.StatusCode.INTERNAL,
+    errors.SchemaMismatch: grpc.StatusCode.INTERNAL,
     errors.ClockSteppedBack: grpc.StatusCode.INTERNAL,
     errors.SessionCancelled: grpc.StatusCode.ABORTED,
     errors.NodeDraining: grpc.StatusCode.UNAVAILABLE,

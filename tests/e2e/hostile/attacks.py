@@ -21,7 +21,7 @@ from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
 from comity.contract import Contract
 from comity.errors import ComityError
-from comity.ledger.ledger import Head
+from comity.ledger.ledger import Head, in_round
 from comity.node.control_client import ControlClient
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract, run_session
@@ -284,7 +284,7 @@ class Attack:
         """Closes a round with a request that is signed as an honest learner's."""
         subject = trajectory_digest(round, list(self.offers.values())).hex()
         contract = self.contract
-        signed = self.party.signer.state("request", contract.session, contract.hash, round, subject, Head())
+        signed = self.party.signer.state("request", contract.session, contract.hash, in_round(round), subject, Head())
         request = pb.CloseRoundRequest(round=round, count=count, request=statement_to_proto(signed))
         answer: sessions_pb2.SignedStatement = self.call("CloseRound", request)
         return answer

@@ -289,22 +289,12 @@ CHEATS: Mapping[str, tuple[Cheat, type[ComityError], tuple[str, ...]]] = {
     "a digest of nothing": (edit(1, setting_fields(blob__digest=bytes(32))), errors.UnknownBlob, ("00" * 32,)),
     "nothing in a result": (instead(lambda _: [pb.Result()]), errors.MalformedMessage, ()),
     "no trajectory": (
-        instead(lambda _: [pb.Result(end=pb.End(count=0))]),
+        instead(lambda _: []),
         errors.MalformedMessage,
         ("round 1",),
     ),
-    "an end too early": (
-        instead(lambda results: [*results[:3], pb.Result(end=pb.End(count=6))]),
-        errors.MalformedMessage,
-        ("3",),
-    ),
-    "a count of something else": (
-        instead(lambda results: [*results[:6], pb.Result(end=pb.End(count=7))]),
-        errors.MalformedMessage,
-        ("not whole", "6"),
-    ),
     "fewer checkpoints than were bought": (
-        instead(lambda results: [*results[:3], pb.Result(end=pb.End(count=3))]),
+        instead(lambda results: results[:3]),
         errors.MalformedMessage,
         ("6", "3"),
     ),

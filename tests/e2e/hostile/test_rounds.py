@@ -73,8 +73,7 @@ def test_losses_too_great_to_be_added(attack: Attack) -> None:
     assert attack.put(blob.data).complete
     attack.offer(attack.checkpoint(blob, sum=1.7976931348623157e308))
     attack.close()
-    results = attack.watch()
-    assert results[-1].HasField("end")
+    assert len(attack.watch()) == 6
 
 
 @pytest.mark.parametrize("round", [0, 2, 3, 2**32 - 1])
@@ -136,7 +135,7 @@ def test_a_round_that_is_closed(attack: Attack) -> None:
     assert_clear(error, errors.RoundOutOfOrder, "closed", "checkpoint 1")
     error = refusal(lambda: attack.put(attack.blob.data))
     assert_clear(error, errors.UnexpectedBlob, "checkpoint of round 1")
-    assert attack.watch(skip=2**32 - 1) == [pb.Result(end=pb.End(count=6))]
+    assert attack.watch(skip=2**32 - 1) == []
 
 
 def test_a_session_is_as_it_was_after_all_of_it(attack: Attack) -> None:

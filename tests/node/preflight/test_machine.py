@@ -75,7 +75,7 @@ def test_a_configuration_that_cannot_be_read_stops_only_what_needs_it(provider: 
     provider.values["policy"] = {"max_round": 3}
     found = provider.check()
     found.only("configuration", "unknown key policy.max_round", "did you mean max_rounds?")
-    assert {row.check for row in found.rows} == set(CHECKS)
+    assert {row.check for row in found.rows} == set(CHECKS) - {"session"}
     assert all(row.verdict == "skipped" for row in found.rows if row.check != "configuration")
 
 
@@ -177,8 +177,8 @@ def test_a_store_that_is_none(provider: Any) -> None:
 
 def recorded(home: Any, **options: Any) -> Path:
     with closing(SqlStore(store_url(home.state), durable=False, **options)) as store:
-        store.record(Fact("ended", "s-1", 0, "clinic"))
-        store.record(Fact("ended", "s-2", 0, "clinic"))
+        store.record(Fact("ended", "s-1", peer="clinic"))
+        store.record(Fact("ended", "s-2", peer="clinic"))
     path: Path = home.state / FILE_NAME
     return path
 
@@ -196,7 +196,7 @@ def test_a_store_of_a_later_version(provider: Any) -> None:
 
 def test_a_ledger_that_does_not_hold(provider: Any) -> None:
     path = recorded(provider)
-    assert "2 entries that holds" in provider.check()["store"].found
+    assert "6 entries that holds" in provider.check()["store"].found
     change(path, "UPDATE ledger SET peer = 'bank' WHERE position = 1")
     assert "ledger entry 1" in provider.check()["store"].found
     assert provider.check().code == 2

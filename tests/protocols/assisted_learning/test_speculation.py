@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from comity.ledger.ledger import Head
+from comity.ledger.ledger import Head, in_round
 from comity.ledger.receipts import Signer
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
@@ -55,7 +55,7 @@ class Helped:
         """Closes the round; the provider's trajectory."""
         contract = self.pair.provider.contract
         subject = trajectory_digest(1, self.offers).hex()
-        request = self.signer.state("request", contract.session, contract.hash, 1, subject, Head())
+        request = self.signer.state("request", contract.session, contract.hash, in_round(1), subject, Head())
         self.provider.close(1, len(self.offers), request)
         return [each.digest for each in self.provider.results(1)]
 

@@ -14,7 +14,7 @@ from comity.tasks.classification import classification
 from comity.tensors import Layout, State
 
 ROUND = 1
-SENDER, RECEIVER = "learner", "provider"
+SENDER, RECEIVER = "sender", "receiver"
 """The parties: the first opens connections, the second listens."""
 
 
@@ -40,7 +40,7 @@ class Workload:
         state = build_model(model, {}, task, seed=0).state_dict()
         layout = Layout.of(state)
         contract = Contract(
-            protocol="assisted_learning",
+            protocol="bench",
             version=1,
             session="bench",
             seed=0,

@@ -36,7 +36,7 @@ class Exported:
         rounds: Rounds that were bought.
         receiver: Party to carry it to.
         file: The file.
-        checkpoints: Checkpoints in it.
+        blobs: Blobs in it.
         bytes: Its length.
         ending: How the session ended, where this is the last bundle; else empty.
     """
@@ -46,7 +46,7 @@ class Exported:
     rounds: int
     receiver: str
     file: Path
-    checkpoints: int
+    blobs: int
     bytes: int
     ending: str
 
@@ -59,7 +59,7 @@ class Imported:
         session: Its session.
         round: Its round; 0 for what comes before the first.
         sender: Party that made it.
-        checkpoints: Checkpoints in it.
+        blobs: Blobs in it.
         export_due: Whether an export is to follow here.
         result: What the session came to, where it is over now.
         model: Folder with the session's model, where it is over now.
@@ -68,7 +68,7 @@ class Imported:
     session: str
     round: int
     sender: str
-    checkpoints: int
+    blobs: int
     export_due: bool
     result: SessionResult | None = None
     model: Path | None = None
@@ -184,7 +184,7 @@ class OfflineCommands:
             export_due, result = self._taken(kept, bundle)
             session = bundle.label.session
             model = None if result is None else self._config.state_dir / "sessions" / session
-            return Imported(session, bundle.round, bundle.sender, bundle.checkpoints, export_due, result, model)
+            return Imported(session, bundle.round, bundle.sender, bundle.blobs, export_due, result, model)
 
     def _key_of(self, sender: str) -> str:
         """The receipt key that a bundle's sender is known by."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from comity.node.preflight.context import Context
+from comity.node.preflight.draft import check_draft
 from comity.node.preflight.machine import (
     check_configuration,
     check_device,
     check_disk,
+    check_protocols,
     check_role,
     check_state,
     check_store,
@@ -22,6 +24,7 @@ Check = Callable[[Context], Iterator[Row]]
 
 CHECKS: dict[str, Check] = {
     "configuration": check_configuration,
+    "protocols": check_protocols,
     "role": check_role,
     "state_dir": check_state,
     "store": check_store,
@@ -34,6 +37,7 @@ CHECKS: dict[str, Check] = {
     "data": check_data,
     "script": check_script,
     "peers": check_peers,
+    "session": check_draft,
 }
 """Every check, by the name that its row has where it fails as a whole."""
 

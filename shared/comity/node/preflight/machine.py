@@ -21,7 +21,7 @@ from comity.node.garbage import exclusive
 from comity.node.party import bytes_free, bytes_used
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row
-from comity.protocol.registry import protocols
+from comity.protocol.registry import protocols, unusable
 from comity.store.sql_engine import make_engine, parsed, place_of
 from comity.store.sql_errors import explained
 from comity.store.sql_store import CLOCK_SLACK, SqlStore
@@ -46,6 +46,16 @@ def check_configuration(context: Context) -> Iterator[Row]:
     over = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX))
     beside = f", with {', '.join(over)} over it" if over else ""
     yield Row("configuration", "passed", f"{context.path} of {config.party}{beside}")
+
+
+def check_protocols(context: Context) -> Iterator[Row]:
+    """Every protocol's package can be used, with what needs torch, grpc and protobuf."""
+    del context
+    broken = unusable(implementations=True)
+    for each in broken:
+        yield Row(f"protocol {each.name}", "warning", " ".join(each.what.split()), f"repair or remove {each.package}")
+    left = [each.name for each in protocols() if each.name not in {one.name for one in broken}]
+    yield Row("protocols", "passed" if left else "failed", ", ".join(left) or "none that can be used")
 
 
 def check_role(context: Context) -> Iterator[Row]:
@@ -162,15 +172,15 @@ def check_store(context: Context) -> Iterator[Row]:
         yield Row("store", "passed", f"{place} is empty; the node makes its tables")
         return
     with closing(SqlStore(url, read_only=True)) as store, store.transaction():
-        head = store.head()
-        if head.length > _VERIFIED:
-            found = f"a ledger of {head.length:,} entries, which comity ledger verify checks"
+        chains = store.chains()
+        length = sum(chain.head.length for chain in chains)
+        if length > _VERIFIED:
+            found = f"a ledger of {length:,} entries, which comity ledger verify checks"
         else:
-            entries = list(store.entries())
-            verified = verify(entries, head)
-            if entries:
-                _require_past(entries[-1].time)
-            found = f"a ledger of {head.length:,} entries that holds, {verified.rounds_charged} rounds charged"
+            charged = verify(chains).charged
+            _require_past(max((entry.time for entry in store.entries()), default=""))
+            bought = ", ".join(f"{count} {unit}s charged" for unit, count in charged.items()) or "nothing charged"
+            found = f"a ledger of {length:,} entries that holds, {bought}"
     yield Row("store", "passed", f"{place}: {found}")
 
 
@@ -189,7 +199,7 @@ def _is_fresh(url: URL) -> bool:
 
 def _require_past(time: str) -> None:
     now = utc_now()
-    if datetime.fromisoformat(time) - now > CLOCK_SLACK:
+    if time and datetime.fromisoformat(time) - now > CLOCK_SLACK:
         raise ClockSteppedBack(
             "the clock is behind the ledger's last entry",
             expected=f"{time} or later",
@@ -209,7 +219,7 @@ def check_disk(context: Context) -> Iterator[Row]:
         action = "free space with comity gc, or raise policy.max_state_bytes" if disk else "free space on the disk"
         yield Row("disk", "failed", found, action)
     elif disk < _LITTLE_BYTES:
-        yield Row("disk", "warning", found, "free space: a session keeps the checkpoints of a round")
+        yield Row("disk", "warning", found, "free space: a session keeps the tensors of a round")
     else:
         yield Row("disk", "passed", found)
 

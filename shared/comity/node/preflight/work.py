@@ -48,17 +48,28 @@ def check_script(context: Context) -> Iterator[Row]:
     if context.script is None:
         yield Row("script", "skipped", "none was named; --script FILE checks a session's model and the room it takes")
         return
+    session = drafted(context)
+    yield Row("script", "passed", f"{context.script}: {session.contract.rounds} rounds of {session.definition.name}")
+    require_device(context)
+    asked = (session.contract, session.own, session.peer, session.definition)
+    session.local.require_room(*asked)
+    models = ", ".join(each.name for each in session.contract.models.values()) or "none"
+    space = session.local.disk_space(*asked) / 1e6
+    yield Row("model", "passed", f"{models}; room for the {space:.1f} MB of a session, if the peer has as many samples")
+
+
+def drafted(context: Context) -> Drafted:
+    """The session that the named script describes.
+
+    Raises:
+        ComityError: The script cannot be used here, or the node's own policy and peers do not admit it.
+        NotChecked: The data cannot be read.
+    """
     script = _read(context)
     script.require_no_parties()
-    drafted = _draft(context, script)
-    _require_part(context, script, drafted)
-    yield Row("script", "passed", f"{context.script}: {drafted.contract.rounds} rounds of {drafted.definition.name}")
-    require_device(context)
-    asked = (drafted.contract, drafted.own, drafted.peer, drafted.definition)
-    drafted.local.require_room(*asked)
-    models = ", ".join(each.name for each in drafted.contract.models.values()) or "none"
-    space = drafted.local.disk_space(*asked) / 1e6
-    yield Row("model", "passed", f"{models}; room for the {space:.1f} MB of a session, if the peer has as many samples")
+    session = _draft(context, script)
+    _require_part(context, session)
+    return session
 
 
 def _read(context: Context) -> Script:
@@ -69,7 +80,7 @@ def _read(context: Context) -> Script:
 
 
 @dataclass(frozen=True, slots=True)
-class _Drafted:
+class Drafted:
     """A session that a script describes, as far as one party knows it."""
 
     local: LocalParty
@@ -79,7 +90,7 @@ class _Drafted:
     peer: Membership
 
 
-def _draft(context: Context, script: Script) -> _Drafted:
+def _draft(context: Context, script: Script) -> Drafted:
     local = context.local
     try:
         _ = local.environments if local.is_reinforcement else local.splits
@@ -96,14 +107,14 @@ def _draft(context: Context, script: Script) -> _Drafted:
     own = local.membership(context.role, contract)
     other = next(role for role in definition.roles if role != context.role)
     peer = Membership(party=script.session.acceptors[0], role=other, samples=own.samples, receipt_key=_NO_KEY)
-    return _Drafted(local, contract, definition, own, peer)
+    return Drafted(local, contract, definition, own, peer)
 
 
-def _require_part(context: Context, script: Script, drafted: _Drafted) -> None:
+def _require_part(context: Context, session: Drafted) -> None:
     """Checks that the node's own policy and peers admit the session."""
     config = context.config
-    acceptors = script.session.acceptors
-    asks = drafted.definition.initiator == context.role
+    acceptors = session.contract.acceptors
+    asks = session.definition.initiator == context.role
     unknown = [each for each in acceptors if each not in config.peers] if asks else []
     if unknown:
         raise InvalidValue(
@@ -121,4 +132,4 @@ def _require_part(context: Context, script: Script, drafted: _Drafted) -> None:
         )
     # An acceptor learns who asks from the proposal.
     peers = acceptors if asks else config.policy.parties
-    config.policy.review(drafted.contract, drafted.own, peers, active=0)
+    config.policy.review(session.contract, session.own, peers, active=0)

@@ -15,17 +15,15 @@ from comity.errors import (
     ComityError,
     ContractMismatch,
     InvalidValue,
-    PolicyRefusal,
     StorageError,
-    UnknownParty,
     UnknownSession,
-    UnsupportedProtocol,
 )
-from comity.ledger.receipts import require_pinned
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
+from comity.node.sessions.budget import require_affordable
 from comity.node.sessions.failures import failure
 from comity.node.sessions.initiator import stored, stored_contract
+from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
 from comity.node.sessions.result import summarize
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
@@ -36,7 +34,7 @@ from comity.session.gate import EgressGate
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker, Steppable, Worker
-from comity.transport.sessions import Ending, decode_proposal
+from comity.transport.sessions import Ending
 from comity.wire.v1 import sessions_pb2
 
 log = structlog.get_logger()
@@ -158,30 +156,8 @@ class Acceptor:
             MalformedMessage: The proposal cannot be read.
             ReceiptInvalid: It is not signed with the key that the caller is known by.
         """
-        definition = self._protocol(proposal.contract)
-        contract, peer = decode_proposal(proposal, definition)
-        initiator = peer.party if definition.topology.is_joined else contract.initiator
-        if (
-            not caller == initiator == peer.party
-            or contract.is_open != definition.topology.is_joined
-            or peer.role != definition.initiator
-        ):
-            expected = f"{caller} as {definition.initiator}, which its certificate names"
-            received = f"{contract.initiator or 'an open session'}, {peer.role} {peer.party}"
-            raise UnknownParty(
-                "the proposal is in another party's name",
-                expected=expected,
-                received=received,
-                action="propose in the name that your certificate states",
-            )
-        require_pinned(peer, self._party.config.receipt_key_of(peer.party))
-        if self._party.name not in contract.acceptors:
-            raise UnknownParty(
-                "the contract asks somebody else",
-                expected=self._party.name,
-                received=", ".join(contract.acceptors) or "nobody",
-                action="propose it to those whom it asks",
-            )
+        read = read_proposal(self._party, self._role, caller, proposal)
+        contract, definition, peer = read.contract, read.definition, read.peer
         with self._deciding:
             running = self._sessions.find(contract.session, peer.party)
             if running is not None and (running.contract.hash, running.context.peer) == (contract.hash, peer):
@@ -190,15 +166,48 @@ class Acceptor:
                 return self._admit(opened, peer)
             if definition.topology.is_joined and opened is None:
                 raise _not_open(contract.session)
-            if self._party.store.find(contract.session) is not None:
-                action = "give the new session another id"
-                raise ContractMismatch(
-                    "the session exists already, with another contract or ended",
-                    expected="a new id",
-                    received=contract.session,
-                    action=action,
-                )
-            return self._open(contract, definition, peer)
+            self._require_new(contract.session)
+            return self._open(read)
+
+    def review(self, caller: str, draft: sessions_pb2.DraftRequest) -> sessions_pb2.DraftReply:
+        """Whether it would agree to a contract; nothing of it is kept.
+
+        Args:
+            caller: Party that asks, by its certificate.
+            draft: The contract and the caller's part in it.
+
+        Raises:
+            RefusedError: It would refuse it, with the reason.
+            MalformedMessage: The draft cannot be read.
+        """
+        read = read_proposal(self._party, self._role, caller, draft)
+        contract, definition, peer = read.contract, read.definition, read.peer
+        opened = self._opened.get(contract.session)
+        running = self._sessions.find(contract.session, peer.party)
+        if definition.topology.is_joined and opened is None:
+            raise _not_open(contract.session)
+        if opened is not None and opened.contract.hash == contract.hash:
+            self._party.config.policy.review(contract, opened.place.own, (peer.party,), active=0)
+        elif running is None or running.contract.hash != contract.hash:
+            self._require_new(contract.session)
+            own = self._party.membership(definition.acceptor, contract)
+            require_admissible(self._party, read, own, active=self.active)
+            require_affordable(self._party.store, self._party.config.policy, contract, own, [peer])
+        return sessions_pb2.DraftReply(contract_hash=contract.hash)
+
+    def _require_new(self, session: str) -> None:
+        """Checks that a session's identifier is not taken.
+
+        Raises:
+            ContractMismatch: It is.
+        """
+        if self._party.store.find(session) is not None:
+            raise ContractMismatch(
+                "the session exists already, with another contract or ended",
+                expected="a new id",
+                received=session,
+                action="give the new session another id",
+            )
 
     def finish(self, session: AcceptedSession, ending: Ending) -> None:
         """Ends a session that its initiator is done with, and drops what it kept but the ledger.
@@ -329,33 +338,12 @@ class Acceptor:
             opened.worker.stop(0.0)
             opened.events.close()
 
-    def _protocol(self, contract: sessions_pb2.Contract) -> ProtocolDefinition:
-        definition = protocol(contract.protocol)
-        if definition.acceptor != self._role or definition.version != contract.version:
-            expected = f"{definition.name} version {definition.version}, helped by a {definition.acceptor}"
-            received = f"version {contract.version}, asked of a {self._role}"
-            raise UnsupportedProtocol(
-                "the contract's protocol is not offered here",
-                expected=expected,
-                received=received,
-                action="run the same version of comity on both sides",
-            )
-        return definition
-
-    def _open(self, contract: Contract, definition: ProtocolDefinition, peer: Membership) -> AcceptedSession:
-        party = self._party
+    def _open(self, proposal: Proposal) -> AcceptedSession:
+        party, contract, definition = self._party, proposal.contract, proposal.definition
         own = party.membership(definition.acceptor, contract)
-        party.config.policy.review(contract, own, (peer.party,), active=self.active)
-        if not set(contract.egress) <= set(definition.egress):
-            raise PolicyRefusal(
-                "the contract lets more cross than its protocol needs",
-                expected=", ".join(definition.egress),
-                received=", ".join(contract.egress),
-                action="leave the others out of the contract",
-            )
-        party.require_room(contract, own, peer, definition)
-        (session,) = self._set_up(contract, definition, own, [peer])
-        party.store.save(stored(contract, own, peer))
+        require_admissible(party, proposal, own, active=self.active)
+        (session,) = self._set_up(contract, definition, own, [proposal.peer])
+        party.store.save(stored(contract, own, proposal.peer))
         return session
 
     def _admit(self, opened: OpenedSession, peer: Membership) -> AcceptedSession:

@@ -61,6 +61,19 @@ def require_budget(
         )
 
 
+def require_affordable(
+    store: Store, policy: Policy, contract: Contract, own: Membership, peers: Sequence[Membership]
+) -> None:
+    """Checks that a session would stay within the party's total budget, and spends nothing.
+
+    Raises:
+        PolicyRefusal: It would pass it.
+        InvalidValue: No noise is enough, or the extra is not installed.
+    """
+    plan = planned(contract, own, peers)
+    require_budget(store, policy, contract, own, None if plan is None else plan[1])
+
+
 def spend(
     store: Store,
     policy: Policy,
@@ -85,7 +98,7 @@ def spend(
             return None
         mechanism, guarantee = plan
         body: dict[str, Json] = {**asdict(guarantee), "noise_multiplier": mechanism.noise_multiplier}
-        store.record(Fact("privacy", contract.session, 0, peer.party, body=body))
+        store.record(Fact("privacy", contract.session, peer=peer.party, body=body))
         return {**body, "not_covered": NOT_COVERED}
 
 

@@ -152,7 +152,7 @@ class InitiatedSessions:
             raise not_on(session, self._state(session))
         found.cancelled.set()
         for connection in found.connections:
-            # Whatever waits for an acceptor ends; training ends at the next checkpoint.
+            # Whatever waits for an acceptor ends; a role ends between two steps.
             connection.close()
         if found.thread is not None:
             found.thread.join(_STOP_S)

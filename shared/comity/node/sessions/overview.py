@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from comity.contract import Json
 from comity.errors import InvalidValue
-from comity.ledger.charges import rounds_charged
-from comity.ledger.ledger import bytes_by_kind
+from comity.ledger.charges import charges_of, counted
+from comity.ledger.ledger import ROUND, bytes_by_kind
 from comity.node.sessions.initiator import stored_contract
 from comity.session.events import Event
 from comity.store.store import Store, StoredSession
@@ -91,7 +91,7 @@ def detailed(store: Store, running: Collection[str], session: str) -> SessionDet
         kept.result,
         bytes_by_kind(entries, "sent"),
         bytes_by_kind(entries, "received"),
-        len(rounds_charged(entries)),
+        counted(charges_of(entries)).get(ROUND, 0),
     )
 
 

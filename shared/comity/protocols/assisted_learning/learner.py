@@ -11,6 +11,7 @@ from typing import Any
 
 from comity.contract import Json
 from comity.errors import MalformedMessage
+from comity.ledger.ledger import in_round
 from comity.protocols.assisted_learning.algorithm import Loss, argmin
 from comity.protocols.assisted_learning.messages import (
     Assistance,
@@ -209,10 +210,10 @@ class Learner:
         self._close(number, acceptor, len(offered), trajectory_digest(number, offered))
 
     def _close(self, number: int, acceptor: _Provider, count: int, subject: bytes) -> None:
-        request = acceptor.receipt_book.sign("request", number, subject)
+        request = acceptor.receipt_book.sign("request", in_round(number), subject)
         receipt = acceptor.port.close(number, count, request)
         with self._party.journal.transaction():
-            acceptor.receipt_book.accept(receipt, "receipt", number, subject)
+            acceptor.receipt_book.accept(receipt, "receipt", in_round(number), subject)
             self._party.journal.append("closed", number, party=acceptor.name)
         self._closed.add(acceptor.name)
 
@@ -250,7 +251,7 @@ class Learner:
                 subject = assessment_digest(number, acceptor.losses)
                 if name not in self._closed:
                     self._close(number, acceptor, len(acceptor.losses), subject)
-            acceptor.port.acknowledge(number, acceptor.receipt_book.sign("acknowledgement", number, subject))
+            acceptor.port.acknowledge(number, acceptor.receipt_book.sign("acknowledgement", in_round(number), subject))
 
     def _pick_of(self, number: int, name: str, initial: bytes) -> int:
         """Index, in the trajectory that a provider was offered, of the checkpoint that it started from.

@@ -9,6 +9,7 @@ from enum import Enum, auto
 
 from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, RoundOutOfOrder
+from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.choices import TrajectoryEncoding
@@ -149,8 +150,8 @@ class Provider:
             )
         subject = trajectory_digest(round, offered) if trains else assessment_digest(round, self._party.assessed)
         with self._party.journal.transaction():
-            self._notary.accept(request, "request", round, subject)
-            receipt = self._notary.sign("receipt", round, subject)
+            self._notary.accept(request, "request", in_round(round), subject)
+            receipt = self._notary.sign("receipt", in_round(round), subject)
             if self._phase is ProviderPhase.OFFERING:
                 self._replay(self._party.journal.append("closed", round, checkpoints=count))
                 self._party.blobs.expect(None)
@@ -174,7 +175,7 @@ class Provider:
     def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
         """See `Assistance.acknowledge`."""
         self._require_healthy()
-        if self._notary.accepted("acknowledgement", round) == acknowledgement:
+        if self._notary.accepted("acknowledgement", in_round(round)) == acknowledgement:
             return
         if round != self.round or self._phase is not ProviderPhase.FINISHED:
             on = f"round {self.round}" if self._phase is ProviderPhase.FINISHED else "none yet"
@@ -188,7 +189,7 @@ class Provider:
             subject = trajectory_digest(round, self._party.making.trained)
         else:
             subject = assessment_digest(round, self._party.assessed)
-        self._notary.accept(acknowledgement, "acknowledgement", round, subject)
+        self._notary.accept(acknowledgement, "acknowledgement", in_round(round), subject)
         self._party.drop_assessed()
 
     def trajectory(self, round: int) -> ReplayableStream[Checkpoint]:

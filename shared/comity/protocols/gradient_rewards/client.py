@@ -21,6 +21,7 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
+from comity.ledger.ledger import in_round
 from comity.protocols.gradient_rewards.messages import Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
@@ -158,8 +159,8 @@ class Client:
 
     def _confirm(self, round: int, update: bytes) -> None:
         """Signs for the update and takes the server's receipt."""
-        receipt = self._server.confirm(round, self._context.receipt_book.sign("request", round, update))
-        self._context.receipt_book.accept(receipt, "receipt", round, update)
+        receipt = self._server.confirm(round, self._context.receipt_book.sign("request", in_round(round), update))
+        self._context.receipt_book.accept(receipt, "receipt", in_round(round), update)
         self._confirmed = round
 
     def _train(self, round: int) -> Float[Tensor, " parameters"]:
@@ -198,7 +199,7 @@ class Client:
                 received=terms.round,
                 action="ask the server's operator what happened",
             )
-        context.receipt_book.accept(reward.statement, "statement", terms.round, terms.subject, terms.content)
+        context.receipt_book.accept(reward.statement, "statement", in_round(terms.round), terms.subject, terms.content)
         if self._confirmed != terms.round:
             # The round was settled before this client could sign; what it is due is given out when it has.
             self._confirm(terms.round, update)
@@ -236,7 +237,7 @@ class Client:
             "seconds": time.monotonic() - self._began,
             "model": model.hex(),
         }
-        acknowledgement = context.receipt_book.sign("acknowledgement", terms.round, terms.subject)
+        acknowledgement = context.receipt_book.sign("acknowledgement", in_round(terms.round), terms.subject)
         self._server.acknowledge(terms.round, acknowledgement)
         context.journal.append("finished", terms.round, **fields)
         self._finish(terms.round, fields)

@@ -14,6 +14,7 @@ from comity import faults
 from comity.blobs.session_blobs import Expectation
 from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
+from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.gradient_rewards.algorithm import RoundResult, ServerState, aggregate_round
 from comity.protocols.gradient_rewards.messages import News, Reward, Terms, update_layout
@@ -212,8 +213,8 @@ class Server:
                 action="submit while the round is open",
             )
         with self._session.journal.transaction():
-            member.context.receipt_book.accept(request, "request", round, update)
-            receipt = member.context.receipt_book.sign("receipt", round, update)
+            member.context.receipt_book.accept(request, "request", in_round(round), update)
+            receipt = member.context.receipt_book.sign("receipt", in_round(round), update)
             if member.confirmed < round:
                 self._replay(self._session.journal.append("confirmed", round, party=party))
         return receipt
@@ -250,7 +251,9 @@ class Server:
                 received=f"round {round}",
                 action="acknowledge what was received",
             )
-        self._member(party).context.receipt_book.accept(acknowledgement, "acknowledgement", round, reward.terms.subject)
+        self._member(party).context.receipt_book.accept(
+            acknowledgement, "acknowledgement", in_round(round), reward.terms.subject
+        )
 
     def advance(self) -> bool:
         """Begins, or settles the round, if it is time to."""
@@ -452,7 +455,9 @@ class Server:
         """Signs what a client gets, and gives it out, once the client has signed for its update."""
         terms, context = member.terms, member.context
         if terms is not None and member.confirmed == terms.round:
-            member.statement = context.receipt_book.sign("statement", terms.round, terms.subject, terms.content)
+            member.statement = context.receipt_book.sign(
+                "statement", in_round(terms.round), terms.subject, terms.content
+            )
             if terms.entries in context.blobs:
                 context.blobs.publish(terms.entries, "reward", terms.round)
             self._tell(member)

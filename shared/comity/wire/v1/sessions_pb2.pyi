@@ -387,24 +387,31 @@ class SignedStatement(google.protobuf.message.Message):
     PARTY_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
     CONTRACT_FIELD_NUMBER: builtins.int
-    ROUND_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
+    FIRST_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
     SUBJECT_FIELD_NUMBER: builtins.int
     HEAD_LENGTH_FIELD_NUMBER: builtins.int
     HEAD_HASH_FIELD_NUMBER: builtins.int
     SIGNATURE_FIELD_NUMBER: builtins.int
     kind: builtins.str
-    """"request": the initiator asks for a round; "receipt": the acceptor has what is needed for it; "statement": the acceptor says
-    the result; "acknowledgement": the initiator has it.
+    """"request": the one party asks for units; "receipt": the other has what is needed for them; "statement": it says what
+    came of them; "acknowledgement": the first has that.
     """
     party: builtins.str
     session: builtins.str
     contract: builtins.str
     """Hash of the contract, hexadecimal."""
-    round: builtins.int
+    unit: builtins.str
+    """What is counted, as the protocol calls it ("round", "request"), the first of the units that it is about, from 1, and
+    how many they are. Units of a kind are stated once.
+    """
+    first: builtins.int
+    count: builtins.int
     subject: builtins.str
     """BLAKE3 over what it is about, as the protocol defines it, hexadecimal."""
     head_length: builtins.int
-    """Entries in the signer's ledger at that moment, and the hash of the last."""
+    """Entries in the signer's chain of this session and peer at that moment, and the hash of the last."""
     head_hash: builtins.str
     signature: builtins.bytes
     """Ed25519 over the canonical form of the other fields."""
@@ -415,13 +422,15 @@ class SignedStatement(google.protobuf.message.Message):
         party: builtins.str = ...,
         session: builtins.str = ...,
         contract: builtins.str = ...,
-        round: builtins.int = ...,
+        unit: builtins.str = ...,
+        first: builtins.int = ...,
+        count: builtins.int = ...,
         subject: builtins.str = ...,
         head_length: builtins.int = ...,
         head_hash: builtins.str = ...,
         signature: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["contract", b"contract", "head_hash", b"head_hash", "head_length", b"head_length", "kind", b"kind", "party", b"party", "round", b"round", "session", b"session", "signature", b"signature", "subject", b"subject"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contract", b"contract", "count", b"count", "first", b"first", "head_hash", b"head_hash", "head_length", b"head_length", "kind", b"kind", "party", b"party", "session", b"session", "signature", b"signature", "subject", b"subject", "unit", b"unit"]) -> None: ...
 
 global___SignedStatement = SignedStatement
 
@@ -449,6 +458,51 @@ class Proposal(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["contract", b"contract", "membership", b"membership", "signature", b"signature"]) -> None: ...
 
 global___Proposal = Proposal
+
+@typing.final
+class DraftRequest(google.protobuf.message.Message):
+    """A proposal that is not signed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONTRACT_FIELD_NUMBER: builtins.int
+    MEMBERSHIP_FIELD_NUMBER: builtins.int
+    @property
+    def contract(self) -> global___Contract: ...
+    @property
+    def membership(self) -> global___Membership: ...
+    def __init__(
+        self,
+        *,
+        contract: global___Contract | None = ...,
+        membership: global___Membership | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["contract", b"contract", "membership", b"membership"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["contract", b"contract", "membership", b"membership"]) -> None: ...
+
+global___DraftRequest = DraftRequest
+
+@typing.final
+class DraftReply(google.protobuf.message.Message):
+    """The acceptor would agree."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONTRACT_HASH_FIELD_NUMBER: builtins.int
+    ASKS_OPERATOR_FIELD_NUMBER: builtins.int
+    contract_hash: builtins.str
+    """The contract's hash as the acceptor computed it, hexadecimal."""
+    asks_operator: builtins.bool
+    """Whether its operator would have to agree as well."""
+    def __init__(
+        self,
+        *,
+        contract_hash: builtins.str = ...,
+        asks_operator: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asks_operator", b"asks_operator", "contract_hash", b"contract_hash"]) -> None: ...
+
+global___DraftReply = DraftReply
 
 @typing.final
 class FetchRequest(google.protobuf.message.Message):

@@ -40,6 +40,11 @@ class SessionsStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.FromString,
                 _registered_method=True)
+        self.Draft = channel.unary_unary(
+                '/comity.wire.v1.Sessions/Draft',
+                request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.DraftRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.DraftReply.FromString,
+                _registered_method=True)
         self.Fetch = channel.unary_unary(
                 '/comity.wire.v1.Sessions/Fetch',
                 request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.FetchRequest.SerializeToString,
@@ -63,6 +68,13 @@ class SessionsServicer(object):
 
     def Propose(self, request, context):
         """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Draft(self, request, context):
+        """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +108,11 @@ def add_SessionsServicer_to_server(servicer, server):
                     servicer.Propose,
                     request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.SerializeToString,
+            ),
+            'Draft': grpc.unary_unary_rpc_method_handler(
+                    servicer.Draft,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.DraftRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.DraftReply.SerializeToString,
             ),
             'Fetch': grpc.unary_unary_rpc_method_handler(
                     servicer.Fetch,
@@ -141,6 +158,33 @@ class Sessions(object):
             '/comity.wire.v1.Sessions/Propose',
             comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.SerializeToString,
             comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Draft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Sessions/Draft',
+            comity_dot_wire_dot_v1_dot_sessions__pb2.DraftRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_sessions__pb2.DraftReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,6 +27,12 @@ class SessionsStub:
     ]
     """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement."""
 
+    Draft: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.DraftRequest,
+        comity.wire.v1.sessions_pb2.DraftReply,
+    ]
+    """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept."""
+
     Fetch: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
         comity.wire.v1.sessions_pb2.Contract,
@@ -53,6 +59,12 @@ class SessionsAsyncStub:
         comity.wire.v1.sessions_pb2.Agreement,
     ]
     """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement."""
+
+    Draft: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.sessions_pb2.DraftRequest,
+        comity.wire.v1.sessions_pb2.DraftReply,
+    ]
+    """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept."""
 
     Fetch: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
@@ -82,6 +94,14 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.Agreement, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.Agreement]]:
         """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement."""
+
+    @abc.abstractmethod
+    def Draft(
+        self,
+        request: comity.wire.v1.sessions_pb2.DraftRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.sessions_pb2.DraftReply, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.DraftReply]]:
+        """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept."""
 
     @abc.abstractmethod
     def Fetch(

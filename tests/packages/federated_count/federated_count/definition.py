@@ -27,17 +27,15 @@ _COLUMNS = (Column("count", "own samples", "integer"), Column("sum", "samples of
 PROTOCOL = ProtocolDefinition(
     name="federated_count",
     version=1,
-    initiator="client",
-    acceptor="server",
+    initiator="analyst",
+    acceptor="site",
     topology=Topology.PAIR,
     egress=("contract", "count"),
     models=(),
     trains=frozenset(),
     terms=FederatedCountTerms,
     presentation=Presentation(
-        View(
-            {"client": _COLUMNS, "server": _COLUMNS}, Summary("samples", (Column("sum", "of both", "integer"),), "sum")
-        )
+        View({"analyst": _COLUMNS, "site": _COLUMNS}, Summary("samples", (Column("sum", "of both", "integer"),), "sum"))
     ),
     implementation="federated_count.implementation:IMPLEMENTATION",
 )

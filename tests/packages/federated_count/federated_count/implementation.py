@@ -15,14 +15,14 @@ from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
 from comity.transport.calls import Service, Unary
 from federated_count.definition import FederatedCountTerms
-from federated_count.roles import Client, Server
+from federated_count.roles import Analyst, Site
 from federated_count.v1 import federated_count_pb2 as pb
 
-ADD = Unary(method="Add", handle=lambda server, client, *said: server.add(*said))
-ACKNOWLEDGE = Unary(method="Acknowledge", handle=lambda server, client, round: None, delivers=True)
+ADD = Unary(method="Add", handle=lambda site, analyst, *said: site.add(*said))
+ACKNOWLEDGE = Unary(method="Acknowledge", handle=lambda site, analyst, round: None, delivers=True)
 
 
-class ServerPort(PeerPort):
+class SitePort(PeerPort):
     """Implements `Adding`."""
 
     def __init__(self, context: PeerContext, channel: Channel) -> None:
@@ -80,18 +80,18 @@ class CountTask:
         return ClassCounts(terms, data.train.labels.bincount(minlength=data.train.classes).tolist())
 
 
-def _initiator(contexts: Any, ports: Any) -> Client:
-    return Client(contexts[0], ports[0])
+def _initiator(contexts: Any, ports: Any) -> Analyst:
+    return Analyst(contexts[0], ports[0])
 
 
-def _acceptor(session: Any, contexts: Any) -> Server:
-    return Server(contexts[0])
+def _acceptor(session: Any, contexts: Any) -> Site:
+    return Site(contexts[0])
 
 
 SERVICE = Service(
     pb.DESCRIPTOR.services_by_name["FederatedCount"],
     (ADD, ACKNOWLEDGE),
-    client=ServerPort,
+    client=SitePort,
     terms=pb.FederatedCountTerms,
 )
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from comity.contract import Json
 from comity.errors import ComityError, RoundOutOfOrder
+from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement, subject_of
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
@@ -14,13 +15,13 @@ from comity.session.outcome import Outcome
 
 
 class Adding(Protocol):
-    """What the client asks of the server."""
+    """What the analyst asks of the site."""
 
     def add(self, round: int, count: int, request: SignedStatement) -> tuple[int, SignedStatement]:
-        """The sum of both counts, with the server's receipt of the client's."""
+        """The sum of both counts, with the site's receipt of the analyst's."""
 
     def acknowledge(self, round: int) -> None:
-        """The client has the sum."""
+        """The analyst has the sum."""
 
 
 class Counting:
@@ -41,27 +42,27 @@ class Counting:
         self._context.observe(Event("round-finished", round, fields))
 
 
-class Client(Counting):
+class Analyst(Counting):
     """The initiator.
 
     Args:
-        context: Its context opposite the server.
-        server: The port to the server.
+        context: Its context opposite the site.
+        site: The port to the site.
     """
 
-    def __init__(self, context: PeerContext, server: Adding) -> None:
+    def __init__(self, context: PeerContext, site: Adding) -> None:
         super().__init__(context)
-        self._server = server
+        self._site = site
 
     def work(self) -> Iterator[None]:
         """See `Initiator.work`."""
         book = self._context.receipt_book
         for round in range(len(self._sums) + 1, self._context.contract.rounds + 1):
-            count = self._context.task.count(round)
+            count, units = self._context.task.count(round), in_round(round)
             subject = subject_of({"count": count})
-            sum, receipt = self._server.add(round, count, book.sign("request", round, subject))
-            book.accept(receipt, "receipt", round, subject)
-            self._server.acknowledge(round)
+            sum, receipt = self._site.add(round, count, book.sign("request", units, subject))
+            book.accept(receipt, "receipt", units, subject)
+            self._site.acknowledge(round)
             self._finish(round, sum)
             yield
 
@@ -70,7 +71,7 @@ class Client(Counting):
         return Outcome((), {"sum": sum(self._sums), "sum_by_round": self._sums})
 
 
-class Server(Counting):
+class Site(Counting):
     """The acceptor; it has nothing to do but to answer."""
 
     def add(self, round: int, count: int, request: SignedStatement) -> tuple[int, SignedStatement]:
@@ -80,8 +81,8 @@ class Server(Counting):
                 "that round is not open", expected=f"{len(self._sums) + 1}", received=round, action="go on in order"
             )
         book, subject = self._context.receipt_book, subject_of({"count": count})
-        book.accept(request, "request", round, subject)
-        receipt = book.sign("receipt", round, subject)
+        book.accept(request, "request", in_round(round), subject)
+        receipt = book.sign("receipt", in_round(round), subject)
         if round > len(self._sums):
             self._finish(round, self._context.task.count(round) + count)
         return self._sums[round - 1], receipt

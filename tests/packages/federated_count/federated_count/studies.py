@@ -14,11 +14,11 @@ seed = {seed}
 [simulation]
 threads = 1
 [party.clinic]
-role = "client"
+role = "analyst"
 policy = {{ egress = ["contract", "count"] }}
 data = {{ source = "digits", per_class = 10, partition = {{ name = "imbalance", gamma = 0.6, share = "learner" }} }}
 [party.registry]
-role = "server"
+role = "site"
 policy = {{ egress = ["contract", "count"] }}
 data = {{ source = "digits", per_class = 10, partition = {{ name = "imbalance", gamma = 0.6, share = "provider" }} }}
 """

@@ -7,12 +7,12 @@ from typing import Any
 
 from comity.contract import Json
 from comity.errors import InvalidValue
-from comity.protocol.extensions import AuditContext
+from comity.protocol.audits import AuditContext
 
 
 def agreement(context: AuditContext) -> Mapping[str, Json]:
     """The share of its votes with which each teacher stood alone."""
-    metrics: Any = context.result.get("metrics")
+    metrics: Any = context.session.result.get("metrics")
     if not metrics:
         raise InvalidValue("only the student knows all votes", expected="its state_dir", received="a teacher's")
     alone = dict.fromkeys(metrics["teachers"], 0)

@@ -10,7 +10,6 @@ from comity.session.contexts import PeerContext
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
 from comity.transport.calls import Service, Unary, Waiting, Watch
-
 from teacher_votes.pooling import Labels
 from teacher_votes.teaching import Votes
 from teacher_votes.v1 import teacher_votes_pb2 as pb

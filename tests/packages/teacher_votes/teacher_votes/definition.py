@@ -6,7 +6,6 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import Audit, Extensions, ServiceExtension, Verb
 from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View
 from comity.protocol.topology import Topology
-
 from teacher_votes.terms import TeacherVotesTerms, VotePoolTerms
 
 _AGREEMENT = Column("agreement", "votes with the majority", "share")
@@ -16,15 +15,15 @@ _SUMMARY = Summary("votes with the majority", (_AGREEMENT,), outcome="agreement"
 PROTOCOL = ProtocolDefinition(
     name="teacher_votes",
     version=1,
-    initiator="learner",
-    acceptor="provider",
+    initiator="student",
+    acceptor="teacher",
     topology=Topology.FAN_OUT,
     egress=("contract", "vote"),
     models=("student",),
-    trains=frozenset({"provider"}),
+    trains=frozenset({"teacher"}),
     terms=TeacherVotesTerms,
     presentation=Presentation(
-        View({"learner": (_VOTED, _AGREEMENT), "provider": (_VOTED,)}, _SUMMARY),
+        View({"student": (_VOTED, _AGREEMENT), "teacher": (_VOTED,)}, _SUMMARY),
         per_round=PerRoundTable(
             "votes", (Column("agreement_by_round", "with the majority", "share"),), parties="teachers"
         ),
@@ -35,8 +34,8 @@ PROTOCOL = ProtocolDefinition(
         settings_template="teacher_votes:settings.toml",
         script_template="teacher_votes:session.toml",
         services=(
-            ServiceExtension("labels", "learner", "teacher_votes.services:serve_labels"),
-            ServiceExtension("review", "provider", "teacher_votes.services:serve_review"),
+            ServiceExtension("labels", "student", "teacher_votes.services:serve_labels"),
+            ServiceExtension("review", "teacher", "teacher_votes.services:serve_review"),
         ),
         verbs=(Verb("votes release", "Lets votes leave that wait for you.", "teacher_votes.verbs:release"),),
         audits=(Audit("agreement", "How often a teacher stood alone.", "teacher_votes.audit:agreement"),),

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from comity.contract import Contract, Membership
 from comity.protocol.implementation import Implementation
 from comity.session.contexts import PeerContext, SessionContext
-
 from teacher_votes import calls, pooling, teaching
 from teacher_votes.v1 import teacher_votes_pb2 as pb
 from teacher_votes.voting import Voter, VotingTask

@@ -14,7 +14,6 @@ from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.waiting import Reason
-
 from teacher_votes.teaching import requests_of, subject
 from teacher_votes.terms import VotePoolTerms
 from teacher_votes.voting import agreement, majority

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from comity.protocol.services import ServiceSettings
+
 
 class Settings(BaseModel):
     """Where the services listen; what is left empty is not served.
 
     Attributes:
-        labels: At a student: where its applications ask for labels, `host:port`.
-        review: At a teacher: where somebody lets its votes leave, on loopback. Empty, they leave at once.
+        labels: At a student: where its applications ask for labels.
+        review: At a teacher: where somebody lets its votes leave; where it does not listen, they leave at once.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    labels: str = ""
-    review: str = ""
+    labels: ServiceSettings = ServiceSettings()
+    review: ServiceSettings = ServiceSettings()

@@ -38,7 +38,7 @@ threads = 1
 
 def teaching(seed: int) -> str:
     """A student and three teachers."""
-    parties = [("clinic", "learner"), ("hospital", "provider"), ("lab", "provider"), ("office", "provider")]
+    parties = [("clinic", "student"), ("hospital", "teacher"), ("lab", "teacher"), ("office", "teacher")]
     return _script(_TEACHING, parties, seed)
 
 

@@ -8,17 +8,12 @@ from typing import Any, Protocol
 
 from comity.contract import Contract, Json
 from comity.errors import ComityError, MalformedMessage, RoundOutOfOrder
-
-try:
-    from comity.ledger.ledger import Units
-except ImportError:
-    Units = lambda unit, first, count: (first - 1) // count + 1
+from comity.ledger.ledger import Units
 from comity.ledger.receipts import SignedStatement, subject_of
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.waiting import Reason
-
 from teacher_votes.settings import Settings
 from teacher_votes.terms import voting_terms
 from teacher_votes.voting import agreement, majority
@@ -135,7 +130,7 @@ class Teacher:
 
     def __init__(self, context: PeerContext) -> None:
         self._context = context
-        self._is_reviewed = isinstance(context.settings, Settings) and bool(context.settings.review)
+        self._is_reviewed = isinstance(context.settings, Settings) and bool(context.settings.review.listen)
         records = context.journal.records()
         self._released = {each.round for each in records if each.kind == "released"}
         self._votes: dict[int, Any] = {each.round: each.fields["votes"] for each in records if each.kind == "finished"}

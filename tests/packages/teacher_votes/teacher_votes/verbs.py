@@ -1,4 +1,5 @@
 """`comity votes`."""
+# ruff: noqa: PLC0415 - listing verbs needs no torch
 
 from __future__ import annotations
 
@@ -23,9 +24,7 @@ def release(
     Example: `comity votes release s-0123`
     """
     from comity.node.config import NodeConfig, load_config
-    from comity.transport.identity import Identity
     from comity.transport.peer_connection import PeerConnection, RetryPolicy
-
     from teacher_votes.definition import PROTOCOL
     from teacher_votes.services import REVIEW
     from teacher_votes.settings import Settings
@@ -33,8 +32,8 @@ def release(
 
     loaded = load_config(NodeConfig, config)
     settings = loaded.settings_of(PROTOCOL)
-    address = settings.review if isinstance(settings, Settings) else ""
-    with PeerConnection(Identity("operator"), loaded.party, address, RetryPolicy(10.0, 0.0)) as connection:
+    address = settings.review.listen if isinstance(settings, Settings) else ""
+    with PeerConnection(loaded.identity, loaded.party, address, RetryPolicy(10.0, 0.0)) as connection:
         reply = connection.call(
             connection.unary(f"/{REVIEW}/Release", pb.ReleaseReply), pb.ReleaseRequest(session=session)
         )

@@ -15,7 +15,6 @@ from comity.errors import TaskMismatch
 from comity.protocol.implementation import Data, Resources
 from comity.randomness import derive, generator
 from comity.tensors import Blob, Layout
-
 from teacher_votes.terms import TeacherVotesTerms, voting_terms
 
 

@@ -39,10 +39,10 @@ class AddRequest(google.protobuf.message.Message):
     round: builtins.int
     """From 1."""
     count: builtins.int
-    """How many samples of the round's class the client has."""
+    """How many samples of the round's class the analyst has."""
     @property
     def request(self) -> comity.wire.v1.sessions_pb2.SignedStatement:
-        """The client's signed request; its subject is the count's."""
+        """The analyst's signed request; its subject is the count's."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class AddReply(google.protobuf.message.Message):
     sum: builtins.int
     @property
     def receipt(self) -> comity.wire.v1.sessions_pb2.SignedStatement:
-        """The server's signed receipt of the client's count."""
+        """The site's signed receipt of the analyst's count."""
 
     def __init__(
         self,

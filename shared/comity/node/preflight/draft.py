@@ -1,0 +1,60 @@
+"""What the peers of a script's session say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from comity.errors import ComityError, UsageError
+from comity.node.party import LocalParty, own_secret
+from comity.node.preflight.context import Context
+from comity.node.preflight.rows import NotChecked, Row, of_error
+from comity.node.preflight.work import Drafted, drafted
+from comity.node.sessions.drafts import would_agree
+from comity.store.memory_store import MemoryStore
+from comity.transport.peer_connection import PeerConnection, RetryPolicy
+
+_ANSWER_S = 60.0
+"""What a peer may take to try a model."""
+
+
+def check_draft(context: Context) -> Iterator[Row]:
+    """Every acceptor of a script's session would agree to it."""
+    if context.script is None:
+        return
+    try:
+        session = drafted(context)
+    except ComityError as error:
+        raise NotChecked("the script cannot be used: another row says why") from error
+    if session.contract.is_open or session.own.role != session.definition.initiator:
+        return
+    party = _signing(context)
+    for name in session.contract.acceptors:
+        check = f"peer {name}: session"
+        try:
+            yield _asked(context, check, session, party, name)
+        except Exception as error:  # noqa: BLE001 - the other peers have rows as well
+            yield of_error(check, error, "peer")
+
+
+def _asked(context: Context, check: str, session: Drafted, party: LocalParty, name: str) -> Row:
+    address = context.config.peers[name].address
+    try:
+        connection = PeerConnection(context.identity, name, address, RetryPolicy(_ANSWER_S, 0.0))
+    except UsageError as error:
+        raise NotChecked("this node's own certificate, key or trust cannot be used") from error
+    with connection:
+        at_once = would_agree(session.contract, session.definition, party, connection)
+    rounds = f"{session.contract.rounds} rounds of {session.definition.name}"
+    if at_once:
+        return Row(check, "passed", f"would agree to {rounds}; model, task and terms fit")
+    return Row(check, "passed", f"would have its operator decide on {rounds}; model, task and terms fit")
+
+
+def _signing(context: Context) -> LocalParty:
+    """The party with the key that its card states, where it has one already."""
+    config = context.config
+    if config.secret is None and not (config.state_dir / "secret").is_file():
+        raise NotChecked(
+            "this node has no secret yet, which its receipt key comes from: comity init or a start makes it"
+        )
+    return LocalParty(config.party, config, own_secret(config, config.state_dir), MemoryStore())

@@ -1,0 +1,109 @@
+"""Whether a proposal may be considered at all: whose it is, what it is for, and that it is signed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from comity.contract import Contract, Membership
+from comity.errors import PolicyRefusal, UnknownParty, UnsupportedProtocol
+from comity.ledger.receipts import require_pinned
+from comity.node.party import LocalParty
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
+from comity.transport.sessions import decode_draft, decode_proposal
+from comity.wire.v1 import sessions_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A contract that a party proposes.
+
+    Attributes:
+        contract: The contract.
+        definition: Its protocol.
+        peer: The part in it of the party that proposes it.
+    """
+
+    contract: Contract
+    definition: ProtocolDefinition
+    peer: Membership
+
+
+def read_proposal(
+    party: LocalParty, role: str, caller: str, message: sessions_pb2.Proposal | sessions_pb2.DraftRequest
+) -> Proposal:
+    """Reads a proposal, or a draft of one, which is not signed.
+
+    Args:
+        party: The party that is asked.
+        role: The role in which it helps.
+        caller: Party that proposes, by its certificate.
+        message: The contract and the caller's part in it.
+
+    Raises:
+        RefusedError: It is for somebody else, in another's name or for another protocol.
+        MalformedMessage: It cannot be read.
+        ReceiptInvalid: It is not signed with the key that the caller is known by.
+    """
+    definition = _offered(role, message.contract)
+    if isinstance(message, sessions_pb2.Proposal):
+        contract, peer = decode_proposal(message, definition)
+    else:
+        contract, peer = decode_draft(message, definition)
+    initiator = peer.party if definition.topology.is_joined else contract.initiator
+    if (
+        not caller == initiator == peer.party
+        or contract.is_open != definition.topology.is_joined
+        or peer.role != definition.initiator
+    ):
+        raise UnknownParty(
+            "the proposal is in another party's name",
+            expected=f"{caller} as {definition.initiator}, which its certificate names",
+            received=f"{contract.initiator or 'an open session'}, {peer.role} {peer.party}",
+            action="propose in the name that your certificate states",
+        )
+    require_pinned(peer, party.config.receipt_key_of(peer.party))
+    if party.name not in contract.acceptors:
+        raise UnknownParty(
+            "the contract asks somebody else",
+            expected=party.name,
+            received=", ".join(contract.acceptors) or "nobody",
+            action="propose it to those whom it asks",
+        )
+    return Proposal(contract, definition, peer)
+
+
+def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *, active: int) -> None:
+    """Checks that this party's policy and its disk admit a proposal.
+
+    Args:
+        party: The party that is asked.
+        proposal: The proposal.
+        own: Its part in the session.
+        active: Sessions that it has already.
+
+    Raises:
+        RefusedError: They do not.
+    """
+    contract, definition = proposal.contract, proposal.definition
+    party.config.policy.review(contract, own, (proposal.peer.party,), active=active)
+    if not set(contract.egress) <= set(definition.egress):
+        raise PolicyRefusal(
+            "the contract lets more cross than its protocol needs",
+            expected=", ".join(definition.egress),
+            received=", ".join(contract.egress),
+            action="leave the others out of the contract",
+        )
+    party.require_room(contract, own, proposal.peer, definition)
+
+
+def _offered(role: str, contract: sessions_pb2.Contract) -> ProtocolDefinition:
+    definition = protocol(contract.protocol)
+    if definition.acceptor != role or definition.version != contract.version:
+        raise UnsupportedProtocol(
+            "the contract's protocol is not offered here",
+            expected=f"{definition.name} version {definition.version}, helped by a {definition.acceptor}",
+            received=f"version {contract.version}, asked of a {role}",
+            action="run the same version of comity on both sides",
+        )
+    return definition

@@ -1,0 +1,351 @@
+"""A ledger in a database: each chain's end is read under the database's lock, and written with what follows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from blake3 import blake3
+from sqlalchemy import Connection, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from comity.contract import Json, canonical
+from comity.errors import ClockSteppedBack, LedgerBroken
+from comity.ledger.chain import Clock, Tail, closed
+from comity.ledger.charges import broken, broken_chain
+from comity.ledger.ledger import OWN, Chain, ChainName, Entry, Fact, Head, Units, ending_of, opening_of
+from comity.store import sql_schema as tables
+from comity.store.sql_connection import Prepared, SqlConnection
+
+CLOCK_SLACK = timedelta(minutes=5)
+"""How far the clock may be behind the last entry when a store is opened: what a correction of the time takes back."""
+
+_PAGE = 2000
+"""Entries that are read at a time."""
+
+# Statements are built once: what they cost then is the database's, not ours.
+_CHAINS, _LEDGER = tables.chains, tables.ledger
+_LAST = and_(_LEDGER.c.chain == _CHAINS.c.chain, _LEDGER.c.position == _CHAINS.c.length - 1)
+_TAIL = (
+    select(*_CHAINS.c["chain", "length", "hash", "time", "ended"].values(), _LEDGER.c.hash.label("last"))
+    .select_from(_CHAINS.outerjoin(_LEDGER, _LAST))
+    .where(_CHAINS.c.session == bindparam("session"), _CHAINS.c.peer == bindparam("peer"))
+    .with_for_update(of=_CHAINS)
+)
+_MOVE = (
+    update(_CHAINS)
+    .where(_CHAINS.c.chain == bindparam("moved"))
+    .values({name: bindparam(name) for name in ("length", "hash", "time", "ended")})
+)
+_HEADS = select(*_CHAINS.c["chain", "session", "peer", "length", "hash"].values()).order_by(_CHAINS.c.chain)
+_ENTRIES = (
+    select(*(column for column in _LEDGER.c if column.name not in {"chain", "identity"}))
+    .where(_LEDGER.c.chain == bindparam("chain"), _LEDGER.c.position > bindparam("after"))
+    .order_by(_LEDGER.c.position)
+    .limit(_PAGE)
+)
+_STANDS = select(_LEDGER.c.position).where(_LEDGER.c.identity == bindparam("identity"))
+_TORN = (
+    select(*_CHAINS.c["session", "peer", "length"].values())
+    .select_from(_CHAINS.outerjoin(_LEDGER, _LAST))
+    .where(
+        or_(
+            and_(_CHAINS.c.length > 0, _LEDGER.c.hash.is_distinct_from(_CHAINS.c.hash)),
+            and_(_CHAINS.c.length == 0, _CHAINS.c.chain != tables.OWN_CHAIN),
+            exists()
+            .where(_LEDGER.c.chain == _CHAINS.c.chain, _LEDGER.c.position >= _CHAINS.c.length)
+            .correlate(_CHAINS),
+        )
+    )
+    .limit(1)
+)
+"""A chain that does not end where it should."""
+_REMOVED = (
+    select(*_LEDGER.c["session", "peer", "position"].values())
+    .select_from(
+        _LEDGER.outerjoin(_CHAINS, and_(_CHAINS.c.session == _LEDGER.c.session, _CHAINS.c.peer == _LEDGER.c.peer))
+    )
+    .where(_LEDGER.c.chain == tables.OWN_CHAIN, _LEDGER.c.matter == "chain-opened", _CHAINS.c.chain.is_(None))
+    .limit(1)
+)
+"""A chain that was opened and is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a transaction is in a chain.
+
+    Attributes:
+        chain: The chain's number.
+        tail: Its end.
+        grown: Whether the transaction has added entries.
+    """
+
+    chain: int
+    tail: Tail
+    grown: bool = False
+
+
+class SqlLedger:
+    """The `Ledger` of a store in a database. Several processes may write to one.
+
+    Args:
+        database: The connection.
+        clock: Says what time it is.
+        dialect: Name of the database's kind.
+    """
+
+    def __init__(self, database: SqlConnection, clock: Clock, dialect: str) -> None:
+        self._database = database
+        self._clock = clock
+        upsert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        add = upsert(_LEDGER).on_conflict_do_nothing(index_elements=["identity"])
+        self._add_entry = Prepared(add, database.engine, _LEDGER.c.keys())
+        self._read_tail = Prepared(_TAIL, database.engine)
+        self._move = Prepared(_MOVE, database.engine)
+        self._add_chain = upsert(_CHAINS).on_conflict_do_nothing(index_elements=["session", "peer"])
+        # Of the active transaction alone: what is read under its lock holds until its end.
+        self._places: dict[ChainName, _Place] = {}
+
+    def mark(self) -> object:
+        """See `Pending.mark`."""
+        return dict(self._places)
+
+    def reset(self, mark: Any) -> None:
+        """See `Pending.reset`."""
+        self._places = {} if mark is None else mark
+
+    def flush(self, connection: Connection) -> None:
+        """See `Pending.flush`."""
+        for place in self._places.values():
+            if place.grown:
+                tail = place.tail
+                values = {"length": tail.length, "hash": tail.hash, "time": tail.time, "ended": int(tail.ended)}
+                self._move.execute(connection, values | {"moved": place.chain})
+
+    def record(self, fact: Fact) -> bool:
+        """See `Ledger.record`.
+
+        Raises:
+            UnknownSession: The session has ended with this peer.
+            StorageError: It cannot be written.
+            LedgerBroken: The chain does not end where it should.
+        """
+        with self._database.working() as connection:
+            return self._record(connection, fact)
+
+    def _record(self, connection: Connection, fact: Fact) -> bool:
+        name = fact.chain
+        place = self._places.get(name) or self._enter(connection, name)
+        identity = blake3(fact.identity.encode()).digest()
+        if place.tail.ended:
+            if connection.execute(_STANDS, {"identity": identity}).first() is None:
+                raise closed(fact)
+            return False
+        entry = place.tail.next(fact, self._clock())
+        row = _row(place.chain, entry) | {"identity": identity}
+        if self._add_entry.execute(connection, row).rowcount == 0:
+            return False
+        tail = Tail.after(entry)
+        self._places[name] = replace(place, tail=tail, grown=True)
+        if name != OWN:
+            if tail.length == 1 and not self._record(connection, opening_of(fact)):
+                raise broken_chain(name, "is missing", expected="what the node's own chain opened", received="none")
+            if tail.ended:
+                self._record(connection, ending_of(fact, tail.head))
+        return True
+
+    def _enter(self, connection: Connection, name: ChainName) -> _Place:
+        """Where a chain ends; from here to the end of the transaction nobody else appends to it."""
+        key = name._asdict()
+        row = self._read_tail.execute(connection, key).fetchone()
+        if row is None and name != OWN:
+            connection.execute(self._add_chain, key | {"length": 0, "hash": Head().hash, "time": "", "ended": 0})
+            row = self._read_tail.execute(connection, key).fetchone()
+        if row is None:
+            raise _no_head(self._database.place)
+        chain, length, hash, time, ended, last = row
+        if length and last != hash:
+            raise self._torn(name, length)
+        place = self._places[name] = _Place(chain, Tail(length, hash, time, bool(ended)))
+        return place
+
+    def _torn(self, name: ChainName, length: int) -> LedgerBroken:
+        return LedgerBroken(
+            f"the ledger in {self._database.place} does not end where it should",
+            expected=f"{length} entries of {name}, the last as its head says",
+            received="others",
+            action="comity ledger verify tells more",
+        )
+
+    def chains(self, session: str | None = None, peer: str | None = None) -> Sequence[Chain]:
+        """See `Ledger.chains`; entries are read, page by page, when iterated.
+
+        Raises:
+            StorageError: They cannot be read.
+            LedgerBroken: The node's own chain is missing; or, raised when iteration comes to it, what stands there is no
+                entry.
+        """
+        query = _HEADS
+        for column, wanted in ((_CHAINS.c.session, session), (_CHAINS.c.peer, peer)):
+            query = query if wanted is None else query.where(column == wanted)
+        with self._database.working() as connection:
+            rows = connection.execute(query).all()
+            found = [self._chain(*row) for row in rows]
+        if session is None and peer is None and (not found or found[0].name != OWN):
+            raise _no_head(self._database.place)
+        return found
+
+    def _chain(self, chain: int, session: str, peer: str, length: int, hash: str) -> Chain:
+        name = ChainName(session, peer)
+        place = self._places.get(name)
+        head = Head(length, hash) if place is None else place.tail.head
+        return Chain(name, head, _Entries(self, chain, name))
+
+    def entries(self, session: str | None = None, peer: str | None = None) -> Iterable[Entry]:
+        """See `Ledger.entries`; they are read, page by page, when iterated.
+
+        Raises:
+            StorageError: They cannot be read.
+            LedgerBroken: What stands there is no entry; raised when iteration comes to it.
+        """
+        return _Joined(self, session, peer)
+
+    def page(self, chain: int, after: int) -> Sequence[Sequence[Any]]:
+        """Some rows of a chain: those that follow a position."""
+        with self._database.working() as connection:
+            return connection.execute(_ENTRIES, {"chain": chain, "after": after}).all()
+
+    def head(self, session: str = "", peer: str = "") -> Head:
+        """See `Ledger.head`.
+
+        Raises:
+            StorageError: It cannot be read.
+            LedgerBroken: The node's own is not there.
+        """
+        name = ChainName(session, peer)
+        with self._database.working() as connection:
+            place = self._places.get(name)
+            if place is not None:
+                return place.tail.head
+            row = connection.execute(_HEADS.where(_CHAINS.c.session == session, _CHAINS.c.peer == peer)).first()
+        if row is None and name == OWN:
+            raise _no_head(self._database.place)
+        return Head() if row is None else Head(row.length, row.hash)
+
+    def require_sound(self, connection: Connection) -> None:
+        """Checks that every chain ends where it should, and not after now.
+
+        Raises:
+            LedgerBroken: One does not, or is missing.
+            ClockSteppedBack: The clock is behind an entry.
+        """
+        torn = connection.execute(_TORN).first()
+        if torn is not None:
+            raise self._torn(ChainName(torn.session, torn.peer), torn.length)
+        if connection.execute(_HEADS.where(_CHAINS.c.chain == tables.OWN_CHAIN)).first() is None:
+            raise _no_head(self._database.place)
+        removed = connection.execute(_REMOVED).first()
+        if removed is not None:
+            expected = f"what entry {removed.position} of {OWN} opened"
+            raise broken_chain(
+                ChainName(removed.session, removed.peer), "is missing", expected=expected, received="none"
+            )
+        self._require_clock(connection)
+
+    def _require_clock(self, connection: Connection) -> None:
+        now, last = self._clock(), connection.scalar(select(func.max(_CHAINS.c.time)))
+        try:
+            behind = datetime.fromisoformat(last) - now if last else timedelta()
+        except (TypeError, ValueError) as error:
+            raise LedgerBroken("the ledger's last entry has no time", expected="ISO 8601", received=last) from error
+        if behind > CLOCK_SLACK:
+            raise ClockSteppedBack(
+                "the clock is behind the ledger's last entry",
+                expected=f"{last} or later",
+                received=now.isoformat(timespec="seconds"),
+                action="set the clock; if the ledger was written with a wrong one, wait, or begin with another state_dir",
+            )
+
+    def begin(self, connection: Connection) -> None:
+        """Makes the node's own chain, in tables that are new."""
+        own = {"chain": tables.OWN_CHAIN, "session": OWN.session, "peer": OWN.peer}
+        connection.execute(insert(_CHAINS).values(own | {"length": 0, "hash": Head().hash, "time": "", "ended": 0}))
+
+
+class _Entries:
+    """Entries of a chain that are read when iterated, as often as that is."""
+
+    def __init__(self, ledger: SqlLedger, chain: int, name: ChainName) -> None:
+        self._ledger = ledger
+        self._chain = chain
+        self._name = name
+
+    def __iter__(self) -> Iterator[Entry]:
+        after = -1
+        while rows := self._ledger.page(self._chain, after):
+            for row in rows:
+                yield _entry(self._name, row)
+            after = rows[-1][0]
+
+
+class _Joined:
+    """The entries of several chains, likewise."""
+
+    def __init__(self, ledger: SqlLedger, session: str | None, peer: str | None) -> None:
+        self._ledger = ledger
+        self._which = session, peer
+
+    def __iter__(self) -> Iterator[Entry]:
+        for chain in self._ledger.chains(*self._which):
+            if chain.name != OWN:
+                yield from chain.entries
+
+
+def _no_head(place: str) -> LedgerBroken:
+    return LedgerBroken(
+        f"the head of the ledger in {place} is missing",
+        expected="the node's own chain in table chains",
+        received="none",
+        action="keep the file as it is, and compare with the other party's: comity ledger compare",
+    )
+
+
+def _row(chain: int, entry: Entry) -> dict[str, object]:
+    fact, units = entry.fact, entry.fact.units
+    return {
+        "chain": chain,
+        "position": entry.index,
+        "matter": fact.matter,
+        "session": fact.session,
+        "unit": units.unit,
+        "first": units.first,
+        "count": units.count,
+        "peer": fact.peer,
+        "direction": fact.direction,
+        "kind": fact.kind,
+        "subject": fact.subject,
+        "size": fact.size,
+        "body": canonical(fact.body).decode() if fact.body else "{}",
+        "time": entry.time,
+        "previous": entry.previous,
+        "hash": entry.hash,
+    }
+
+
+def _entry(chain: ChainName, row: Sequence[Any]) -> Entry:
+    index, matter, session, unit, first, count, peer, direction, kind, subject, size, body, time, previous, hash = row
+    if body == "{}":
+        said: Mapping[str, Json] = {}
+    else:
+        try:
+            said = json.loads(body)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise broken(
+                index, "has a body that cannot be read", chain=chain, expected="a JSON object", received=body
+            ) from error
+    fact = Fact(matter, session, Units(unit, first, count), peer, direction, kind, subject, size, said)
+    return Entry(index, fact, time, previous, hash)

@@ -1,0 +1,182 @@
+"""What a protocol adds to a node: settings, services, verbs, audits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from comity.errors import InvalidValue, UnknownKey
+from comity.node.config import PartyConfig
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
+from comity.protocol.services import ServiceContext, Services, ServiceSettings, served
+from comity.transport.identity import Identity
+from tests.protocol.conftest import DEFINITION, Install
+
+ENTRY = "[comity.protocols]\ngreeting = greetpkg.definition:PROTOCOL\n"
+EXTENSIONS = """
+    settings="greetpkg.extensions:Settings",
+    services=(ServiceExtension("greeter", "asker", "greetpkg.service:run"),),
+    verbs=(
+        Verb("greet", "Greets somebody.", "greetpkg.verbs:greet"),
+        Verb("words list", "Lists words.", "greetpkg.verbs:words"),
+        Verb("run", "Takes a name that is taken.", "greetpkg.verbs:greet"),
+    ),
+    audits=(Audit("names", "Which names were said.", "greetpkg.verbs:audit"),),
+"""
+SETTINGS = """
+from pydantic import BaseModel, ConfigDict
+from comity.protocol.services import ServiceSettings
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    loudness: int = 1
+    greeter: ServiceSettings = ServiceSettings()
+"""
+SERVICE = """
+from contextlib import contextmanager
+from comity.protocol.services import RunningService, served
+
+ENDED = []
+
+@contextmanager
+def run(context):
+    if not context.settings.greeter.listen:
+        yield None
+        return
+    with served(context, context.settings.greeter, [], lambda server: None) as address:
+        yield RunningService(address, {"loudness": context.settings.loudness})
+    ENDED.append(address)
+"""
+VERBS = """
+import sys
+assert "torch" not in sys.modules
+
+def greet(name: str, *, loud: bool = False) -> None:
+    print(f"hello {name}{'!' if loud else ''}")
+
+def words() -> None:
+    print("hello")
+
+def audit(context):
+    return {"session": context.contract.session}
+"""
+
+
+@pytest.fixture
+def greeting(install: Install) -> ProtocolDefinition:
+    text = DEFINITION.format(name="greeting", package="greetpkg", extensions=EXTENSIONS)
+    install("greetpkg", ENTRY, definition=text, extensions=SETTINGS, service=SERVICE, verbs=VERBS)
+    return protocol("greeting")
+
+
+def test_settings_are_the_protocols_and_checked_with_the_nodes(greeting: ProtocolDefinition) -> None:
+    config = PartyConfig(protocols={"greeting": {"loudness": 3}})  # type: ignore[arg-type]
+    assert config.settings_of(greeting).loudness == 3  # type: ignore[union-attr]
+    assert PartyConfig().settings_of(greeting).loudness == 1  # type: ignore[union-attr]
+    assert PartyConfig().settings_of(protocol("gradient-rewards")) is None
+
+
+@pytest.mark.parametrize(
+    ("protocols", "error", "words"),
+    [
+        ({"greting": {}}, UnknownKey, "did you mean greeting"),
+        ({"greeting": {"loudnes": 1}}, UnknownKey, "did you mean loudness"),
+        ({"greeting": {"loudness": "very"}}, InvalidValue, "loudness cannot be used"),
+        ({"greeting": 1}, InvalidValue, r"write \[protocols.greeting\]"),
+        ({"gradient-rewards": {"a": 1}}, UnknownKey, "has no settings"),
+        ({"assisted-learning": {}, "assisted_learning": {}}, InvalidValue, "twice"),
+        ({"assisted-learning": {"speculativ": True}}, UnknownKey, "did you mean speculative"),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(
+    greeting: ProtocolDefinition, protocols: dict[str, object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        PartyConfig(protocols=protocols)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def context(tmp_path: Path, definition: ProtocolDefinition, listen: str, role: str = "asker") -> ServiceContext:
+    config = PartyConfig(protocols={"greeting": {"loudness": 2, "greeter": {"listen": listen}}})  # type: ignore[arg-type]
+    return ServiceContext("clinic", role, config.settings_of(definition), Identity("clinic"), tmp_path)
+
+
+def is_serving(address: str) -> bool:
+    with grpc.insecure_channel(address) as channel:
+        request = health_pb2.HealthCheckRequest(service="")
+        reply = health_pb2_grpc.HealthStub(channel).Check(request, timeout=10, wait_for_ready=True)
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def test_a_service_runs_with_its_node_and_is_drained_with_it(greeting: ProtocolDefinition, tmp_path: Path) -> None:
+    services = Services()
+    with ExitStack() as stack:
+        services.start(stack, [greeting], lambda each: context(tmp_path, each, "127.0.0.1:0"))
+        address = services.running["greeter"].address
+        assert is_serving(address)
+        assert services.handles == {"greeter": {"loudness": 2}}
+        ended = sys.modules["greetpkg.service"].ENDED
+        assert ended == []
+    assert ended == [address]
+
+
+@pytest.mark.parametrize(("listen", "role"), [("", "asker"), ("127.0.0.1:0", "giver")])
+def test_a_service_that_is_not_wanted_does_not_run(
+    greeting: ProtocolDefinition, tmp_path: Path, listen: str, role: str
+) -> None:
+    services = Services()
+    with ExitStack() as stack:
+        services.start(stack, [greeting], lambda each: context(tmp_path, each, listen, role))
+        assert services.running == {}
+
+
+def test_two_services_of_one_name_are_refused(greeting: ProtocolDefinition, tmp_path: Path) -> None:
+    with ExitStack() as stack, pytest.raises(InvalidValue, match="two protocols have a service greeter"):
+        Services().start(stack, [greeting, greeting], lambda each: context(tmp_path, each, "127.0.0.1:0"))
+
+
+def test_a_service_without_tls_stays_on_loopback(greeting: ProtocolDefinition, tmp_path: Path) -> None:
+    settings = ServiceSettings(listen="0.0.0.0:0")
+    with (
+        pytest.raises(InvalidValue, match="plaintext is for loopback only"),
+        served(context(tmp_path, greeting, ""), settings, [], lambda server: None),
+    ):
+        pass
+
+
+def comity(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from comity.cli.main import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(site), "PATH": "", "COLUMNS": "120"},
+    )
+
+
+def test_verbs_are_listed_and_run(greeting: ProtocolDefinition, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    listed = comity(site, "--help")
+    assert listed.returncode == 0
+    assert "Greets somebody." in listed.stdout
+    assert "Takes a name" not in listed.stdout
+    (line,) = listed.stderr.splitlines()
+    assert "the verb run of greeting is left out: comity itself has one" in line
+    assert comity(site, "greet", "you", "--loud").stdout == "hello you!\n"
+    assert comity(site, "words", "list").stdout == "hello\n"
+    explained = comity(site, "greet", "--help").stdout
+    assert "--loud" in explained
+    assert comity(site, "greet").returncode == 2
+
+
+def test_audits_are_listed(greeting: ProtocolDefinition, tmp_path: Path) -> None:
+    listed = json.loads(comity(tmp_path / "site", "audit", "--json").stdout)
+    assert {"name": "names", "protocol": "greeting", "finds": "Which names were said."} in listed["audits"]

@@ -1,0 +1,104 @@
+"""Protocols of other packages: what cannot be used is said in a line, and the others work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from comity.errors import UnsupportedProtocol
+from comity.protocol.registry import protocol, protocol_names, protocols, unusable, usable_for
+from tests.protocol.conftest import DEFINITION, Install
+
+OWN = ["assisted_learning", "gradient_rewards"]
+
+
+def entry(name: str, target: str) -> str:
+    return f"[comity.protocols]\n{name} = {target}\n"
+
+
+def usable() -> list[str]:
+    return [each.name for each in protocols()]
+
+
+def test_a_package_that_cannot_be_imported_is_left_out(install: Install) -> None:
+    install("brokenpkg", entry("broken", "brokenpkg.definition:PROTOCOL"), definition="import nothing_like_it")
+    (left,) = unusable()
+    assert (left.package, left.name) == ("brokenpkg", "broken")
+    assert "nothing_like_it" in left.what
+    assert "\n" not in str(left)
+    assert "brokenpkg" in str(left)
+    assert usable() == OWN
+    with pytest.raises(UnsupportedProtocol, match="package brokenpkg"):
+        protocol("broken")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("PROTOCOL = 1", "is a int and no ProtocolDefinition"),
+        ("", "AttributeError"),
+        ("raise RuntimeError('first line\\nsecond line')", "first line second line"),
+        (DEFINITION.format(name="another", package="oddpkg", extensions=""), "calls itself another"),
+    ],
+)
+def test_what_is_no_definition_is_left_out(install: Install, text: str, what: str) -> None:
+    install("oddpkg", entry("odd", "oddpkg.definition:PROTOCOL"), definition=text)
+    (left,) = unusable()
+    assert what in str(left)
+    assert usable() == OWN
+
+
+def test_a_name_that_is_taken_stays_with_who_has_it(install: Install) -> None:
+    definition = DEFINITION.format(name="assisted_learning", package="thiefpkg", extensions="")
+    install("thiefpkg", entry("assisted-learning", "thiefpkg.definition:PROTOCOL"), definition=definition)
+    (left,) = unusable()
+    assert (left.package, left.name) == ("thiefpkg", "assisted_learning")
+    assert "package comity has one of that name" in left.what
+    assert protocol("assisted-learning").implementation.startswith("comity.")
+
+
+def test_of_two_packages_the_first_by_name_keeps_a_name(install: Install) -> None:
+    for package in ("zzpkg", "aapkg"):
+        text = DEFINITION.format(name="shared_name", package=package, extensions="")
+        install(package, entry("shared_name", f"{package}.definition:PROTOCOL"), definition=text)
+    assert protocol("shared_name").implementation.startswith("aapkg.")
+    assert [each.package for each in unusable()] == ["zzpkg"]
+
+
+def test_an_implementation_that_fails_is_found_when_it_is_looked_at(install: Install) -> None:
+    text = DEFINITION.format(name="half", package="halfpkg", extensions="")
+    failing = "from comity.errors import InvalidValue\nraise InvalidValue('the call Ask has no codec')"
+    install("halfpkg", entry("half", "halfpkg.definition:PROTOCOL"), definition=text, implementation=failing)
+    assert unusable() == []
+    assert usable() == [*OWN, "half"]
+    (left,) = unusable(implementations=True)
+    assert left.package == "halfpkg"
+    assert "the call Ask has no codec" in str(left)
+    assert usable_for("asker") == []
+
+
+def test_a_protocol_from_elsewhere_is_one_like_the_others(install: Install) -> None:
+    text = DEFINITION.format(name="fine", package="finepkg", extensions="")
+    install(
+        "finepkg", entry("fine", "finepkg.definition:PROTOCOL"), definition=text, implementation="IMPLEMENTATION = 1"
+    )
+    assert protocol_names() == [*OWN[:1], "fine", *OWN[1:]]
+    assert unusable(implementations=True) == []
+    with pytest.raises(UnsupportedProtocol, match="did you mean fine"):
+        protocol("fin")
+
+
+def test_help_names_the_package_in_one_line(install: Install) -> None:
+    site = install("brokenpkg", entry("broken", "brokenpkg.definition:PROTOCOL"), definition="import nothing_like_it")
+    ran = subprocess.run(
+        [sys.executable, "-c", "from comity.cli.main import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(site), "PATH": ""},
+    )
+    assert ran.returncode == 0
+    (line,) = ran.stderr.splitlines()
+    assert "brokenpkg" in line
