@@ -50,6 +50,7 @@ check: $(VENV)/.ready $(GENERATOR_VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@for package in $(PACKAGES); do MYPYPATH=shared:$$package $(BIN)/mypy $$package/$$(basename $$package) || exit 1; done
 	$(BIN)/lint-imports
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	  $(MAKE) --no-print-directory generate OUT="$$scratch" && \

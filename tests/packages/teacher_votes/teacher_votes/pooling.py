@@ -162,7 +162,7 @@ class Server:
         units, about = requests_of(contract, round), subject(contract, round)
         member.context.receipt_book.accept(request, "request", units, about)
         if round not in member.votes:
-            self._session.journal.append("cast", round, party=party, votes=votes)
+            self._session.journal.append("cast", round, party=party, votes=[*votes])
             member.votes[round] = votes
         return member.context.receipt_book.sign("receipt", units, about)
 

@@ -52,7 +52,9 @@ def _serving(
         yield None
         return
     service, _, method = path.partition("/")
-    handler = grpc.unary_unary_rpc_method_handler(answer, request.FromString, lambda reply: reply.SerializeToString())
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
+        answer, request.FromString, lambda reply: reply.SerializeToString()
+    )
     handlers = (grpc.method_handlers_generic_handler(service, {method: handler}),)
     with served(context, settings, [service], lambda server: server.add_generic_rpc_handlers(handlers)) as address:
         yield RunningService(address)
