@@ -118,7 +118,7 @@ def with_head(data: bytes, change: Callable[[bundles_pb2.BundleContents], None],
     contents = bundles_pb2.BundleContents.FromString(bundle.contents)
     change(contents)
     bundle.contents = contents.SerializeToString()
-    bundle.signature = clinic().sign_parcel(bundle.contents)
+    bundle.signature = clinic().sign_bundle(bundle.contents)
     for name, value in outer.items():
         setattr(bundle, name, value)
     head = bundle.SerializeToString()
@@ -196,7 +196,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], type[ComityError], str]] = {
     "somebody else's": (lambda data: with_head(data, lambda _: None, sender="mallory"), UnknownParty, "mallory"),
     "a path for a name": (lambda data: with_head(data, lambda _: None, sender="../clinic"), UnknownParty, "../clinic"),
     "another party's key": (
-        lambda data: with_head(data, lambda _: None, signature=Signer.from_seed(bytes(32), "").sign_parcel(b"")),
+        lambda data: with_head(data, lambda _: None, signature=Signer.from_seed(bytes(32), "").sign_bundle(b"")),
         ReceiptInvalid,
         "as it was made",
     ),
@@ -212,7 +212,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], type[ComityError], str]] = {
 }
 
 
-def test_bad_parcels_are_one_line_each_and_change_nothing(journey: Journey, answered: list[bytes]) -> None:
+def test_bad_bundles_are_one_line_each_and_change_nothing(journey: Journey, answered: list[bytes]) -> None:
     good, bad = (journey.drive / GOOD).read_bytes(), journey.drive / "bad.bundle"
     before = journey.entries("hospital")
     files = set(journey.root.rglob("*")) | {bad}
@@ -307,7 +307,7 @@ def test_the_quota_is_that_of_the_network(tmp_path: Path) -> None:
     assert journey.state("clinic") == "active"
 
 
-def test_a_learner_that_diverges_tells_the_provider_with_its_last_parcel(tmp_path: Path) -> None:
+def test_a_learner_that_diverges_tells_the_provider_with_its_last_bundle(tmp_path: Path) -> None:
     journey = Journey.prepared(tmp_path)
     journey.take("hospital", journey.begin(script(learning_rate=1e30)).file)
     journey.take("clinic", journey.export("hospital").file)
@@ -330,7 +330,7 @@ def test_an_answer_that_comes_too_early_is_refused(journey: Journey) -> None:
         early.take("clinic", answer)
 
 
-def test_a_parcel_that_was_half_taken_is_asked_for_again(journey: Journey, answered: list[bytes]) -> None:
+def test_a_bundle_that_was_half_taken_is_asked_for_again(journey: Journey, answered: list[bytes]) -> None:
     bad = journey.drive / "bad.bundle"
     bad.write_bytes(BAD["edited in a blob"][0]((journey.drive / GOOD).read_bytes()))
     with pytest.raises(BlobCorrupted):
@@ -341,7 +341,7 @@ def test_a_parcel_that_was_half_taken_is_asked_for_again(journey: Journey, answe
     assert blobs_of(journey.export("hospital").file) == answered
 
 
-def test_ones_own_parcel_is_to_be_carried(journey: Journey) -> None:
+def test_ones_own_bundle_is_to_be_carried(journey: Journey) -> None:
     with pytest.raises(UnknownParty, match="this node's own bundle.*carry it to them"):
         journey.take("clinic", journey.drive / GOOD)
 

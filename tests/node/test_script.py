@@ -12,6 +12,7 @@ from comity.errors import (
     InvalidValue,
     MalformedMessage,
     RefusedError,
+    TaskMismatch,
     UnknownKey,
     UnknownModel,
     UnknownTask,
@@ -103,6 +104,13 @@ def test_a_script_may_say_what_the_task_is() -> None:
     ):
         with pytest.raises(error, match=said):
             draft_contract(parse_script(text + each), clinic(), "s-9")
+
+
+def test_a_protocol_says_which_tasks_it_is_for() -> None:
+    text = SESSION.replace("assisted_learning", "gradient_rewards")
+    task = '[session.task]\nkind = "reinforcement"\noptions = { environment = "CartPole-v1" }\ninput_shape = [4]\nclasses = 2'
+    with pytest.raises(TaskMismatch, match="gradient_rewards is not for such a task: expected classification"):
+        draft_contract(parse_script(text + task), clinic(), "s-9")
 
 
 def test_a_script_names_models_and_no_code() -> None:

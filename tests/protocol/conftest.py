@@ -23,13 +23,13 @@ from comity.protocol.topology import Topology
 PROTOCOL = ProtocolDefinition(
     name="{name}",
     version=1,
-    initiator="asker",
+    initiator="wisher",
     acceptor="giver",
     topology=Topology.PAIR,
     egress=("contract",),
     trains=frozenset(),
     terms=Terms,
-    presentation=Presentation(View({{"asker": (), "giver": ()}}, Summary("nothing", (), ""))),
+    presentation=Presentation(View({{"wisher": (), "giver": ()}}, Summary("nothing", (), ""))),
     implementation="{package}.implementation:IMPLEMENTATION",
     extensions=Extensions({extensions}),
 )

@@ -23,7 +23,7 @@ from tests.protocol.conftest import DEFINITION, Install
 ENTRY = "[comity.protocols]\ngreeting = greetpkg.definition:PROTOCOL\n"
 EXTENSIONS = """
     settings="greetpkg.extensions:Settings",
-    services=(ServiceExtension("greeter", "asker", "greetpkg.service:run"),),
+    services=(ServiceExtension("greeter", "wisher", "greetpkg.service:run"),),
     verbs=(
         Verb("greet", "Greets somebody.", "greetpkg.verbs:greet"),
         Verb("words list", "Lists words.", "greetpkg.verbs:words"),
@@ -104,7 +104,7 @@ def test_wrong_settings_are_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
-def context(tmp_path: Path, definition: ProtocolDefinition, listen: str, role: str = "asker") -> ServiceContext:
+def context(tmp_path: Path, definition: ProtocolDefinition, listen: str, role: str = "wisher") -> ServiceContext:
     config = PartyConfig(protocols={"greeting": {"loudness": 2, "greeter": {"listen": listen}}})  # type: ignore[arg-type]
     return ServiceContext("clinic", role, config.settings_of(definition), Identity("clinic"), tmp_path)
 
@@ -128,7 +128,7 @@ def test_a_service_runs_with_its_node_and_is_drained_with_it(greeting: ProtocolD
     assert ended == [address]
 
 
-@pytest.mark.parametrize(("listen", "role"), [("", "asker"), ("127.0.0.1:0", "giver")])
+@pytest.mark.parametrize(("listen", "role"), [("", "wisher"), ("127.0.0.1:0", "giver")])
 def test_a_service_that_is_not_wanted_does_not_run(
     greeting: ProtocolDefinition, tmp_path: Path, listen: str, role: str
 ) -> None:

@@ -76,7 +76,7 @@ def test_an_implementation_that_fails_is_found_when_it_is_looked_at(install: Ins
     (left,) = unusable(implementations=True)
     assert left.package == "halfpkg"
     assert "the call Ask has no codec" in str(left)
-    assert usable_for("asker") == []
+    assert usable_for("wisher") == []
 
 
 def test_a_protocol_from_elsewhere_is_one_like_the_others(install: Install) -> None:

@@ -84,7 +84,7 @@ def test_the_first_close_counts() -> None:
 
 
 def test_a_subscriber_is_called_and_reads() -> None:
-    log, calls = filled(2), list[int]()
+    log, calls = filled(0, 1), list[int]()
     end = log.subscribe(lambda: calls.append(len(log)))
     assert log.read(0) == (0, 1)
     assert log.read(1) == (1, 2)
@@ -104,7 +104,7 @@ def test_a_subscriber_is_called_and_reads() -> None:
 
 
 def test_a_subscriber_is_told_why_there_is_no_more() -> None:
-    log = filled(1)
+    log = filled(0)
     log.close(ValueError("broken"))
     assert log.read(0) == (0, 1)
     with pytest.raises(ValueError, match="broken"):
@@ -112,7 +112,7 @@ def test_a_subscriber_is_told_why_there_is_no_more() -> None:
 
 
 def test_what_is_no_news_any_more_is_withdrawn() -> None:
-    log = filled(2)
+    log = filled(0, 1)
     log.show([1, 5])
     assert log.read(0) == (1, 2)
     assert log.read(2) == (5, 3)

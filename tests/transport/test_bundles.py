@@ -59,7 +59,7 @@ def test_what_was_written_is_read(tmp_path: Path, clinic: Signer) -> None:
             unpacked(bundle.calls[0].request, blobs_pb2.BlobRef)
 
 
-def test_a_blob_that_changed_after_the_parcel_was_opened_is_noticed(tmp_path: Path, clinic: Signer) -> None:
+def test_a_blob_that_changed_after_the_bundle_was_opened_is_noticed(tmp_path: Path, clinic: Signer) -> None:
     path = tmp_path / "a.bundle"
     write_bundle(path, LABEL, Bundle(1, [], BLOBS), clinic, "clinic")
     with opened_bundle(path, lambda party: clinic.public_key) as bundle, path.open("r+b") as file:

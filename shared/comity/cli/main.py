@@ -436,9 +436,9 @@ def export_round(
 
     Example: `comity offline export --script session.toml --out /media/drive`
     """
-    from comity.cli.offline import export_parcel
+    from comity.cli.offline import export_bundle
 
-    export_parcel(session, script, config, out, as_json=json_output)
+    export_bundle(session, script, config, out, as_json=json_output)
 
 
 @offline.command(name="import")
@@ -454,9 +454,9 @@ def import_round(
 
     Example: `comity offline import /media/drive/s-3f9c01d2a7b4-round-1-hospital.bundle`
     """
-    from comity.cli.offline import import_parcel
+    from comity.cli.offline import import_bundle
 
-    import_parcel(bundle, config, as_json=json_output)
+    import_bundle(bundle, config, as_json=json_output)
 
 
 @ledger.command()

@@ -20,7 +20,7 @@ from comity.report.numbers import size
 from comity.session.events import Event
 
 
-def export_parcel(session: str, script: Path | None, config: Path, out: Path, *, as_json: bool) -> None:
+def export_bundle(session: str, script: Path | None, config: Path, out: Path, *, as_json: bool) -> None:
     """Does a node's part of a round and writes it to a file.
 
     Args:
@@ -34,8 +34,8 @@ def export_parcel(session: str, script: Path | None, config: Path, out: Path, *,
     if script is not None:
         wanted = parse_script(read_script(script), str(script))
         wanted.require_no_parties()
-    with _desk(config, [], quiet=as_json) as desk:
-        exported = desk.export(session if wanted is None else desk.begin(wanted), out)
+    with _commands(config, [], quiet=as_json) as commands:
+        exported = commands.export(session if wanted is None else commands.begin(wanted), out)
     if as_json:
         show_json(asdict(exported) | {"file": str(exported.file)})
         return
@@ -48,7 +48,7 @@ def export_parcel(session: str, script: Path | None, config: Path, out: Path, *,
     print(f"carry {exported.file} to {exported.receiver}")  # noqa: T201
 
 
-def import_parcel(path: Path, config: Path, *, as_json: bool) -> None:
+def import_bundle(path: Path, config: Path, *, as_json: bool) -> None:
     """Takes a bundle.
 
     Args:
@@ -57,8 +57,8 @@ def import_parcel(path: Path, config: Path, *, as_json: bool) -> None:
         as_json: Print one JSON object instead of lines.
     """
     events: list[Event] = []
-    with _desk(config, events, quiet=as_json) as desk:
-        taken = desk.take(path)
+    with _commands(config, events, quiet=as_json) as commands:
+        taken = commands.take(path)
     if as_json:
         result = None if taken.result is None else taken.result.to_json()
         show_json(asdict(taken) | {"result": result, "model": None if taken.model is None else str(taken.model)})
@@ -72,7 +72,7 @@ def import_parcel(path: Path, config: Path, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _desk(config: Path, events: list[Event], *, quiet: bool) -> Iterator[OfflineCommands]:
+def _commands(config: Path, events: list[Event], *, quiet: bool) -> Iterator[OfflineCommands]:
     """What a stopped node keeps, opened; shows what happens, and collects it."""
     faults.install_from_environment()
     configure_logs("error")
@@ -82,5 +82,5 @@ def _desk(config: Path, events: list[Event], *, quiet: bool) -> Iterator[Offline
             progress.observe(event)
             events.append(event)
 
-        with offline_commands(load_config(NodeConfig, config), observe) as desk:
-            yield desk
+        with offline_commands(load_config(NodeConfig, config), observe) as commands:
+            yield commands

@@ -128,7 +128,7 @@ class Signer:
         """Signs this party's part in a contract, given by its hash."""
         return self._key.sign(_membership_bytes(contract, membership))
 
-    def sign_parcel(self, contents: bytes) -> bytes:
+    def sign_bundle(self, contents: bytes) -> bytes:
         """Signs what is offline to another party."""
         return self._key.sign(_PARCEL + contents)
 
@@ -137,7 +137,7 @@ _PARCEL = b"comity bundle: "
 """Nothing else that a party signs begins so."""
 
 
-def require_parcel(contents: bytes, signature: bytes, party: str, key: str) -> None:
+def require_bundle(contents: bytes, signature: bytes, party: str, key: str) -> None:
     """Checks that what was offline here is a party's.
 
     Args:

@@ -37,6 +37,7 @@ class ProtocolDefinition:
         presentation: What people look at.
         implementation: `package.module:NAME` of what needs torch, grpc and protobuf.
         models: What it calls the models of a contract.
+        tasks: Kinds of task that it is for; empty for all.
         unit: What a charge counts.
         extensions: What it adds to a node.
     """
@@ -52,6 +53,7 @@ class ProtocolDefinition:
     presentation: Presentation
     implementation: str
     models: tuple[str, ...] = ("model",)
+    tasks: tuple[str, ...] = ()
     unit: str = "round"
     extensions: Extensions = field(default_factory=Extensions)
 

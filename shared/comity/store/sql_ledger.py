@@ -75,7 +75,7 @@ _REMOVED = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _ChainEnd:
     """Where a transaction is in a chain.
 
     Attributes:
@@ -108,7 +108,7 @@ class SqlLedger:
         self._move = Prepared(_MOVE, database.engine)
         self._add_chain = upsert(_CHAINS).on_conflict_do_nothing(index_elements=["session", "peer"])
         # Of the active transaction alone: what is read under its lock holds until its end.
-        self._places: dict[ChainName, _Place] = {}
+        self._places: dict[ChainName, _ChainEnd] = {}
 
     def mark(self) -> object:
         """See `Pending.mark`."""
@@ -158,7 +158,7 @@ class SqlLedger:
                 self._record(connection, ending_of(fact, tail.head))
         return True
 
-    def _enter(self, connection: Connection, name: ChainName) -> _Place:
+    def _enter(self, connection: Connection, name: ChainName) -> _ChainEnd:
         """Where a chain ends; from here to the end of the transaction nobody else appends to it."""
         key = name._asdict()
         row = self._read_tail.execute(connection, key).fetchone()
@@ -170,7 +170,7 @@ class SqlLedger:
         chain, length, hash, time, ended, last = row
         if length and last != hash:
             raise self._torn(name, length)
-        place = self._places[name] = _Place(chain, Tail(length, hash, time, bool(ended)))
+        place = self._places[name] = _ChainEnd(chain, Tail(length, hash, time, bool(ended)))
         return place
 
     def _torn(self, name: ChainName, length: int) -> LedgerBroken:

@@ -1,4 +1,4 @@
-"""Parcels: files that somebody carries from one party to the other, where no network joins them.
+"""Bundles: files that somebody carries from one party to the other, where no network joins them.
 
 A bundle holds the messages that a round's calls would carry, and the blobs that they name, signed as a whole with the
 sender's receipt key: there is no connection, and so no certificate, that would say whose it is. The file is a line of
@@ -30,7 +30,7 @@ from comity.errors import (
     StorageFailed,
     UnknownBlob,
 )
-from comity.ledger.receipts import Signer, require_parcel
+from comity.ledger.receipts import Signer, require_bundle
 from comity.tensors import Blob
 from comity.transport.blobs import CHUNK, digest_in
 from comity.wire.v1 import blobs_pb2, sessions_pb2
@@ -131,7 +131,7 @@ def write_bundle(path: Path, label: Label, bundle: Bundle, signer: Signer, sende
             blobs_pb2.BlobRef(digest=each) for each in sorted({*bundle.held} - {each.digest for each in bundle.blobs})
         ],
     ).SerializeToString()
-    head = pb.Bundle(sender=sender, contents=contents, signature=signer.sign_parcel(contents)).SerializeToString()
+    head = pb.Bundle(sender=sender, contents=contents, signature=signer.sign_bundle(contents)).SerializeToString()
     if len(head) > _LARGEST:
         raise InvalidValue(
             "the round has too many blobs for a bundle",
@@ -270,7 +270,7 @@ def _read(file: BinaryIO, path: Path, key_of: Callable[[str], str]) -> ReceivedB
     try:
         bundle = pb.Bundle.FromString(file.read(length))
         # Before anything of the contents is looked at.
-        require_parcel(bundle.contents, bundle.signature, bundle.sender, key_of(bundle.sender))
+        require_bundle(bundle.contents, bundle.signature, bundle.sender, key_of(bundle.sender))
         contents = pb.BundleContents.FromString(bundle.contents)
     except DecodeError as error:
         raise _malformed("a signed head", "other bytes") from error

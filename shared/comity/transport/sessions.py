@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from comity.contract import Contract, Membership, Terms
-from comity.errors import ContractMismatch, MalformedMessage, SessionCancelled, UnknownSession
+from comity.errors import ContractMismatch, MalformedMessage, SessionCancelled, TaskMismatch, UnknownSession
 from comity.ledger.receipts import Signer, require_member
 from comity.session.codec import (
     contract_from_proto,
@@ -77,6 +77,10 @@ class Negotiable(Protocol):
     @property
     def models(self) -> tuple[str, ...]:
         """What it calls the models of a contract."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Kinds of task that it is for; empty for all."""
 
     @property
     def acceptor(self) -> str:
@@ -220,9 +224,11 @@ def decode_draft(message: pb.Proposal | pb.DraftRequest, protocol: Negotiable) -
 
     Raises:
         MalformedMessage: A field is missing or out of range.
+        TaskMismatch: The protocol is not for such a task.
     """
     contract = contract_from_proto(message.contract, protocol.terms_message(), protocol.terms)
     require_models(contract.models, protocol)
+    require_task_kind(contract.task.kind, protocol)
     membership = membership_from_proto(message.membership)
     _require_samples(membership, protocol)
     return contract, membership
@@ -244,6 +250,21 @@ def require_models(given: Iterable[str], protocol: Negotiable) -> None:
             expected=", ".join(protocol.models) or "none",
             received=", ".join(sorted(given)) or "none",
             action="name these in session.models",
+        )
+
+
+def require_task_kind(kind: str, protocol: Negotiable) -> None:
+    """Checks that a protocol is for tasks of a kind.
+
+    Raises:
+        TaskMismatch: It is not.
+    """
+    if protocol.tasks and kind not in protocol.tasks:
+        raise TaskMismatch(
+            f"{protocol.name} is not for such a task",
+            expected=" or ".join(protocol.tasks),
+            received=kind,
+            action="choose a protocol that is, or use other data",
         )
 
 

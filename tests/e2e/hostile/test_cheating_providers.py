@@ -304,9 +304,9 @@ CHEATS: Mapping[str, tuple[Cheat, type[ComityError], tuple[str, ...]]] = {
         ("of 6",),
     ),
     "a receipt for another round": (
-        Cheat(receipt=setting_fields(round=2)),
+        Cheat(receipt=setting_fields(first=2)),
         errors.ReceiptInvalid,
-        ("another round", "expected 1", "received 2"),
+        ("expected round 1", "received round 2"),
     ),
     "a receipt for another offer": (
         Cheat(receipt=setting_fields(subject="00" * 32)),

@@ -193,8 +193,8 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     ),
     "another kind of task": (
         lambda: setting("contract.task.kind", "detection"),
-        errors.UnknownTask,
-        ("classification", "'detection'", "comity.tasks"),
+        errors.TaskMismatch,
+        ("assisted_learning is not for such a task", "classification", "detection"),
     ),
     "NaN to normalise with": (
         lambda: edited(

@@ -56,7 +56,7 @@ def test_nothing_is_wrong_with_a_learner(learner: Any) -> None:
     assert not found.failed()
     assert found["role"].found == "learner, as its configuration says"
     assert found["listen"].verdict == "skipped"
-    assert "room for the session's 14 checkpoints" in found["model"].found
+    assert "room for the session's 14 blobs" in found["model"].found
 
 
 def test_nothing_is_left_behind(provider: Any) -> None:
@@ -71,12 +71,19 @@ def test_nothing_is_left_behind(provider: Any) -> None:
 # --- Configuration and role -----------------------------------------------------------------------------------------------
 
 
+def test_a_kind_of_egress_that_nothing_has_is_told(provider: Any) -> None:
+    provider.values["policy"] = {"egress": ["contract", "checkpont"]}
+    row = provider.check()["configuration: egress"]
+    assert (row.verdict, row.action) == ("warning", "did you mean checkpoint?")
+    assert "checkpont" in row.found
+
+
 def test_a_configuration_that_cannot_be_read_stops_only_what_needs_it(provider: Any) -> None:
     provider.values["policy"] = {"max_round": 3}
     found = provider.check()
     found.only("configuration", "unknown key policy.max_round", "did you mean max_rounds?")
     assert {row.check for row in found.rows} == set(CHECKS) - {"session"}
-    assert all(row.verdict == "skipped" for row in found.rows if row.check != "configuration")
+    assert all(row.verdict == "skipped" for row in found.rows if row.check not in {"configuration", "protocols"})
 
 
 def test_what_the_environment_says_is_named_but_not_shown(provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:

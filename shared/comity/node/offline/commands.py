@@ -202,7 +202,7 @@ class OfflineCommands:
         known = self._store.sessions()
         kept = self._store.find(session) if session else None
         if not session:
-            on = [each for each in known if each.state == "active" and self._is_carried(each)]
+            on = [each for each in known if each.state == "active" and self._is_offline(each)]
             kept = next(reversed(on or known), None)
         if kept is None:
             raise InvalidValue(
@@ -213,7 +213,7 @@ class OfflineCommands:
             )
         return kept
 
-    def _is_carried(self, kept: StoredSession) -> bool:
+    def _is_offline(self, kept: StoredSession) -> bool:
         return kept.own["role"] == stored_contract(kept)[1].acceptor or is_offline(self._store, kept.session)
 
     def _taken(self, kept: StoredSession | None, bundle: ReceivedBundle) -> tuple[bool, SessionResult | None]:

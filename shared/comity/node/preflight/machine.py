@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from comity.node.party import bytes_free, bytes_used
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row
 from comity.protocol.registry import protocols, unusable
+from comity.session.policy import Policy
 from comity.store.sql_engine import make_engine, parsed, place_of
 from comity.store.sql_errors import explained
 from comity.store.sql_store import CLOCK_SLACK, SqlStore
@@ -46,6 +48,14 @@ def check_configuration(context: Context) -> Iterator[Row]:
     over = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX))
     beside = f", with {', '.join(over)} over it" if over else ""
     yield Row("configuration", "passed", f"{context.path} of {config.party}{beside}")
+    known = {*Policy().egress, "sample", *(kind for each in protocols() for kind in each.egress)}
+    for kind in config.policy.egress:
+        if kind not in known:
+            near = difflib.get_close_matches(kind, known, n=1)
+            action = f"did you mean {near[0]}?" if near else "install the package that sends it, or remove it"
+            yield Row(
+                "configuration: egress", "warning", f"policy.egress names {kind}, which no protocol sends", action
+            )
 
 
 def check_protocols(context: Context) -> Iterator[Row]:

@@ -25,7 +25,7 @@ from comity.store.store import Store, StoredSession
 from comity.tasks import require_usable, signed_model, task_kind
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import decode_agreement, encode_proposal, end, propose, require_models
+from comity.transport.sessions import decode_agreement, encode_proposal, end, propose, require_models, require_task_kind
 
 PASSING = (TransportError, StorageError, NodeDraining)
 """Errors that are not the session's fault: it goes on when they have passed."""
@@ -59,6 +59,7 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
             action="name each once" if several else "name one; a session with another is another session",
         )
     task = _task(wanted, party)
+    require_task_kind(task.kind, definition)
     contract = Contract(
         protocol=definition.name,
         version=definition.version,

@@ -73,6 +73,7 @@ PROTOCOL = ProtocolDefinition(
     topology=Topology.CHAIN,
     egress=("contract", "loss", "checkpoint"),
     trains=frozenset({"learner", "provider"}),
+    tasks=("classification", "reinforcement"),
     terms=AssistedLearningTerms,
     presentation=Presentation(
         view=_SAMPLES,

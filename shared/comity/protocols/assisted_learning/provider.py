@@ -51,7 +51,7 @@ class Provider:
 
     def __init__(self, party: Party, receipt_book: ReceiptBook, observe: Observer) -> None:
         self._party = party
-        self._notary = receipt_book
+        self._receipt_book = receipt_book
         self._observe = observe
         self._began = time.monotonic()
         self._phase = ProviderPhase.OFFERING
@@ -150,8 +150,8 @@ class Provider:
             )
         subject = trajectory_digest(round, offered) if trains else assessment_digest(round, self._party.assessed)
         with self._party.journal.transaction():
-            self._notary.accept(request, "request", in_round(round), subject)
-            receipt = self._notary.sign("receipt", in_round(round), subject)
+            self._receipt_book.accept(request, "request", in_round(round), subject)
+            receipt = self._receipt_book.sign("receipt", in_round(round), subject)
             if self._phase is ProviderPhase.OFFERING:
                 self._replay(self._party.journal.append("closed", round, checkpoints=count))
                 self._party.blobs.expect(None)
@@ -189,7 +189,7 @@ class Provider:
             subject = trajectory_digest(round, self._party.making.trained)
         else:
             subject = assessment_digest(round, self._party.assessed)
-        self._notary.accept(acknowledgement, "acknowledgement", in_round(round), subject)
+        self._receipt_book.accept(acknowledgement, "acknowledgement", in_round(round), subject)
         self._party.drop_assessed()
 
     def trajectory(self, round: int) -> ReplayableStream[Checkpoint]:

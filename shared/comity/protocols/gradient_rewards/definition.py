@@ -17,6 +17,7 @@ PROTOCOL = ProtocolDefinition(
     topology=Topology.OPEN,
     egress=("contract", "update", "reward"),
     trains=frozenset({"client"}),
+    tasks=("classification",),
     terms=GradientRewardsTerms,
     presentation=Presentation(
         view=View(

@@ -1,0 +1,120 @@
+"""What things are called: no generic package knows a protocol's name, and nothing is called what it was called once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LIBRARY = ROOT / "shared" / "comity"
+SLICES = sorted(path.parent.name for path in LIBRARY.glob("protocols/*/definition.py"))
+GENERIC = sorted(path for path in LIBRARY.iterdir() if path.name not in {"protocols", "wire", "__pycache__"})
+# Where words of one protocol would be read by those who run another.
+SPOKEN = ("cli", "node", "protocol", "report", "session", "simulation", "store", "transport")
+# The kinds that leave are names of protocols, which a policy lists.
+KINDS = re.compile(r"egress.*=")
+
+OLD = [
+    "Acquaintance",
+    "Acquaintances",
+    "Arena",
+    "AskedSession",
+    "AskedSessions",
+    "AskingRole",
+    "AssistedTrainingTerms",
+    "AtOnce",
+    "CarriedProvider",
+    "Carriage",
+    "Contest",
+    "GymnasiumGames",
+    "HostedSession",
+    "HostedSessions",
+    "HostingRole",
+    "Introduction",
+    "Lab",
+    "Notary",
+    "Opinions",
+    "Opponents",
+    "OwnModelConfig",
+    "Parcel",
+    "Patience",
+    "PatienceConfig",
+    "Place",
+    "ReceivedParcel",
+    "Seat",
+    "Settlement",
+    "Shelf",
+    "Shipment",
+    "WatchedLog",
+    "acquaintances",
+    "arena",
+    "asker",
+    "askers",
+    "carrying",
+    "fewest_askers",
+    "helper",
+    "helpers",
+    "is_carried",
+    "link_to",
+    "load_arena",
+    "max_helpers",
+    "notaries",
+    "notary",
+    "parcel",
+    "parcels",
+    "patience",
+    "plays",
+    "rivals",
+    "seat",
+    "seats",
+    "shelf",
+    "unheard",
+]
+
+
+def texts(*places: Path) -> Iterator[tuple[Path, str]]:
+    """Every text file under some folders, generated code apart."""
+    for place in places:
+        for path in [place] if place.is_file() else sorted(place.rglob("*")):
+            if path.suffix in {".py", ".toml", ".html", ".md", ".proto"} and path.name != "egress_rules.py":
+                yield path, path.read_text(encoding="utf-8")
+
+
+def spellings(name: str) -> list[str]:
+    return [name, name.replace("_", "-"), name.title().replace("_", "")]
+
+
+@pytest.mark.parametrize("package", GENERIC, ids=lambda path: path.name)
+def test_no_generic_package_knows_a_protocols_name(package: Path) -> None:
+    assert SLICES
+    names = re.compile("|".join(spelling for name in SLICES for spelling in spellings(name)))
+    found = [f"{path.relative_to(ROOT)}: {match[0]}" for path, text in texts(package) for match in names.finditer(text)]
+    assert not found
+
+
+@pytest.mark.parametrize("package", SPOKEN)
+def test_no_word_of_one_protocol_is_said_of_all(package: str) -> None:
+    words = re.compile(r"\b(checkpoint|learner|provider|pick(ed)?)s?\b", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path, text in texts(LIBRARY / package)
+        for line in text.splitlines()
+        if words.search(line) and not KINDS.search(line)
+    ]
+    assert not found
+
+
+def test_nothing_has_a_name_that_it_had_once() -> None:
+    old = re.compile(rf"\b_?({'|'.join(OLD)})\b")
+    places = [ROOT / name for name in ("shared", "protos", "tests", "learner_node", "provider_node", "client_node")]
+    places += [ROOT / "server_node", ROOT / "Makefile", ROOT / "pyproject.toml"]
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path, text in texts(*places)
+        if path != Path(__file__) and "wire" not in path.relative_to(ROOT).parts[:3] and path.suffix != ".md"
+        for match in old.finditer(text)
+    ]
+    assert not found
