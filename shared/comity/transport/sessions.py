@@ -33,6 +33,8 @@ PROPOSE = f"/{SERVICE}/Propose"
 Ending = Literal["finished", "failed", "cancelled"]
 """How a session ended."""
 
+_LONGEST_NAME = 200
+
 _ENDINGS: dict[int, Ending] = {
     pb.ENDING_FINISHED: "finished",
     pb.ENDING_FAILED: "failed",
@@ -226,12 +228,23 @@ def decode_draft(message: pb.Proposal | pb.DraftRequest, protocol: Negotiable) -
         MalformedMessage: A field is missing or out of range.
         TaskMismatch: The protocol is not for such a task.
     """
-    contract = contract_from_proto(message.contract, protocol.terms_message(), protocol.terms)
-    require_models(contract.models, protocol)
-    require_task_kind(contract.task.kind, protocol)
+    contract = _decode_contract(message.contract, protocol)
     membership = membership_from_proto(message.membership)
     _require_samples(membership, protocol)
     return contract, membership
+
+
+def protocol_named(contract: pb.Contract) -> str:
+    """The name of a contract's protocol; no more of it than a name can have, since it is looked up before it is checked."""
+    return contract.protocol[:_LONGEST_NAME]
+
+
+def _decode_contract(message: pb.Contract, protocol: Negotiable) -> Contract:
+    """A contract whose models and task are those of its protocol."""
+    contract = contract_from_proto(message, protocol.terms_message(), protocol.terms)
+    require_models(contract.models, protocol)
+    require_task_kind(contract.task.kind, protocol)
+    return contract
 
 
 def require_models(given: Iterable[str], protocol: Negotiable) -> None:
@@ -340,8 +353,8 @@ def fetch(
     request = pb.FetchRequest(session=session)
     require_control(request)
     message = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Fetch, request)
-    definition = protocol(message.protocol)
-    contract = contract_from_proto(message, definition.terms_message(), definition.terms)
+    definition = protocol(protocol_named(message))
+    contract = _decode_contract(message, definition)
     if (contract.session, contract.is_open, contract.acceptors) != (session, True, (connection.party,)):
         raise MalformedMessage(
             "the contract is another session's",

@@ -211,6 +211,11 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
         errors.UnsupportedProtocol,
         ("assisted_learning", "assisted_lerning", "did you mean"),
     ),
+    "a protocol's name without end": (
+        lambda: setting("contract.protocol", "p" * 7_000_000),
+        errors.UnsupportedProtocol,
+        ("assisted_learning", "pppp"),
+    ),
     "another version": (
         lambda: setting("contract.version", 2),
         errors.UnsupportedProtocol,

@@ -10,7 +10,7 @@ from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
-from comity.transport.sessions import decode_draft, decode_proposal
+from comity.transport.sessions import decode_draft, decode_proposal, protocol_named
 from comity.wire.v1 import sessions_pb2
 
 
@@ -98,7 +98,7 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
 
 
 def _offered(role: str, contract: sessions_pb2.Contract) -> ProtocolDefinition:
-    definition = protocol(contract.protocol)
+    definition = protocol(protocol_named(contract))
     if definition.acceptor != role or definition.version != contract.version:
         raise UnsupportedProtocol(
             "the contract's protocol is not offered here",
