@@ -22,7 +22,8 @@ from comity.node.control_client import ControlClient
 from comity.node.sessions.script import Script, parse_script, session_text
 from comity.simulation.processes import NodeProcess, running
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 from tests.e2e.conftest import until
 from tests.e2e.test_control_port import free_port
 from tests.e2e.wiretap import make_samples, relaying, undo
@@ -152,7 +153,7 @@ def test_votes_wait_for_a_person_and_labels_are_served(reviewed: Reviewed, typed
     # An application of the student's asks at an address of the student's own.
     tls = reviewed.nodes["hospital"].folder / "tls"
     identity = Identity("hospital", tls / "certificate.pem", tls / "key.pem", tls / "trust.pem")
-    with PeerConnection(identity, "clinic", reviewed.labels, RetryPolicy(10.0, 0.0)) as connection:
+    with PeerConnection(identity, "clinic", reviewed.labels, RetryPolicy(call_s=10.0, retry_s=0.0)) as connection:
         get = connection.unary(f"/{LABELS}/Get", services_pb2.GetReply)
         served = [
             connection.call(get, services_pb2.GetRequest(session=session, request=each)).label for each in range(16)

@@ -13,11 +13,11 @@ from typing import Literal
 
 from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from comity.contract import Json, Membership, canonical
 from comity.errors import ReceiptInvalid
+from comity.ledger.keys import ReceiptKey, SeedKey
 from comity.ledger.ledger import Head, Units
 
 StatementKind = Literal["request", "receipt", "statement", "acknowledgement"]
@@ -94,27 +94,26 @@ class SignedStatement:
 
 
 class Signer:
-    """A party's Ed25519 key.
+    """Signs what a party states.
 
     Args:
-        key: The private key.
+        key: Its key.
         party: The party.
     """
 
-    def __init__(self, key: Ed25519PrivateKey, party: str) -> None:
+    def __init__(self, key: ReceiptKey, party: str) -> None:
         self._key = key
         self._party = party
 
     @classmethod
     def from_seed(cls, seed: bytes, party: str) -> Signer:
-        """The key that follows from 32 bytes."""
-        return cls(Ed25519PrivateKey.from_private_bytes(seed), party)
+        """The signer whose key follows from 32 bytes."""
+        return cls(SeedKey(seed), party)
 
     @property
     def public_key(self) -> str:
         """The public key, hexadecimal."""
-        raw = self._key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        return raw.hex()
+        return self._key.public_key
 
     def state(
         self, kind: StatementKind, session: str, contract: str, units: Units, subject: str, head: Head

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from sqlalchemy import ClauseElement, Connection, Engine, Transaction
+from sqlalchemy import ClauseElement, Connection, Dialect, Engine, Transaction
 from sqlalchemy.exc import DBAPIError
 
 from comity.errors import StorageFailed
@@ -33,12 +33,12 @@ class Prepared:
 
     Args:
         statement: The statement.
-        engine: Of the database that it is for.
+        dialect: Of the database that it is for.
         columns: Of an insertion, the columns that it fills.
     """
 
-    def __init__(self, statement: ClauseElement, engine: Engine, columns: Sequence[str] | None = None) -> None:
-        compiled: Any = statement.compile(dialect=engine.dialect, column_keys=columns)
+    def __init__(self, statement: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None) -> None:
+        compiled: Any = statement.compile(dialect=dialect, column_keys=columns)
         self._text = str(compiled)
         self._names: Sequence[str] | None = compiled.positiontup
         self._given: Mapping[str, object] = compiled.params

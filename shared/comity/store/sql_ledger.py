@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import Connection, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Dialect, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from comity.contract import Json, canonical
@@ -74,6 +75,15 @@ _REMOVED = (
 """A chain that was opened and is not there."""
 
 
+@cache
+def _prepared(kind: Any) -> tuple[Prepared, Prepared, Prepared]:
+    """What is executed for every entry: adds one, reads a chain's tail, moves it."""
+    dialect: Dialect = kind()
+    upsert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+    add = upsert(_LEDGER).on_conflict_do_nothing(index_elements=["identity"])
+    return Prepared(add, dialect, _LEDGER.c.keys()), Prepared(_TAIL, dialect), Prepared(_MOVE, dialect)
+
+
 @dataclass(frozen=True, slots=True)
 class _ChainEnd:
     """Where a transaction is in a chain.
@@ -102,10 +112,8 @@ class SqlLedger:
         self._database = database
         self._clock = clock
         upsert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-        add = upsert(_LEDGER).on_conflict_do_nothing(index_elements=["identity"])
-        self._add_entry = Prepared(add, database.engine, _LEDGER.c.keys())
-        self._read_tail = Prepared(_TAIL, database.engine)
-        self._move = Prepared(_MOVE, database.engine)
+        kind: Any = type(database.engine.dialect)
+        self._add_entry, self._read_tail, self._move = _prepared(kind)
         self._add_chain = upsert(_CHAINS).on_conflict_do_nothing(index_elements=["session", "peer"])
         # Of the active transaction alone: what is read under its lock holds until its end.
         self._places: dict[ChainName, _ChainEnd] = {}

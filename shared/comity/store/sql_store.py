@@ -94,7 +94,7 @@ class SqlStore:
         added = upsert(tables.sessions)
         new = {
             name: added.excluded[name]
-            for name in ("contract", "own", "peers", "state", "result", "begun", "waits", "digest")
+            for name in ("contract", "own", "peers", "state", "result", "begun", "waits", "promised", "digest")
         }
         self._save_session = added.on_conflict_do_update(index_elements=["session"], set_=new)
         taken = upsert(tables.leases)
@@ -120,18 +120,20 @@ class SqlStore:
                     raise damaged(self._place, found)
             if not self._read_only:
                 be_alone(connection)
-            self._require_schema(connection)
+            is_new = self._require_schema(connection)
             if not self._read_only:
                 self._require_party(connection)
-                self._ledger.require_sound(connection)
+                if not is_new:
+                    self._ledger.require_sound(connection)
 
-    def _require_schema(self, connection: Connection) -> None:
+    def _require_schema(self, connection: Connection) -> bool:
+        """Checks that the tables are of this version; makes them where there are none, and returns whether it did."""
         there = set(inspect(connection).get_table_names())
         if not there & {tables.meta.name, tables.ledger.name} and not self._read_only:
             tables.metadata.create_all(connection)
             connection.execute(insert(tables.meta).values(key="schema", value=str(tables.VERSION)))
             self._ledger.begin(connection)
-            return
+            return True
         if not there >= {tables.meta.name, tables.ledger.name}:
             raise damaged(self._place, f"no tables {tables.meta.name} and {tables.ledger.name}")
         value = str(connection.scalar(_META, {"wanted": "schema"}))
@@ -147,6 +149,7 @@ class SqlStore:
                 if later
                 else "export its ledger with the version that wrote it, and begin with another state_dir",
             )
+        return False
 
     def _require_party(self, connection: Connection) -> None:
         if not self._party:
@@ -193,7 +196,7 @@ class SqlStore:
         Raises:
             StorageError: It cannot be written.
         """
-        row: dict[str, str] = {
+        row: dict[str, str | int] = {
             "session": session.session,
             "contract": _text(session.contract),
             "own": _text(session.own),
@@ -202,6 +205,7 @@ class SqlStore:
             "result": _text(session.result),
             "begun": session.begun,
             "waits": canonical([asdict(each) for each in session.waits]).decode(),
+            "promised": session.promised,
         }
         with self._database.working() as connection:
             connection.execute(self._save_session, row | {"digest": _digest(row.values())})
@@ -228,7 +232,7 @@ class SqlStore:
 
     def _session(self, row: Sequence[Any]) -> StoredSession:
         *values, digest = row
-        name, contract, own, peers, state, result, begun, waits = values
+        name, contract, own, peers, state, result, begun, waits, promised = values
         self._require_digest(values, digest, f"session {name}")
         return StoredSession(
             name,
@@ -239,6 +243,7 @@ class SqlStore:
             json.loads(result),
             begun,
             tuple(Waiting(**each) for each in json.loads(waits)),
+            promised,
         )
 
     def append(self, session: str, record: Record) -> None:

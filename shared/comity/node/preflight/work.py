@@ -12,6 +12,7 @@ from comity.node.preflight.context import Context
 from comity.node.preflight.machine import require_device
 from comity.node.preflight.rows import NotChecked, Row
 from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.room import disk_space, promise
 from comity.node.sessions.script import Script, parse_script
 from comity.protocol.definition import ProtocolDefinition
 
@@ -51,11 +52,11 @@ def check_script(context: Context) -> Iterator[Row]:
     session = drafted(context)
     yield Row("script", "passed", f"{context.script}: {session.contract.rounds} rounds of {session.definition.name}")
     require_device(context)
-    asked = (session.contract, session.own, session.peer, session.definition)
-    session.local.require_room(*asked)
+    asked = (session.local, session.contract, session.own, session.peer, session.definition)
+    promise(*asked)
     models = ", ".join(each.name for each in session.contract.models.values()) or "none"
-    space = session.local.disk_space(*asked) / 1e6
-    yield Row("model", "passed", f"{models}; room for the {space:.1f} MB of a session, if the peer has as many samples")
+    found = f"{models}; room for the session's {disk_space(*asked) / 1e6:.1f} MB, if the peer has as many samples"
+    yield Row("model", "passed", found)
 
 
 def drafted(context: Context) -> Drafted:

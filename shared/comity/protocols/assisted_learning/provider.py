@@ -175,7 +175,7 @@ class Provider:
     def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
         """See `Assistance.acknowledge`."""
         self._require_healthy()
-        if self._notary.accepted("acknowledgement", in_round(round)) == acknowledgement:
+        if self._receipt_book.accepted("acknowledgement", in_round(round)) == acknowledgement:
             return
         if round != self.round or self._phase is not ProviderPhase.FINISHED:
             on = f"round {self.round}" if self._phase is ProviderPhase.FINISHED else "none yet"

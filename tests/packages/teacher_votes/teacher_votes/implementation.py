@@ -14,7 +14,7 @@ from teacher_votes.voting import Voter, VotingTask
 
 def _teacher(session: SessionContext, contexts: Sequence[PeerContext]) -> teaching.Teacher:
     (context,) = contexts
-    return teaching.Teacher(context)
+    return teaching.Teacher(session, context)
 
 
 def _client(contexts: Sequence[PeerContext], ports: Sequence[pooling.Pooling]) -> pooling.Client:

@@ -10,7 +10,7 @@ from comity.contract import Contract, Json
 from comity.errors import ComityError, MalformedMessage, RoundOutOfOrder
 from comity.ledger.ledger import Units
 from comity.ledger.receipts import SignedStatement, subject_of
-from comity.session.contexts import PeerContext
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.waiting import Reason
@@ -125,10 +125,12 @@ class Teacher:
     """The acceptor. Records: `released`, where votes waited for it, and `finished`, with the votes of a round.
 
     Args:
+        session: Its session context.
         context: Its context opposite the student.
     """
 
-    def __init__(self, context: PeerContext) -> None:
+    def __init__(self, session: SessionContext, context: PeerContext) -> None:
+        self._waits = session.waits
         self._context = context
         self._is_reviewed = isinstance(context.settings, Settings) and bool(context.settings.review.listen)
         records = context.journal.records()
@@ -146,7 +148,7 @@ class Teacher:
         contract = self._context.contract
         self._context.receipt_book.accept(request, "request", requests_of(contract, round), subject(contract, round))
         if self._is_reviewed and round not in self._released:
-            self._context.waits.begin(REVIEW, str(round))
+            self._waits.begin(REVIEW, str(round))
         # Whoever asks again, after a cut, waits for the same answer.
         return self._asked.setdefault(round, Future())
 
@@ -164,7 +166,7 @@ class Teacher:
         for round in waiting:
             self._context.journal.append("released", round)
             self._released.add(round)
-            self._context.waits.end(REVIEW, str(round))
+            self._waits.end(REVIEW, str(round))
         return max(waiting, default=0)
 
     def fail(self, error: ComityError) -> None:

@@ -24,7 +24,8 @@ def release(
     Example: `comity votes release s-0123`
     """
     from comity.node.config import NodeConfig, load_config
-    from comity.transport.peer_connection import PeerConnection, RetryPolicy
+    from comity.transport.peer_connection import PeerConnection
+    from comity.transport.retry import RetryPolicy
     from teacher_votes.definition import PROTOCOL
     from teacher_votes.services import REVIEW
     from teacher_votes.settings import Settings
@@ -33,7 +34,7 @@ def release(
     loaded = load_config(NodeConfig, config)
     settings = loaded.settings_of(PROTOCOL)
     address = settings.review.listen if isinstance(settings, Settings) else ""
-    with PeerConnection(loaded.identity, loaded.party, address, RetryPolicy(10.0, 0.0)) as connection:
+    with PeerConnection(loaded.identity, loaded.party, address, RetryPolicy(call_s=10.0, retry_s=0.0)) as connection:
         reply = connection.call(
             connection.unary(f"/{REVIEW}/Release", pb.ReleaseReply), pb.ReleaseRequest(session=session)
         )
