@@ -51,7 +51,7 @@ from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
-from tests.packages.installation import install
+from tests.packages.installation import install, make_known
 
 # Everything is in memory where there is enough of it: to wait for a disk at each of many thousand commits shows nothing.
 if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 30:
@@ -61,12 +61,18 @@ if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+INSTALLED = "PYTEST_INSTALLED"
+"""Environment variable that tells workers where packages are installed."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Installs the protocols of packages beside the tests; workers find them as daemons do, by what they inherit."""
+    """Installs the protocols of packages beside the tests, once for all workers."""
     if not hasattr(config, "workerinput"):
         folder = TemporaryDirectory(prefix="installed-")
         config.add_cleanup(folder.cleanup)
         install(Path(folder.name))
+        os.environ[INSTALLED] = folder.name
+    make_known(Path(os.environ[INSTALLED]))
 
 
 settings.register_profile("fast", deadline=None, max_examples=30)

@@ -12,11 +12,7 @@ PACKAGES = tuple(sorted(each.parent for each in Path(__file__).parent.glob("*/py
 
 
 def install(folder: Path) -> None:
-    """Has this process, and those that it starts, find the packages.
-
-    Args:
-        folder: Where to write what an installer writes of a package: its name and its entry points.
-    """
+    """Writes what an installer writes of a package: its name and its entry points."""
     for package in PACKAGES:
         project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
         info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
@@ -30,6 +26,10 @@ def install(folder: Path) -> None:
             for line in (f"[{group}]", *(f"{name} = {value}" for name, value in points.items()))
         ]
         (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+def make_known(folder: Path) -> None:
+    """Has this process, and those that it starts, find the packages that are installed in a folder."""
     paths = [str(folder), *map(str, PACKAGES)]
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])
     sys.path[:0] = paths
