@@ -86,7 +86,7 @@ def admit(party: LocalParty, active: ActiveSession, peer: Membership) -> Accepte
 def not_open(session: str) -> UnknownSession:
     """The error of whoever wants to join a session that is none."""
     return UnknownSession(
-        "no such session is open here", received=session, action="ask the server's operator for its identifier"
+        "no such session is open here", received=session, action="ask the operator of this node for its identifier"
     )
 
 
