@@ -8,7 +8,7 @@ WORKERS := 3 --dist worksteal
 BIN := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
 # Protocols that are packages of their own.
-PACKAGES := $(wildcard tests/packages/*_*)
+PACKAGES := $(patsubst %/protos,%,$(wildcard tests/packages/*/protos))
 # The newest generator whose code loads on every protobuf runtime that pyproject.toml admits.
 GENERATOR := grpcio-tools==1.80.0 mypy-protobuf==3.6.0 setuptools==80.9.0
 GENERATOR_VENV := .venv-protos

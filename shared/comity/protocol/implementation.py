@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from google.protobuf.message import Message
 from torch import nn
 
 from comity.contract import Contract, Json, Membership, Terms
@@ -98,7 +97,6 @@ class Implementation:
     """What of a protocol needs torch, grpc and protobuf; a definition names it.
 
     Attributes:
-        terms_message: The protobuf message of the terms.
         service: Its calls, from which everything between two parties is derived.
         task: Makes a party's local task.
         disk_space: Most bytes that a party keeps at a time, from the contract, both memberships and its local task; None
@@ -110,7 +108,6 @@ class Implementation:
         merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
     """
 
-    terms_message: Callable[[], Message]
     service: Service
     task: TaskBuilder
     initiator: Callable[[Sequence[PeerContext], Sequence[Any]], Initiator]

@@ -246,7 +246,7 @@ class Service:
         *,
         client: Callable[..., Any],
         converters: Mapping[type[Message], Converter] | None = None,
-        terms: type[Message] | None = None,
+        terms: type[Message],
     ) -> None:
         self.name = descriptor.full_name
         self.client = client
@@ -257,8 +257,8 @@ class Service:
             different = sorted(set(declared) ^ set(there)) or ["a method twice"]
             raise _undeclared(f"the calls of {self.name} are not those of its .proto", sorted(there), different)
         self.methods = {name: _method(there[name], call, known) for name, call in declared.items()}
-        if terms is not None:
-            require_fields(_descriptor(terms), {"contract"})
+        self.terms = terms
+        require_fields(_descriptor(terms), {"contract"})
 
     @property
     def watches(self) -> list[Method]:

@@ -127,7 +127,6 @@ def _acceptor(session: SessionContext, contexts: Sequence[PeerContext]) -> Provi
 
 
 IMPLEMENTATION = Implementation(
-    terms_message=pb.AssistedLearningTerms,
     service=SERVICE,
     task=TASK,
     disk_space=disk_space,

@@ -119,7 +119,6 @@ def _acceptor(session: SessionContext, contexts: Sequence[PeerContext]) -> Serve
 
 
 IMPLEMENTATION = Implementation(
-    terms_message=pb.GradientRewardsTerms,
     service=SERVICE,
     task=TASK,
     disk_space=disk_space,
