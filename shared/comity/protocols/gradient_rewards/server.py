@@ -12,12 +12,12 @@ import torch
 
 from comity import faults
 from comity.blobs.session_blobs import Expectation
-from comity.contract import Json
+from comity.contract import Json, Release
 from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
 from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.gradient_rewards.algorithm import RoundResult, ServerState, aggregate_round
-from comity.protocols.gradient_rewards.messages import News, Reward, Terms, update_layout
+from comity.protocols.gradient_rewards.messages import KEPT, News, Reward, Terms, update_layout
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.randomness import derive, generator
 from comity.session.contexts import PeerContext, SessionContext
@@ -169,7 +169,7 @@ class Server:
             self._replay(self._session.journal.append("left", self._round, party=party))
             self._session.observe(Event("client-left", self._round, {"client": party}))
 
-    def submit(self, party: str, round: int, update: bytes) -> None:
+    def submit(self, party: str, round: int, update: bytes, release: Release) -> None:
         """See `Rewarding.submit`."""
         member = self._member(party)
         known = member.submitted.get(round)
@@ -190,6 +190,13 @@ class Server:
                 received=f"round {round}",
                 action="go on with the one that is",
             )
+        if release.samples < 1 or release.kept != KEPT:
+            raise MalformedMessage(
+                "the update cannot be taken as it is released",
+                expected=f"1 sample or more behind it, kept for its {KEPT}",
+                received=f"{release.samples} samples, kept for the {release.kept}",
+                action="state what it was trained on; no server keeps it longer",
+            )
         norm = float(self._update(member, update).norm())
         if not abs(norm - self._terms.length) <= _SLACK * self._terms.length:
             raise MalformedMessage(
@@ -198,7 +205,9 @@ class Server:
                 received=f"{norm:g}",
                 action="bring it to the length that was agreed on",
             )
-        self._replay(self._session.journal.append("submitted", round, party=party, update=update.hex()))
+        self._replay(
+            self._session.journal.append("submitted", round, party=party, update=update.hex(), samples=release.samples)
+        )
         faults.point("offering")
 
     def confirm(self, party: str, round: int, request: SignedStatement) -> SignedStatement:
