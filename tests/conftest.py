@@ -45,7 +45,8 @@ from comity.transport import blobs, sessions
 from comity.transport.bindings.servicer import serve as derived
 from comity.transport.description import Describe, describing
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
 
@@ -293,7 +294,10 @@ class NoNewSessions:
         raise AssertionError(f"{party} asks for {contract.session}")
 
     def finish(self, session: AcceptedSession, ending: str) -> None:
-        self._hosted.remove(session)
+        self._hosted.remove(session.contract.session)
+
+    def withdraw(self, caller: str, session: str, contract_hash: str, ending: str) -> None:
+        """Nobody has anything to decide on."""
 
 
 @pytest.fixture
@@ -341,7 +345,7 @@ def connect() -> Iterator[Callable[..., PeerConnection]]:
             retry: RetryPolicy | None = None,
         ) -> PeerConnection:
             connection = PeerConnection(
-                identity or Identity("clinic"), party, address, retry or RetryPolicy(10.0, 10.0)
+                identity or Identity("clinic"), party, address, retry or RetryPolicy(call_s=10.0, retry_s=10.0)
             )
             if contract is not None:
                 connection.enter(contract.session, contract.hash)

@@ -47,7 +47,8 @@ from comity.transport.bindings.in_process import InProcessChannel
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.bindings.servicer import serve
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 from comity.transport.server import NodeServer
 
 IMPLEMENTATIONS = ["in_process", "remote"]
@@ -232,7 +233,9 @@ def _over_loopback(company: Company, stack: ExitStack) -> None:
     stack.callback(server.stop, 0)
     stack.callback(hosted.drain)
     for name, peer_context in company.client_seats.items():
-        connection = stack.enter_context(PeerConnection(Identity(name), "server", address, RetryPolicy(10.0, 10.0)))
+        connection = stack.enter_context(
+            PeerConnection(Identity(name), "server", address, RetryPolicy(call_s=10.0, retry_s=10.0))
+        )
         connection.enter(peer_context.contract.session, peer_context.contract.hash)
         company.ports[name] = ServerPort(peer_context, RemoteChannel(connection))
     # The worker waits for the deadline; a call wakes it.

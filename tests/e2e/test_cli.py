@@ -362,7 +362,7 @@ def test_detach_returns_and_the_session_goes_on(
     started = comity.json(
         "run", script("detached"), "--node", f"unix:{pair.node}/control.sock", "--detach", cwd=pair.node
     )
-    assert started == {"session": "detached", "node": f"unix:{pair.node}/control.sock"}
+    assert started == {"session": "detached", "node": f"unix:{pair.node}/control.sock", "state": "running"}
     kept = pair.node / "sessions" / "detached" / "result.json"
     wait_until(lambda: pair.learner.logged("session-finished", session="detached"), "the session ends")
     assert json.loads(kept.read_text())["digest"] == simulated(with_parties(session("detached")))[1].digest

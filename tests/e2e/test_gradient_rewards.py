@@ -29,7 +29,8 @@ from comity.session.codec import statement_to_proto
 from comity.simulation.processes import NodeProcess, running
 from comity.store.sql_store import SqlStore, store_url
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 from comity.wire.v1 import blobs_pb2, gradient_rewards_pb2_grpc
 from comity.wire.v1 import gradient_rewards_pb2 as pb
 

@@ -95,7 +95,7 @@ def trio(script: Script) -> Iterator[Trio]:
 
 
 def test_a_session_survives_the_kill_of_a_provider_and_ends_as_its_simulation(trio: Trio, script: Script) -> None:
-    assert any(each.kind == "peer-back" and each.fields["peer"] == "lab" for each in trio.events)
+    assert any(each.kind == "waiting-over" and each.fields["subject"] == "lab" for each in trio.events)
     simulated, _ = simulate(script)
     assert trio.result["digest"] == simulated.digest
     ours, theirs = trio.result["metrics"], simulated.to_json()["metrics"]

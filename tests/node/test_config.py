@@ -9,7 +9,7 @@ import pytest
 
 from comity.errors import InvalidValue, MissingFile, UnknownKey, UsageError
 from comity.node.config import NodeConfig, load_config
-from comity.transport.peer_connection import RetryPolicy
+from comity.transport.retry import RetryPolicy
 from learner_node.config import LearnerConfig
 from provider_node.config import ProviderConfig
 
@@ -66,7 +66,7 @@ def test_a_complete_configuration_is_read(load: Load) -> None:
     assert config.policy.parties == ("clinic",)
     assert config.policy.max_rounds == 5
     assert config.peers["bank"].address == "bank.example.org:5500"
-    assert config.retry_policy == RetryPolicy(30.0, 2.0)
+    assert config.retry == RetryPolicy(call_s=30.0, retry_s=2.0)
     assert config.secret is not None
     assert config.secret.get_secret_value() == SECRET
 
@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_read_is_named(
         ("LISTEN", "127.0.0.1:6000", lambda config: config.listen == "127.0.0.1:6000"),
         ("DATA__SOURCE", "npz:mine.npz", lambda config: config.data.source == "npz:mine.npz"),
         ("POLICY__MAX_ROUNDS", "7", lambda config: config.policy.max_rounds == 7),
-        ("RETRY__CALL_S", "1.5", lambda config: config.retry_policy == RetryPolicy(1.5, 2.0)),
+        ("RETRY__CALL_S", "1.5", lambda config: config.retry == RetryPolicy(call_s=1.5, retry_s=2.0)),
         ("TLS__KEY", "other.pem", lambda config: config.identity.key.name == "other.pem"),
         ("SECRET", "other", lambda config: config.secret.get_secret_value() == "other"),
     ],

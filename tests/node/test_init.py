@@ -193,7 +193,7 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
 
 def _known(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
-    tables = {"tls": "TlsConfig", "data": "DataConfig", "policy": "Policy", "retry": "RetryConfig"}
+    tables = {"tls": "TlsConfig", "data": "DataConfig", "policy": "Policy", "retry": "RetryPolicy"}
     tables["control"] = "ControlConfig"
     return {
         key: set(schema["$defs"][tables[key]]["properties"]) if key in tables else None for key in schema["properties"]

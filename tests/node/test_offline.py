@@ -296,7 +296,7 @@ def test_the_policy_is_that_of_the_network(tmp_path: Path) -> None:
     with pytest.raises(PolicyRefusal, match="max_rounds"):
         journey.take("hospital", proposal)
     assert journey.state("hospital") == "unknown"
-    assert journey.state("clinic") == "active"
+    assert journey.state("clinic") == "waiting"
 
 
 def test_the_quota_is_that_of_the_network(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_the_quota_is_that_of_the_network(tmp_path: Path) -> None:
     journey.take("hospital", journey.begin().file)
     with pytest.raises(PolicyRefusal, match="no room"):
         journey.take("clinic", journey.export("hospital").file)
-    assert journey.state("clinic") == "active"
+    assert journey.state("clinic") == "waiting"
 
 
 def test_a_learner_that_diverges_tells_the_provider_with_its_last_bundle(tmp_path: Path) -> None:
@@ -351,9 +351,11 @@ def test_the_helping_daemon_does_the_work_meanwhile(journey: Journey, answered: 
     config = journey.config("hospital")
     with closing(SqlStore(config.store_url)) as store:
         party = LocalParty("hospital", config, secret_of("hospital").encode(), store, config.state_dir / "blobs")
-        hosted = SessionRegistry()
+        hosted = SessionRegistry(store)
         Acceptor(party, "provider", hosted).restore()
-        found = hosted.find("trial")
+        active = hosted.find("trial")
+        assert active is not None
+        found = active.of("clinic")
         assert found is not None
         trajectory = found.worker.call(lambda: found.role.trajectory(1))
         assert len(list(trajectory.watch(0))) == len(answered) + 1, "its first is one of the learner's"
@@ -373,7 +375,7 @@ def test_the_daemon_leaves_a_carried_session_to_its_operator(journey: Journey) -
         found = asked.find("trial")
         assert found is not None
         assert not found.running
-        assert [each.kind for each in found.events.watch(0)] == ["session-stopped"]
+        assert [each.kind for each in found.events.watch(0)] == ["waiting", "session-stopped"]
         with pytest.raises(InvalidValue, match="comity offline export"):
             asked.resume("trial")
         assert not asked.cancel("trial"), "nobody can be told at once"

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from comity.errors import InvalidValue
 from comity.experiments import demo_script
+from comity.node.sessions.ending import keep_files
 from comity.node.sessions.script import Script, parse_script
 from comity.simulation.in_process import parties, simulate
 
@@ -34,7 +35,7 @@ def test_the_contracts_model_crosses_and_the_own_one_stays(tmp_path: Path) -> No
     losses: Any = result.metrics["global_loss_by_round"]
     assert losses[1] <= losses[0]
     (learner,), _ = parties(script, tmp_path)
-    learner.keep_result("s", outcome, result.to_json())
+    keep_files(learner.folder, "s", outcome, result)
     learner.store.close()
     folder = tmp_path / "learner" / "sessions" / "s"
     assert load_file(folder / "model.safetensors")["1.weight"].shape == (64, 64)

@@ -23,7 +23,8 @@ from comity.errors import CertificateRejected, ComityError, PeerUnreachable, Unk
 from comity.transport.certificates import Authority
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import PARTY_KEY, Identity, caller
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 
 DEADLINE_S = 10.0
 
@@ -235,7 +236,7 @@ def test_certificate_failures_are_named_and_not_retried(
     words: list[str],
 ) -> None:
     address, identity = setting(echo, issue)
-    connection = connect(address, identity=identity, retry=RetryPolicy(DEADLINE_S, retry_s=2.0))
+    connection = connect(address, identity=identity, retry=RetryPolicy(call_s=DEADLINE_S, retry_s=2.0))
     with recorded_retries() as retries, pytest.raises(CertificateRejected) as caught:
         call(connection, method)
     assert not retries
@@ -314,7 +315,7 @@ def test_nothing_listening_is_unreachable_and_retried(
     free_address: str,
 ) -> None:
     for identity in (issue("clinic"), Identity("clinic")):
-        connection = connect(free_address, identity=identity, retry=RetryPolicy(DEADLINE_S, retry_s=0.05))
+        connection = connect(free_address, identity=identity, retry=RetryPolicy(call_s=DEADLINE_S, retry_s=0.05))
         with recorded_retries(), pytest.raises(PeerUnreachable) as caught:
             call(connection, method)
         assert str(caught.value) == (

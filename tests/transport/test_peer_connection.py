@@ -42,7 +42,8 @@ from comity.tensors import Blob, Layout, delta
 from comity.tensors.delta import Encoding
 from comity.transport import blobs
 from comity.transport.blobs import CHUNK
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 from comity.wire.v1 import sessions_pb2_grpc
 
 DEADLINE_S = 10.0

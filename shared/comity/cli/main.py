@@ -36,6 +36,9 @@ app.add_typer(trust, name="trust", rich_help_panel=_SET_UP)
 offline = typer.Typer(help="Rounds that somebody carries: write a bundle, take the other's.", no_args_is_help=True)
 app.add_typer(offline, name="offline", rich_help_panel=_RUN)
 
+decisions = typer.Typer()
+app.add_typer(decisions, name="sessions", rich_help_panel=_LOOK)
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Seed = Annotated[
     int, typer.Option(min=0, help="Seed of the data's split, the initial weights and the order of samples.")
@@ -151,7 +154,9 @@ def run(
     operator: Operator = "",
     nodes: Nodes = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Buy so many rounds, whatever the script says.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Start the session and return at once.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return once the contract is agreed on, or an approval is waited for.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Runs a session from your own node, and follows it.
@@ -193,7 +198,7 @@ def join(
     *,
     node: NodeName = "",
     operator: Operator = "",
-    detach: Annotated[bool, typer.Option("--detach", help="Join and return at once.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once the session is joined.")] = False,
     json_output: Json = False,
 ) -> None:
     """Joins a session that a server has opened, and follows it.
@@ -225,6 +230,17 @@ def watch(
 
 
 @app.command(rich_help_panel=_LOOK)
+def status(*, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+    """Shows one picture of a node: sessions, queues, bytes, disk, privacy budget and the tail of its ledger.
+
+    Example: `comity status --node clinic`
+    """
+    from comity.cli.status import show_status
+
+    show_status(_chosen(node, operator), as_json=json_output)
+
+
+@decisions.callback(invoke_without_command=True)
 def sessions(
     context: typer.Context,
     *,
@@ -233,17 +249,50 @@ def sessions(
     nodes: Nodes = None,
     json_output: Json = False,
 ) -> None:
-    """Lists a node's sessions, with their state and rounds.
+    """Lists a node's sessions, with their state and rounds; accepts and refuses those that wait for an operator.
 
     Example: `comity sessions --node clinic`
     """
     from comity.cli.sessions import list_everywhere, list_sessions
 
+    if context.invoked_subcommand is not None:
+        return
     if nodes is not None:
         _require_alone(context, "node", "operator")
         list_everywhere(nodes, as_json=json_output)
         return
     list_sessions(_chosen(node, operator), as_json=json_output)
+
+
+@decisions.command(name="accept")
+def accept(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+    """Agrees to a proposal that waits for an operator of this node.
+
+    Only where `policy.approve = "ask"`; the session then goes on by itself.
+
+    Example: `comity sessions accept s-3f9c01d2a7b4 --node hospital`
+    """
+    from comity.cli.sessions import accept_session
+
+    accept_session(session, _chosen(node, operator), as_json=json_output)
+
+
+@decisions.command(name="refuse")
+def refuse(
+    session: SessionName,
+    *,
+    reason: Annotated[str, typer.Option(help="Why; the other party is told.")] = "",
+    node: NodeName = "",
+    operator: Operator = "",
+    json_output: Json = False,
+) -> None:
+    """Refuses a proposal that waits for an operator of this node.
+
+    Example: `comity sessions refuse s-3f9c01d2a7b4 --reason "not before spring" --node hospital`
+    """
+    from comity.cli.sessions import refuse_session
+
+    refuse_session(session, reason, _chosen(node, operator), as_json=json_output)
 
 
 @app.command(name="show", rich_help_panel=_LOOK)

@@ -44,6 +44,7 @@ class SessionProgress:
         self._phase = self._bars.add_task("", total=None, visible=False)
         self._more = bytes_and_left
         self._columns: Sequence[Column] = ()
+        self._waits: dict[tuple[str, str], str] = {}
         # What is going on within a round when an event of a kind comes; a protocol says it.
         self._within: Mapping[str, str] = {}
         self._of = 0
@@ -70,10 +71,11 @@ class SessionProgress:
         match event.kind:
             case "session-started":
                 self._begin(event.fields)
-            case "peer-away":
-                self.say(f"{event.fields['what']}: trying again for {duration(_seconds(event.fields['wait_s']))}")
-            case "peer-back":
-                self.say(f"{event.fields['peer']} is back")
+            case "waiting":
+                self._waits[_key(event)] = str(event.fields["waits_for"])
+                self.say(waiting_line(event.fields))
+            case "waiting-over":
+                self.say(f"the wait for {self._waits.pop(_key(event), 'it')} is over")
             case "round-finished":
                 self._bars.update(self._rounds, completed=event.round)
                 self.say(self._row(event))
@@ -123,8 +125,15 @@ class SessionProgress:
         self._bars.update(self._phase, description=name, completed=done + 1, total=total, visible=True)
 
 
-def _seconds(value: Json) -> float:
-    return float(str(value))
+def waiting_line(fields: Mapping[str, Any]) -> str:
+    """What a session waits for, and what ends the wait, in one line."""
+    why = f" ({fields['why']})" if fields.get("why") else ""
+    trying = f": trying again for {duration(float(fields['wait_s']))}" if "wait_s" in fields else ""
+    return f"waits for {fields['waits_for']}{why}{trying}; {fields['ends_with']}"
+
+
+def _key(event: Event) -> tuple[str, str]:
+    return str(event.fields["reason"]), str(event.fields["subject"])
 
 
 def _guarantee(fields: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from comity.cli.files import read_script
 from comity.cli.nodes import NodeChoice, connected, latest
-from comity.cli.progress import SessionProgress
+from comity.cli.progress import SessionProgress, waiting_line
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
+_BEGUN = {"session-started", "waiting", "session-failed", "session-cancelled", "session-stopped"}
+"""What decides how a session began."""
+
 
 def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool, as_json: bool) -> None:
     """Starts a session at a node, follows it and shows the result.
@@ -34,7 +37,7 @@ def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool
         path: The script.
         node: The node.
         rounds: How many rounds to buy; None for what the script says.
-        detach: Return as soon as it is on.
+        detach: Return as soon as the contract is agreed on, or somebody's approval is waited for.
         as_json: Print one JSON object instead of tables.
     """
     text = read_script(path, rounds)
@@ -42,9 +45,7 @@ def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool
         with _interruptible("whether the session began, comity sessions tells"):
             session = control.run(text)
         if detach:
-            started = {"session": session, "node": node.name}
-            follow_it = f"session {session} is on; comity watch {session}{node.option} follows it"
-            show_json(started) if as_json else print(follow_it)  # noqa: T201
+            _show_begun(control, session, node, as_json=as_json)
             return
         _show(control, session, node, as_json=as_json)
 
@@ -67,8 +68,7 @@ def join_session(acceptor: str, session: str, *, node: NodeChoice, detach: bool,
         with _interruptible("whether the session was joined, comity sessions tells"):
             control.join(acceptor, session)
         if detach:
-            joined = {"session": session, "node": node.name}
-            show_json(joined) if as_json else print(f"session {session} is joined")  # noqa: T201
+            _show_begun(control, session, node, as_json=as_json)
             return
         _show(control, session, node, as_json=as_json)
 
@@ -142,6 +142,24 @@ def watch_session(session: str, *, node: NodeChoice, as_json: bool) -> None:
         if not session:
             session = latest(control)
         _show(control, session, node, as_json=as_json)
+
+
+def _show_begun(control: ControlClient, session: str, node: NodeChoice, *, as_json: bool) -> None:
+    """Waits until a session is agreed on, or waits for something, and says which.
+
+    Raises:
+        ComityError: It was refused, or could not begin.
+    """
+    first = next(event for event in control.watch(session) if event.kind in _BEGUN)
+    if first.kind in {"session-failed", "session-cancelled", "session-stopped"}:
+        raise_failure(first)
+    waits = first.kind == "waiting"
+    if as_json:
+        begun: dict[str, Any] = {"session": session, "node": node.name, "state": "waiting" if waits else "running"}
+        show_json({**begun, "waiting": dict(first.fields)} if waits else begun)
+        return
+    how = waiting_line(first.fields) if waits else "is on"
+    print(f"session {session} {how}; comity watch {session}{node.option} follows it")  # noqa: T201
 
 
 def _show(control: ControlClient, session: str, node: NodeChoice, *, as_json: bool) -> None:

@@ -1,24 +1,23 @@
-"""`comity sessions`, `show`, `cancel` and `resume`."""
+"""`comity sessions`, `sessions accept`, `sessions refuse`, `show`, `cancel` and `resume`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
+from comity.cli.messages import fields_of
 from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.tables import per_round_table, print_table, show_json
 from comity.protocol.registry import protocol
 from comity.report.numbers import size
 from comity.wire.v1 import control_pb2 as pb
 
-_STYLES = {"running": "green", "stopped": "yellow", "failed": "red", "cancelled": "dim"}
+_STYLES = {"running": "green", "waiting": "cyan", "stopped": "yellow", "failed": "red", "cancelled": "dim"}
 
 
 def list_sessions(node: NodeChoice, *, as_json: bool) -> None:
@@ -26,12 +25,12 @@ def list_sessions(node: NodeChoice, *, as_json: bool) -> None:
     with node.connect() as control:
         sessions = control.sessions()
     if as_json:
-        show_json({"sessions": [_fields(each) for each in sessions]})
+        show_json({"sessions": [fields_of(each) for each in sessions]})
         return
     if not sessions:
         print("no sessions yet; comity run SCRIPT begins one")  # noqa: T201
         return
-    _print_sessions(sessions)
+    print_sessions(sessions)
 
 
 def list_everywhere(nodes: Path, *, as_json: bool) -> None:
@@ -39,15 +38,16 @@ def list_everywhere(nodes: Path, *, as_json: bool) -> None:
     with connected(nodes) as clients:
         found = {party: client.sessions() for party, client in clients.items()}
     if as_json:
-        show_json({"nodes": {party: [_fields(each) for each in sessions] for party, sessions in found.items()}})
+        show_json({"nodes": {party: [fields_of(each) for each in sessions] for party, sessions in found.items()}})
         return
     for party, sessions in found.items():
         print(f"{party}: {len(sessions)} sessions")  # noqa: T201
         if sessions:
-            _print_sessions(sessions)
+            print_sessions(sessions)
 
 
-def _print_sessions(sessions: Sequence[pb.SessionSummary]) -> None:
+def print_sessions(sessions: Sequence[pb.SessionSummary]) -> None:
+    """Prints sessions, a line each, and what they wait for."""
     table = Table("session", "protocol", "role", "with", "state", "rounds", "begun (UTC)", box=None, pad_edge=False)
     for each in sessions:
         rounds = f"{each.rounds_finished}/{each.rounds}"
@@ -55,6 +55,9 @@ def _print_sessions(sessions: Sequence[pb.SessionSummary]) -> None:
         state = f"[{_STYLES[each.state]}]{each.state}" if each.state in _STYLES else each.state
         table.add_row(each.session, each.protocol, each.role, ", ".join(each.peers), state, rounds, begun)
     print_table(table)
+    for each in sessions:
+        for waiting in each.waits:
+            print(f"{each.session} waits for {waiting.waits_for}; {waiting.ends_with}")  # noqa: T201
 
 
 def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
@@ -66,12 +69,15 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     if as_json:
         crossed = {"bytes_sent": dict(details.bytes_sent), "bytes_received": dict(details.bytes_received)}
         charged = {"contract_hash": details.contract_hash, "rounds_charged": details.rounds_charged}
-        show_json(_fields(details.summary) | charged | crossed | {"contract": contract, "result": result})
+        show_json(fields_of(details.summary) | charged | crossed | {"contract": contract, "result": result})
         return
     console = Console(highlight=False, soft_wrap=True)
     summary = details.summary
     console.print(f"session {summary.session}: {summary.protocol}, {summary.role} with {', '.join(summary.peers)}")
     console.print(f"state   {summary.state}, {summary.rounds_finished} of {summary.rounds} rounds finished")
+    for waiting in summary.waits:
+        since = f"{waiting.since.ToDatetime():%Y-%m-%d %H:%M}"
+        console.print(f"waits   for {waiting.waits_for}, since {since}; {waiting.ends_with}")
     console.print(
         f"begun   {summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC, {details.rounds_charged} rounds charged"
     )
@@ -119,8 +125,21 @@ def resume_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     print(f"session {session} goes on; comity watch {session}{node.option} follows it")  # noqa: T201
 
 
-def _fields(summary: pb.SessionSummary) -> dict[str, Any]:
-    fields: dict[str, Any] = MessageToDict(
-        summary, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return fields
+def accept_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
+    """Agrees to a proposal that waits for an operator."""
+    with node.connect() as control:
+        control.accept(session)
+    if as_json:
+        show_json({"session": session, "state": "running"})
+        return
+    print(f"session {session} is accepted; it begins when the other party asks again")  # noqa: T201
+
+
+def refuse_session(session: str, reason: str, node: NodeChoice, *, as_json: bool) -> None:
+    """Refuses a proposal that waits for an operator."""
+    with node.connect() as control:
+        control.refuse(session, reason)
+    if as_json:
+        show_json({"session": session, "state": "cancelled", "reason": reason})
+        return
+    print(f"session {session} is refused; the other party is told when it asks again")  # noqa: T201

@@ -34,7 +34,7 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.session.policy import Policy
 from comity.store.sql_store import store_url
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import RetryPolicy
+from comity.transport.retry import RetryPolicy
 
 ENVIRONMENT_PREFIX = "COMITY_NODE_"
 
@@ -152,20 +152,6 @@ class PeerConfig(BaseModel):
     address: str = Field(examples=["hospital.example.org:5500"])
 
 
-class RetryConfig(BaseModel):
-    """How long to wait for peers.
-
-    Attributes:
-        call_s: For the answer to one small call, in seconds.
-        retry_s: For a peer that is away, in seconds.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    call_s: Annotated[float, Field(gt=0)] = 30.0
-    retry_s: Annotated[float, Field(ge=0)] = 600.0
-
-
 class NodeConfig(BaseSettings, PartyConfig):
     """A daemon's configuration. `COMITY_NODE_LISTEN=…`, `COMITY_NODE_DATA__SOURCE=…` go over the file.
 
@@ -199,7 +185,7 @@ class NodeConfig(BaseSettings, PartyConfig):
     tls: TlsConfig | None = None
     insecure: bool = False
     peers: dict[str, PeerConfig] = {}
-    retry: RetryConfig = RetryConfig()
+    retry: RetryPolicy = RetryPolicy()
     control: ControlConfig = ControlConfig()
     drain_s: Annotated[float, Field(ge=0)] = 5.0
 
@@ -259,11 +245,6 @@ class NodeConfig(BaseSettings, PartyConfig):
     def receipt_key_of(self, party: str) -> str | None:
         """The receipt key on a peer's card; None where there is none, or one authority vouches for all."""
         return self.identity.trusted().receipt_key(party) if self.tls is not None else None
-
-    @property
-    def retry_policy(self) -> RetryPolicy:
-        """How long to wait for peers."""
-        return RetryPolicy(self.retry.call_s, self.retry.retry_s)
 
     def resolved(self, directory: Path) -> Self:
         """The same configuration with relative paths counted from a directory."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -12,11 +14,14 @@ from typing import Protocol
 import grpc
 
 from comity import version
+from comity.ledger.ledger import Entry
 from comity.node.sessions.overview import SessionDetails, SessionSummary
 from comity.node.sessions.script import Script, parse_script
+from comity.node.status import NodeStatus
 from comity.protocol.registry import usable_for
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
+from comity.store.store import Waiting
 from comity.transport.streams import Streams, non_blocking
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
@@ -31,6 +36,9 @@ class Operated(Protocol):
     role: str
     address: str
     state_dir: Path
+
+    def status(self) -> NodeStatus:
+        """One picture of it."""
 
     def run(self, script: Script) -> str:
         """Starts a session; returns its identifier."""
@@ -55,6 +63,12 @@ class Operated(Protocol):
 
     def resume(self, session: str) -> None:
         """Goes on with a session that stopped."""
+
+    def approve(self, session: str) -> None:
+        """Agrees to a proposal that waits for an operator."""
+
+    def refuse(self, session: str, reason: str) -> None:
+        """Refuses a proposal that waits for an operator, and has the other party told why."""
 
 
 class _Events:
@@ -114,6 +128,10 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             state_dir=str(self._node.state_dir),
         )
 
+    def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.NodeStatus:  # noqa: ARG002, N802
+        """One picture of the node."""
+        return status_to_proto(self._node.status())
+
     def Run(self, request: pb.RunRequest, context: grpc.ServicerContext) -> pb.RunReply:  # noqa: ARG002, N802
         """Starts a session."""
         script = parse_script(request.script)
@@ -164,6 +182,16 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._node.resume(request.session)
         return pb.ResumeReply()
 
+    def Accept(self, request: pb.AcceptRequest, context: grpc.ServicerContext) -> pb.AcceptReply:  # noqa: ARG002, N802
+        """Agrees to a proposal."""
+        self._node.approve(request.session)
+        return pb.AcceptReply()
+
+    def Refuse(self, request: pb.RefuseRequest, context: grpc.ServicerContext) -> pb.RefuseReply:  # noqa: ARG002, N802
+        """Refuses a proposal."""
+        self._node.refuse(request.session, request.reason)
+        return pb.RefuseReply()
+
 
 def summary_to_proto(summary: SessionSummary) -> pb.SessionSummary:
     """Encodes a session's summary."""
@@ -175,8 +203,62 @@ def summary_to_proto(summary: SessionSummary) -> pb.SessionSummary:
         state=summary.state,
         rounds=summary.rounds,
         rounds_finished=summary.rounds_finished,
+        waits=map(waiting_to_proto, summary.waits),
     )
     message.begun.FromDatetime(datetime.fromisoformat(summary.begun))
+    return message
+
+
+def status_to_proto(status: NodeStatus) -> pb.NodeStatus:
+    """Encodes the picture of a node."""
+    message = pb.NodeStatus(
+        node=pb.NodeDescription(
+            party=status.party,
+            role=status.role,
+            version=status.version,
+            address=status.address,
+            protocols=status.protocols,
+            sessions=[each.session for each in status.sessions],
+            pid=status.pid,
+            state_dir=str(status.state_dir),
+        ),
+        uptime_s=status.uptime_s,
+        sessions=map(summary_to_proto, status.sessions),
+        counted=status.counted,
+        max_sessions=status.max_sessions,
+        queues=status.queues,
+        bytes_sent=status.bytes_sent,
+        bytes_received=status.bytes_received,
+        disk=pb.Disk(**asdict(status.disk)),
+        privacy=pb.PrivacyBudget(**asdict(status.privacy)),
+        entries=status.entries,
+        tail=map(_line, status.tail),
+    )
+    message.started.FromDatetime(status.started)
+    return message
+
+
+def _line(entry: Entry) -> pb.LedgerLine:
+    fact = entry.fact
+    message = pb.LedgerLine(
+        matter=fact.matter,
+        session=fact.session,
+        peer=fact.peer,
+        direction=fact.direction or "",
+        kind=fact.kind or "",
+        subject=fact.subject,
+        size=fact.size,
+        hash=entry.hash,
+    )
+    message.time.FromDatetime(datetime.fromisoformat(entry.time))
+    return message
+
+
+def waiting_to_proto(waiting: Waiting) -> pb.Waiting:
+    """Encodes what a session waits for."""
+    fields = {each.name: getattr(waiting, each.name) for each in dataclass_fields(waiting) if each.name != "since"}
+    message = pb.Waiting(**fields)
+    message.since.FromDatetime(datetime.fromisoformat(waiting.since))
     return message
 
 

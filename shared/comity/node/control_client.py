@@ -10,7 +10,8 @@ from typing import Self, TypeVar
 
 import grpc
 
-from comity.errors import ComityError, InvalidValue, PeerUnreachable, SessionFailed, tree
+from comity.errors import ComityError, InvalidValue, PeerUnreachable
+from comity.node.sessions.failures import raised
 from comity.session.events import Event
 from comity.transport.addresses import split_address
 from comity.transport.diagnosis import diagnose
@@ -74,6 +75,10 @@ class ControlClient:
         """Who the node is."""
         return self._call(self._stub.Describe, pb.DescribeRequest())
 
+    def status(self) -> pb.NodeStatus:
+        """One picture of the node."""
+        return self._call(self._stub.GetStatus, pb.GetStatusRequest())
+
     def run(self, script: str) -> str:
         """Starts a session; returns its identifier."""
         return self._call(self._stub.Run, pb.RunRequest(script=script)).session
@@ -110,6 +115,14 @@ class ControlClient:
         """Goes on with a session that stopped."""
         self._call(self._stub.Resume, pb.ResumeRequest(session=session))
 
+    def accept(self, session: str) -> None:
+        """Agrees to a proposal that waits for an operator."""
+        self._call(self._stub.Accept, pb.AcceptRequest(session=session))
+
+    def refuse(self, session: str, reason: str = "") -> None:
+        """Refuses a proposal that waits for an operator; the other party is told the reason."""
+        self._call(self._stub.Refuse, pb.RefuseRequest(session=session, reason=reason))
+
     def _call(self, method: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
         try:
             return method(request, timeout=_CALL_S)
@@ -132,12 +145,4 @@ class ControlClient:
 
 def raise_failure(event: Event) -> None:
     """Raises the error that a `session-failed`, `-stopped` or `-cancelled` event tells of."""
-    classes = {error.reason(): error for error in tree()}
-    fields = {name: str(value) for name, value in event.fields.items()}
-    error = classes.get(fields.get("reason", ""), SessionFailed)
-    raise error(
-        fields.get("what", "the session failed"),
-        expected=fields.get("expected"),
-        received=fields.get("received"),
-        action=fields.get("action", ""),
-    )
+    raise raised(event.fields)

@@ -7,13 +7,14 @@ import os
 import secrets
 import signal
 import threading
+from datetime import UTC, datetime
 from types import FrameType
 
 import structlog
 
 from comity import faults
 from comity.contract import Contract
-from comity.errors import InvalidValue, NodeDraining, StorageFailed
+from comity.errors import ComityError, InvalidValue, NodeDraining, StorageFailed
 from comity.node.config import NodeConfig
 from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
@@ -24,6 +25,7 @@ from comity.node.sessions.initiated import InitiatedSessions
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
 from comity.node.sessions.script import Script
+from comity.node.status import NodeStatus, Running, status_of
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol, unusable, usable_for
 from comity.protocol.services import ServiceContext, Services
@@ -39,6 +41,9 @@ from comity.transport.server import NodeServer
 from comity.wire.v1 import control_pb2_grpc, sessions_pb2_grpc
 
 log = structlog.get_logger()
+
+_LOOK_S = 5.0
+"""How often it is looked whether something has waited too long, in seconds."""
 
 
 class Node:
@@ -58,7 +63,7 @@ class Node:
         self._identity = config.identity
         self._protocols = usable_for(role)
         self._draining = threading.Event()
-        self._hosted = SessionRegistry()
+        self._started = datetime.now(UTC)
 
     def serve(self, stop: threading.Event) -> None:
         """Serves until `stop` is set, then drains.
@@ -83,6 +88,7 @@ class Node:
             secret = own_secret(config, config.state_dir)
             self._local = LocalParty(config.party, config, secret, store, config.state_dir / "blobs")
             self._initiated = InitiatedSessions(self._local, config)
+            self._hosted = SessionRegistry(store)
             self._acceptor = Acceptor(self._local, self.role, self._hosted)
             # Before there are sessions, whose roles may have to do with them.
             services = Services()
@@ -96,9 +102,20 @@ class Node:
             self._initiated.restore(self.role)
             address = self.address or None
             log.info("node-ready", party=self.party, role=self.role, address=address, samples=samples, pid=os.getpid())
-            stop.wait()
+            while not stop.wait(_LOOK_S):
+                self._expire()
             log.info("node-draining", party=self.party)
             self._draining.set()
+
+    def _expire(self) -> None:
+        """Ends what has waited longer than the policy lets it."""
+        now = datetime.now(UTC)
+        try:
+            self._initiated.expire(now)
+            self._acceptor.expire(now)
+        except ComityError as error:
+            # Its turn comes again.
+            log.warning("expiry-failed", error=str(error))
 
     def _service_context(self, definition: ProtocolDefinition) -> ServiceContext:
         settings = self._config.settings_of(definition)
@@ -132,6 +149,16 @@ class Node:
         if self._draining.is_set():
             raise NodeDraining("the node is stopping", action="try again when it is back")
         return draft_contract(script, self._local, f"s-{secrets.token_hex(6)}")
+
+    def status(self) -> NodeStatus:
+        """One picture of the node at this moment.
+
+        Raises:
+            StorageError: What it keeps cannot be read.
+        """
+        queues = self._hosted.queues()
+        running = Running(self.role, self.address, self.state_dir, self._started, frozenset(self._running()), queues)
+        return status_of(self._local, running)
 
     def sessions(self) -> list[SessionSummary]:
         """Every session that the node keeps, oldest first."""
@@ -213,8 +240,25 @@ class Node:
         """
         self._initiated.resume(session)
 
+    def approve(self, session: str) -> None:
+        """Agrees to a proposal that waits for an operator.
+
+        Raises:
+            InvalidValue: There is none of that identifier.
+            RefusedError: It does not fit this node any more.
+        """
+        self._acceptor.approve(session)
+
+    def refuse(self, session: str, reason: str) -> None:
+        """Refuses a proposal that waits for an operator, and has the other party told why.
+
+        Raises:
+            InvalidValue: There is none of that identifier.
+        """
+        self._acceptor.refuse(session, reason)
+
     def _running(self) -> set[str]:
-        return self._initiated.running() | self._acceptor.running
+        return self._initiated.running() | self._hosted.names
 
     def _serve_operators(self, stack: contextlib.ExitStack) -> None:
         socket = self._config.control_socket

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,29 +13,25 @@ from blake3 import blake3
 
 from comity.blobs.blob_files import BlobFolder
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Json, Membership, Preprocessing, TaskSpec
+from comity.contract import Contract, Membership, Preprocessing, TaskSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
-from comity.errors import InvalidValue, PolicyRefusal
-from comity.ledger.ledger import Fact
+from comity.errors import InvalidValue
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
 from comity.node.sessions.budget import planned, spend
 from comity.privacy import Mechanism
-from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.implementation import Data, Resources
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
-from comity.session.outcome import Outcome
 from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.store.journal import Journal
 from comity.store.store import Store
 from comity.tasks import agreed_model, kind_for, require_task
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
-from comity.transport.sessions import Ending
 
 
 class LocalParty:
@@ -68,7 +61,7 @@ class LocalParty:
         self.signer = Signer.from_seed(blake3(secret, derive_key_context="comity receipt key").digest(), name)
         self.services: Mapping[str, Any] = {}
         self._secret = secret
-        self._folder = folder
+        self.folder = folder
         self._guards = guards or Guards()
 
     @cached_property
@@ -236,60 +229,13 @@ class LocalParty:
         Raises:
             StorageCorrupted: It cannot be read.
         """
-        if self._folder is None:
+        if self.folder is None:
             raise InvalidValue(f"{self.name} keeps nothing", expected="a state_dir", received="none")
-        return OfflineRecord(self._folder.parent / "offline" / session)
+        return OfflineRecord(self.folder.parent / "offline" / session)
 
     def _blobs(self, session: str, *parts: str) -> SessionBlobs:
-        keeper = None if self._folder is None else BlobFolder(self._folder.joinpath(session, *parts))
+        keeper = None if self.folder is None else BlobFolder(self.folder.joinpath(session, *parts))
         return SessionBlobs(keeper, self._guards.release)
-
-    def require_room(
-        self, contract: Contract, own: Membership, peer: Membership, definition: ProtocolDefinition
-    ) -> None:
-        """Checks, before a session is accepted, that there is room for what it will keep.
-
-        Raises:
-            PolicyRefusal: There is not.
-        """
-        if self._folder is None:
-            return
-        needed = definition.load().blobs_held(contract, own, peer) * self.task(contract).layout.size
-        free = bytes_free(self._folder, self.config.policy.max_state_bytes)
-        if needed > free:
-            raise PolicyRefusal(
-                f"{self.name} has no room for the session",
-                expected=f"{needed / 1e6:.0f} MB for what it keeps",
-                received=f"{max(free, 0) / 1e6:.0f} MB",
-                action="raise policy.max_state_bytes, or free space with comity gc",
-            )
-
-    def keep_result(self, session: str, outcome: Outcome, result: Mapping[str, Json]) -> None:
-        """Writes a session's models and its result to files beside the blobs, each whole or not at all."""
-        if self._folder is None:
-            return
-        folder = self._folder.parent / "sessions" / session
-        folder.mkdir(parents=True, exist_ok=True)
-        for index, model in enumerate(outcome.models):
-            name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"
-            _write(folder / name, model.data)
-        if outcome.own is not None:
-            _write(folder / "own-model.safetensors", outcome.own.data)
-        _write(folder / "result.json", json.dumps(result, indent=2).encode())
-
-    def end(self, session: str, ending: Ending, result: Mapping[str, Json] | None = None) -> None:
-        """Keeps how a session ended, and drops its blobs and its journal."""
-        kept = self.store.find(session)
-        if kept is None or not kept.is_on:
-            return
-        ended = {**(result or {}), "rounds_finished": self.rounds_finished(session)}
-        with self.store.transaction():
-            for chain in self.store.chains(session):
-                self.store.record(Fact("ended", session, peer=chain.name.peer))
-            self.store.save(replace(kept, state=ending, result=ended))
-        if self._folder is not None:
-            shutil.rmtree(self._folder / session, ignore_errors=True)
-        self.store.forget(session)
 
     def rounds_finished(self, session: str) -> int:
         """Rounds that this party is done with, of a session that is on."""
@@ -336,23 +282,6 @@ class LocalParty:
         return definition.load().task.build(contract, resources)
 
 
-def bytes_used(folder: Path) -> int:
-    """What the files in a folder take, in bytes; 0 where it is not there yet."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def bytes_free(folder: Path, quota: int | None) -> int:
-    """What may still be kept in a folder, in bytes; less than 0 where its quota is passed.
-
-    Args:
-        folder: The folder; it need not be there yet.
-        quota: Most that it may hold, in bytes; None for what the disk holds.
-    """
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    free = shutil.disk_usage(there).free
-    return free if quota is None else min(free, quota - bytes_used(folder))
-
-
 def own_secret(config: PartyConfig, state_dir: Path) -> bytes:
     """The configured secret, or the one that is kept in `state_dir`, made at first use."""
     if config.secret is not None:
@@ -364,13 +293,3 @@ def own_secret(config: PartyConfig, state_dir: Path) -> bytes:
         part.write_bytes(secrets.token_bytes(32))
         part.replace(path)
     return path.read_bytes()
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

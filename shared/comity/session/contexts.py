@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership
 from comity.session.events import Observer
 from comity.session.gate import EgressGate
+from comity.session.presence import Attendance, Presence
 from comity.session.receipt_book import ReceiptBook
+from comity.session.waiting import Waits
 from comity.store.journal import Journal
 
 
@@ -40,6 +43,16 @@ class SessionContext:
     settings: Any = None
     services: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def waits(self) -> Waits:
+        """What the session waits for: a role says here that it waits, and for what."""
+        return Waits(self.journal.store, self.journal.session, self.observe)
+
+    @cached_property
+    def attendance(self) -> Attendance:
+        """Without whom of several peers a round goes on: a role asks them through this where it can do without one."""
+        return Attendance(self.journal, self.waits, self.observe)
+
 
 @dataclass(frozen=True)
 class PeerContext:
@@ -57,6 +70,7 @@ class PeerContext:
         observe: Is told what happens.
         settings: This party's own settings of the protocol; None where it has none.
         services: What the services of this party's node give to roles, by name; nothing where there is no node.
+        presence: Whether the peer answers, as far as this party calls it.
     """
 
     contract: Contract
@@ -70,6 +84,7 @@ class PeerContext:
     observe: Observer
     settings: Any = None
     services: Mapping[str, Any] = field(default_factory=dict)
+    presence: Presence = field(default_factory=Presence)
 
     @property
     def place(self) -> SessionContext:

@@ -1,4 +1,4 @@
-"""The sessions in which a node helps."""
+"""Who works on what in a node that helps: the sessions themselves are in the store."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract
 from comity.errors import ContractMismatch, NodeDraining, SessionCancelled, UnknownSession
-from comity.session.contexts import PeerContext
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
 from comity.session.gate import EgressGate
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.worker import Worker
 from comity.store.journal import Journal
+from comity.store.store import Store
 
 _STOP_S = 3.0
 """How long the threads of sessions that stop are waited for, in seconds."""
@@ -23,12 +24,12 @@ _STOP_S = 3.0
 
 @dataclass(frozen=True)
 class AcceptedSession:
-    """A session at the party that helps, as one of those whom it helps has it.
+    """A session at the party that helps, as a call of one of its peers has it.
 
-    Where a session has many initiators, each has a context of its own, and role, worker and events are the same for all.
+    Where many have joined a session, each has a context of its own; role, worker and events are the same for all.
 
     Attributes:
-        context: This party's place in it, opposite that initiator.
+        context: This party's place in it, opposite that peer.
         role: The protocol's helping role; touched by the worker alone, unless it says otherwise.
         worker: Its thread.
         events: What happened since the node started.
@@ -55,7 +56,12 @@ class AcceptedSession:
 
     @property
     def gate(self) -> EgressGate:
-        """What leaves to the peer."""
+        """What leaves to the peer.
+
+        Raises:
+            NodeDraining: The session was ended, or its node stops: nothing leaves any more.
+        """
+        self.require_running()
         return self.context.gate
 
     @property
@@ -72,44 +78,87 @@ class AcceptedSession:
         if self.stopping.is_set():
             raise _stopping()
 
-    def stop(self, patience_s: float = _STOP_S) -> None:
-        """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
-        self.begin_stop()
-        self.worker.stop(patience_s)
-        self.events.close()
+
+@dataclass
+class ActiveSession:
+    """A session on which somebody works.
+
+    Attributes:
+        place: This party's place in it, whoever is opposite.
+        role: The protocol's helping role.
+        worker: Its thread.
+        events: What happened since the node started.
+        contexts: This party's places opposite the peers, by their names; also those of peers who have left.
+        left: Peers who have left, and may come back.
+        stopping: Set when it is ended or its node stops.
+        closing: Closed, with the reason, at the same time.
+    """
+
+    place: SessionContext
+    role: Any
+    worker: Worker
+    events: ReplayableStream[Event] = field(default_factory=ReplayableStream)
+    contexts: dict[str, PeerContext] = field(default_factory=dict)
+    left: set[str] = field(default_factory=set)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    closing: ReplayableStream[None] = field(default_factory=ReplayableStream)
+
+    @property
+    def contract(self) -> Contract:
+        """What was agreed."""
+        return self.place.contract
+
+    def of(self, party: str) -> AcceptedSession | None:
+        """The session as one of its peers has it; None for whoever is not in it."""
+        context = None if party in self.left else self.contexts.get(party)
+        if context is None:
+            return None
+        return AcceptedSession(context, self.role, self.worker, self.events, self.stopping, self.closing)
 
     def begin_stop(self) -> None:
         """Has its thread end, without waiting for it."""
         self.stopping.set()
         self.worker.close()
         self.closing.close(_stopping())
+        self.closing.close(_stopping())
+
+    def stop(self, patience_s: float = _STOP_S) -> None:
+        """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
+        self.begin_stop()
+        self.worker.stop(patience_s)
 
 
 class SessionRegistry:
-    """The sessions of a helping node, by identifier and initiator."""
+    """The sessions that somebody works on, by identifier; what a call belongs to is found here.
 
-    def __init__(self) -> None:
+    Args:
+        store: Where all of them are kept; None where none are.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store
         self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, str], AcceptedSession] = {}
-        self._cancelled: set[tuple[str, str]] = set()
+        self._active: dict[str, ActiveSession] = {}
         self._draining = False
 
     def __len__(self) -> int:
         """Number of sessions."""
-        with self._lock:
-            return len({session for session, _ in self._sessions})
+        return len(self._active)
 
-    def all(self, session: str | None = None) -> list[AcceptedSession]:
-        """Every session, oldest first; or one, as each of its initiators has it."""
+    @property
+    def names(self) -> set[str]:
+        """Identifiers of the sessions."""
         with self._lock:
-            return [each for (name, _), each in self._sessions.items() if session in {None, name}]
+            return set(self._active)
 
-    def find(self, session: str, initiator: str | None = None) -> AcceptedSession | None:
-        """The session of an identifier, as one initiator has it; without one, as whoever came first."""
+    def queues(self) -> dict[str, int]:
+        """Requests that wait for their turn, by session."""
         with self._lock:
-            if initiator is not None:
-                return self._sessions.get((session, initiator))
-            return next((each for (name, _), each in self._sessions.items() if name == session), None)
+            return {name: session.worker.queued for name, session in self._active.items()}
+
+    def find(self, session: str) -> ActiveSession | None:
+        """The session of an identifier."""
+        return self._active.get(session)
 
     def require_open(self) -> None:
         """Checks that new sessions are taken.
@@ -125,10 +174,26 @@ class SessionRegistry:
                 action="try again when it is back",
             )
 
-    def add(self, session: AcceptedSession) -> None:
-        """Adds a session."""
+    def begin(self, session: ActiveSession) -> None:
+        """Adds a session that somebody works on from now on."""
         with self._lock:
-            self._sessions[session.contract.session, session.context.peer.party] = session
+            self._active[session.contract.session] = session
+
+    def add(self, session: AcceptedSession) -> None:
+        """Adds a session as one peer has it; to those that others have joined, where there are any."""
+        with self._lock:
+            found = self._active.setdefault(
+                session.contract.session,
+                ActiveSession(
+                    session.context.place,
+                    session.role,
+                    session.worker,
+                    session.events,
+                    stopping=session.stopping,
+                    closing=session.closing,
+                ),
+            )
+            found.contexts[session.context.peer.party] = session.context
 
     def get(self, session: str, party: str, contract_hash: str, protocol: str | None = None) -> AcceptedSession:
         """The session that a call belongs to.
@@ -144,11 +209,10 @@ class SessionRegistry:
             SessionCancelled: It was cancelled here.
             ContractMismatch: The call quotes another contract.
         """
-        found = self.find(session, party)
-        if found is None and (session, party) in self._cancelled:
-            raise SessionCancelled(
-                "the session was cancelled by the other party's operator", action="ask them why, and begin a new one"
-            )
+        active = self.find(session)
+        found = None if active is None else active.of(party)
+        if active is None:
+            self._require_not_cancelled(session, party)
         # Whether the session exists is nobody's business but its parties'.
         if found is None or protocol not in {None, found.contract.protocol}:
             raise UnknownSession(
@@ -166,26 +230,37 @@ class SessionRegistry:
             )
         return found
 
-    def remove(self, session: AcceptedSession, *, stop: bool = True) -> None:
-        """Forgets a session, as its initiator has it; stops its thread, unless that goes on for others."""
-        with self._lock:
-            self._sessions.pop((session.contract.session, session.context.peer.party), None)
-        if stop:
-            session.stop()
+    def _require_not_cancelled(self, session: str, party: str) -> None:
+        kept = self._store.find(session) if self._store is not None and session else None
+        if kept is not None and kept.state == "cancelled" and party in {each["party"] for each in kept.peers}:
+            raise SessionCancelled(
+                "the session was cancelled by the other party's operator", action="ask them why, and begin a new one"
+            )
 
-    def cancel(self, session: str, initiator: str) -> None:
-        """Has the initiator of a session told, from now on, that it was cancelled here."""
+    def leave(self, session: str, party: str) -> None:
+        """Goes on without a peer, who may come back."""
+        found = self.find(session)
+        if found is not None:
+            found.left.add(party)
+
+    def remove(self, session: str) -> None:
+        """Forgets a session and stops its thread; its events stay open for what is still to be said."""
         with self._lock:
-            self._cancelled.add((session, initiator))
+            found = self._active.pop(session, None)
+        if found is not None:
+            found.stop()
 
     def drain(self) -> None:
         """Takes no new session and stops those that are active."""
         self._draining = True
         deadline = time.monotonic() + _STOP_S
-        for session in self.all():
+        with self._lock:
+            active = list(self._active.values())
+        for session in active:
             session.begin_stop()
-        for session in self.all():
+        for session in active:
             session.stop(max(0.0, deadline - time.monotonic()))
+            session.events.close()
 
 
 def _stopping() -> NodeDraining:

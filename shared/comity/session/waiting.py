@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from comity.contract import Json
 from comity.session.events import Event, Observer, nobody
-from comity.store.store import Store, Waiting
+from comity.store.store import Store, StoredSession, Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,26 @@ PEER_AWAY = Reason(
 """A peer that was there before; how long a node tries, its configuration says."""
 
 
+def began(waiting: Waiting, **details: Json) -> Event:
+    """The event that tells that a session waits, with what else there is to tell of it."""
+    told: dict[str, Json] = asdict(waiting)
+    return Event("waiting", 0, {**told, **details})
+
+
+def overdue(session: StoredSession, most_s: float | None, now: datetime) -> Waiting | None:
+    """What a session has waited for longer than it may, if anything.
+
+    Args:
+        session: The session.
+        most_s: How long it may wait where its reason is bounded, in seconds; None for ever.
+        now: What time it is.
+    """
+    for each in session.waits if most_s is not None else ():
+        if each.expires and (now - datetime.fromisoformat(each.since)).total_seconds() > (most_s or 0.0):
+            return each
+    return None
+
+
 class Waits:
     """What one session waits for, kept with the session and told to those who look on.
 
@@ -84,6 +104,7 @@ class Waits:
         self._store = store
         self._session = session
         self._observe = observe
+        self._begun: set[tuple[str, str]] = set()
 
     def begin(self, reason: Reason, subject: str = "", **details: Json) -> None:
         """Has the session wait, from now on and after a restart; it may wait for several things at a time.
@@ -94,14 +115,28 @@ class Waits:
             details: What else there is to tell of it.
         """
         waiting = reason.of(self._session, subject)
-        self._replace(waiting, waiting)
-        told: dict[str, Json] = asdict(waiting)
-        self._observe(Event("waiting", 0, {**told, **details}))
+        self._begun.add((reason.name, subject))
+        self._change(lambda waits: waits if _at(waits, reason, subject) else (*waits, waiting))
+        self._observe(began(waiting, **details))
 
     def end(self, reason: Reason, subject: str = "") -> None:
-        """Has the session go on, where it waits for nothing else."""
-        self._replace(reason.of(self._session, subject), None)
-        self._observe(Event("waiting-over", 0, {"reason": reason.name, "subject": subject}))
+        """Has the session go on, where it waits for nothing else; nothing happens where it does not wait for this."""
+        kept = self._store.find(self._session)
+        waited = (reason.name, subject) in self._begun or (kept is not None and _at(kept.waits, reason, subject))
+        self._begun.discard((reason.name, subject))
+        if waited:
+            self._change(lambda waits: tuple(each for each in waits if not _at([each], reason, subject)))
+            self._observe(Event("waiting-over", 0, {"reason": reason.name, "subject": subject}))
+
+    def clear(self, *reasons: Reason) -> None:
+        """Forgets what was waited for, where nobody works on the session any more, or does so anew.
+
+        Args:
+            reasons: Which waits; all of them if nothing is said.
+        """
+        names = {each.name for each in reasons}
+        self._begun.clear()
+        self._change(lambda waits: tuple(each for each in waits if names and each.reason not in names))
 
     @contextmanager
     def until(self, reason: Reason, subject: str = "", **details: Json) -> Iterator[None]:
@@ -110,14 +145,15 @@ class Waits:
         yield
         self.end(reason, subject)
 
-    def _replace(self, old: Waiting, new: Waiting | None) -> None:
+    def _change(self, change: Callable[[tuple[Waiting, ...]], tuple[Waiting, ...]]) -> None:
         with self._store.transaction():
             kept = self._store.find(self._session)
             if kept is None or not kept.is_on:
                 return
-            same = (old.reason, old.subject)
-            others = tuple(each for each in kept.waits if (each.reason, each.subject) != same)
-            known = [each for each in kept.waits if (each.reason, each.subject) == same]
-            waits = others if new is None else kept.waits if known else (*others, new)
+            waits = change(kept.waits)
             if waits != kept.waits:
                 self._store.save(replace(kept, waits=waits, state="waiting" if waits else "active"))
+
+
+def _at(waits: Iterable[Waiting], reason: Reason, subject: str) -> bool:
+    return any((each.reason, each.subject) == (reason.name, subject) for each in waits)

@@ -43,6 +43,10 @@ class Worker(Protocol):
     def close(self) -> None:
         """Takes no more requests."""
 
+    @property
+    def queued(self) -> int:
+        """Requests that wait for their turn."""
+
 
 class InlineWorker:
     """A worker without a thread: what is asked is done by who asks, and the role's work by whoever waits for it.
@@ -78,6 +82,11 @@ class InlineWorker:
 
     def close(self) -> None:
         """Nothing is on."""
+
+    @property
+    def queued(self) -> int:
+        """What is asked is done at once."""
+        return 0
 
 
 class SessionWorker:
@@ -134,6 +143,11 @@ class SessionWorker:
             self._thread.join(patience_s)
             if self._thread.is_alive():
                 self._abandon()
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for their turn."""
+        return self._requests.qsize()
 
     def close(self) -> None:
         """Takes no more requests, and has the thread end when it is done with those that stand."""

@@ -19,20 +19,20 @@ class Journal:
     """
 
     def __init__(self, store: Store, session: str) -> None:
-        self._store = store
-        self._session = session
+        self.store = store
+        self.session = session
 
     def records(self) -> Sequence[Record]:
         """The records in order."""
-        return self._store.records(self._session)
+        return self.store.records(self.session)
 
     def transaction(self) -> AbstractContextManager[None]:
         """See `Store.transaction`."""
-        return self._store.transaction()
+        return self.store.transaction()
 
     def append(self, kind: str, round: int, **fields: Json) -> Record:
         """Adds a record, durably, and returns it."""
         record = Record(kind, round, fields)
-        self._store.append(self._session, record)
+        self.store.append(self.session, record)
         faults.point("commit")
         return record

@@ -82,6 +82,7 @@ sessions = Table(
     Column("result", Text, nullable=False),
     Column("begun", Text, nullable=False),
     Column("waits", Text, nullable=False),
+    Column("promised", BigInteger, nullable=False),
     Column("digest", Text, nullable=False),
 )
 """The sessions; `digest` is over the row, so that a damaged one is not taken for what was written."""

@@ -94,7 +94,7 @@ class SqlStore:
         added = upsert(tables.sessions)
         new = {
             name: added.excluded[name]
-            for name in ("contract", "own", "peers", "state", "result", "begun", "waits", "digest")
+            for name in ("contract", "own", "peers", "state", "result", "begun", "waits", "promised", "digest")
         }
         self._save_session = added.on_conflict_do_update(index_elements=["session"], set_=new)
         taken = upsert(tables.leases)
@@ -196,7 +196,7 @@ class SqlStore:
         Raises:
             StorageError: It cannot be written.
         """
-        row: dict[str, str] = {
+        row: dict[str, str | int] = {
             "session": session.session,
             "contract": _text(session.contract),
             "own": _text(session.own),
@@ -205,6 +205,7 @@ class SqlStore:
             "result": _text(session.result),
             "begun": session.begun,
             "waits": canonical([asdict(each) for each in session.waits]).decode(),
+            "promised": session.promised,
         }
         with self._database.working() as connection:
             connection.execute(self._save_session, row | {"digest": _digest(row.values())})
@@ -231,7 +232,7 @@ class SqlStore:
 
     def _session(self, row: Sequence[Any]) -> StoredSession:
         *values, digest = row
-        name, contract, own, peers, state, result, begun, waits = values
+        name, contract, own, peers, state, result, begun, waits, promised = values
         self._require_digest(values, digest, f"session {name}")
         return StoredSession(
             name,
@@ -242,6 +243,7 @@ class SqlStore:
             json.loads(result),
             begun,
             tuple(Waiting(**each) for each in json.loads(waits)),
+            promised,
         )
 
     def append(self, session: str, record: Record) -> None:

@@ -69,6 +69,7 @@ class StoredSession:
         result: What it ended with: a result, or a failure.
         begun: When this node entered it, UTC, ISO 8601.
         waits: What it waits for, oldest first, while its state is `waiting`.
+        promised: What it may take on disk, in bytes.
     """
 
     session: str
@@ -79,6 +80,7 @@ class StoredSession:
     result: Mapping[str, Json] = field(default_factory=dict)
     begun: str = ""
     waits: tuple[Waiting, ...] = ()
+    promised: int = 0
 
     @property
     def is_on(self) -> bool:

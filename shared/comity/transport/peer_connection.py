@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -14,12 +13,14 @@ from google.protobuf.message import Message
 
 from comity.blobs.incoming import Incoming
 from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
+from comity.session.presence import Presence
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
 from comity.transport.addresses import split_address
 from comity.transport.blobs import SERVICE, chunks, coming, decode_chunk, encode_chunk, put_metadata
 from comity.transport.diagnosis import diagnose, require_unrevoked
 from comity.transport.identity import PARTY_KEY, Identity
+from comity.transport.retry import RetryPolicy
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import blobs_pb2
 
@@ -52,24 +53,6 @@ def encode(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _nobody(error: ComityError | None) -> None:
-    """Whom a connection tells of absences where nobody asked."""
-    del error
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long a node waits for a peer.
-
-    Attributes:
-        call_s: For the answer to one small call, in seconds.
-        retry_s: For a peer that is away, from the first failure on, in seconds.
-    """
-
-    call_s: float = 30.0
-    retry_s: float = 60.0
-
-
 class PeerConnection:
     """A channel to one peer.
 
@@ -93,9 +76,8 @@ class PeerConnection:
         self._address = address
         self._metadata: tuple[tuple[str, str], ...] = ()
         self._at_close: list[Callable[[], None]] = []
-        self.on_absence: Callable[[ComityError | None], None] = _nobody
-        """Is told why the peer does not answer, once an absence; and None when it is back."""
-        self._away = False
+        self.presence = Presence()
+        """Whether the peer answers."""
         self._closing = threading.Lock()
         self._is_closed = False
         self._unchecked = identity.is_secure and bool(identity.revoked)
@@ -279,8 +261,8 @@ class PeerConnection:
         return self.retry.call_s + size / _SLOWEST_BYTES_PER_S
 
     def _retried(self, attempt: Callable[[], Result]) -> Result:
-        # stamina takes no retry at all for a mistake.
-        retry_s = self.retry.retry_s or None
+        # To stamina, no time to try is a mistake.
+        retry_s = self.presence.wait_s(self.retry.retry_s) or None
         attempts = None if retry_s else 1
         for trial in stamina.retry_context(
             on=_RETRIED, attempts=attempts, timeout=retry_s, wait_initial=0.1, wait_max=5.0
@@ -291,13 +273,10 @@ class PeerConnection:
                     result = attempt()
                 except grpc.RpcError as failure:
                     error = self._explain(failure)
-                    if isinstance(error, _RETRIED) and not self._away:
-                        self._away = True
-                        self.on_absence(error)
+                    if isinstance(error, _RETRIED):
+                        self.presence.lost(error)
                     raise error from failure
-                if self._away:
-                    self._away = False
-                    self.on_absence(None)
+                self.presence.returned()
                 return result
         raise AssertionError("a retry context ends with a result or an error")
 

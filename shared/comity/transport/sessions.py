@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Literal, Protocol, TypeVar
 
@@ -106,8 +105,8 @@ AnyProtocol = TypeVar("AnyProtocol", bound=Negotiable)
 class Negotiator(Protocol):
     """What a node that helps decides."""
 
-    def accept(self, caller: str, proposal: pb.Proposal) -> AcceptedSession:
-        """Agrees to a party's proposal, or raises to refuse it."""
+    def accept(self, caller: str, message: pb.Proposal) -> AcceptedSession | None:
+        """Agrees to a party's proposal, or raises to refuse it; None while an operator decides."""
 
     def review(self, caller: str, draft: pb.DraftRequest) -> pb.DraftReply:
         """Whether it would agree to a contract; raises to say why not. Nothing of it is kept."""
@@ -120,6 +119,9 @@ class Negotiator(Protocol):
 
     def finish(self, session: AcceptedSession, ending: Ending) -> None:
         """Ends a session that its initiator is done with."""
+
+    def withdraw(self, caller: str, session: str, contract_hash: str, ending: Ending) -> None:
+        """Ends a proposal on which nobody has decided yet, and which its initiator takes back; none is no error."""
 
 
 class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
@@ -138,15 +140,19 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
         self._signer = signer
         self._describe = describe
 
-    def Propose(self, request: pb.Proposal, context: grpc.ServicerContext) -> pb.Agreement:  # noqa: N802
+    def Propose(self, request: pb.Proposal, context: grpc.ServicerContext) -> pb.ProposalReply:  # noqa: N802
         """Agrees to a contract, or refuses it with the reason."""
         self._sessions.require_open()
         _require_complete(request)
         session = self._helping.accept(caller(context), request)
+        if session is None:
+            undecided = pb.Undecided()
+            require_control(undecided)
+            return pb.ProposalReply(undecided=undecided)
         session.gate.admit(request)
         agreement = encode_agreement(session.context.contract, session.context.own, self._signer)
         session.gate.send(agreement)
-        return agreement
+        return pb.ProposalReply(agreement=agreement)
 
     def Draft(self, request: pb.DraftRequest, context: grpc.ServicerContext) -> pb.DraftReply:  # noqa: N802
         """Says whether this node would agree to a contract, or refuses it with the reason."""
@@ -173,9 +179,14 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
                 received=request.ending,
                 action="say how the session ended",
             )
-        # A session that is gone, and one that was never the caller's, are the same to it.
-        with contextlib.suppress(UnknownSession, SessionCancelled):
-            self._helping.finish(session_of(self._sessions, context), ending)
+        try:
+            session = session_of(self._sessions, context)
+        except (UnknownSession, SessionCancelled):
+            # A session that is gone, and one that was never the caller's, are the same to it.
+            fields = metadata(context)
+            self._helping.withdraw(caller(context), fields.get(SESSION_KEY, ""), fields.get(CONTRACT_KEY, ""), ending)
+        else:
+            self._helping.finish(session, ending)
         return pb.EndReply()
 
     def Describe(self, request: pb.DescribePeerRequest, context: grpc.ServicerContext) -> pb.PeerDescription:  # noqa: ARG002, N802
@@ -365,14 +376,27 @@ def fetch(
     return contract, definition
 
 
-def propose(connection: PeerConnection, proposal: pb.Proposal) -> pb.Agreement:
-    """Offers a contract to an acceptor.
+def propose(connection: PeerConnection, proposal: pb.Proposal) -> pb.Agreement | None:
+    """Offers a contract to an acceptor; None while an operator of the acceptor decides.
 
     Raises:
         RefusedError: The acceptor refuses it; says why.
+        MalformedMessage: It answers neither.
         TransportError: The acceptor did not answer.
     """
-    return connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Propose, proposal)
+    reply = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Propose, proposal)
+    match reply.WhichOneof("answer"):
+        case "agreement":
+            return reply.agreement
+        case "undecided":
+            return None
+        case _:
+            raise MalformedMessage(
+                f"{connection.party} answers neither yes nor no to the proposal",
+                expected="an agreement, or that its operator decides",
+                received="nothing",
+                action="run the same version of comity on both sides",
+            )
 
 
 def send_draft(connection: PeerConnection, draft: pb.DraftRequest, contract: Contract) -> bool:

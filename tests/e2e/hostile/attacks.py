@@ -24,7 +24,8 @@ from comity.errors import ComityError
 from comity.ledger.ledger import Head, in_round
 from comity.node.control_client import ControlClient
 from comity.node.party import LocalParty
-from comity.node.sessions.initiator import draft_contract, run_session
+from comity.node.sessions.agreement import Negotiation
+from comity.node.sessions.initiator import draft_contract, run_session, stored
 from comity.node.sessions.script import parse_script
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning import codec
@@ -34,13 +35,15 @@ from comity.session.codec import statement_to_proto
 from comity.session.contexts import PeerContext
 from comity.session.events import Event, Observer, nobody
 from comity.session.outcome import Outcome
+from comity.session.waiting import Waits
 from comity.simulation.processes import NodeProcess
 from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 from comity.transport.sessions import encode_proposal
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import assisted_learning_pb2 as pb
@@ -115,7 +118,13 @@ def run_honestly(
     initiator = asking(script)
     contract, definition = draft_contract(script, initiator, id)
     with PeerConnection(node.learner, "provider", node.address, retry) as connection:
-        return run_session(contract, definition, initiator, [connection], observe)[1]
+        own = initiator.membership(definition.initiator, contract)
+        initiator.store.save(stored(contract, own))
+        waits = Waits(initiator.store, contract.session)
+        negotiation = Negotiation(contract, definition, initiator, own, waits, threading.Event().wait)
+        outcome = run_session(negotiation, [connection], observe)
+        sessions.end(connection, "finished")
+        return outcome
 
 
 def refusal(call: Callable[[], object]) -> ComityError:
@@ -320,6 +329,7 @@ def agreed(line: PeerConnection, id: str, **changes: Any) -> Iterator[Attack]:
     contract, party = mallorys(id, **changes)
     own = party.membership("learner")
     agreement = sessions.propose(line, encode_proposal(contract, own, party.signer, PROTOCOL))
+    assert agreement is not None
     peer = sessions.decode_agreement(agreement, contract, "provider", PROTOCOL)
     line.enter(contract.session, contract.hash)
     try:

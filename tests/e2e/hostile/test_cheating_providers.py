@@ -135,10 +135,10 @@ class CheatingSessions(sessions.SessionsServicer):
         super().__init__(hosted, acceptor, party.signer, describe)
         self._cheat = cheat
 
-    def Propose(self, request: sessions_pb2.Proposal, context: grpc.ServicerContext) -> sessions_pb2.Agreement:  # noqa: N802
-        agreement = super().Propose(request, context)
-        self._cheat.agreement(agreement)
-        return agreement
+    def Propose(self, request: sessions_pb2.Proposal, context: grpc.ServicerContext) -> sessions_pb2.ProposalReply:  # noqa: N802
+        reply = super().Propose(request, context)
+        self._cheat.agreement(reply.agreement)
+        return reply
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def cheating(identity: Identity, address: str, cheat: Cheat) -> Iterator[None]:
     section = script_for("any", acceptor="cheat").party["cheat"]
     section.policy = section.policy.model_copy(update={"max_sessions": 1000})
     party = LocalParty("cheat", section, b"cheat's", MemoryStore())
-    hosted = SessionRegistry()
+    hosted = SessionRegistry(party.store)
     server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, SERVICE.name])
     acceptor = Acceptor(party, "provider", hosted)
     sessions_pb2_grpc.add_SessionsServicer_to_server(CheatingSessions(hosted, acceptor, party, cheat), server.server)

@@ -11,7 +11,8 @@ from comity.bench.transfer.link import Courier
 from comity.bench.transfer.process import Peer
 from comity.bench.transfer.workload import RECEIVER, SENDER, Workload
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 
 Case = Callable[[], float]
 """Moves a checkpoint once; returns the seconds that it took."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from comity.errors import InvalidValue
 from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiator import stored_contract
 from comity.protocol.registry import protocol
 from comity.session.session_registry import AcceptedSession, SessionRegistry
+from comity.session.waiting import OFFLINE, Waits
 from comity.session.worker import InlineWorker
 from comity.store.store import StoredSession
 from comity.transport.bindings import offline
@@ -26,8 +28,9 @@ class OfflineAcceptor:
 
     def __init__(self, party: LocalParty, role: str) -> None:
         self._party = party
-        self._hosted = SessionRegistry()
-        self._acceptor = Acceptor(party, role, self._hosted, InlineWorker)
+        self._hosted = SessionRegistry(party.store)
+        # Whoever imports a proposal by hand has decided on it.
+        self._acceptor = Acceptor(party, role, self._hosted, InlineWorker, asks=False)
         self._acceptor.restore()
 
     def accept(self, sender: str, proposal: sessions_pb2.Proposal) -> None:
@@ -39,7 +42,15 @@ class OfflineAcceptor:
         """
         require_offline(protocol(proposal.contract.protocol), proposal.contract.acceptors)
         session = self._acceptor.accept(sender, proposal)
+        if session is None:
+            raise InvalidValue(
+                "the proposal waits for this node's approval",
+                expected="a proposal that was accepted",
+                received=proposal.contract.session,
+                action="start the node, decide with comity sessions accept or refuse, and stop it again",
+            )
         session.gate.admit(proposal)
+        Waits(self._party.store, session.contract.session).begin(OFFLINE, sender)
 
     def take(self, kept: StoredSession, bundle: ReceivedBundle) -> bool:
         """Does what the initiator's bundle asks; returns whether there is something to answer.

@@ -149,7 +149,7 @@ class OfflineCommands:
             (receiver,) = contract.acceptors
             bundle = self._asking.bundle(kept)
         else:
-            if kept.state != "active":
+            if not kept.is_on:
                 raise InvalidValue(
                     f"session {kept.session} is over",
                     expected="one that is on",
@@ -202,7 +202,7 @@ class OfflineCommands:
         known = self._store.sessions()
         kept = self._store.find(session) if session else None
         if not session:
-            on = [each for each in known if each.state == "active" and self._is_offline(each)]
+            on = [each for each in known if each.is_on and self._is_offline(each)]
             kept = next(reversed(on or known), None)
         if kept is None:
             raise InvalidValue(
@@ -214,7 +214,7 @@ class OfflineCommands:
         return kept
 
     def _is_offline(self, kept: StoredSession) -> bool:
-        return kept.own["role"] == stored_contract(kept)[1].acceptor or is_offline(self._store, kept.session)
+        return kept.own["role"] == stored_contract(kept)[1].acceptor or is_offline(kept)
 
     def _taken(self, kept: StoredSession | None, bundle: ReceivedBundle) -> tuple[bool, SessionResult | None]:
         """Whether an export is to follow a bundle, and what the session came to."""
@@ -231,7 +231,7 @@ class OfflineCommands:
                 action="ask whom it came from which session it is for",
             )
         asks = kept.own["role"] == definition.initiator
-        if kept.state != "active":
+        if not kept.is_on:
             # Who asked may still have to say so.
             return asks, None
         if asks:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
@@ -13,13 +12,14 @@ from comity.errors import InvalidValue, RoundOutOfOrder, TrainingDiverged
 from comity.ledger.receipts import require_pinned
 from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
-from comity.node.sessions.failures import failure
-from comity.node.sessions.initiator import OFFLINE, draft_contract, stored, stored_contract
-from comity.node.sessions.result import SessionResult, summarize
+from comity.node.sessions.ending import SessionEnds
+from comity.node.sessions.initiator import draft_contract, stored, stored_contract
+from comity.node.sessions.result import SessionResult
+from comity.node.sessions.room import promise
 from comity.node.sessions.script import Script
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Observer
-from comity.store.journal import Journal
+from comity.session.waiting import OFFLINE, Waits
 from comity.store.store import StoredSession
 from comity.transport.bindings.offline import OfflineChannel
 from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle, bundled, unpacked
@@ -42,6 +42,7 @@ class OfflineInitiator:
         self._store = party.store
         self._trust = trust
         self._observe = observe
+        self._ends = SessionEnds(party)
 
     def begin(self, script: Script) -> str:
         """Enters a session that a script describes, or the same one again; returns its identifier.
@@ -70,7 +71,7 @@ class OfflineInitiator:
         party.task(contract)
         with self._store.transaction():
             self._store.save(stored(contract, own))
-            Journal(self._store, contract.session).append(OFFLINE, 0)
+            Waits(self._store, contract.session).begin(OFFLINE, contract.acceptors[0])
         return contract.session
 
     def bundle(self, kept: StoredSession) -> Bundle:
@@ -80,13 +81,13 @@ class OfflineInitiator:
             ComityError: The session cannot go on, or there is nothing to say.
         """
         contract, definition = stored_contract(kept)
-        if kept.state == "active" and not kept.peers:
+        if kept.is_on and not kept.peers:
             gate = self._party.gate(contract, contract.acceptors[0])
             own = Membership.model_validate(kept.own)
             proposal = encode_proposal(contract, own, self._party.signer, definition)
             gate.send(proposal)
             return Bundle(0, [bundled(PROPOSE, proposal)])
-        if kept.state == "active":
+        if kept.is_on:
             bundle, _ = self._work(kept, contract, definition, None)
             if bundle is not None:
                 return bundle
@@ -126,12 +127,12 @@ class OfflineInitiator:
             agreement = unpacked(next(iter(call.answers), AnyMessage()), sessions_pb2.Agreement)
             peer = decode_agreement(agreement, contract, bundle.sender, definition)
             require_pinned(peer, self._trust.vouched_key(peer.party))
-            self._party.require_room(contract, own, peer, definition)
+            promised = promise(self._party, contract, own, peer, definition)
             gate = self._party.gate(contract, peer.party)
             with self._store.transaction():
                 gate.deliver_all(0)
                 gate.admit(agreement)
-                self._store.save(replace(kept, peers=(peer.model_dump(mode="json"),)))
+                self._store.save(replace(kept, peers=(peer.model_dump(mode="json"),), promised=promised))
 
     def _work(
         self, kept: StoredSession, contract: Contract, definition: ProtocolDefinition, answer: ReceivedBundle | None
@@ -154,15 +155,10 @@ class OfflineInitiator:
         except AnswerDue as due:
             return due.bundle, None
         except TrainingDiverged as error:
-            party.end(contract.session, "failed", failure(error))
+            # The acceptor hears of it with the last bundle.
+            self._ends.fail(contract.session, error, self._observe)
             raise
-        outcome = role.outcome()
-        wall_s = (datetime.now(UTC) - datetime.fromisoformat(kept.begun)).total_seconds()
-        result = summarize(contract, outcome, self._store, wall_s)
-        party.keep_result(contract.session, outcome, result.to_json())
-        party.end(contract.session, "finished", result.to_json())
-        self._observe(definition.finished(contract, result.to_json()))
-        return None, result
+        return None, self._ends.finish(contract, self._observe, outcome=role.outcome())
 
     def _farewell(self, kept: StoredSession) -> Bundle:
         """The last bundle of a session that is over here."""

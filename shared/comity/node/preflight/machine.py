@@ -19,9 +19,9 @@ from comity.ledger.chain import utc_now
 from comity.ledger.verification import verify
 from comity.node.config import ENVIRONMENT_PREFIX
 from comity.node.garbage import exclusive
-from comity.node.party import bytes_free, bytes_used
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row
+from comity.node.sessions.room import bytes_free, bytes_used
 from comity.protocol.registry import protocols, unusable
 from comity.session.policy import Policy
 from comity.store.sql_engine import make_engine, parsed, place_of

@@ -18,7 +18,8 @@ from comity.node.preflight.rows import NotChecked, Row, of_error
 from comity.protocol.registry import protocols_for
 from comity.transport.addresses import is_loopback, split_address
 from comity.transport.description import Description, describe
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0
@@ -162,7 +163,7 @@ class _Answer:
 def _ask(context: Context, party: str, address: str) -> _Answer:
     call_s = min(_ANSWER_S, context.config.retry.call_s)
     try:
-        connection = PeerConnection(context.identity, party, address, RetryPolicy(call_s, 0.0))
+        connection = PeerConnection(context.identity, party, address, RetryPolicy(call_s=call_s, retry_s=0.0))
     except UsageError as error:
         raise NotChecked("this node's own certificate, key or trust cannot be used") from error
     with connection:

@@ -12,6 +12,7 @@ from comity.node.preflight.context import Context
 from comity.node.preflight.machine import require_device
 from comity.node.preflight.rows import NotChecked, Row
 from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.room import promise
 from comity.node.sessions.script import Script, parse_script
 from comity.protocol.definition import ProtocolDefinition
 
@@ -52,7 +53,7 @@ def check_script(context: Context) -> Iterator[Row]:
     yield Row("script", "passed", f"{context.script}: {session.contract.rounds} rounds of {session.definition.name}")
     require_device(context)
     layout = session.local.task(session.contract).layout
-    session.local.require_room(session.contract, session.own, session.peer, session.definition)
+    promise(session.local, session.contract, session.own, session.peer, session.definition)
     held = session.definition.load().blobs_held(session.contract, session.own, session.peer)
     found = (
         f"{', '.join(each.name for each in session.contract.models.values())}, {layout.size / 1e6:.2f} MB; room for the session's {held} blobs, "

@@ -1,11 +1,12 @@
-"""A session, from the side of the party that helps: deciding on proposals, and going on after a restart."""
+"""The sessions in which a node helps: takes proposals, works on what was agreed, and goes on after a restart."""
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -15,95 +16,81 @@ from comity.errors import (
     ComityError,
     ContractMismatch,
     InvalidValue,
+    PolicyRefusal,
+    SessionFailed,
     StorageError,
     UnknownSession,
 )
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.sessions.budget import require_affordable
-from comity.node.sessions.failures import failure
+from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_too_long
+from comity.node.sessions.failures import raised
 from comity.node.sessions.initiator import stored, stored_contract
 from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
-from comity.node.sessions.result import summarize
+from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.registry import protocol
+from comity.protocol.registry import protocol, protocol_names
 from comity.protocol.roles import JoinedAcceptor
-from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
 from comity.session.gate import EgressGate
 from comity.session.replayable_stream import ReplayableStream
-from comity.session.session_registry import AcceptedSession, SessionRegistry
+from comity.session.session_registry import AcceptedSession, ActiveSession, SessionRegistry
+from comity.session.waiting import APPROVAL, began, overdue
 from comity.session.worker import SessionWorker, Steppable, Worker
+from comity.store.store import StoredSession
 from comity.transport.sessions import Ending
 from comity.wire.v1 import sessions_pb2
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class OpenedSession:
-    """A session that many may join.
+@dataclass
+class _UntilOver:
+    """A helping role that many join, at work until nothing is left to do.
 
     Attributes:
-        place: This party's place in it.
-        role: The protocol's helping role.
-        worker: Its thread.
-        events: What happened since the node started.
-        contexts: This party's contexts opposite those who joined, also those who have left.
+        role: The role.
+        conclude: Called once, from the thread that works, when it is over.
+        is_concluded: Whether that was.
     """
 
-    place: SessionContext
     role: JoinedAcceptor
-    worker: Worker
-    events: ReplayableStream[Event]
-    contexts: dict[str, PeerContext]
+    conclude: Callable[[], None]
+    is_concluded: bool = False
 
     @property
-    def contract(self) -> Contract:
-        """What those who join agree to."""
-        return self.place.contract
-
-
-class _Ending:
-    """A helping role that many join, at work; says when it is over.
-
-    Args:
-        role: The role.
-        conclude: Called once, from the thread that works, when nothing is left to do.
-    """
-
-    def __init__(self, role: JoinedAcceptor, conclude: Callable[[], None]) -> None:
-        self._role = role
-        self._conclude = conclude
-        self._is_concluded = False
+    def _can_end(self) -> bool:
+        # What could not be kept may be as it should after a restart.
+        return not self.is_concluded and not isinstance(self.role.failure, StorageError)
 
     def advance(self) -> bool:
         """See `Steppable.advance`."""
-        if self._role.advance():
+        if self.role.advance():
             return True
-        # What could not be kept may be as it should after a restart.
-        if self._role.over and not self._is_concluded and not isinstance(self._role.failure, StorageError):
-            self._is_concluded = True
-            self._conclude()
+        if self.role.over and self._can_end:
+            self.is_concluded = True
+            self.conclude()
         return False
 
     def fail(self, error: ComityError) -> None:
         """See `Steppable.fail`."""
-        self._role.fail(error)
+        self.role.fail(error)
 
     def wakes_in(self) -> float | None:
         """See `JoinedAcceptor.wakes_in`."""
-        return None if self._is_concluded or isinstance(self._role.failure, StorageError) else self._role.wakes_in()
+        return self.role.wakes_in() if self._can_end else None
 
 
 class Acceptor:
-    """Decides on proposals and sets up the sessions that it accepts.
+    """Decides on proposals, and has somebody work on what is agreed.
 
     Args:
         party: This party.
         role: The role in which it helps.
-        sessions: Where accepted sessions go.
+        sessions: Those that somebody works on.
         work: What drives the role of a session with one initiator; a thread of its own if nothing is said.
+        asks: Whether policy may have an operator asked; one who stands by has decided.
     """
 
     def __init__(
@@ -112,62 +99,76 @@ class Acceptor:
         role: str,
         sessions: SessionRegistry,
         work: Callable[[Steppable, str], Worker] = SessionWorker,
+        *,
+        asks: bool = True,
     ) -> None:
         self._party = party
+        self._store = party.store
         self._role = role
         self._sessions = sessions
+        self._ends = SessionEnds(party)
         self._work = work
-        self._opened: dict[str, OpenedSession] = {}
-        self._deciding = threading.Lock()
+        self._asks = asks and party.config.policy.approve == "ask"
+        self._undecided: dict[str, ReplayableStream[Event]] = {}
+        self._deciding = threading.RLock()
         # What is opened is there before its worker can end it.
         self._opening = threading.Lock()
 
     def restore(self) -> None:
-        """Takes up the sessions that were on when the node stopped."""
-        for kept in self._party.store.sessions():
-            if kept.own["role"] != self._role:
-                continue
-            peers = [Membership.model_validate(each) for each in kept.peers]
-            if kept.state == "cancelled":
-                for peer in peers:
-                    self._sessions.cancel(kept.session, peer.party)
-            if kept.state != "active":
+        """Takes up the sessions that were on when the node stopped; what an operator has to decide on still waits."""
+        for kept in self._store.sessions():
+            if not self._is_own(kept) or not kept.is_on or is_undecided(kept):
                 continue
             try:
                 contract, definition = stored_contract(kept)
-                if definition.acceptor != self._role:
-                    continue
-                own = Membership.model_validate(kept.own)
-                self._set_up(contract, definition, own, peers)
+                peers = [Membership.model_validate(each) for each in kept.peers]
+                self._set_up(contract, definition, Membership.model_validate(kept.own), peers)
                 log.info("session-resumed", session=kept.session)
             except ComityError as error:
                 # The others go on; its initiator is told that there is no such session.
                 log.exception("session-not-resumed", session=kept.session, error=str(error))
 
-    def accept(self, caller: str, proposal: sessions_pb2.Proposal) -> AcceptedSession:
+    def accept(self, caller: str, message: sessions_pb2.Proposal) -> AcceptedSession | None:
         """Agrees to a proposal; to the same one again with the same session.
 
         Args:
             caller: Party that proposes, by its certificate.
-            proposal: The contract and the caller's part in it.
+            message: The contract and the caller's part in it.
+
+        Returns:
+            The session; None where an operator has to decide, which the same proposal asks again.
 
         Raises:
             RefusedError: The contract is refused, with the reason.
+            SessionCancelled: It was agreed to, and cancelled since.
             MalformedMessage: The proposal cannot be read.
             ReceiptInvalid: It is not signed with the key that the caller is known by.
         """
-        read = read_proposal(self._party, self._role, caller, proposal)
-        contract, definition, peer = read.contract, read.definition, read.peer
+        proposal = read_proposal(self._party, self._role, caller, message)
+        contract, definition, peer = proposal.contract, proposal.definition, proposal.peer
         with self._deciding:
-            running = self._sessions.find(contract.session, peer.party)
-            if running is not None and (running.contract.hash, running.context.peer) == (contract.hash, peer):
-                return running
-            if (opened := self._opened.get(contract.session)) is not None and opened.contract.hash == contract.hash:
-                return self._admit(opened, peer)
-            if definition.topology.is_joined and opened is None:
+            active = self._sessions.find(contract.session)
+            if active is not None and active.contract.hash == contract.hash:
+                known = active.of(peer.party)
+                if known is not None and known.context.peer == peer:
+                    return known
+                if definition.topology.is_joined:
+                    return self._admit(active, peer)
+            if definition.topology.is_joined and active is None:
                 raise _not_open(contract.session)
-            self._require_new(contract.session)
-            return self._open(read)
+            kept = self._store.find(contract.session)
+            if kept is not None:
+                self._require_undecided(kept, proposal)
+                return None
+            own = self._party.membership(definition.acceptor, contract)
+            promised = require_admissible(self._party, proposal, own, active=self.counted)
+            entered = stored(contract, own, peer, promised=promised)
+            if self._asks:
+                self._ask(entered, peer)
+                return None
+            session = self._set_up(contract, definition, own, [peer])
+            self._store.save(entered)
+            return session.of(peer.party)
 
     def review(self, caller: str, draft: sessions_pb2.DraftRequest) -> sessions_pb2.DraftReply:
         """Whether it would agree to a contract; nothing of it is kept.
@@ -180,98 +181,172 @@ class Acceptor:
             RefusedError: It would refuse it, with the reason.
             MalformedMessage: The draft cannot be read.
         """
-        read = read_proposal(self._party, self._role, caller, draft)
-        contract, definition, peer = read.contract, read.definition, read.peer
-        opened = self._opened.get(contract.session)
-        running = self._sessions.find(contract.session, peer.party)
-        if definition.topology.is_joined and opened is None:
+        proposal = read_proposal(self._party, self._role, caller, draft)
+        contract, definition, peer = proposal.contract, proposal.definition, proposal.peer
+        policy = self._party.config.policy
+        active = self._sessions.find(contract.session)
+        same = active is not None and active.contract.hash == contract.hash
+        if definition.topology.is_joined and active is None:
             raise _not_open(contract.session)
-        if opened is not None and opened.contract.hash == contract.hash:
-            self._party.config.policy.review(contract, opened.place.own, (peer.party,), active=0)
-        elif running is None or running.contract.hash != contract.hash:
-            self._require_new(contract.session)
+        if active is not None and same and definition.topology.is_joined:
+            policy.review(contract, active.place.own, (peer.party,), active=0)
+        elif not same:
+            kept = self._store.find(contract.session)
+            if kept is not None:
+                self._require_undecided(kept, proposal)
             own = self._party.membership(definition.acceptor, contract)
-            require_admissible(self._party, read, own, active=self.active)
-            require_affordable(self._party.store, self._party.config.policy, contract, own, [peer])
-        return sessions_pb2.DraftReply(contract_hash=contract.hash)
+            require_admissible(self._party, proposal, own, active=self.counted - (kept is not None and kept.counts))
+            require_affordable(self._store, policy, contract, own, [peer])
+        asks = self._asks and not definition.topology.is_joined
+        return sessions_pb2.DraftReply(contract_hash=contract.hash, asks_operator=asks)
 
-    def _require_new(self, session: str) -> None:
-        """Checks that a session's identifier is not taken.
+    def _ask(self, entered: StoredSession, peer: Membership) -> None:
+        """Leaves the decision on a proposal to an operator."""
+        waiting = APPROVAL.of(entered.session, peer.party)
+        self._store.save(replace(entered, state="waiting", waits=(waiting,)))
+        log.info("approval-wanted", session=entered.session, peer=peer.party, action=waiting.ends_with)
+
+    def _require_undecided(self, kept: StoredSession, proposal: Proposal) -> None:
+        """Checks that a session that is kept is a proposal, the same one, that waits for an operator.
 
         Raises:
-            ContractMismatch: It is.
+            ComityError: It is another one, or it is over; where an operator ended it, why.
         """
-        if self._party.store.find(session) is not None:
-            raise ContractMismatch(
-                "the session exists already, with another contract or ended",
-                expected="a new id",
-                received=session,
-                action="give the new session another id",
+        contract, peer = proposal.contract, proposal.peer
+        same = stored_contract(kept)[0].hash == contract.hash and peer.model_dump(mode="json") in kept.peers
+        if same and is_undecided(kept):
+            return
+        if same and kept.state == "cancelled":
+            error = raised(kept.result)
+            raise error if isinstance(error, PolicyRefusal) else ended_by(self._party.name, "cancelled")
+        raise ContractMismatch(
+            "the session exists already, with another contract or ended",
+            expected="a new id",
+            received=contract.session,
+            action="give the new session another id",
+        )
+
+    def approve(self, session: str) -> None:
+        """Agrees to a proposal that waits for an operator; its initiator finds out when it asks again.
+
+        Raises:
+            InvalidValue: There is none.
+            RefusedError: It does not fit this node any more.
+        """
+        with self._deciding:
+            kept = self._require_waiting(session)
+            contract, definition = stored_contract(kept)
+            (peer,) = (Membership.model_validate(each) for each in kept.peers)
+            # The data may be others since.
+            own = self._party.membership(definition.acceptor, contract)
+            others = self.counted - kept.counts
+            proposal = Proposal(contract, definition, peer)
+            promised = require_admissible(self._party, proposal, own, active=others)
+            self._set_up(contract, definition, own, [peer])
+            entered = stored(contract, own, peer, promised=promised)
+            self._store.save(replace(entered, begun=kept.begun))
+            log.info("session-approved", session=session, peer=peer.party)
+
+    def refuse(self, session: str, reason: str) -> None:
+        """Refuses a proposal that waits for an operator; its initiator is told the reason when it asks again.
+
+        Raises:
+            InvalidValue: There is none.
+        """
+        with self._deciding:
+            kept = self._require_waiting(session)
+            error = PolicyRefusal(
+                f"{self._party.name}'s operator refuses the session",
+                received=reason or None,
+                action="ask them what they would agree to, and propose that as a new session",
             )
+            self._give_up(kept.session, error)
+
+    def _require_waiting(self, session: str) -> StoredSession:
+        kept = self._store.find(session)
+        if kept is None or not is_undecided(kept):
+            waiting = [each.session for each in self._store.sessions() if is_undecided(each)]
+            raise InvalidValue(
+                f"session {session} waits for nobody's approval",
+                expected=", ".join(waiting) or "one that waits for it; none does",
+                received="no such session" if kept is None else kept.state,
+                action="comity sessions lists them",
+            )
+        return kept
 
     def finish(self, session: AcceptedSession, ending: Ending) -> None:
-        """Ends a session that its initiator is done with, and drops what it kept but the ledger.
+        """Ends a session that its initiator is done with.
 
         One that many joined goes on without that initiator, and ends when its role is over.
         """
-        name, initiator = session.contract.session, session.context.peer.party
-        opened = self._opened.get(name)
-        if opened is not None:
-            opened.worker.call(lambda: opened.role.leave(initiator))
-        self._sessions.remove(session, stop=opened is None)
-        log.info("session-left", session=name, peer=initiator, ending=ending)
-        if opened is None:
-            self._end(name, ending)
+        name, peer = session.contract.session, session.context.peer.party
+        if session.contract.is_open:
+            session.worker.call(lambda: session.role.leave(peer))
+            self._sessions.leave(name, peer)
+            log.info("session-left", session=name, peer=peer)
+        elif ending == "finished":
+            self._sessions.remove(name)
+            self._ends.finish(session.contract, session.events.append)
+            session.events.close()
+        else:
+            self._give_up(name, ended_by(peer, ending))
+
+    def withdraw(self, caller: str, session: str, contract_hash: str, ending: Ending) -> None:
+        """Ends a proposal on which nobody has decided yet, and which its initiator takes back; none is no error."""
+        with self._deciding:
+            kept = self._store.find(session) if session else None
+            if kept is None or not is_undecided(kept) or caller not in {each["party"] for each in kept.peers}:
+                return
+            if stored_contract(kept)[0].hash == contract_hash:
+                self._give_up(session, ended_by(caller, ending))
+
+    def expire(self, now: datetime) -> None:
+        """Ends what has waited longer than the policy lets it."""
+        for kept in self._store.sessions():
+            waited = overdue(kept, self._party.config.policy.max_wait_s, now)
+            if waited is None or not self._is_own(kept):
+                continue
+            error = waited_too_long(waited, PolicyRefusal if is_undecided(kept) else SessionFailed)
+            with self._deciding:
+                self._give_up(kept.session, error)
 
     def _conclude(self, session: str) -> None:
-        """Ends a session that many joined, and keeps what it came to; called in the thread that works on it."""
+        """Ends a session that many joined; called in the thread that works on it."""
         with self._opening:
-            opened = self._opened.get(session)
-        if opened is None:
+            active = self._sessions.find(session)
+        if active is None:
             return
-        error = opened.role.failure
+        error = active.role.failure
         if error is None:
-            began = datetime.fromisoformat(self._begun(session))
-            wall_s = (datetime.now(UTC) - began).total_seconds()
-            outcome = opened.role.outcome()
-            result = summarize(opened.contract, outcome, self._party.store, wall_s).to_json()
-            self._party.keep_result(session, outcome, result)
-            last = protocol(opened.contract.protocol).finished(opened.contract, result)
+            self._ends.finish(active.contract, active.events.append, outcome=active.role.outcome())
         else:
-            result = failure(error)
-        self._party.end(session, "finished" if error is None else "failed", result)
-        if error is None:
-            opened.place.observe(last)
+            self._ends.fail(session, error, active.events.append)
         # Not before: whoever asks meanwhile would find a session that is on, and that nobody works on.
-        self._opened.pop(session, None)
-        for each in self._sessions.all(session):
-            # Those who never came for what is theirs.
-            self._sessions.remove(each)
-        opened.worker.stop()
-        opened.events.close()
-        log.info("session-ended", session=session, ending="finished" if error is None else "failed")
-
-    def _begun(self, session: str) -> str:
-        kept = self._party.store.find(session)
-        return kept.begun if kept is not None else ""
+        self._sessions.remove(session)
+        active.events.close()
 
     def cancel(self, session: str) -> bool:
         """Ends a session before its time; its initiators are told at their next call. Returns whether it is on here."""
-        opened = self._opened.pop(session, None)
-        hosted = self._sessions.all(session)
-        for each in hosted:
-            self._sessions.cancel(session, each.context.peer.party)
-            self._sessions.remove(each)
-        if opened is not None:
-            opened.worker.stop()
-            opened.events.close()
-        if opened is not None or hosted:
-            self._end(session, "cancelled")
-        return opened is not None or bool(hosted)
+        kept = self._store.find(session)
+        if kept is None or not self._is_own(kept) or not kept.is_on:
+            return False
+        self._give_up(session, own_wish())
+        return True
 
-    def _end(self, session: str, ending: Ending) -> None:
-        self._party.end(session, ending)
-        log.info("session-ended", session=session, ending=ending)
+    def _give_up(self, session: str, error: ComityError) -> None:
+        """Ends a session early: whoever works on it stops, and those who look on are told."""
+        active = self._sessions.find(session)
+        self._sessions.remove(session)
+        events = self._undecided.pop(session, None) if active is None else active.events
+        refused = isinstance(error, PolicyRefusal)
+        self._ends.fail(
+            session,
+            error,
+            functools.partial(log_event, session) if events is None else events.append,
+            ending="cancelled" if refused else None,
+        )
+        if events is not None:
+            events.close()
 
     def open(self, contract: Contract, definition: ProtocolDefinition) -> None:
         """Opens a session, which those whom the policy admits may join.
@@ -288,7 +363,7 @@ class Acceptor:
                 action="open the session at the node that it names, or name this one",
             )
         with self._deciding:
-            if self._party.store.find(contract.session) is not None:
+            if self._store.find(contract.session) is not None:
                 raise InvalidValue(
                     "the session's id is taken",
                     expected="a new id",
@@ -296,9 +371,9 @@ class Acceptor:
                     action="leave out session.id, or give another",
                 )
             own = self._party.membership(definition.acceptor, contract)
-            self._party.config.policy.review(contract, own, (), active=self.active)
-            self._party.require_room(contract, own, own, definition)
-            self._party.store.save(stored(contract, own))
+            self._party.config.policy.review(contract, own, (), active=self.counted)
+            promised = promise(self._party, contract, own, own, definition)
+            self._store.save(stored(contract, own, promised=promised))
             self._set_up(contract, definition, own, [])
 
     def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:
@@ -307,10 +382,10 @@ class Acceptor:
         Raises:
             UnknownSession: There is none.
         """
-        opened = self._opened.get(session)
-        if opened is None:
+        active = self._sessions.find(session)
+        if active is None or not active.contract.is_open:
             raise _not_open(session)
-        return opened.contract, protocol(opened.contract.protocol)
+        return active.contract, protocol(active.contract.protocol)
 
     def gate(self, contract: Contract, party: str) -> EgressGate:
         """What may leave to a party with which there is no session yet."""
@@ -318,39 +393,40 @@ class Acceptor:
 
     def events(self, session: str) -> ReplayableStream[Event] | None:
         """What happens in a session that is on, None where it is not."""
-        found = self._opened.get(session) or self._sessions.find(session)
-        return None if found is None else found.events
+        with self._deciding:
+            active = self._sessions.find(session)
+            if active is not None:
+                return active.events
+            kept = self._store.find(session)
+            if kept is None or not is_undecided(kept):
+                return None
+            if session not in self._undecided:
+                events = self._undecided[session] = ReplayableStream[Event]()
+                for waiting in kept.waits:
+                    events.append(began(waiting))
+            return self._undecided[session]
 
     @property
-    def running(self) -> set[str]:
-        """Identifiers of the active sessions."""
-        return set(self._opened) | {each.contract.session for each in self._sessions.all()}
+    def counted(self) -> int:
+        """Number of the sessions that count against what the policy allows at a time."""
+        return sum(kept.counts and self._is_own(kept) for kept in self._store.sessions())
 
-    @property
-    def active(self) -> int:
-        """Number of active sessions."""
-        return len(self.running)
+    def _is_own(self, kept: StoredSession) -> bool:
+        """Whether this party helps in a session, rather than asks."""
+        name = str(kept.contract["protocol"])
+        return name in protocol_names() and kept.own["role"] == self._role == protocol(name).acceptor
 
     def drain(self) -> None:
         """Takes no new session and stops those that are active."""
         self._sessions.drain()
-        for opened in list(self._opened.values()):
-            opened.worker.stop(0.0)
-            opened.events.close()
+        for events in self._undecided.values():
+            events.close()
 
-    def _open(self, proposal: Proposal) -> AcceptedSession:
-        party, contract, definition = self._party, proposal.contract, proposal.definition
-        own = party.membership(definition.acceptor, contract)
-        require_admissible(party, proposal, own, active=self.active)
-        (session,) = self._set_up(contract, definition, own, [proposal.peer])
-        party.store.save(stored(contract, own, proposal.peer))
-        return session
-
-    def _admit(self, opened: OpenedSession, peer: Membership) -> AcceptedSession:
+    def _admit(self, active: ActiveSession, peer: Membership) -> AcceptedSession | None:
         """Lets an initiator join a session that is open."""
-        party, contract = self._party, opened.contract
-        party.config.policy.review(contract, opened.place.own, (peer.party,), active=0)
-        context = opened.contexts.get(peer.party)
+        party, contract, place = self._party, active.contract, active.place
+        party.config.policy.review(contract, place.own, (peer.party,), active=0)
+        context = active.contexts.get(peer.party)
         if context is not None and context.peer != peer:
             raise ContractMismatch(
                 f"{peer.party} has joined the session already, with another part in it",
@@ -358,29 +434,27 @@ class Acceptor:
                 received=f"{peer.samples} samples, key {peer.receipt_key[:16]}…",
                 action="come back as you left",
             )
-        kept = party.store.find(contract.session) or stored(contract, opened.place.own)
+        kept = self._store.find(contract.session) or stored(contract, place.own)
         if context is None:
             # Before the role counts on it: it may begin with this one.
-            party.store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
-        place = opened.place
+            self._store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
         joined = context or party.context(place, peer, apart=True)
         try:
-            opened.worker.call(lambda: opened.role.admit(joined))
+            active.worker.call(lambda: active.role.admit(joined))
         except ComityError:
             if context is None:
                 place.gates.remove(joined.gate)
-                party.store.save(kept)
+                self._store.save(kept)
             raise
-        opened.contexts[peer.party] = joined
-        session = AcceptedSession(joined, opened.role, opened.worker, opened.events)
-        self._sessions.add(session)
-        return session
+        active.contexts[peer.party] = joined
+        active.left.discard(peer.party)
+        return active.of(peer.party)
 
     def _set_up(
         self, contract: Contract, definition: ProtocolDefinition, own: Membership, peers: Sequence[Membership]
-    ) -> list[AcceptedSession]:
-        """Seats this party, and has its role go on from what is kept."""
-        events: ReplayableStream[Event] = ReplayableStream()
+    ) -> ActiveSession:
+        """Has the role go on from what is kept, and somebody work on it."""
+        events = self._undecided.pop(contract.session, None) or ReplayableStream[Event]()
 
         def observe(event: Event) -> None:
             log_event(contract.session, event)
@@ -397,16 +471,18 @@ class Acceptor:
         with self._opening:
             worker: Worker
             if definition.topology.is_joined:
-                ending = _Ending(role, lambda: self._conclude(contract.session))
-                worker = SessionWorker(ending, name, ending.wakes_in)
-                by_party = {context.peer.party: context for context in contexts}
-                self._opened[contract.session] = OpenedSession(place, role, worker, events, by_party)
+                work = _UntilOver(role, lambda: self._conclude(contract.session))
+                worker = SessionWorker(work, name, work.wakes_in)
             else:
                 worker = self._work(role, name)
-            hosted = [AcceptedSession(context, role, worker, events) for context in contexts]
-            for session in hosted:
-                self._sessions.add(session)
-        return hosted
+            session = ActiveSession(place, role, worker, events, {context.peer.party: context for context in contexts})
+            self._sessions.begin(session)
+        return session
+
+
+def is_undecided(kept: StoredSession) -> bool:
+    """Whether a session is a proposal on which an operator of this node has to decide."""
+    return any(each.reason == APPROVAL.name for each in kept.waits)
 
 
 def _not_open(session: str) -> UnknownSession:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
-from comity.contract import Contract, Json
-from comity.errors import ComityError, InvalidValue, SessionCancelled
+from comity.contract import Contract
+from comity.errors import ComityError, InvalidValue, SessionFailed
 from comity.node.config import NodeConfig
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
+from comity.node.sessions.agreement import Negotiation
+from comity.node.sessions.ending import SessionEnds, own_wish, waited_too_long
 from comity.node.sessions.failures import failure
 from comity.node.sessions.initiator import PASSING, is_offline, run_session, stored, stored_contract
-from comity.node.sessions.result import SessionResult
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event
-from comity.session.outcome import Outcome
 from comity.session.replayable_stream import ReplayableStream
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.session.waiting import PEER_AWAY, Waits, began, overdue
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 from comity.transport.sessions import Ending, end
 
 log = structlog.get_logger()
@@ -40,6 +44,7 @@ class InitiatedSession:
     Attributes:
         contract: What was agreed, or is proposed.
         definition: Its protocol.
+        waits: What it waits for.
         events: What happened since the node started.
         connections: The lines to the acceptors, while there are any.
         cancelled: Set when the operator does not want it any more.
@@ -48,7 +53,8 @@ class InitiatedSession:
 
     contract: Contract
     definition: ProtocolDefinition
-    events: ReplayableStream[Event] = field(default_factory=ReplayableStream)
+    waits: Waits
+    events: ReplayableStream[Event]
     connections: list[PeerConnection] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
@@ -63,9 +69,18 @@ class InitiatedSession:
         log_event(self.contract.session, event)
         self.events.append(event)
 
+    def pause(self, seconds: float) -> None:
+        """Waits; raises where the operator does not want the session any more.
+
+        Raises:
+            SessionCancelled: That is so.
+        """
+        if self.cancelled.wait(seconds):
+            raise own_wish()
+
 
 class InitiatedSessions:
-    """The sessions of an asking node, by identifier.
+    """The sessions in which a node asks: who works on which. The sessions themselves are in the store.
 
     Args:
         party: This party.
@@ -74,25 +89,30 @@ class InitiatedSessions:
 
     def __init__(self, party: LocalParty, config: NodeConfig) -> None:
         self._party = party
+        self._store = party.store
         self._config = config
+        self._ends = SessionEnds(party)
         self._lock = threading.Lock()
         self._sessions: dict[str, InitiatedSession] = {}
 
     def restore(self, role: str) -> None:
         """Takes up the sessions that were on when the node stopped."""
-        for kept in self._party.store.sessions():
-            if kept.state == "active" and kept.own["role"] == role:
-                contract, definition = stored_contract(kept)
-                if definition.initiator != role:
-                    continue
-                session = InitiatedSession(contract, definition)
-                if is_offline(self._party.store, kept.session):
-                    session.observe(Event("session-stopped", 0, failure(_offline(kept.session))))
-                    session.events.close()
-                    self._sessions[kept.session] = session
-                    continue
-                log.info("session-resumed", session=kept.session)
-                self._start(session)
+        for kept in self._store.sessions():
+            if not kept.is_on or kept.own["role"] != role:
+                continue
+            contract, definition = stored_contract(kept)
+            if definition.initiator != role:
+                continue
+            if is_offline(kept):
+                session = self._session(contract, definition)
+                for waiting in kept.waits:
+                    session.observe(began(waiting))
+                session.observe(Event("session-stopped", 0, failure(_offline(kept.session))))
+                session.events.close()
+                self._sessions[kept.session] = session
+                continue
+            log.info("session-resumed", session=kept.session)
+            self._start(self._session(contract, definition))
 
     def start(self, contract: Contract, definition: ProtocolDefinition) -> None:
         """Starts a session.
@@ -103,13 +123,13 @@ class InitiatedSessions:
         for acceptor in contract.acceptors:
             self._address(acceptor)
         with self._lock:
-            if self._party.store.find(contract.session) is not None:
+            if self._store.find(contract.session) is not None:
                 action = "leave out session.id, or give another"
                 raise InvalidValue(
                     "the session's id is taken", expected="a new id", received=contract.session, action=action
                 )
-            self._party.store.save(stored(contract, self._party.membership(definition.initiator, contract)))
-        self._start(InitiatedSession(contract, definition))
+            self._store.save(stored(contract, self._party.membership(definition.initiator, contract)))
+        self._start(self._session(contract, definition))
 
     def find(self, session: str) -> InitiatedSession | None:
         """A session that was on at some time since the node started."""
@@ -126,9 +146,9 @@ class InitiatedSessions:
             InvalidValue: There is nothing to go on with.
         """
         with self._lock:
-            kept = self._party.store.find(session)
+            kept = self._store.find(session)
             found = self._sessions.get(session)
-            if kept is None or kept.state != "active" or (found is not None and found.running):
+            if kept is None or not kept.is_on or (found is not None and found.running):
                 state = "no such session" if kept is None else "running" if kept.state == "active" else kept.state
                 raise InvalidValue(
                     f"session {session} cannot be resumed",
@@ -136,10 +156,10 @@ class InitiatedSessions:
                     received=state,
                     action="comity sessions lists them",
                 )
-            if is_offline(self._party.store, session):
+            if is_offline(kept):
                 raise _offline(session)
             log.info("session-resumed", session=session)
-            self._start(InitiatedSession(*stored_contract(kept)))
+            self._start(self._session(*stored_contract(kept)))
 
     def cancel(self, session: str) -> bool:
         """Ends a session before its time; returns whether the acceptor was told.
@@ -147,8 +167,21 @@ class InitiatedSessions:
         Raises:
             InvalidValue: It is not on any more.
         """
+        return self._give_up(session, own_wish())
+
+    def expire(self, now: datetime) -> None:
+        """Ends what has waited longer than the policy lets it."""
+        for name in list(self._sessions):
+            kept = self._store.find(name)
+            waited = None if kept is None else overdue(kept, self._config.policy.max_wait_s, now)
+            if waited is not None:
+                with contextlib.suppress(InvalidValue):
+                    self._give_up(name, waited_too_long(waited, SessionFailed))
+
+    def _give_up(self, session: str, error: ComityError) -> bool:
+        """Ends a session early; returns whether those who help in it were told."""
         found = self._sessions.get(session)
-        if found is None or self._state(session) != "active":
+        if found is None or not self._is_on(session):
             raise not_on(session, self._state(session))
         found.cancelled.set()
         for connection in found.connections:
@@ -156,24 +189,35 @@ class InitiatedSessions:
             connection.close()
         if found.thread is not None:
             found.thread.join(_STOP_S)
-        if self._state(session) == "active":
-            self._end(found, "cancelled", _own_wish())
-        if self._state(session) != "cancelled":
+        if not self._is_on(session):
             raise not_on(session, self._state(session))
-        return self._say_farewell(found.contract)
+        # Those who look on from now on find how it ended in the store.
+        told = self._ends.fail(
+            session, error, found.observe, tell=lambda ending: self._farewell(found.contract, ending)
+        )
+        found.events.close()
+        return told
+
+    def _is_on(self, session: str) -> bool:
+        kept = self._store.find(session)
+        return kept is not None and kept.is_on
 
     def _state(self, session: str) -> str:
-        kept = self._party.store.find(session)
+        kept = self._store.find(session)
         return "unknown" if kept is None else kept.state
 
-    def _say_farewell(self, contract: Contract) -> bool:
-        told = 0
+    def _farewell(self, contract: Contract, ending: Ending) -> bool:
+        """Tells those who know of a session how it ended; whether all of them heard it."""
+        told = True
         for acceptor in contract.acceptors:
-            with contextlib.suppress(ComityError), self.connection_to(acceptor, _FAREWELL) as connection:
-                connection.enter(contract.session, contract.hash)
-                end(connection, "cancelled")
-                told += 1
-        return told == len(contract.acceptors)
+            try:
+                with self.connection_to(acceptor, _FAREWELL) as connection:
+                    connection.enter(contract.session, contract.hash)
+                    end(connection, ending)
+            except ComityError as error:
+                told = False
+                log.info("peer-not-told", session=contract.session, peer=acceptor, error=str(error))
+        return told
 
     def connection_to(self, acceptor: str, retry: RetryPolicy | None = None) -> PeerConnection:
         """A line to a configured peer.
@@ -181,9 +225,7 @@ class InitiatedSessions:
         Raises:
             InvalidValue: It is none.
         """
-        return PeerConnection(
-            self._config.identity, acceptor, self._address(acceptor), retry or self._config.retry_policy
-        )
+        return PeerConnection(self._config.identity, acceptor, self._address(acceptor), retry or self._config.retry)
 
     def _address(self, acceptor: str) -> str:
         if acceptor not in self._config.peers:
@@ -195,6 +237,15 @@ class InitiatedSessions:
             )
         return self._config.peers[acceptor].address
 
+    def _session(self, contract: Contract, definition: ProtocolDefinition) -> InitiatedSession:
+        events: ReplayableStream[Event] = ReplayableStream()
+
+        def observe(event: Event) -> None:
+            log_event(contract.session, event)
+            events.append(event)
+
+        return InitiatedSession(contract, definition, Waits(self._store, contract.session, observe), events)
+
     def _start(self, session: InitiatedSession) -> None:
         name = session.contract.session
         self._sessions[name] = session
@@ -203,45 +254,41 @@ class InitiatedSessions:
 
     def _work(self, session: InitiatedSession) -> None:
         contract = session.contract
+        # Who was away when the node stopped need not be now.
+        session.waits.clear(PEER_AWAY)
         try:
             with contextlib.ExitStack() as stack:
                 session.connections = [
                     stack.enter_context(self.connection_to(acceptor)) for acceptor in contract.acceptors
                 ]
                 for connection in session.connections:
-                    connection.on_absence = functools.partial(_observe_absence, session, connection)
-                result, outcome = run_session(
-                    contract, session.definition, self._party, session.connections, session.observe
+                    connection.presence.on_change = functools.partial(_observe_absence, session, connection)
+                own = self._party.membership(session.definition.initiator, contract)
+                negotiation = Negotiation(contract, session.definition, self._party, own, session.waits, session.pause)
+                outcome = run_session(negotiation, session.connections, session.observe)
+                self._ends.finish(
+                    contract, session.observe, outcome=outcome, tell=functools.partial(_tell, session.connections)
                 )
-            self._finish(session, result, outcome)
         except Exception as error:  # noqa: BLE001 - the operator is told, whatever it is
             self._fail(session, error)
-        finally:
+        if not session.cancelled.is_set():
             session.events.close()
 
     def _fail(self, session: InitiatedSession, error: Exception) -> None:
+        name = session.contract.session
         if session.cancelled.is_set():
-            self._end(session, "cancelled", _own_wish())
-        elif isinstance(error, SessionCancelled):
-            self._end(session, "cancelled", error)
-        elif isinstance(error, PASSING):
+            # Whoever gives it up ends it.
+            return
+        if isinstance(error, PASSING) or not isinstance(error, ComityError):
             # Not the session's fault: it goes on when its operator says so, or when the node is started again.
-            session.observe(Event("session-stopped", 0, failure(error)))
-        elif isinstance(error, ComityError):
-            self._end(session, "failed", error)
+            if not isinstance(error, ComityError):
+                log.error("session-broken", session=name, exc_info=error)
+            session.waits.clear()
+            why = failure(error) if isinstance(error, ComityError) else {"what": f"{type(error).__name__}: {error}"}
+            session.observe(Event("session-stopped", 0, why))
         else:
-            log.error("session-broken", session=session.contract.session, exc_info=error)
-            session.observe(Event("session-stopped", 0, {"what": f"{type(error).__name__}: {error}"}))
-
-    def _end(self, session: InitiatedSession, ending: Ending, error: ComityError) -> None:
-        self._party.end(session.contract.session, ending, failure(error))
-        session.observe(Event(f"session-{ending}", 0, failure(error)))
-
-    def _finish(self, session: InitiatedSession, result: SessionResult, outcome: Outcome) -> None:
-        contract = session.contract
-        self._party.keep_result(contract.session, outcome, result.to_json())
-        self._party.end(contract.session, "finished", result.to_json())
-        session.observe(session.definition.finished(session.contract, result.to_json()))
+            # Or it would count as one that goes on, against what the acceptors' policies allow at a time.
+            self._ends.fail(name, error, session.observe, tell=lambda ending: self._farewell(session.contract, ending))
 
 
 def _offline(session: str) -> InvalidValue:
@@ -264,16 +311,16 @@ def not_on(session: str, state: str) -> InvalidValue:
     )
 
 
+def _tell(connections: Sequence[PeerConnection], ending: Ending) -> bool:
+    """Tells the acceptors over the lines that there are, or fails."""
+    for connection in connections:
+        end(connection, ending)
+    return True
+
+
 def _observe_absence(session: InitiatedSession, connection: PeerConnection, error: ComityError | None) -> None:
-    """Tells those who look on that an acceptor does not answer, or does again."""
+    """Has the session wait for an acceptor that does not answer, until it does again."""
     if error is None:
-        session.observe(Event("peer-back", 0, {"peer": connection.party}))
+        session.waits.end(PEER_AWAY, connection.party)
     else:
-        away: dict[str, Json] = {"peer": connection.party, "wait_s": connection.retry.retry_s}
-        session.observe(Event("peer-away", 0, away | failure(error)))
-
-
-def _own_wish() -> SessionCancelled:
-    return SessionCancelled(
-        "the session was cancelled by this node's operator", action="comity run begins another; this one is over"
-    )
+        session.waits.begin(PEER_AWAY, connection.party, wait_s=connection.retry.retry_s, why=str(error))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from comity.contract import Contract, HeadSpec, InputSpec, Membership, TaskSpec
-from comity.errors import ComityError, InvalidValue, NodeDraining, SessionCancelled, StorageError, TransportError
-from comity.ledger.receipts import require_pinned
+from comity.errors import InvalidValue, NodeDraining, StorageError, TransportError
 from comity.node.party import LocalParty
-from comity.node.sessions.result import SessionResult, summarize
+from comity.node.sessions.agreement import Negotiation
 from comity.node.sessions.script import MODEL, ModelSection, Script, SessionSection
 from comity.node.validation import validated
 from comity.protocol.definition import ProtocolDefinition
@@ -21,18 +18,15 @@ from comity.protocol.registry import protocol
 from comity.protocol.roles import run
 from comity.session.events import Event, Observer
 from comity.session.outcome import Outcome
-from comity.store.store import Store, StoredSession
+from comity.session.waiting import OFFLINE
+from comity.store.store import StoredSession
 from comity.tasks import require_usable, signed_model, task_kind
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import decode_agreement, encode_proposal, end, propose, require_models, require_task_kind
+from comity.transport.sessions import require_models, require_task_kind
 
 PASSING = (TransportError, StorageError, NodeDraining)
 """Errors that are not the session's fault: it goes on when they have passed."""
-
-
-OFFLINE = "offline"
-"""Record in the journal of an asked session whose rounds are offline: the daemon leaves it alone."""
 
 
 def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Contract, ProtocolDefinition]:
@@ -113,136 +107,56 @@ def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
     return task
 
 
-def run_session(
-    contract: Contract,
-    definition: ProtocolDefinition,
-    initiator: LocalParty,
-    connections: Sequence[PeerConnection],
-    observe: Observer,
-) -> tuple[SessionResult, Outcome]:
-    """Runs a session over the network, from the proposal, or from where it stopped, to its end.
+def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection], observe: Observer) -> Outcome:
+    """Works on a session over the network, from the proposal, or from where it stopped; returns what it came to.
 
     Args:
-        contract: What to propose.
-        definition: Its protocol.
-        initiator: This party.
+        negotiation: What to propose.
         connections: The lines to the acceptors, in the contract's order.
         observe: Is told what happens.
 
     Raises:
         ComityError: An acceptor refused, could not be reached, or the session failed.
     """
-    began = time.monotonic()
-    own = initiator.membership(definition.initiator, contract)
-    peers = _peers(contract, definition, initiator, own, connections)
+    contract, definition, party = negotiation.contract, negotiation.definition, negotiation.party
+    peers = negotiation.agree(connections)
     observe(definition.started(contract, definition.initiator, contract.acceptors))
-    for record in initiator.store.records(contract.session):
+    for record in party.store.records(contract.session):
         # Those who look on after a restart see what was before it.
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
-    try:
-        place = initiator.place(contract, own, observe, peers)
-        contexts = [initiator.context(place, peer) for peer in peers]
-        channels = [RemoteChannel(connection) for connection in connections]
-        (outcome,) = run(definition.load().connected(contexts, channels))
-    except PASSING:
-        # The session is taken up again.
-        raise
-    except SessionCancelled:
-        # It is over at one acceptor; the others, where there are any, do not know.
-        for connection in connections if len(connections) > 1 else ():
-            with contextlib.suppress(ComityError):
-                end(connection, "cancelled")
-        raise
-    except Exception:
-        # Or it would count as one that goes on, against what the acceptors' policies allow at a time.
-        for connection in connections:
-            with contextlib.suppress(ComityError):
-                end(connection, "failed")
-        raise
-    for connection in connections:
-        end(connection, "finished")
-    return summarize(contract, outcome, initiator.store, time.monotonic() - began), outcome
+    place = party.place(contract, negotiation.own, observe, peers)
+    contexts = [
+        replace(party.context(place, peer), presence=connection.presence)
+        for peer, connection in zip(peers, connections, strict=True)
+    ]
+    channels = [RemoteChannel(connection) for connection in connections]
+    (outcome,) = run(definition.load().connected(contexts, channels))
+    return outcome
 
 
-def _peers(
-    contract: Contract,
-    definition: ProtocolDefinition,
-    initiator: LocalParty,
-    own: Membership,
-    connections: Sequence[PeerConnection],
-) -> list[Membership]:
-    """The acceptors' parts in the session; where one refuses, those who agreed before are told that it is over."""
-    peers: list[Membership] = []
-    for place, connection in enumerate(connections):
-        try:
-            peers.append(_peer(contract, definition, initiator, own, connection))
-        except PASSING:
-            raise
-        except Exception:
-            for agreed in connections[:place]:
-                with contextlib.suppress(ComityError):
-                    end(agreed, "failed")
-            raise
-        connection.enter(contract.session, contract.hash)
-    return peers
+def stored(contract: Contract, own: Membership, *peers: Membership, promised: int = 0) -> StoredSession:
+    """A session that is entered now, as the store keeps it.
 
-
-def _peer(
-    contract: Contract,
-    definition: ProtocolDefinition,
-    initiator: LocalParty,
-    own: Membership,
-    connection: PeerConnection,
-) -> Membership:
-    """An acceptor's part in the session: as it was agreed before, or as it is agreed now."""
-    kept = initiator.store.find(contract.session) or stored(contract, own)
-    members = [Membership.model_validate(each) for each in kept.peers]
-    for member in members:
-        if member.party == connection.party:
-            return member
-    peer = _agree(contract, definition, initiator, own, connection)
-    initiator.store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
-    return peer
-
-
-def _agree(
-    contract: Contract,
-    definition: ProtocolDefinition,
-    initiator: LocalParty,
-    own: Membership,
-    connection: PeerConnection,
-) -> Membership:
-    """Proposes a contract; returns the acceptor's part in it."""
-    initiator.config.policy.review(contract, own, contract.acceptors, active=0)
-    # What this party itself cannot do, it does not ask for.
-    initiator.task(contract)
-    gate = initiator.gate(contract, connection.party)
-    proposal = encode_proposal(contract, own, initiator.signer, definition)
-    gate.send(proposal)
-    agreement = propose(connection, proposal)
-    gate.deliver(proposal)
-    gate.admit(agreement)
-    peer = decode_agreement(agreement, contract, connection.party, definition)
-    require_pinned(peer, initiator.config.receipt_key_of(peer.party))
-    initiator.require_room(contract, own, peer, definition)
-    return peer
-
-
-def stored(contract: Contract, own: Membership, *peers: Membership) -> StoredSession:
-    """A session that is entered now, as the store keeps it."""
+    Args:
+        contract: Its contract.
+        own: This party's part in it.
+        peers: The others' parts, as far as they are known.
+        promised: What it may take on disk, in bytes.
+    """
     return StoredSession(
         contract.session,
         contract.model_dump(mode="json"),
         own.model_dump(mode="json"),
         tuple(each.model_dump(mode="json") for each in peers),
-        begun=datetime.now(UTC).isoformat(timespec="seconds"),
+        begun=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        promised=promised,
     )
 
 
-def is_offline(store: Store, session: str) -> bool:
-    """Whether the rounds of an asked session are offline."""
-    return any(each.kind == OFFLINE for each in store.records(session))
+def is_offline(session: StoredSession) -> bool:
+    """Whether a session's rounds are exchanged without a network."""
+    return any(each.reason == OFFLINE.name for each in session.waits)
 
 
 def stored_contract(session: StoredSession) -> tuple[Contract, ProtocolDefinition]:

@@ -12,7 +12,8 @@ from comity.ledger.charges import charges_of, counted
 from comity.ledger.ledger import ROUND, bytes_by_kind
 from comity.node.sessions.initiator import stored_contract
 from comity.session.events import Event
-from comity.store.store import Store, StoredSession
+from comity.session.waiting import began
+from comity.store.store import Store, StoredSession, Waiting
 
 SeenState = Literal["running", "waiting", "stopped", "finished", "failed", "cancelled"]
 
@@ -30,6 +31,7 @@ class SessionSummary:
         rounds: Rounds that were bought.
         rounds_finished: Rounds that this node is done with.
         begun: When this node entered it, UTC, ISO 8601.
+        waits: What it waits for.
     """
 
     session: str
@@ -40,6 +42,7 @@ class SessionSummary:
     rounds: int
     rounds_finished: int
     begun: str
+    waits: tuple[Waiting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ def past_events(store: Store, session: str) -> list[Event]:
         Event("round-finished", each.round, each.fields) for each in store.records(session) if each.kind == "finished"
     ]
     match kept.state:
+        case "waiting":
+            events += [began(each) for each in kept.waits]
         case "active":
             what = {"what": "nobody works on the session", "action": "comity resume goes on with it"}
             events.append(Event("session-stopped", 0, what))
@@ -143,7 +148,15 @@ def _summary(store: Store, kept: StoredSession, running: Collection[str]) -> Ses
         finished = result.get("rounds_finished", 0)
     own = str(kept.own["role"])
     return SessionSummary(
-        kept.session, contract["protocol"], own, tuple(_peers(kept)), state, contract["rounds"], finished, kept.begun
+        kept.session,
+        contract["protocol"],
+        own,
+        tuple(_peers(kept)),
+        state,
+        contract["rounds"],
+        finished,
+        kept.begun,
+        kept.waits,
     )
 
 

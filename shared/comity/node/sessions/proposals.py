@@ -8,6 +8,7 @@ from comity.contract import Contract, Membership
 from comity.errors import PolicyRefusal, UnknownParty, UnsupportedProtocol
 from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
+from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.transport.sessions import decode_draft, decode_proposal, protocol_named
@@ -73,7 +74,7 @@ def read_proposal(
     return Proposal(contract, definition, peer)
 
 
-def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *, active: int) -> None:
+def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *, active: int) -> int:
     """Checks that this party's policy and its disk admit a proposal.
 
     Args:
@@ -81,6 +82,9 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
         proposal: The proposal.
         own: Its part in the session.
         active: Sessions that it has already.
+
+    Returns:
+        What the session may take on disk, in bytes.
 
     Raises:
         RefusedError: They do not.
@@ -94,7 +98,7 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
             received=", ".join(contract.egress),
             action="leave the others out of the contract",
         )
-    party.require_room(contract, own, proposal.peer, definition)
+    return promise(party, contract, own, proposal.peer, definition)
 
 
 def _offered(role: str, contract: sessions_pb2.Contract) -> ProtocolDefinition:

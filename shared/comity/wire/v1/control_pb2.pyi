@@ -65,6 +65,230 @@ class NodeDescription(google.protobuf.message.Message):
 global___NodeDescription = NodeDescription
 
 @typing.final
+class GetStatusRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___GetStatusRequest = GetStatusRequest
+
+@typing.final
+class NodeStatus(google.protobuf.message.Message):
+    """A node at one moment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class QueuesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class BytesSentEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class BytesReceivedEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    NODE_FIELD_NUMBER: builtins.int
+    STARTED_FIELD_NUMBER: builtins.int
+    UPTIME_S_FIELD_NUMBER: builtins.int
+    SESSIONS_FIELD_NUMBER: builtins.int
+    COUNTED_FIELD_NUMBER: builtins.int
+    MAX_SESSIONS_FIELD_NUMBER: builtins.int
+    QUEUES_FIELD_NUMBER: builtins.int
+    BYTES_SENT_FIELD_NUMBER: builtins.int
+    BYTES_RECEIVED_FIELD_NUMBER: builtins.int
+    DISK_FIELD_NUMBER: builtins.int
+    PRIVACY_FIELD_NUMBER: builtins.int
+    ENTRIES_FIELD_NUMBER: builtins.int
+    TAIL_FIELD_NUMBER: builtins.int
+    uptime_s: builtins.float
+    counted: builtins.int
+    """How many of them count against max_sessions."""
+    max_sessions: builtins.int
+    entries: builtins.int
+    """Length of the ledger, and its last entries, oldest first."""
+    @property
+    def node(self) -> global___NodeDescription: ...
+    @property
+    def started(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def sessions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SessionSummary]: ...
+    @property
+    def queues(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Requests that wait for their turn, by session that somebody works on."""
+
+    @property
+    def bytes_sent(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Bytes that left and came in all sessions, by egress kind."""
+
+    @property
+    def bytes_received(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+    @property
+    def disk(self) -> global___Disk: ...
+    @property
+    def privacy(self) -> global___PrivacyBudget: ...
+    @property
+    def tail(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LedgerLine]: ...
+    def __init__(
+        self,
+        *,
+        node: global___NodeDescription | None = ...,
+        started: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        uptime_s: builtins.float = ...,
+        sessions: collections.abc.Iterable[global___SessionSummary] | None = ...,
+        counted: builtins.int = ...,
+        max_sessions: builtins.int = ...,
+        queues: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        bytes_sent: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        bytes_received: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        disk: global___Disk | None = ...,
+        privacy: global___PrivacyBudget | None = ...,
+        entries: builtins.int = ...,
+        tail: collections.abc.Iterable[global___LedgerLine] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["disk", b"disk", "node", b"node", "privacy", b"privacy", "started", b"started"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "counted", b"counted", "disk", b"disk", "entries", b"entries", "max_sessions", b"max_sessions", "node", b"node", "privacy", b"privacy", "queues", b"queues", "sessions", b"sessions", "started", b"started", "tail", b"tail", "uptime_s", b"uptime_s"]) -> None: ...
+
+global___NodeStatus = NodeStatus
+
+@typing.final
+class Disk(google.protobuf.message.Message):
+    """What the blobs of sessions take, in bytes."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USED_FIELD_NUMBER: builtins.int
+    PROMISED_FIELD_NUMBER: builtins.int
+    FREE_FIELD_NUMBER: builtins.int
+    QUOTA_FIELD_NUMBER: builtins.int
+    used: builtins.int
+    promised: builtins.int
+    """What the sessions that are not over may take in all."""
+    free: builtins.int
+    """What may still be kept."""
+    quota: builtins.int
+    """Most that may be kept; absent for what the disk holds."""
+    def __init__(
+        self,
+        *,
+        used: builtins.int = ...,
+        promised: builtins.int = ...,
+        free: builtins.int = ...,
+        quota: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_quota", b"_quota", "quota", b"quota"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_quota", b"_quota", "free", b"free", "promised", b"promised", "quota", b"quota", "used", b"used"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_quota", b"_quota"]) -> typing.Literal["quota"] | None: ...
+
+global___Disk = Disk
+
+@typing.final
+class PrivacyBudget(google.protobuf.message.Message):
+    """What the sessions spend of the privacy budget."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SPENT_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    spent: builtins.float
+    limit: builtins.float
+    """Absent for no limit."""
+    def __init__(
+        self,
+        *,
+        spent: builtins.float = ...,
+        limit: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_limit", b"_limit", "limit", b"limit"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_limit", b"_limit", "limit", b"limit", "spent", b"spent"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_limit", b"_limit"]) -> typing.Literal["limit"] | None: ...
+
+global___PrivacyBudget = PrivacyBudget
+
+@typing.final
+class LedgerLine(google.protobuf.message.Message):
+    """An entry of the ledger, in one line."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: builtins.int
+    MATTER_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    PEER_FIELD_NUMBER: builtins.int
+    DIRECTION_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    HASH_FIELD_NUMBER: builtins.int
+    matter: builtins.str
+    session: builtins.str
+    peer: builtins.str
+    direction: builtins.str
+    kind: builtins.str
+    subject: builtins.str
+    size: builtins.int
+    hash: builtins.str
+    @property
+    def time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        matter: builtins.str = ...,
+        session: builtins.str = ...,
+        peer: builtins.str = ...,
+        direction: builtins.str = ...,
+        kind: builtins.str = ...,
+        subject: builtins.str = ...,
+        size: builtins.int = ...,
+        hash: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["time", b"time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["direction", b"direction", "hash", b"hash", "kind", b"kind", "matter", b"matter", "peer", b"peer", "session", b"session", "size", b"size", "subject", b"subject", "time", b"time"]) -> None: ...
+
+global___LedgerLine = LedgerLine
+
+@typing.final
 class RunRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -249,18 +473,21 @@ class SessionSummary(google.protobuf.message.Message):
     ROUNDS_FIELD_NUMBER: builtins.int
     ROUNDS_FINISHED_FIELD_NUMBER: builtins.int
     BEGUN_FIELD_NUMBER: builtins.int
+    WAITS_FIELD_NUMBER: builtins.int
     session: builtins.str
     protocol: builtins.str
     role: builtins.str
     """What this node does in it."""
     state: builtins.str
-    """"running", "stopped" (it can be resumed), "finished", "failed" or "cancelled"."""
+    """"running", "waiting" (for what, `waits` says), "stopped" (it can be resumed), "finished", "failed" or "cancelled"."""
     rounds: builtins.int
     rounds_finished: builtins.int
     @property
     def peers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
     def begun(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    @property
+    def waits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Waiting]: ...
     def __init__(
         self,
         *,
@@ -272,11 +499,54 @@ class SessionSummary(google.protobuf.message.Message):
         rounds: builtins.int = ...,
         rounds_finished: builtins.int = ...,
         begun: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        waits: collections.abc.Iterable[global___Waiting] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["begun", b"begun"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["begun", b"begun", "peers", b"peers", "protocol", b"protocol", "role", b"role", "rounds", b"rounds", "rounds_finished", b"rounds_finished", "session", b"session", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["begun", b"begun", "peers", b"peers", "protocol", b"protocol", "role", b"role", "rounds", b"rounds", "rounds_finished", b"rounds_finished", "session", b"session", "state", b"state", "waits", b"waits"]) -> None: ...
 
 global___SessionSummary = SessionSummary
+
+@typing.final
+class Waiting(google.protobuf.message.Message):
+    """One thing that a session waits for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
+    WAITS_FOR_FIELD_NUMBER: builtins.int
+    ENDS_WITH_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    EXPIRES_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why, by its name, for example "approval" or "peer-away"."""
+    subject: builtins.str
+    """What tells several of one reason apart, for example a party."""
+    waits_for: builtins.str
+    """What is waited for, and what ends the wait, as people read it."""
+    ends_with: builtins.str
+    counts: builtins.bool
+    """Whether the session counts against policy.max_sessions meanwhile."""
+    expires: builtins.bool
+    """Whether policy.max_wait_s bounds the wait."""
+    @property
+    def since(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        subject: builtins.str = ...,
+        waits_for: builtins.str = ...,
+        ends_with: builtins.str = ...,
+        counts: builtins.bool = ...,
+        expires: builtins.bool = ...,
+        since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["since", b"since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "ends_with", b"ends_with", "expires", b"expires", "reason", b"reason", "since", b"since", "subject", b"subject", "waits_for", b"waits_for"]) -> None: ...
+
+global___Waiting = Waiting
 
 @typing.final
 class ShowSessionRequest(google.protobuf.message.Message):
@@ -421,3 +691,57 @@ class ResumeReply(google.protobuf.message.Message):
     ) -> None: ...
 
 global___ResumeReply = ResumeReply
+
+@typing.final
+class AcceptRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+
+global___AcceptRequest = AcceptRequest
+
+@typing.final
+class AcceptReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___AcceptReply = AcceptReply
+
+@typing.final
+class RefuseRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    reason: builtins.str
+    """What the other party is told; may be empty."""
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["reason", b"reason", "session", b"session"]) -> None: ...
+
+global___RefuseRequest = RefuseRequest
+
+@typing.final
+class RefuseReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___RefuseReply = RefuseReply

@@ -39,6 +39,11 @@ class ControlStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.NodeDescription.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/comity.wire.v1.Control/GetStatus',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.NodeStatus.FromString,
+                _registered_method=True)
         self.Run = channel.unary_unary(
                 '/comity.wire.v1.Control/Run',
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.RunRequest.SerializeToString,
@@ -79,6 +84,16 @@ class ControlStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeReply.FromString,
                 _registered_method=True)
+        self.Accept = channel.unary_unary(
+                '/comity.wire.v1.Control/Accept',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.AcceptRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.AcceptReply.FromString,
+                _registered_method=True)
+        self.Refuse = channel.unary_unary(
+                '/comity.wire.v1.Control/Refuse',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.RefuseRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.RefuseReply.FromString,
+                _registered_method=True)
 
 
 class ControlServicer(object):
@@ -86,6 +101,13 @@ class ControlServicer(object):
 
     def Describe(self, request, context):
         """Who this node is and what it is doing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatus(self, request, context):
+        """One picture of the whole node: sessions, queues, bytes, budgets, and the tail of its ledger.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,6 +169,20 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Accept(self, request, context):
+        """Agrees to a proposal that waits for an operator's approval.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Refuse(self, request, context):
+        """Refuses such a proposal; the other party is told why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -154,6 +190,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.DescribeRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.NodeDescription.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.GetStatusRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.NodeStatus.SerializeToString,
             ),
             'Run': grpc.unary_unary_rpc_method_handler(
                     servicer.Run,
@@ -195,6 +236,16 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeReply.SerializeToString,
             ),
+            'Accept': grpc.unary_unary_rpc_method_handler(
+                    servicer.Accept,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.AcceptRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.AcceptReply.SerializeToString,
+            ),
+            'Refuse': grpc.unary_unary_rpc_method_handler(
+                    servicer.Refuse,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.RefuseRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.RefuseReply.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'comity.wire.v1.Control', rpc_method_handlers)
@@ -223,6 +274,33 @@ class Control(object):
             '/comity.wire.v1.Control/Describe',
             comity_dot_wire_dot_v1_dot_control__pb2.DescribeRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_control__pb2.NodeDescription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/GetStatus',
+            comity_dot_wire_dot_v1_dot_control__pb2.GetStatusRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.NodeStatus.FromString,
             options,
             channel_credentials,
             insecure,
@@ -439,6 +517,60 @@ class Control(object):
             '/comity.wire.v1.Control/Resume',
             comity_dot_wire_dot_v1_dot_control__pb2.ResumeRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_control__pb2.ResumeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Accept(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/Accept',
+            comity_dot_wire_dot_v1_dot_control__pb2.AcceptRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.AcceptReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Refuse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/Refuse',
+            comity_dot_wire_dot_v1_dot_control__pb2.RefuseRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.RefuseReply.FromString,
             options,
             channel_credentials,
             insecure,

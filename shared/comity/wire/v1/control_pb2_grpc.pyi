@@ -25,6 +25,12 @@ class ControlStub:
     ]
     """Who this node is and what it is doing."""
 
+    GetStatus: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.GetStatusRequest,
+        comity.wire.v1.control_pb2.NodeStatus,
+    ]
+    """One picture of the whole node: sessions, queues, bytes, budgets, and the tail of its ledger."""
+
     Run: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.control_pb2.RunRequest,
         comity.wire.v1.control_pb2.RunReply,
@@ -73,12 +79,30 @@ class ControlStub:
     ]
     """Goes on with a session that stopped because the other party, or the disk, was away."""
 
+    Accept: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.AcceptRequest,
+        comity.wire.v1.control_pb2.AcceptReply,
+    ]
+    """Agrees to a proposal that waits for an operator's approval."""
+
+    Refuse: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.RefuseRequest,
+        comity.wire.v1.control_pb2.RefuseReply,
+    ]
+    """Refuses such a proposal; the other party is told why."""
+
 class ControlAsyncStub:
     Describe: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.control_pb2.DescribeRequest,
         comity.wire.v1.control_pb2.NodeDescription,
     ]
     """Who this node is and what it is doing."""
+
+    GetStatus: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.GetStatusRequest,
+        comity.wire.v1.control_pb2.NodeStatus,
+    ]
+    """One picture of the whole node: sessions, queues, bytes, budgets, and the tail of its ledger."""
 
     Run: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.control_pb2.RunRequest,
@@ -128,6 +152,18 @@ class ControlAsyncStub:
     ]
     """Goes on with a session that stopped because the other party, or the disk, was away."""
 
+    Accept: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.AcceptRequest,
+        comity.wire.v1.control_pb2.AcceptReply,
+    ]
+    """Agrees to a proposal that waits for an operator's approval."""
+
+    Refuse: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.RefuseRequest,
+        comity.wire.v1.control_pb2.RefuseReply,
+    ]
+    """Refuses such a proposal; the other party is told why."""
+
 class ControlServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def Describe(
@@ -136,6 +172,14 @@ class ControlServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.control_pb2.NodeDescription, collections.abc.Awaitable[comity.wire.v1.control_pb2.NodeDescription]]:
         """Who this node is and what it is doing."""
+
+    @abc.abstractmethod
+    def GetStatus(
+        self,
+        request: comity.wire.v1.control_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.NodeStatus, collections.abc.Awaitable[comity.wire.v1.control_pb2.NodeStatus]]:
+        """One picture of the whole node: sessions, queues, bytes, budgets, and the tail of its ledger."""
 
     @abc.abstractmethod
     def Run(
@@ -200,5 +244,21 @@ class ControlServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.control_pb2.ResumeReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.ResumeReply]]:
         """Goes on with a session that stopped because the other party, or the disk, was away."""
+
+    @abc.abstractmethod
+    def Accept(
+        self,
+        request: comity.wire.v1.control_pb2.AcceptRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.AcceptReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.AcceptReply]]:
+        """Agrees to a proposal that waits for an operator's approval."""
+
+    @abc.abstractmethod
+    def Refuse(
+        self,
+        request: comity.wire.v1.control_pb2.RefuseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.RefuseReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.RefuseReply]]:
+        """Refuses such a proposal; the other party is told why."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

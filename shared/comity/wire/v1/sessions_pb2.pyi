@@ -460,6 +460,42 @@ class Proposal(google.protobuf.message.Message):
 global___Proposal = Proposal
 
 @typing.final
+class ProposalReply(google.protobuf.message.Message):
+    """What an acceptor says to a proposal that it does not refuse."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AGREEMENT_FIELD_NUMBER: builtins.int
+    UNDECIDED_FIELD_NUMBER: builtins.int
+    @property
+    def agreement(self) -> global___Agreement: ...
+    @property
+    def undecided(self) -> global___Undecided: ...
+    def __init__(
+        self,
+        *,
+        agreement: global___Agreement | None = ...,
+        undecided: global___Undecided | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["agreement", b"agreement", "answer", b"answer", "undecided", b"undecided"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["agreement", b"agreement", "answer", b"answer", "undecided", b"undecided"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["answer", b"answer"]) -> typing.Literal["agreement", "undecided"] | None: ...
+
+global___ProposalReply = ProposalReply
+
+@typing.final
+class Undecided(google.protobuf.message.Message):
+    """An operator of the acceptor decides; the initiator waits, and asks again from time to time."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___Undecided = Undecided
+
+@typing.final
 class DraftRequest(google.protobuf.message.Message):
     """A proposal that is not signed."""
 

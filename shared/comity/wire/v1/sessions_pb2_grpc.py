@@ -38,7 +38,7 @@ class SessionsStub(object):
         self.Propose = channel.unary_unary(
                 '/comity.wire.v1.Sessions/Propose',
                 request_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.SerializeToString,
-                response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.FromString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.ProposalReply.FromString,
                 _registered_method=True)
         self.Draft = channel.unary_unary(
                 '/comity.wire.v1.Sessions/Draft',
@@ -67,7 +67,8 @@ class SessionsServicer(object):
     """
 
     def Propose(self, request, context):
-        """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement.
+        """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement, or asks again how it
+        stands where an operator of the acceptor decides.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +108,7 @@ def add_SessionsServicer_to_server(servicer, server):
             'Propose': grpc.unary_unary_rpc_method_handler(
                     servicer.Propose,
                     request_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.FromString,
-                    response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.SerializeToString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.ProposalReply.SerializeToString,
             ),
             'Draft': grpc.unary_unary_rpc_method_handler(
                     servicer.Draft,
@@ -157,7 +158,7 @@ class Sessions(object):
             target,
             '/comity.wire.v1.Sessions/Propose',
             comity_dot_wire_dot_v1_dot_sessions__pb2.Proposal.SerializeToString,
-            comity_dot_wire_dot_v1_dot_sessions__pb2.Agreement.FromString,
+            comity_dot_wire_dot_v1_dot_sessions__pb2.ProposalReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,9 +23,11 @@ class SessionsStub:
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     Propose: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.Proposal,
-        comity.wire.v1.sessions_pb2.Agreement,
+        comity.wire.v1.sessions_pb2.ProposalReply,
     ]
-    """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement."""
+    """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement, or asks again how it
+    stands where an operator of the acceptor decides.
+    """
 
     Draft: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.DraftRequest,
@@ -56,9 +58,11 @@ class SessionsAsyncStub:
 
     Propose: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.Proposal,
-        comity.wire.v1.sessions_pb2.Agreement,
+        comity.wire.v1.sessions_pb2.ProposalReply,
     ]
-    """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement."""
+    """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement, or asks again how it
+    stands where an operator of the acceptor decides.
+    """
 
     Draft: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.DraftRequest,
@@ -92,8 +96,10 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         self,
         request: comity.wire.v1.sessions_pb2.Proposal,
         context: _ServicerContext,
-    ) -> typing.Union[comity.wire.v1.sessions_pb2.Agreement, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.Agreement]]:
-        """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement."""
+    ) -> typing.Union[comity.wire.v1.sessions_pb2.ProposalReply, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.ProposalReply]]:
+        """Offers a contract to an acceptor. Proposing the same contract again returns the same agreement, or asks again how it
+        stands where an operator of the acceptor decides.
+        """
 
     @abc.abstractmethod
     def Draft(

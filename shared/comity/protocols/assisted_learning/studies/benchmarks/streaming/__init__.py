@@ -44,7 +44,8 @@ from comity.protocols.assisted_learning.studies.benchmarks.streaming.workload im
 from comity.session.events import Event
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.identity import Identity
-from comity.transport.peer_connection import PeerConnection, RetryPolicy
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
 
 _MOST = 0.75
 _STOP_S = 15.0

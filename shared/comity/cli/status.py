@@ -1,0 +1,61 @@
+"""`comity status`."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from comity.cli.messages import fields_of
+from comity.cli.nodes import NodeChoice
+from comity.cli.sessions import print_sessions
+from comity.cli.tables import print_table, show_json
+from comity.report.numbers import duration, size
+from comity.wire.v1 import control_pb2 as pb
+
+_HASH = 12
+"""Characters of a hash that are shown."""
+
+
+def show_status(node: NodeChoice, *, as_json: bool) -> None:
+    """Shows one picture of a node."""
+    with node.connect() as control:
+        status = control.status()
+    if as_json:
+        show_json(fields_of(status))
+        return
+    described = status.node
+    _say(f"{described.party}, {described.role}, comity {described.version}, up {duration(status.uptime_s)}")
+    _say(f"address   {described.address or 'none: it only asks'}")
+    _say(f"protocols {', '.join(described.protocols)}")
+    quota = f" of {size(status.disk.quota)}" if status.disk.HasField("quota") else ""
+    room = f"{size(status.disk.used)} used, {size(status.disk.promised)} promised, {size(status.disk.free)} free"
+    _say(f"disk      {room}{quota}")
+    limit = f" of {status.privacy.limit:g}" if status.privacy.HasField("limit") else ", no limit"
+    _say(f"privacy   epsilon {status.privacy.spent:.3g} spent{limit}")
+    _say(f"sessions  {status.counted} of {status.max_sessions} at a time, {sum(status.queues.values())} requests wait")
+    if status.sessions:
+        _say("")
+        print_sessions(status.sessions)
+    kinds = dict.fromkeys([*status.bytes_sent, *status.bytes_received])
+    if kinds:
+        _say("")
+        table = Table("crossed the wire", "sent", "received", box=None, pad_edge=False)
+        for kind in kinds:
+            table.add_row(kind, size(status.bytes_sent.get(kind, 0)), size(status.bytes_received.get(kind, 0)))
+        print_table(table)
+    if status.tail:
+        _say(f"\nledger: {status.entries} entries, the last of them")
+        print_table(_tail(status))
+
+
+def _tail(status: pb.NodeStatus) -> Table:
+    table = Table("time (UTC)", "session", "with", "what", "", "bytes", "hash", box=None, pad_edge=False)
+    for each in status.tail:
+        what = " ".join(part for part in (each.matter, each.direction, each.kind) if part)
+        time = f"{each.time.ToDatetime():%m-%d %H:%M:%S}"
+        bytes_ = size(each.size) if each.size else ""
+        table.add_row(time, each.session, each.peer, what, each.subject[:_HASH], bytes_, each.hash[:_HASH])
+    return table
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201

@@ -1,0 +1,180 @@
+"""Where a session ends: on either side, with or without a network, well or not, there is no other place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from comity.contract import Contract, Json
+from comity.errors import ComityError, SessionCancelled, SessionFailed
+from comity.ledger.ledger import Fact
+from comity.node.party import LocalParty
+from comity.node.sessions.failures import failure
+from comity.node.sessions.result import SessionResult, summarize
+from comity.protocol.registry import protocol
+from comity.session.events import Event, Observer, nobody
+from comity.session.outcome import Outcome
+from comity.store.store import Waiting
+from comity.transport.sessions import Ending
+
+log = structlog.get_logger()
+
+Tell = Callable[[Ending], bool]
+"""Tells the peers of a session how it ended; returns whether all of them heard it."""
+
+
+def nobody_to_tell(ending: Ending) -> bool:
+    """For sessions whose peers know, or find out in another way."""
+    del ending
+    return True
+
+
+class SessionEnds:
+    """Ends the sessions of a party, each once: a session that is over stays as it ended.
+
+    In this order: the peers are told, the models and the result are written, the ledger and the store say that it is
+    over, blobs and journal go, and those who look on hear of it. Whoever is killed in between does it again.
+
+    Args:
+        party: This party.
+    """
+
+    def __init__(self, party: LocalParty) -> None:
+        self._party = party
+
+    def finish(
+        self,
+        contract: Contract,
+        observe: Observer = nobody,
+        *,
+        outcome: Outcome | None = None,
+        tell: Tell = nobody_to_tell,
+    ) -> SessionResult | None:
+        """Ends a session that came to its end.
+
+        Args:
+            contract: Its contract.
+            observe: Is told.
+            outcome: What it came to; None at a party that has nothing of it but its rounds.
+            tell: Tells the peers that do not know yet.
+
+        Returns:
+            What it came to.
+
+        Raises:
+            TransportError: A peer could not be told; the session is as it was.
+            StorageError: What it came to cannot be kept; likewise.
+        """
+        tell("finished")
+        result = None
+        if outcome is not None:
+            result = summarize(contract, outcome, self._party.store, self._seconds(contract.session))
+            keep_files(self._party.folder, contract.session, outcome, result)
+        fields = self._end(contract.session, "finished", {} if result is None else result.to_json())
+        if fields is not None:
+            observe(protocol(contract.protocol).finished(contract, fields if result is None else result.to_json()))
+        return result
+
+    def fail(
+        self,
+        session: str,
+        error: ComityError,
+        observe: Observer = nobody,
+        *,
+        ending: Ending | None = None,
+        tell: Tell = nobody_to_tell,
+    ) -> bool:
+        """Ends a session that does not come to its end; returns whether every peer was told.
+
+        Args:
+            session: Its identifier.
+            error: Why.
+            observe: Is told.
+            ending: How it ends; as cancelled for a cancellation, else as failed, if nothing is said.
+            tell: Tells the peers that do not know yet; those that are away find out when they call.
+        """
+        ending = ending or ("cancelled" if isinstance(error, SessionCancelled) else "failed")
+        told = tell(ending)
+        if self._end(session, ending, failure(error)) is not None:
+            observe(Event(f"session-{ending}", 0, failure(error)))
+        return told
+
+    def _seconds(self, session: str) -> float:
+        kept = self._party.store.find(session)
+        if kept is None or not kept.begun:
+            return 0.0
+        return (datetime.now(UTC) - datetime.fromisoformat(kept.begun)).total_seconds()
+
+    def _end(self, session: str, ending: Ending, result: Mapping[str, Json]) -> Mapping[str, Json] | None:
+        """Keeps how a session ended, and drops what only its rounds needed; None for one that is over already."""
+        party = self._party
+        with party.store.transaction():
+            kept = party.store.find(session)
+            if kept is None or not kept.is_on:
+                return None
+            ended = {**result, "rounds_finished": party.rounds_finished(session)}
+            for chain in party.store.chains(session):
+                party.store.record(Fact("ended", session, peer=chain.name.peer))
+            party.store.save(replace(kept, state=ending, result=ended, waits=()))
+        if party.folder is not None:
+            shutil.rmtree(party.folder / session, ignore_errors=True)
+        party.store.forget(session)
+        log.info("session-ended", session=session, ending=ending)
+        return ended
+
+
+def ended_by(peer: str, ending: Ending) -> ComityError:
+    """Why a session is over that a peer ended before its time."""
+    if ending == "cancelled":
+        return SessionCancelled(
+            f"the session was cancelled by {peer}'s operator", action="ask them why, and begin a new one"
+        )
+    return SessionFailed(f"{peer} could not go on with the session", action="its operator finds the reason there")
+
+
+def waited_too_long(waiting: Waiting, error: type[ComityError]) -> ComityError:
+    """Why a session is over that has waited longer than policy lets it."""
+    return error(
+        f"nobody ended the session's wait for {waiting.waits_for}",
+        expected="policy.max_wait_s at most",
+        received=f"since {waiting.since}",
+        action="propose it again as a new session, once they have time for it",
+    )
+
+
+def own_wish() -> SessionCancelled:
+    """Why a session is over that this node's own operator does not want any more."""
+    return SessionCancelled(
+        "the session was cancelled by this node's operator", action="comity run begins another; this one is over"
+    )
+
+
+def keep_files(blobs: Path | None, session: str, outcome: Outcome, result: SessionResult) -> None:
+    """Writes a session's models and its result to files beside the blobs, each whole or not at all."""
+    if blobs is None:
+        return
+    folder = blobs.parent / "sessions" / session
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, model in enumerate(outcome.models):
+        name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"
+        _write(folder / name, model.data)
+    if outcome.own is not None:
+        _write(folder / "own-model.safetensors", outcome.own.data)
+    _write(folder / "result.json", json.dumps(result.to_json(), indent=2).encode())
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file whole or not at all."""
+    part = path.with_suffix(path.suffix + ".part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
