@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from comity.blobs.blob_files import BlobFolder, BlobKeeper, BlobMemory
+if TYPE_CHECKING:
+    from comity.blobs.blob_files import BlobKeeper, BlobMemory
 
 
 class BlobStore(Protocol):
@@ -42,6 +43,8 @@ class BlobMemories:
 
     def keeper(self, session: str, part: str = "") -> BlobKeeper:
         """See `BlobStore.keeper`."""
+        from comity.blobs.blob_files import BlobMemory  # noqa: PLC0415 - who only counts bytes needs no torch
+
         return self._keepers.setdefault((session, part), BlobMemory())
 
     def sessions(self) -> set[str]:
@@ -80,6 +83,8 @@ class BlobFolders:
         Raises:
             StorageFailed: The folder cannot be made.
         """
+        from comity.blobs.blob_files import BlobFolder  # noqa: PLC0415 - as above
+
         return BlobFolder(self._folder / session / part)
 
     def sessions(self) -> set[str]:
