@@ -17,7 +17,7 @@ def require_offline(definition: ProtocolDefinition, acceptors: Sequence[str]) ->
     if not definition.load().service.is_offline:
         raise UnsupportedProtocol(
             f"the rounds of {definition.name} cannot be offline",
-            expected="a protocol in which one party asks one other, such as assisted_learning",
+            expected="a protocol in which one party asks one other",
             received=definition.name,
             action="run the session over the network",
         )
