@@ -36,8 +36,9 @@ bench: $(VENV)/.ready
 
 # Kills real daemons with SIGKILL, so often, and checks that nothing is lost.
 KILLS := 20
+PROTOCOL :=
 chaos: $(VENV)/.ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m comity.experiments.chaos --kills $(KILLS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m comity.experiments.chaos --kills $(KILLS) $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .

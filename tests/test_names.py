@@ -79,7 +79,7 @@ def texts(*places: Path) -> Iterator[tuple[Path, str]]:
     """Every text file under some folders, generated code apart."""
     for place in places:
         for path in [place] if place.is_file() else sorted(place.rglob("*")):
-            if path.suffix in {".py", ".toml", ".html", ".md", ".proto"} and path.name != "egress_rules.py":
+            if path.suffix in {".py", ".toml", ".html", ".md", ".proto"} and "__pycache__" not in path.parts:
                 yield path, path.read_text(encoding="utf-8")
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from comity.errors import InvalidValue, UnknownKey
+from comity.cli.audit import run_audit
+from comity.contract import Contract, Membership, Terms
+from comity.errors import InvalidValue, MissingFile, UnknownKey
 from comity.node.config import PartyConfig
+from comity.node.sessions.initiator import stored
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.protocol.services import ServiceContext, Services, ServiceSettings, served
+from comity.store.sql_store import SqlStore, store_url
+from comity.tasks.classification import classification
 from comity.transport.identity import Identity
 from tests.protocol.conftest import DEFINITION, Install
 
@@ -29,7 +34,7 @@ EXTENSIONS = """
         Verb("words list", "Lists words.", "greetpkg.verbs:words"),
         Verb("run", "Takes a name that is taken.", "greetpkg.verbs:greet"),
     ),
-    audits=(Audit("names", "Which names were said.", "greetpkg.verbs:audit"),),
+    audits=(Audit("names", "Which names were said.", "greetpkg.audits:audit"),),
 """
 SETTINGS = """
 from pydantic import BaseModel, ConfigDict
@@ -64,7 +69,8 @@ def greet(name: str, *, loud: bool = False) -> None:
 
 def words() -> None:
     print("hello")
-
+"""
+AUDITS = """
 def audit(context):
     return {"session": context.contract.session}
 """
@@ -73,7 +79,7 @@ def audit(context):
 @pytest.fixture
 def greeting(install: Install) -> ProtocolDefinition:
     text = DEFINITION.format(name="greeting", package="greetpkg", extensions=EXTENSIONS)
-    install("greetpkg", ENTRY, definition=text, extensions=SETTINGS, service=SERVICE, verbs=VERBS)
+    install("greetpkg", ENTRY, definition=text, extensions=SETTINGS, service=SERVICE, verbs=VERBS, audits=AUDITS)
     return protocol("greeting")
 
 
@@ -175,6 +181,39 @@ def test_verbs_are_listed_and_run(greeting: ProtocolDefinition, tmp_path: Path) 
     explained = comity(site, "greet", "--help").stdout
     assert "--loud" in explained
     assert comity(site, "greet").returncode == 2
+
+
+def keep_a_session(state: Path, definition: ProtocolDefinition) -> None:
+    state.mkdir()
+    contract = Contract(
+        protocol=definition.name,
+        version=definition.version,
+        session="s-1",
+        seed=0,
+        rounds=1,
+        models={},
+        task=classification((4,), 2),
+        initiator="clinic",
+        acceptors=("hospital",),
+        egress=definition.egress,
+        terms=Terms(),
+    )
+    own = Membership(party="clinic", role="wisher", samples=0, receipt_key="0" * 64)
+    with closing(SqlStore(store_url(state))) as store:
+        store.save(stored(contract, own))
+
+
+def test_an_audit_is_the_protocols(greeting: ProtocolDefinition, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    keep_a_session(state, greeting)
+    found = json.loads(comity(tmp_path / "site", "audit", "names", "s-1", "--state", str(state), "--json").stdout)
+    assert found == {"session": "s-1", "audit": "names", "found": {"session": "s-1"}}
+    with pytest.raises(InvalidValue, match="greeting has no such audit: expected names"):
+        run_audit("name", "s-1", state, as_json=True)
+    with pytest.raises(InvalidValue, match="no such session"):
+        run_audit("names", "s-2", state, as_json=True)
+    with pytest.raises(MissingFile, match="no node's state here"):
+        run_audit("names", "s-1", tmp_path, as_json=True)
 
 
 def test_audits_are_listed(greeting: ProtocolDefinition, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from comity.node.sessions.initiator import stored_contract
 from comity.protocol.audits import AuditContext, AuditRun
 from comity.protocol.extensions import loaded
 from comity.protocol.registry import protocols
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.sql_store import FILE_NAME, SqlStore, store_url
 
 
 def list_audits(*, as_json: bool) -> None:
@@ -42,7 +42,7 @@ def run_audit(name: str, session: str, state: Path, *, as_json: bool) -> None:
         MissingFile: There is no node's state.
         InvalidValue: There is no such session, or its protocol has no such audit.
     """
-    if not (state / "ledger.db").exists() and not any(state.glob("*.db")):
+    if not (state / FILE_NAME).exists():
         raise MissingFile("no node's state here", expected="a state_dir", received=state, action="name it with --state")
     with closing(SqlStore(store_url(state), read_only=True)) as store:
         kept = store.find(session)

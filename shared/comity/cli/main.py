@@ -184,7 +184,7 @@ def open_session(
 ) -> None:
     """Opens a session at your node, which others may join.
 
-    Example: `comity open session.toml --node server`
+    Example: `comity open session.toml --node consortium`
     """
     from comity.cli.run import open_script
 
@@ -201,7 +201,7 @@ def join(
     detach: Annotated[bool, typer.Option("--detach", help="Return once the session is joined.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Joins a session that a server has opened, and follows it.
+    """Joins a session that another party has opened, and follows it.
 
     Example: `comity join consortium s-3f9c01d2a7b4 --node clinic`
     """

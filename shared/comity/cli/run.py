@@ -51,19 +51,19 @@ def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool
 
 
 def open_script(path: Path, *, node: NodeChoice, as_json: bool) -> None:
-    """Opens a session at a server's node."""
+    """Opens a session at a node, which others may join."""
     text = read_script(path)
     with node.connect() as control, _interruptible("whether the session was opened, comity sessions tells"):
         session = control.open(text)
         party = control.describe().party
     if as_json:
-        show_json({"session": session, "server": party})
+        show_json({"session": session, "party": party})
         return
-    print(f"session {session} is open; each client joins it with: comity join {party} {session}")  # noqa: T201
+    print(f"session {session} is open; others join it with: comity join {party} {session}")  # noqa: T201
 
 
 def join_session(acceptor: str, session: str, *, node: NodeChoice, detach: bool, as_json: bool) -> None:
-    """Joins a session that a server has opened."""
+    """Joins a session that another party has opened."""
     with node.connect() as control:
         with _interruptible("whether the session was joined, comity sessions tells"):
             control.join(acceptor, session)

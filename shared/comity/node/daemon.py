@@ -142,7 +142,7 @@ class Node:
                 f"{definition.name} is joined, not run",
                 expected="a protocol that one party asks for",
                 received=definition.name,
-                action="comity open SCRIPT at the server's node, then comity join at each client's",
+                action=f"comity open SCRIPT at the {definition.acceptor}'s node, then comity join at each {definition.initiator}'s",
             )
         self._initiated.start(contract, definition)
         return contract.session

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from comity.errors import UnsupportedProtocol
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceExtension:
@@ -87,6 +89,16 @@ class Extensions:
 
 
 def loaded(place: str) -> Callable[..., Any]:
-    """The function that an extension names."""
-    found: Callable[..., Any] = resolve_name(place)
+    """The function that an extension names.
+
+    Raises:
+        UnsupportedProtocol: It cannot be imported.
+    """
+    try:
+        found: Callable[..., Any] = resolve_name(place)
+    except Exception as error:
+        raise UnsupportedProtocol(
+            f"{place} cannot be imported: {type(error).__name__}: {error}",
+            action="repair or remove the package that has it",
+        ) from error
     return found

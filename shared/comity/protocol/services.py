@@ -12,7 +12,7 @@ import grpc
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from comity.errors import InvalidValue
+from comity.errors import InvalidValue, UsageError
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import ServiceExtension, loaded
 from comity.transport.identity import Identity
@@ -136,7 +136,7 @@ class Services:
 
         Raises:
             InvalidValue: Two have one name.
-            ComityError: One cannot be started as it is configured.
+            UsageError: One cannot be started as it is configured. Of one that fails otherwise there is a line in the log.
         """
         for definition in definitions:
             context = context_of(definition)
@@ -154,8 +154,14 @@ class Services:
                 received=definition.name,
                 action="remove the package of one of them",
             )
-        run: Service = loaded(service.run)
-        started = stack.enter_context(run(context))
+        try:
+            run: Service = loaded(service.run)
+            started = stack.enter_context(run(context))
+        except UsageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the node does without it
+            log.warning("service-unusable", service=service.name, protocol=definition.name, error=str(error))
+            return
         if started is not None:
             self.running[service.name] = started
             log.info("service-ready", service=service.name, protocol=definition.name, address=started.address)

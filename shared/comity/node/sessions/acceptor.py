@@ -505,5 +505,5 @@ def is_undecided(kept: StoredSession) -> bool:
 
 def _not_open(session: str) -> UnknownSession:
     return UnknownSession(
-        "no such session is open here", received=session, action="ask the server's operator for its identifier"
+        "no such session is open here", received=session, action="ask the operator of this node for its identifier"
     )

@@ -1,18 +1,23 @@
-"""The calls of assisted learning, each once: what a learner asks of a provider."""
+"""The calls of assisted learning, each once: what a learner asks of a provider; and who makes and who takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from comity.ledger.receipts import SignedStatement
+from comity.protocol.implementation import Implementation
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
-from comity.protocols.assisted_learning.messages import Checkpoint, delta_base, idle
+from comity.protocols.assisted_learning.extensions import Settings
+from comity.protocols.assisted_learning.learner import Learner
+from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, delta_base, idle
+from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
+from comity.protocols.assisted_learning.task import TASK, blobs_held, private_training
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
-from comity.session.contexts import PeerContext
+from comity.session.contexts import PeerContext, SessionContext
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
 from comity.transport.calls import BlobField, Service, Unary, Waiting, Watch
@@ -101,4 +106,32 @@ SERVICE = Service(
         pb.Loss: (codec.loss_to_proto, codec.loss_from_proto),
     },
     terms=pb.AssistedLearningTerms,
+)
+
+
+def _party(contexts: Sequence[PeerContext]) -> Party:
+    one = contexts[0]
+    peers = [context.peer for context in contexts]
+    ahead = isinstance(one.settings, Settings) and one.settings.speculative
+    return Party(one.task, one.blobs, one.journal, one.contract, one.own, *peers, works_ahead=ahead)
+
+
+def _initiator(contexts: Sequence[PeerContext], ports: Sequence[Assistance]) -> Learner:
+    receipt_books = [context.receipt_book for context in contexts]
+    return Learner(_party(contexts), list(zip(ports, receipt_books, strict=True)), contexts[0].observe)
+
+
+def _acceptor(session: SessionContext, contexts: Sequence[PeerContext]) -> Provider:
+    (context,) = contexts
+    return Provider(_party(contexts), context.receipt_book, session.observe)
+
+
+IMPLEMENTATION = Implementation(
+    terms_message=pb.AssistedLearningTerms,
+    service=SERVICE,
+    task=TASK,
+    blobs_held=blobs_held,
+    initiator=_initiator,
+    acceptor=_acceptor,
+    private_training=private_training,
 )

@@ -95,7 +95,7 @@ PROTOCOL = ProtocolDefinition(
         ),
         progress={"checkpoint-offered": "train, offer", "checkpoint-received": "receive"},
     ),
-    implementation="comity.protocols.assisted_learning.implementation:IMPLEMENTATION",
+    implementation="comity.protocols.assisted_learning.calls:IMPLEMENTATION",
     extensions=Extensions(
         settings="comity.protocols.assisted_learning.extensions:Settings",
         settings_template="comity.protocols.assisted_learning:settings.toml",

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
-from comity.contract import Contract, Terms
+from comity.contract import Contract, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
 from comity.privacy import require_private
-from comity.protocol.implementation import Data, Resources
+from comity.protocol.implementation import Data, PrivateTraining, Resources
 from comity.protocols.assisted_learning.extensions import OwnModel, Settings
+from comity.protocols.assisted_learning.schedule import Schedule
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
 from comity.tasks import build_model
-from comity.training import AssistedDistillation, Classification, Distillation, OptimizerSpec, PolicyGradient
+from comity.training import (
+    AssistedDistillation,
+    Classification,
+    Distillation,
+    OptimizerSpec,
+    PolicyGradient,
+    sampling_rate,
+)
 from comity.training.local import classification
 
 _ROUNDING = 1e-9
@@ -59,6 +69,20 @@ class AssistedTaskBuilder:
 
 
 TASK = AssistedTaskBuilder()
+
+
+def blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:
+    """Most models that a party keeps at a time."""
+    return Schedule(contract, own, [peer]).blobs_held()
+
+
+def private_training(contract: Contract, own: Membership, peers: Sequence[Membership]) -> PrivateTraining | None:
+    """What of a party's training noise covers; None where it trains without noise."""
+    schedule = Schedule(contract, own, peers)
+    terms = schedule.terms
+    if terms.privacy is None or own.samples == 0:
+        return None
+    return PrivateTraining(terms.privacy, sampling_rate(own.samples, terms.batch_size), schedule.steps())
 
 
 def _terms(terms: Terms) -> AssistedLearningTerms:

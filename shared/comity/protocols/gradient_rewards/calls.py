@@ -1,15 +1,20 @@
-"""The calls of gradient rewards, each once: what a client asks of the server."""
+"""The calls of gradient rewards, each once: what a client asks of the server; and who makes and who takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from comity.errors import MalformedMessage
 from comity.ledger.receipts import SignedStatement
+from comity.protocol.implementation import Implementation
 from comity.protocols.gradient_rewards import codec
-from comity.protocols.gradient_rewards.messages import News, Reward
-from comity.session.contexts import PeerContext
+from comity.protocols.gradient_rewards.client import Client
+from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding
+from comity.protocols.gradient_rewards.report import merged
+from comity.protocols.gradient_rewards.server import Server
+from comity.protocols.gradient_rewards.task import TASK, blobs_held
+from comity.session.contexts import PeerContext, SessionContext
 from comity.tensors import Blob, sparse
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
@@ -101,4 +106,24 @@ SERVICE = Service(
     client=ServerPort,
     converters={pb.RoundNews: (codec.news_to_proto, codec.news_from_proto)},
     terms=pb.GradientRewardsTerms,
+)
+
+
+def _initiator(contexts: Sequence[PeerContext], ports: Sequence[Rewarding]) -> Client:
+    (context,), (port,) = contexts, ports
+    return Client(context, port)
+
+
+def _acceptor(session: SessionContext, contexts: Sequence[PeerContext]) -> Server:
+    return Server(session, contexts)
+
+
+IMPLEMENTATION = Implementation(
+    terms_message=pb.GradientRewardsTerms,
+    service=SERVICE,
+    task=TASK,
+    blobs_held=blobs_held,
+    initiator=_initiator,
+    acceptor=_acceptor,
+    merge=merged,
 )

@@ -57,6 +57,6 @@ PROTOCOL = ProtocolDefinition(
             parties="clients",
         ),
     ),
-    implementation="comity.protocols.gradient_rewards.implementation:IMPLEMENTATION",
+    implementation="comity.protocols.gradient_rewards.calls:IMPLEMENTATION",
 )
 """How nodes know it."""

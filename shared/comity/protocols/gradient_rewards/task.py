@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comity.contract import Contract, Terms
+from comity.contract import Contract, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import MalformedMessage, TaskMismatch
 from comity.protocol.implementation import Data, Resources
@@ -49,6 +49,13 @@ class RewardedTaskBuilder:
 
 
 TASK = RewardedTaskBuilder()
+
+
+def blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:  # noqa: ARG001
+    """At a client, two models, an update and a reward; at the server, an update and a reward of each client."""
+    terms = contract.terms
+    clients = terms.clients if isinstance(terms, GradientRewardsTerms) and own.role == "server" else 1
+    return 2 + 2 * clients
 
 
 def _no_samples(environments: EnvironmentSet) -> TaskMismatch:

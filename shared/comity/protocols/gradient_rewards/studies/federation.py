@@ -136,7 +136,12 @@ class Federation:
         return sum(self._judge.initial_state[name].numel() for name in names if name.rpartition(".")[0] == layer)
 
     def run(
-        self, rule: Rule, *, watch: Watch | None = None, every_round: bool = False, say: Callable[[str], None] = print
+        self,
+        rule: Rule,
+        *,
+        watch: Watch | None = None,
+        every_round: bool = False,
+        say: Callable[[str], None] = lambda _: None,
     ) -> Record:
         """Runs all rounds under a rule.
 

@@ -61,7 +61,7 @@ def _column(name: str, consortium: Consortium, settings: Comparison, context: Ex
     for baseline, rule in baselines(federation.terms, consortium.seed).items():
         if baseline in settings.names:
             context.say(f"  {name}: {baseline}")
-            record = federation.run(rule)
+            record = federation.run(rule, say=context.say)
             spent.append(record.training_s)
             finals[baseline] = record.accuracies[-1], record.payments_s
     alone: list[float] = []
