@@ -166,10 +166,10 @@ class Company:
 
     def collect(self, client: str, round: int = 1) -> Reward:
         reward, receipt_book = self.settled(client, round), self.client_seats[client].receipt_book
-        receipt_book.accept(reward.statement, "statement", in_round(round), reward.terms.subject)
+        receipt_book.accept(reward.statement, "statement", in_round(round), reward.details.subject)
         self.ports[client].fetch(reward)
         self.ports[client].acknowledge(
-            round, receipt_book.sign("acknowledgement", in_round(round), reward.terms.subject)
+            round, receipt_book.sign("acknowledgement", in_round(round), reward.details.subject)
         )
         return reward
 
@@ -258,17 +258,17 @@ def test_a_round_pays_every_client(company: Company) -> None:
     for client in NAMES:
         assert company.next_news(client) == News("opened", 1)
     rewards = company.complete()
-    best = max(rewards.values(), key=lambda each: each.terms.importance)
-    assert best.terms.fraction == 1
-    assert best.terms.kept == company.parameters
-    assert sum(each.terms.importance for each in rewards.values()) == pytest.approx(1)
+    best = max(rewards.values(), key=lambda each: each.details.importance)
+    assert best.details.fraction == 1
+    assert best.details.kept == company.parameters
+    assert sum(each.details.importance for each in rewards.values()) == pytest.approx(1)
     updates = torch.stack([company.direction(10 + number) for number in range(3)])
     weights = [peer_context.peer.samples for peer_context in company.contexts.values()]
     total = sum(weight / sum(weights) * update for weight, update in zip(weights, updates, strict=True))
     assert isinstance(total, torch.Tensor)
     for client, reward in rewards.items():
         indices, values = sparse.decode(company.ports[client].fetch(reward), company.parameters)
-        wanted = sparsify(total, reward.terms.fraction)
+        wanted = sparsify(total, reward.details.fraction)
         assert torch.equal(torch.as_tensor(indices), wanted.indices)
         assert torch.allclose(torch.as_tensor(values), wanted.values, atol=1e-6)
 
@@ -354,7 +354,7 @@ def test_an_update_that_was_not_uploaded_is_refused(convene: Convene) -> None:
 def test_a_reward_is_no_update(convene: Convene) -> None:
     company = convene()
     reward = company.complete()["ann"]
-    assert_refused(TensorMismatch, lambda: company.role.submit("ann", 2, reward.terms.entries))
+    assert_refused(TensorMismatch, lambda: company.role.submit("ann", 2, reward.details.entries))
 
 
 def test_a_request_about_something_else_is_refused(company: Company) -> None:
@@ -398,23 +398,23 @@ def test_no_reward_before_the_client_has_signed_for_its_update(company: Company)
     assert company.role.round == 1
     company.pass_deadline()
     # It is in the round, and asked to sign before it hears what the round came to.
-    assert company.collect("bob").terms.round == 1
+    assert company.collect("bob").details.round == 1
     assert company.next_news("ann") == News("opened", 1)
     entries = bytes.fromhex(
         company.role.outcome().metrics["bytes_by_round"] and company.place.journal.records()[-1].fields["entries"][0]
     )  # type: ignore[index, arg-type]
-    due = replace(company.settled("bob"), terms=replace(company.settled("bob").terms, entries=entries))
+    due = replace(company.settled("bob"), details=replace(company.settled("bob").details, entries=entries))
     assert_refused(UnknownBlob, lambda: company.ports["ann"].fetch(due))
     company.confirm("ann", update)
     reward = company.collect("ann")
-    assert reward.terms.entries == entries
+    assert reward.details.entries == entries
 
 
 def test_no_client_gets_anothers_reward(company: Company) -> None:
     rewards = company.complete()
     for mine in NAMES:
         for theirs in NAMES:
-            if rewards[mine].terms.entries != rewards[theirs].terms.entries:
+            if rewards[mine].details.entries != rewards[theirs].details.entries:
                 assert_refused(UnknownBlob, lambda a=mine, b=theirs: company.ports[a].fetch(rewards[b]))  # type: ignore[misc]
 
 
@@ -434,7 +434,7 @@ def test_a_deadline_with_enough_clients_goes_on_without_the_late(convene: Conven
     third = company.contexts["cleo"].peer.samples / sum(
         peer_context.peer.samples for peer_context in company.contexts.values()
     )
-    assert sum(each.terms.importance for each in rewards) == pytest.approx(1 - third)
+    assert sum(each.details.importance for each in rewards) == pytest.approx(1 - third)
     company.complete(2)
 
 
@@ -451,7 +451,7 @@ def test_a_deadline_with_too_few_clients_is_put_off(convene: Convene, implementa
     assert "deadline-extended" in [event.kind for event in company.events]
     for client in NAMES[1:]:
         company.give(client)
-    assert company.collect("bob").terms.round == 1
+    assert company.collect("bob").details.round == 1
 
 
 def test_a_client_that_leaves_is_not_waited_for(convene: Convene, implementation: str) -> None:
@@ -464,7 +464,7 @@ def test_a_client_that_leaves_is_not_waited_for(convene: Convene, implementation
     company.role.admit(company.contexts["bob"])
     for client in NAMES:
         company.give(client, 2)
-    assert company.collect("bob", 2).terms.round == 2
+    assert company.collect("bob", 2).details.round == 2
     kinds = [record.kind for record in company.place.journal.records()]
     assert (kinds.count("left"), kinds.count("returned")) == (1, 1)
 
@@ -641,7 +641,7 @@ def test_a_client_finds_a_false_statement(convene: Convene) -> None:
     company = convene()
     reward = contributed(company)
     for change in ({"importance": 0.9}, {"contribution": 1.0}, {"fraction": 0.0}, {"kept": 1}, {"size": 1}):
-        false = replace(reward, terms=replace(reward.terms, **change))  # type: ignore[arg-type]
+        false = replace(reward, details=replace(reward.details, **change))  # type: ignore[arg-type]
         with pytest.raises(ReceiptInvalid):
             list(client_of(company, "ann", news=[News("settled", 1, false)]).work())
 
@@ -650,7 +650,7 @@ def test_a_client_finds_a_reward_that_is_not_what_was_stated(convene: Convene) -
     company = convene()
     reward = contributed(company)
     other = sparse.encode(torch.tensor([0]), torch.tensor([1.0]), company.parameters)
-    assert Blob.of(other).digest != reward.terms.entries
+    assert Blob.of(other).digest != reward.details.entries
     with pytest.raises(MalformedMessage, match="not what the server states"):
         list(client_of(company, "ann", news=[News("settled", 1, reward)], fetch=lambda _: other).work())
 

@@ -18,7 +18,7 @@ from comity.protocols.gradient_rewards.codec import (
     reward_from_proto,
     reward_to_proto,
 )
-from comity.protocols.gradient_rewards.messages import News, Reward, Terms
+from comity.protocols.gradient_rewards.messages import News, Reward, RewardDetails
 from comity.tensors.sparse import largest_encoding
 from comity.wire.v1 import blobs_pb2, sessions_pb2
 from comity.wire.v1 import gradient_rewards_pb2 as pb
@@ -27,7 +27,7 @@ PARAMETERS = 1000
 finite = st.floats(allow_nan=False, allow_infinity=False)
 rounds = st.integers(1, 10_000)
 terms = st.builds(
-    Terms,
+    RewardDetails,
     rounds,
     finite,
     finite,
@@ -48,7 +48,7 @@ def test_rewards_cross_unchanged(reward: Reward) -> None:
 
 @given(rewards, rounds)
 def test_news_crosses_unchanged(reward: Reward, round: int) -> None:
-    for news in (News("opened", round), News("settled", reward.terms.round, reward)):
+    for news in (News("opened", round), News("settled", reward.details.round, reward)):
         data = news_to_proto(news).SerializeToString()
         assert news_from_proto(pb.RoundNews.FromString(data)) == news
     over = pb.RoundNews.FromString(news_to_proto(News("over", round)).SerializeToString())
@@ -56,20 +56,20 @@ def test_news_crosses_unchanged(reward: Reward, round: int) -> None:
 
 
 @given(terms)
-def test_a_statement_covers_everything_in_it(stated: Terms) -> None:
+def test_a_statement_covers_everything_in_it(stated: RewardDetails) -> None:
     changed = [
-        Terms(stated.round + 1, *_rest(stated)),
-        *(Terms(stated.round, *_changed(stated, place)) for place in range(6)),
+        RewardDetails(stated.round + 1, *_rest(stated)),
+        *(RewardDetails(stated.round, *_changed(stated, place)) for place in range(6)),
     ]
     subjects = {each.subject for each in [stated, *changed]}
     assert len(subjects) == 1 + len(changed)
 
 
-def _rest(stated: Terms) -> list[Any]:
+def _rest(stated: RewardDetails) -> list[Any]:
     return [stated.contribution, stated.importance, stated.fraction, stated.kept, stated.entries, stated.size]
 
 
-def _changed(stated: Terms, place: int) -> list[Any]:
+def _changed(stated: RewardDetails, place: int) -> list[Any]:
     values = _rest(stated)
     if isinstance(values[place], bytes):
         values[place] = bytes([values[place][0] ^ 1]) + values[place][1:]
@@ -97,7 +97,7 @@ def taken(**changes: Any) -> Reward:
 
 
 def test_the_good_reward_is_taken() -> None:
-    assert taken().terms.kept == 400
+    assert taken().details.kept == 400
 
 
 @pytest.mark.parametrize(

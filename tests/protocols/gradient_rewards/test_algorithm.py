@@ -453,20 +453,20 @@ class TestRound:
         products = gram(self.updates)
         assert torch.allclose(first.contribution, cosine_contribution(products, weights), atol=1e-6)
         importance = update_importance(torch.zeros(4), first.contribution, 0.95)
-        assert torch.equal(first.standing.importance, importance)
+        assert torch.equal(first.state.importance, importance)
         assert torch.allclose(first.aggregate, (weights[:, None] * self.updates).sum(0).float(), atol=1e-7)
-        assert torch.equal(first.fractions, reward_fractions(first.standing.importance, 1.0))
+        assert torch.equal(first.fractions, reward_fractions(first.state.importance, 1.0))
         best = int(importance.argmax())
         assert torch.equal(first.rewards[best].dense(), first.aggregate)
 
-        second = aggregate_round(self.updates, first.standing, Mechanism())
+        second = aggregate_round(self.updates, first.state, Mechanism())
         expected = update_importance(importance, cosine_contribution(products, importance), 0.95)
-        assert torch.allclose(second.standing.importance, expected, atol=1e-6)
+        assert torch.allclose(second.state.importance, expected, atol=1e-6)
 
     def test_who_took_no_part_keeps_its_importance_and_gets_nothing(self) -> None:
         first = aggregate_round(self.updates, ServerState.first(self.sizes), Mechanism())
-        second = aggregate_round(self.updates[[0, 2]], first.standing, Mechanism(), present=[0, 2])
-        before, after = first.standing.importance, second.standing.importance
+        second = aggregate_round(self.updates[[0, 2]], first.state, Mechanism(), present=[0, 2])
+        before, after = first.state.importance, second.state.importance
         assert torch.equal(after[[1, 3]], before[[1, 3]])
         assert float(after.sum()) == pytest.approx(1.0)
         assert not torch.equal(after[[0, 2]], before[[0, 2]])
@@ -474,12 +474,12 @@ class TestRound:
 
     def test_who_comes_late_is_valued_from_then_on(self) -> None:
         first = aggregate_round(self.updates[:3], ServerState.first([1, 1, 1, 1]), Mechanism(), present=[0, 1, 2])
-        assert float(first.standing.importance[3]) == 0.25
-        assert first.standing.valued.tolist() == [True, True, True, False]
-        second = aggregate_round(self.updates, first.standing, Mechanism())
-        assert second.standing.valued.all()
-        assert float(second.standing.importance.sum()) == pytest.approx(1.0)
-        assert float(second.standing.importance[3]) < 0.25
+        assert float(first.state.importance[3]) == 0.25
+        assert first.state.valued.tolist() == [True, True, True, False]
+        second = aggregate_round(self.updates, first.state, Mechanism())
+        assert second.state.valued.all()
+        assert float(second.state.importance.sum()) == pytest.approx(1.0)
+        assert float(second.state.importance[3]) < 0.25
 
     @pytest.mark.parametrize("valuation", ["shapley", "sampled"])
     def test_other_valuations(self, valuation: str) -> None:
@@ -497,20 +497,20 @@ class TestRound:
     def test_fixed_weights_value_alike_in_every_round(self) -> None:
         mechanism = Mechanism(coalition_weights="fixed")
         first = aggregate_round(self.updates, ServerState.first(self.sizes), mechanism)
-        second = aggregate_round(self.updates, first.standing, mechanism)
+        second = aggregate_round(self.updates, first.state, mechanism)
         assert torch.equal(first.contribution, second.contribution)
 
     def test_with_normalized_contributions_alpha_is_the_weight_of_the_past(self) -> None:
         mechanism = Mechanism(normalize_contributions=True, floor=0.0)
         first = aggregate_round(self.updates, ServerState.first(self.sizes), mechanism)
-        second = aggregate_round(self.updates, first.standing, mechanism)
+        second = aggregate_round(self.updates, first.state, mechanism)
         share = second.contribution / second.contribution.sum()
-        expected = 0.95 * first.standing.importance + 0.05 * share
-        assert torch.allclose(second.standing.importance, expected)
+        expected = 0.95 * first.state.importance + 0.05 * share
+        assert torch.allclose(second.state.importance, expected)
 
     def test_a_round_repeats_to_the_last_bit(self) -> None:
         one, same = (aggregate_round(self.updates, ServerState.first(self.sizes), Mechanism()) for _ in range(2))
-        assert torch.equal(one.standing.importance, same.standing.importance)
+        assert torch.equal(one.state.importance, same.state.importance)
         assert all(torch.equal(a.values, b.values) for a, b in zip(one.rewards, same.rewards, strict=True))
 
     @pytest.mark.parametrize("present", [[], [0], [1, 0], [0, 0], [0, 4], [-1, 0], [0, 1, 2]])

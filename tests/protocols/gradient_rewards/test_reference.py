@@ -46,12 +46,12 @@ def sizes(golden: Arrays) -> list[int]:
 
 def rounds(golden: Arrays, sizes: list[int], beta: float) -> list[RoundResult]:
     mechanism = Mechanism(alpha=float(golden["alpha"]), beta=beta, rule="reference")
-    standing = ServerState.first(golden["shard_sizes"].tolist())
+    state = ServerState.first(golden["shard_sizes"].tolist())
     settled = []
     for raw in golden["raw_updates"]:
         updates = normalize_update(torch.from_numpy(raw), float(golden["Gamma"]))
-        settled.append(aggregate_round(updates, standing, mechanism, sizes=sizes))
-        standing = settled[-1].standing
+        settled.append(aggregate_round(updates, state, mechanism, sizes=sizes))
+        state = settled[-1].state
     return settled
 
 
@@ -72,7 +72,7 @@ def test_whole_sessions_are_reproduced(golden: Arrays, sizes: list[int], case: i
     for round, each in enumerate(settled):
         assert each.aggregate.numpy() == pytest.approx(golden["agg"][round], abs=FLOAT32)
         assert each.contribution.numpy() == pytest.approx(golden[f"b{case}_phis"][round], abs=FLOAT32)
-        assert each.standing.importance.numpy() == pytest.approx(golden[f"b{case}_rs"][round], abs=FLOAT32)
+        assert each.state.importance.numpy() == pytest.approx(golden[f"b{case}_rs"][round], abs=FLOAT32)
         assert each.fractions.numpy() == pytest.approx(golden[f"b{case}_q"][round], abs=FLOAT32)
         server += each.aggregate
         for client, reward in enumerate(each.rewards):

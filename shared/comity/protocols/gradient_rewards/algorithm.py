@@ -69,7 +69,7 @@ class RoundResult:
     Attributes:
         present: The clients that took part, ascending; `contribution`, `fractions` and `rewards` are in their order.
         contribution: psi or phi, float64.
-        standing: The session's clients after the round, also those that did not take part.
+        state: The session's clients after the round, also those that did not take part.
         fractions: q, the share of the aggregate that each gets, float64.
         aggregate: u_N.
         rewards: What each gets of it.
@@ -77,7 +77,7 @@ class RoundResult:
 
     present: tuple[int, ...]
     contribution: Float[Tensor, " present"]
-    standing: ServerState
+    state: ServerState
     fractions: Float[Tensor, " present"]
     aggregate: Float[Tensor, " parameters"]
     rewards: tuple[SparseUpdate, ...]
@@ -98,7 +98,7 @@ def aggregate(
 
 def aggregate_round(
     updates: Float[Tensor, "present parameters"],
-    standing: ServerState,
+    state: ServerState,
     mechanism: Mechanism,
     *,
     present: Sequence[int] | None = None,
@@ -111,7 +111,7 @@ def aggregate_round(
 
     Args:
         updates: Normalized updates (see `normalize_update`) of the clients that took part, one a row, on the CPU.
-        standing: What the round before ended in.
+        state: What the round before ended in.
         mechanism: How contributions turn into rewards.
         present: Which clients took part, ascending; all where left out.
         sizes: Entries of each tensor in an update; needed by the reference rule alone.
@@ -122,7 +122,7 @@ def aggregate_round(
         NonFiniteValue: A value is NaN or infinite.
         MalformedMessage: An update is all zeros.
     """
-    clients = len(standing.importance)
+    clients = len(state.importance)
     here = tuple(range(clients)) if present is None else tuple(present)
     if not here or list(here) != sorted({*here} & {*range(clients)}) or len(updates) != len(here):
         raise InvalidValue(
@@ -138,22 +138,22 @@ def aggregate_round(
                 f"The update of client {client}", expected="a direction", received="zeros only", action=action
             )
     places = torch.tensor(here)
-    before = standing.importance[places]
+    before = state.importance[places]
     weights = before / before.sum()
     total = aggregate(updates, weights)
     if mechanism.coalition_weights == "importance":
         contribution = _value(updates, weights, total, mechanism, generator)
     else:
-        fixed = standing.first_weights[places]
+        fixed = state.first_weights[places]
         contribution = _value(updates, fixed, aggregate(updates, fixed), mechanism, generator)
 
-    importance = standing.importance.clone()
-    importance[places] = _share_importance(standing, places, contribution, mechanism)
-    valued = standing.valued.clone()
+    importance = state.importance.clone()
+    importance[places] = _share_importance(state, places, contribution, mechanism)
+    valued = state.valued.clone()
     valued[places] = True
     fractions = reward_fractions(importance, mechanism.beta)[places]
     rewards = sparsify_for_all(total, fractions.tolist(), rule=mechanism.rule, sizes=sizes)
-    after = ServerState(standing.first_weights, importance, valued)
+    after = ServerState(state.first_weights, importance, valued)
     return RoundResult(here, contribution, after, fractions, total, tuple(rewards))
 
 
@@ -175,12 +175,12 @@ def _value(
 
 
 def _share_importance(
-    standing: ServerState, places: Tensor, contribution: Float[Tensor, " present"], mechanism: Mechanism
+    state: ServerState, places: Tensor, contribution: Float[Tensor, " present"], mechanism: Mechanism
 ) -> Float[Tensor, " present"]:
     """Eq. (4) among the clients that took part, who keep the sum that they had together."""
-    together = float(standing.importance[places].sum())
+    together = float(state.importance[places].sum())
     # The moving average begins with 0, whatever the weight in the first aggregate was.
-    past = torch.where(standing.valued[places], standing.importance[places] / together, 0.0)
+    past = torch.where(state.valued[places], state.importance[places] / together, 0.0)
     if mechanism.normalize_contributions:
         positive = contribution.clamp(min=0.0)
         contribution = positive / positive.sum() if bool(positive.any()) else past

@@ -88,7 +88,7 @@ class ServerPort(PeerPort):
 
     def fetch(self, reward: Reward) -> bytes:
         """See `Rewarding.fetch`."""
-        terms = reward.terms
+        terms = reward.details
 
         def verify(blob: Blob) -> None:
             sparse.decode(blob.data, self._parameters)

@@ -190,7 +190,7 @@ class Client:
 
     def _collect(self, reward: Reward) -> None:
         """Takes a reward, checks the server's statement against it, and adds it to the model from before the round."""
-        context, terms = self._context, reward.terms
+        context, terms = self._context, reward.details
         update = self._contributed.get(terms.round)
         if update is None:
             raise MalformedMessage(

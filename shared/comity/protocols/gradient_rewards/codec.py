@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from comity.errors import MalformedMessage, NonFiniteValue
-from comity.protocols.gradient_rewards.messages import News, Reward, Terms
+from comity.protocols.gradient_rewards.messages import News, Reward, RewardDetails
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.tensors.sparse import largest_encoding
 from comity.transport.blobs import digest_in
@@ -15,7 +15,7 @@ from comity.wire.v1 import gradient_rewards_pb2 as pb
 
 def reward_to_proto(reward: Reward) -> pb.Reward:
     """Encodes a reward; its entries travel as a blob."""
-    terms = reward.terms
+    terms = reward.details
     return pb.Reward(
         round=terms.round,
         contribution=terms.contribution,
@@ -50,7 +50,7 @@ def reward_from_proto(message: pb.Reward) -> Reward:
             received=message.fraction,
             action="ask the server's operator what happened",
         )
-    terms = Terms(message.round, *numbers, message.kept, digest_in(message.entries), message.size)
+    terms = RewardDetails(message.round, *numbers, message.kept, digest_in(message.entries), message.size)
     return Reward(terms, statement_from_proto(message.statement))
 
 
@@ -64,7 +64,7 @@ def require_fitting(reward: Reward, parameters: int) -> None:
     Raises:
         MalformedMessage: It is out of range.
     """
-    terms, most = reward.terms, largest_encoding(parameters)
+    terms, most = reward.details, largest_encoding(parameters)
     if not (terms.kept <= parameters and 0 < terms.size <= most):
         raise MalformedMessage(
             "the reward is out of range",

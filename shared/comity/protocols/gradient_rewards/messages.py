@@ -19,7 +19,7 @@ def update_layout(parameters: int) -> Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class RewardDetails:
     """What the server states about a client's reward.
 
     Attributes:
@@ -56,11 +56,11 @@ class Reward:
     """What a client gets for a round.
 
     Attributes:
-        terms: What the server states.
+        details: What the server states.
         statement: That, signed.
     """
 
-    terms: Terms
+    details: RewardDetails
     statement: SignedStatement
 
 

@@ -4,42 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from comity import faults
-from comity.blobs.session_blobs import Expectation
 from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
 from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
-from comity.protocols.gradient_rewards.algorithm import RoundResult, ServerState, aggregate_round
-from comity.protocols.gradient_rewards.messages import News, Reward, Terms, update_layout
+from comity.protocols.gradient_rewards.aggregation import Aggregation, state_to_json
+from comity.protocols.gradient_rewards.algorithm import RoundResult
+from comity.protocols.gradient_rewards.members import Member, Members
+from comity.protocols.gradient_rewards.messages import News, Reward, RewardDetails
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
-from comity.randomness import derive, generator
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.replayable_stream import ReplayableStream
 from comity.store.store import Record
-from comity.tensors import Blob, Layout, State, sparse
-
-_SLACK = 1e-3
-"""How far, relative to Γ, an update's length may be from it: float32 rounds."""
-
-
-class LocalTask(Protocol):
-    """The server's model, and its test samples where it has any."""
-
-    layout: Layout
-    initial_state: State
-    parameters: tuple[str, ...]
-
-    def test_accuracy(self, state: State) -> float | None:
-        """Accuracy on the server's test samples, 0 to 1, where it has any."""
+from comity.tensors import Blob, sparse
 
 
 class ServerPhase(Enum):
@@ -50,32 +35,9 @@ class ServerPhase(Enum):
     OPEN = auto()
     """A round takes updates."""
     OVER = auto()
-    """All rounds are settled."""
+    """All rounds are result."""
     FAILED = auto()
     """The session cannot go on."""
-
-
-@dataclass
-class Member:
-    """A client, as the server knows it.
-
-    Attributes:
-        context: The server's place opposite it.
-        submitted: Digests of its updates, by round: of the one that is open, and of the last that it took part in.
-        confirmed: The last round whose update it has signed for.
-        terms: What it gets for the last round that it took part in.
-        statement: That, signed, once the client has signed for its update.
-        gone: Whether it has left.
-        news: What it has to know, as it becomes known.
-    """
-
-    context: PeerContext
-    submitted: dict[int, bytes] = field(default_factory=dict)
-    confirmed: int = 0
-    terms: Terms | None = None
-    statement: SignedStatement | None = None
-    gone: bool = False
-    news: ReplayableStream[News] = field(default_factory=ReplayableStream)
 
 
 class Server:
@@ -85,8 +47,8 @@ class Server:
     holds who took part in a round and the result; who was in time is decided once, by that record.
 
     Args:
-        place: This party's place in the session.
-        contexts: Its places opposite the clients that have joined.
+        place: This party's context.
+        contexts: Its contexts opposite the clients that have joined.
     """
 
     def __init__(self, place: SessionContext, contexts: Sequence[PeerContext]) -> None:
@@ -96,13 +58,8 @@ class Server:
             )
         self._session = place
         self._terms = place.contract.terms
-        self._task: LocalTask = place.task
-        self._sizes = [self._task.initial_state[name].numel() for name in self._task.parameters]
-        self._layout = update_layout(sum(self._sizes))
-        self._members = {context.peer.party: Member(context) for context in contexts}
-        self._clients: tuple[str, ...] = ()
-        self._standing = ServerState.first([1.0])
-        self._model: bytes | None = None
+        self._members = Members(contexts)
+        self._aggregation = Aggregation(place, self._terms)
         self._round = 0
         self._phase = ServerPhase.GATHERING
         self._failure: ComityError | None = None
@@ -116,9 +73,9 @@ class Server:
     def over(self) -> bool:
         """Whether nobody has anything to do here any more.
 
-        All rounds are settled, or the session has failed, and the clients have left; or a round's deadline has passed since.
+        All rounds are result, or the session has failed, and the clients have left; or a round's deadline has passed since.
         """
-        return self._is_ended and (all(each.gone for each in self._members.values()) or not self._seconds_left)
+        return self._is_ended and (all(each.gone for each in self._members) or not self._seconds_left)
 
     @property
     def _is_ended(self) -> bool:
@@ -150,22 +107,22 @@ class Server:
         if self._phase is ServerPhase.GATHERING:
             # Whoever asked while the first round was about to begin comes too late as well.
             self.advance()
-        if self._clients and party not in self._clients:
-            raise self._began_without(party)
-        member = self._members.get(party)
-        if member is None or member.gone:
-            self._members[party] = member or Member(context)
-            if member is not None:
-                self._replay(self._session.journal.append("returned", self._round, party=party))
-            self._expect_update(self._members[party])
-            self._tell(self._members[party])
-            joined: dict[str, Json] = {"client": party, "clients": len(self._members), "of": self._terms.clients}
-            self._session.observe(Event("client-joined", self._round, joined))
+        if self._members.clients:
+            self._members[party]
+        is_new = party not in self._members
+        member = self._members.join(context)
+        if not is_new and not member.gone:
+            return
+        if not is_new:
+            self._replay(self._session.journal.append("returned", self._round, party=party))
+        member.expect_update(self._open_round, self._aggregation.layout)
+        self._tell(member)
+        joined: dict[str, Json] = {"client": party, "clients": len(self._members), "of": self._terms.clients}
+        self._session.observe(Event("client-joined", self._round, joined))
 
     def leave(self, party: str) -> None:
         """Goes on without a client."""
-        member = self._members.get(party)
-        if member is not None and not member.gone:
+        if party in self._members and not self._members[party].gone:
             self._replay(self._session.journal.append("left", self._round, party=party))
             self._session.observe(Event("client-left", self._round, {"client": party}))
 
@@ -190,14 +147,7 @@ class Server:
                 received=f"round {round}",
                 action="go on with the one that is",
             )
-        norm = float(self._update(member, update).norm())
-        if not abs(norm - self._terms.length) <= _SLACK * self._terms.length:
-            raise MalformedMessage(
-                "the update is not normalized",
-                expected=f"length {self._terms.length:g}",
-                received=f"{norm:g}",
-                action="bring it to the length that was agreed on",
-            )
+        self._aggregation.require_normalized(self._aggregation.update(member.context.blobs.get(update)))
         self._replay(self._session.journal.append("submitted", round, party=party, update=update.hex()))
         faults.point("offering")
 
@@ -222,7 +172,7 @@ class Server:
     def follow(self, party: str, after: int) -> tuple[ReplayableStream[News], int]:
         """What a client has to know, and where it goes on for one that is done with round `after`.
 
-        A round that was settled before the client had signed for its update is open to it until it has.
+        A round that was result before the client had signed for its update is open to it until it has.
         """
         news = self._member(party).news
         index = 0
@@ -231,15 +181,12 @@ class Server:
         return news, index
 
     def reward(self, party: str, round: int) -> Reward | None:
-        """What a client gets for a settled round.
+        """What a client gets for a result round.
 
         None where it took no part, has not signed for its update yet, or took part in a later one.
         """
-        member = self._member(party)
-        terms, statement = member.terms, member.statement
-        if terms is None or statement is None or terms.round != round:
-            return None
-        return Reward(terms, statement)
+        reward = self._member(party).reward
+        return reward if reward is not None and reward.details.round == round else None
 
     def acknowledge(self, party: str, round: int, acknowledgement: SignedStatement) -> None:
         """See `Rewarding.acknowledge`."""
@@ -247,26 +194,26 @@ class Server:
         if reward is None:
             raise RoundOutOfOrder(
                 "there is no such reward",
-                expected="the last settled round that the client took part in",
+                expected="the last result round that the client took part in",
                 received=f"round {round}",
                 action="acknowledge what was received",
             )
         self._member(party).context.receipt_book.accept(
-            acknowledgement, "acknowledgement", in_round(round), reward.terms.subject
+            acknowledgement, "acknowledgement", in_round(round), reward.details.subject
         )
 
     def advance(self) -> bool:
         """Begins, or settles the round, if it is time to."""
-        joined = [party for party, member in self._members.items() if not member.gone]
-        if self._phase is ServerPhase.GATHERING and len(joined) >= self._terms.clients:
-            clients: list[Json] = [*sorted(joined[: self._terms.clients])]
-            samples: list[Json] = [self._members[str(each)].context.peer.samples for each in clients]
+        members = self._members
+        if self._phase is ServerPhase.GATHERING and len(members.here) >= self._terms.clients:
+            clients: list[Json] = [*sorted(members.here[: self._terms.clients])]
+            samples: list[Json] = [members[str(each)].context.peer.samples for each in clients]
             self._replay(self._session.journal.append("begun", 0, clients=clients, samples=samples))
             self._expect_updates()
             return True
         if self._phase is not ServerPhase.OPEN:
             return False
-        active = [party for party in self._clients if not self._members[party].gone]
+        active = members.here
         if len(active) < self._terms.min_clients:
             raise SessionFailed(
                 "too few clients are left",
@@ -275,15 +222,15 @@ class Server:
                 action="begin a new session with those who stay",
             )
         # Who has left after submitting is in the round all the same.
-        here = [party for party in self._clients if self._round in self._members[party].submitted]
-        late = [party for party in active if self._members[party].confirmed != self._round]
+        here = [party for party in members.clients if self._round in members[party].submitted]
+        late = [party for party in active if members[party].confirmed != self._round]
         if late and self._seconds_left:
             return False
         if len(here) < self._terms.min_clients:
             self._opened_at = time.monotonic()
             self._session.observe(Event("deadline-extended", self._round, {"submitted": len(here), "late": len(late)}))
             return False
-        self._settle(here)
+        self._aggregate(here)
         return True
 
     def wakes_in(self) -> float | None:
@@ -298,14 +245,14 @@ class Server:
             self._failure = error
             self._phase = ServerPhase.FAILED
             self._opened_at = time.monotonic()
-            for member in self._members.values():
+            for member in self._members:
                 member.news.close(error)
             self._session.observe(Event("session-failed", self._round, {"what": str(error), "reason": error.reason()}))
 
     def outcome(self) -> Outcome:
         """The server's model, to which every aggregate was added, with what each client contributed and got."""
         rounds = self._finished
-        clients = len(self._clients)
+        clients = len(self._members.clients)
 
         def mean(name: str) -> list[Json]:
             return [
@@ -313,7 +260,7 @@ class Server:
             ]
 
         metrics: dict[str, Json] = {
-            "clients": list(self._clients),
+            "clients": list(self._members.clients),
             "importance": mean("importance"),
             "kept_fraction": mean("fraction"),
             "importance_by_round": [each["importance"] for each in rounds],
@@ -322,61 +269,59 @@ class Server:
             "bytes_by_round": [each["bytes"] for each in rounds],
             "server_accuracy": rounds[-1]["test_accuracy"] if rounds else None,
         }
-        return Outcome((self._task.layout.pack(self._state(self._parameters())),), metrics)
+        return Outcome((self._aggregation.model(),), metrics)
 
-    def _settle(self, here: Sequence[str]) -> None:
+    def _aggregate(self, here: Sequence[str]) -> None:
         """What the updates of those who took part come to, and what each is paid."""
         began = time.monotonic()
-        round = self._round
-        places = [self._clients.index(party) for party in here]
-        updates = torch.stack(
-            [self._update(self._members[each], self._members[each].submitted[round]) for each in here]
-        )
+        round, aggregation, members = self._round, self._aggregation, self._members
+        submitted = [(members[party].context.blobs, members[party].submitted[round]) for party in here]
+        updates = torch.stack([aggregation.update(blobs.get(digest)) for blobs, digest in submitted])
         faults.point("evaluation")
-        draws = generator(derive(self._session.contract.seed, "permutations", round))
-        mechanism, standing = self._terms.mechanism, self._standing
-        settled = aggregate_round(updates, standing, mechanism, present=places, sizes=self._sizes, generator=draws)
+        result = aggregation.aggregate(round, updates, [members.clients.index(party) for party in here])
         faults.point("selection")
-        state = self._state(self._parameters() + settled.aggregate)
-        model = self._session.blobs.add(self._task.layout.pack(state))
-        fields = self._fields(settled, self._encode_rewards(here, settled))
+        state = aggregation.model_after(result)
+        model = self._session.blobs.add(aggregation.task.layout.pack(state))
+        fields = self._fields(result, self._encode_rewards(here, result))
         fields["participants"] = len(here)
         fields["model"] = model.hex
-        fields["test_accuracy"] = self._task.test_accuracy(state)
+        fields["test_accuracy"] = aggregation.task.test_accuracy(state)
         fields["seconds"] = time.monotonic() - self._opened_at
         fields["server_seconds"] = time.monotonic() - began
+        fields["standing"] = state_to_json(result.state)
         with self._session.journal.transaction():
-            self._replay(self._session.journal.append("finished", round, **fields, standing=_kept(settled.standing)))
+            self._replay(self._session.journal.append("finished", round, **fields))
         self._session.blobs.keep({model.digest})
-        for member in self._members.values():
-            member.context.blobs.keep({member.terms.entries} if member.terms is not None else set())
+        for member in members:
+            member.context.blobs.keep({member.details.entries} if member.details is not None else set())
         self._expect_updates()
+        del fields["standing"]
         self._session.observe(Event("round-finished", round, fields))
 
-    def _encode_rewards(self, here: Sequence[str], settled: RoundResult) -> dict[str, Blob]:
-        """Encodes each client's entries, and keeps them until another round is settled."""
+    def _encode_rewards(self, here: Sequence[str], result: RoundResult) -> dict[str, Blob]:
+        """Encodes each client's entries, and keeps them until another round is result."""
         paid = {}
-        for party, reward in zip(here, settled.rewards, strict=True):
+        for party, reward in zip(here, result.rewards, strict=True):
             encoded = Blob.of(sparse.encode(reward.indices, reward.values, reward.size))
             paid[party] = self._members[party].context.blobs.release(encoded, "reward", self._round)
         return paid
 
-    def _fields(self, settled: RoundResult, paid: dict[str, Blob]) -> dict[str, Any]:
+    def _fields(self, result: RoundResult, paid: dict[str, Blob]) -> dict[str, Any]:
         """What a round came to, for each client in its place; None for those who took no part."""
-        clients = range(len(self._clients))
-        at = {client: place for place, client in enumerate(settled.present)}
+        clients = range(len(self._members.clients))
+        at = {client: place for place, client in enumerate(result.present)}
 
         def those(values: Sequence[Any]) -> list[Any]:
             return [values[at[client]] if client in at else None for client in clients]
 
-        blobs = [paid.get(party) for party in self._clients]
+        blobs = [paid.get(party) for party in self._members.clients]
         return {
-            "clients": list(self._clients),
-            "present": [self._clients[client] for client in settled.present],
-            "contribution": those(settled.contribution.tolist()),
-            "importance": settled.standing.importance.tolist(),
-            "fraction": those(settled.fractions.tolist()),
-            "kept": those([len(each.indices) for each in settled.rewards]),
+            "clients": list(self._members.clients),
+            "present": [self._members.clients[client] for client in result.present],
+            "contribution": those(result.contribution.tolist()),
+            "importance": result.state.importance.tolist(),
+            "fraction": those(result.fractions.tolist()),
+            "kept": those([len(each.indices) for each in result.rewards]),
             "bytes": [each.size if each is not None else 0 for each in blobs],
             "entries": [each.hex if each is not None else None for each in blobs],
         }
@@ -388,87 +333,59 @@ class Server:
             case "left" | "returned" if fields["party"] in self._members:
                 self._members[fields["party"]].gone = record.kind == "left"
             case "begun":
-                self._clients = tuple(fields["clients"])
-                for party in self._members.keys() - set(self._clients):
-                    self._members[party].news.close(self._began_without(party))
-                self._members = {party: self._members[party] for party in self._clients}
-                self._standing = ServerState.first(fields["samples"])
+                self._members.begin(fields["clients"])
+                self._aggregation.begin(fields["samples"])
                 self._open(1)
             case "confirmed":
                 member = self._members[fields["party"]]
                 member.confirmed = record.round
-                self._state_reward(member)
+                if member.state_reward():
+                    self._tell(member)
             case "submitted":
                 self._members[fields["party"]].submitted[record.round] = bytes.fromhex(fields["update"])
             case "finished":
                 self._close(record.round, fields)
 
     def _close(self, round: int, fields: dict[str, Any]) -> None:
-        """Takes note of a settled round, states what each client gets, and opens the next round."""
-        kept = fields["standing"]
-        first, importance = (torch.tensor(kept[name], dtype=torch.float64) for name in ("first_weights", "importance"))
-        self._standing = ServerState(first, importance, torch.tensor(kept["valued"]))
-        self._model = bytes.fromhex(fields["model"])
+        """Takes note of a round whose updates are aggregated, states what each client gets, and opens the next."""
+        self._aggregation.keep(bytes.fromhex(fields["model"]), fields["standing"])
         self._finished.append(fields)
-        for client, party in enumerate(self._clients):
-            member = self._members[party]
+        for client, party in enumerate(self._members.clients):
             if fields["entries"][client] is None:
                 continue
-            member.submitted = {round: member.submitted[round]}
+            member = self._members[party]
             own = {name: fields[name][client] for name in ("contribution", "importance", "fraction", "kept")}
             entries = bytes.fromhex(fields["entries"][client])
-            member.terms = Terms(round, **own, entries=entries, size=fields["bytes"][client])
-            member.statement = None
-            self._state_reward(member)
+            member.due(RewardDetails(round, **own, entries=entries, size=fields["bytes"][client]))
+            if member.state_reward():
+                self._tell(member)
         if round < self._session.contract.rounds:
             self._open(round + 1)
         else:
             self._phase = ServerPhase.OVER
             self._opened_at = time.monotonic()
-            self._tell(*self._members.values())
+            self._tell(*self._members)
 
     def _open(self, round: int) -> None:
         self._round = round
         self._phase = ServerPhase.OPEN
         self._opened_at = time.monotonic()
-        self._tell(*self._members.values())
+        self._tell(*self._members)
+
+    @property
+    def _open_round(self) -> int | None:
+        """The round that takes updates, if one does."""
+        return self._round if self._phase is ServerPhase.OPEN else None
 
     def _tell(self, *members: Member) -> None:
-        """Lets clients know what is new to them: what they are due, then what is open."""
+        """Lets clients know what is new to them."""
+        over = self._round if self._phase is ServerPhase.OVER else None
         for member in members:
-            terms, news = member.terms, list[News]()
-            if terms is not None and member.statement is None:
-                # What it is due is given out when it has signed for its update, and nothing else before that.
-                news = [News("opened", terms.round)]
-            else:
-                if terms is not None and member.statement is not None:
-                    news.append(News("settled", terms.round, Reward(terms, member.statement)))
-                if self._phase is ServerPhase.OPEN and (terms is None or terms.round < self._round):
-                    news.append(News("opened", self._round))
-                elif self._phase is ServerPhase.OVER:
-                    news.append(News("over", self._round))
-            member.news.show(news)
-            if news and news[-1].kind == "over":
-                member.news.close()
-
-    def _state_reward(self, member: Member) -> None:
-        """Signs what a client gets, and gives it out, once the client has signed for its update."""
-        terms, context = member.terms, member.context
-        if terms is not None and member.confirmed == terms.round:
-            member.statement = context.receipt_book.sign(
-                "statement", in_round(terms.round), terms.subject, terms.content
-            )
-            if terms.entries in context.blobs:
-                context.blobs.publish(terms.entries, "reward", terms.round)
-            self._tell(member)
+            member.tell(self._open_round, over)
 
     def _expect_updates(self) -> None:
-        for member in self._members.values():
-            self._expect_update(member)
-
-    def _expect_update(self, member: Member) -> None:
-        expected = Expectation("update", self._round, self._layout.size, 1, self._layout.verify)
-        member.context.blobs.expect(expected if self._phase is ServerPhase.OPEN else None)
+        for member in self._members:
+            member.expect_update(self._open_round, self._aggregation.layout)
 
     def _member(self, party: str) -> Member:
         """A client.
@@ -479,46 +396,4 @@ class Server:
         """
         if self._failure is not None:
             raise self._failure
-        if party not in self._members:
-            raise self._began_without(party)
         return self._members[party]
-
-    def _began_without(self, party: str) -> RoundOutOfOrder:
-        return RoundOutOfOrder(
-            "the session has begun",
-            expected=f"one of its {len(self._clients)} clients",
-            received=party,
-            action="join the next session before its first round",
-        )
-
-    def _update(self, member: Member, digest: bytes) -> torch.Tensor:
-        """An update as it was uploaded.
-
-        Raises:
-            UnknownBlob: It was not.
-            TensorMismatch: The blob is something else, for example a reward.
-        """
-        blob = member.context.blobs.get(digest)
-        self._layout.verify(blob)
-        return self._layout.view(blob.data)["update"]
-
-    def _parameters(self) -> torch.Tensor:
-        """The model's parameters in a row, after the last settled round."""
-        state = self._task.initial_state
-        if self._model is not None:
-            state = self._task.layout.view(self._session.blobs.get(self._model).data)
-        return torch.cat([state[name].flatten() for name in self._task.parameters])
-
-    def _state(self, parameters: torch.Tensor) -> State:
-        state = dict(self._task.initial_state)
-        for name, values in zip(self._task.parameters, parameters.split(self._sizes), strict=True):
-            state[name] = values.view(state[name].shape)
-        return state
-
-
-def _kept(standing: ServerState) -> dict[str, Json]:
-    return {
-        "first_weights": standing.first_weights.tolist(),
-        "importance": standing.importance.tolist(),
-        "valued": standing.valued.tolist(),
-    }

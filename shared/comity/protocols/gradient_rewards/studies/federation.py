@@ -82,15 +82,15 @@ class GradientRewards:
     """The protocol's own rule: `aggregate_round`, from round to round."""
 
     terms: GradientRewardsTerms
-    _standing: ServerState | None = None
+    _state: ServerState | None = None
 
     def pay(self, round: Round) -> Payment:
         """See `Rule`."""
-        before = self._standing or ServerState.first(round.sizes)
+        before = self._state or ServerState.first(round.sizes)
         settled = aggregate_round(round.updates, before, self.terms.mechanism, generator=round.draws)
-        self._standing = settled.standing
+        self._state = settled.state
         rewards = [reward.dense() for reward in settled.rewards]
-        return Payment(settled.aggregate, rewards, settled.standing.importance.tolist())
+        return Payment(settled.aggregate, rewards, settled.state.importance.tolist())
 
 
 @dataclass

@@ -120,14 +120,14 @@ def _round(size: Size) -> tuple[list[Row], list[Target]]:
     parameters = sum(sizes)
     updates = normalize_update(_updates(size.few, parameters), 0.5)
     mechanism = Mechanism()
-    standing = aggregate_round(updates, ServerState.first([1] * size.few), mechanism).standing
+    state = aggregate_round(updates, ServerState.first([1] * size.few), mechanism).state
     tensors = [
         [part.view(shape) for part, shape in zip(update.split(sizes), shapes, strict=True)] for update in updates
     ]
     medians = interleaved(
         {
-            "plain": _timed(lambda: _plain_round(tensors, standing, mechanism)),
-            "ours": _timed(lambda: aggregate_round(updates, standing, mechanism)),
+            "plain": _timed(lambda: _plain_round(tensors, state, mechanism)),
+            "ours": _timed(lambda: aggregate_round(updates, state, mechanism)),
         },
         repeats=size.repeats,
     )
@@ -180,9 +180,9 @@ def _shapes(size: Size) -> list[tuple[int, ...]]:
     return [tuple(parameter.shape) for parameter in model.parameters()]
 
 
-def _plain_round(tensors: list[list[Tensor]], standing: ServerState, mechanism: Mechanism) -> list[list[Tensor]]:
+def _plain_round(tensors: list[list[Tensor]], state: ServerState, mechanism: Mechanism) -> list[list[Tensor]]:
     """What a round takes when every client is served by itself: its cosine, its largest entries of each tensor, its mask."""
-    weights = standing.importance.tolist()
+    weights = state.importance.tolist()
     total = [torch.zeros_like(part) for part in tensors[0]]
     for weight, client in zip(weights, tensors, strict=True):
         for sum_of_part, update in zip(total, client, strict=True):
@@ -191,7 +191,7 @@ def _plain_round(tensors: list[list[Tensor]], standing: ServerState, mechanism: 
     cosines = [
         float(torch.cosine_similarity(torch.cat([part.flatten() for part in client]), row, dim=0)) for client in tensors
     ]
-    importance = update_importance(standing.importance, torch.tensor(cosines), mechanism.alpha, mechanism.floor)
+    importance = update_importance(state.importance, torch.tensor(cosines), mechanism.alpha, mechanism.floor)
     fractions = reward_fractions(importance, mechanism.beta).tolist()
     return [[_masked(part, fraction) for part in total] for fraction in fractions]
 
