@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_the_example_is_accepted(verb: str) -> None:
     """Its options are ones that the verb has: what users copy must parse."""
     example = re.search(r"Example: `([^`]*)`", VERBS[verb].help)
     assert example is not None
-    words = example[1].split("&&")[-1].split(">")[0].split()[1 + len(verb.split()) :]
+    words = shlex.split(example[1].split("&&")[-1].split(">")[0])[1 + len(verb.split()) :]
     parse: Callable[..., Any] = VERBS[verb].make_context
     context = parse(verb, words, resilient_parsing=False)
     context.close()

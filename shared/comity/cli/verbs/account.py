@@ -1,0 +1,115 @@
+"""Verbs that account for what a node did and keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comity.cli.verbs.app import ACCOUNT, app, ledger
+from comity.cli.verbs.options import STATE, Json, Session, State, StoreUrl
+
+
+@app.command(rich_help_panel=ACCOUNT)
+def gc(
+    *,
+    state: Annotated[Path, typer.Option(help="The node's state_dir; the node must not run.")] = Path("state"),
+    json_output: Json = False,
+) -> None:
+    """Frees the tensors that ended sessions left behind.
+
+    Ledger and results stay.
+
+    Example: `comity gc --state clinic/state`
+    """
+    from comity.cli.gc import collect_garbage
+
+    collect_garbage(state, as_json=json_output)
+
+
+@ledger.command()
+def show(*, state: State = STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
+    """Lists the entries, bytes by kind and charges.
+
+    Example: `comity ledger show --state clinic/state`
+    """
+    from comity.cli.ledger import show_ledger
+
+    show_ledger(state, store, session, as_json=json_output)
+
+
+@ledger.command()
+def verify(*, state: State = STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
+    """Checks every chain and every signed statement.
+
+    Names the first entry that is bad, and exits with 1.
+
+    Example: `comity ledger verify --state clinic/state`
+    """
+    from comity.cli.ledger import verify_ledger
+
+    verify_ledger(state, store, session, as_json=json_output)
+
+
+@ledger.command()
+def export(
+    *,
+    state: State = STATE,
+    store: StoreUrl = "",
+    session: Session = "",
+    peer: Annotated[str, typer.Option("--peer", help="Only what was done with this party.")] = "",
+    json_output: Json = False,
+) -> None:
+    """Writes the ledger to standard output, for the other party.
+
+    With a session, nothing of other sessions shows; with a peer, nothing of other parties.
+
+    Example: `comity ledger export --state clinic/state --session s-1 > ours.jsonl`
+    """
+    from comity.cli.ledger import export_ledger
+
+    export_ledger(state, store, session, peer, as_json=json_output)
+
+
+@ledger.command()
+def compare(
+    file: Annotated[Path, typer.Argument(help="The ledger that the other party exported.")],
+    *,
+    state: State = STATE,
+    store: StoreUrl = "",
+    session: Session = "",
+    json_output: Json = False,
+) -> None:
+    """Compares the ledger with the other party's.
+
+    Exits with 1 where they differ.
+
+    Example: `comity ledger compare theirs.jsonl --state clinic/state`
+    """
+    from comity.cli.ledger import compare_ledgers
+
+    if not compare_ledgers(file, state, store, session, as_json=json_output):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=ACCOUNT)
+def audit(
+    name: Annotated[str, typer.Argument(help="The audit; left out, all are listed.")] = "",
+    session: Annotated[str, typer.Argument(help="The session's identifier; comity sessions lists them.")] = "",
+    *,
+    state: State = STATE,
+    json_output: Json = False,
+) -> None:
+    """Says what somebody could have learned from what a node sent.
+
+    Without a name, lists the audits that protocols bring.
+
+    Example: `comity audit`
+    """
+    from comity.cli.audit import list_audits, run_audit
+
+    if not name:
+        list_audits(as_json=json_output)
+        return
+    run_audit(name, session, state, as_json=json_output)

@@ -1,0 +1,31 @@
+"""The command, and the words that verbs stand under."""
+
+from __future__ import annotations
+
+import typer
+
+from comity.cli.extensions import VerbGroup
+
+app = typer.Typer(
+    name="comity",
+    cls=VerbGroup,
+    help="Organisations help each other's models while the data stays where it is.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+TRY, RUN, LOOK, SET_UP, ACCOUNT = "Try it", "Run sessions", "Look on", "Set up a node", "Account for it"
+"""What verbs are for; help shows them so."""
+
+ledger = typer.Typer(help="What left this node, and what came: list, verify, compare.", no_args_is_help=True)
+app.add_typer(ledger, name="ledger", rich_help_panel=ACCOUNT)
+
+trust = typer.Typer(help="Whose certificates this node accepts.", no_args_is_help=True)
+app.add_typer(trust, name="trust", rich_help_panel=SET_UP)
+
+offline = typer.Typer(help="Rounds that somebody carries: write a bundle, take the other's.", no_args_is_help=True)
+app.add_typer(offline, name="offline", rich_help_panel=RUN)
+
+decisions = typer.Typer()
+app.add_typer(decisions, name="sessions", rich_help_panel=LOOK)

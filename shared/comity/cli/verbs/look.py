@@ -1,0 +1,108 @@
+"""Verbs that look on, and decide on what waits."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from comity.cli.verbs.app import LOOK, app, decisions
+from comity.cli.verbs.options import Json, LastSession, NodeName, Nodes, Operator, SessionName, chosen, require_alone
+
+
+@app.command(rich_help_panel=LOOK)
+def watch(
+    session: LastSession = "",
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    json_output: Json = False,
+) -> None:
+    """Follows a session live, from its first round to its end.
+
+    The same at both parties. In a pipe, one line a round.
+
+    Example: `comity watch s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.run import watch_session
+
+    watch_session(session, node=chosen(node, operator), as_json=json_output)
+
+
+@app.command(rich_help_panel=LOOK)
+def status(*, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+    """Shows one picture of a node: sessions, queues, bytes, disk, privacy budget and the tail of its ledger.
+
+    Example: `comity status --node clinic`
+    """
+    from comity.cli.status import show_status
+
+    show_status(chosen(node, operator), as_json=json_output)
+
+
+@decisions.callback(invoke_without_command=True)
+def sessions(
+    context: typer.Context,
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    nodes: Nodes = None,
+    json_output: Json = False,
+) -> None:
+    """Lists a node's sessions, with their state and rounds; accepts and refuses those that wait for an operator.
+
+    Example: `comity sessions --node clinic`
+    """
+    from comity.cli.sessions import list_everywhere, list_sessions
+
+    if context.invoked_subcommand is not None:
+        return
+    if nodes is not None:
+        require_alone(context, "node", "operator")
+        list_everywhere(nodes, as_json=json_output)
+        return
+    list_sessions(chosen(node, operator), as_json=json_output)
+
+
+@decisions.command(name="accept")
+def accept(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+    """Agrees to a proposal that waits for an operator of this node.
+
+    Only where `policy.approve = "ask"`; the session then goes on by itself.
+
+    Example: `comity sessions accept s-3f9c01d2a7b4 --node hospital`
+    """
+    from comity.cli.sessions import accept_session
+
+    accept_session(session, chosen(node, operator), as_json=json_output)
+
+
+@decisions.command(name="refuse")
+def refuse(
+    session: SessionName,
+    *,
+    reason: Annotated[str, typer.Option(help="Why; the other party is told.")] = "",
+    node: NodeName = "",
+    operator: Operator = "",
+    json_output: Json = False,
+) -> None:
+    """Refuses a proposal that waits for an operator of this node.
+
+    Example: `comity sessions refuse s-3f9c01d2a7b4 --reason "not before spring" --node hospital`
+    """
+    from comity.cli.sessions import refuse_session
+
+    refuse_session(session, reason, chosen(node, operator), as_json=json_output)
+
+
+@app.command(name="show", rich_help_panel=LOOK)
+def show_session(
+    session: LastSession = "", *, node: NodeName = "", operator: Operator = "", json_output: Json = False
+) -> None:
+    """Shows a session: state, contract, bytes and result.
+
+    Example: `comity show s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.sessions import show_session as run_show
+
+    run_show(session, chosen(node, operator), as_json=json_output)

@@ -1,0 +1,174 @@
+"""Verbs that run sessions, over the network or by files that somebody carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comity.cli.verbs.app import RUN, app, offline
+from comity.cli.verbs.options import (
+    Json,
+    LastSession,
+    NodeConfigFile,
+    NodeName,
+    Nodes,
+    Operator,
+    SessionName,
+    chosen,
+    require_alone,
+)
+
+
+@app.command(rich_help_panel=RUN)
+def run(
+    context: typer.Context,
+    script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    nodes: Nodes = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Buy so many rounds, whatever the script says.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return once the contract is agreed on, or an approval is waited for.")
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Runs a session from your own node, and follows it.
+
+    The node goes on with it when this command is interrupted; comity watch comes back to it.
+
+    Example: `comity run session.toml --node clinic`
+    """
+    from comity.cli.run import run_everywhere, run_script
+
+    if nodes is not None:
+        require_alone(context, "node", "operator", "detach")
+        run_everywhere(script, nodes, rounds=rounds, as_json=json_output)
+        return
+    run_script(script, node=chosen(node, operator), rounds=rounds, detach=detach, as_json=json_output)
+
+
+@app.command(name="open", rich_help_panel=RUN)
+def open_session(
+    script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    json_output: Json = False,
+) -> None:
+    """Opens a session at your node, which others may join.
+
+    Example: `comity open session.toml --node consortium`
+    """
+    from comity.cli.run import open_script
+
+    open_script(script, node=chosen(node, operator), as_json=json_output)
+
+
+@app.command(rich_help_panel=RUN)
+def join(
+    address: Annotated[str, typer.Argument(help="Who opened it: a configured peer, or its address.")],
+    session: SessionName,
+    *,
+    node: NodeName = "",
+    operator: Operator = "",
+    detach: Annotated[bool, typer.Option("--detach", help="Return once the session is joined.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Joins a session that another party has opened, and follows it.
+
+    Example: `comity join consortium s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.run import join_session
+
+    join_session(address, session, node=chosen(node, operator), detach=detach, as_json=json_output)
+
+
+@app.command(rich_help_panel=RUN)
+def report(
+    session: LastSession = "",
+    *,
+    out: Annotated[Path | None, typer.Option(help="Where the page goes; SESSION.html, if left out.")] = None,
+    node: NodeName = "",
+    operator: Operator = "",
+    json_output: Json = False,
+) -> None:
+    """Writes a session as an HTML page: curves, bytes, contract.
+
+    One file that needs nothing else, to be sent or kept.
+
+    Example: `comity report s-3f9c01d2a7b4 --node clinic --out report.html`
+    """
+    from comity.cli.report import write_report
+
+    write_report(session, out, chosen(node, operator), as_json=json_output)
+
+
+@app.command(rich_help_panel=RUN)
+def cancel(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+    """Ends a session before its time, and tells the other party.
+
+    What was bought until then stays in the ledger.
+
+    Example: `comity cancel s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.sessions import cancel_session
+
+    cancel_session(session, chosen(node, operator), as_json=json_output)
+
+
+@app.command(rich_help_panel=RUN)
+def resume(
+    session: LastSession = "", *, node: NodeName = "", operator: Operator = "", json_output: Json = False
+) -> None:
+    """Goes on with a session that stopped.
+
+    That is one that waited in vain for the other party, or for room on the disk: nothing of it is lost.
+
+    Example: `comity resume s-3f9c01d2a7b4 --node clinic`
+    """
+    from comity.cli.sessions import resume_session
+
+    resume_session(session, chosen(node, operator), as_json=json_output)
+
+
+@offline.command(name="export")
+def export_round(
+    session: Annotated[
+        str, typer.Argument(metavar="SESSION", help="The session; left out, the one that was entered last.")
+    ] = "",
+    *,
+    script: Annotated[Path | None, typer.Option(help="Begin the session that this script describes.")] = None,
+    config: NodeConfigFile = Path("node.toml"),
+    out: Annotated[Path, typer.Option(help="Folder where the bundle goes: the drive that is offline, say.")] = Path(),
+    json_output: Json = False,
+) -> None:
+    """Does this node's part of a round, and writes it to a bundle.
+
+    Somebody carries the file to the other party, who imports it. It can be written again at any time.
+
+    Example: `comity offline export --script session.toml --out /media/drive`
+    """
+    from comity.cli.offline import export_bundle
+
+    export_bundle(session, script, config, out, as_json=json_output)
+
+
+@offline.command(name="import")
+def import_round(
+    bundle: Annotated[Path, typer.Argument(help="The file that was offline here.")],
+    *,
+    config: NodeConfigFile = Path("node.toml"),
+    json_output: Json = False,
+) -> None:
+    """Takes the other party's bundle.
+
+    One that was taken already changes nothing.
+
+    Example: `comity offline import /media/drive/s-3f9c01d2a7b4-round-1-hospital.bundle`
+    """
+    from comity.cli.offline import import_bundle
+
+    import_bundle(bundle, config, as_json=json_output)

@@ -1,0 +1,135 @@
+"""Verbs that set up a node, check it, and become its daemon."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comity.cli.verbs.app import SET_UP, app, trust
+from comity.cli.verbs.options import Json, NodeFolder
+
+
+@app.command(rich_help_panel=SET_UP)
+def init(
+    role: Annotated[
+        str, typer.Argument(help="A role, as comity check lists them; or operator, to drive nodes from this machine.")
+    ],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Where the files go, made if it is not there; this folder, if left out."),
+    ] = Path(),
+    *,
+    party: Annotated[str, typer.Option(help="Name of your party, which its certificate states.")],
+    listen: Annotated[str, typer.Option(help="Where peers are to reach the node, host:port.")] = "",
+    data: Annotated[str, typer.Option(help="Its data: digits, imagefolder:DIR, npz:FILE or torchvision:NAME.")] = (
+        "digits"
+    ),
+    peer: Annotated[list[str] | None, typer.Option(help="A party that it asks, NAME=HOST:PORT.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(help="A party that may have sessions with it.")] = None,
+    control: Annotated[
+        str,
+        typer.Option(
+            help="Where operators on other machines reach the node, host:port; its socket alone, if left out."
+        ),
+    ] = "",
+    json_output: Json = False,
+) -> None:
+    """Writes a node's first files: configuration, key and card.
+
+    The card is for other parties; nothing in it is secret. The configuration explains itself, line by line.
+
+    Example: `comity init ROLE hospital --party hospital --allow clinic`
+    """
+    from comity.cli.init import initialize, parse_peers
+    from comity.node.setup.init import NodeChoices
+
+    choices = NodeChoices(role, party, listen, data, parse_peers(peer or []), tuple(allow or ()), control)
+    initialize(folder, choices, as_json=json_output)
+
+
+@app.command(rich_help_panel=SET_UP)
+def check(
+    role: Annotated[str, typer.Argument(help="The node's role; left out, the one that its configuration fits.")] = "",
+    *,
+    config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
+    script: Annotated[Path | None, typer.Option(help="A session's script: its model, and the room it takes.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Checks whether a node can work, and reaches its peers.
+
+    It looks at configuration, data, model, keys and their dates, disk, clock and device.
+
+    Every row that fails says how to mend it. Exits with 2 where this node has to be set right, with 1 where only a peer has.
+
+    Example: `comity check --config clinic/node.toml --script session.toml`
+    """
+    from comity.cli.check import check_node
+
+    raise typer.Exit(check_node(role, config, script, as_json=json_output))
+
+
+@app.command(rich_help_panel=SET_UP)
+def node(
+    role: Annotated[str, typer.Argument(help="The node's role; left out, as the configuration says.")] = "",
+    config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Runs a node until it is told to stop.
+
+    Ctrl-C and SIGTERM stop it; started again, it takes up its sessions by itself.
+
+    Example: `comity node --config hospital/node.toml`
+    """
+    from comity.cli.node import run_node
+
+    run_node(role, config, log_level)
+
+
+@trust.command()
+def add(
+    party: Annotated[str, typer.Argument(help="The party, as its certificate names it.")],
+    file: Annotated[Path, typer.Argument(help="The card that it sent you.")],
+    *,
+    node: NodeFolder = Path(),
+    address: Annotated[str, typer.Option(help="Where its node listens, host:port, for a node that asks it.")] = "",
+    operator: Annotated[bool, typer.Option("--operator", help="It may drive this node, and is no peer.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="In place of another card of this party.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Takes a party's card: certificate and receipt key.
+
+    A running node knows it from its next connection on.
+
+    Example: `comity trust add clinic clinic.pem --node hospital`
+    """
+    from comity.cli.trust import add_party
+    from comity.node.setup.trust_store import CardImport
+
+    add_party(CardImport(party, file, operator, address, replace), node=node, as_json=json_output)
+
+
+@trust.command(name="list")
+def list_(*, node: NodeFolder = Path(), json_output: Json = False) -> None:
+    """Lists the certificates that a node accepts.
+
+    With their fingerprints, and until when they are good.
+
+    Example: `comity trust list --node hospital`
+    """
+    from comity.cli.trust import list_trusted
+
+    list_trusted(node, as_json=json_output)
+
+
+@app.command(rich_help_panel=SET_UP)
+def version() -> None:
+    """Prints the installed version.
+
+    Example: `comity version`
+    """
+    from comity import version as installed
+
+    sys.stdout.write(f"{installed()}\n")
