@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from comity.blobs.blob_store import BlobFolders
 from comity.errors import ClockSteppedBack, ComityError, InvalidValue, StateInUse, StorageFailed
 from comity.ledger.chain import utc_now
+from comity.ledger.charges import in_words
 from comity.ledger.verification import verify
 from comity.node.config import ENVIRONMENT_PREFIX
 from comity.node.garbage import exclusive
@@ -187,10 +188,9 @@ def check_store(context: Context) -> Iterator[Row]:
         if length > _VERIFIED:
             found = f"a ledger of {length:,} entries, which comity ledger verify checks"
         else:
-            charged = verify(chains).charged
+            charged = in_words(verify(chains).charged)
             _require_past(max((entry.time for entry in store.entries()), default=""))
-            bought = ", ".join(f"{count} {unit}s charged" for unit, count in charged.items()) or "nothing charged"
-            found = f"a ledger of {length:,} entries that holds, {bought}"
+            found = f"a ledger of {length:,} entries that holds, {charged}"
     yield Row("store", "passed", f"{place}: {found}")
 
 
