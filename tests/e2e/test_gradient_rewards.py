@@ -220,7 +220,7 @@ def refused(call: Callable[[], object]) -> ComityError:
 
 def test_clients_that_cheat_lose_their_call_only(nodes: Nodes, comity: Any, wait_until: Callable[..., None]) -> None:
     # Four are honest; the fifth's certificate is in the wrong hands, and joins by hand.
-    session = nodes.begin(small(1, rounds=6, id="cheated"))
+    session = nodes.begin(small(1, rounds=15, id="cheated"))
     others = nodes.begin(small(1, rounds=1, id="another"), CLIENTS[:2])
     mallory = "client-5"
     layout = update_layout(4810)
@@ -267,6 +267,6 @@ def test_clients_that_cheat_lose_their_call_only(nodes: Nodes, comity: Any, wait
             )
         )
     result = comity.json("watch", session, "--node", nodes.nodes["server"].control_url, cwd=nodes.folder)
-    assert len(result["metrics"]["importance_by_round"]) == 6
+    assert len(result["metrics"]["importance_by_round"]) == 15
     with nodes.control("server") as control:
         control.cancel(others)

@@ -188,6 +188,30 @@ def test_an_interrupt_leaves_the_session_and_says_how_to_come_back(pair: Pair, c
     comity.json("cancel", "left-alone", "--node", "clinic", cwd=pair.folder)
 
 
+def test_a_node_in_one_picture(pair: Pair, comity: Any, wait_until: Callable[..., None]) -> None:
+    session = pair.begin(**endless("pictured"))
+    wait_until((pair.hospital.folder / "state" / "blobs" / session).exists, "it is on")
+    status = comity.json("status", "--node", "hospital", cwd=pair.folder)
+    assert (status["node"]["party"], status["node"]["role"]) == ("hospital", "provider")
+    (on,) = [each for each in status["sessions"] if each["session"] == session]
+    assert (on["state"], on["rounds"]) == ("running", 500)
+    assert (status["counted"], status["max_sessions"]) == (1, 4)
+    assert set(status["queues"]) == {session}
+    assert status["disk"]["promised"] > 0
+    assert status["disk"]["quota"] is None
+    assert status["privacy"] == {"spent": 0.0, "limit": None}
+    assert status["bytes_received"]["contract"] > 0
+    assert status["entries"] >= len(status["tail"]) > 0
+    assert status["uptime_s"] > 0
+    shown = comity("status", "--node", "hospital", cwd=pair.folder).stdout
+    for part in ("hospital, provider", session, "promised", "ledger:"):
+        assert part in shown
+    comity.json("cancel", session, "--node", "clinic", cwd=pair.folder)
+    wait_until(
+        lambda: comity.json("status", "--node", "hospital", cwd=pair.folder)["disk"]["promised"] == 0, "room again"
+    )
+
+
 def test_what_nobody_has(pair: Pair, comity: Any) -> None:
     for verb in ("show", "watch"):
         line = comity.fails(verb, "s-nobody", "--node", "clinic", cwd=pair.folder, code=2)

@@ -16,6 +16,9 @@ from comity.report import SessionReport, render
 from comity.session.events import Event
 from comity.wire.v1 import control_pb2 as pb
 
+_ON = {"running", "waiting"}
+"""States of a session of which more may come."""
+
 
 def write_report(session: str, out: Path | None, node: NodeChoice, *, as_json: bool) -> None:
     """Writes a session as an HTML page.
@@ -68,9 +71,9 @@ def _report(details: pb.SessionDetails, events: list[Event]) -> SessionReport:
 
 def _until_now(control: ControlClient, summary: pb.SessionSummary) -> Iterator[Event]:
     """What has happened; of a session that goes on, as much as its summary tells of."""
-    if summary.state == "running" and not summary.rounds_finished:
+    if summary.state in _ON and not summary.rounds_finished:
         return
     for event in control.watch(summary.session):
         yield event
-        if summary.state == "running" and event.kind == "round-finished" and event.round >= summary.rounds_finished:
+        if summary.state in _ON and event.kind == "round-finished" and event.round >= summary.rounds_finished:
             return

@@ -65,7 +65,7 @@ APPROVAL_ELSEWHERE = Reason(
 PEER_AWAY = Reason(
     "peer-away",
     "{subject}, which does not answer",
-    "it answers again",
+    "goes on when it answers",
     expires=False,
 )
 """A peer that was there before; how long a node tries, its configuration says."""

@@ -88,7 +88,7 @@ def refuse(
 ) -> None:
     """Refuses a proposal that waits for an operator of this node.
 
-    Example: `comity sessions refuse s-3f9c01d2a7b4 --reason "not before spring" --node hospital`
+    Example: `comity sessions refuse s-3f9c01d2a7b4 --reason budget --node hospital`
     """
     from comity.cli.sessions import refuse_session
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,72 +14,32 @@ import structlog
 from comity.contract import Contract, Membership
 from comity.errors import (
     ComityError,
-    ContractMismatch,
     InvalidValue,
     PolicyRefusal,
     SessionFailed,
-    StorageError,
-    UnknownSession,
 )
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
+from comity.node.sessions.approval import Approvals, is_undecided
 from comity.node.sessions.budget import require_affordable
 from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_too_long
-from comity.node.sessions.failures import raised
 from comity.node.sessions.initiator import stored, stored_contract
+from comity.node.sessions.joined import UntilOver, admit, not_open
 from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
 from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol, protocol_names
-from comity.protocol.roles import JoinedAcceptor
 from comity.session.events import Event
 from comity.session.gate import EgressGate
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession, ActiveSession, SessionRegistry
-from comity.session.waiting import APPROVAL, began, overdue
+from comity.session.waiting import overdue
 from comity.session.worker import SessionWorker, Steppable, Worker
 from comity.store.store import StoredSession
 from comity.transport.sessions import Ending
 from comity.wire.v1 import sessions_pb2
 
 log = structlog.get_logger()
-
-
-@dataclass
-class _UntilOver:
-    """A helping role that many join, at work until nothing is left to do.
-
-    Attributes:
-        role: The role.
-        conclude: Called once, from the thread that works, when it is over.
-        is_concluded: Whether that was.
-    """
-
-    role: JoinedAcceptor
-    conclude: Callable[[], None]
-    is_concluded: bool = False
-
-    @property
-    def _can_end(self) -> bool:
-        # What could not be kept may be as it should after a restart.
-        return not self.is_concluded and not isinstance(self.role.failure, StorageError)
-
-    def advance(self) -> bool:
-        """See `Steppable.advance`."""
-        if self.role.advance():
-            return True
-        if self.role.over and self._can_end:
-            self.is_concluded = True
-            self.conclude()
-        return False
-
-    def fail(self, error: ComityError) -> None:
-        """See `Steppable.fail`."""
-        self.role.fail(error)
-
-    def wakes_in(self) -> float | None:
-        """See `JoinedAcceptor.wakes_in`."""
-        return self.role.wakes_in() if self._can_end else None
 
 
 class Acceptor:
@@ -109,7 +69,7 @@ class Acceptor:
         self._ends = SessionEnds(party)
         self._work = work
         self._asks = asks and party.config.policy.approve == "ask"
-        self._undecided: dict[str, ReplayableStream[Event]] = {}
+        self._approvals = Approvals(party.store, party.name)
         self._deciding = threading.RLock()
         # What is opened is there before its worker can end it.
         self._opening = threading.Lock()
@@ -153,18 +113,18 @@ class Acceptor:
                 if known is not None and known.context.peer == peer:
                     return known
                 if definition.topology.is_joined:
-                    return self._admit(active, peer)
+                    return admit(self._party, active, peer)
             if definition.topology.is_joined and active is None:
-                raise _not_open(contract.session)
+                raise not_open(contract.session)
             kept = self._store.find(contract.session)
             if kept is not None:
-                self._require_undecided(kept, proposal)
+                self._approvals.require_undecided(kept, proposal)
                 return None
             own = self._party.membership(definition.acceptor, contract)
             promised = require_admissible(self._party, proposal, own, active=self.counted)
             entered = stored(contract, own, peer, promised=promised)
             if self._asks:
-                self._ask(entered, peer)
+                self._approvals.ask(entered, peer)
                 return None
             session = self._set_up(contract, definition, own, [peer])
             self._store.save(entered)
@@ -187,44 +147,18 @@ class Acceptor:
         active = self._sessions.find(contract.session)
         same = active is not None and active.contract.hash == contract.hash
         if definition.topology.is_joined and active is None:
-            raise _not_open(contract.session)
+            raise not_open(contract.session)
         if active is not None and same and definition.topology.is_joined:
             policy.review(contract, active.place.own, (peer.party,), active=0)
         elif not same:
             kept = self._store.find(contract.session)
             if kept is not None:
-                self._require_undecided(kept, proposal)
+                self._approvals.require_undecided(kept, proposal)
             own = self._party.membership(definition.acceptor, contract)
             require_admissible(self._party, proposal, own, active=self.counted - (kept is not None and kept.counts))
             require_affordable(self._store, policy, contract, own, [peer])
         asks = self._asks and not definition.topology.is_joined
         return sessions_pb2.DraftReply(contract_hash=contract.hash, asks_operator=asks)
-
-    def _ask(self, entered: StoredSession, peer: Membership) -> None:
-        """Leaves the decision on a proposal to an operator."""
-        waiting = APPROVAL.of(entered.session, peer.party)
-        self._store.save(replace(entered, state="waiting", waits=(waiting,)))
-        log.info("approval-wanted", session=entered.session, peer=peer.party, action=waiting.ends_with)
-
-    def _require_undecided(self, kept: StoredSession, proposal: Proposal) -> None:
-        """Checks that a session that is kept is a proposal, the same one, that waits for an operator.
-
-        Raises:
-            ComityError: It is another one, or it is over; where an operator ended it, why.
-        """
-        contract, peer = proposal.contract, proposal.peer
-        same = stored_contract(kept)[0].hash == contract.hash and peer.model_dump(mode="json") in kept.peers
-        if same and is_undecided(kept):
-            return
-        if same and kept.state == "cancelled":
-            error = raised(kept.result)
-            raise error if isinstance(error, PolicyRefusal) else ended_by(self._party.name, "cancelled")
-        raise ContractMismatch(
-            "the session exists already, with another contract or ended",
-            expected="a new id",
-            received=contract.session,
-            action="give the new session another id",
-        )
 
     def approve(self, session: str) -> None:
         """Agrees to a proposal that waits for an operator; its initiator finds out when it asks again.
@@ -234,7 +168,7 @@ class Acceptor:
             RefusedError: It does not fit this node any more.
         """
         with self._deciding:
-            kept = self._require_waiting(session)
+            kept = self._approvals.waiting(session)
             contract, definition = stored_contract(kept)
             (peer,) = (Membership.model_validate(each) for each in kept.peers)
             # The data may be others since.
@@ -242,9 +176,12 @@ class Acceptor:
             others = self.counted - kept.counts
             proposal = Proposal(contract, definition, peer)
             promised = require_admissible(self._party, proposal, own, active=others)
-            self._set_up(contract, definition, own, [peer])
-            entered = stored(contract, own, peer, promised=promised)
-            self._store.save(replace(entered, begun=kept.begun))
+            self._store.save(replace(stored(contract, own, peer, promised=promised), begun=kept.begun))
+            try:
+                self._set_up(contract, definition, own, [peer])
+            except BaseException:
+                self._store.save(kept)
+                raise
             log.info("session-approved", session=session, peer=peer.party)
 
     def refuse(self, session: str, reason: str) -> None:
@@ -254,25 +191,8 @@ class Acceptor:
             InvalidValue: There is none.
         """
         with self._deciding:
-            kept = self._require_waiting(session)
-            error = PolicyRefusal(
-                f"{self._party.name}'s operator refuses the session",
-                received=reason or None,
-                action="ask them what they would agree to, and propose that as a new session",
-            )
-            self._give_up(kept.session, error)
-
-    def _require_waiting(self, session: str) -> StoredSession:
-        kept = self._store.find(session)
-        if kept is None or not is_undecided(kept):
-            waiting = [each.session for each in self._store.sessions() if is_undecided(each)]
-            raise InvalidValue(
-                f"session {session} waits for nobody's approval",
-                expected=", ".join(waiting) or "one that waits for it; none does",
-                received="no such session" if kept is None else kept.state,
-                action="comity sessions lists them",
-            )
-        return kept
+            kept = self._approvals.waiting(session)
+            self._give_up(kept.session, self._approvals.refusal(reason))
 
     def finish(self, session: AcceptedSession, ending: Ending) -> None:
         """Ends a session that its initiator is done with.
@@ -294,6 +214,12 @@ class Acceptor:
     def withdraw(self, caller: str, session: str, contract_hash: str, ending: Ending) -> None:
         """Ends a proposal on which nobody has decided yet, and which its initiator takes back; none is no error."""
         with self._deciding:
+            active = self._sessions.find(session)
+            accepted = None if active is None else active.of(caller)
+            if accepted is not None and accepted.contract.hash == contract_hash:
+                # Somebody has decided meanwhile.
+                self.finish(accepted, ending)
+                return
             kept = self._store.find(session) if session else None
             if kept is None or not is_undecided(kept) or caller not in {each["party"] for each in kept.peers}:
                 return
@@ -337,7 +263,7 @@ class Acceptor:
         """Ends a session early: whoever works on it stops, and those who look on are told."""
         active = self._sessions.find(session)
         self._sessions.remove(session)
-        events = self._undecided.pop(session, None) if active is None else active.events
+        events = self._approvals.take_events(session) if active is None else active.events
         refused = isinstance(error, PolicyRefusal)
         self._ends.fail(
             session,
@@ -384,7 +310,7 @@ class Acceptor:
         """
         active = self._sessions.find(session)
         if active is None or not active.contract.is_open:
-            raise _not_open(session)
+            raise not_open(session)
         return active.contract, protocol(active.contract.protocol)
 
     def gate(self, contract: Contract, party: str) -> EgressGate:
@@ -395,16 +321,7 @@ class Acceptor:
         """What happens in a session that is on, None where it is not."""
         with self._deciding:
             active = self._sessions.find(session)
-            if active is not None:
-                return active.events
-            kept = self._store.find(session)
-            if kept is None or not is_undecided(kept):
-                return None
-            if session not in self._undecided:
-                events = self._undecided[session] = ReplayableStream[Event]()
-                for waiting in kept.waits:
-                    events.append(began(waiting))
-            return self._undecided[session]
+            return self._approvals.events(session) if active is None else active.events
 
     @property
     def counted(self) -> int:
@@ -419,36 +336,7 @@ class Acceptor:
     def drain(self) -> None:
         """Takes no new session and stops those that are active."""
         self._sessions.drain()
-        for events in self._undecided.values():
-            events.close()
-
-    def _admit(self, active: ActiveSession, peer: Membership) -> AcceptedSession | None:
-        """Lets an initiator join a session that is open."""
-        party, contract, place = self._party, active.contract, active.place
-        party.config.policy.review(contract, place.own, (peer.party,), active=0)
-        context = active.contexts.get(peer.party)
-        if context is not None and context.peer != peer:
-            raise ContractMismatch(
-                f"{peer.party} has joined the session already, with another part in it",
-                expected=f"{context.peer.samples} samples, key {context.peer.receipt_key[:16]}…",
-                received=f"{peer.samples} samples, key {peer.receipt_key[:16]}…",
-                action="come back as you left",
-            )
-        kept = self._store.find(contract.session) or stored(contract, place.own)
-        if context is None:
-            # Before the role counts on it: it may begin with this one.
-            self._store.save(replace(kept, peers=(*kept.peers, peer.model_dump(mode="json"))))
-        joined = context or party.context(place, peer, apart=True)
-        try:
-            active.worker.call(lambda: active.role.admit(joined))
-        except ComityError:
-            if context is None:
-                place.gates.remove(joined.gate)
-                self._store.save(kept)
-            raise
-        active.contexts[peer.party] = joined
-        active.left.discard(peer.party)
-        return active.of(peer.party)
+        self._approvals.drain()
 
     def _set_up(
         self, contract: Contract, definition: ProtocolDefinition, own: Membership, peers: Sequence[Membership]
@@ -472,7 +360,7 @@ class Acceptor:
     def _work_on(
         self, contract: Contract, definition: ProtocolDefinition, own: Membership, peers: Sequence[Membership]
     ) -> ActiveSession:
-        events = self._undecided.pop(contract.session, None) or ReplayableStream[Event]()
+        events = self._approvals.take_events(contract.session) or ReplayableStream[Event]()
 
         def observe(event: Event) -> None:
             log_event(contract.session, event)
@@ -489,21 +377,10 @@ class Acceptor:
         with self._opening:
             worker: Worker
             if definition.topology.is_joined:
-                work = _UntilOver(role, lambda: self._conclude(contract.session))
+                work = UntilOver(role, lambda: self._conclude(contract.session))
                 worker = SessionWorker(work, name, work.wakes_in)
             else:
                 worker = self._work(role, name)
             session = ActiveSession(place, role, worker, events, {context.peer.party: context for context in contexts})
             self._sessions.begin(session)
         return session
-
-
-def is_undecided(kept: StoredSession) -> bool:
-    """Whether a session is a proposal on which an operator of this node has to decide."""
-    return any(each.reason == APPROVAL.name for each in kept.waits)
-
-
-def _not_open(session: str) -> UnknownSession:
-    return UnknownSession(
-        "no such session is open here", received=session, action="ask the operator of this node for its identifier"
-    )
