@@ -29,6 +29,8 @@ class ReplayableStream(Generic[Item]):
 
     def __init__(self) -> None:
         self._items: list[Item | _Withdrawn] = []
+        # Everything before it was withdrawn.
+        self._floor = 0
         self._changed = threading.Condition()
         self._closed = False
         self._error: BaseException | None = None
@@ -62,9 +64,11 @@ class ReplayableStream(Generic[Item]):
         Who has read an item already is not told again.
         """
         with self._changed:
-            there = [item for item in self._items if not isinstance(item, _Withdrawn)]
-            self._items = [item if item in items else _WITHDRAWN for item in self._items]
-            self._items += [item for item in items if item not in there]
+            shown = self._items[self._floor :]
+            self._items[self._floor :] = [item if item in items else _WITHDRAWN for item in shown]
+            self._items += [item for item in items if item not in shown]
+            while self._floor < len(self._items) and isinstance(self._items[self._floor], _Withdrawn):
+                self._floor += 1
         self._wake()
 
     def close(self, error: BaseException | None = None) -> None:
@@ -98,6 +102,7 @@ class ReplayableStream(Generic[Item]):
             BaseException: What the stream was closed with.
         """
         with self._changed:
+            index = max(index, self._floor)
             while index < len(self._items):
                 item = self._items[index]
                 index += 1

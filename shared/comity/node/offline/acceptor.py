@@ -62,10 +62,12 @@ class OfflineAcceptor:
         session = self._hosted.get(kept.session, bundle.sender, bundle.label.contract_hash)
         # Whoever quotes the contract has the agreement.
         session.gate.deliver_all(0)
-        offline.take(definition.load().service, session, bundle, self._party.offline_record(kept.session))
+        record = self._party.offline_record(kept.session)
+        offline.take(definition.load().service, session, bundle, record)
         ending = ending_named(bundle.ending)
         if ending is not None:
             self._acceptor.finish(session, ending)
+            record.remove()
         return ending is None
 
     def bundle(self, kept: StoredSession) -> Bundle:

@@ -76,6 +76,10 @@ class OfflineRecord:
                 f"{self._path} cannot be written", expected="a writable disk with space", received=error
             ) from error
 
+    def remove(self) -> None:
+        """Forgets it: the session is over."""
+        self._path.unlink(missing_ok=True)
+
 
 class OfflineChannel:
     """Implements `Channel` for a caller whose peer is a journey away.
