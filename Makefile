@@ -7,6 +7,8 @@ VENV := .venv
 WORKERS := 3 --dist worksteal
 BIN := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
+# Protocols that are packages of their own.
+PACKAGES := $(patsubst %/protos,%,$(wildcard tests/packages/*/protos))
 # The newest generator whose code loads on every protobuf runtime that pyproject.toml admits.
 GENERATOR := grpcio-tools==1.80.0 mypy-protobuf==3.6.0 setuptools==80.9.0
 GENERATOR_VENV := .venv-protos
@@ -49,10 +51,16 @@ check: $(VENV)/.ready $(GENERATOR_VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@for package in $(PACKAGES); do MYPYPATH=shared:$$package $(BIN)/mypy $$package/$$(basename $$package) || exit 1; done
 	$(BIN)/lint-imports
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	  $(MAKE) --no-print-directory generate OUT="$$scratch" && \
 	  diff -r --exclude=__pycache__ --exclude=__init__.py "$$scratch/comity/wire" shared/comity/wire && \
+	  for package in $(PACKAGES); do \
+	    $(MAKE) --no-print-directory generate-package PACKAGE=$$package OUT="$$scratch" && \
+	    name=$$(basename $$package)/v1 && \
+	    diff -r --exclude=__pycache__ --exclude=__init__.py "$$scratch/$$name" $$package/$$name || exit 1; \
+	  done && \
 	  echo "generated code is in step with protos/"
 	@if command -v npx >/dev/null 2>&1; then \
 	  npx --yes --loglevel=error $(BUF) lint && echo "buf lint passed"; \
@@ -64,6 +72,7 @@ check: $(VENV)/.ready $(GENERATOR_VENV)/.ready
 
 protos: $(GENERATOR_VENV)/.ready
 	@$(MAKE) --no-print-directory generate OUT=shared
+	@for package in $(PACKAGES); do $(MAKE) --no-print-directory generate-package PACKAGE=$$package OUT=$$package; done
 
 $(GENERATOR_VENV)/.ready: Makefile
 	@if command -v uv >/dev/null 2>&1; then \
@@ -77,6 +86,12 @@ $(GENERATOR_VENV)/.ready: Makefile
 generate:
 	@mkdir -p $(OUT) && PATH="$(CURDIR)/$(GENERATOR_VENV)/bin:$$PATH" $(GENERATOR_VENV)/bin/python -m grpc_tools.protoc \
 	  -I protos --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
+
+# The messages of a package; its calls are derived, so that no service is generated.
+.PHONY: generate-package
+generate-package:
+	@mkdir -p $(OUT) && PATH="$(CURDIR)/$(GENERATOR_VENV)/bin:$$PATH" $(GENERATOR_VENV)/bin/python -m grpc_tools.protoc \
+	  -I protos -I $(PACKAGE)/protos --python_out=$(OUT) --mypy_out=quiet:$(OUT) $$(find $(PACKAGE)/protos -name '*.proto')
 
 clean:
 	rm -rf $(VENV) $(GENERATOR_VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

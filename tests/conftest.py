@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium  # noqa: F401 - sets a variable of the environment when it is imported first
@@ -27,6 +28,7 @@ from comity.contract import Contract, Membership, ModelSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.ledger.receipts import Signer
 from comity.models import build
+from comity.protocol.registry import protocol
 from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext
@@ -49,6 +51,7 @@ from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
+from tests.packages.installation import install, make_known
 
 # Everything is in memory where there is enough of it: to wait for a disk at each of many thousand commits shows nothing.
 if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 30:
@@ -56,6 +59,21 @@ if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 
 
 # Whoever started this in the background may have had interrupts ignored, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+INSTALLED = "PYTEST_INSTALLED"
+"""Environment variable that tells workers where packages are installed."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Installs the protocols of packages beside the tests, once for all workers."""
+    if not hasattr(config, "workerinput"):
+        folder = TemporaryDirectory(prefix="installed-")
+        config.add_cleanup(folder.cleanup)
+        install(Path(folder.name))
+        os.environ[INSTALLED] = folder.name
+    make_known(Path(os.environ[INSTALLED]))
+
 
 settings.register_profile("fast", deadline=None, max_examples=30)
 settings.register_profile("deep", deadline=None, max_examples=1000)
@@ -313,15 +331,20 @@ def serve() -> Iterator[Callable[..., Host]]:
         ) -> Host:
             hosted = SessionRegistry()
             stack.callback(hosted.drain)
+            workers: dict[int, SessionWorker] = {}
             for peer_context, role in peer_contexts:
-                worker = SessionWorker(role, f"session-{peer_context.contract.session}")
-                hosted.add(AcceptedSession(peer_context, role, worker))
-            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, PROTOCOL.load().service.name])
+                if id(role) not in workers:
+                    workers[id(role)] = SessionWorker(role, f"session-{peer_context.contract.session}")
+                hosted.add(AcceptedSession(peer_context, role, workers[id(role)]))
+            names = {peer_context.contract.protocol for peer_context, _ in peer_contexts} or {PROTOCOL.name}
+            services = {name: protocol(name).load().service for name in names}
+            server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *(each.name for each in services.values())])
 
             servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"), describe)
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
-            derived(PROTOCOL.load().service, PROTOCOL.name, hosted, server.server, server.streams)
+            for name, service in services.items():
+                derived(service, name, hosted, server.server, server.streams)
             host = Host(server.start(address), hosted, server)
             stack.callback(server.stop, 0)
             # What is on ends first, so that nobody waits for it.

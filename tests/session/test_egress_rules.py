@@ -116,19 +116,19 @@ TELL = Unary(method="Tell", handle=lambda *_: None)
 )
 def test_a_call_without_a_rule_cannot_be_declared(options: dict[str, str], reason: str) -> None:
     with pytest.raises(UnsupportedProtocol, match=reason) as caught:
-        Service(declare("a", **options), [TELL], client=object)
+        Service(declare("a", **options), [TELL], client=object, terms=Empty)
     assert "\n" not in str(caught.value)
 
 
 def test_with_rules_only_its_codec_is_missing() -> None:
     with pytest.raises(UnsupportedProtocol, match="Request.inner has no codec"):
-        Service(declare("b", kind="loss", data="loss"), [TELL], client=object)
+        Service(declare("b", kind="loss", data="loss"), [TELL], client=object, terms=Empty)
 
 
 def test_every_call_of_a_service_is_declared_once() -> None:
     for calls in ([], [TELL, TELL], [TELL, Unary(method="Other", handle=TELL.handle)]):
         with pytest.raises(UnsupportedProtocol, match="are not those of its .proto"):
-            Service(declare("c", kind="loss", data="loss"), calls, client=object)
+            Service(declare("c", kind="loss", data="loss"), calls, client=object, terms=Empty)
 
 
 def test_nothing_but_control_leaves_outside_of_a_session() -> None:

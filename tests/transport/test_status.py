@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,10 +16,12 @@ from comity.errors import (
     DeadlineExceeded,
     PeerUnreachable,
     RemoteFailure,
+    TrainingDiverged,
     UnsupportedProtocol,
     tree,
 )
-from comity.transport.status import STATUS, from_rpc_error
+from comity.session.egress_rules import ERROR_PARTS
+from comity.transport.status import STATUS, from_rpc_error, to_status
 
 # Surrogates are no text that a message can hold.
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -118,3 +121,14 @@ def test_statuses_without_details_are_told_apart(
     error = from_rpc_error(failure(behave))
     assert type(error) is kind
     assert "only this" in str(error)
+
+
+def test_nothing_of_an_error_crosses_but_what_has_a_rule() -> None:
+    error = TrainingDiverged("it diverged", expected="finite", received="NaN" * 1000, action="lower it")
+    error.sample = b"something else"  # type: ignore[attr-defined]
+    status = to_status(error)
+    (detail,) = status_pb2.Status.FromString(dict(status.trailing_metadata)["grpc-status-details-bin"]).details
+    info = error_details_pb2.ErrorInfo()
+    assert detail.Unpack(info)
+    assert set(info.metadata) == set(ERROR_PARTS)
+    assert all(len(each) <= 500 for each in info.metadata.values())

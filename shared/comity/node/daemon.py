@@ -8,6 +8,7 @@ import secrets
 import signal
 import threading
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -121,7 +122,8 @@ class Node:
 
     def _service_context(self, definition: ProtocolDefinition) -> ServiceContext:
         settings = self._config.settings_of(definition)
-        return ServiceContext(self.party, self.role, settings, self._identity, self.state_dir)
+        in_session = partial(self._hosted.in_session, definition.name)
+        return ServiceContext(self.party, self.role, settings, self._identity, self.state_dir, in_session)
 
     def run(self, script: Script) -> str:
         """Starts a session.

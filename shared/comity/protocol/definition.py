@@ -74,7 +74,7 @@ class ProtocolDefinition:
 
     def terms_message(self) -> Message:
         """An empty message of the terms."""
-        return self.load().terms_message()
+        return self.load().service.terms()
 
     def started(self, contract: Contract, role: str, peers: Sequence[str]) -> Event:
         """See `Presentation.started`."""

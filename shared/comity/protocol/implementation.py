@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from google.protobuf.message import Message
 from torch import nn
 
 from comity.contract import Contract, Json, Membership, Terms
@@ -17,7 +16,6 @@ from comity.privacy.terms import PrivacyTerms
 from comity.protocol.roles import Initiator
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.worker import Steppable
-from comity.tensors import Layout
 from comity.training import Secret
 from comity.transport.bindings.channel import Channel
 from comity.transport.calls import Service
@@ -52,16 +50,6 @@ class Resources:
     mechanism: Mechanism | None = None
 
 
-class LocalTask(Protocol):
-    """What negotiation needs to know of a party's model and data."""
-
-    layout: Layout
-
-    @property
-    def samples(self) -> int:
-        """Number of training samples."""
-
-
 class TaskBuilder(Protocol):
     """Makes what a party does in a session of a protocol: of its models, its data and the contract."""
 
@@ -80,7 +68,7 @@ class TaskBuilder(Protocol):
         """
 
     def build(self, contract: Contract, resources: Resources) -> Any:
-        """A party's local task, of the class that the protocol's roles work with; at least a `LocalTask`.
+        """A party's local task, of the class that the protocol's roles work with.
 
         Raises:
             TaskMismatch: The protocol is not for such a task.
@@ -109,10 +97,10 @@ class Implementation:
     """What of a protocol needs torch, grpc and protobuf; a definition names it.
 
     Attributes:
-        terms_message: The protobuf message of the terms.
         service: Its calls, from which everything between two parties is derived.
         task: Makes a party's local task.
-        blobs_held: Most blobs of the model's size that a party keeps at a time, from the contract and both memberships.
+        disk_space: Most bytes that a party keeps at a time, from the contract, both memberships and its local task; None
+            where that is next to nothing.
         initiator: Builds the initiator, from its contexts opposite the acceptors and the ports to them, in the same order.
         acceptor: Builds the acceptor, from its session context and its contexts opposite those whom it helps so far.
         private_training: What of a party's training noise covers, from the contract, its membership and its peers'; None
@@ -120,12 +108,11 @@ class Implementation:
         merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
     """
 
-    terms_message: Callable[[], Message]
     service: Service
     task: TaskBuilder
-    blobs_held: Callable[[Contract, Membership, Membership], int]
     initiator: Callable[[Sequence[PeerContext], Sequence[Any]], Initiator]
     acceptor: Callable[[SessionContext, Sequence[PeerContext]], Steppable]
+    disk_space: Callable[[Contract, Membership, Membership, Any], int] | None = None
     private_training: Callable[[Contract, Membership, Sequence[Membership]], PrivateTraining | None] | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 

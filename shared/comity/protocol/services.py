@@ -12,7 +12,7 @@ import grpc
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from comity.errors import InvalidValue, UsageError
+from comity.errors import InvalidValue, UnknownSession, UsageError
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import ServiceExtension, loaded
 from comity.transport.identity import Identity
@@ -38,6 +38,14 @@ class ServiceSettings(BaseModel):
     drain_s: Annotated[float, Field(ge=0)] = 5.0
 
 
+InSession = Callable[[str, Callable[[Any], Any]], Any]
+
+
+def _none_here(session: str, request: Callable[[Any], Any]) -> Any:
+    del request
+    raise UnknownSession("there are no sessions here", received=session)
+
+
 @dataclass(frozen=True)
 class ServiceContext:
     """What a service is built from.
@@ -48,6 +56,8 @@ class ServiceContext:
         settings: The node's settings of the protocol.
         identity: The node's certificate, and whom its peers' server trusts.
         state_dir: What the node keeps.
+        in_session: Reaches the role of a session of the protocol in which the node helps: takes its identifier and what is
+            done with the role between two units of its work, and returns what came of it.
     """
 
     party: str
@@ -55,6 +65,7 @@ class ServiceContext:
     settings: Any
     identity: Identity
     state_dir: Path
+    in_session: InSession = _none_here
 
 
 @dataclass(frozen=True)

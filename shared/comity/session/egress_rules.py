@@ -45,9 +45,10 @@ METADATA = {
 }
 """What may travel beside a call; a test looks at all that does."""
 
-ERROR_PARTS = {"reason": "identifier", "what": "text", "expected": "text", "received": "text", "action": "text"}
-"""What of an error may cross. `text` is this program's own words with names, counts and settings in them: what an error says
-was received came from the peer, and what it says was expected stands in the contract; it is cut to a few hundred letters."""
+ERROR_PARTS = {"what": "text", "expected": "text", "received": "text", "action": "text"}
+"""What of an error may cross, beside its class. `text` is this program's own words with names, counts and settings in them:
+what an error says was received came from the peer, and what it says was expected stands in the contract. It is cut to a few
+hundred letters, and an error that is none of the tree crosses with none of its words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,10 @@ def rule_of(message: Descriptor) -> Rule:
     rule = Rule(found.kind, found.subject, found.round)
     if not rule.kind or (rule.is_recorded and not rule.subject):
         raise _missing(f"the egress rule of {name} is incomplete", "a kind and a subject")
-    require_fields(message, {rule.kind} if rule.is_recorded else set(), strict=rule.kind in {CONTROL, STATEMENT})
+    if rule.kind == MESSAGES:
+        _require_messages(message)
+    else:
+        require_fields(message, {rule.kind} if rule.is_recorded else set(), strict=rule.kind in {CONTROL, STATEMENT})
     for path in (*_PATH.findall(rule.subject), *([rule.round] if rule.round else [])):
         if not path.startswith("request."):
             _field(message, path)
@@ -129,6 +133,15 @@ def require_fields(message: Descriptor, kinds: set[str], *, strict: bool = False
         if holds and holds not in _REFERENCES | kinds:
             expected = ", ".join(sorted(_REFERENCES | kinds))
             raise _missing(f"{field.full_name} holds {holds}, which its message may not", expected)
+
+
+def _require_messages(message: Descriptor) -> None:
+    """Checks that all that a message is made of has rules: each passes by itself."""
+    for field in message.fields:
+        if could_carry(field) and holding(field) not in _REFERENCES:
+            raise _missing(f"{field.full_name} has no egress rule", "option (comity.wire.v1.holds)")
+        if field.message_type is not None and not could_carry(field):
+            rule_of(field.message_type)
 
 
 def fields_of(message: Descriptor) -> Iterator[FieldDescriptor]:

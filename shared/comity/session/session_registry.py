@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract
@@ -17,6 +18,8 @@ from comity.session.replayable_stream import ReplayableStream
 from comity.session.worker import Worker
 from comity.store.journal import Journal
 from comity.store.store import Store
+
+Result = TypeVar("Result")
 
 _STOP_S = 3.0
 """How long the threads of sessions that stop are waited for, in seconds."""
@@ -159,6 +162,25 @@ class SessionRegistry:
     def find(self, session: str) -> ActiveSession | None:
         """The session of an identifier."""
         return self._active.get(session)
+
+    def in_session(self, protocol: str, session: str, request: Callable[[Any], Result]) -> Result:
+        """Has something done by the role of a session, between two units of its work.
+
+        Args:
+            protocol: The session's protocol.
+            session: Its identifier.
+            request: What is done, with the role.
+
+        Raises:
+            UnknownSession: This node helps in no such session.
+            NodeDraining: It is being stopped.
+        """
+        found = self.find(session)
+        if found is None or found.contract.protocol != protocol:
+            raise UnknownSession(
+                f"no such session of {protocol} here", received=session, action="comity sessions lists them"
+            )
+        return found.worker.call(lambda: request(found.role))
 
     def require_open(self) -> None:
         """Checks that new sessions are taken.

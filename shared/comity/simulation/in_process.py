@@ -92,11 +92,14 @@ def _run(
     ]
     outcomes = run(*asked)
     outcome = outcomes[0]
-    merge = definition.load().merge
-    if merge is not None:
+    if many:
+        merge = definition.load().merge
         of = {party.name: each for (party, _), each in zip(asking, outcomes, strict=True)}
-        metrics = merge(roles[0].outcome().metrics, {name: each.metrics for name, each in of.items()})
-        outcome = Outcome(tuple(model for name in sorted(of) for model in of[name].models), metrics)
+        metrics = roles[0].outcome().metrics
+        if merge is not None:
+            metrics = merge(metrics, {name: each.metrics for name, each in of.items()})
+        models = tuple(model for name in sorted(of) for model in of[name].models)
+        outcome = Outcome(models, metrics, joint=tuple(of[name].digest for name in sorted(of)))
     result = summarize(contract, outcome, center.store, time.monotonic() - began)
     observe(definition.finished(contract, result.to_json()))
     return result, outcome

@@ -7,7 +7,7 @@ taken apart into their fields, in the order of the .proto. What the ledger calls
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -183,11 +183,13 @@ class Method:
         return values[0] if len(values) == 1 else tuple(values) or None
 
     def _encode(self, message: type[Message], values: Sequence[Any]) -> Message:
-        fields, declared = dict[str, Any](), message.DESCRIPTOR.fields
+        fields, declared, empty = dict[str, Any](), message.DESCRIPTOR.fields, message()
         for number, value in zip(range(len(declared)), values, strict=True):
             each = declared[number]
             inner = each.message_type
-            fields[each.name] = value if inner is None else self._converters[inner.full_name][0](value)
+            convert = None if inner is None else self._converters[inner.full_name][0]
+            is_list = isinstance(value, list | tuple) and isinstance(getattr(empty, each.name), MutableSequence)
+            fields[each.name] = _converted(convert, value, is_list=is_list)
         return message(**fields)
 
     def _decode(self, message: Message) -> list[Any]:
@@ -195,8 +197,15 @@ class Method:
         values = []
         for each in message.DESCRIPTOR.fields:
             value, inner = getattr(message, each.name), each.message_type
-            values.append(value if inner is None else self._converters[inner.full_name][1](value))
+            convert = None if inner is None else self._converters[inner.full_name][1]
+            values.append(_converted(convert, value, is_list=isinstance(value, MutableSequence)))
         return values
+
+
+def _converted(convert: Callable[[Any], Any] | None, value: Any, *, is_list: bool) -> Any:
+    if is_list:
+        return [each if convert is None else convert(each) for each in value]
+    return value if convert is None else convert(value)
 
 
 def require_complete(message: Message) -> None:
@@ -237,7 +246,7 @@ class Service:
         *,
         client: Callable[..., Any],
         converters: Mapping[type[Message], Converter] | None = None,
-        terms: type[Message] | None = None,
+        terms: type[Message],
     ) -> None:
         self.name = descriptor.full_name
         self.client = client
@@ -248,8 +257,8 @@ class Service:
             different = sorted(set(declared) ^ set(there)) or ["a method twice"]
             raise _undeclared(f"the calls of {self.name} are not those of its .proto", sorted(there), different)
         self.methods = {name: _method(there[name], call, known) for name, call in declared.items()}
-        if terms is not None:
-            require_fields(_descriptor(terms), {"contract"})
+        self.terms = terms
+        require_fields(_descriptor(terms), {"contract"})
 
     @property
     def watches(self) -> list[Method]:

@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from comity import errors
 from comity.errors import ComityError, DeadlineExceeded, PeerUnreachable, RemoteFailure
+from comity.session.egress_rules import ERROR_PARTS
 
 DOMAIN = "comity"
 
@@ -79,9 +80,8 @@ _LONGEST = 500
 def to_status(error: ComityError) -> grpc.Status:
     """The status, with details, that an error leaves a server as."""
     info = error_details_pb2.ErrorInfo(reason=error.reason(), domain=DOMAIN)
-    parts = {"what": error.what, "expected": error.expected, "received": error.received, "action": error.action}
-    for name, value in parts.items():
-        if value:
+    for name in ERROR_PARTS:
+        if value := getattr(error, name):
             info.metadata[name] = _cut(value)
     detail = Any()
     detail.Pack(info)

@@ -56,7 +56,7 @@ def test_nothing_is_wrong_with_a_learner(learner: Any) -> None:
     assert not found.failed()
     assert found["role"].found == "learner, as its configuration says"
     assert found["listen"].verdict == "skipped"
-    assert "room for the session's 14 blobs" in found["model"].found
+    assert "room for the session's 0.0 MB" in found["model"].found
 
 
 def test_nothing_is_left_behind(provider: Any) -> None:
@@ -98,7 +98,8 @@ def test_what_the_environment_says_is_named_but_not_shown(provider: Any, monkeyp
 def test_a_role_that_nobody_knows(provider: Any) -> None:
     found = provider.check(role="doctor")
     assert found["role"].verdict == "failed"
-    assert "expected learner or provider or client or server, received doctor" in found["role"].found
+    assert {"learner", "provider", "client", "server"} <= set(found["role"].found.replace(",", "").split())
+    assert "received doctor" in found["role"].found
     assert found.code == 2
 
 

@@ -12,7 +12,7 @@ from comity.node.preflight.context import Context
 from comity.node.preflight.machine import require_device
 from comity.node.preflight.rows import NotChecked, Row
 from comity.node.sessions.initiator import draft_contract
-from comity.node.sessions.room import promise
+from comity.node.sessions.room import disk_space, promise
 from comity.node.sessions.script import Script, parse_script
 from comity.protocol.definition import ProtocolDefinition
 
@@ -52,13 +52,10 @@ def check_script(context: Context) -> Iterator[Row]:
     session = drafted(context)
     yield Row("script", "passed", f"{context.script}: {session.contract.rounds} rounds of {session.definition.name}")
     require_device(context)
-    layout = session.local.task(session.contract).layout
-    promise(session.local, session.contract, session.own, session.peer, session.definition)
-    held = session.definition.load().blobs_held(session.contract, session.own, session.peer)
-    found = (
-        f"{', '.join(each.name for each in session.contract.models.values())}, {layout.size / 1e6:.2f} MB; room for the session's {held} blobs, "
-        f"{held * layout.size / 1e6:.1f} MB, if the peer has as many samples"
-    )
+    asked = (session.local, session.contract, session.own, session.peer, session.definition)
+    promise(*asked)
+    models = ", ".join(each.name for each in session.contract.models.values()) or "none"
+    found = f"{models}; room for the session's {disk_space(*asked) / 1e6:.1f} MB, if the peer has as many samples"
     yield Row("model", "passed", found)
 
 

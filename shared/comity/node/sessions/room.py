@@ -10,6 +10,14 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.store.store import Store
 
 
+def disk_space(
+    party: LocalParty, contract: Contract, own: Membership, peer: Membership, definition: ProtocolDefinition
+) -> int:
+    """Most bytes that a party will keep for a session at a time, beside its records; see `promise`."""
+    task, space = party.task(contract), definition.load().disk_space
+    return 0 if space is None else space(contract, own, peer, task)
+
+
 def promise(
     party: LocalParty, contract: Contract, own: Membership, peer: Membership, definition: ProtocolDefinition
 ) -> int:
@@ -28,7 +36,7 @@ def promise(
     Raises:
         PolicyRefusal: There is no room.
     """
-    needed: int = definition.load().blobs_held(contract, own, peer) * party.task(contract).layout.size
+    needed = disk_space(party, contract, own, peer, definition)
     free = bytes_free(party.blobs, party.config.policy.max_state_bytes)
     free -= outstanding(party.store, party.blobs, but=contract.session)
     if needed > free:

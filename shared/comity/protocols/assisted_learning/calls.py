@@ -15,7 +15,7 @@ from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, delta_base, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.protocols.assisted_learning.task import TASK, blobs_held, private_training
+from comity.protocols.assisted_learning.task import TASK, disk_space, private_training
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext, SessionContext
 from comity.transport.bindings.channel import Channel
@@ -127,10 +127,9 @@ def _acceptor(session: SessionContext, contexts: Sequence[PeerContext]) -> Provi
 
 
 IMPLEMENTATION = Implementation(
-    terms_message=pb.AssistedLearningTerms,
     service=SERVICE,
     task=TASK,
-    blobs_held=blobs_held,
+    disk_space=disk_space,
     initiator=_initiator,
     acceptor=_acceptor,
     private_training=private_training,

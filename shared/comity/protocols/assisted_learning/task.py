@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -71,9 +72,10 @@ class AssistedTaskBuilder:
 TASK = AssistedTaskBuilder()
 
 
-def blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:
+def disk_space(contract: Contract, own: Membership, peer: Membership, task: Any) -> int:
     """Most models that a party keeps at a time."""
-    return Schedule(contract, own, [peer]).blobs_held()
+    held: int = Schedule(contract, own, [peer]).blobs_held() * task.layout.size
+    return held
 
 
 def private_training(contract: Contract, own: Membership, peers: Sequence[Membership]) -> PrivateTraining | None:

@@ -13,7 +13,7 @@ from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding
 from comity.protocols.gradient_rewards.report import merged
 from comity.protocols.gradient_rewards.server import Server
-from comity.protocols.gradient_rewards.task import TASK, blobs_held
+from comity.protocols.gradient_rewards.task import TASK, disk_space
 from comity.session.contexts import PeerContext, SessionContext
 from comity.tensors import Blob, sparse
 from comity.transport.bindings.channel import Channel
@@ -119,10 +119,9 @@ def _acceptor(session: SessionContext, contexts: Sequence[PeerContext]) -> Serve
 
 
 IMPLEMENTATION = Implementation(
-    terms_message=pb.GradientRewardsTerms,
     service=SERVICE,
     task=TASK,
-    blobs_held=blobs_held,
+    disk_space=disk_space,
     initiator=_initiator,
     acceptor=_acceptor,
     merge=merged,

@@ -51,11 +51,11 @@ class RewardedTaskBuilder:
 TASK = RewardedTaskBuilder()
 
 
-def blobs_held(contract: Contract, own: Membership, peer: Membership) -> int:  # noqa: ARG001
+def disk_space(contract: Contract, own: Membership, peer: Membership, task: Classification) -> int:  # noqa: ARG001
     """At a client, two models, an update and a reward; at the server, an update and a reward of each client."""
     terms = contract.terms
     clients = terms.clients if isinstance(terms, GradientRewardsTerms) and own.role == "server" else 1
-    return 2 + 2 * clients
+    return (2 + 2 * clients) * task.layout.size
 
 
 def _no_samples(environments: EnvironmentSet) -> TaskMismatch:

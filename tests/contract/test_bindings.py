@@ -1,0 +1,142 @@
+"""What every binding of declared calls must do, whatever the protocol: shown with the protocols of packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from teacher_votes.teaching import requests_of, subject
+
+from comity.errors import RoundOutOfOrder
+from comity.ledger.ledger import in_round, loaded
+from comity.ledger.receipts import SignedStatement, subject_of
+from comity.ledger.verification import verify
+from comity.node.sessions.script import parse_script
+from comity.session.contexts import PeerContext
+from comity.simulation.in_process import simulate
+from comity.transport.bindings.channel import Channel
+from comity.transport.bindings.in_process import InProcessChannel
+from comity.transport.bindings.remote import RemoteChannel
+from comity.transport.identity import Identity
+from tests.contract.courier import Courier
+from tests.packages.company import Company, company
+from tests.packages.scripts import SCRIPTS
+
+BINDINGS = ("in_process", "remote", "offline")
+NETWORKED = BINDINGS[:2]
+"""Streams that go on from round to round, and answers that take a person, are not brought by hand."""
+
+
+class Joined:
+    """A session's parties, with a way from each initiator to each acceptor.
+
+    Args:
+        of: The parties.
+        binding: How they are joined.
+        request: Finds the fixtures that serve and connect.
+        folder: Where bundles lie.
+        stack: Closes what was opened.
+    """
+
+    def __init__(
+        self, of: Company, binding: str, request: pytest.FixtureRequest, folder: Path, stack: ExitStack
+    ) -> None:
+        self.of = of
+        self.hosts: dict[str, Any] = {}
+        self._binding = binding
+        self._request = request
+        self._folder = folder
+        self._stack = stack
+
+    def join(self, own: PeerContext, other: PeerContext, role: Any) -> Channel:
+        if self._binding == "in_process":
+            return InProcessChannel(other, role)
+        if self._binding == "offline":
+            service = self.of.definition.load().service
+            courier = Courier(service, own, other, role, self._folder, lambda party: self.of.parties[party].signer)
+            self._stack.callback(courier.close)
+            return courier
+        name = other.own.party
+        if name not in self.hosts:
+            contexts = next(each for each in self.of.acceptors if other in each)
+            self.hosts[name] = self._request.getfixturevalue("serve")(*((each, role) for each in contexts))
+        connect, identity = self._request.getfixturevalue("connect"), Identity(own.own.party)
+        address, contract = self.hosts[name].address, self.of.contract
+        return RemoteChannel(connect(address, identity=identity, party=name, contract=contract))
+
+    def port(self) -> Any:
+        return self.of.port(self.join)
+
+    def counted(self, round: int, count: int) -> tuple[int, int, SignedStatement]:
+        """What the first initiator of a federated count says."""
+        book = self.of.initiators[0][0].receipt_book
+        return round, count, book.sign("request", in_round(round), subject_of({"count": count}))
+
+    @property
+    def lengths(self) -> list[int]:
+        return [sum(len(list(chain.entries)) for chain in party.store.chains()) for party in self.of.parties.values()]
+
+
+@pytest.fixture
+def joined(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Joined]]:
+    with ExitStack() as stack:
+
+        def begin(binding: str, text: str = SCRIPTS["federated_count"]) -> Joined:
+            return Joined(company(text), binding, request, tmp_path, stack)
+
+        yield begin
+
+
+@pytest.mark.parametrize(
+    ("name", "binding"),
+    [(name, binding) for name in SCRIPTS for binding in (BINDINGS if name == "federated_count" else NETWORKED)],
+)
+def test_a_session_ends_alike_over_every_binding(name: str, binding: str, joined: Callable[..., Joined]) -> None:
+    found = joined(binding, SCRIPTS[name])
+    outcomes = found.of.run(found.join)
+    expected, _ = simulate(parse_script(SCRIPTS[name]))
+    assert outcomes[0].digest == expected.digest or len(outcomes) > 1
+    assert outcomes[0].metrics["sum" if name == "federated_count" else "labels"] in expected.metrics.values()
+    for party in found.of.parties.values():
+        verify(loaded(party.store.chains()))
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_a_call_that_is_repeated_does_nothing_again(binding: str, joined: Callable[..., Joined]) -> None:
+    found = joined(binding)
+    port, said = found.port(), found.counted(1, 4)
+    first = port.add(*said)
+    before = found.lengths
+    assert port.add(*said) == first
+    assert found.lengths == before
+
+
+@pytest.mark.parametrize("binding", NETWORKED)
+def test_a_refusal_costs_the_call_alone(binding: str, joined: Callable[..., Joined]) -> None:
+    found = joined(binding)
+    port = found.port()
+    with pytest.raises(RoundOutOfOrder):
+        port.add(*found.counted(3, 1))
+    sum, _ = port.add(*found.counted(1, 4))
+    assert sum == 4 + found.of.acceptors[0][0].task.count(1)
+
+
+def test_a_call_that_waits_for_a_person_is_answered_when_it_can_be(joined: Callable[..., Joined]) -> None:
+    reviewed = 'role = "teacher"\nprotocols = { teacher-votes = { review = { listen = "here" } } }'
+    found = joined("remote", SCRIPTS["teacher_votes"].replace('role = "teacher"', reviewed))
+    contract, own, other = found.of.contract, found.of.initiators[0][0], found.of.acceptors[0][0]
+    request = own.receipt_book.sign("request", requests_of(contract, 1), subject(contract, 1))
+    port = found.port()
+    answer = port.vote(1, request)
+    assert not wait([answer], timeout=0.2).done
+    hosted = found.hosts[other.own.party].sessions.find(contract.session)
+    assert [each.kind for each in found.of.events[other.own.party]] == ["waiting"]
+    assert hosted.worker.call(hosted.role.release) == 1
+    votes, _ = answer.result(timeout=10)
+    assert votes == other.task.votes(1)
+    assert found.of.events[other.own.party][1].kind == "waiting-over"
+    port.acknowledge(1)

@@ -1,0 +1,196 @@
+"""Protocols of packages that nothing of the library knows, between daemons, and what operators see of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from teacher_votes.services import LABELS
+from teacher_votes.v1 import services_pb2
+
+from comity.cli.progress import SessionProgress
+from comity.cli.run import drive
+from comity.errors import InvalidValue
+from comity.experiments import demo_script
+from comity.node.control_client import ControlClient
+from comity.node.sessions.script import Script, parse_script, session_text
+from comity.simulation.processes import NodeProcess, running
+from comity.transport.identity import Identity
+from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import RetryPolicy
+from tests.e2e.conftest import until
+from tests.e2e.test_control_port import free_port
+from tests.e2e.wiretap import make_samples, relaying, undo
+from tests.packages.scripts import SCRIPTS
+
+
+@dataclass
+class Done:
+    """A session between daemons that is over; they run on."""
+
+    script: Script
+    nodes: dict[str, NodeProcess]
+    result: dict[str, Any]
+
+    def state(self, party: str) -> Path:
+        return self.nodes[party].folder / "state"
+
+    @property
+    def session(self) -> str:
+        return str(self.script.session.id)
+
+
+@pytest.fixture(scope="module", params=SCRIPTS)
+def done(request: pytest.FixtureRequest) -> Iterator[Done]:
+    script = parse_script(SCRIPTS[request.param])
+    with TemporaryDirectory(prefix="e2e-") as folder, running(script, Path(folder)) as nodes, ExitStack() as stack:
+        clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
+        result, _ = drive(script, clients, stack.enter_context(SessionProgress(quiet=True)))
+        yield Done(script, nodes, result)
+
+
+def test_a_session_of_daemons_is_its_simulation(done: Done, typed: Any, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(SCRIPTS[done.script.session.protocol])
+    alone = typed.json("simulate", "s.toml", cwd=tmp_path)
+    same = ("digest", "metrics", "bytes_sent", "bytes_received", "ledger_verified")
+    assert {name: done.result[name] for name in same} == {name: alone[name] for name in same}
+    assert done.result["metrics"]
+
+
+def test_operators_see_it(done: Done, typed: Any, tmp_path: Path) -> None:
+    for party, node in done.nodes.items():
+        shown = typed.json("show", done.session, "--node", node.control_url, cwd=tmp_path)
+        assert (shown["state"], shown["contract"]["protocol"]) == ("finished", done.script.session.protocol)
+        watched = typed("watch", done.session, "--node", node.control_url, cwd=tmp_path)
+        assert watched.returncode == 0, watched.stderr
+        listed = typed.json("sessions", "--node", node.control_url, cwd=tmp_path)
+        assert [each["session"] for each in listed["sessions"]] == [done.session], party
+
+
+def test_ledgers_hold_and_agree(done: Done, typed: Any, tmp_path: Path) -> None:
+    for party in done.nodes:
+        assert typed.json("ledger", "verify", "--state", done.state(party), cwd=tmp_path)["verified"]
+    center, *others = done.script.party
+    for other in others:
+        exported = typed("ledger", "export", "--state", done.state(other), cwd=tmp_path)
+        (tmp_path / "theirs.json").write_text(exported.stdout)
+        compared = typed("ledger", "compare", "theirs.json", "--state", done.state(center), cwd=tmp_path)
+        assert compared.returncode == 0, compared.stdout + compared.stderr
+
+
+def test_a_report_is_written(done: Done, typed: Any, tmp_path: Path) -> None:
+    for node in done.nodes.values():
+        made = typed("report", done.session, "--node", node.control_url, "--out", "r.html", cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+        assert done.session in (tmp_path / "r.html").read_text()
+
+
+def test_a_check_knows_what_the_protocol_needs(done: Done, typed: Any, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(session_text(done.script))
+    for party, node in done.nodes.items():
+        role = done.script.party[party].role
+        checked = typed(
+            "check", role, "--config", node.folder / "node.toml", "--script", "s.toml", "--json", cwd=tmp_path
+        )
+        rows = {each["check"]: each for each in json.loads(checked.stdout)["rows"]}
+        assert rows["model"]["verdict"] == "passed", rows["model"]
+
+
+@pytest.mark.parametrize("demo", ["federated-count", "teacher-votes", "vote-pool"])
+def test_its_demo_runs(demo: str, typed: Any, tmp_path: Path) -> None:
+    shown = typed.json("demo", demo, "--seed", 5, cwd=tmp_path)
+    assert shown["ledger_verified"]
+    assert len(shown["processes"]) == len(parse_script(demo_script(demo, 5)).party)
+
+
+@dataclass
+class Reviewed:
+    """Teachers of whom one has its votes reviewed, and a student that serves its labels."""
+
+    script: Script
+    nodes: dict[str, NodeProcess]
+    labels: str
+
+
+@pytest.fixture
+def reviewed() -> Iterator[Reviewed]:
+    labels, review = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    script = parse_script(
+        SCRIPTS["teacher_votes"].replace("rounds = 3", "rounds = 2")
+        + f"""
+        [party.clinic.protocols.teacher-votes]
+        labels = {{ listen = "{labels}" }}
+        [party.lab.protocols.teacher-votes]
+        review = {{ listen = "{review}" }}
+        """
+    )
+    with TemporaryDirectory(prefix="e2e-") as folder, running(script, Path(folder)) as nodes:
+        yield Reviewed(script, nodes, labels)
+
+
+def test_votes_wait_for_a_person_and_labels_are_served(reviewed: Reviewed, typed: Any, tmp_path: Path) -> None:
+    session, clinic, lab = str(reviewed.script.session.id), reviewed.nodes["clinic"], reviewed.nodes["lab"]
+    with ControlClient(lab.control_url) as theirs, ControlClient(clinic.control_url) as control:
+        control.run(session_text(reviewed.script))
+        for round in (1, 2):
+
+            def waits() -> bool:
+                return [each.state for each in theirs.sessions() if each.session == session] == ["waiting"]
+
+            until(waits, f"the votes of round {round} wait")
+            config = lab.folder / "node.toml"
+            released = typed.json("votes", "release", session, "--config", config, cwd=tmp_path)
+            assert released == {"session": session, "round": round}
+        *_, last = control.watch(session)
+        assert last.kind == "session-finished"
+        result: Any = last.fields["result"]
+    # An application of the student's asks at an address of the student's own.
+    tls = reviewed.nodes["hospital"].folder / "tls"
+    identity = Identity("hospital", tls / "certificate.pem", tls / "key.pem", tls / "trust.pem")
+    with PeerConnection(identity, "clinic", reviewed.labels, RetryPolicy(call_s=10.0, retry_s=0.0)) as connection:
+        get = connection.unary(f"/{LABELS}/Get", services_pb2.GetReply)
+        served = [
+            connection.call(get, services_pb2.GetRequest(session=session, request=each)).label for each in range(16)
+        ]
+        assert served == result["metrics"]["labels"]
+        with pytest.raises(InvalidValue):
+            connection.call(get, services_pb2.GetRequest(session=session, request=16))
+    audited = typed.json("audit", "agreement", session, "--state", clinic.folder / "state", cwd=tmp_path)
+    assert set(audited["found"]) == {"hospital", "lab", "office"}
+
+
+@pytest.mark.parametrize("protocol", SCRIPTS)
+def test_no_sample_crosses(protocol: str, own_site: Any) -> None:
+    """What crossed between each two parties of a session holds no sample of either."""
+    script = parse_script(SCRIPTS[protocol])
+    vault = own_site.folder / "vault"
+    vault.mkdir()
+    samples = {name: make_samples(seed, 24, as_floats=False) for seed, name in enumerate(script.party)}
+    with ExitStack() as stack:
+        nodes, relays = {}, []
+        for name in sorted(script.party, key=lambda each: each not in script.session.acceptors):
+            party = script.party[name]
+            samples[name].save(vault / f"{name}.npz")
+            more: dict[str, Any] = {"listen": "127.0.0.1:0"}
+            if name not in script.session.acceptors:
+                theirs = [stack.enter_context(relaying(nodes[each].wait_ready())) for each in script.session.acceptors]
+                relays += theirs
+                peers = zip(script.session.acceptors, theirs, strict=True)
+                more = {"peers": {each: {"address": relay.address} for each, relay in peers}}
+            data, policy = {"source": f"npz:{vault / name}.npz"}, {"egress": party.policy.egress}
+            nodes[name] = own_site.start(party.role, name, secure=False, data=data, policy=policy, **more)
+        clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
+        drive(script, clients, stack.enter_context(SessionProgress(quiet=True)))
+        for node in reversed(nodes.values()):
+            node.stop()
+    recordings = [undo(relay.connections) for relay in relays]
+    assert all({each.method.partition("/")[0] for each in recording.calls} - {"Sessions"} for recording in recordings)
+    for recording in recordings:
+        for each in samples.values():
+            assert recording.find(list(each.needles())) == []

@@ -1,0 +1,1 @@
+"""Messages of the federated count, generated from its .proto."""

@@ -1,0 +1,78 @@
+"""The calls of both protocols, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+from comity.ledger.receipts import SignedStatement
+from comity.session.contexts import PeerContext
+from comity.transport.bindings.channel import Channel
+from comity.transport.bindings.client import PeerPort
+from comity.transport.calls import Service, Unary, Waiting, Watch
+from teacher_votes.pooling import Labels
+from teacher_votes.teaching import Votes
+from teacher_votes.v1 import teacher_votes_pb2 as pb
+
+VOTE = Waiting(method="Vote", handle=lambda teacher, student, *asked: teacher.vote(*asked))
+ACKNOWLEDGE = Unary(method="Acknowledge", handle=lambda teacher, student, round: None, delivers=True)
+
+
+class TeacherPort(PeerPort):
+    """Implements `Teaching`."""
+
+    def __init__(self, context: PeerContext, channel: Channel) -> None:
+        super().__init__(TEACHING, context, channel)
+
+    def vote(self, round: int, request: SignedStatement) -> Future[Votes]:
+        """See `Teaching.vote`."""
+        return self._ask(VOTE, round, request)
+
+    def acknowledge(self, round: int) -> None:
+        """See `Teaching.acknowledge`."""
+        self._call(ACKNOWLEDGE, round)
+
+
+TEACHING = Service(
+    pb.DESCRIPTOR.services_by_name["Teaching"], (VOTE, ACKNOWLEDGE), client=TeacherPort, terms=pb.TeacherVotesTerms
+)
+
+
+def _resume(request: pb.WatchLabelsRequest, labels: pb.PooledLabels) -> None:
+    request.after = labels.round
+
+
+CAST = Unary(
+    method="Cast",
+    handle=lambda server, client, round, votes, request: server.cast(client.peer.party, round, votes, request),
+)
+WATCH_LABELS = Watch(method="WatchLabels", handle=lambda server, client, after: server.follow(after), resume=_resume)
+ACKNOWLEDGE_LABELS = Unary(method="AcknowledgeLabels", handle=lambda server, client, round: None, delivers=True)
+
+
+class ServerPort(PeerPort):
+    """Implements `Pooling`."""
+
+    def __init__(self, context: PeerContext, channel: Channel) -> None:
+        super().__init__(POOLING, context, channel)
+
+    def cast(self, round: int, votes: list[int], request: SignedStatement) -> SignedStatement:
+        """See `Pooling.cast`."""
+        receipt: SignedStatement = self._call(CAST, round, votes, request)
+        return receipt
+
+    def labels(self, after: int) -> Iterator[Labels | None]:
+        """See `Pooling.labels`."""
+        return self._watch(WATCH_LABELS, after)
+
+    def acknowledge(self, round: int) -> None:
+        """See `Pooling.acknowledge`."""
+        self._call(ACKNOWLEDGE_LABELS, round)
+
+
+POOLING = Service(
+    pb.DESCRIPTOR.services_by_name["Pooling"],
+    (CAST, WATCH_LABELS, ACKNOWLEDGE_LABELS),
+    client=ServerPort,
+    terms=pb.VotePoolTerms,
+)

@@ -1,0 +1,187 @@
+"""A student and its teachers; either's state follows from its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from comity.contract import Contract, Json
+from comity.errors import ComityError, MalformedMessage, RoundOutOfOrder
+from comity.ledger.ledger import Units
+from comity.ledger.receipts import SignedStatement, subject_of
+from comity.session.contexts import PeerContext, SessionContext
+from comity.session.events import Event
+from comity.session.outcome import Outcome
+from comity.session.waiting import Reason
+from teacher_votes.settings import Settings
+from teacher_votes.terms import voting_terms
+from teacher_votes.voting import agreement, majority
+
+REVIEW = Reason(
+    "review",
+    "somebody to let the votes of round {subject} leave",
+    "comity votes release {session}",
+    counts=False,
+)
+
+Votes = tuple[list[int], SignedStatement]
+"""Labels, and the receipt of the request for them."""
+
+
+def requests_of(contract: Contract, round: int) -> Units:
+    """The requests of a round, which statements are about."""
+    queries = voting_terms(contract).queries
+    return Units("request", (round - 1) * queries + 1, queries)
+
+
+def subject(contract: Contract, round: int) -> bytes:
+    """What statements about a round's requests state."""
+    return subject_of({"inputs": round, "seed": contract.seed})
+
+
+class Teaching(Protocol):
+    """What a student asks of a teacher."""
+
+    def vote(self, round: int, request: SignedStatement) -> Future[Votes]:
+        """The labels of a round's inputs."""
+
+    def acknowledge(self, round: int) -> None:
+        """The student has the votes."""
+
+
+class Student:
+    """The initiator. Records: `finished`, with the votes of a round, the labels and the student that has learned them.
+
+    Args:
+        contexts: Its contexts opposite the teachers.
+        teachers: The ports to them, in the same order.
+    """
+
+    def __init__(self, contexts: Sequence[PeerContext], teachers: Sequence[Teaching]) -> None:
+        self._contexts = contexts
+        self._teachers = teachers
+        self._own = contexts[0]
+        self._finished: list[dict[str, Any]] = [
+            dict(each.fields) for each in self._own.journal.records() if each.kind == "finished"
+        ]
+
+    def work(self) -> Iterator[None]:
+        """See `Initiator.work`."""
+        contract = self._own.contract
+        student = self._own.blobs.add(self._own.task.initial)
+        if self._finished:
+            student = self._own.blobs.get(bytes.fromhex(self._finished[-1]["student"]))
+        for round in range(len(self._finished) + 1, contract.rounds + 1):
+            units, about = requests_of(contract, round), subject(contract, round)
+            asked = [
+                teacher.vote(round, context.receipt_book.sign("request", units, about))
+                for context, teacher in zip(self._contexts, self._teachers, strict=True)
+            ]
+            votes = []
+            for context, answer in zip(self._contexts, asked, strict=True):
+                labels, receipt = answer.result()
+                self._require_fitting(context, labels)
+                context.receipt_book.accept(receipt, "receipt", units, about)
+                votes.append(labels)
+            for teacher in self._teachers:
+                teacher.acknowledge(round)
+            labels = majority(votes)
+            student = self._own.blobs.add(self._own.task.learn(student, round, labels))
+            self._finish(round, votes, labels, student.hex)
+            yield
+
+    def outcome(self) -> Outcome:
+        """See `Initiator.outcome`."""
+        rounds = self._finished
+        metrics: dict[str, Json] = {
+            "teachers": [context.peer.party for context in self._contexts],
+            "agreement": sum(each["agreement"] for each in rounds) / max(1, len(rounds)),
+            "agreement_by_round": [each["agreements"] for each in rounds],
+            "labels": [label for each in rounds for label in each["labels"]],
+            "votes": [each["votes"] for each in rounds],
+        }
+        student = bytes.fromhex(rounds[-1]["student"]) if rounds else self._own.task.initial.digest
+        return Outcome((self._own.blobs.get(student),), metrics)
+
+    def _finish(self, round: int, votes: list[list[int]], labels: list[int], student: str) -> None:
+        shares = [agreement(each, labels) for each in votes]
+        fields: dict[str, Any] = {"votes": votes, "labels": labels, "student": student, "agreements": shares}
+        fields |= {"voted": len(labels), "agreement": sum(shares) / len(shares)}
+        self._own.journal.append("finished", round, **fields)
+        self._finished.append(fields)
+        self._own.blobs.keep({bytes.fromhex(student)})
+        self._own.observe(Event("round-finished", round, fields))
+
+    def _require_fitting(self, context: PeerContext, labels: Sequence[int]) -> None:
+        queries, classes = voting_terms(context.contract).queries, context.contract.task.heads[0].size
+        if len(labels) != queries or max(labels) >= classes:
+            raise MalformedMessage(
+                f"the votes of {context.peer.party} do not fit", expected=f"{queries} below {classes}", received=labels
+            )
+
+
+class Teacher:
+    """The acceptor. Records: `released`, where votes waited for it, and `finished`, with the votes of a round.
+
+    Args:
+        session: Its session context.
+        context: Its context opposite the student.
+    """
+
+    def __init__(self, session: SessionContext, context: PeerContext) -> None:
+        self._waits = session.waits
+        self._context = context
+        self._is_reviewed = isinstance(context.settings, Settings) and bool(context.settings.review.listen)
+        records = context.journal.records()
+        self._released = {each.round for each in records if each.kind == "released"}
+        self._votes: dict[int, Any] = {each.round: each.fields["votes"] for each in records if each.kind == "finished"}
+        self._asked: dict[int, Future[Votes]] = {}
+        self._failure: ComityError | None = None
+
+    def vote(self, round: int, request: SignedStatement) -> Future[Votes]:
+        """See `Teaching.vote`."""
+        if self._failure is not None:
+            raise self._failure
+        if not 0 < round <= min(len(self._votes) + 1, self._context.contract.rounds):
+            raise RoundOutOfOrder("no such round is open", expected=len(self._votes) + 1, received=round)
+        contract = self._context.contract
+        self._context.receipt_book.accept(request, "request", requests_of(contract, round), subject(contract, round))
+        if self._is_reviewed and round not in self._released:
+            self._waits.begin(REVIEW, str(round))
+        # Whoever asks again, after a cut, waits for the same answer.
+        return self._asked.setdefault(round, Future())
+
+    def advance(self) -> bool:
+        """See `Steppable.advance`."""
+        for round in [*self._asked]:
+            if not self._is_reviewed or round in self._released:
+                self._asked.pop(round).set_result(self._answer(round))
+                return True
+        return False
+
+    def release(self) -> int:
+        """Lets votes leave that wait; returns their round, 0 where there are none."""
+        waiting = [round for round in self._asked if round not in self._released]
+        for round in waiting:
+            self._context.journal.append("released", round)
+            self._released.add(round)
+            self._waits.end(REVIEW, str(round))
+        return max(waiting, default=0)
+
+    def fail(self, error: ComityError) -> None:
+        """See `Steppable.fail`."""
+        self._failure = error
+        for asked in self._asked.values():
+            asked.set_exception(error)
+        self._asked.clear()
+
+    def _answer(self, round: int) -> Votes:
+        context, contract = self._context, self._context.contract
+        receipt = context.receipt_book.sign("receipt", requests_of(contract, round), subject(contract, round))
+        if round not in self._votes:
+            votes = context.task.votes(round)
+            context.journal.append("finished", round, votes=votes, voted=len(votes))
+            self._votes[round] = votes
+            context.observe(Event("round-finished", round, {"voted": len(votes)}))
+        return self._votes[round], receipt

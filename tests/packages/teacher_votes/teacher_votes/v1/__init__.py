@@ -1,0 +1,1 @@
+"""Messages of the votes, generated from their .proto."""

@@ -1,0 +1,193 @@
+"""Streams that grow hold no threads of the server, however many follow them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+
+from comity.errors import RoundOutOfOrder
+from comity.session.replayable_stream import ReplayableStream
+from comity.transport import server as served
+from comity.transport import streams
+from comity.transport.identity import PARTY_KEY
+from comity.transport.server import NodeServer
+from comity.transport.status import from_rpc_error
+from comity.transport.streams import non_blocking
+
+FOLLOWERS, CHANNELS = 300, 10
+DEADLINE_S = 60.0
+
+
+class Followed:
+    """Somebody who follows a stream of bytes; see `Source`."""
+
+    def __init__(self, stream: ReplayableStream[bytes]) -> None:
+        self._stream = stream
+        self._index = 0
+        self._end: Callable[[], None] = lambda: None
+
+    def subscribe(self, notify: Callable[[], None]) -> None:
+        self._end = self._stream.subscribe(notify)
+        notify()
+
+    def read(self) -> bytes | None:
+        found = self._stream.read(self._index)
+        if found is None:
+            return None
+        item, self._index = found
+        return item
+
+    def close(self) -> None:
+        self._end()
+
+
+@dataclass
+class Served:
+    """A server of one stream and one small call."""
+
+    address: str
+    stream: ReplayableStream[bytes]
+
+    def subscribers(self) -> int:
+        return len(self.stream._subscribers)
+
+
+@pytest.fixture
+def serving() -> Iterator[Served]:
+    stream: ReplayableStream[bytes] = ReplayableStream()
+    server = NodeServer(None, ["test.Streams"])
+
+    @non_blocking
+    def follow(request: bytes, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        server.streams.serve(Followed(stream), context, send)
+
+    handlers = {
+        "Follow": grpc.unary_stream_rpc_method_handler(follow),
+        "Call": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
+    }
+    server.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Streams", handlers),))
+    yield Served(server.start("127.0.0.1:0"), stream)
+    stream.close()
+    server.stop(0)
+
+
+def as_party(name: str) -> tuple[tuple[str, str], ...]:
+    return ((PARTY_KEY, name),)
+
+
+@pytest.fixture
+def follow(serving: Served) -> Iterator[Callable[..., Any]]:
+    with ExitStack() as stack:
+        # Each with a connection of its own: channels to one address share one otherwise.
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 2**23)]
+        channels = [stack.enter_context(grpc.insecure_channel(serving.address, options)) for _ in range(CHANNELS)]
+
+        def begin(number: int, party: str = "") -> Any:
+            method = channels[number % CHANNELS].unary_stream("/test.Streams/Follow")
+            return method(b"", metadata=as_party(party or f"party-{number}"), timeout=DEADLINE_S)
+
+        yield begin
+
+
+def call(serving: Served) -> float:
+    """Seconds until a small call is answered."""
+    with grpc.insecure_channel(serving.address) as channel:
+        method = channel.unary_unary("/test.Streams/Call")
+        method(b"", metadata=as_party("caller"), timeout=DEADLINE_S)
+        began = time.monotonic()
+        assert method(b"it", metadata=as_party("caller"), timeout=DEADLINE_S) == b"it"
+        return time.monotonic() - began
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def server_threads() -> int:
+    return sum(each.name.startswith(("rpc", "stream")) for each in threading.enumerate())
+
+
+def test_hundreds_follow_and_hold_no_thread(serving: Served, follow: Callable[..., Any]) -> None:
+    serving.stream.append(b"first")
+    followers = [follow(number) for number in range(FOLLOWERS)]
+    assert {next(each) for each in followers} == {b"first"}
+    assert serving.subscribers() == FOLLOWERS
+    # All of them wait, far more than the server has threads, and others are served.
+    assert server_threads() <= served._THREADS + streams._SENDERS + 1
+    assert call(serving) < 5.0
+    serving.stream.append(b"second")
+    assert {next(each) for each in followers} == {b"second"}
+    # Who goes is forgotten.
+    for each in followers[:100]:
+        each.cancel()
+    until(lambda: serving.subscribers() == FOLLOWERS - 100)
+    serving.stream.append(b"third")
+    serving.stream.close()
+    assert {tuple(each) for each in followers[100:]} == {(b"third",)}
+    assert serving.subscribers() == 0
+
+
+def test_a_stream_ends_with_its_error(serving: Served, follow: Callable[..., Any]) -> None:
+    serving.stream.append(b"first")
+    following = follow(0)
+    assert next(following) == b"first"
+    serving.stream.close(RoundOutOfOrder("it is over", expected="another", received="this", action="wait"))
+    with pytest.raises(grpc.RpcError) as caught:
+        next(following)
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, RoundOutOfOrder)
+    assert (error.expected, error.received, error.action) == ("another", "this", "wait")
+
+
+def test_one_party_follows_only_so_much(
+    serving: Served, follow: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = served._STREAMS_A_PARTY
+    serving.stream.append(b"first")
+    followers = [follow(number, "greedy") for number in range(most)]
+    assert {next(each) for each in followers} == {b"first"}
+    with pytest.raises(grpc.RpcError) as caught:
+        next(follow(most, "greedy"))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+    assert next(follow(most, "modest")) == b"first"
+    # Whoever ends one may begin another.
+    followers[0].cancel()
+
+    def again() -> bool:
+        try:
+            return next(follow(most, "greedy")) == b"first"
+        except grpc.RpcError:
+            return False
+
+    until(again)
+
+
+@pytest.mark.timeout(60)
+def test_who_stops_to_read_is_cut_and_holds_up_nobody(
+    serving: Served, follow: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_GUARD_S", 0.4)
+    serving.stream.append(b"first")
+    # More of them than there are senders.
+    stuck = [follow(number) for number in range(streams._SENDERS + 2)]
+    assert {next(each) for each in stuck} == {b"first"}
+    reader = follow(CHANNELS - 1)
+    assert next(reader) == b"first"
+    for _ in range(30):
+        serving.stream.append(bytes(2**20))
+    serving.stream.append(b"last")
+    assert any(each == b"last" for each in reader)
+    until(lambda: serving.subscribers() <= 1)
+    for each in stuck:
+        with pytest.raises(grpc.RpcError):
+            list(each)
