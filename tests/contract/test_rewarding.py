@@ -43,6 +43,7 @@ from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker
 from comity.simulation.in_process import parties
 from comity.store.memory_store import MemoryStore
+from comity.store.secrets import GivenSecrets
 from comity.tensors import Blob, Layout, sparse
 from comity.transport import blobs, sessions
 from comity.transport.bindings.in_process import InProcessChannel
@@ -558,7 +559,7 @@ def gathering(company: Company, joined: Sequence[str]) -> Server:
 
 
 def replace_store(party: LocalParty, store: MemoryStore) -> LocalParty:
-    return LocalParty(party.name, party.config, b"server-5", store)
+    return LocalParty(party.name, party.config, GivenSecrets(b"server-5"), store)
 
 
 def test_the_first_round_waits_for_all_clients(convene: Convene) -> None:

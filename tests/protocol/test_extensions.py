@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import ExitStack, closing
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import grpc
@@ -18,7 +19,7 @@ from comity.errors import InvalidValue, MissingFile, UnknownKey
 from comity.node.config import PartyConfig
 from comity.node.sessions.initiator import stored
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.registry import protocol
+from comity.protocol.registry import protocol, protocols
 from comity.protocol.services import ServiceContext, Services, ServiceSettings, served
 from comity.store.sql_store import SqlStore, store_url
 from comity.tasks.classification import classification
@@ -214,6 +215,12 @@ def test_an_audit_is_the_protocols(greeting: ProtocolDefinition, tmp_path: Path)
         run_audit("names", "s-2", state, as_json=True)
     with pytest.raises(MissingFile, match="no node's state here"):
         run_audit("names", "s-1", tmp_path, as_json=True)
+
+
+def test_protocols_of_this_project_that_have_verbs_are_named_where_help_looks() -> None:
+    named = {point.name for point in entry_points(group="comity.verbs") if point.module.startswith("comity.")}
+    own = [each for each in protocols() if each.implementation.startswith("comity.")]
+    assert named == {each.name for each in own if each.extensions.verbs}
 
 
 def test_audits_are_listed(greeting: ProtocolDefinition, tmp_path: Path) -> None:

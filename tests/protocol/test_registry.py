@@ -79,6 +79,34 @@ def test_an_implementation_that_fails_is_found_when_it_is_looked_at(install: Ins
     assert usable_for("wisher") == []
 
 
+CALLS = """
+from comity.transport.calls import Service
+from tests.session.test_egress_rules import TELL, declare
+
+SERVICE = Service(declare("{name}", {rules}), [TELL], client=object, terms=None)
+IMPLEMENTATION = None
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "what"),
+    [
+        ('kind="loss"', "has no egress rule"),
+        ('data="loss"', "has no egress rule"),
+        ('kind="loss", data="loss"', "has no codec"),
+    ],
+)
+def test_a_call_without_rule_or_codec_leaves_its_protocol_out(install: Install, rules: str, what: str) -> None:
+    name = "bare"
+    text = DEFINITION.format(name="bare", package="barepkg", extensions="")
+    calls = CALLS.format(name=name, rules=rules)
+    install("barepkg", entry("bare", "barepkg.definition:PROTOCOL"), definition=text, implementation=calls)
+    (left,) = unusable(implementations=True)
+    assert (left.package, left.name) == ("barepkg", "bare")
+    assert what in left.what
+    assert "bare" not in [each.name for each in usable_for("wisher")]
+
+
 def test_a_protocol_from_elsewhere_is_one_like_the_others(install: Install) -> None:
     text = DEFINITION.format(name="fine", package="finepkg", extensions="")
     install(

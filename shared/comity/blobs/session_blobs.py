@@ -260,6 +260,14 @@ class SessionBlobs:
                 )
             return incoming
 
+    def name(self, incoming: Incoming, digest: bytes) -> None:
+        """Gives an upload its digest, which was not known when it began."""
+        with self._lock:
+            if incoming.digest in self._received:
+                self._received.discard(incoming.digest)
+                self._received.add(digest)
+            incoming.digest = digest
+
     def put_back(self, incoming: Incoming) -> None:
         """Keeps an upload that was cut, to be continued."""
         with self._lock:

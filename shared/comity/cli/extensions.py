@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from comity.protocol.extensions import Verb, loaded
-from comity.protocol.registry import protocols, unusable
+if TYPE_CHECKING:
+    from comity.protocol.extensions import Verb
 
 _PANEL = "Of one protocol"
+_OWN = "comity-"
+_PROTOCOLS, _VERBS = "[comity.protocols]", "[comity.verbs]"
 
 
 class VerbGroup(TyperGroup):
@@ -20,6 +23,10 @@ class VerbGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Its own verbs, and those of protocols."""
+        if not _are_there_any():
+            return super().list_commands(ctx)
+        from comity.protocol.registry import unusable
+
         for line in [*(str(each) for each in unusable()), *self._taken(ctx)]:
             sys.stderr.write(f"comity: {line}\n")
         return [*super().list_commands(ctx), *(name for name in self._added() if name not in self.commands)]
@@ -31,6 +38,8 @@ class VerbGroup(TyperGroup):
 
     def _added(self) -> dict[str, TyperCommand | TyperGroup]:
         """What protocols add, by the first word."""
+        from comity.protocol.registry import protocols
+
         found: dict[str, list[Verb]] = {}
         for definition in protocols():
             for verb in definition.extensions.verbs:
@@ -39,6 +48,8 @@ class VerbGroup(TyperGroup):
 
     def _taken(self, ctx: Any) -> list[str]:
         """A line for each verb that is left out, since its name is taken."""
+        from comity.protocol.registry import protocols
+
         seen: dict[str, str] = dict.fromkeys(super().list_commands(ctx), "comity itself")
         lines = []
         for definition in protocols():
@@ -51,6 +62,19 @@ class VerbGroup(TyperGroup):
                 else:
                     seen[first] = seen[verb.name] = definition.name
         return lines
+
+
+def _are_there_any() -> bool:
+    """Whether some package adds protocols, or this one's add verbs: what they are takes longer to find out than help does.
+
+    This project's own protocols that have verbs are named in the entry-point group `comity.verbs` too.
+    """
+    for folder in sys.path:
+        for file in Path(folder or ".").glob("*.dist-info/entry_points.txt"):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            if _VERBS in text or (_PROTOCOLS in text and not file.parent.name.startswith(_OWN)):
+                return True
+    return False
 
 
 def _command(first: str, verbs: Sequence[Verb]) -> TyperCommand | TyperGroup:
@@ -74,6 +98,8 @@ class _LazyVerb(TyperCommand):
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """The context of the function's own command."""
+        from comity.protocol.extensions import loaded
+
         app = typer.Typer(pretty_exceptions_enable=False)
         app.command(self.name, help=self._verb.help)(loaded(self._verb.run))
         return typer.main.get_command(app).make_context(*args, **kwargs)

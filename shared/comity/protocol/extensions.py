@@ -69,7 +69,8 @@ class Extensions:
         settings_template: `package:FILE` of the lines on them that a new node's configuration gets; empty for none.
         script_template: `package:FILE` of the script that a new node gets which asks; empty for none.
         services: Services of either side.
-        verbs: Verbs of the command.
+        verbs: Verbs of the command. A protocol of this project that has some is named in the entry-point group
+            `comity.verbs` too, so that help need not look at those that have none.
         audits: Audits.
     """
 
