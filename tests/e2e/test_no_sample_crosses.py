@@ -155,7 +155,11 @@ def test_all_that_crossed_was_seen(captured: Captured) -> None:
     # The session that fails sends its first checkpoints too.
     assert captured.result["bytes_sent"]["checkpoint"] <= len(uploads) * sizes
     # Nobody checks a peer here, or joins a session that is open to many.
-    idle = {f"{name}:{way}" for name in ("Sessions/Describe", "Sessions/Fetch") for way in ("asked", "answered")}
+    idle = {
+        f"{name}:{way}"
+        for name in ("Sessions/Describe", "Sessions/Draft", "Sessions/Fetch")
+        for way in ("asked", "answered")
+    }
     # Of one provider nobody asks what it thinks of another's models.
     idle |= {f"AssistedLearning/Assess:{way}" for way in ("asked", "answered")}
     others = {method for method in TYPES if not method.startswith(("AssistedLearning/", "Blobs/", "Sessions/"))}
