@@ -38,7 +38,7 @@ def node(site: Any, typed: Any) -> Path:
     [
         (
             ["init", "doctor", "d", "--party", "d"],
-            ("no such role", "learner or provider or server or operator", "doctor"),
+            ("no such role", "learner or provider", "or operator", "doctor"),
         ),
         (["init", "lerner", "d", "--party", "d"], ("did you mean learner?",)),
         (["init", "learner", "clinic", "--party", "clinic"], ("is there already", "left as it is")),
