@@ -95,6 +95,4 @@ SERVICE = Service(
     terms=pb.FederatedCountTerms,
 )
 
-IMPLEMENTATION = Implementation(
-    terms_message=pb.FederatedCountTerms, service=SERVICE, task=CountTask(), initiator=_initiator, acceptor=_acceptor
-)
+IMPLEMENTATION = Implementation(service=SERVICE, task=CountTask(), initiator=_initiator, acceptor=_acceptor)

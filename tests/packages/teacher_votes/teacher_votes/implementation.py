@@ -8,7 +8,6 @@ from comity.contract import Contract, Membership
 from comity.protocol.implementation import Implementation
 from comity.session.contexts import PeerContext, SessionContext
 from teacher_votes import calls, pooling, teaching
-from teacher_votes.v1 import teacher_votes_pb2 as pb
 from teacher_votes.voting import Voter, VotingTask
 
 
@@ -27,7 +26,6 @@ def _disk_space(contract: Contract, own: Membership, peer: Membership, task: Vot
 
 
 TEACHING = Implementation(
-    terms_message=pb.TeacherVotesTerms,
     service=calls.TEACHING,
     task=VotingTask(),
     initiator=teaching.Student,
@@ -36,7 +34,6 @@ TEACHING = Implementation(
 )
 
 POOLING = Implementation(
-    terms_message=pb.VotePoolTerms,
     service=calls.POOLING,
     task=VotingTask(),
     initiator=_client,
