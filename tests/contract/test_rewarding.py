@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from comity.contract import Release
 from comity.errors import (
     ComityError,
     ConflictingOffer,
     MalformedMessage,
     NonFiniteValue,
+    PolicyRefusal,
     ReceiptInvalid,
     RoundOutOfOrder,
     SessionFailed,
@@ -41,6 +43,7 @@ from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker
 from comity.simulation.in_process import parties
 from comity.store.memory_store import MemoryStore
+from comity.store.secrets import GivenSecrets
 from comity.tensors import Blob, Layout, sparse
 from comity.transport import blobs, sessions
 from comity.transport.bindings.in_process import InProcessChannel
@@ -104,6 +107,9 @@ class Clock:
         return self.now
 
 
+RELEASE = Release(samples=20, kept="round")
+
+
 @dataclass
 class Company:
     """A server and three clients, whose peer_contexts exist; a test is_reinforcement the clients."""
@@ -133,7 +139,7 @@ class Company:
     def submit(self, client: str, round: int = 1, *, seed: int | None = None, **options: Any) -> bytes:
         number = NAMES.index(client) if seed is None else seed
         update = self.keep(client, self.direction(number + 10 * round, **options))
-        self.ports[client].submit(round, update)
+        self.ports[client].submit(round, update, RELEASE)
         return update
 
     def confirm(self, client: str, update: bytes, round: int = 1) -> None:
@@ -274,7 +280,7 @@ def test_a_round_pays_every_client(company: Company) -> None:
 
 def test_every_call_may_be_repeated(company: Company) -> None:
     update = company.submit("ann")
-    company.ports["ann"].submit(1, update)
+    company.ports["ann"].submit(1, update, RELEASE)
     company.confirm("ann", update)
     company.confirm("ann", update)
     for client in NAMES[1:]:
@@ -282,7 +288,7 @@ def test_every_call_may_be_repeated(company: Company) -> None:
     first = company.collect("ann")
     assert company.collect("ann") == first
     # Whoever lost the answers asks again after the round was settled.
-    company.role.submit("ann", 1, update)
+    company.role.submit("ann", 1, update, RELEASE)
     company.confirm("ann", update)
     assert company.next_news("ann", 1) == News("opened", 2)
 
@@ -310,6 +316,24 @@ def test_an_update_that_changes_is_refused(company: Company) -> None:
     company.collect("ann")
 
 
+@pytest.mark.parametrize("release", [Release(samples=0, kept="round"), Release(samples=20, kept="session")])
+def test_an_update_is_released_for_its_round_and_stands_on_samples(convene: Convene, release: Release) -> None:
+    company = convene()
+    update = company.keep("ann", company.direction(1))
+    refused = assert_refused(MalformedMessage, lambda: company.ports["ann"].submit(1, update, release))
+    assert f"{release.samples} samples, kept for the {release.kept}" in refused
+
+
+def test_an_update_from_few_samples_does_not_leave(convene: Convene) -> None:
+    company = convene()
+    update = company.keep("ann", company.direction(1))
+    few = Release(samples=9, kept="round")
+    refused = assert_refused(PolicyRefusal, lambda: company.ports["ann"].submit(1, update, few))
+    assert "policy.min_samples keeps this from leaving: expected at least 10, received 9" in refused
+    # Nor did its blob.
+    assert all(each.fact.kind != "update" for each in company.client_parties["ann"].store.entries())
+
+
 @pytest.mark.parametrize("length", [0.0, LENGTH / 2, LENGTH * 1.01])
 def test_an_update_of_another_length_is_refused(company: Company, length: float) -> None:
     assert "not normalized" in assert_refused(MalformedMessage, lambda: company.submit("ann", length=length))
@@ -328,32 +352,32 @@ def test_an_update_that_is_not_finite_is_refused(company: Company, value: float)
     values = company.direction(1)
     values[3] = value
     update = company.keep("ann", values)
-    assert_refused(NonFiniteValue, lambda: company.ports["ann"].submit(1, update))
+    assert_refused(NonFiniteValue, lambda: company.ports["ann"].submit(1, update, RELEASE))
     company.complete()
 
 
 def test_an_update_of_another_shape_is_refused(company: Company) -> None:
     update = company.keep("ann", torch.ones(company.parameters + 1))
-    assert_refused(ComityError, lambda: company.ports["ann"].submit(1, update))
+    assert_refused(ComityError, lambda: company.ports["ann"].submit(1, update, RELEASE))
     values = company.direction(1).to(torch.float16)
     blob = Layout.of({"update": values}).pack({"update": values})
     company.client_seats["ann"].blobs.add(blob)
-    assert_refused(ComityError, lambda: company.ports["ann"].submit(1, blob.digest))
+    assert_refused(ComityError, lambda: company.ports["ann"].submit(1, blob.digest, RELEASE))
     renamed = Layout.of({"upgrade": company.direction(1)[: company.parameters]})
     other = company.client_seats["ann"].blobs.add(renamed.pack({"upgrade": company.direction(1)}))
-    assert_refused(ComityError, lambda: company.ports["ann"].submit(1, other.digest))
+    assert_refused(ComityError, lambda: company.ports["ann"].submit(1, other.digest, RELEASE))
     company.complete()
 
 
 def test_an_update_that_was_not_uploaded_is_refused(convene: Convene) -> None:
     company = convene()
-    assert_refused(UnknownBlob, lambda: company.role.submit("ann", 1, bytes(32)))
+    assert_refused(UnknownBlob, lambda: company.role.submit("ann", 1, bytes(32), RELEASE))
 
 
 def test_a_reward_is_no_update(convene: Convene) -> None:
     company = convene()
     reward = company.complete()["ann"]
-    assert_refused(TensorMismatch, lambda: company.role.submit("ann", 2, reward.details.entries))
+    assert_refused(TensorMismatch, lambda: company.role.submit("ann", 2, reward.details.entries, RELEASE))
 
 
 def test_a_request_about_something_else_is_refused(company: Company) -> None:
@@ -518,7 +542,7 @@ def test_who_was_late_stays_late_after_a_restart(convene: Convene) -> None:
     again = Server(company.place, list(company.contexts.values()))
     assert again.round == 2
     assert again.reward("cleo", 1) is None
-    assert_refused(RoundOutOfOrder, lambda: again.submit("cleo", 1, bytes(32)))
+    assert_refused(RoundOutOfOrder, lambda: again.submit("cleo", 1, bytes(32), RELEASE))
     for client in NAMES[:2]:
         assert again.reward(client, 1) == company.role.reward(client, 1)
 
@@ -535,7 +559,7 @@ def gathering(company: Company, joined: Sequence[str]) -> Server:
 
 
 def replace_store(party: LocalParty, store: MemoryStore) -> LocalParty:
-    return LocalParty(party.name, party.config, b"server-5", store)
+    return LocalParty(party.name, party.config, GivenSecrets(b"server-5"), store)
 
 
 def test_the_first_round_waits_for_all_clients(convene: Convene) -> None:
@@ -555,7 +579,7 @@ def test_nobody_joins_after_the_beginning(convene: Convene) -> None:
     role = gathering(company, NAMES)
     stranger = replace(company.contexts["ann"], peer=company.contexts["ann"].peer.model_copy(update={"party": "dave"}))
     assert "has begun" in assert_refused(RoundOutOfOrder, lambda: role.admit(stranger))
-    assert_refused(RoundOutOfOrder, lambda: role.submit("dave", 1, bytes(32)))
+    assert_refused(RoundOutOfOrder, lambda: role.submit("dave", 1, bytes(32), RELEASE))
     assert_refused(
         RoundOutOfOrder,
         lambda: role.confirm(

@@ -116,7 +116,7 @@ def test_both_sides_see_a_session_to_its_end(pair: Pair, comity: Any) -> None:
         assert (row["role"], row["peers"], row["state"]) == (role, [other], "finished")
         assert (row["rounds"], row["rounds_finished"]) == (3, 3)
         shown = comity.json("show", "seen", "--node", name, cwd=pair.folder)
-        assert shown["rounds_charged"] == 3
+        assert shown["charged"] == {"round": 3}
         assert shown["contract"]["session"] == "seen"
         assert comity("show", "seen", "--node", name, cwd=pair.folder).stdout.startswith(
             "session seen: assisted_learning"

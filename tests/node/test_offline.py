@@ -38,6 +38,7 @@ from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiated import InitiatedSessions
 from comity.session.session_registry import SessionRegistry
 from comity.simulation.in_process import simulate
+from comity.store.secrets import GivenSecrets
 from comity.store.sql_store import SqlStore
 from comity.transport.cards import fingerprint, read_card
 from comity.wire.v1 import assisted_learning_pb2 as pb
@@ -350,7 +351,7 @@ def test_the_helping_daemon_does_the_work_meanwhile(journey: Journey, answered: 
     journey.take("hospital", journey.drive / GOOD)
     config = journey.config("hospital")
     with closing(SqlStore(config.store_url)) as store:
-        party = LocalParty("hospital", config, secret_of("hospital").encode(), store, config.state_dir / "blobs")
+        party = LocalParty("hospital", config, GivenSecrets(secret_of("hospital").encode()), store, config.state_dir)
         hosted = SessionRegistry(store)
         Acceptor(party, "provider", hosted).restore()
         active = hosted.find("trial")
@@ -369,7 +370,7 @@ def test_the_helping_daemon_does_the_work_meanwhile(journey: Journey, answered: 
 def test_the_daemon_leaves_a_carried_session_to_its_operator(journey: Journey) -> None:
     config = journey.config("clinic")
     with closing(SqlStore(config.store_url)) as store:
-        party = LocalParty("clinic", config, secret_of("clinic").encode(), store, config.state_dir / "blobs")
+        party = LocalParty("clinic", config, GivenSecrets(secret_of("clinic").encode()), store, config.state_dir)
         asked = InitiatedSessions(party, config)
         asked.restore("learner")
         found = asked.find("trial")

@@ -25,6 +25,7 @@ from comity.node.sessions.script import Script, parse_script, session_text
 from comity.protocols.assisted_learning.studies.demo import script as demo_script
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.store.memory_store import MemoryStore
+from comity.store.secrets import GivenSecrets
 
 SESSION = """
 [session]
@@ -56,7 +57,7 @@ def changed(old: str, new: str) -> Script:
 
 def clinic() -> LocalParty:
     config = PartyConfig.model_validate({"data": {"source": "digits", "per_class": 2}})
-    return LocalParty("clinic", config, b"secret", MemoryStore())
+    return LocalParty("clinic", config, GivenSecrets(b"secret"), MemoryStore())
 
 
 def test_a_script_becomes_a_contract() -> None:

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from comity.tensors import Blob
-from comity.transport.blobs import CHUNK, chunks, decode_chunk, encode_chunk
+from comity.transport.blobs import CHUNK, LastPiece, chunks, decode_chunk, decode_piece, encode_chunk
 from comity.wire.v1.blobs_pb2 import BlobChunk
 
 # The lengths at which the length prefix grows by a byte.
@@ -70,3 +70,12 @@ def test_a_blob_is_its_chunks_from_any_offset(size: int, data: st.DataObject) ->
     pieces = list(chunks(blob, offset))
     assert b"".join(pieces) == bytes(blob.data[offset:])
     assert all(0 < len(piece) <= CHUNK for piece in pieces)
+
+
+@given(data, st.binary(min_size=32, max_size=32))
+def test_a_last_piece_has_the_digest(data: bytes, digest: bytes) -> None:
+    assert decode_piece(BlobChunk(data=data, digest=digest).SerializeToString()) == LastPiece(data, digest)
+    assert decode_piece(BlobChunk(data=data).SerializeToString()) == data
+    # What only looks like a digest is data.
+    looks = data + b"\x12\x20" + digest
+    assert decode_piece(BlobChunk(data=looks).SerializeToString()) == looks

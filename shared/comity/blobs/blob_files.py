@@ -34,6 +34,11 @@ class BlobMemory:
     def __init__(self) -> None:
         self._blobs: dict[bytes, Blob] = {}
 
+    @property
+    def size(self) -> int:
+        """What is kept, in bytes."""
+        return sum(blob.size for blob in self._blobs.values())
+
     def write(self, blob: Blob) -> Blob:
         """See `BlobKeeper.write`."""
         self._blobs[blob.digest] = blob

@@ -14,7 +14,7 @@ from comity.errors import BlobSizeMismatch, BlobTruncated, UnexpectedBlob, Unkno
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding
 
-Release = Callable[[str, int, Blob], Blob]
+Releaser = Callable[[str, int, Blob], Blob]
 """Makes, of what was made, what may leave, from its egress kind and round; may give something else than it got, or raise.
 
 It is called once for each release, before the blob is durable and before anything is derived from it: a loss that is told
@@ -76,7 +76,7 @@ class SessionBlobs:
         release: Makes, of what this party made to be sent, what is sent.
     """
 
-    def __init__(self, keeper: BlobKeeper | None = None, release: Release = unchanged) -> None:
+    def __init__(self, keeper: BlobKeeper | None = None, release: Releaser = unchanged) -> None:
         self._release = release
         self._lock = threading.Lock()
         self._keeper = keeper if keeper is not None else BlobMemory()
@@ -259,6 +259,14 @@ class SessionBlobs:
                     action=action,
                 )
             return incoming
+
+    def name(self, incoming: Incoming, digest: bytes) -> None:
+        """Gives an upload its digest, which was not known when it began."""
+        with self._lock:
+            if incoming.digest in self._received:
+                self._received.discard(incoming.digest)
+                self._received.add(digest)
+            incoming.digest = digest
 
     def put_back(self, incoming: Incoming) -> None:
         """Keeps an upload that was cut, to be continued."""

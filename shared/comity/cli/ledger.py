@@ -13,7 +13,7 @@ from rich.text import Text
 
 from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue, LedgerBroken, MissingFile
-from comity.ledger.charges import Charge, charges_of, counted, statement_of
+from comity.ledger.charges import Charge, charges_of, counted, in_words, statement_of
 from comity.ledger.comparison import common_sessions, compare
 from comity.ledger.exported import Exported, export, load, to_json
 from comity.ledger.ledger import OWN, Chain, Direction, Entry, Units, bytes_by_kind, loaded
@@ -47,7 +47,7 @@ def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None
         print_table(table)
         _print("")
     for name in dict.fromkeys(each.session for each in charges):
-        _print(f"session {name}: {_bought(each for each in charges if each.session == name)}")
+        _print(f"session {name}: {in_words(counted(each for each in charges if each.session == name))}")
     for name, epsilon, delta in _privacy(entries):
         _print(f"session {name}: privacy epsilon {epsilon:.3g}, delta {delta:.3g} spent")
     if total := sum(epsilon for _, epsilon, _ in _privacy(entries)):
@@ -74,7 +74,7 @@ def verify_ledger(state: Path, store: str, session: str, *, as_json: bool) -> No
         show_json({"verified": True} | _ends(chosen) | counts)
         return
     said = [f"{_count(verified.entries, 'entry')} in {_count(len(chosen), 'chain')}"]
-    said += [_count(verified.statements, "statement"), _bought_words(verified.charged)]
+    said += [_count(verified.statements, "statement"), in_words(verified.charged)]
     own = next(chain.head for chain in chains if chain.name == OWN)
     _print(f"verified: {', '.join(said)}; {OWN} of {_count(own.length, 'entry')} ends in {own.hash}")
 
@@ -202,14 +202,6 @@ def _ends(chains: Iterable[Chain]) -> dict[str, Any]:
     return {
         "chains": [chain.name._asdict() | {"length": chain.head.length, "hash": chain.head.hash} for chain in chains]
     }
-
-
-def _bought(charges: Iterable[Charge]) -> str:
-    return _bought_words(counted(charges))
-
-
-def _bought_words(charged: Mapping[str, int]) -> str:
-    return ", ".join(f"{_count(count, unit)} charged" for unit, count in charged.items()) or "nothing charged"
 
 
 def _privacy(entries: Iterable[Entry]) -> list[tuple[str, float, float]]:

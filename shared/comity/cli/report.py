@@ -9,6 +9,7 @@ from pathlib import Path
 from comity.cli.nodes import NodeChoice, latest
 from comity.cli.tables import show_json
 from comity.errors import InvalidValue
+from comity.ledger.charges import in_words
 from comity.node.control_client import ControlClient
 from comity.protocol.registry import protocol
 from comity.report import SessionReport, render
@@ -51,7 +52,7 @@ def _report(details: pb.SessionDetails, events: list[Event]) -> SessionReport:
         "role": f"{summary.role} with {', '.join(summary.peers)}",
         "state": f"{summary.state}, {summary.rounds_finished} of {summary.rounds} rounds finished",
         "begun": f"{summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC",
-        "rounds charged": str(details.rounds_charged),
+        "charged": in_words(details.charged).removesuffix(" charged"),
         "contract": details.contract_hash,
     }
     for name, title in (("digest", "model digest"), ("ledger_verified", "ledger"), ("what", "ended with")):

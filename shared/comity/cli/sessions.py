@@ -13,6 +13,7 @@ from rich.table import Table
 from comity.cli.messages import fields_of
 from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.tables import per_round_table, print_table, show_json
+from comity.ledger.charges import in_words
 from comity.protocol.registry import protocol
 from comity.report.numbers import size
 from comity.wire.v1 import control_pb2 as pb
@@ -68,7 +69,7 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     result = json.loads(details.result) if details.result else None
     if as_json:
         crossed = {"bytes_sent": dict(details.bytes_sent), "bytes_received": dict(details.bytes_received)}
-        charged = {"contract_hash": details.contract_hash, "rounds_charged": details.rounds_charged}
+        charged = {"contract_hash": details.contract_hash, "charged": dict(details.charged)}
         show_json(fields_of(details.summary) | charged | crossed | {"contract": contract, "result": result})
         return
     console = Console(highlight=False, soft_wrap=True)
@@ -78,9 +79,7 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     for waiting in summary.waits:
         since = f"{waiting.since.ToDatetime():%Y-%m-%d %H:%M}"
         console.print(f"waits   for {waiting.waits_for}, since {since}; {waiting.ends_with}")
-    console.print(
-        f"begun   {summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC, {details.rounds_charged} rounds charged"
-    )
+    console.print(f"begun   {summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC, {in_words(details.charged)}")
     console.print(f"hash    {details.contract_hash}")
     table = Table("crossed the wire", "sent", "received", box=None, pad_edge=False)
     for kind in dict.fromkeys([*details.bytes_sent, *details.bytes_received]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -167,6 +167,12 @@ def counted(charges: Iterable[Charge]) -> dict[str, int]:
     for each in charges:
         totals[each.units.unit] += each.units.count
     return dict(totals)
+
+
+def in_words(charged: Mapping[str, int]) -> str:
+    """What `counted` gave, as people read it: `2 rounds charged`."""
+    units = (f"{count:,} {unit if count == 1 else f'{unit}s'} charged" for unit, count in charged.items())
+    return ", ".join(units) or "nothing charged"
 
 
 def statement_of(entry: Entry) -> SignedStatement:

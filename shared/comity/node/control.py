@@ -170,7 +170,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             result=json.dumps(details.result) if details.result else "",
             bytes_sent=details.bytes_sent,
             bytes_received=details.bytes_received,
-            rounds_charged=details.rounds_charged,
+            charged=details.charged,
         )
 
     def Cancel(self, request: pb.CancelRequest, context: grpc.ServicerContext) -> pb.CancelReply:  # noqa: ARG002, N802

@@ -20,7 +20,7 @@ from comity.node.config import NodeConfig
 from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
 from comity.node.garbage import exclusive
-from comity.node.party import LocalParty, own_secret
+from comity.node.party import LocalParty, own_secrets
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiated import InitiatedSessions
 from comity.node.sessions.initiator import draft_contract
@@ -33,6 +33,7 @@ from comity.protocol.services import ServiceContext, Services
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import SessionRegistry
+from comity.store.leases import Leases, owner_in
 from comity.store.sql_store import SqlStore
 from comity.transport import blobs, sessions
 from comity.transport.bindings.servicer import serve
@@ -83,11 +84,12 @@ class Node:
             ) from error
         with contextlib.ExitStack() as stack:
             stack.enter_context(exclusive(config.state_dir))
-            store = stack.enter_context(contextlib.closing(SqlStore(config.store_url)))
+            store = stack.enter_context(contextlib.closing(SqlStore(config.store_url, party=config.party)))
             for each in unusable(implementations=True):
                 log.warning("protocol-unusable", package=each.package, protocol=each.name, error=str(each))
-            secret = own_secret(config, config.state_dir)
-            self._local = LocalParty(config.party, config, secret, store, config.state_dir / "blobs")
+            secrets = own_secrets(config, config.state_dir)
+            self._local = LocalParty(config.party, config, secrets, store, config.state_dir)
+            self._local.leases = stack.enter_context(contextlib.closing(Leases(store, owner_in(config.state_dir))))
             self._initiated = InitiatedSessions(self._local, config)
             self._hosted = SessionRegistry(store)
             self._acceptor = Acceptor(self._local, self.role, self._hosted)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from comity.blobs.blob_store import BlobStore
 from comity.errors import StateInUse
 from comity.store.store import Store
 
@@ -32,7 +32,7 @@ def exclusive(state_dir: Path) -> Iterator[None]:
         yield
 
 
-def collect(state_dir: Path, store: Store) -> int:
+def collect(blobs: BlobStore, store: Store) -> int:
     """Drops blobs and journals of sessions that are not on; ledger and results stay.
 
     Returns:
@@ -40,9 +40,7 @@ def collect(state_dir: Path, store: Store) -> int:
     """
     active = {each.session for each in store.sessions() if each.is_on}
     freed = 0
-    for folder in sorted((state_dir / "blobs").glob("*")):
-        if folder.name not in active:
-            freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            shutil.rmtree(folder)
-            store.forget(folder.name)
+    for session in sorted(blobs.sessions() - active):
+        freed += blobs.drop(session)
+        store.forget(session)
     return freed

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
-from comity.blobs.blob_files import BlobFolder
+from comity.blobs.blob_store import BlobFolders, BlobMemories, BlobStore
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership, Preprocessing, TaskSpec
 from comity.data import DataConfig, Splits, load_data
@@ -28,6 +25,8 @@ from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
 from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.store.journal import Journal
+from comity.store.leases import Leases
+from comity.store.secrets import GivenSecrets, Secrets, secrets_in
 from comity.store.store import Store
 from comity.tasks import agreed_model, kind_for, require_task
 from comity.training import Secret
@@ -40,17 +39,21 @@ class LocalParty:
     Args:
         name: Name of the party.
         config: Its data and settings.
-        secret: Source of its own randomness and of its key.
+        secrets: Where its own randomness and its key come from.
         store: Its ledger, sessions and journals.
-        folder: Where blobs of sessions are kept; None for memory.
+        folder: Its `state_dir`; None for a party that keeps nothing.
         guards: How it looks after what leaves, beyond contract and policy.
+
+    Attributes:
+        blobs: Where the blobs of its sessions are.
+        leases: Says who works on which session, where several processes may.
     """
 
     def __init__(
         self,
         name: str,
         config: PartyConfig,
-        secret: bytes,
+        secrets: Secrets,
         store: Store,
         folder: Path | None = None,
         guards: Guards | None = None,
@@ -58,10 +61,12 @@ class LocalParty:
         self.name = name
         self.config = config
         self.store = store
-        self.signer = Signer.from_seed(blake3(secret, derive_key_context="comity receipt key").digest(), name)
+        self.signer = Signer(secrets.receipt_key(), name)
         self.services: Mapping[str, Any] = {}
-        self._secret = secret
         self.folder = folder
+        self.blobs: BlobStore = BlobMemories() if folder is None else BlobFolders(folder / "blobs")
+        self.leases: Leases | None = None
+        self._secrets = secrets
         self._guards = guards or Guards()
 
     @cached_property
@@ -231,11 +236,28 @@ class LocalParty:
         """
         if self.folder is None:
             raise InvalidValue(f"{self.name} keeps nothing", expected="a state_dir", received="none")
-        return OfflineRecord(self.folder.parent / "offline" / session)
+        return OfflineRecord(self.folder / "offline" / session)
 
-    def _blobs(self, session: str, *parts: str) -> SessionBlobs:
-        keeper = None if self.folder is None else BlobFolder(self.folder.joinpath(session, *parts))
-        return SessionBlobs(keeper, self._guards.release)
+    def _blobs(self, session: str, part: str = "") -> SessionBlobs:
+        return SessionBlobs(self.blobs.keeper(session, part), self._guards.release)
+
+    def enter(self, session: str, lost: Callable[[], object]) -> None:
+        """Begins to work on a session: until `leave` no other process does.
+
+        Args:
+            session: The session.
+            lost: See `Leases.hold`.
+
+        Raises:
+            StateInUse: Another process works on it.
+        """
+        if self.leases is not None:
+            self.leases.hold(session, lost)
+
+    def leave(self, session: str) -> None:
+        """Stops to work on a session."""
+        if self.leases is not None:
+            self.leases.drop(session)
 
     def rounds_finished(self, session: str) -> int:
         """Rounds that this party is done with, of a session that is on."""
@@ -273,7 +295,7 @@ class LocalParty:
             self.name,
             models,
             splits or environments or self.data,
-            Secret(self._secret, contract.session),
+            Secret(self._secrets.own(), contract.session),
             self.config.device,
             self.config.models,
             self.config.settings_of(definition) if splits is None else None,
@@ -282,14 +304,8 @@ class LocalParty:
         return definition.load().task.build(contract, resources)
 
 
-def own_secret(config: PartyConfig, state_dir: Path) -> bytes:
-    """The configured secret, or the one that is kept in `state_dir`, made at first use."""
+def own_secrets(config: PartyConfig, state_dir: Path) -> Secrets:
+    """Those that follow from the configured secret, or from the one that is kept in `state_dir`."""
     if config.secret is not None:
-        return config.secret.get_secret_value().encode()
-    path = state_dir / "secret"
-    if not path.exists():
-        part = path.with_suffix(".part")
-        part.touch(mode=0o600)
-        part.write_bytes(secrets.token_bytes(32))
-        part.replace(path)
-    return path.read_bytes()
+        return GivenSecrets(config.secret.get_secret_value().encode())
+    return secrets_in(state_dir)

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from comity import version
+from comity.blobs.blob_store import BlobStore
 from comity.ledger.ledger import Entry, bytes_by_kind
 from comity.node.party import LocalParty
 from comity.node.sessions.budget import spent
 from comity.node.sessions.overview import SessionSummary, summarized
-from comity.node.sessions.room import bytes_free, bytes_used, promised
+from comity.node.sessions.room import bytes_free, promised
 from comity.protocol.registry import usable_for
 from comity.store.store import Store
 
@@ -148,14 +149,12 @@ def status_of(party: LocalParty, running: Running) -> NodeStatus:
         queues=running.queues,
         bytes_sent=bytes_by_kind(entries, "sent"),
         bytes_received=bytes_by_kind(entries, "received"),
-        disk=_disk(store, party.folder, policy.max_state_bytes),
+        disk=_disk(store, party.blobs, policy.max_state_bytes),
         privacy=PrivacyBudget(spent(store), policy.max_epsilon),
         entries=len(entries),
         tail=tuple(heapq.nlargest(TAIL, entries, key=lambda entry: entry.time))[::-1],
     )
 
 
-def _disk(store: Store, folder: Path | None, quota: int | None) -> Disk:
-    if folder is None:
-        return Disk(promised=promised(store), quota=quota)
-    return Disk(bytes_used(folder), promised(store), max(0, bytes_free(folder, quota)), quota)
+def _disk(store: Store, blobs: BlobStore, quota: int | None) -> Disk:
+    return Disk(blobs.used(), promised(store), max(0, bytes_free(blobs, quota)), quota)

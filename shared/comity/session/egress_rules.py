@@ -20,7 +20,7 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 
 from comity.errors import UnsupportedProtocol
-from comity.wire.v1 import egress_pb2
+from comity.wire.v1 import egress_pb2, sessions_pb2
 
 CONTROL, STATEMENT, BLOB, MESSAGES = "control", "statement", "blob", "messages"
 UNRECORDED = frozenset({CONTROL, STATEMENT, BLOB, MESSAGES})
@@ -176,6 +176,24 @@ def is_for_operators(message: Descriptor) -> bool:
 def carries(message: Message, kind: str) -> bool:
     """Whether a message holds something of an egress kind; one that never could counts as what it is called."""
     return not _could_hold(message.DESCRIPTOR, kind) or _holds(message, kind)
+
+
+def releases_in(message: Message) -> Iterator[sessions_pb2.Release]:
+    """What stands behind the things that a message releases."""
+    if isinstance(message, sessions_pb2.Release):
+        yield message
+    elif _could_release(message.DESCRIPTOR):
+        for field, value in message.ListFields():
+            inner = field.message_type
+            if inner is not None and not inner.GetOptions().map_entry:
+                for each in [value] if isinstance(value, Message) else value:
+                    yield from releases_in(each)
+
+
+@cache
+def _could_release(message: Descriptor) -> bool:
+    release = sessions_pb2.Release.DESCRIPTOR
+    return any(each.message_type is not None and each.message_type == release for each in fields_of(message))
 
 
 def require_control(message: Message) -> None:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from google.protobuf.message import Message
 
 from comity import faults
-from comity.blobs.session_blobs import Release, unchanged
+from comity.blobs.session_blobs import Releaser, unchanged
 from comity.contract import Contract
 from comity.errors import PolicyRefusal
 from comity.ledger.ledger import Direction, Fact, Ledger, Matter, Units, in_round
-from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, carries, require_known, rule_of
+from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, carries, releases_in, require_known, rule_of
 from comity.session.policy import Policy
 from comity.tensors import Blob
 
@@ -57,7 +57,7 @@ class Guards:
     """
 
     inspectors: Mapping[str, Sequence[Inspector]] = field(default_factory=dict)
-    release: Release = unchanged
+    release: Releaser = unchanged
 
 
 class EgressGate:
@@ -101,6 +101,15 @@ class EgressGate:
         with self._lock:
             return self._delivered[direction]
 
+    def require_backed(self, message: Message) -> None:
+        """Checks that enough samples stand behind what a message releases, before any blob goes along with it.
+
+        Raises:
+            PolicyRefusal: There are fewer than the policy wants.
+        """
+        for release in releases_in(message):
+            self._policy.require_enough(release.samples)
+
     def send(self, message: Message, request: Message | None = None, *, recorded: bool = True) -> None:
         """Lets a message out, and records that it is about to leave.
 
@@ -114,6 +123,7 @@ class EgressGate:
         """
         rule, kind = self._rule(message)
         require_known(message)
+        self.require_backed(message)
         subject, round = rule.subject_of(message, request), rule.round_of(message, request)
         self._pass(Outgoing(kind, subject, round, self.peer, message))
         if recorded and kind not in UNRECORDED:

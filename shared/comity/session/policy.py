@@ -95,6 +95,23 @@ class Policy(BaseModel):
             if kind not in self.egress:
                 raise _refusal(own, "egress", ", ".join(self.egress), kind, "ask its operator whether this may leave")
 
+    def require_enough(self, samples: int) -> None:
+        """Checks that what is about to leave stands on enough samples; data change within a session.
+
+        Args:
+            samples: Samples behind it; 0 where it is about none.
+
+        Raises:
+            PolicyRefusal: They are fewer than this policy wants.
+        """
+        if 0 < samples < self.min_samples:
+            raise PolicyRefusal(
+                "policy.min_samples keeps this from leaving",
+                expected=f"at least {self.min_samples}",
+                received=samples,
+                action="use more data, or lower the limit if what so few samples reveal may be known",
+            )
+
     def may_leave(self, kind: str) -> bool:
         """Whether anything of a kind may leave this node at all."""
         return kind in self.egress

@@ -21,6 +21,7 @@ from comity.session.contexts import SessionContext
 from comity.session.events import Observer, nobody
 from comity.session.outcome import Outcome
 from comity.store.memory_store import MemoryStore
+from comity.store.secrets import GivenSecrets
 from comity.store.sql_store import SqlStore, store_url
 from comity.transport.bindings.in_process import InProcessChannel, encoded
 from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
@@ -131,11 +132,11 @@ def _local(script: Script, name: str, state: Path | None) -> LocalParty:
     section = script.party[name]
     # Simulations repeat: a party without a secret of its own gets one from its name.
     secret = section.secret.get_secret_value() if section.secret is not None else f"{name}-{script.session.seed}"
+    secrets = GivenSecrets(secret.encode())
     if state is None:
-        return LocalParty(name, section, secret.encode(), MemoryStore())
-    blobs = state / name / "blobs"
-    blobs.mkdir(parents=True, exist_ok=True)
-    return LocalParty(name, section, secret.encode(), SqlStore(store_url(state / name)), blobs)
+        return LocalParty(name, section, secrets, MemoryStore())
+    (state / name / "blobs").mkdir(parents=True, exist_ok=True)
+    return LocalParty(name, section, secrets, SqlStore(store_url(state / name)), state / name)
 
 
 def _agree(

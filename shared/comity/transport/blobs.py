@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from blake3 import blake3
 
 from comity.blobs.incoming import Incoming
 from comity.contract import KIND
@@ -24,8 +26,11 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Blobs"].full_name
 _DIGEST_BYTES = 32
 _FIELD_TAG = b"\x0a"
 """Field 1, length-delimited: `BlobChunk.data`."""
+_DIGEST_FIELD = b"\x12\x20"
+"""Field 2, 32 bytes: `BlobChunk.digest`, with which a message ends."""
 
 _KIND, _ROUND, _DIGEST, _SIZE, _OFFSET = "comity-kind", "comity-round", "comity-digest", "comity-size", "comity-offset"
+_INDEX = "comity-index"
 _ENCODING, _BASE = "comity-encoding", "comity-base"
 _ASK = "ask the peer's operator what happened"
 
@@ -74,6 +79,32 @@ def decode_chunk(message: bytes) -> memoryview:
                     return view[position + 1 :]
                 break
     return memoryview(pb.BlobChunk.FromString(message).data)
+
+
+@dataclass(frozen=True, slots=True)
+class LastPiece:
+    """The end of an upload that named no digest.
+
+    Attributes:
+        data: The last bytes.
+        digest: Digest of the whole blob.
+    """
+
+    data: bytes
+    digest: bytes
+
+
+def decode_piece(message: bytes) -> memoryview | LastPiece:
+    """A piece of an upload; see `decode_chunk`.
+
+    Raises:
+        DecodeError: It is no `BlobChunk`.
+    """
+    if _DIGEST_FIELD in message[-_DIGEST_BYTES - 2 :]:
+        chunk = pb.BlobChunk.FromString(message)
+        if chunk.digest:
+            return LastPiece(chunk.data, chunk.digest)
+    return decode_chunk(message)
 
 
 def chunks(blob: Blob, offset: int) -> Iterator[memoryview]:
@@ -144,7 +175,7 @@ class BlobServicer:
             "Stat": grpc.unary_unary_rpc_method_handler(
                 self.Stat, pb.BlobRef.FromString, pb.BlobStat.SerializeToString
             ),
-            "Put": grpc.stream_unary_rpc_method_handler(self.Put, decode_chunk, pb.BlobStat.SerializeToString),
+            "Put": grpc.stream_unary_rpc_method_handler(self.Put, decode_piece, pb.BlobStat.SerializeToString),
             "Get": grpc.unary_stream_rpc_method_handler(self.Get, pb.BlobRequest.FromString, encode_chunk),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -154,22 +185,31 @@ class BlobServicer:
         held = self._find(context).blobs.held(digest_in(request))
         return pb.BlobStat(held=held.size, complete=held.complete, encoding=held.encoding)
 
-    def Put(self, request: Iterator[memoryview], context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
+    def Put(self, request: Iterator[memoryview | LastPiece], context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
         """Takes the rest of a blob."""
         session = self._find(context)
         fields = metadata(context)
         kind, round = _kind(fields), _number(fields, _ROUND)
-        digest = _digest(fields, _DIGEST)
+        is_named = _INDEX not in fields
+        digest = _digest(fields, _DIGEST) if is_named else _stand_in(kind, round, _number(fields, _INDEX))
         size, offset = _number(fields, _SIZE), _number(fields, _OFFSET)
-        incoming = session.blobs.receive(kind, round, digest, size, offset, _encoding(fields))
+        incoming = session.blobs.receive(kind, round, digest, size, offset, _encoding(fields) if is_named else None)
         try:
             for piece in request:
-                incoming.write(piece)
-        except BlobSizeMismatch:
+                if isinstance(piece, LastPiece):
+                    incoming.write(piece.data)
+                    session.blobs.name(incoming, piece.digest)
+                else:
+                    incoming.write(piece)
+            _require_named(incoming, digest, is_named=is_named)
+        except (BlobSizeMismatch, MalformedMessage):
             session.blobs.forget(incoming)
             raise
         except BaseException:
-            session.blobs.put_back(incoming)
+            if is_named:
+                session.blobs.put_back(incoming)
+            else:
+                session.blobs.forget(incoming)
             raise
 
         def record(whole: Blob) -> None:
@@ -211,6 +251,22 @@ def _digest(fields: Mapping[str, str], key: str) -> bytes:
     except ValueError:
         digest = b""
     return digest_in(pb.BlobRef(digest=digest))
+
+
+def _stand_in(kind: str, round: int, index: int) -> bytes:
+    """What stands for the digest of a blob until it comes; no blob has it."""
+    return blake3(f"{kind}/{round}/{index}".encode(), derive_key_context="comity upload").digest()
+
+
+def _require_named(incoming: Incoming, announced: bytes, *, is_named: bool) -> None:
+    """Checks that an upload has ended under its digest: the one announced, or, where none was, one of its own."""
+    if (incoming.digest == announced) is not is_named:
+        raise MalformedMessage(
+            "the upload's digest does not belong there" if is_named else "the upload ended without its digest",
+            expected="the digest in its metadata alone" if is_named else "the digest in its last piece",
+            received=incoming.digest.hex() if is_named else "none",
+            action="name a blob once",
+        )
 
 
 def _kind(fields: dict[str, str]) -> str:

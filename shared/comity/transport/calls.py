@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from comity.errors import MalformedMessage, UnsupportedProtocol
-from comity.session.codec import statement_from_proto, statement_to_proto
+from comity.session.codec import release_from_proto, release_to_proto, statement_from_proto, statement_to_proto
 from comity.session.egress_rules import Rule, require_fields, rule_of
 from comity.transport.blobs import digest_in
 from comity.wire.v1 import blobs_pb2, sessions_pb2
@@ -27,6 +27,7 @@ Converter = tuple[Callable[[Any], Message], Callable[[Any], Any]]
 _CONVERTERS: dict[str, Converter] = {
     blobs_pb2.BlobRef.DESCRIPTOR.full_name: (lambda digest: blobs_pb2.BlobRef(digest=digest), digest_in),
     sessions_pb2.SignedStatement.DESCRIPTOR.full_name: (statement_to_proto, statement_from_proto),
+    sessions_pb2.Release.DESCRIPTOR.full_name: (release_to_proto, release_from_proto),
 }
 
 

@@ -38,6 +38,7 @@ from comity.session.outcome import Outcome
 from comity.session.waiting import Waits
 from comity.simulation.processes import NodeProcess
 from comity.store.memory_store import MemoryStore
+from comity.store.secrets import GivenSecrets
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.bindings.remote import RemoteChannel
@@ -107,7 +108,7 @@ def script_for(id: str, *, acceptor: str = "provider", rounds: int = 2, initiato
 
 def asking(script: Any, initiator: str = "learner") -> LocalParty:
     section = script.party[initiator]
-    return LocalParty(initiator, section, section.secret.get_secret_value().encode(), MemoryStore())
+    return LocalParty(initiator, section, GivenSecrets(section.secret.get_secret_value().encode()), MemoryStore())
 
 
 def run_honestly(

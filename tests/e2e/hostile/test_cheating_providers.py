@@ -28,6 +28,7 @@ from comity.session.replayable_stream import StreamEnd
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.simulation.in_process import simulate
 from comity.store.memory_store import MemoryStore
+from comity.store.secrets import GivenSecrets
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.bindings.dispatcher import Following, dispatch
@@ -146,7 +147,7 @@ def cheating(identity: Identity, address: str, cheat: Cheat) -> Iterator[None]:
     """A provider that is honest in all but one thing, in this process."""
     section = script_for("any", acceptor="cheat").party["cheat"]
     section.policy = section.policy.model_copy(update={"max_sessions": 1000})
-    party = LocalParty("cheat", section, b"cheat's", MemoryStore())
+    party = LocalParty("cheat", section, GivenSecrets(b"cheat's"), MemoryStore())
     hosted = SessionRegistry(party.store)
     server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, SERVICE.name])
     acceptor = Acceptor(party, "provider", hosted)

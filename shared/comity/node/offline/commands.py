@@ -12,13 +12,14 @@ from comity.node.config import NodeConfig
 from comity.node.garbage import exclusive
 from comity.node.offline.acceptor import OfflineAcceptor
 from comity.node.offline.initiator import OfflineInitiator
-from comity.node.party import LocalParty, own_secret
+from comity.node.party import LocalParty, own_secrets
 from comity.node.sessions.initiator import is_offline, stored_contract
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.session.events import Observer
+from comity.store.leases import Leases, owner_in
 from comity.store.sql_store import SqlStore
 from comity.store.store import StoredSession
 from comity.transport.bundles import Label, ReceivedBundle, opened_bundle, unpacked, write_bundle
@@ -87,16 +88,20 @@ def offline_commands(config: NodeConfig, observe: Observer) -> Iterator[OfflineC
         StorageError: What the node keeps cannot be read or written.
         MissingFile: Nothing says whom this node trusts.
     """
-    folder = config.state_dir / "blobs"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (config.state_dir / "blobs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         action = "make it writable, or configure another state_dir"
         raise StorageFailed(
             "state_dir cannot be used", expected="a writable folder", received=error, action=action
         ) from error
-    with exclusive(config.state_dir), contextlib.closing(SqlStore(config.store_url)) as store:
-        party = LocalParty(config.party, config, own_secret(config, config.state_dir), store, folder)
+    with (
+        exclusive(config.state_dir),
+        contextlib.closing(SqlStore(config.store_url, party=config.party)) as store,
+        contextlib.closing(Leases(store, owner_in(config.state_dir))) as leases,
+    ):
+        party = LocalParty(config.party, config, own_secrets(config, config.state_dir), store, config.state_dir)
+        party.leases = leases
         yield OfflineCommands(party, config, observe)
 
 

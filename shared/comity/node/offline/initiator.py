@@ -144,6 +144,7 @@ class OfflineInitiator:
         """
         party = self._party
         own, peer = Membership.model_validate(kept.own), Membership.model_validate(kept.peers[0])
+        party.enter(contract.session, lambda: None)
         self._observe(definition.started(contract, definition.initiator, contract.acceptors))
         context = party.context(party.place(contract, own, self._observe, [peer]), peer)
         channel = OfflineChannel(context, party.offline_record(contract.session), answer)

@@ -13,6 +13,7 @@ from comity.node.party import LocalParty
 from comity.node.preflight.rows import NotChecked
 from comity.protocol.registry import protocols, protocols_for
 from comity.store.memory_store import MemoryStore
+from comity.store.secrets import GivenSecrets
 from comity.transport.identity import Identity
 from comity.wire.v1 import control_pb2
 
@@ -114,4 +115,4 @@ class Context:
     def local(self) -> LocalParty:
         """The party with its data, and with a store and a key that are thrown away."""
         config = self.config
-        return LocalParty(config.party, config, b"preflight", MemoryStore(), config.state_dir / "blobs")
+        return LocalParty(config.party, config, GivenSecrets(b"preflight"), MemoryStore(), config.state_dir)

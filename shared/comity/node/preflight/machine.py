@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,14 +13,16 @@ from pathlib import Path
 from sqlalchemy import URL, inspect
 from sqlalchemy.exc import DBAPIError
 
+from comity.blobs.blob_store import BlobFolders
 from comity.errors import ClockSteppedBack, ComityError, InvalidValue, StateInUse, StorageFailed
 from comity.ledger.chain import utc_now
+from comity.ledger.charges import in_words
 from comity.ledger.verification import verify
 from comity.node.config import ENVIRONMENT_PREFIX
 from comity.node.garbage import exclusive
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row
-from comity.node.sessions.room import bytes_free, bytes_used
+from comity.node.sessions.room import bytes_free
 from comity.protocol.registry import protocols, unusable
 from comity.session.policy import Policy
 from comity.store.sql_engine import make_engine, parsed, place_of
@@ -187,10 +188,9 @@ def check_store(context: Context) -> Iterator[Row]:
         if length > _VERIFIED:
             found = f"a ledger of {length:,} entries, which comity ledger verify checks"
         else:
-            charged = verify(chains).charged
+            charged = in_words(verify(chains).charged)
             _require_past(max((entry.time for entry in store.entries()), default=""))
-            bought = ", ".join(f"{count} {unit}s charged" for unit, count in charged.items()) or "nothing charged"
-            found = f"a ledger of {length:,} entries that holds, {bought}"
+            found = f"a ledger of {length:,} entries that holds, {charged}"
     yield Row("store", "passed", f"{place}: {found}")
 
 
@@ -220,12 +220,12 @@ def _require_past(time: str) -> None:
 
 def check_disk(context: Context) -> Iterator[Row]:
     """There is room on the disk and within the node's own limit."""
-    folder = context.config.state_dir / "blobs"
+    blobs = BlobFolders(context.config.state_dir / "blobs")
     quota = context.config.policy.max_state_bytes
-    disk, used = shutil.disk_usage(nearest(folder)).free, bytes_used(folder)
+    disk, used = blobs.free(), blobs.used()
     limit = "no policy.max_state_bytes" if quota is None else f"policy.max_state_bytes is {_size(quota)}"
     found = f"{_size(disk)} free on the disk, {_size(used)} kept, {limit}"
-    if bytes_free(folder, quota) <= 0:
+    if bytes_free(blobs, quota) <= 0:
         action = "free space with comity gc, or raise policy.max_state_bytes" if disk else "free space on the disk"
         yield Row("disk", "failed", found, action)
     elif disk < _LITTLE_BYTES:

@@ -342,6 +342,24 @@ class Acceptor:
         self, contract: Contract, definition: ProtocolDefinition, own: Membership, peers: Sequence[Membership]
     ) -> ActiveSession:
         """Has the role go on from what is kept, and somebody work on it."""
+        self._party.enter(contract.session, lambda: self._lose(contract.session))
+        try:
+            return self._work_on(contract, definition, own, peers)
+        except BaseException:
+            self._party.leave(contract.session)
+            raise
+
+    def _lose(self, session: str) -> None:
+        """Stops to work on a session that another process has taken over; it goes on there."""
+        active = self._sessions.find(session)
+        if active is not None:
+            self._sessions.remove(session)
+            active.events.append(Event("session-stopped", 0, {"what": "another process works on it"}))
+            active.events.close()
+
+    def _work_on(
+        self, contract: Contract, definition: ProtocolDefinition, own: Membership, peers: Sequence[Membership]
+    ) -> ActiveSession:
         events = self._approvals.take_events(contract.session) or ReplayableStream[Event]()
 
         def observe(event: Event) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -123,9 +122,9 @@ class SessionEnds:
             for chain in party.store.chains(session):
                 party.store.record(Fact("ended", session, peer=chain.name.peer))
             party.store.save(replace(kept, state=ending, result=ended, waits=()))
-        if party.folder is not None:
-            shutil.rmtree(party.folder / session, ignore_errors=True)
+        party.blobs.drop(session)
         party.store.forget(session)
+        party.leave(session)
         log.info("session-ended", session=session, ending=ending)
         return ended
 
@@ -156,11 +155,11 @@ def own_wish() -> SessionCancelled:
     )
 
 
-def keep_files(blobs: Path | None, session: str, outcome: Outcome, result: SessionResult) -> None:
-    """Writes a session's models and its result to files beside the blobs, each whole or not at all."""
-    if blobs is None:
+def keep_files(state_dir: Path | None, session: str, outcome: Outcome, result: SessionResult) -> None:
+    """Writes a session's models and its result to files in `state_dir`, each whole or not at all."""
+    if state_dir is None:
         return
-    folder = blobs.parent / "sessions" / session
+    folder = state_dir / "sessions" / session
     folder.mkdir(parents=True, exist_ok=True)
     for index, model in enumerate(outcome.models):
         name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"

@@ -12,7 +12,7 @@ from datetime import datetime
 import structlog
 
 from comity.contract import Contract
-from comity.errors import ComityError, InvalidValue, SessionFailed
+from comity.errors import ComityError, InvalidValue, SessionFailed, StateInUse
 from comity.node.config import NodeConfig
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
@@ -111,8 +111,11 @@ class InitiatedSessions:
                 session.events.close()
                 self._sessions[kept.session] = session
                 continue
-            log.info("session-resumed", session=kept.session)
-            self._start(self._session(contract, definition))
+            try:
+                self._start(self._session(contract, definition))
+                log.info("session-resumed", session=kept.session)
+            except StateInUse as error:
+                log.warning("session-not-resumed", session=kept.session, error=str(error))
 
     def start(self, contract: Contract, definition: ProtocolDefinition) -> None:
         """Starts a session.
@@ -247,7 +250,13 @@ class InitiatedSessions:
         return InitiatedSession(contract, definition, Waits(self._store, contract.session, observe), events)
 
     def _start(self, session: InitiatedSession) -> None:
+        """Has somebody work on a session.
+
+        Raises:
+            StateInUse: Another process does.
+        """
         name = session.contract.session
+        self._party.enter(name, lambda: _lose(session))
         self._sessions[name] = session
         session.thread = threading.Thread(target=self._work, args=(session,), name=f"session-{name}", daemon=True)
         session.thread.start()
@@ -271,6 +280,8 @@ class InitiatedSessions:
                 )
         except Exception as error:  # noqa: BLE001 - the operator is told, whatever it is
             self._fail(session, error)
+        finally:
+            self._party.leave(contract.session)
         if not session.cancelled.is_set():
             session.events.close()
 
@@ -316,6 +327,13 @@ def _tell(connections: Sequence[PeerConnection], ending: Ending) -> bool:
     for connection in connections:
         end(connection, ending)
     return True
+
+
+def _lose(session: InitiatedSession) -> None:
+    """Stops to work on a session that another process has taken over; it goes on there."""
+    for connection in session.connections:
+        # As if the peers were away: the session stays as it is.
+        connection.close()
 
 
 def _observe_absence(session: InitiatedSession, connection: PeerConnection, error: ComityError | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from comity.contract import Json
 from comity.errors import InvalidValue
 from comity.ledger.charges import charges_of, counted
-from comity.ledger.ledger import ROUND, bytes_by_kind
+from comity.ledger.ledger import bytes_by_kind
 from comity.node.sessions.initiator import stored_contract
 from comity.session.events import Event
 from comity.session.waiting import began
@@ -56,7 +56,7 @@ class SessionDetails:
         result: What it ended with: a result or a failure; empty while it goes on.
         bytes_sent: Bytes delivered so far, by egress kind.
         bytes_received: The same the other way.
-        rounds_charged: Rounds that were charged.
+        charged: What was bought and delivered so far, by the protocol's unit.
     """
 
     summary: SessionSummary
@@ -65,7 +65,7 @@ class SessionDetails:
     result: Mapping[str, Json]
     bytes_sent: Mapping[str, int]
     bytes_received: Mapping[str, int]
-    rounds_charged: int
+    charged: Mapping[str, int]
 
 
 def summarized(store: Store, running: Collection[str]) -> list[SessionSummary]:
@@ -94,7 +94,7 @@ def detailed(store: Store, running: Collection[str], session: str) -> SessionDet
         kept.result,
         bytes_by_kind(entries, "sent"),
         bytes_by_kind(entries, "received"),
-        counted(charges_of(entries)).get(ROUND, 0),
+        counted(charges_of(entries)),
     )
 
 

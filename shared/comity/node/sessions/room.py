@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
+from comity.blobs.blob_store import BlobStore
 from comity.contract import Contract, Membership
 from comity.errors import PolicyRefusal
 from comity.node.party import LocalParty
@@ -38,11 +36,9 @@ def promise(
     Raises:
         PolicyRefusal: There is no room.
     """
-    if party.folder is None:
-        return 0
     needed = disk_space(party, contract, own, peer, definition)
-    free = bytes_free(party.folder, party.config.policy.max_state_bytes)
-    free -= outstanding(party.store, party.folder, but=contract.session)
+    free = bytes_free(party.blobs, party.config.policy.max_state_bytes)
+    free -= outstanding(party.store, party.blobs, but=contract.session)
     if needed > free:
         raise PolicyRefusal(
             f"{party.name} has no room for the session",
@@ -58,30 +54,23 @@ def promised(store: Store) -> int:
     return sum(kept.promised for kept in store.sessions() if kept.is_on)
 
 
-def outstanding(store: Store, folder: Path, *, but: str = "") -> int:
+def outstanding(store: Store, blobs: BlobStore, *, but: str = "") -> int:
     """What the sessions that are not over may take beside what they have, in bytes.
 
     Args:
         store: Where they are kept.
-        folder: Where their blobs are.
+        blobs: Where their blobs are.
         but: A session that is left out.
     """
     sessions = [kept for kept in store.sessions() if kept.is_on and kept.promised and kept.session != but]
-    return sum(max(0, kept.promised - bytes_used(folder / kept.session)) for kept in sessions)
+    return sum(max(0, kept.promised - blobs.used(kept.session)) for kept in sessions)
 
 
-def bytes_used(folder: Path) -> int:
-    """What the files in a folder take, in bytes; 0 where it is not there yet."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def bytes_free(folder: Path, quota: int | None) -> int:
-    """What may still be kept in a folder, in bytes; less than 0 where its quota is passed.
+def bytes_free(blobs: BlobStore, quota: int | None) -> int:
+    """What blobs may still take, in bytes; less than 0 where their quota is passed.
 
     Args:
-        folder: The folder; it need not be there yet.
-        quota: Most that it may hold, in bytes; None for what the disk holds.
+        blobs: Where they are.
+        quota: Most that they may take, in bytes; None for what there is room for.
     """
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    free = shutil.disk_usage(there).free
-    return free if quota is None else min(free, quota - bytes_used(folder))
+    return blobs.free() if quota is None else min(blobs.free(), quota - blobs.used())

@@ -17,7 +17,7 @@ from comity.contract import IDENTIFIER
 from comity.data import DataConfig
 from comity.errors import InvalidValue, MissingFile
 from comity.node.config import PartyConfig
-from comity.node.party import LocalParty, own_secret
+from comity.node.party import LocalParty, own_secrets
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocols, protocols_for
 from comity.store.memory_store import MemoryStore
@@ -108,7 +108,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
             made.mkdir(parents=True, exist_ok=True)
         state.mkdir(mode=0o700, exist_ok=True)
         own = PartyConfig(data=DataConfig(source=choices.data))
-        local = LocalParty(party, own, own_secret(own, state), MemoryStore())
+        local = LocalParty(party, own, own_secrets(own, state), MemoryStore())
         _write(key, private)
         _write(card, Card((certificate,), local.signer.public_key).to_pem(), mode=0o644)
         if script is not None:

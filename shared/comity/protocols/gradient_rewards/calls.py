@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from comity.contract import Release
 from comity.errors import MalformedMessage
 from comity.ledger.receipts import SignedStatement
 from comity.protocol.implementation import Implementation
@@ -34,7 +35,7 @@ WATCH_ROUNDS = Watch(
 )
 SUBMIT = Unary(
     method="Submit",
-    handle=lambda server, client, round, update: server.submit(client.peer.party, round, update),
+    handle=lambda server, client, round, update, release: server.submit(client.peer.party, round, update, release),
     uploads=(BlobField("update", "update"),),
 )
 CONFIRM = Unary(
@@ -77,9 +78,9 @@ class ServerPort(PeerPort):
             action="ask the server's operator what happened",
         )
 
-    def submit(self, round: int, update: bytes) -> None:
+    def submit(self, round: int, update: bytes, release: Release) -> None:
         """See `Rewarding.submit`."""
-        self._call(SUBMIT, round, update)
+        self._call(SUBMIT, round, update, release)
 
     def confirm(self, round: int, request: SignedStatement) -> SignedStatement:
         """See `Rewarding.confirm`."""

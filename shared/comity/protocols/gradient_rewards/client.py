@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from comity import faults
-from comity.contract import Json
+from comity.contract import Json, Release
 from comity.errors import (
     ComityError,
     MalformedMessage,
@@ -22,7 +22,7 @@ from comity.errors import (
     UnknownBlob,
 )
 from comity.ledger.ledger import in_round
-from comity.protocols.gradient_rewards.messages import Reward, Rewarding, update_layout
+from comity.protocols.gradient_rewards.messages import KEPT, Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext
@@ -143,7 +143,7 @@ class Client:
             self._context.journal.append("contributed", round, update=update.hex())
             self._contributed[round] = update
         try:
-            self._server.submit(round, update)
+            self._server.submit(round, update, Release(samples=self._task.samples, kept=KEPT))
         except (RoundOutOfOrder, UnexpectedBlob) as error:
             self._miss(round, error)
             return

@@ -8,9 +8,12 @@ from typing import Literal, Protocol
 
 import torch
 
-from comity.contract import Json
+from comity.contract import Json, Release, Retention
 from comity.ledger.receipts import SignedStatement, subject_of
 from comity.tensors import Layout
+
+KEPT: Retention = "round"
+"""How long a server keeps a client's update: until its round has ended."""
 
 
 def update_layout(parameters: int) -> Layout:
@@ -92,12 +95,13 @@ class Rewarding(Protocol):
             News in order; None where there is none until others have had their turn.
         """
 
-    def submit(self, round: int, update: bytes) -> None:
+    def submit(self, round: int, update: bytes, release: Release) -> None:
         """Gives the server the client's update of a round.
 
         Args:
             round: The round.
             update: Digest of the normalized update, which is among the session's blobs.
+            release: What stands behind it.
 
         Raises:
             RoundOutOfOrder: The round is not open any more.

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from comity import faults
-from comity.contract import Json
+from comity.contract import Json, Release
 from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
 from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.gradient_rewards.aggregation import Aggregation, state_to_json
 from comity.protocols.gradient_rewards.algorithm import RoundResult
 from comity.protocols.gradient_rewards.members import Member, Members
-from comity.protocols.gradient_rewards.messages import News, Reward, RewardDetails
+from comity.protocols.gradient_rewards.messages import KEPT, News, Reward, RewardDetails
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
@@ -126,7 +126,7 @@ class Server:
             self._replay(self._session.journal.append("left", self._round, party=party))
             self._session.observe(Event("client-left", self._round, {"client": party}))
 
-    def submit(self, party: str, round: int, update: bytes) -> None:
+    def submit(self, party: str, round: int, update: bytes, release: Release) -> None:
         """See `Rewarding.submit`."""
         member = self._member(party)
         known = member.submitted.get(round)
@@ -147,8 +147,17 @@ class Server:
                 received=f"round {round}",
                 action="go on with the one that is",
             )
+        if release.samples < 1 or release.kept != KEPT:
+            raise MalformedMessage(
+                "the update cannot be taken as it is released",
+                expected=f"1 sample or more behind it, kept for its {KEPT}",
+                received=f"{release.samples} samples, kept for the {release.kept}",
+                action="state what it was trained on; no server keeps it longer",
+            )
         self._aggregation.require_normalized(self._aggregation.update(member.context.blobs.get(update)))
-        self._replay(self._session.journal.append("submitted", round, party=party, update=update.hex()))
+        self._replay(
+            self._session.journal.append("submitted", round, party=party, update=update.hex(), samples=release.samples)
+        )
         faults.point("offering")
 
     def confirm(self, party: str, round: int, request: SignedStatement) -> SignedStatement:

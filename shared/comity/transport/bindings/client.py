@@ -111,6 +111,7 @@ class PeerPort:
     def _begin(self, call: Call, arguments: tuple[Any, ...], base: bytes | None = None) -> Any:
         method = self._service.method(call)
         request = method.encode_request(*arguments)
+        self._peer.gate.require_backed(request)
         for each in call.uploads:
             self._upload(each, request, method.request_rule.round_of(request), base)
         self._peer.gate.send(request)

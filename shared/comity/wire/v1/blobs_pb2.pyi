@@ -40,7 +40,9 @@ class BlobStat(google.protobuf.message.Message):
     held: builtins.int
     """Bytes held, counted from the beginning."""
     complete: builtins.bool
-    """Whether no more of it need come: it is whole and verified, or what it was for is done."""
+    """Whether no more of it need come: it is whole and verified, or what it was for is done. It need not be durable yet: that
+    is said by the receipt for what it was sent for.
+    """
     encoding: builtins.bytes
     """BLAKE3 of the encoding that the bytes held are of, 32 bytes; empty where they are the blob's own."""
     def __init__(
@@ -89,12 +91,16 @@ class BlobChunk(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DATA_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
     data: builtins.bytes
+    digest: builtins.bytes
+    """Of the whole blob, in the last piece of one that no digest named."""
     def __init__(
         self,
         *,
         data: builtins.bytes = ...,
+        digest: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "digest", b"digest"]) -> None: ...
 
 global___BlobChunk = BlobChunk

@@ -32,6 +32,9 @@ class BlobsStub(object):
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
+
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
+    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     def __init__(self, channel):
@@ -64,6 +67,9 @@ class BlobsServicer(object):
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
+
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
+    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     def Stat(self, request, context):
@@ -120,6 +126,9 @@ class Blobs(object):
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
+
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
+    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     @staticmethod

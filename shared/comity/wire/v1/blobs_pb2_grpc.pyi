@@ -24,6 +24,9 @@ class BlobsStub:
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
+
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
+    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -52,6 +55,9 @@ class BlobsAsyncStub:
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
+
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
+    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     Stat: grpc.aio.UnaryUnaryMultiCallable[
@@ -79,6 +85,9 @@ class BlobsServicer(metaclass=abc.ABCMeta):
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
+
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
+    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     @abc.abstractmethod

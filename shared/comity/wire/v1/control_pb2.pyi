@@ -599,19 +599,34 @@ class SessionDetails(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class ChargedEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     SUMMARY_FIELD_NUMBER: builtins.int
     CONTRACT_HASH_FIELD_NUMBER: builtins.int
     CONTRACT_FIELD_NUMBER: builtins.int
     RESULT_FIELD_NUMBER: builtins.int
     BYTES_SENT_FIELD_NUMBER: builtins.int
     BYTES_RECEIVED_FIELD_NUMBER: builtins.int
-    ROUNDS_CHARGED_FIELD_NUMBER: builtins.int
+    CHARGED_FIELD_NUMBER: builtins.int
     contract_hash: builtins.str
     contract: builtins.str
     """The contract, as a canonical JSON object."""
     result: builtins.str
     """What it ended with, a result or a failure, as a JSON object; empty while it goes on."""
-    rounds_charged: builtins.int
     @property
     def summary(self) -> global___SessionSummary: ...
     @property
@@ -620,6 +635,10 @@ class SessionDetails(google.protobuf.message.Message):
 
     @property
     def bytes_received(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+    @property
+    def charged(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """What was bought and delivered so far, by the protocol's unit."""
+
     def __init__(
         self,
         *,
@@ -629,10 +648,10 @@ class SessionDetails(google.protobuf.message.Message):
         result: builtins.str = ...,
         bytes_sent: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         bytes_received: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
-        rounds_charged: builtins.int = ...,
+        charged: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["summary", b"summary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "contract", b"contract", "contract_hash", b"contract_hash", "result", b"result", "rounds_charged", b"rounds_charged", "summary", b"summary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "charged", b"charged", "contract", b"contract", "contract_hash", b"contract_hash", "result", b"result", "summary", b"summary"]) -> None: ...
 
 global___SessionDetails = SessionDetails
 

@@ -144,20 +144,26 @@ class SubmitRequest(google.protobuf.message.Message):
 
     ROUND_FIELD_NUMBER: builtins.int
     UPDATE_FIELD_NUMBER: builtins.int
+    RELEASE_FIELD_NUMBER: builtins.int
     round: builtins.int
     """From 1."""
     @property
     def update(self) -> comity.wire.v1.blobs_pb2.BlobRef:
         """The normalized update."""
 
+    @property
+    def release(self) -> comity.wire.v1.sessions_pb2.Release:
+        """What stands behind it: the samples that it was trained on now."""
+
     def __init__(
         self,
         *,
         round: builtins.int = ...,
         update: comity.wire.v1.blobs_pb2.BlobRef | None = ...,
+        release: comity.wire.v1.sessions_pb2.Release | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["update", b"update"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["round", b"round", "update", b"update"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["release", b"release", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["release", b"release", "round", b"round", "update", b"update"]) -> None: ...
 
 global___SubmitRequest = SubmitRequest
 

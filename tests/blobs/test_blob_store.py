@@ -1,0 +1,56 @@
+"""One suite for every place where a node's blobs can be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from comity.blobs.blob_store import BlobFolders, BlobMemories, BlobStore
+from comity.tensors import Blob
+
+BLOB, OTHER = Blob.of(b"weights"), Blob.of(b"other weights")
+
+
+@pytest.fixture(params=["memory", "folders"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    return BlobMemories() if request.param == "memory" else BlobFolders(tmp_path / "blobs")
+
+
+def test_begins_empty(store: BlobStore) -> None:
+    assert store.sessions() == set()
+    assert store.used() == store.used("s-1") == store.drop("s-1") == 0
+    assert store.free() > 0
+
+
+def test_a_session_finds_its_blobs_again(store: BlobStore) -> None:
+    store.keeper("s-1").write(BLOB)
+    found = store.keeper("s-1").read(BLOB.digest)
+    assert found is not None
+    assert bytes(found.data) == b"weights"
+
+
+def test_sessions_and_their_parts_are_apart(store: BlobStore) -> None:
+    store.keeper("s-1").write(BLOB)
+    store.keeper("s-1", "from-clinic").write(OTHER)
+    assert store.keeper("s-1").digests() == {BLOB.digest}
+    assert store.keeper("s-1", "from-clinic").digests() == {OTHER.digest}
+    assert store.keeper("s-2").digests() == set()
+    assert {"s-1", "s-2"} >= store.sessions() >= {"s-1"}
+    assert (store.used("s-1"), store.used("s-2"), store.used()) == (20, 0, 20)
+
+
+def test_a_session_is_dropped_whole(store: BlobStore) -> None:
+    for session in ("s-1", "s-2"):
+        store.keeper(session).write(BLOB)
+        store.keeper(session, "from-clinic").write(OTHER)
+    assert store.drop("s-1") == 20
+    assert store.keeper("s-1").digests() == store.keeper("s-1", "from-clinic").digests() == set()
+    assert store.keeper("s-2").digests() == {BLOB.digest}
+    assert store.used() == 20
+
+
+def test_folders_outlive_the_process(tmp_path: Path) -> None:
+    BlobFolders(tmp_path).keeper("s-1").write(BLOB)
+    assert BlobFolders(tmp_path).sessions() == {"s-1"}
+    assert BlobFolders(tmp_path).keeper("s-1").digests() == {BLOB.digest}
