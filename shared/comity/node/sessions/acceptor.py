@@ -262,7 +262,9 @@ class Acceptor:
     def _give_up(self, session: str, error: ComityError) -> None:
         """Ends a session early: whoever works on it stops, and those who look on are told."""
         active = self._sessions.find(session)
-        self._sessions.remove(session)
+        if active is not None:
+            # It stays known until its end is kept: who asks meanwhile asks again, and is then told of it.
+            active.stop()
         events = self._approvals.take_events(session) if active is None else active.events
         refused = isinstance(error, PolicyRefusal)
         self._ends.fail(
@@ -271,6 +273,7 @@ class Acceptor:
             functools.partial(log_event, session) if events is None else events.append,
             ending="cancelled" if refused else None,
         )
+        self._sessions.remove(session)
         if events is not None:
             events.close()
 
