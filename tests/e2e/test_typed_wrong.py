@@ -38,7 +38,7 @@ def node(site: Any, typed: Any) -> Path:
     [
         (
             ["init", "doctor", "d", "--party", "d"],
-            ("no such role", "learner or provider or server or operator", "doctor"),
+            ("no such role", "learner", "provider", "operator", "doctor"),
         ),
         (["init", "lerner", "d", "--party", "d"], ("did you mean learner?",)),
         (["init", "learner", "clinic", "--party", "clinic"], ("is there already", "left as it is")),
@@ -56,7 +56,7 @@ def node(site: Any, typed: Any) -> Path:
         (["trust", "add", "clinic", "hospital/hospital.pem", "--node", "hospital"], ("another party's card",)),
         (["trust", "add", "hospital", "hospital/hospital.pem", "--node", "nowhere"], ("no node is configured here",)),
         (["trust", "add", "hospital", "hospital/hospital.pem", "--node", "hospital"], ("own party",)),
-        (["node", "doctor"], ("no such role", "learner or provider")),
+        (["node", "doctor"], ("no such role", "learner", "provider", "doctor")),
         (["node", "learnr"], ("did you mean learner?",)),
         (["run", "clinic", "--node", "clinic"], ("received a folder",)),
         (["run", "clinic/session.toml", "--node", "clinic"], ("no node runs here", "start the node")),

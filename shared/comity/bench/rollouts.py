@@ -19,7 +19,7 @@ from comity.environments import Draws, Policy, play
 from comity.environments.cartpole import CartPole
 from comity.models import build
 
-_LENGTHS = {"Gymnasium's pole, 0.5 m": 0.5, "a long one, 4.5 m": 4.5}
+_LENGTHS = {"Gymnasium's pole, 0.5 m": 0.5, "the learner's, 4.5 m": 4.5}
 """Half lengths: a short pole falls after 22 steps, a long one after 77, without training."""
 
 

@@ -218,7 +218,8 @@ def broken(
         expected: What would have been right.
         received: What stands there.
     """
-    index = entry if isinstance(entry, int) else entry.index
+    # Of an edited ledger an index may be what merely equals a number.
+    index = int(entry if isinstance(entry, int) else entry.index)
     if chain is None:
         chain = entry.fact.chain if isinstance(entry, Entry) else ChainName()
     return LedgerBroken(f"ledger entry {index} of {chain} {what}", expected=expected, received=received, action=_ACTION)

@@ -98,7 +98,7 @@ class Node:
             services.start(stack, self._protocols, self._service_context)
             self._local.services = services.handles
             # Data are read before anybody is told that the node is there.
-            samples = self._local.holdings
+            samples = self._local.holdings.count
             self._serve_operators(stack)
             if any(each.acceptor == self.role for each in self._protocols):
                 self._serve_peers(stack)

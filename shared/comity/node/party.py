@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from comity.blobs.blob_store import BlobFolders, BlobMemories, BlobStore
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Membership, Preprocessing, TaskSpec
-from comity.data import DataConfig, Splits, load_data
-from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
+from comity.contract import Contract, Membership
+from comity.data import Splits
+from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
+from comity.node.holdings import Holdings
 from comity.node.sessions.budget import planned, spend
 from comity.privacy import Mechanism
-from comity.protocol.implementation import Data, Resources
+from comity.protocol.implementation import Resources
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
@@ -28,7 +28,7 @@ from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import GivenSecrets, Secrets, secrets_in
 from comity.store.store import Store
-from comity.tasks import agreed_model, kind_for, require_task
+from comity.tasks import agreed_model, require_task
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
 
@@ -45,6 +45,8 @@ class LocalParty:
         guards: How it looks after what leaves, beyond contract and policy.
 
     Attributes:
+        holdings: Its data.
+        services: What the services of its node give to roles, by name.
         blobs: Where the blobs of its sessions are.
         leases: Says who works on which session, where several processes may.
     """
@@ -62,65 +64,13 @@ class LocalParty:
         self.config = config
         self.store = store
         self.signer = Signer(secrets.receipt_key(), name)
+        self.holdings = Holdings(name, config.data)
         self.services: Mapping[str, Any] = {}
         self.folder = folder
         self.blobs: BlobStore = BlobMemories() if folder is None else BlobFolders(folder / "blobs")
         self.leases: Leases | None = None
         self._secrets = secrets
         self._guards = guards or Guards()
-
-    @cached_property
-    def splits(self) -> Splits:
-        """The party's samples, read once.
-
-        Raises:
-            InvalidValue: It has none.
-        """
-        if not isinstance(self.config.data, DataConfig):
-            raise InvalidValue(
-                f"{self.name} has no samples",
-                expected="[data] with a source of samples",
-                received="nothing" if self.config.data is None else self.config.data.source,
-                action="configure [data]",
-            )
-        return load_data(self.config.data)
-
-    @cached_property
-    def environments(self) -> EnvironmentSet:
-        """The party's games, made once.
-
-        Raises:
-            InvalidValue: It has none, or they cannot be made here.
-            TaskMismatch: A policy of scores cannot act in them.
-        """
-        if not isinstance(self.config.data, EnvironmentConfig):
-            raise InvalidValue(
-                f"{self.name} has no games",
-                expected='[data] with a source such as "gymnasium:CartPole-v1"',
-                received="no data" if self.config.data is None else self.config.data.source,
-                action="configure [data]",
-            )
-        return load_environments(self.config.data)
-
-    @property
-    def is_reinforcement(self) -> bool:
-        """Whether its data are games."""
-        return isinstance(self.config.data, EnvironmentConfig)
-
-    @property
-    def data(self) -> Data:
-        """Its samples or its games; None for a party without."""
-        if self.is_reinforcement:
-            return self.environments
-        return None if self.config.data is None else self.splits
-
-    @property
-    def holdings(self) -> int:
-        """Number of its training samples, or of its games; 0 for a party without data."""
-        data = self.data
-        if data is None:
-            return 0
-        return len(data.parameters) if isinstance(data, EnvironmentSet) else len(data.train)
 
     def membership(self, role: str, contract: Contract | None = None) -> Membership:
         """This party's part in a session.
@@ -133,20 +83,9 @@ class LocalParty:
             RefusedError: The terms do not go with its data.
         """
         task = None if contract is None else protocol(contract.protocol).load().task
-        samples = self.holdings if task is None or contract is None else task.samples(contract.terms, self.data)
+        data = self.holdings.data
+        samples = self.holdings.count if task is None or contract is None else task.samples(contract.terms, data)
         return Membership(party=self.name, role=role, samples=samples, receipt_key=self.signer.public_key)
-
-    def task_spec(self, preprocessing: Preprocessing) -> TaskSpec:
-        """The task that this party's data are for.
-
-        Args:
-            preprocessing: What is done to every input.
-
-        Raises:
-            InvalidValue: It has no data, or the preprocessing does not fit them.
-        """
-        data = self.environments if self.is_reinforcement else self.splits
-        return kind_for(data).of(data, preprocessing)
 
     def place(
         self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()
@@ -289,12 +228,12 @@ class LocalParty:
             InvalidValue: The terms do not go with the model or the data.
         """
         definition = protocol(contract.protocol)
-        require_task(self.name, self.data, contract.task)
+        require_task(self.name, self.holdings.data, contract.task)
         models = {name: agreed_model(self.name, contract, name, self.config.models) for name in contract.models}
         resources = Resources(
             self.name,
             models,
-            splits or environments or self.data,
+            splits or environments or self.holdings.data,
             Secret(self._secrets.own(), contract.session),
             self.config.device,
             self.config.models,

@@ -24,12 +24,15 @@ def check_data(context: Context) -> Iterator[Row]:
     if context.config.data is None:
         yield Row("data", "skipped", "none configured: a role that does not train needs none")
         return
-    if context.local.is_reinforcement:
-        environment, games = context.local.environments.environment, len(context.local.environments.parameters)
+    if context.local.holdings.is_reinforcement:
+        environment, games = (
+            context.local.holdings.environments.environment,
+            len(context.local.holdings.environments.parameters),
+        )
         found = f"{environment.name}: {games:,} games, observations of {environment.features} numbers, "
         yield Row("data", "passed", f"{found}{environment.actions} actions")
         return
-    splits, source = context.local.splits, context.config.data.source
+    splits, source = context.local.holdings.splits, context.config.data.source
     samples, fewest = len(splits.train), context.config.policy.min_samples
     if samples < fewest:
         raise PolicyRefusal(
@@ -94,7 +97,7 @@ class Drafted:
 def _draft(context: Context, script: Script) -> Drafted:
     local = context.local
     try:
-        _ = local.environments if local.is_reinforcement else local.splits
+        _ = local.holdings.data
     except ComityError as error:
         raise NotChecked("the data cannot be read") from error
     contract, definition = draft_contract(script, local, "preflight")

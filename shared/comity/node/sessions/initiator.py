@@ -68,7 +68,9 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         initiator="" if definition.topology.is_joined else party.name,
         acceptors=wanted.acceptors,
         egress=definition.egress,
-        terms=definition.load().task.complete(validated(definition.terms, wanted.terms, "session.terms"), party.data),
+        terms=definition.load().task.complete(
+            validated(definition.terms, wanted.terms, "session.terms"), party.holdings.data
+        ),
     )
     return contract, definition
 
@@ -92,7 +94,7 @@ def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
     """What a script says that the models are for; where it does not, what the party's data are for."""
     section = wanted.task
     if section is None:
-        return party.task_spec(wanted.normalization)
+        return party.holdings.task_spec(wanted.normalization)
     heads = section.heads
     if section.classes is not None and not heads:
         heads = (HeadSpec(name=task_kind(section.kind).head, size=section.classes),)

@@ -57,8 +57,8 @@ class Algorithms:
         (self._learner,), (self._provider,) = parties(without)
         self._contract, _ = draft_contract(without, self._learner, "opponents")
         self._terms = AssistedLearningTerms.model_validate(self._contract.terms.model_dump())
-        self._test = self._learner.splits.test
-        ours, theirs = self._learner.splits.train, self._provider.splits.train
+        self._test = self._learner.holdings.splits.test
+        ours, theirs = self._learner.holdings.splits.train, self._provider.holdings.splits.train
         self._data: Mapping[str, Dataset] = {
             "SGD": pooled(ours, theirs),
             "Learner-SGD": ours,
@@ -143,7 +143,7 @@ class Algorithms:
 
     @property
     def _parts(self) -> tuple[int, int]:
-        return split_iterations(self._terms.iterations, self._learner.holdings, self._provider.holdings)
+        return split_iterations(self._terms.iterations, self._learner.holdings.count, self._provider.holdings.count)
 
     def _trained(
         self, task: Classification, state: State, iterations: int, round: int, period: int | None = None

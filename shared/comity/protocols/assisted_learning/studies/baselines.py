@@ -31,21 +31,23 @@ def added(script: Script, metrics: Mapping[str, Json]) -> dict[str, Json]:
         the learner's first test: `learner_alone` (Learner-PG) and `pooled` (PG), and in all of its tests under `…_returns`.
     """
     (learner,), providers = parties(script)
-    if learner.is_reinforcement:
+    if learner.holdings.is_reinforcement:
         return {**metrics, **_returns(script, learner, providers)}
-    own, test = learner.splits.train, learner.splits.test
+    own, test = learner.holdings.splits.train, learner.holdings.splits.test
     trains = {"learner_alone": own}
     if len(providers) == 1:
-        trains["provider_alone"] = providers[0].splits.train
-    trains["pooled"] = reduce(Dataset.concat, (each.splits.train for each in providers), own)
+        trains["provider_alone"] = providers[0].holdings.splits.train
+    trains["pooled"] = reduce(Dataset.concat, (each.holdings.splits.train for each in providers), own)
     found = {name: _accuracy(script, learner, providers, Splits(train, test)) for name, train in trains.items()}
     return {**metrics, **found}
 
 
 def _returns(script: Script, learner: LocalParty, providers: Sequence[LocalParty]) -> dict[str, Json]:
     """Mean return of Learner-PG and of PG (section 4.3) in the first of the learner's tests."""
-    own = learner.environments
-    pooled = replace(own, parameters=np.concatenate([each.environments.parameters for each in (learner, *providers)]))
+    own = learner.holdings.environments
+    pooled = replace(
+        own, parameters=np.concatenate([each.holdings.environments.parameters for each in (learner, *providers)])
+    )
     found: dict[str, Json] = {}
     for name, environments in {"learner_alone": own, "pooled": pooled}.items():
         contract, schedule = _agreed(script, learner, providers)

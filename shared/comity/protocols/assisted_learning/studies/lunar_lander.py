@@ -68,7 +68,7 @@ def fly(settings: Flights, context: ExperimentContext) -> Metrics:
     found = context.once(learn, settings.players)
     script = settings.players.script(settings.players.seeds[0])
     (learner,), _ = parties(script)
-    task, environments = task_of(script), learner.environments
+    task, environments = task_of(script), learner.holdings.environments
     drawn = {name: [float(power) for power in powers[: settings.drawn]] for name, powers in environments.tests.items()}
     flights: dict[str, Any] = {}
     for name in _FLIERS:

@@ -156,7 +156,7 @@ def learn(players: Players, context: ExperimentContext) -> Mapping[str, Any]:
         context.say(f"  {players.game}, AssistPG, seed {seed}")
         found["AssistPG"].append(_session(script))
         (learner,), (provider,) = parties(script)
-        own, other = learner.environments, provider.environments
+        own, other = learner.holdings.environments, provider.holdings.environments
         everything = replace(own, parameters=np.concatenate([own.parameters, other.parameters]))
         for name, environments in {"PG": everything, "Learner-PG": own}.items():
             context.say(f"  {players.game}, {name}, seed {seed}")
