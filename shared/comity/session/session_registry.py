@@ -246,6 +246,7 @@ class SessionRegistry:
             UnknownSession: The caller has no such session here.
             SessionCancelled: It was cancelled here.
             ContractMismatch: The call quotes another contract.
+            NodeDraining: It is being stopped.
         """
         active = self.find(session)
         found = None if active is None else active.of(party)
@@ -266,6 +267,8 @@ class SessionRegistry:
                 received=contract_hash or "none",
                 action="quote the contract that was agreed on",
             )
+        # What it keeps may be gone already.
+        found.require_running()
         return found
 
     def _require_not_cancelled(self, session: str, party: str) -> None:
