@@ -1,4 +1,4 @@
-"""A session whose rounds are offline, in which every command dies again and again, ends as if nothing had happened."""
+"""A session whose rounds are exchanged offline, in which every command dies again and again, ends as if nothing had happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clinic and a hospital between which somebody carries bundles: real folders, keys, cards and stores, in one process."""
+"""A clinic and a hospital that exchange bundles: real folders, keys, cards and stores, in one process."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def whole_script() -> Script:
 
 @dataclass(frozen=True)
 class Journey:
-    """Both nodes' folders, and the drive that is offline between them.
+    """Both nodes' folders, and the drive that travels between them.
 
     Attributes:
         root: Where they are.
@@ -88,7 +88,7 @@ class Journey:
 
     @property
     def drive(self) -> Path:
-        """The folder that is offline."""
+        """The folder that travels."""
         return self.root / "drive"
 
     def config(self, party: str) -> NodeConfig:

@@ -1,4 +1,4 @@
-"""A session whose rounds are offline is the session, and a bundle that does not fit costs nobody anything."""
+"""A session whose rounds are exchanged offline is the session, and a bundle that does not fit costs nobody anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are offline: what was written is what is read, and a drive that is full costs nothing else."""
+"""Files that travel: what was written is what is read, and a drive that is full costs nothing else."""
 
 from __future__ import annotations
 

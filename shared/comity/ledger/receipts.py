@@ -128,7 +128,7 @@ class Signer:
         return self._key.sign(_membership_bytes(contract, membership))
 
     def sign_bundle(self, contents: bytes) -> bytes:
-        """Signs what is offline to another party."""
+        """Signs what goes offline to another party."""
         return self._key.sign(_PARCEL + contents)
 
 
@@ -137,7 +137,7 @@ _PARCEL = b"comity bundle: "
 
 
 def require_bundle(contents: bytes, signature: bytes, party: str, key: str) -> None:
-    """Checks that what was offline here is a party's.
+    """Checks that what came offline is a party's.
 
     Args:
         contents: The bytes that are signed.

@@ -218,7 +218,7 @@ class PolicyGradient:
         del state
 
     def test_returns(self, state: State) -> dict[str, float]:
-        """Mean cumulative reward, not discounted, of an episode in each of the environments's tests.
+        """Mean cumulative reward, not discounted, of an episode in each of the party's tests.
 
         Raises:
             NonFiniteValue: An environment gave a reward that is not finite.

@@ -100,7 +100,7 @@ def unpacked(message: AnyMessage, kind: type[Kind]) -> Kind:
 
 
 class AnswerDue(Exception):
-    """A session waits for the answer to what it ships. No error: it goes on when the answer has been offline here.
+    """A session waits for the answer to what it ships. No error: it goes on when the answer has come.
 
     Args:
         bundle: What the other party is to have first.

@@ -142,7 +142,7 @@ def export_round(
     *,
     script: Annotated[Path | None, typer.Option(help="Begin the session that this script describes.")] = None,
     config: NodeConfigFile = Path("node.toml"),
-    out: Annotated[Path, typer.Option(help="Folder where the bundle goes: the drive that is offline, say.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Folder where the bundle goes: the drive that travels, say.")] = Path(),
     json_output: Json = False,
 ) -> None:
     """Does this node's part of a round, and writes it to a bundle.
@@ -158,7 +158,7 @@ def export_round(
 
 @offline.command(name="import")
 def import_round(
-    bundle: Annotated[Path, typer.Argument(help="The file that was offline here.")],
+    bundle: Annotated[Path, typer.Argument(help="The other side's bundle.")],
     *,
     config: NodeConfigFile = Path("node.toml"),
     json_output: Json = False,

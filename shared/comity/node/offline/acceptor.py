@@ -1,4 +1,4 @@
-"""The side of a offline session that helps: the node's own role, called by bundles instead of peers."""
+"""The side of an offline session that helps: the node's own role, called by bundles instead of peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sessions can be offline."""
+"""Which sessions can be offline: their rounds exchanged in bundles."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from comity.protocol.definition import ProtocolDefinition
 
 
 def require_offline(definition: ProtocolDefinition, acceptors: Sequence[str]) -> None:
-    """Checks that a session's rounds can be offline.
+    """Checks that a session's rounds can be exchanged offline.
 
     Raises:
         UnsupportedProtocol: They cannot be.
     """
     if not definition.load().service.is_offline:
         raise UnsupportedProtocol(
-            f"the rounds of {definition.name} cannot be offline",
+            f"the rounds of {definition.name} cannot be exchanged offline",
             expected="a protocol in which one party asks one other",
             received=definition.name,
             action="run the session over the network",
         )
     if len(acceptors) != 1:
         raise UnsupportedProtocol(
-            "the rounds of a session with several acceptors cannot be offline",
+            "the rounds of a session with several acceptors cannot be exchanged offline",
             expected=f"one {definition.acceptor}",
             received=", ".join(acceptors) or "none",
             action="name one; a session with another is another session",

@@ -1,4 +1,4 @@
-"""The side of a offline session that asks: proposes, works until an answer is due, and takes the answer."""
+"""The side of an offline session that asks: proposes, works until an answer is due, and takes the answer."""
 
 from __future__ import annotations
 

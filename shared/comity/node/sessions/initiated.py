@@ -303,9 +303,9 @@ class InitiatedSessions:
 
 
 def _offline(session: str) -> InvalidValue:
-    """The error of whoever expects the daemon to go on with a session whose rounds are offline."""
+    """The error of whoever expects the daemon to go on with a session whose rounds are exchanged offline."""
     return InvalidValue(
-        f"the rounds of session {session} are offline",
+        f"the rounds of session {session} are exchanged offline",
         expected="comity offline",
         received="the daemon",
         action="stop the node; comity offline export then goes on with it",
