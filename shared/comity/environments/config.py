@@ -102,9 +102,9 @@ class EnvironmentConfig(_Config):
         parameter: What the games differ in: `length` of CartPole (half the pole's, in meters), `main_engine_power` of
             LunarLander, a number that another environment has as an attribute; None for none.
         values: Where its values come from; needed with `parameter`.
-        games: VectorEnv that the node has, each with a parameter of its own that stays the same.
+        games: Environments that the node has, each with a parameter of its own that stays the same.
         tests: Other games, by name, to tell how well a policy does elsewhere.
-        test_games: VectorEnv in each of those.
+        test_games: Environments in each of those.
         best_return: A return that no episode exceeds; needed for environments other than the two named above.
         seed: Decides the parameters.
     """

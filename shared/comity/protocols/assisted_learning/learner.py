@@ -171,7 +171,7 @@ class Learner:
         yield from party.train(start, number)
 
     def _assessed(self, number: int, trajectory: Iterable[Checkpoint], to: str) -> Iterator[Checkpoint]:
-        """A trajectory's checkpoints in their order, each once everybody but the one that picks has losses its loss."""
+        """A trajectory's checkpoints in their order, each once everybody but the one that picks has said its loss."""
         party = self._party
         waiting: deque[tuple[Checkpoint, dict[str, Future[Loss]]]] = deque()
 
@@ -243,7 +243,7 @@ class Learner:
             )
 
     def _settle(self, number: int) -> None:
-        """Ends the round with every provider: with those that only losses their losses, and then with all."""
+        """Ends the round with every provider: with those that only said their losses, and then with all."""
         for name, acceptor in self._acceptors.items():
             if name in self._party.schedule.trainers(number):
                 subject = trajectory_digest(number, self._party.trajectory_of(name))

@@ -65,7 +65,7 @@ class Players:
     Attributes:
         game: What they play.
         hidden: Hidden units of the policy.
-        games: VectorEnv of each.
+        games: Environments of each.
         rounds: R.
         optimizer: Of all; the paper names none.
         baseline: What is taken off a return in training; the paper writes the return itself.
@@ -74,7 +74,7 @@ class Players:
         learning_rate: η.
         batch_size: Episodes of an update.
         evaluations: Episodes of each game in an evaluation.
-        test_games: VectorEnv of each test.
+        test_games: Environments of each test.
         seeds: Of weights and episodes; means are taken over them.
     """
 
