@@ -202,11 +202,11 @@ def convene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Convene]:
             clients, (server,) = parties(script(**terms))
             contract, _ = draft_contract(script(**terms), server, "rewards")
             own = server.membership("server")
-            place = server.place(contract, own, events.append)
+            place = server.session_context(contract, own, events.append)
             members = {client.name: client.membership("client") for client in clients}
-            peer_contexts = {name: server.context(place, member, apart=True) for name, member in members.items()}
+            peer_contexts = {name: server.peer_context(place, member, apart=True) for name, member in members.items()}
             client_seats = {
-                client.name: client.context(client.place(contract, members[client.name], nobody), own)
+                client.name: client.peer_context(client.session_context(contract, members[client.name], nobody), own)
                 for client in clients
             }
             role = Server(place, list(peer_contexts.values()))
@@ -551,10 +551,10 @@ def gathering(company: Company, joined: Sequence[str]) -> Server:
     """A server with an empty journal, to which some have come so far."""
     store = MemoryStore()
     party = replace_store(company.server_party, store)
-    place = party.place(company.place.contract, company.place.own, nobody)
+    place = party.session_context(company.place.contract, company.place.own, nobody)
     role = Server(place, [])
     for name in joined:
-        role.admit(party.context(place, company.contexts[name].peer, apart=True))
+        role.admit(party.peer_context(place, company.contexts[name].peer, apart=True))
     return role
 
 

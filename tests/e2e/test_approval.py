@@ -17,31 +17,22 @@ from comity.simulation.processes import NodeProcess, prepare
 
 SCRIPT = """\
 [session]
-protocol = "assisted_learning"
+protocol = "federated_count"
 id = "{id}"
 acceptors = ["hospital"]
 rounds = 2
 
-[session.model]
-name = "mlp"
-options = {{ hidden = 8 }}
-
-[session.terms]
-learning_rate = 0.003
-batch_size = 32
-iterations = 20
-sampling_period = 5
-
 [party.clinic]
-role = "learner"
+role = "analyst"
 secret = "c"
+policy = {{ egress = ["contract", "count"] }}
 data = {{ source = "digits", per_class = 20, partition = {{ name = "imbalance", gamma = 0.3, share = "learner" }} }}
 
 [party.hospital]
-role = "provider"
+role = "site"
 secret = "h"
 data = {{ source = "digits", per_class = 20, partition = {{ name = "imbalance", gamma = 0.3, share = "provider" }} }}
-policy = {{ approve = "ask", max_sessions = 2{policy} }}
+policy = {{ egress = ["contract", "count"], approve = "ask", max_sessions = 2{policy} }}
 """
 
 
@@ -115,7 +106,7 @@ def test_both_wait_over_restarts_and_go_on_when_it_is_accepted(
             assert comity("sessions", "accept", "wanted", "--node", "hospital", cwd=pair.folder).returncode == 0
             assert follower.wait(60) == 0, follower.stderr.read()
         result = comity.json("watch", "wanted", "--node", "clinic", cwd=pair.folder)
-        assert result["digest"] == simulate(parse_script(SCRIPT.format(id="wanted", policy="")))[0].digest
+        assert result["metrics"] == simulate(parse_script(SCRIPT.format(id="wanted", policy="")))[0].metrics
         line = comity.fails("sessions", "accept", "wanted", "--node", "hospital", cwd=pair.folder, code=2)
         assert "waits for nobody's approval" in line
 

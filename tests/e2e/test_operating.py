@@ -157,7 +157,7 @@ def test_the_asker_cancels(pair: Pair, comity: Any, wait_until: Callable[..., No
     for node in (pair.clinic, pair.hospital):
         assert not list((node.folder / "state" / "blobs").glob(f"{session}/*"))
     line = comity.fails("cancel", session, "--node", "clinic", cwd=pair.folder, code=2)
-    assert "expected one that is on, received cancelled" in line
+    assert "expected an active one, received cancelled" in line
     line = comity.fails("resume", session, "--node", "clinic", cwd=pair.folder, code=2)
     assert "expected one that stopped, received cancelled" in line
 

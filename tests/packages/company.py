@@ -77,10 +77,10 @@ def company(text: str) -> Company:
     for side, others in ((initiators, acceptors), (acceptors, initiators)):
         for party in side:
             peers = [members[each.name] for each in others]
-            place = party.place(contract, members[party.name], events[party.name].append, peers)
+            place = party.session_context(contract, members[party.name], events[party.name].append, peers)
             places[party.name] = place
             apart = definition.topology.is_joined and party in acceptors
-            contexts[party.name] = [party.context(place, peer, apart=apart) for peer in peers]
+            contexts[party.name] = [party.peer_context(place, peer, apart=apart) for peer in peers]
     return Company(
         definition,
         contract,

@@ -1,4 +1,4 @@
-"""`comity offline`: rounds that somebody carries."""
+"""`comity offline`: rounds without a network."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class GymnasiumEnvironment:
 
 
 class GymnasiumVectorEnv:
-    """VectorEnv that are on.
+    """Environments that are running.
 
     Args:
         games: One environment each.

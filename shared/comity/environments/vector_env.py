@@ -1,4 +1,4 @@
-"""What rollouts work on: environments, games that are on, and the chance in them.
+"""What rollouts work on: environments, those that are running, and the chance in them.
 
 An episode's chance is drawn before it is played: its environment's parameter, where it starts and, for every step, the
 noise that turns the policy's scores into an action. Two policies that play the same draws meet the same luck.
@@ -21,14 +21,14 @@ must not depend on the other rows, but for float64 rounding."""
 
 
 class VectorEnv(Protocol):
-    """Episodes that are on, all at the same step; those that end are taken out by `keep`."""
+    """Running episodes, all at the same step; those that end are taken out by `keep`."""
 
     @property
     def observations(self) -> Float[ndarray, "playing features"]:
-        """What each episode that is on looks like now, float32."""
+        """What each running episode looks like now, float32."""
 
     def step(self, actions: Int[ndarray, " playing"]) -> tuple[Float[ndarray, " playing"], Bool[ndarray, " playing"]]:
-        """Makes one step in each episode that is on.
+        """Makes one step in each running episode.
 
         Returns:
             Rewards (float64), and which episodes ended with this step, other than by their length.

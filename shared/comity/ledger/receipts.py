@@ -21,7 +21,7 @@ from comity.ledger.keys import ReceiptKey, SeedKey
 from comity.ledger.ledger import Head, Units
 
 StatementKind = Literal["request", "receipt", "statement", "acknowledgement"]
-"""The one party asks for units; the other has what is needed for them, and later says what came of them; the first has
+"""The one party asks for units; the other has what is needed for them, and later states the results; the first has
 that."""
 
 

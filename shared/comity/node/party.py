@@ -87,7 +87,7 @@ class LocalParty:
         samples = self.holdings.count if task is None or contract is None else task.samples(contract.terms, data)
         return Membership(party=self.name, role=role, samples=samples, receipt_key=self.signer.public_key)
 
-    def place(
+    def session_context(
         self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()
     ) -> SessionContext:
         """This party's place in a session, with what it did in it before.
@@ -131,7 +131,7 @@ class LocalParty:
             self.services,
         )
 
-    def context(self, place: SessionContext, peer: Membership, *, apart: bool = False) -> PeerContext:
+    def peer_context(self, place: SessionContext, peer: Membership, *, apart: bool = False) -> PeerContext:
         """This party's place opposite one peer.
 
         Args:
@@ -199,7 +199,7 @@ class LocalParty:
             self.leases.drop(session)
 
     def rounds_finished(self, session: str) -> int:
-        """Rounds that this party is done with, of a session that is on."""
+        """Rounds that this party is done with, of an active session."""
         return sum(record.kind == "finished" for record in self.store.records(session))
 
     def task(

@@ -57,7 +57,7 @@ class ServiceContext:
         identity: The node's certificate, and whom its peers' server trusts.
         state_dir: What the node keeps.
         in_session: Reaches the role of a session of the protocol in which the node helps: takes its identifier and what is
-            done with the role between two units of its work, and returns what came of it.
+            done with the role between two units of its work, and returns the result.
     """
 
     party: str

@@ -126,7 +126,7 @@ class ActiveSession:
         self.closing.close(_stopping())
 
     def stop(self, patience_s: float = _STOP_S) -> None:
-        """Ends its thread after the unit of work that is on, waiting a while for it; what is done is kept."""
+        """Ends its thread after the active unit of work, waiting a while for it; what is done is kept."""
         self.begin_stop()
         self.worker.stop(patience_s)
 

@@ -73,19 +73,19 @@ def _run(
 
     def place(party: LocalParty, own: Membership, peers: Agreeing) -> SessionContext:
         members = [peer for _, peer in peers]
-        return party.place(contract, own, observe if party is center else nobody, members)
+        return party.session_context(contract, own, observe if party is center else nobody, members)
 
     observe(definition.started(contract, definition.center, _names(asking, helping, many)))
     help_places = [place(*each, asking) for each in helping]
     help_seats = [
-        [party.context(own, peer, apart=many) for _, peer in asking]
+        [party.peer_context(own, peer, apart=many) for _, peer in asking]
         for (party, _), own in zip(helping, help_places, strict=True)
     ]
     roles: list[Any] = [definition.load().acceptor(*each) for each in zip(help_places, help_seats, strict=True)]
     ask_places = [place(*each, helping) for each in asking]
     asked = [
         definition.load().connected(
-            [party.context(own, peer) for _, peer in helping],
+            [party.peer_context(own, peer) for _, peer in helping],
             [InProcessChannel(help_seats[at][number], roles[at]) for at in range(len(helping))],
         )
         for number, ((party, _), own) in enumerate(zip(asking, ask_places, strict=True))

@@ -34,7 +34,7 @@ class MemoryStore:
         self._sessions: dict[str, StoredSession] = {}
         self._journals: dict[str, list[Record]] = {}
         self._leases: dict[str, Lease] = {}
-        # What takes each write of the transactions that are on back, in the order of the writes.
+        # What takes each write of the open transactions back, in the order of the writes.
         self._undo: list[Callable[[], object]] = []
         self._depth = 0
 

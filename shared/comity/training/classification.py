@@ -93,7 +93,7 @@ class Classification:
     def trajectory(
         self,
         state: State,
-        optimizer: OptimizerSpec,
+        spec: OptimizerSpec,
         *,
         iterations: int,
         period: int,
@@ -106,7 +106,7 @@ class Classification:
 
         Args:
             state: Model to start from, or to go on from.
-            optimizer: The optimiser.
+            spec: The optimiser.
             iterations: T, at least 1.
             period: The sampling period I, at least 1.
             round: Round that the training belongs to; decides the order of the samples.
@@ -116,25 +116,25 @@ class Classification:
             Models with what is needed to go on from them. The tensors are the live ones: copy what is to be kept.
         """
         self._model.load_state_dict(state)
-        rule = build_optimizer(optimizer, self._model.parameters())
+        optimizer = build_optimizer(spec, self._model.parameters())
         stream = (SampleStream if self._private is None else PoissonStream)(
             self.samples, self._batch_size, self._secret, round
         )
 
         def step(iteration: int) -> None:
-            self._step(rule, stream.batch(iteration), round, iteration)
+            self._step(optimizer, stream.batch(iteration), round, iteration)
 
-        yield from sampled(self._model, rule, step, iterations=iterations, period=period, resume=resume)
+        yield from sampled(self._model, optimizer, step, iterations=iterations, period=period, resume=resume)
 
-    def _step(self, rule: torch.optim.Optimizer, batch: Tensor, round: int, iteration: int) -> None:
+    def _step(self, optimizer: torch.optim.Optimizer, batch: Tensor, round: int, iteration: int) -> None:
         indices = batch.to(self._device)
-        rule.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         if self._private is None:
             self._batch_loss(indices, round, iteration, "mean").backward()
         else:
             losses = partial(self._batch_loss, indices, round, iteration, "none") if len(indices) else None
-            self._private.compute(rule, losses, self._secret.seed("privacy noise", round, iteration))
-        rule.step()
+            self._private.compute(optimizer, losses, self._secret.seed("privacy noise", round, iteration))
+        optimizer.step()
 
     def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: str) -> Tensor:
         """Loss of a batch: its mean, a scalar, or with reduction `none` that of each sample."""
@@ -152,7 +152,7 @@ class Classification:
     def fit(
         self,
         state: State,
-        optimizer: OptimizerSpec,
+        spec: OptimizerSpec,
         loss: BatchLoss,
         *,
         steps: int,
@@ -162,22 +162,22 @@ class Classification:
 
         Args:
             state: Model to start from.
-            optimizer: The optimiser, made anew.
+            spec: The optimiser, made anew.
             loss: Of a batch's logits.
             steps: Steps, at or above 0.
             place: What it is for, and when: decides the order of the samples.
         """
         self._model.load_state_dict(state)
-        rule = build_optimizer(optimizer, self._model.parameters())
+        optimizer = build_optimizer(spec, self._model.parameters())
         purpose, *when = place
         stream = SampleStream(self.samples, self._batch_size, self._secret, *when, purpose=f"data order, {purpose}")
         for step in range(steps):
             indices = stream.batch(step).to(self._device)
-            rule.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             with self._seeded(f"dropout, {purpose}", *when, step):
                 logits = self._model(self._prepared(self._train_data, indices))
             loss(logits, indices).backward()
-            rule.step()
+            optimizer.step()
         return {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
 
     def logits(self, state: State, samples: Int[Tensor, " n"]) -> Float[Tensor, "n classes"]:

@@ -20,7 +20,7 @@ from comity.training.terms import OptimizerSpec
 from comity.training.trajectories import Resume, Snapshot
 
 _OWN = "own."
-_RULE = "optimizer."
+_OPTIMIZER = "optimizer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class AssistedDistillation:
     def trajectory(
         self,
         state: State,
-        optimizer: OptimizerSpec,
+        spec: OptimizerSpec,
         *,
         iterations: int,
         period: int,
@@ -157,7 +157,7 @@ class AssistedDistillation:
 
         Args:
             state: The shared model to start from, or to go on from.
-            optimizer: The own model's optimiser, made anew.
+            spec: The own model's optimiser, made anew.
             iterations: T, at least 1.
             period: The sampling period I, at least 1.
             round: Round that the training belongs to; decides the order of the samples.
@@ -171,10 +171,8 @@ class AssistedDistillation:
             own, own_resume = self.own_model(state, round), None
         else:
             own = _cut(resume.optimizer, _OWN)
-            own_resume = Resume(resume.iteration, _cut(resume.optimizer, _RULE))
-        training = self._own.trajectory(
-            own, optimizer, iterations=iterations, period=period, round=round, resume=own_resume
-        )
+            own_resume = Resume(resume.iteration, _cut(resume.optimizer, _OPTIMIZER))
+        training = self._own.trajectory(own, spec, iterations=iterations, period=period, round=round, resume=own_resume)
         for sample in training:
             # Live tensors: the distillation must not see the training go on.
             teacher = {name: tensor.clone() for name, tensor in sample.state.items()}
@@ -182,7 +180,7 @@ class AssistedDistillation:
                 steps, place = self._distillation.to_shared, ("to shared", round, sample.iteration)
                 shared = self._distill(self._own, teacher, self._shared, shared, steps, place)
             kept = {f"{_OWN}{name}": tensor for name, tensor in teacher.items()}
-            kept |= {f"{_RULE}{name}": tensor for name, tensor in sample.optimizer.items()}
+            kept |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in sample.optimizer.items()}
             yield Snapshot(sample.iteration, shared, kept)
 
     def _distill(

@@ -107,7 +107,7 @@ class PolicyGradient:
     def trajectory(
         self,
         state: State,
-        optimizer: OptimizerSpec,
+        spec: OptimizerSpec,
         *,
         iterations: int,
         period: int,
@@ -118,7 +118,7 @@ class PolicyGradient:
 
         Args:
             state: Model to start from, or to go on from.
-            optimizer: The optimiser, made anew.
+            spec: The optimiser, made anew.
             iterations: T, at least 1.
             period: The sampling period I, at least 1.
             round: Round that the training belongs to; decides the episodes.
@@ -132,9 +132,9 @@ class PolicyGradient:
             NonFiniteValue: An environment gave a reward that is not finite.
         """
         self._model.load_state_dict(state)
-        rule = build_optimizer(optimizer, self._model.parameters())
-        step = partial(self._step, rule, round)
-        yield from sampled(self._model, rule, step, iterations=iterations, period=period, resume=resume)
+        optimizer = build_optimizer(spec, self._model.parameters())
+        step = partial(self._step, optimizer, round)
+        yield from sampled(self._model, optimizer, step, iterations=iterations, period=period, resume=resume)
 
     def gradient(self, state: State, draws: Draws) -> dict[str, Tensor]:
         """The estimate of ∇J(θ) from a batch of episodes, by parameter: the mean over them of R(τ) Σ ∇ log π(a|s)."""
@@ -145,13 +145,13 @@ class PolicyGradient:
             name: parameter.grad for name, parameter in self._model.named_parameters() if parameter.grad is not None
         }
 
-    def _step(self, rule: torch.optim.Optimizer, round: int, iteration: int) -> None:
+    def _step(self, optimizer: torch.optim.Optimizer, round: int, iteration: int) -> None:
         games = np.arange(iteration * self._batch_size, (iteration + 1) * self._batch_size) % len(
             self._environments.parameters
         )
         seed = self._secret.seed("episodes", round, iteration)
         draws = Draws.make(self._environments.environment, self._environments.parameters[games], seed)
-        rule.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         episodes = self._play(self._model.state_dict(), draws, record=True)
         objective = self._objective(episodes)
         if not (torch.isfinite(objective) and np.isfinite(episodes.returns).all()):
@@ -162,7 +162,7 @@ class PolicyGradient:
                 action="lower the session's learning_rate",
             )
         (-objective).backward()
-        rule.step()
+        optimizer.step()
 
     def _objective(self, episodes: Episodes) -> Float[Tensor, ""]:
         """What has the estimate of ∇J(θ) as its gradient."""

@@ -43,7 +43,7 @@ class Quadratic:
     def trajectory(
         self,
         state: State,
-        optimizer: OptimizerSpec,
+        spec: OptimizerSpec,
         *,
         iterations: int,
         period: int,
@@ -53,15 +53,15 @@ class Quadratic:
         """Makes full gradient steps and yields θ at iterations 0, I, 2I, … below T; see `Classification.trajectory`."""
         del round
         self._model.load_state_dict(state)
-        rule = build_optimizer(optimizer, self._model.parameters())
+        optimizer = build_optimizer(spec, self._model.parameters())
 
         def step(iteration: int) -> None:
             del iteration
-            rule.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             self._losses(self._model.theta, self._points).mean().backward()
-            rule.step()
+            optimizer.step()
 
-        yield from sampled(self._model, rule, step, iterations=iterations, period=period, resume=resume)
+        yield from sampled(self._model, optimizer, step, iterations=iterations, period=period, resume=resume)
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
         """Half the squared distance to each point, or to those named, float64."""

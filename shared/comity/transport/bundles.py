@@ -1,4 +1,4 @@
-"""Bundles: files that somebody carries from one party to the other, where no network joins them.
+"""Bundles: files that travel from one party to the other, where no network joins them.
 
 A bundle holds the messages that a round's calls would carry, and the blobs that they name, signed as a whole with the
 sender's receipt key: there is no connection, and so no certificate, that would say whose it is. The file is a line of

@@ -334,7 +334,7 @@ def agreed(line: PeerConnection, id: str, **changes: Any) -> Iterator[Attack]:
     peer = sessions.decode_agreement(agreement, contract, "provider", PROTOCOL)
     line.enter(contract.session, contract.hash)
     try:
-        yield Attack(line, contract, party, party.context(party.place(contract, own, nobody), peer))
+        yield Attack(line, contract, party, party.peer_context(party.session_context(contract, own, nobody), peer))
     finally:
         sessions.end(line, "finished")
 

@@ -24,7 +24,7 @@ app.add_typer(ledger, name="ledger", rich_help_panel=ACCOUNT)
 trust = typer.Typer(help="Whose certificates this node accepts.", no_args_is_help=True)
 app.add_typer(trust, name="trust", rich_help_panel=SET_UP)
 
-offline = typer.Typer(help="Rounds that somebody carries: write a bundle, take the other's.", no_args_is_help=True)
+offline = typer.Typer(help="Rounds without a network: write a bundle, take the other side's.", no_args_is_help=True)
 app.add_typer(offline, name="offline", rich_help_panel=RUN)
 
 decisions = typer.Typer()

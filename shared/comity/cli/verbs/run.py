@@ -1,4 +1,4 @@
-"""Verbs that run sessions, over the network or by files that somebody carries."""
+"""Verbs that run sessions, over the network or offline."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class OfflineCommands:
             if not kept.is_on:
                 raise InvalidValue(
                     f"session {kept.session} is over",
-                    expected="one that is on",
+                    expected="an active one",
                     received=kept.state,
                     action="nothing is left to do here",
                 )
@@ -203,7 +203,7 @@ class OfflineCommands:
         return self._trust.vouched_key(sender)
 
     def _chosen(self, session: str) -> StoredSession:
-        """The session of an identifier; without one, the last that is on, or that was."""
+        """The session of an identifier; without one, the last active one, or the last there was."""
         known = self._store.sessions()
         kept = self._store.find(session) if session else None
         if not session:

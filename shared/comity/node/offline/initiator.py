@@ -146,7 +146,7 @@ class OfflineInitiator:
         own, peer = Membership.model_validate(kept.own), Membership.model_validate(kept.peers[0])
         party.enter(contract.session, lambda: None)
         self._observe(definition.started(contract, definition.initiator, contract.acceptors))
-        context = party.context(party.place(contract, own, self._observe, [peer]), peer)
+        context = party.peer_context(party.session_context(contract, own, self._observe, [peer]), peer)
         channel = OfflineChannel(context, party.offline_record(contract.session), answer)
         role = definition.load().connected([context], [channel])
         try:
@@ -166,7 +166,7 @@ class OfflineInitiator:
         if not kept.peers:
             raise InvalidValue(
                 f"nobody has agreed to session {kept.session}",
-                expected="a session that is on, or was",
+                expected="an active session, or one that was",
                 received=kept.state,
                 action="there is nobody to tell",
             )

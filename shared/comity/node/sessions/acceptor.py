@@ -247,7 +247,7 @@ class Acceptor:
             self._ends.finish(active.contract, active.events.append, outcome=active.role.outcome())
         else:
             self._ends.fail(session, error, active.events.append)
-        # Not before: whoever asks meanwhile would find a session that is on, and that nobody works on.
+        # Not before: whoever asks meanwhile would find an active session, and that nobody works on.
         self._sessions.remove(session)
         active.events.close()
 
@@ -263,7 +263,7 @@ class Acceptor:
         """Ends a session early: whoever works on it stops, and those who look on are told."""
         active = self._sessions.find(session)
         if active is not None:
-            # It stays known until its end is kept: who asks meanwhile asks again, and is then told of it.
+            # Whoever calls meanwhile is to try again: what it is told then, only what is kept can say.
             active.stop()
         events = self._approvals.take_events(session) if active is None else active.events
         refused = isinstance(error, PolicyRefusal)
@@ -321,7 +321,7 @@ class Acceptor:
         return self._party.gate(contract, party)
 
     def events(self, session: str) -> ReplayableStream[Event] | None:
-        """What happens in a session that is on, None where it is not."""
+        """What happens in an active session, None where it is not."""
         with self._deciding:
             active = self._sessions.find(session)
             return self._approvals.events(session) if active is None else active.events
@@ -369,8 +369,8 @@ class Acceptor:
             log_event(contract.session, event)
             events.append(event)
 
-        place = self._party.place(contract, own, observe, peers)
-        contexts = [self._party.context(place, peer, apart=definition.topology.is_joined) for peer in peers]
+        place = self._party.session_context(contract, own, observe, peers)
+        contexts = [self._party.peer_context(place, peer, apart=definition.topology.is_joined) for peer in peers]
         observe(definition.started(contract, definition.acceptor, [peer.party for peer in peers]))
         for record in place.journal.records():
             if record.kind == "finished":

@@ -316,7 +316,7 @@ def not_on(session: str, state: str) -> InvalidValue:
     """The error of whoever wants to end a session that is not on."""
     return InvalidValue(
         f"session {session} cannot be cancelled",
-        expected="one that is on",
+        expected="an active one",
         received=state,
         action="comity sessions lists them",
     )

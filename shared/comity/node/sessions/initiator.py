@@ -127,9 +127,9 @@ def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection],
         # Those who look on after a restart see what was before it.
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
-    place = party.place(contract, negotiation.own, observe, peers)
+    place = party.session_context(contract, negotiation.own, observe, peers)
     contexts = [
-        replace(party.context(place, peer), presence=connection.presence)
+        replace(party.peer_context(place, peer), presence=connection.presence)
         for peer, connection in zip(peers, connections, strict=True)
     ]
     channels = [RemoteChannel(connection) for connection in connections]

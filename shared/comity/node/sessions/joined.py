@@ -70,7 +70,7 @@ def admit(party: LocalParty, active: ActiveSession, peer: Membership) -> Accepte
     if known is None:
         # Before the role counts on it: it may begin with this one.
         _change_peers(party.store, contract.session, peer, is_in=True)
-    joined = known or party.context(place, peer, apart=True)
+    joined = known or party.peer_context(place, peer, apart=True)
     try:
         active.worker.call(lambda: active.role.admit(joined))
     except ComityError:

@@ -27,7 +27,7 @@ class AssistedTask(Protocol):
     def trajectory(
         self,
         state: State,
-        optimizer: OptimizerSpec,
+        spec: OptimizerSpec,
         *,
         iterations: int,
         period: int,

@@ -64,7 +64,7 @@ class Provider:
 
     @property
     def round(self) -> int:
-        """The round that is on, from 1."""
+        """The active round, from 1."""
         return self._party.round
 
     @property

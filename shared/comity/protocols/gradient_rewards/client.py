@@ -46,7 +46,7 @@ class LocalTask(Protocol):
     def trajectory(
         self,
         state: State,
-        optimizer: OptimizerSpec,
+        spec: OptimizerSpec,
         *,
         iterations: int,
         period: int,

@@ -64,7 +64,7 @@ class PeerPort:
     def _ask(self, call: Waiting, *arguments: Any) -> Future[Any]:
         """Makes a call that may take its time; questions are asked one after the other."""
         if self._channel.waits:
-            return self._initiator.submit(self._answer, call, arguments)
+            return self._asking.submit(self._answer, call, arguments)
         answer: Future[Any] = Future()
         answer.set_result(self._answer(call, arguments))
         return answer
@@ -103,10 +103,10 @@ class PeerPort:
         return self._channel.get(digest, size, verify, after=admit, base=None)
 
     @cached_property
-    def _initiator(self) -> ThreadPoolExecutor:
-        initiator = ThreadPoolExecutor(1, "ask")
-        self._channel.at_close(partial(initiator.shutdown, cancel_futures=True))
-        return initiator
+    def _asking(self) -> ThreadPoolExecutor:
+        asking = ThreadPoolExecutor(1, "ask")
+        self._channel.at_close(partial(asking.shutdown, cancel_futures=True))
+        return asking
 
     def _begin(self, call: Call, arguments: tuple[Any, ...], base: bytes | None = None) -> Any:
         method = self._service.method(call)

@@ -61,8 +61,8 @@ def replay(script: Script, examine: Examine) -> None:
     (initiator,), (acceptor,) = parties(script)
     contract, definition = draft_contract(script, initiator, "bench")
     own, peer = initiator.membership(definition.initiator), acceptor.membership(definition.acceptor)
-    context = initiator.context(initiator.place(contract, own, nobody), peer)
-    other = acceptor.context(acceptor.place(contract, peer, nobody), own)
+    context = initiator.peer_context(initiator.session_context(contract, own, nobody), peer)
+    other = acceptor.peer_context(acceptor.session_context(contract, peer, nobody), own)
     learner, provider = (
         Party(each.task, each.blobs, each.journal, contract, each.own, each.peer) for each in (context, other)
     )

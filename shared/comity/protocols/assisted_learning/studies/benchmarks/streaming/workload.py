@@ -91,8 +91,8 @@ def begin(script: str, session: str) -> tuple[PeerContext, PeerContext]:
     contract, definition = draft_contract(parse_script(script), initiator, session)
     own, peer = initiator.membership(definition.initiator), acceptor.membership(definition.acceptor)
     return (
-        initiator.context(initiator.place(contract, own, nobody), peer),
-        acceptor.context(acceptor.place(contract, peer, nobody), own),
+        initiator.peer_context(initiator.session_context(contract, own, nobody), peer),
+        acceptor.peer_context(acceptor.session_context(contract, peer, nobody), own),
     )
 
 
