@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract
-from comity.errors import ContractMismatch, NodeDraining, SessionCancelled, UnknownSession
+from comity.errors import ContractMismatch, NodeDraining, SessionCancelled, StorageError, UnknownSession
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
 from comity.session.gate import EgressGate
@@ -80,6 +81,21 @@ class AcceptedSession:
         """
         if self.stopping.is_set():
             raise _stopping()
+
+    @contextmanager
+    def told_of_its_end(self) -> Iterator[None]:
+        """Has a call that comes to grief because the session ends meanwhile say so, and be made again.
+
+        Its ledger takes nothing more then, and its blobs are gone. Whoever calls again hears how it ended.
+
+        Raises:
+            NodeDraining: That is so.
+        """
+        try:
+            yield
+        except (UnknownSession, StorageError):
+            self.require_running()
+            raise
 
 
 @dataclass

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from comity.blobs.incoming import Incoming
 from comity.contract import KIND
-from comity.errors import BlobSizeMismatch, MalformedMessage, StorageError, UnknownBlob
+from comity.errors import BlobSizeMismatch, MalformedMessage, UnknownBlob
 from comity.session.session_registry import AcceptedSession
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
@@ -215,12 +215,8 @@ class BlobServicer:
         def record(whole: Blob) -> None:
             session.gate.admit_blob(whole.digest, kind, round, incoming.size)
 
-        try:
+        with session.told_of_its_end():
             blob = session.blobs.complete(incoming, record)
-        except StorageError:
-            # A session that is cancelled loses its folder under whoever still uploads.
-            session.require_running()
-            raise
         return pb.BlobStat(held=blob.size, complete=True)
 
     def Get(self, request: pb.BlobRequest, context: grpc.ServicerContext) -> Iterator[memoryview]:  # noqa: N802
@@ -233,7 +229,8 @@ class BlobServicer:
             base, _, _ = session.blobs.published(digest_in(request.base))
             sent, encoding = shortest(blob, base)
             context.send_initial_metadata(((_SIZE, str(sent.size)), *_encoding_metadata(encoding)))
-        session.gate.send_blob(blob, kind, round, size=sent.size)
+        with session.told_of_its_end():
+            session.gate.send_blob(blob, kind, round, size=sent.size)
         yield from chunks(sent, request.offset)
 
 

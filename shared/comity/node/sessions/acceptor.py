@@ -263,7 +263,7 @@ class Acceptor:
         """Ends a session early: whoever works on it stops, and those who look on are told."""
         active = self._sessions.find(session)
         if active is not None:
-            # Whoever calls meanwhile is to try again: what it is told then, only what is kept can say.
+            # It stays known until its end is kept: who asks meanwhile asks again, and is then told of it.
             active.stop()
         events = self._approvals.take_events(session) if active is None else active.events
         refused = isinstance(error, PolicyRefusal)

@@ -21,8 +21,9 @@ def dispatch(session: AcceptedSession, method: Method, request: Message) -> Mess
         ComityError: The role refuses it, or the session cannot go on.
     """
     arguments = method.decode_request(request)
-    answer = method.encode_answer(session.worker.call(lambda: _do(session, method, request, arguments)))
-    session.gate.send(answer, request)
+    with session.told_of_its_end():
+        answer = method.encode_answer(session.worker.call(lambda: _do(session, method, request, arguments)))
+        session.gate.send(answer, request)
     return answer
 
 
@@ -77,13 +78,14 @@ class Following:
         self._session.closing.read(0)
         if not self._is_begun:
             return None
-        found = self._stream.read(self._index)
-        if found is None:
-            return None
-        item, self._index = found
-        before = self._stream[self._index - 2] if self._has_order and self._index > 1 else None
-        message = self._method.encode_answer(item, self._session.role, before)
-        self._session.gate.send(message, self._request)
+        with self._session.told_of_its_end():
+            found = self._stream.read(self._index)
+            if found is None:
+                return None
+            item, self._index = found
+            before = self._stream[self._index - 2] if self._has_order and self._index > 1 else None
+            message = self._method.encode_answer(item, self._session.role, before)
+            self._session.gate.send(message, self._request)
         return message
 
     def _begin(self, begun: Future[Any]) -> None:
