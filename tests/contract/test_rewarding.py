@@ -112,7 +112,7 @@ RELEASE = Release(samples=20, kept="round")
 
 @dataclass
 class Company:
-    """A server and three clients, whose contexts exist; a test plays the clients."""
+    """A server and three clients, whose contexts exist; a test acts for the clients."""
 
     server_party: LocalParty
     client_parties: dict[str, LocalParty]
