@@ -21,7 +21,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from comity.errors import ComityError, NodeProcessFailed, TransportError
+from comity.errors import ComityError, InvalidValue, NodeProcessFailed, TransportError
 from comity.experiments import demo_names, demo_script
 from comity.experiments.studies import studies_of
 from comity.faults import ENVIRONMENT, FaultPoint
@@ -190,18 +190,28 @@ def _digest(script: Script, results: Sequence[Path]) -> str | None:
 
 def _begin(script: Script, nodes: Mapping[str, NodeProcess], initiators: Sequence[str]) -> None:
     """Has the session asked for, or opened and joined; whoever is killed meanwhile is started again and asked again."""
+    session, text = str(script.session.id), session_text(script)
     if not protocol(script.session.protocol).topology.is_joined:
-        with ControlClient(nodes[initiators[0]].control_url) as control:
-            control.run(session_text(script))
+        _enter(nodes[initiators[0]], session, lambda control: control.run(text))
         return
     (acceptor,) = script.session.acceptors
-    with ControlClient(nodes[acceptor].control_url) as control:
-        session = control.open(session_text(script))
-    deadline = time.monotonic() + _SESSION_S
+    _enter(nodes[acceptor], session, lambda control: control.open(text))
     for name in initiators:
-        while session not in _sessions_of(nodes[name]) and time.monotonic() < deadline:
-            with suppress(TransportError), ControlClient(nodes[name].control_url) as control:
-                control.join(acceptor, session)
+        _enter(nodes[name], session, lambda control: control.join(acceptor, session))
+
+
+def _enter(node: NodeProcess, session: str, ask: Callable[[ControlClient], object]) -> None:
+    """Has a node enter a session; asks again where it was killed meanwhile, unless it had entered it by then."""
+    deadline = time.monotonic() + _SESSION_S
+    while session not in _sessions_of(node) and time.monotonic() < deadline:
+        try:
+            with ControlClient(node.control_url) as control:
+                ask(control)
+        except TransportError:
+            continue
+        except InvalidValue:
+            if session not in _sessions_of(node):
+                raise
 
 
 def _sessions_of(node: NodeProcess) -> set[str]:
