@@ -43,7 +43,7 @@ class Machines(ABC):
 
         Args:
             side: Whose.
-            line: `ip connection set eth0 down`, or `up`.
+            line: `ip link set eth0 down`, or `up`.
             nodes: The daemons that run, by side.
         """
 
@@ -106,9 +106,9 @@ def _refused() -> str:
     made = _ip("netns", "add", trial)
     if made.returncode:
         return f"ip netns: {made.stderr.strip()}"
-    joined = _ip("connection", "add", "eth0", "netns", trial, "type", "veth", "peer", "name", "eth1", "netns", trial)
+    joined = _ip("link", "add", "eth0", "netns", trial, "type", "veth", "peer", "name", "eth1", "netns", trial)
     _ip("netns", "del", trial)
-    return f"ip connection: {joined.stderr.strip()}" if joined.returncode else ""
+    return f"ip link: {joined.stderr.strip()}" if joined.returncode else ""
 
 
 def _joined(stack: ExitStack) -> dict[str, str]:
@@ -122,12 +122,12 @@ def _joined(stack: ExitStack) -> dict[str, str]:
         (files / "hosts").write_text(f"127.0.0.1 localhost\n192.0.2.1 {HOSTNAME}\n")
         stack.callback(_ip, "netns", "del", name)
         _must("netns", "add", name)
-        _must("-n", name, "connection", "set", "lo", "up")
+        _must("-n", name, "link", "set", "lo", "up")
     ends: Sequence[str] = [names[side] for side in SIDES]
-    _must("connection", "add", "eth0", "netns", ends[0], "type", "veth", "peer", "name", "eth0", "netns", ends[1])
+    _must("link", "add", "eth0", "netns", ends[0], "type", "veth", "peer", "name", "eth0", "netns", ends[1])
     for number, name in enumerate(ends, start=1):
         _must("-n", name, "address", "add", f"192.0.2.{number}/24", "dev", "eth0")
-        _must("-n", name, "connection", "set", "eth0", "up")
+        _must("-n", name, "link", "set", "eth0", "up")
     return names
 
 
