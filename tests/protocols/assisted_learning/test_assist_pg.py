@@ -188,6 +188,6 @@ def test_a_session_never_loses_return(contexts: dict[str, PeerContext]) -> None:
     returns = [BEST_RETURN - total / (2 * EPISODES * 3) for total in totals]
     assert outcome.metrics["global_return_by_round"] == pytest.approx(returns)
     # To the last bit what both tasks say of the final model, all of whose episodes were played in other company.
-    assert learner.pick is not None
-    final = contexts["learner"].task.layout.view(contexts["learner"].blobs.get(learner.pick.digest).data)
+    assert learner.choosing.pick is not None
+    final = contexts["learner"].task.layout.view(contexts["learner"].blobs.get(learner.choosing.pick.digest).data)
     assert totals[-1] == sum(float(contexts[role].task.losses(final).sum()) for role in ("provider", "learner"))
