@@ -32,7 +32,7 @@ from comity.tensors import Layout, State, sparse
 from comity.training import OptimizerSpec, Resume, Snapshot
 
 
-class LocalTask(Protocol):
+class ClientTask(Protocol):
     """A client's model and data, as far as this protocol needs them."""
 
     layout: Layout
@@ -74,7 +74,7 @@ class Client:
             )
         self._context = context
         self._terms = context.contract.terms
-        self._task: LocalTask = context.task
+        self._task: ClientTask = context.task
         self._server = server
         self._parameters = sum(self._task.initial_state[name].numel() for name in self._task.parameters)
         self._model = self._task.layout.pack(self._task.initial_state).digest
