@@ -37,7 +37,7 @@ PROTOCOL = ProtocolDefinition(
 
 
 def _forget() -> None:
-    for cached in (registry._registered, registry._loaded, registry._broken, studies.all_studies):
+    for cached in (registry._registered, registry._loaded, registry._broken, studies._found):
         cached.cache_clear()
 
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from comity.errors import UnsupportedProtocol
+from comity.errors import InvalidValue, UnsupportedProtocol
+from comity.experiments.studies import demo_named
 from comity.protocol.registry import protocol, protocol_names, protocols, unusable, usable_for
 from tests.protocol.conftest import DEFINITION, Install
 
@@ -130,3 +131,11 @@ def test_help_names_the_package_in_one_line(install: Install) -> None:
     assert ran.returncode == 0
     (line,) = ran.stderr.splitlines()
     assert "brokenpkg" in line
+
+
+def test_studies_that_cannot_be_imported_are_said_where_they_are_missed(install: Install) -> None:
+    install("broken_studies", "[comity.studies]\nwishes = broken_studies.studies:STUDIES\n", studies="import nowhere\n")
+    with pytest.raises(InvalidValue, match="no such demo") as refused:
+        demo_named("wishes")
+    assert "the studies wishes of package broken_studies are left out: ModuleNotFoundError" in str(refused.value)
+    assert demo_named("gradient-rewards")[0] == "gradient-rewards"

@@ -5,13 +5,11 @@ The figures belong to the machine that they name; what carries over to another i
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from comity.bench.report import Report, Row, Target
-from comity.errors import InvalidValue
-from comity.experiments.studies import Benchmark, benchmarks, loaded
+from comity.experiments.studies import Benchmark, benchmarks, loaded, unknown
 
 __all__ = ["Report", "Row", "Target", "known", "run"]
 
@@ -50,8 +48,6 @@ def run(name: str, *, quick: bool = False) -> Report:
     """
     found = known()
     if name not in found:
-        near = difflib.get_close_matches(name, found, n=1)
-        action = f"did you mean {near[0]}?" if near else ""
-        raise InvalidValue("no such benchmark", expected=", ".join(found), received=name, action=action)
+        raise unknown("benchmark", name, found)
     report: Report = loaded(found[name].run)(quick=quick)
     return report

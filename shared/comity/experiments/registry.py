@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from fnmatch import fnmatch
 from pkgutil import resolve_name
 from typing import Any
 
-from comity.errors import InvalidValue
 from comity.experiments.reproduction import Experiment
-from comity.experiments.studies import all_studies
+from comity.experiments.studies import all_studies, unknown
 
 
 def experiments() -> dict[str, Experiment[Any]]:
@@ -32,9 +30,9 @@ def chosen(patterns: list[str]) -> list[Experiment[Any]]:
     for pattern in patterns:
         matching = [name for name in known if fnmatch(name, pattern)]
         if not matching:
-            near = difflib.get_close_matches(pattern, known, n=1)
-            action = f"did you mean {near[0]}?" if near else "see comity reproduce --list"
-            raise InvalidValue("no such experiment", expected="a figure or a table", received=pattern, action=action)
+            raise unknown(
+                "experiment", pattern, known, expected="a figure or a table", action="see comity reproduce --list"
+            )
         names |= dict.fromkeys(matching)
     return [known[name] for name in names]
 

@@ -70,18 +70,31 @@ class Studies:
     faults: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-@cache
 def all_studies() -> tuple[Studies, ...]:
-    """What all protocols bring; this project's own first. What cannot be imported is left out, as its protocol is."""
-    found = []
+    """What all protocols bring; this project's own first. What cannot be imported is left out; see `left_out`."""
+    return _found()[0]
+
+
+def left_out() -> tuple[str, ...]:
+    """What cannot be imported, a line for each package."""
+    return _found()[1]
+
+
+@cache
+def _found() -> tuple[tuple[Studies, ...], tuple[str, ...]]:
+    found, broken = [], []
     for point in sorted(entry_points(group=GROUP), key=lambda each: (_package(each) != _OWN, each.name)):
         try:
             studies = point.load()
-        except Exception:  # noqa: BLE001, S112 - `comity.protocol.registry` says what is wrong with the package
+        except Exception as error:  # noqa: BLE001 - whatever somebody else's package does, the others work
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            broken.append(f"the studies {point.name} of package {_package(point)} are left out: {reason}")
             continue
         if isinstance(studies, Studies):
             found.append(studies)
-    return tuple(found)
+        else:
+            broken.append(f"the studies {point.name} of package {_package(point)} are left out: no Studies")
+    return tuple(found), tuple(broken)
 
 
 def studies_of(protocol: str) -> Studies:
@@ -103,7 +116,7 @@ def demo_named(name: str) -> tuple[str, Demo]:
     known = demos()
     wanted = name.replace("_", "-") or next(iter(known), "")
     if wanted not in known:
-        raise InvalidValue("no such demo", expected=", ".join(known), received=name, action=_near(wanted, known))
+        raise unknown("demo", name, known)
     return wanted, known[wanted]
 
 
@@ -118,9 +131,27 @@ def loaded(place: str) -> Callable[..., Any]:
     return found
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else "name one of these"
+def unknown(
+    kind: str, name: str, known: Iterable[str], *, expected: str = "", action: str = "name one of these"
+) -> InvalidValue:
+    """The error of who names a demo, an experiment or a benchmark that there is not; it tells of packages left out.
+
+    Args:
+        kind: What was named.
+        name: What it was called.
+        known: The names that there are.
+        expected: What to say instead of all of them.
+        action: What to do where none of them is near.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name.replace("_", "-"), names, n=1)
+    advice = f"did you mean {near[0]}?" if near else action
+    return InvalidValue(
+        f"no such {kind}",
+        expected=expected or ", ".join(names),
+        received=name,
+        action="; ".join([advice, *left_out()]),
+    )
 
 
 def _package(point: EntryPoint) -> str:
