@@ -6,6 +6,7 @@ its owner, chains, heads and own signatures; `comity.ledger.comparison` finds th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -171,7 +172,7 @@ class _Verifier:
                 raise broken_chain(name, "is missing", expected=f"what entry {index} of {OWN} opened", received="none")
 
 
-class _ChainCheck:
+class _ChainCheck(ABC):
     """Takes the entries of a chain one by one.
 
     Args:
@@ -218,13 +219,13 @@ class _ChainCheck:
         self.check_fact(entry)
         self.hashes.append(entry.hash)
 
+    @abstractmethod
     def check_fact(self, entry: Entry) -> None:
         """Checks what an entry says.
 
         Raises:
             LedgerBroken: It cannot be.
         """
-        raise NotImplementedError
 
     def require_head(self, head: Head) -> None:
         """Checks that the chain ends where it should.
