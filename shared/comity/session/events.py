@@ -35,4 +35,4 @@ Observer = Callable[[Event], None]
 
 
 def nobody(event: Event) -> None:
-    """An observer for sessions that nobody looks at."""
+    """An observer for sessions that are not watched."""
