@@ -19,6 +19,7 @@ from comity.transport.identity import Identity
 from comity.transport.server import NodeServer
 
 METHOD = "/test.Echo/Call"
+DEADLINE_S = 10.0
 
 
 @pytest.fixture(scope="session")
@@ -80,14 +81,16 @@ class Proxy:
         target: Where it passes things on to.
         after: Bytes in the watched direction after which the first connection breaks.
         upstream: Whether the watched direction is the caller's.
+        once: What must have happened, too, before it breaks.
     """
 
-    def __init__(self, target: str, *, after: int, upstream: bool) -> None:
+    def __init__(self, target: str, *, after: int, upstream: bool, once: threading.Event | None = None) -> None:
         self.passed: list[int] = []
         """Bytes that went in the watched direction, by connection."""
         self._target = target
         self._after = after
         self._upstream = upstream
+        self._once = once
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._ends: list[socket.socket] = []
@@ -127,6 +130,8 @@ class Proxy:
                 if watched:
                     self.passed[number] += len(data)
                     if number == 0 and self.passed[0] > self._after:
+                        if self._once is not None:
+                            self._once.wait(DEADLINE_S)
                         break
                 sink.sendall(data)
         _shut_down(source)
@@ -143,8 +148,8 @@ def cut() -> Iterator[Callable[..., Proxy]]:
     """Puts a proxy before an address, whose first connection breaks."""
     with ExitStack() as stack:
 
-        def start(target: str, *, after: int, upstream: bool) -> Proxy:
-            proxy = Proxy(target, after=after, upstream=upstream)
+        def start(target: str, *, after: int, upstream: bool, once: threading.Event | None = None) -> Proxy:
+            proxy = Proxy(target, after=after, upstream=upstream, once=once)
             stack.callback(proxy.stop)
             return proxy
 

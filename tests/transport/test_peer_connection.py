@@ -146,6 +146,20 @@ def seen(peer: Peer, retried: threading.Event) -> threading.Event:
     return retried
 
 
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Is set when a piece is kept by whoever receives: grpc drops what a cut finds on its way, which may be all of it."""
+    event = threading.Event()
+    write = Incoming.write
+
+    def told(incoming: Incoming, piece: bytes | memoryview) -> None:
+        write(incoming, piece)
+        event.set()
+
+    monkeypatch.setattr(Incoming, "write", told)
+    return event
+
+
 def test_a_blob_arrives_whole_and_once(connect: Callable[..., PeerConnection], peer: Peer, address: str) -> None:
     connection = connect(address, contract=peer.contract)
     put(connection)
@@ -181,10 +195,15 @@ def test_an_upload_that_was_cut_goes_on_where_it_ended(
 
 
 def test_a_download_that_was_cut_goes_on_where_it_ended(
-    connect: Callable[..., PeerConnection], cut: Callable[..., Any], peer: Peer, address: str, retried: threading.Event
+    connect: Callable[..., PeerConnection],
+    cut: Callable[..., Any],
+    peer: Peer,
+    address: str,
+    retried: threading.Event,
+    kept: threading.Event,
 ) -> None:
     peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", 1)
-    proxy = cut(address, after=BLOB.size // 2, upstream=False)
+    proxy = cut(address, after=BLOB.size // 2, upstream=False, once=kept)
     connection = connect(proxy.address, contract=peer.contract)
     assert connection.get(BLOB.digest, LAYOUT.size, LAYOUT.verify) == BLOB
     assert retried.is_set()
@@ -353,11 +372,16 @@ def test_an_upload_of_what_changed_goes_on_where_it_was_cut(
 
 
 def test_a_download_of_what_changed_goes_on_where_it_was_cut(
-    connect: Callable[..., PeerConnection], cut: Callable[..., Any], peer: Peer, address: str, retried: threading.Event
+    connect: Callable[..., PeerConnection],
+    cut: Callable[..., Any],
+    peer: Peer,
+    address: str,
+    retried: threading.Event,
+    kept: threading.Event,
 ) -> None:
     for blob in (BLOB, NEXT):
         peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", 1)
-    proxy = cut(address, after=DELTA // 2, upstream=False)
+    proxy = cut(address, after=DELTA // 2, upstream=False, once=kept)
     connection = connect(proxy.address, contract=peer.contract)
     came: list[int] = []
     assert connection.get(NEXT.digest, LAYOUT.size, LAYOUT.verify, after=came.append, base=BLOB) == NEXT
@@ -385,13 +409,14 @@ def test_a_download_that_comes_in_another_form_begins_anew(
     cut: Callable[..., Any],
     peer: Peer,
     address: str,
+    kept: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for blob in (BLOB, NEXT):
         peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", 1)
     forms = iter([delta.shortest(NEXT, BLOB), *[(NEXT, None)] * 3])
     monkeypatch.setattr("comity.transport.blobs.shortest", lambda blob, base: next(forms))
-    proxy = cut(address, after=DELTA // 2, upstream=False)
+    proxy = cut(address, after=DELTA // 2, upstream=False, once=kept)
     connection = connect(proxy.address, contract=peer.contract)
     came: list[int] = []
     assert connection.get(NEXT.digest, LAYOUT.size, LAYOUT.verify, after=came.append, base=BLOB) == NEXT

@@ -70,7 +70,6 @@ class TrajectoryMaker:
             faults.point("training")
             index = len(self.trained)
             # What is told of a model is told of the model as it is sent.
-            # What is told of a model is told of the model as it is sent.
             digest = start if index == 0 else self._released(snapshot.state, round)
             optimizer = self._pack_optimizer(snapshot.optimizer)
             loss = self._finite_loss(digest, round, snapshot.iteration)
