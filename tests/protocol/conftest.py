@@ -35,10 +35,28 @@ PROTOCOL = ProtocolDefinition(
 )
 """
 
+IMPLEMENTATION = """
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message_factory import GetMessageClass
 
-def _forget() -> None:
+from comity.protocol.implementation import Implementation
+from comity.transport.calls import Service
+from tests.session.test_egress_rules import TELL, declare
+
+CALLS = declare("{service}", kind="loss", data="loss")
+INNER = GetMessageClass(CALLS.methods[0].input_type.fields[0].message_type)
+SERVICE = Service(CALLS, [TELL], client=object, terms=Empty, converters={{INNER: (INNER, str)}})
+IMPLEMENTATION = Implementation(SERVICE, None, None, None)
+"""
+"""Calls that can be declared, and nothing behind them."""
+
+
+def forget(*packages: str) -> None:
+    """Has everything be looked up anew, and modules of packages be imported anew."""
     for cached in (registry._registered, registry._loaded, registry._broken, studies._found):
         cached.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+        del sys.modules[name]
 
 
 @pytest.fixture
@@ -59,11 +77,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (about / "entry_points.txt").write_text(entry_points)
         monkeypatch.syspath_prepend(str(site))
         made.append(package)
-        _forget()
+        forget()
         return site
 
     yield make
-    for name in [name for name in sys.modules if name.partition(".")[0] in made]:
-        del sys.modules[name]
     monkeypatch.undo()
-    _forget()
+    forget(*made)

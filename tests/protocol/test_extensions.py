@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
 
 from comity.cli.audit import run_audit
 from comity.contract import Contract, Membership, Terms
@@ -19,12 +20,12 @@ from comity.errors import InvalidValue, MissingFile, UnknownKey
 from comity.node.config import PartyConfig
 from comity.node.sessions.initiator import stored
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.registry import protocol, protocols
+from comity.protocol.registry import protocol, protocols, unusable
 from comity.protocol.services import ServiceContext, Services, ServiceSettings, served
 from comity.store.sql_store import SqlStore, store_url
 from comity.tasks.classification import classification
 from comity.transport.identity import Identity
-from tests.protocol.conftest import DEFINITION, Install
+from tests.protocol.conftest import DEFINITION, Install, forget
 
 ENTRY = "[comity.protocols]\ngreeting = greetpkg.definition:PROTOCOL\n"
 EXTENSIONS = """
@@ -111,6 +112,22 @@ def test_wrong_settings_are_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
+def test_settings_of_a_package_that_does_not_work_are_passed_over(greeting: ProtocolDefinition, tmp_path: Path) -> None:
+    for broken in ("extensions", "definition"):
+        (tmp_path / "site" / "greetpkg" / f"{broken}.py").write_text("import nothing_like_it")
+        forget("greetpkg")
+        assert PartyConfig(protocols={"greeting": {"loudness": 3}}).protocols == {}  # type: ignore[arg-type]
+    assert [each.name for each in unusable()] == ["greeting"]
+
+
+def test_settings_without_a_default_are_asked_for(install: Install) -> None:
+    text = DEFINITION.format(name="greeting", package="greetpkg", extensions='settings="greetpkg.extensions:Settings"')
+    install("greetpkg", ENTRY, definition=text, extensions=SETTINGS.replace("loudness: int = 1", "loudness: int"))
+    with pytest.raises(InvalidValue, match=r"protocols.greeting.*loudness") as caught:
+        PartyConfig().settings_of(protocol("greeting"))
+    assert "\n" not in str(caught.value)
+
+
 def context(tmp_path: Path, definition: ProtocolDefinition, listen: str, role: str = "wisher") -> ServiceContext:
     config = PartyConfig(protocols={"greeting": {"loudness": 2, "greeter": {"listen": listen}}})  # type: ignore[arg-type]
     return ServiceContext("clinic", role, config.settings_of(definition), Identity("clinic"), tmp_path)
@@ -126,7 +143,7 @@ def is_serving(address: str) -> bool:
 def test_a_service_runs_with_its_node_and_is_drained_with_it(greeting: ProtocolDefinition, tmp_path: Path) -> None:
     services = Services()
     with ExitStack() as stack:
-        services.start(stack, [greeting], lambda each: context(tmp_path, each, "127.0.0.1:0"))
+        services.start(stack, "wisher", [greeting], lambda each: context(tmp_path, each, "127.0.0.1:0"))
         address = services.running["greeter"].address
         assert is_serving(address)
         assert services.handles == {"greeter": {"loudness": 2}}
@@ -141,13 +158,43 @@ def test_a_service_that_is_not_wanted_does_not_run(
 ) -> None:
     services = Services()
     with ExitStack() as stack:
-        services.start(stack, [greeting], lambda each: context(tmp_path, each, listen, role))
+        services.start(stack, role, [greeting], lambda each: context(tmp_path, each, listen, role))
         assert services.running == {}
 
 
-def test_two_services_of_one_name_are_refused(greeting: ProtocolDefinition, tmp_path: Path) -> None:
-    with ExitStack() as stack, pytest.raises(InvalidValue, match="two protocols have a service greeter"):
-        Services().start(stack, [greeting, greeting], lambda each: context(tmp_path, each, "127.0.0.1:0"))
+def test_of_two_services_of_one_name_the_first_runs(greeting: ProtocolDefinition, tmp_path: Path) -> None:
+    services = Services()
+    with ExitStack() as stack, capture_logs() as logs:
+        services.start(stack, "wisher", [greeting, greeting], lambda each: context(tmp_path, each, "127.0.0.1:0"))
+        assert is_serving(services.running["greeter"].address)
+    (line,) = [each for each in logs if each["event"] == "service-unusable"]
+    assert (line["service"], line["protocol"]) == ("greeter", "greeting")
+
+
+def test_a_verb_stays_with_who_has_it(greeting: ProtocolDefinition, install: Install, tmp_path: Path) -> None:
+    more = """verbs=(
+        Verb("greet", "Takes a verb.", "takerpkg.verbs:take"),
+        Verb("words", "Takes a first word.", "takerpkg.verbs:take"),
+        Verb("words steal", "Goes beside another's.", "takerpkg.verbs:take"),
+        Verb("shout", "Has its own.", "takerpkg.verbs:take"),
+        Verb("shout loud", "Would hide it.", "takerpkg.verbs:take"),
+    ),"""
+    text = DEFINITION.format(name="taking", package="takerpkg", extensions=more)
+    verbs = "def take() -> None:\n    print('taken')\n"
+    install("takerpkg", "[comity.protocols]\ntaking = takerpkg.definition:PROTOCOL\n", definition=text, verbs=verbs)
+    site = tmp_path / "site"
+    assert comity(site, "greet", "you").stdout == "hello you\n"
+    assert comity(site, "words", "list").stdout == "hello\n"
+    assert comity(site, "shout").stdout == "taken\n"
+    lines = comity(site, "--help").stderr.splitlines()
+    left = {line.partition(" is left out")[0].removeprefix("comity: the verb ") for line in lines}
+    assert left == {
+        "run of greeting",
+        "greet of taking",
+        "words of taking",
+        "words steal of taking",
+        "shout loud of taking",
+    }
 
 
 def test_a_service_without_tls_stays_on_loopback(greeting: ProtocolDefinition, tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
+from comity.bench import known
 from comity.errors import InvalidValue, UnsupportedProtocol
 from comity.experiments.studies import demo_named
 from comity.protocol.registry import protocol, protocol_names, protocols, unusable, usable_for
-from tests.protocol.conftest import DEFINITION, Install
+from tests.protocol.conftest import DEFINITION, IMPLEMENTATION, Install
 
 OWN = protocol_names()
 
@@ -41,6 +42,7 @@ def test_a_package_that_cannot_be_imported_is_left_out(install: Install) -> None
         ("PROTOCOL = 1", "is a int and no ProtocolDefinition"),
         ("", "AttributeError"),
         ("raise RuntimeError('first line\\nsecond line')", "first line second line"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
         (DEFINITION.format(name="another", package="oddpkg", extensions=""), "calls itself another"),
     ],
 )
@@ -49,6 +51,73 @@ def test_what_is_no_definition_is_left_out(install: Install, text: str, what: st
     (left,) = unusable()
     assert what in str(left)
     assert usable() == OWN
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("version", "'1'"),
+        ("version", "0"),
+        ("initiator", "'../x y'"),
+        ("acceptor", "'wisher'"),
+        ("topology", "'pair'"),
+        ("egress", "('Contract!',)"),
+        ("egress", "'contract'"),
+        ("models", "['model']"),
+        ("trains", "frozenset({'nobody'})"),
+        ("terms", "dict"),
+        ("presentation", "None"),
+        ("presentation", "Presentation(View({'wisher': ()}, Summary('nothing', (), '')))"),
+        ("implementation", "None"),
+        ("extensions", "{}"),
+    ],
+)
+def test_a_definition_that_cannot_be_used_is_left_out(install: Install, field: str, value: str) -> None:
+    text = DEFINITION.format(name="odd", package="oddpkg", extensions="")
+    text += f"from dataclasses import replace\nPROTOCOL = replace(PROTOCOL, {field}={value})\n"
+    install("oddpkg", entry("odd", "oddpkg.definition:PROTOCOL"), definition=text)
+    (left,) = unusable()
+    assert f"{field} of the protocol's definition cannot be used" in str(left)
+    assert "\n" not in str(left)
+    assert usable() == OWN
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("IMPLEMENTATION = 1", "is a int and no Implementation"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        (
+            f"{IMPLEMENTATION.format(service='oddpkg')}SERVICE.terms = GetMessageClass(CALLS.methods[0].input_type)",
+            "its terms and their message have other fields: inner",
+        ),
+    ],
+    ids=["no implementation", "leaves", "other terms"],
+)
+def test_an_implementation_that_does_not_fit_is_left_out(install: Install, text: str, what: str) -> None:
+    definition = DEFINITION.format(name="odd", package="oddpkg", extensions="")
+    install("oddpkg", entry("odd", "oddpkg.definition:PROTOCOL"), definition=definition, implementation=text)
+    (left,) = unusable(implementations=True)
+    assert what in str(left)
+    assert usable_for("wisher") == []
+
+
+def test_calls_stay_with_who_has_them(install: Install) -> None:
+    """A server has one handler for a call: a package that registers another's would take its callers."""
+    taking = (
+        "from comity.protocols.gradient_rewards.calls import IMPLEMENTATION as THEIRS\n"
+        f"{IMPLEMENTATION.format(service='taking')}"
+        "SERVICE.name = THEIRS.service.name\nIMPLEMENTATION = Implementation(SERVICE, None, None, None)\n"
+    )
+    for name in ("aa", "bb"):
+        text = DEFINITION.format(name=name, package=f"{name}pkg", extensions="")
+        calls = taking if name == "aa" else IMPLEMENTATION.format(service="bbcalls")
+        install(f"{name}pkg", entry(name, f"{name}pkg.definition:PROTOCOL"), definition=text, implementation=calls)
+    (left,) = unusable(implementations=True)
+    assert left.name == "aa"
+    assert "gradient_rewards has the calls of comity.wire.v1.GradientRewards" in left.what
+    assert [each.name for each in usable_for("wisher")] == ["bb"]
+    assert [each.name for each in usable_for("server")] == ["gradient_rewards", "vote_pool"]
 
 
 def test_a_name_that_is_taken_stays_with_who_has_it(install: Install) -> None:
@@ -110,9 +179,8 @@ def test_a_call_without_rule_or_codec_leaves_its_protocol_out(install: Install, 
 
 def test_a_protocol_from_elsewhere_is_one_like_the_others(install: Install) -> None:
     text = DEFINITION.format(name="fine", package="finepkg", extensions="")
-    install(
-        "finepkg", entry("fine", "finepkg.definition:PROTOCOL"), definition=text, implementation="IMPLEMENTATION = 1"
-    )
+    implementation = IMPLEMENTATION.format(service="finepkg")
+    install("finepkg", entry("fine", "finepkg.definition:PROTOCOL"), definition=text, implementation=implementation)
     assert protocol_names() == sorted([*OWN, "fine"])
     assert unusable(implementations=True) == []
     with pytest.raises(UnsupportedProtocol, match="did you mean fine"):
@@ -139,3 +207,15 @@ def test_studies_that_cannot_be_imported_are_said_where_they_are_missed(install:
         demo_named("wishes")
     assert "the studies wishes of package broken_studies are left out: ModuleNotFoundError" in str(refused.value)
     assert demo_named("gradient-rewards")[0] == "gradient-rewards"
+
+
+def test_names_of_demos_stay_with_who_has_them(install: Install) -> None:
+    studies = (
+        "from comity.experiments.studies import Benchmark, Demo, Studies\n"
+        "STUDIES = Studies('wishes', demos={'gradient-rewards': Demo('takerpkg.studies:script')},\n"
+        "    benchmarks={'startup': Benchmark('none', 'takerpkg.studies:run'),\n"
+        "                'rounds': Benchmark('none', 'takerpkg.studies:run')})\n"
+    )
+    install("takerpkg", "[comity.studies]\nwishes = takerpkg.studies:STUDIES\n", studies=studies)
+    assert demo_named("gradient-rewards")[1].script.startswith("comity.")
+    assert known()["startup"].run.startswith("comity.")

@@ -27,9 +27,9 @@ class VerbGroup(TyperGroup):
             return super().list_commands(ctx)
         from comity.protocol.registry import unusable
 
-        for line in [*(str(each) for each in unusable()), *self._taken(ctx)]:
+        for line in [*(str(each) for each in unusable()), *self._sorted_out()[1]]:
             sys.stderr.write(f"comity: {line}\n")
-        return [*super().list_commands(ctx), *(name for name in self._added() if name not in self.commands)]
+        return [*super().list_commands(ctx), *self._added()]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A verb by its name; the command's own go before those of protocols."""
@@ -38,30 +38,30 @@ class VerbGroup(TyperGroup):
 
     def _added(self) -> dict[str, TyperCommand | TyperGroup]:
         """What protocols add, by the first word."""
-        from comity.protocol.registry import protocols
-
         found: dict[str, list[Verb]] = {}
-        for definition in protocols():
-            for verb in definition.extensions.verbs:
-                found.setdefault(verb.name.partition(" ")[0], []).append(verb)
+        for verb in self._sorted_out()[0]:
+            found.setdefault(verb.name.partition(" ")[0], []).append(verb)
         return {name: _command(name, verbs) for name, verbs in sorted(found.items())}
 
-    def _taken(self, ctx: Any) -> list[str]:
-        """A line for each verb that is left out, since its name is taken."""
+    def _sorted_out(self) -> tuple[list[Verb], list[str]]:
+        """The verbs that protocols add, and a line for each that is left out, since its name is taken."""
         from comity.protocol.registry import protocols
 
-        seen: dict[str, str] = dict.fromkeys(super().list_commands(ctx), "comity itself")
+        owners: dict[str, str] = dict.fromkeys(self.commands, "comity itself")
+        verbs: dict[str, Verb] = {}
         lines = []
         for definition in protocols():
             for verb in definition.extensions.verbs:
-                first = verb.name.partition(" ")[0]
-                for name in {first, verb.name}:
-                    if name in seen and seen[name] != definition.name:
-                        lines.append(f"the verb {verb.name} of {definition.name} is left out: {seen[name]} has one")
-                        break
+                first, _, rest = verb.name.partition(" ")
+                taken = owners.get(first, definition.name) != definition.name or verb.name in verbs
+                # A first word is a verb, or what several have in common.
+                mixed = first in verbs if rest else first in owners
+                if taken or mixed:
+                    owner = owners[first]
+                    lines.append(f"the verb {verb.name} of {definition.name} is left out: {owner} has one")
                 else:
-                    seen[first] = seen[verb.name] = definition.name
-        return lines
+                    owners[first], verbs[verb.name] = definition.name, verb
+        return list(verbs.values()), lines
 
 
 def _are_there_any() -> bool:

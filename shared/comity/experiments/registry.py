@@ -11,11 +11,12 @@ from comity.experiments.studies import all_studies, unknown
 
 
 def experiments() -> dict[str, Experiment[Any]]:
-    """All experiments by name, in the order of the papers."""
+    """All experiments by name, in the order of the papers; of two of one name the first."""
     found: dict[str, Experiment[Any]] = {}
     for studies in all_studies():
         for place in studies.experiments:
-            found |= {each.name: each for each in resolve_name(place)}
+            for each in resolve_name(place):
+                found.setdefault(each.name, each)
     return dict(sorted(found.items(), key=lambda item: _place(item[0])))
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, TypeVar
 
 from comity.errors import InvalidValue
 
 GROUP = "comity.studies"
 _OWN = "comity"
+
+Named = TypeVar("Named")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def _found() -> tuple[tuple[Studies, ...], tuple[str, ...]]:
     for point in sorted(entry_points(group=GROUP), key=lambda each: (_package(each) != _OWN, each.name)):
         try:
             studies = point.load()
-        except Exception as error:  # noqa: BLE001 - whatever somebody else's package does, the others work
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever somebody else's package does, the others work
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             broken.append(f"the studies {point.name} of package {_package(point)} are left out: {reason}")
             continue
@@ -103,8 +105,8 @@ def studies_of(protocol: str) -> Studies:
 
 
 def demos() -> dict[str, Demo]:
-    """All demos by name, the default first."""
-    return {name: demo for each in all_studies() for name, demo in each.demos.items()}
+    """All demos by name, the default first; of two of one name the first."""
+    return _first(item for each in all_studies() for item in each.demos.items())
 
 
 def demo_named(name: str) -> tuple[str, Demo]:
@@ -121,8 +123,16 @@ def demo_named(name: str) -> tuple[str, Demo]:
 
 
 def benchmarks() -> dict[str, Benchmark]:
-    """The benchmarks of all protocols, by name."""
-    return {name: benchmark for each in all_studies() for name, benchmark in each.benchmarks.items()}
+    """The benchmarks of all protocols, by name; of two of one name the first."""
+    return _first(item for each in all_studies() for item in each.benchmarks.items())
+
+
+def _first(items: Iterable[tuple[str, Named]]) -> dict[str, Named]:
+    """What has a name; a package takes none from those before it."""
+    found: dict[str, Named] = {}
+    for name, each in items:
+        found.setdefault(name, each)
+    return found
 
 
 def loaded(place: str) -> Callable[..., Any]:

@@ -28,7 +28,7 @@ from comity.data import DataConfig
 from comity.environments import EnvironmentConfig
 from comity.errors import InvalidValue, UnknownKey
 from comity.models import OWN_TARGET, names
-from comity.node.settings import settings_of_all
+from comity.node.settings import defaults, settings_of_all
 from comity.node.validation import explained, read_toml
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.policy import Policy
@@ -90,9 +90,14 @@ class PartyConfig(BaseModel):
         return settings_of_all(value) if isinstance(value, dict) else value
 
     def settings_of(self, definition: ProtocolDefinition) -> BaseModel | None:
-        """This party's settings of a protocol, with defaults for what it leaves out; None where the protocol has none."""
+        """This party's settings of a protocol, with defaults for what it leaves out; None where the protocol has none.
+
+        Raises:
+            InvalidValue: It leaves out what has no default.
+        """
         kind = definition.extensions.settings_type()
-        return self.protocols.get(definition.name, None if kind is None else kind())
+        known = self.protocols.get(definition.name)
+        return known if known is not None or kind is None else defaults(kind, definition.name)
 
     def receipt_key_of(self, party: str) -> str | None:
         """The receipt key that a peer is known by, hexadecimal; None where nobody said."""

@@ -95,7 +95,7 @@ class Node:
             self._acceptor = Acceptor(self._local, self.role, self._hosted)
             # Before there are sessions, whose roles may have to do with them.
             services = Services()
-            services.start(stack, self._protocols, self._service_context)
+            services.start(stack, self.role, self._protocols, self._service_context)
             self._local.services = services.handles
             # Data are read before anybody is told that the node is there.
             samples = self._local.holdings.count

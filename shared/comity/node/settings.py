@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from comity.errors import InvalidValue, UnknownKey
+from comity.errors import InvalidValue, UnknownKey, UnsupportedProtocol
 from comity.node.validation import validated
 from comity.protocol.registry import protocol, protocol_names, spelled
 
@@ -22,7 +22,6 @@ def settings_of_all(values: Mapping[str, Any]) -> dict[str, BaseModel]:
     Raises:
         UnknownKey: There is no such protocol, or no such setting of it.
         InvalidValue: A value cannot be used, or a protocol has settings twice.
-        UnsupportedProtocol: The protocol's package cannot be used.
     """
     found: dict[str, BaseModel] = {}
     for given, setting in values.items():
@@ -31,8 +30,21 @@ def settings_of_all(values: Mapping[str, Any]) -> dict[str, BaseModel]:
             raise InvalidValue(
                 f"[protocols] names {name} twice", expected="one table", received=given, action="make one of the two"
             )
-        found[name] = _settings(given, name, setting)
+        try:
+            found[name] = _settings(given, name, setting)
+        except UnsupportedProtocol:
+            # Its package does not work, which is said where a node starts: the others need not wait for its repair.
+            continue
     return found
+
+
+def defaults(kind: type[BaseModel], name: str) -> BaseModel:
+    """Settings of a protocol for which a party has no table.
+
+    Raises:
+        InvalidValue: One of them has no default.
+    """
+    return validated(kind, {}, f"protocols.{name.replace('_', '-')}")
 
 
 def _settings(given: str, name: str, values: object) -> BaseModel:

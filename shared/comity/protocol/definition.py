@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from comity.contract import Contract, EgressKind, Json, Terms
+from comity.contract import KIND, Contract, EgressKind, Json, Terms
+from comity.errors import InvalidValue
 from comity.protocol.extensions import Extensions
 from comity.protocol.presentation import Presentation
 from comity.protocol.topology import Topology
@@ -40,6 +42,9 @@ class ProtocolDefinition:
         tasks: Kinds of task that it is for; empty for all.
         unit: What a charge counts.
         extensions: What it adds to a node.
+
+    Raises:
+        InvalidValue: One of them is something else.
     """
 
     name: str
@@ -56,6 +61,36 @@ class ProtocolDefinition:
     tasks: tuple[str, ...] = ()
     unit: str = "round"
     extensions: Extensions = field(default_factory=Extensions)
+
+    def __post_init__(self) -> None:
+        """Checks what a package says of itself, since whoever uses it does not."""
+        for name, fits, expected in self._checked():
+            if not fits:
+                raise InvalidValue(
+                    f"{name} of the protocol's definition cannot be used",
+                    expected=expected,
+                    received=repr(getattr(self, name))[:200],
+                    action="correct it in the package that has it",
+                )
+
+    def _checked(self) -> Iterator[tuple[str, bool, str]]:
+        """For each field whether it can be used, and what is expected of it."""
+        for name in ("name", "initiator", "acceptor", "unit"):
+            yield name, _are_kinds([getattr(self, name)]), f"a name like {KIND}"
+        yield "acceptor", self.acceptor != self.initiator, "another role than the initiator's"
+        yield "version", type(self.version) is int and self.version > 0, "a whole number from 1 on"
+        yield "topology", isinstance(self.topology, Topology), "a Topology"
+        for name in ("egress", "models", "tasks"):
+            yield name, isinstance(getattr(self, name), tuple) and _are_kinds(getattr(self, name)), "a tuple of names"
+        trains = self.trains
+        yield "trains", isinstance(trains, frozenset) and trains <= {*self.roles}, "a frozenset of its roles"
+        yield "terms", isinstance(self.terms, type) and issubclass(self.terms, Terms), "a class of Terms"
+        shown = self.presentation
+        yield "presentation", isinstance(shown, Presentation), "a Presentation"
+        views = (shown.view, *shown.views.values())
+        yield "presentation", all({*self.roles} <= {*each.columns} for each in views), "columns for both roles"
+        yield "implementation", isinstance(self.implementation, str), "package.module:NAME"
+        yield "extensions", isinstance(self.extensions, Extensions), "Extensions"
 
     @property
     def roles(self) -> tuple[str, str]:
@@ -83,3 +118,7 @@ class ProtocolDefinition:
     def finished(self, contract: Contract, result: Mapping[str, Json]) -> Event:
         """See `Presentation.finished`."""
         return self.presentation.finished(contract, result)
+
+
+def _are_kinds(names: Sequence[object]) -> bool:
+    return all(isinstance(each, str) and re.fullmatch(KIND, each) for each in names)

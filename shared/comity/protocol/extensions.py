@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Any
@@ -82,24 +81,24 @@ class Extensions:
     audits: tuple[Audit, ...] = field(default=())
 
     def settings_type(self) -> type[BaseModel] | None:
-        """The class of the settings; None where there are none."""
-        if not self.settings:
-            return None
-        found: type[BaseModel] = resolve_name(self.settings)
-        return found
+        """The class of the settings; None where there are none.
+
+        Raises:
+            UnsupportedProtocol: It cannot be imported.
+        """
+        return loaded(self.settings) if self.settings else None
 
 
-def loaded(place: str) -> Callable[..., Any]:
-    """The function that an extension names.
+def loaded(place: str) -> Any:
+    """What an extension names.
 
     Raises:
         UnsupportedProtocol: It cannot be imported.
     """
     try:
-        found: Callable[..., Any] = resolve_name(place)
-    except Exception as error:
+        return resolve_name(place)
+    except (Exception, SystemExit) as error:
         raise UnsupportedProtocol(
             f"{place} cannot be imported: {type(error).__name__}: {error}",
             action="repair or remove the package that has it",
         ) from error
-    return found

@@ -10,6 +10,9 @@ import difflib
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pkgutil import resolve_name
+
+from pydantic import BaseModel
 
 from comity.errors import ComityError, UnsupportedProtocol
 from comity.protocol.definition import ProtocolDefinition
@@ -129,7 +132,7 @@ def _loaded(name: str) -> ProtocolDefinition | Unusable:
     point = _registered()[0][name]
     try:
         definition = point.load()
-    except Exception as error:  # noqa: BLE001 - whatever somebody else's package does, the others work
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever somebody else's package does, the others work
         return Unusable(_package(point), name, f"it cannot be imported from {point.value}: {_said(error)}")
     if not isinstance(definition, ProtocolDefinition):
         what = f"{point.value} is a {type(definition).__name__} and no ProtocolDefinition"
@@ -145,16 +148,42 @@ def _broken(name: str) -> Unusable | None:
     definition = _loaded(name)
     if isinstance(definition, Unusable):
         return definition
+    package = _package(_registered()[0][name])
     try:
-        definition.load()
-        settings = definition.extensions.settings_type()
-        del settings
-    except Exception as error:  # noqa: BLE001 - see above
-        return Unusable(_package(_registered()[0][name]), name, _said(error))
+        what = _unfit(definition, package)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
+        what = _said(error)
+    return None if what is None else Unusable(package, name, what)
+
+
+def _unfit(definition: ProtocolDefinition, package: str) -> str | None:
+    """What of a protocol's implementation does not go with its definition or with other protocols; None for nothing."""
+    implementation = definition.load()
+    # By name, since it needs torch.
+    if not isinstance(implementation, resolve_name("comity.protocol.implementation:Implementation")):
+        return f"{definition.implementation} is a {type(implementation).__name__} and no Implementation"
+    settings = definition.extensions.settings_type()
+    if settings is not None and not (isinstance(settings, type) and issubclass(settings, BaseModel)):
+        return f"{definition.extensions.settings} is no pydantic class"
+    message = {each.name for each in definition.terms_message().DESCRIPTOR.fields}
+    if message != set(definition.terms.model_fields):
+        differ = ", ".join(sorted(message ^ set(definition.terms.model_fields)))
+        return f"its terms and their message have other fields: {differ}"
+    service = implementation.service.name
+    taken = None if package == _OWN else _has_service(service, definition.name)
+    return None if taken is None else f"{taken} has the calls of {service}"
+
+
+def _has_service(service: str, name: str) -> str | None:
+    """The protocol that goes before one of this name and whose calls are those of a service."""
+    for other in protocols():
+        goes_first = other.name < name or _package(_registered()[0][other.name]) == _OWN
+        if other.name != name and goes_first and _broken(other.name) is None and other.load().service.name == service:
+            return other.name
     return None
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return str(error) if isinstance(error, ComityError) else f"{type(error).__name__}: {error}"
 
 

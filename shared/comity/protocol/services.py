@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import grpc
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from comity.errors import InvalidValue, UnknownSession, UsageError
+from comity.errors import UnknownSession, UsageError
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import ServiceExtension, loaded
 from comity.transport.identity import Identity
@@ -135,6 +136,7 @@ class Services:
     def start(
         self,
         stack: ExitStack,
+        role: str,
         definitions: Sequence[ProtocolDefinition],
         context_of: Callable[[ProtocolDefinition], ServiceContext],
     ) -> None:
@@ -142,35 +144,37 @@ class Services:
 
         Args:
             stack: Drains them when it is left.
+            role: The node's role.
             definitions: The protocols.
             context_of: What a protocol's services are built from.
 
         Raises:
-            InvalidValue: Two have one name.
-            UsageError: One cannot be started as it is configured. Of one that fails otherwise there is a line in the log.
+            UsageError: One cannot be started as it is configured. Of one that fails otherwise, or whose name is taken, there
+                is a line in the log.
         """
         for definition in definitions:
-            context = context_of(definition)
+            context = partial(context_of, definition)
             for each in definition.extensions.services:
-                if each.role == context.role:
+                if each.role == role:
                     self._start(stack, definition, each, context)
 
     def _start(
-        self, stack: ExitStack, definition: ProtocolDefinition, service: ServiceExtension, context: ServiceContext
+        self,
+        stack: ExitStack,
+        definition: ProtocolDefinition,
+        service: ServiceExtension,
+        context: Callable[[], ServiceContext],
     ) -> None:
         if service.name in self.running:
-            raise InvalidValue(
-                f"two protocols have a service {service.name}",
-                expected="one",
-                received=definition.name,
-                action="remove the package of one of them",
-            )
+            what = "another has that name; repair or remove the package of one of them"
+            log.warning("service-unusable", service=service.name, protocol=definition.name, error=what)
+            return
         try:
             run: Service = loaded(service.run)
-            started = stack.enter_context(run(context))
+            started = stack.enter_context(run(context()))
         except UsageError:
             raise
-        except Exception as error:  # noqa: BLE001 - the node does without it
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the node does without it
             log.warning("service-unusable", service=service.name, protocol=definition.name, error=str(error))
             return
         if started is not None:

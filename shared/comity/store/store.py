@@ -83,6 +83,12 @@ class StoredSession:
     promised: int = 0
 
     @property
+    def is_helped(self) -> bool:
+        """Whether this party helps in it, rather than asks; its protocol need not be there to say so."""
+        acceptors = self.contract["acceptors"]
+        return isinstance(acceptors, Sequence) and self.own["party"] in acceptors
+
+    @property
     def is_on(self) -> bool:
         """Whether it is not over."""
         return self.state in {"active", "waiting"}

@@ -28,7 +28,7 @@ from comity.node.sessions.joined import UntilOver, admit, not_open
 from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
 from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.registry import protocol, protocol_names
+from comity.protocol.registry import protocol
 from comity.session.events import Event
 from comity.session.gate import EgressGate
 from comity.session.replayable_stream import ReplayableStream
@@ -84,8 +84,8 @@ class Acceptor:
                 peers = [Membership.model_validate(each) for each in kept.peers]
                 self._set_up(contract, definition, Membership.model_validate(kept.own), peers)
                 log.info("session-resumed", session=kept.session)
-            except ComityError as error:
-                # The others go on; its initiator is told that there is no such session.
+            except Exception as error:
+                # The others go on, whatever a protocol's package does; its initiator is told that there is no such session.
                 log.exception("session-not-resumed", session=kept.session, error=str(error))
 
     def accept(self, caller: str, message: sessions_pb2.Proposal) -> AcceptedSession | None:
@@ -333,8 +333,7 @@ class Acceptor:
 
     def _is_own(self, kept: StoredSession) -> bool:
         """Whether this party helps in a session, rather than asks."""
-        name = str(kept.contract["protocol"])
-        return name in protocol_names() and kept.own["role"] == self._role == protocol(name).acceptor
+        return kept.own["role"] == self._role and kept.is_helped
 
     def drain(self) -> None:
         """Takes no new session and stops those that are active."""

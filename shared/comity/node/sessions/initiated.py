@@ -24,6 +24,7 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.waiting import PEER_AWAY, Waits, began, overdue
+from comity.store.store import StoredSession
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
 from comity.transport.sessions import Ending, end
@@ -98,24 +99,28 @@ class InitiatedSessions:
     def restore(self, role: str) -> None:
         """Takes up the sessions that were on when the node stopped."""
         for kept in self._store.sessions():
-            if not kept.is_on or kept.own["role"] != role:
-                continue
-            contract, definition = stored_contract(kept)
-            if definition.initiator != role:
-                continue
-            if is_offline(kept):
-                session = self._session(contract, definition)
-                for waiting in kept.waits:
-                    session.observe(began(waiting))
-                session.observe(Event("session-stopped", 0, failure(_offline(kept.session))))
-                session.events.close()
-                self._sessions[kept.session] = session
-                continue
-            try:
-                self._start(self._session(contract, definition))
-                log.info("session-resumed", session=kept.session)
-            except StateInUse as error:
-                log.warning("session-not-resumed", session=kept.session, error=str(error))
+            if kept.is_on and kept.own["role"] == role and not kept.is_helped:
+                try:
+                    self._restore(kept)
+                except Exception as error:
+                    # The others go on, whatever a protocol's package does.
+                    log.exception("session-not-resumed", session=kept.session, error=str(error))
+
+    def _restore(self, kept: StoredSession) -> None:
+        contract, definition = stored_contract(kept)
+        session = self._session(contract, definition)
+        if is_offline(kept):
+            for waiting in kept.waits:
+                session.observe(began(waiting))
+            session.observe(Event("session-stopped", 0, failure(_offline(kept.session))))
+            session.events.close()
+            self._sessions[kept.session] = session
+            return
+        try:
+            self._start(session)
+            log.info("session-resumed", session=kept.session)
+        except StateInUse as error:
+            log.warning("session-not-resumed", session=kept.session, error=str(error))
 
     def start(self, contract: Contract, definition: ProtocolDefinition) -> None:
         """Starts a session.
@@ -184,8 +189,12 @@ class InitiatedSessions:
     def _give_up(self, session: str, error: ComityError) -> bool:
         """Ends a session early; returns whether those who help in it were told."""
         found = self._sessions.get(session)
-        if found is None or not self._is_on(session):
+        if not self._is_on(session):
             raise not_on(session, self._state(session))
+        if found is None:
+            # Its protocol's package does not work any more: nobody can go on with it, or say what was agreed.
+            self._party.enter(session, lambda: None)
+            return self._ends.fail(session, error, functools.partial(log_event, session), tell=_not_told)
         found.cancelled.set()
         found.waits.give_up(error)
         for connection in found.connections:
@@ -346,3 +355,9 @@ def _observe_absence(session: InitiatedSession, connection: PeerConnection, erro
         session.waits.end(PEER_AWAY, connection.party)
     else:
         session.waits.begin(PEER_AWAY, connection.party, wait_s=connection.retry.retry_s, why=str(error))
+
+
+def _not_told(ending: Ending) -> bool:
+    """For a session whose acceptors nobody can tell."""
+    del ending
+    return False
