@@ -31,12 +31,13 @@ from comity.models import build
 from comity.protocol.registry import protocol
 from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
-from comity.session.contexts import PeerContext
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.session.session_registry import AcceptedSession, SessionRegistry
+from comity.session.waiting import Waits
 from comity.session.worker import SessionWorker, Steppable
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
@@ -269,9 +270,9 @@ def _peer_context(
     record_opening(store, contract, own, peer)
     gate = EgressGate(contract, Policy(), store, peer.party)
     receipt_book = ReceiptBook(_make_signer(own.party), store, contract, peer)
-    return PeerContext(
-        contract, own, peer, task, SessionBlobs(), Journal(store, contract.session), gate, receipt_book, nobody
-    )
+    blobs, journal, waits = SessionBlobs(), Journal(store, contract.session), Waits(store, contract.session)
+    place = SessionContext(contract, own, task, blobs, journal, nobody, waits)
+    return PeerContext(place, peer, blobs, gate, receipt_book)
 
 
 @pytest.fixture(scope="session")

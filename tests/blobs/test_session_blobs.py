@@ -17,6 +17,7 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
+from comity.ledger.ledger import WHOLE, Units, in_round
 from comity.tensors import Blob
 
 SIZE = 8
@@ -38,12 +39,12 @@ def refuse(blob: Blob) -> None:
 def blobs() -> SessionBlobs:
     """The blobs of a session that waits for two checkpoints in round 1."""
     blobs = SessionBlobs()
-    blobs.expect(Expectation("checkpoint", 1, SIZE, 2, accept))
+    blobs.expect(Expectation("checkpoint", in_round(1), SIZE, 2, accept))
     return blobs
 
 
 def begin(blobs: SessionBlobs, blob: Blob, offset: int = 0) -> Incoming:
-    return blobs.receive("checkpoint", 1, blob.digest, blob.size, offset)
+    return blobs.receive("checkpoint", in_round(1), blob.digest, blob.size, offset)
 
 
 def upload(blobs: SessionBlobs, blob: Blob) -> Blob:
@@ -134,13 +135,13 @@ def test_two_uploads_of_one_blob_do_not_share_a_buffer(blobs: SessionBlobs) -> N
 @pytest.mark.parametrize(("kind", "round"), [("checkpoint", 0), ("checkpoint", 2), ("loss", 1), ("update", 1)])
 def test_another_kind_or_round_is_refused(blobs: SessionBlobs, kind: str, round: int) -> None:
     whole = blob()
-    with pytest.raises(UnexpectedBlob, match=f"expected checkpoint of round 1, received {kind} of round {round}"):
-        blobs.receive(kind, round, whole.digest, SIZE, 0)  # type: ignore[arg-type]
+    with pytest.raises(UnexpectedBlob, match=f"expected checkpoint of round 1, received {kind} of {in_round(round)}"):
+        blobs.receive(kind, in_round(round), whole.digest, SIZE, 0)  # type: ignore[arg-type]
     assert upload(blobs, whole) == whole
 
 
 def test_nothing_comes_in_when_nothing_is_expected(blobs: SessionBlobs) -> None:
-    blobs.expect(None)
+    blobs.expect()
     for each in (blobs, SessionBlobs()):
         with pytest.raises(UnexpectedBlob, match="no upload now"):
             begin(each, blob())
@@ -149,7 +150,7 @@ def test_nothing_comes_in_when_nothing_is_expected(blobs: SessionBlobs) -> None:
 @pytest.mark.parametrize("size", [0, SIZE - 1, SIZE + 1, 2**62])
 def test_another_size_is_refused_before_anything_is_allocated(blobs: SessionBlobs, size: int) -> None:
     with pytest.raises(BlobSizeMismatch, match=f"expected 8 bytes, received {size} bytes"):
-        blobs.receive("checkpoint", 1, blob().digest, size, 0)
+        blobs.receive("checkpoint", in_round(1), blob().digest, size, 0)
 
 
 def test_no_more_come_in_than_expected(blobs: SessionBlobs) -> None:
@@ -174,7 +175,7 @@ def test_a_blob_that_is_refused_does_not_count(blobs: SessionBlobs) -> None:
 
 def test_what_the_expectation_refuses_is_not_kept() -> None:
     blobs = SessionBlobs()
-    blobs.expect(Expectation("checkpoint", 1, SIZE, 1, refuse))
+    blobs.expect(Expectation("checkpoint", in_round(1), SIZE, 1, refuse))
     with pytest.raises(NonFiniteValue):
         upload(blobs, blob())
     assert blob().digest not in blobs
@@ -191,13 +192,13 @@ def test_a_truncated_upload_is_kept_by_complete(blobs: SessionBlobs) -> None:
     assert blobs.held(blob().digest) == (3, False, b"")
 
 
-@pytest.mark.parametrize("following", [None, Expectation("checkpoint", 2, SIZE, 2, accept)])
-def test_an_upload_that_outlasts_its_round_is_dropped(blobs: SessionBlobs, following: Expectation | None) -> None:
+@pytest.mark.parametrize("following", [[], [Expectation("checkpoint", in_round(2), SIZE, 2, accept)]])
+def test_an_upload_that_outlasts_its_round_is_dropped(blobs: SessionBlobs, following: list[Expectation]) -> None:
     # Otherwise a peer could end the round meanwhile, and slip in what nobody verifies.
     cut, late = begin(blobs, blob(1)), begin(blobs, blob(2))
     cut.write(blob(1).data[:3])
     late.write(blob(2).data)
-    blobs.expect(following)
+    blobs.expect(*following)
     blobs.put_back(cut)
     assert blobs.held(blob(1).digest) == (0, False, b"")
     with pytest.raises(UnexpectedBlob):
@@ -208,8 +209,8 @@ def test_an_upload_that_outlasts_its_round_is_dropped(blobs: SessionBlobs, follo
 def test_only_published_blobs_can_be_asked_for(blobs: SessionBlobs) -> None:
     came, added, made = upload(blobs, blob(1)), blob(2), blob(3)
     blobs.add(added)
-    blobs.publish(blobs.add(made).digest, "checkpoint", 1)
-    assert blobs.published(made.digest) == (made, "checkpoint", 1)
+    blobs.publish(blobs.add(made).digest, "checkpoint", in_round(1))
+    assert blobs.published(made.digest) == (made, "checkpoint", in_round(1))
     for hidden in (came, added, blob(4)):
         with pytest.raises(UnknownBlob, match=hidden.hex):
             blobs.published(hidden.digest)
@@ -218,7 +219,7 @@ def test_only_published_blobs_can_be_asked_for(blobs: SessionBlobs) -> None:
 
 def test_keep_drops_everything_else(blobs: SessionBlobs) -> None:
     for number in (1, 2):
-        blobs.publish(blobs.add(blob(number)).digest, "checkpoint", 1)
+        blobs.publish(blobs.add(blob(number)).digest, "checkpoint", in_round(1))
     blobs.keep({blob(2).digest})
     assert blob(1).digest not in blobs
     for find in (blobs.get, blobs.published):
@@ -228,7 +229,7 @@ def test_keep_drops_everything_else(blobs: SessionBlobs) -> None:
 
 
 def test_no_session_sees_anothers_blobs(blobs: SessionBlobs) -> None:
-    blobs.publish(blobs.add(blob()).digest, "checkpoint", 1)
+    blobs.publish(blobs.add(blob()).digest, "checkpoint", in_round(1))
     other = SessionBlobs()
     assert other.held(blob().digest) == (0, False, b"")
     for find in (other.get, other.published):
@@ -249,9 +250,32 @@ def test_a_blob_is_kept_only_after_it_was_recorded(blobs: SessionBlobs) -> None:
     assert upload(blobs, blob()) == blob()
 
 
-def test_what_is_settled_need_not_come_again_this_round(blobs: SessionBlobs) -> None:
+def test_what_is_settled_need_not_come_again(blobs: SessionBlobs) -> None:
     blobs.settle(blob().digest)
     assert blobs.held(blob().digest) == (0, True, b"")
     assert blob().digest not in blobs
-    blobs.begin_round()
+    blobs.unsettle()
     assert blobs.held(blob().digest) == (0, False, b"")
+
+
+def test_blobs_of_several_kinds_may_come(blobs: SessionBlobs) -> None:
+    """Each by its own measure: a model of the session as a whole, and what goes along with requests."""
+    checked: list[Blob] = []
+    queries = Units("request", 101, 100)
+    blobs.expect(
+        Expectation("model", WHOLE, SIZE, 1, accept), Expectation("features", queries, SIZE + 1, 2, checked.append)
+    )
+    whole, other = blob(1), Blob.of(bytearray(SIZE + 1))
+    for kind, units, sent in (("model", WHOLE, whole), ("features", Units("request", 140, 5), other)):
+        incoming = blobs.receive(kind, units, sent.digest, sent.size, 0)
+        incoming.write(sent.data)
+        blobs.complete(incoming, accept)
+    assert checked == [other]
+    for kind, units in (("features", WHOLE), ("model", queries), ("features", Units("request", 199, 3))):
+        with pytest.raises(UnexpectedBlob, match="model of the session, or features of requests 101 to 200"):
+            blobs.receive(kind, units, blob(2).digest, SIZE, 0)
+    with pytest.raises(BlobSizeMismatch):
+        blobs.receive("features", queries, blob(2).digest, SIZE, 0)
+    # One model is all there may be, however many others may come.
+    with pytest.raises(UnexpectedBlob, match="too many blobs: model of the session"):
+        blobs.receive("model", WHOLE, blob(3).digest, SIZE, 0)

@@ -56,7 +56,7 @@ class Courier(OfflineChannel):
             said = super().call(method, request)
             if getattr(method.call, "delivers", False):
                 self._calls.clear()
-                round = method.request_rule.round_of(request)
+                round = method.request_rule.units_of(request).first
                 self._carry(Bundle(round, [bundled(method.path, request)], held=self._offered))
             return said
         self.answer = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from teacher_votes.teaching import requests_of, subject
 
 from comity.errors import RoundOutOfOrder
+from comity.ledger.comparison import compare
 from comity.ledger.ledger import in_round, loaded
 from comity.ledger.receipts import SignedStatement, subject_of
 from comity.ledger.verification import verify
@@ -70,6 +72,10 @@ class Joined:
 
     def port(self) -> Any:
         return self.of.port(self.join)
+
+    def serve(self, address: str, *sessions: tuple[PeerContext, Any]) -> None:
+        """Has an acceptor that went away come back, where it was."""
+        self._request.getfixturevalue("serve")(*sessions, address=address)
 
     def counted(self, round: int, count: int) -> tuple[int, int, SignedStatement]:
         """What the first initiator of a federated count says."""
@@ -131,12 +137,67 @@ def test_a_call_that_waits_for_a_person_is_answered_when_it_can_be(joined: Calla
     contract, own, other = found.of.contract, found.of.initiators[0][0], found.of.acceptors[0][0]
     request = own.receipt_book.sign("request", requests_of(contract, 1), subject(contract, 1))
     port = found.port()
-    answer = port.vote(1, request)
+    answer = port.vote(1, request, [])
     assert not wait([answer], timeout=0.2).done
     hosted = found.hosts[other.own.party].sessions.find(contract.session)
     assert [each.kind for each in found.of.events[other.own.party]] == ["waiting"]
     assert hosted.worker.call(hosted.role.release) == 1
-    votes, _ = answer.result(timeout=10)
+    votes, _, _ = answer.result(timeout=10)
     assert votes == other.task.votes(1)
     assert found.of.events[other.own.party][1].kind == "waiting-over"
-    port.acknowledge(1)
+    port.acknowledge(requests_of(contract, 1))
+
+
+@pytest.mark.parametrize("binding", NETWORKED)
+def test_a_blob_comes_with_an_answer_by_a_measure_of_its_own(binding: str, joined: Callable[..., Joined]) -> None:
+    found = joined(binding, SCRIPTS["teacher_votes"].replace("[session.models", "terms.scored = true\n[session.models"))
+    (outcome,) = found.of.run(found.join)
+    contract, task = found.of.contract, found.of.initiators[0][0].task
+    voters = [contexts[0].task for contexts in found.of.acceptors]
+    expected = [label for round in (1, 2, 3) for label in task.most_scored([each.scores(round) for each in voters])]
+    assert outcome.metrics["labels"] == expected
+    crossed = [
+        (str(each.fact.units), each.fact.size)
+        for each in found.of.parties["clinic"].store.entries(contract.session, "lab")
+        if each.fact.kind == "vote" and each.fact.subject != "votes"
+    ]
+    size = task.scores_layout.size
+    assert crossed == [("requests 1 to 8", size), ("requests 9 to 16", size), ("requests 17 to 24", size)]
+    for party in found.of.parties.values():
+        verify(loaded(party.store.chains()))
+
+
+def test_a_round_goes_on_without_a_peer_that_is_away(joined: Callable[..., Joined]) -> None:
+    """It is neither asked again nor paid for what it missed, and is told when it is back; both ledgers say so."""
+    quick = 'role = "student"\nprotocols = { teacher-votes = { wait_s = 0.3 } }'
+    found = joined("remote", SCRIPTS["teacher_votes"].replace('role = "student"', quick))
+    own, definition, party = found.of.initiators[0], found.of.definition, found.of.parties["clinic"]
+    ports = [found.of.port(found.join, 0, at) for at in range(len(own))]
+    student = definition.load().initiator(own, ports)
+    work = student.work()
+    next(work)
+    lab, (theirs,), role = found.hosts["lab"], found.of.acceptors[1], found.of.roles[1]
+    lab.server.stop(0)
+    next(work)
+    assert [each.fields["peer"] for each in found.of.events["clinic"] if each.kind == "peer-absent"] == ["lab"]
+    # Whoever begins again, from what is kept, goes on without it, too.
+    place = party.session_context(found.of.contract, own[0].own, found.of.events["clinic"].append)
+    again = [replace(party.peer_context(place, each.peer), presence=each.presence) for each in own]
+    assert again[1].receipt_book.is_withdrawn(requests_of(found.of.contract, 2))
+    assert definition.load().initiator(again, ports).outcome() == student.outcome()
+    found.serve(lab.address, (theirs, role))
+    next(work)
+    assert next(work, None) is None
+    metrics = student.outcome().metrics
+    voted = [[votes is not None for votes in each] for each in metrics["votes"]]
+    assert voted == [[True, True, True], [True, False, True], [True, True, True]]
+    charged = {}
+    for name, store in ((name, each.store) for name, each in found.of.parties.items()):
+        charged[name] = verify(loaded(store.chains())).charged
+    assert charged == {
+        "clinic": {"request": 64},
+        "hospital": {"request": 24},
+        "lab": {"request": 16},
+        "office": {"request": 24},
+    }
+    assert compare(*(loaded(found.of.parties[name].store.chains()) for name in ("clinic", "lab"))) == []

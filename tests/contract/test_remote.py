@@ -136,7 +136,7 @@ def breaking(peer_context: PeerContext, error: Exception) -> PeerContext:
         raise error
 
     task.trajectory = trajectory
-    return replace(peer_context, task=task)
+    return replace(peer_context, place=replace(peer_context.place, task=task))
 
 
 @pytest.mark.timeout(20)

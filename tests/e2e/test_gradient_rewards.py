@@ -232,11 +232,12 @@ def test_clients_that_cheat_lose_their_call_only(nodes: Nodes, comity: Any, wait
         # Uploads of rounds that are not on.
         for round in (0, 999):
             assert isinstance(
-                refused(lambda r=round: connection.put(blob, "update", r, before=lambda _: None)), UnexpectedBlob
+                refused(lambda r=round: connection.put(blob, "update", in_round(r), before=lambda _: None)),
+                UnexpectedBlob,
             )
             refused(lambda r=round: connection.call(stub.Submit, pb.SubmitRequest(round=r, update=reference)))
         # Another kind than the session has here.
-        refused(lambda: connection.put(blob, "checkpoint", 1, before=lambda _: None))
+        refused(lambda: connection.put(blob, "checkpoint", in_round(1), before=lambda _: None))
         # Signed by somebody else, for somebody else.
         forged = Signer.from_seed(bytes(32), "client-1").state(
             "request", session, "0" * 64, in_round(1), blob.hex, Head()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,6 @@ from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.simulation.in_process import parties
 from comity.transport.bindings.channel import Channel
-from comity.transport.sending import ask_all
 
 Join = Callable[[PeerContext, PeerContext, Any], Channel]
 """A way from an initiator to an acceptor, from both contexts and the acceptor's role."""
@@ -56,7 +56,8 @@ class Company:
         pairs = zip(self.initiators, ports, strict=True)
         asking = [self.definition.load().initiator(*each) for each in pairs]
         if ports[0][0]._channel.waits:
-            return ask_all([lambda each=each: run(each)[0] for each in asking])
+            with ThreadPoolExecutor(len(asking)) as pool:
+                return [outcome for (outcome,) in pool.map(run, asking)]
         return run(*asking)
 
 

@@ -16,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from teacher_votes.v1 import services_pb2
 
 from comity.errors import UnsupportedProtocol
+from comity.ledger.ledger import in_round
 from comity.session.egress_rules import (
     CONTROL,
     METADATA,
@@ -86,7 +87,7 @@ def declare(name: str, **options: str) -> ServiceDescriptor:
     if "kind" in options:
         rule = message.options.Extensions[egress_pb2.egress]
         rule.kind, rule.subject = options["kind"], options.get("subject", "it")
-        rule.round = options.get("round", "")
+        rule.first = options.get("first", "")
     # In a message within: rules go as deep as messages do.
     inner = file.message_type.add(name="Inner")
     message.field.add(name="inner", number=1, type=11, type_name=f".{name}.Inner", label=1)
@@ -125,7 +126,7 @@ TELL = Unary(method="Tell", handle=lambda *_: None)
         ({"kind": "loss", "data": "checkpoint"}, "a.Inner.data holds checkpoint, which its message may not"),
         ({"kind": "loss", "subject": "", "data": "loss"}, "the egress rule of a.Request is incomplete"),
         ({"kind": "loss", "subject": "{inner.other}", "data": "loss"}, "names no field: inner.other"),
-        ({"kind": "loss", "round": "inner.round", "data": "loss"}, "names no field: inner.round"),
+        ({"kind": "loss", "first": "inner.round", "data": "loss"}, "names no field: inner.round"),
         ({"kind": "control"}, "a.Inner.data has no egress rule"),
         ({"kind": "control", "data": "identifier"}, "a.Inner.text has no egress rule"),
         ({"kind": "control", "data": "loss", "text": "identifier"}, "holds loss, which its message may not"),
@@ -267,14 +268,17 @@ def test_a_message_carries_what_is_set_in_it(message: Any, kind: str, holds: boo
     assert carries(message, kind) is holds
 
 
-def test_rules_name_subject_and_round() -> None:
+def test_rules_name_subject_and_units() -> None:
     digest = bytes(range(32))
     request = assisted_learning_pb2.AssessRequest(round=4, blob=blobs_pb2.BlobRef(digest=digest))
     answer = assisted_learning_pb2.Assessment(loss={"sum": 1.0, "count": 2})
     rule = rule_of(answer.DESCRIPTOR)
-    assert (rule.subject_of(answer, request), rule.round_of(answer, request)) == (f"assessment {digest.hex()}", 4)
+    assert (rule.subject_of(answer, request), rule.units_of(answer, request)) == (
+        f"assessment {digest.hex()}",
+        in_round(4),
+    )
     news = gradient_rewards_pb2.RoundNews(reward={"round": 2})
-    assert rule_of(news.DESCRIPTOR).round_of(news) == 2
+    assert rule_of(news.DESCRIPTOR).units_of(news) == in_round(2)
 
 
 def test_what_travels_beside_a_call_has_a_rule() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
-from comity.ledger.ledger import bytes_by_kind
+from comity.ledger.ledger import WHOLE, Units, bytes_by_kind, in_round
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
@@ -54,14 +54,14 @@ def test_what_leaves_needs_contract_and_policy(
         "clinic",
     )
     if by_contract and by_policy:
-        gate.send_blob(IT, kind, 2)
+        gate.send_blob(IT, kind, in_round(2))
         (entry,) = ledger.entries()
         assert (entry.fact.kind, entry.fact.subject, entry.fact.size) == (kind, IT.hex, 5)
         assert (entry.fact.direction, entry.fact.units.first, entry.fact.peer) == ("sent", 2, "clinic")
     else:
         by = "policy.egress" if by_contract else "the contract"
         with pytest.raises(PolicyRefusal, match=f"{by} keeps {kind} from leaving"):
-            gate.send_blob(IT, kind, 0)
+            gate.send_blob(IT, kind, WHOLE)
         assert not list(ledger.entries())
 
 
@@ -69,14 +69,14 @@ def test_what_leaves_needs_contract_and_policy(
 def test_nothing_leaves_by_default(make_contract: Callable[..., Contract], kind: EgressKind) -> None:
     gate = EgressGate(make_contract(egress=()), Policy(), MemoryStore(), "clinic")
     with pytest.raises(PolicyRefusal):
-        gate.send_blob(IT, kind, 0)
+        gate.send_blob(IT, kind, WHOLE)
 
 
 def test_samples_leave_only_where_the_policy_says_so(make_contract: Callable[..., Contract]) -> None:
     assert [kind for kind in KINDS if not Policy().may_leave(kind)] == ["sample", "a-packages-own"]
     gate = EgressGate(make_contract(egress=("sample",)), Policy(), MemoryStore(), "clinic")
     with pytest.raises(PolicyRefusal, match=r"policy\.egress keeps sample"):
-        gate.send_blob(IT, "sample", 0)
+        gate.send_blob(IT, "sample", WHOLE)
 
 
 def test_what_comes_is_recorded(make_contract: Callable[..., Contract]) -> None:
@@ -101,7 +101,7 @@ def test_what_is_delivered_was_about_to_leave(make_contract: Callable[..., Contr
     gate.deliver(offer(1, 0))
     gate.deliver(offer(1, 0))
     # A gate that comes after a restart knows what is on its way.
-    EgressGate(make_contract(), Policy(), store, "clinic").deliver_all(1)
+    EgressGate(make_contract(), Policy(), store, "clinic").deliver_all(in_round(1))
     assert matters(store) == [
         ("intended", 1, "checkpoint 0"),
         ("intended", 1, "checkpoint 1"),
@@ -166,3 +166,15 @@ def test_fewer_clients_than_the_policy_wants_are_refused(
         with pytest.raises(PolicyRefusal, match=r"policy.min_clients.*expected at least 3, received 2"):
             Policy().review(contract, own, (), active=0)
         Policy(min_clients=2).review(contract, own, (), active=0)
+
+
+def test_what_is_counted_otherwise_is_delivered_by_its_own_units(make_contract: Callable[..., Contract]) -> None:
+    store = MemoryStore()
+    gate = EgressGate(make_contract(), Policy(), store, "clinic")
+    for units in (Units("request", 101, 10), Units("request", 111, 10), Units("request", 121, 1), WHOLE):
+        gate.send_blob(IT, "checkpoint", units)
+    gate.deliver_all(Units("request", 101, 20))
+    # That a peer quotes the contract says nothing of what else belongs to no unit.
+    gate.deliver_all(WHOLE, "contract")
+    delivered = [str(each.fact.units) for each in store.entries() if each.fact.matter == "delivered"]
+    assert delivered == ["requests 101 to 110", "requests 111 to 120"]

@@ -10,6 +10,7 @@ import pytest
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract
 from comity.errors import PolicyRefusal
+from comity.ledger.ledger import Units, in_round
 from comity.session.gate import EgressGate, Guards, Outgoing
 from comity.session.policy import Policy
 from comity.store.memory_store import MemoryStore
@@ -37,12 +38,12 @@ def test_an_inspector_sees_the_thing_itself_and_can_hold_it_back(make_contract: 
     guards = Guards({"loss": [inspect], "checkpoint": [inspect], "statement": [inspect]})
     gate = EgressGate(make_contract(), Policy(), store, "clinic", guards)
     gate.send(offer(0, 5.0))
-    gate.send_blob(MADE, "checkpoint", 2)
+    gate.send_blob(MADE, "checkpoint", in_round(2))
     gate.send(pb.CloseRoundRequest(round=2, count=1, request=sessions_pb2.SignedStatement()))
-    assert [(each.kind, each.round, each.peer) for each in seen] == [
-        ("loss", 2, "clinic"),
-        ("checkpoint", 2, "clinic"),
-        ("statement", 2, "clinic"),
+    assert [(each.kind, str(each.units), each.peer) for each in seen] == [
+        ("loss", "round 2", "clinic"),
+        ("checkpoint", "round 2", "clinic"),
+        ("statement", "round 2", "clinic"),
     ]
     assert seen[0].subject == "checkpoint 0"
     assert seen[1].content is MADE
@@ -53,15 +54,15 @@ def test_an_inspector_sees_the_thing_itself_and_can_hold_it_back(make_contract: 
 
 
 def test_what_is_sent_may_be_something_else_than_what_was_made() -> None:
-    asked: list[tuple[str, int, Blob]] = []
+    asked: list[tuple[str, Units, Blob]] = []
 
-    def release(kind: str, round: int, blob: Blob) -> Blob:
-        asked.append((kind, round, blob))
+    def release(kind: str, units: Units, blob: Blob) -> Blob:
+        asked.append((kind, units, blob))
         return SENT
 
     blobs = SessionBlobs(None, release)
-    kept = blobs.release(MADE, "checkpoint", 3)
-    assert asked == [("checkpoint", 3, MADE)]
+    kept = blobs.release(MADE, "checkpoint", in_round(3))
+    assert asked == [("checkpoint", in_round(3), MADE)]
     assert kept.digest == SENT.digest
     # What was made is nowhere: what is derived from the release is derived from what is sent.
     assert MADE.digest not in blobs
@@ -69,12 +70,12 @@ def test_what_is_sent_may_be_something_else_than_what_was_made() -> None:
 
 
 def test_a_release_that_is_refused_leaves_nothing() -> None:
-    def refuse(kind: str, round: int, blob: Blob) -> Blob:
+    def refuse(kind: str, units: Units, blob: Blob) -> Blob:
         raise PolicyRefusal(f"this {kind} tells too much", expected="less", received="more")
 
     blobs = SessionBlobs(None, refuse)
     with pytest.raises(PolicyRefusal, match="tells too much"):
-        blobs.release(MADE, "update", 1)
+        blobs.release(MADE, "update", in_round(1))
     assert MADE.digest not in blobs
 
 
@@ -85,8 +86,8 @@ def test_a_loss_is_that_of_the_model_as_it_is_sent(make_pair: Callable[..., Any]
     context = make_pair().learner
     layout = context.task.layout
 
-    def rounded(kind: str, round: int, blob: Blob) -> Blob:
-        assert (kind, round) == ("checkpoint", 1)
+    def rounded(kind: str, units: Units, blob: Blob) -> Blob:
+        assert (kind, units) == ("checkpoint", in_round(1))
         return layout.pack({name: tensor.half().float() for name, tensor in layout.view(blob.data).items()})
 
     blobs = SessionBlobs(None, rounded)

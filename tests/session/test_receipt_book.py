@@ -13,7 +13,7 @@ from comity.errors import ReceiptInvalid
 from comity.ledger.charges import charges_of
 from comity.ledger.comparison import compare
 from comity.ledger.keys import SeedKey
-from comity.ledger.ledger import Units, in_round
+from comity.ledger.ledger import Units, in_round, loaded
 from comity.ledger.receipts import Signer
 from comity.ledger.verification import verify
 from comity.session.receipt_book import ReceiptBook, record_opening
@@ -186,3 +186,47 @@ class TestKeys:
         assert [each.name for each in tmp_path.iterdir()] == ["secret"]
         given = GivenSecrets(secret)
         assert given.receipt_key().public_key == secrets_in(tmp_path).receipt_key().public_key
+
+
+def test_what_is_withdrawn_is_not_charged(sides: tuple[Side, Side]) -> None:
+    """The one was away: whether the request had come, or the receipt was on its way, both say the same of it."""
+    clinic, hospital = sides
+    asked = [requests(first, 100) for first in (1, 101, 201, 301)]
+    for units in asked[1:3]:
+        request = clinic.book.sign("request", units, SUBJECT)
+        hospital.book.accept_withdrawals(clinic.book.untold)
+        hospital.book.accept(request, "request", units, SUBJECT)
+        if units == asked[2]:
+            hospital.book.sign("receipt", units, SUBJECT)
+        clinic.book.withdraw(units)
+    # It was never asked.
+    clinic.book.withdraw(asked[0])
+    withdrawn = clinic.opened().untold
+    assert withdrawn == clinic.book.untold
+    assert [each.statement.units for each in withdrawn] == [asked[1], asked[2], asked[0]]
+    for book in (hospital.book, hospital.opened()):
+        book.accept_withdrawals(withdrawn)
+    request = clinic.book.sign("request", asked[3], SUBJECT)
+    hospital.book.accept(request, "request", asked[3], SUBJECT)
+    receipt = hospital.book.sign("receipt", asked[3], SUBJECT)
+    clinic.book.accept(receipt, "receipt", asked[3], SUBJECT)
+    assert clinic.book.untold == clinic.opened().untold == []
+    for side in sides:
+        assert verify(side.store.chains()).charged == {"request": 100}
+    assert compare(loaded(clinic.store.chains()), loaded(hospital.store.chains())) == []
+
+
+def test_what_has_come_cannot_be_withdrawn(sides: tuple[Side, Side]) -> None:
+    clinic, hospital = sides
+    units = requests(1, 100)
+    hospital.book.accept(clinic.book.sign("request", units, SUBJECT), "request", units, SUBJECT)
+    receipt = hospital.book.sign("receipt", units, SUBJECT)
+    forged = Side(clinic.signer, MemoryStore(), clinic.contract, clinic.peer).book.withdraw(units)
+    clinic.book.accept(receipt, "receipt", units, SUBJECT)
+    with pytest.raises(ReceiptInvalid, match="requests 1 to 100 cannot be withdrawn"):
+        clinic.book.withdraw(units)
+    acknowledgement = clinic.book.sign("acknowledgement", units, SUBJECT)
+    hospital.book.accept(acknowledgement, "acknowledgement", units, SUBJECT)
+    for book in (hospital.book, hospital.opened()):
+        with pytest.raises(ReceiptInvalid, match="what was acknowledged"):
+            book.accept_withdrawals([forged])

@@ -572,6 +572,40 @@ class TestUnits:
         assert verify(initiator.store.chains()).charged == {"request": 300, "round": 1}
         assert [each.units for each in charges_of(initiator.store.entries())] == [*BATCHES, in_round(1)]
 
+    def test_what_is_withdrawn_is_not_unearned(self) -> None:
+        initiator = make_party("clinic")
+        open_with(initiator, make_party("hospital"))
+        initiator.state("request", BATCHES[0], "ff", "hospital")
+        initiator.state("withdrawal", BATCHES[0], "ee", "hospital")
+        initiator.state("request", BATCHES[1], "ff", "hospital")
+        answer(initiator, "receipt", BATCHES[1], "ff")
+        assert verify(initiator.store.chains()).charged == {"request": 100}
+
+    @pytest.mark.parametrize(
+        ("kind", "units", "what"),
+        [
+            ("receipt", BATCHES[0], "withdrawn"),
+            ("withdrawal", BATCHES[0], "the party that asked"),
+            ("withdrawal", requests(50, 60), "withdraws"),
+        ],
+    )
+    def test_a_withdrawal_is_the_end_of_it(self, kind: str, units: Units, what: str) -> None:
+        initiator = make_party("clinic")
+        open_with(initiator, make_party("hospital"))
+        initiator.state("request", BATCHES[0], "ff", "hospital")
+        if kind == "receipt":
+            initiator.state("withdrawal", BATCHES[0], "ee", "hospital")
+        at = len(list(initiator.store.entries()))
+        answer(initiator, kind, units, "ff")
+        assert_broken(initiator.store, at, what)
+
+    def test_what_was_withdrawn_is_not_asked_for_again(self) -> None:
+        initiator = make_party("clinic")
+        open_with(initiator, make_party("hospital"))
+        initiator.state("withdrawal", BATCHES[0], "ee", "hospital")
+        initiator.state("request", BATCHES[0], "ff", "hospital")
+        assert_broken(initiator.store, 2, "asks again")
+
     @pytest.mark.parametrize("units", [requests(100, 1), requests(50, 60), requests(1, 100), requests(1, 1)])
     def test_batches_do_not_overlap(self, units: Units) -> None:
         initiator = make_party("clinic")

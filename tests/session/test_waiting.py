@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from comity.errors import SessionCancelled
 from comity.session.events import Event
 from comity.session.waiting import PEER_AWAY, Reason, Waits
 from comity.store.memory_store import MemoryStore
@@ -72,3 +76,33 @@ def test_a_session_that_is_over_waits_no_more(store: MemoryStore) -> None:
     assert state(store) == ("finished", [])
     Waits(store, "s-2").begin(LABELS)
     assert store.find("s-2") is None
+
+
+def test_whoever_works_waits_for_somebody(store: MemoryStore) -> None:
+    """As a session does whose labels people give: it goes on when they are there."""
+    told: list[Event] = []
+    ready = threading.Event()
+
+    def label(event: Event) -> None:
+        told.append(event)
+        assert event.kind != "waiting" or state(store)[0] == "waiting"
+        ready.set()
+
+    Waits(store, "s-1", label).wait(LABELS, ready, "12 samples", samples=12)
+    assert [each.kind for each in told] == ["waiting", "waiting-over"]
+    assert state(store) == ("active", [])
+
+
+def test_a_session_that_is_given_up_waits_no_more(store: MemoryStore) -> None:
+    begun = threading.Event()
+    waits = Waits(store, "s-1", lambda event: begun.set())
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(waits.wait, LABELS, threading.Event(), "12 samples")
+        assert begun.wait(20)
+        waits.give_up(SessionCancelled("its operator does not want it"))
+        with pytest.raises(SessionCancelled):
+            working.result(20)
+    # Nor does whoever comes to wait afterwards; how the session stands is for whoever gave it up to say.
+    with pytest.raises(SessionCancelled):
+        waits.wait(LABELS, threading.Event(), "12 samples")
+    assert state(store) == ("waiting", ["labels of 12 samples"])

@@ -29,13 +29,14 @@ from comity.errors import (
     UnexpectedBlob,
     UnknownBlob,
 )
-from comity.ledger.ledger import in_round
+from comity.ledger.ledger import Units, in_round
 from comity.ledger.receipts import Signer
-from comity.session.contexts import PeerContext
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook
+from comity.session.waiting import Waits
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob, Layout, delta
@@ -72,8 +73,8 @@ class Watched(SessionBlobs):
         self.kept = threading.Event()
         self.came = 0
 
-    def receive(self, kind: Any, round: int, digest: bytes, size: int, offset: int, *encoding: Any) -> Incoming:
-        incoming = super().receive(kind, round, digest, size, offset, *encoding)
+    def receive(self, kind: Any, units: Units, digest: bytes, size: int, offset: int, *encoding: Any) -> Incoming:
+        incoming = super().receive(kind, units, digest, size, offset, *encoding)
         self.offsets.append(offset)
         return incoming
 
@@ -99,14 +100,15 @@ class Peer:
         )
         gate = EgressGate(self.contract, Policy(), self.store, "clinic")
         receipt_book = ReceiptBook(Signer.from_seed(bytes(32), "hospital"), self.store, self.contract, peer)
-        journal = Journal(self.store, self.contract.session)
-        return PeerContext(self.contract, own, peer, None, self.blobs, journal, gate, receipt_book, nobody)
+        journal, waits = Journal(self.store, self.contract.session), Waits(self.store, self.contract.session)
+        place = SessionContext(self.contract, own, None, self.blobs, journal, nobody, waits)
+        return PeerContext(place, peer, self.blobs, gate, receipt_book)
 
 
 @pytest.fixture
 def peer(make_contract: Callable[..., Contract]) -> Peer:
     peer = Peer(make_contract())
-    peer.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify, deltas=True))
+    peer.blobs.expect(Expectation("checkpoint", in_round(1), LAYOUT.size, 2, LAYOUT.verify, deltas=True))
     return peer
 
 
@@ -120,7 +122,7 @@ def nothing(size: int) -> None:
 
 
 def put(connection: PeerConnection, blob: Blob = BLOB) -> None:
-    connection.put(blob, "checkpoint", 1, before=nothing)
+    connection.put(blob, "checkpoint", in_round(1), before=nothing)
 
 
 @pytest.fixture
@@ -173,7 +175,7 @@ def test_a_blob_arrives_whole_and_once(connect: Callable[..., PeerConnection], p
 
 
 def test_a_published_blob_is_had(connect: Callable[..., PeerConnection], peer: Peer, address: str) -> None:
-    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", 1)
+    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", in_round(1))
     connection = connect(address, contract=peer.contract)
     got = connection.get(BLOB.digest, LAYOUT.size, LAYOUT.verify)
     assert got == BLOB
@@ -202,7 +204,7 @@ def test_a_download_that_was_cut_goes_on_where_it_ended(
     retried: threading.Event,
     kept: threading.Event,
 ) -> None:
-    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", 1)
+    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", in_round(1))
     proxy = cut(address, after=BLOB.size // 2, upstream=False, once=kept)
     connection = connect(proxy.address, contract=peer.contract)
     assert connection.get(BLOB.digest, LAYOUT.size, LAYOUT.verify) == BLOB
@@ -282,7 +284,7 @@ def test_what_the_gate_keeps_never_leaves(connect: Callable[..., PeerConnection]
 
     connection = connect(address, contract=peer.contract)
     with pytest.raises(PolicyRefusal):
-        connection.put(BLOB, "checkpoint", 1, before=refuse)
+        connection.put(BLOB, "checkpoint", in_round(1), before=refuse)
     assert not peer.blobs.offsets
 
 
@@ -299,7 +301,7 @@ def test_blobs_that_do_not_fit_are_refused_and_leave_the_session_as_it_was(
     with pytest.raises(BlobCorrupted):
         put(connection, Blob(bytes(32), BLOB.data))
     with pytest.raises(UnexpectedBlob, match="received checkpoint of round 2"):
-        connection.put(BLOB, "checkpoint", 2, before=nothing)
+        connection.put(BLOB, "checkpoint", in_round(2), before=nothing)
     put(connection)
     assert BLOB.digest in peer.blobs
 
@@ -320,10 +322,10 @@ def test_what_a_peer_gives_is_checked(connect: Callable[..., PeerConnection], pe
     connection = connect(address, contract=peer.contract)
     with pytest.raises(UnknownBlob):
         connection.get(BLOB.digest, LAYOUT.size, LAYOUT.verify)
-    peer.blobs.publish(peer.blobs.add(Blob(bytes(32), BLOB.data)).digest, "checkpoint", 1)
+    peer.blobs.publish(peer.blobs.add(Blob(bytes(32), BLOB.data)).digest, "checkpoint", in_round(1))
     with pytest.raises(BlobCorrupted):
         connection.get(bytes(32), LAYOUT.size, LAYOUT.verify)
-    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", 1)
+    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", in_round(1))
     with pytest.raises(BlobSizeMismatch):
         connection.get(BLOB.digest, LAYOUT.size - 1, LAYOUT.verify)
     with pytest.raises(TensorMismatch):
@@ -339,7 +341,7 @@ def test_a_closed_line_makes_no_stub(connect: Callable[..., PeerConnection]) -> 
 
 
 def put_next(connection: PeerConnection) -> None:
-    connection.put(NEXT, "checkpoint", 1, before=nothing, base=BLOB)
+    connection.put(NEXT, "checkpoint", in_round(1), before=nothing, base=BLOB)
 
 
 def test_a_blob_arrives_as_what_changed_and_counts_as_much(
@@ -349,7 +351,7 @@ def test_a_blob_arrives_as_what_changed_and_counts_as_much(
     put(connection)
     left: list[int] = []
     for _ in range(2):
-        connection.put(NEXT, "checkpoint", 1, before=left.append, base=BLOB)
+        connection.put(NEXT, "checkpoint", in_round(1), before=left.append, base=BLOB)
     assert left == [DELTA]
     assert 0.8 * NEXT.size > DELTA
     assert bytes(peer.blobs.get(NEXT.digest).data) == bytes(NEXT.data)
@@ -380,7 +382,7 @@ def test_a_download_of_what_changed_goes_on_where_it_was_cut(
     kept: threading.Event,
 ) -> None:
     for blob in (BLOB, NEXT):
-        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", 1)
+        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", in_round(1))
     proxy = cut(address, after=DELTA // 2, upstream=False, once=kept)
     connection = connect(proxy.address, contract=peer.contract)
     came: list[int] = []
@@ -395,7 +397,7 @@ def test_what_was_begun_in_another_form_begins_anew(
     connect: Callable[..., PeerConnection], peer: Peer, address: str
 ) -> None:
     peer.blobs.add(BLOB)
-    begun = peer.blobs.receive("checkpoint", 1, NEXT.digest, NEXT.size, 0)
+    begun = peer.blobs.receive("checkpoint", in_round(1), NEXT.digest, NEXT.size, 0)
     begun.write(NEXT.data[:CHUNK])
     peer.blobs.put_back(begun)
     connection = connect(address, contract=peer.contract)
@@ -413,7 +415,7 @@ def test_a_download_that_comes_in_another_form_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for blob in (BLOB, NEXT):
-        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", 1)
+        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", in_round(1))
     forms = iter([delta.shortest(NEXT, BLOB), *[(NEXT, None)] * 3])
     monkeypatch.setattr("comity.transport.blobs.shortest", lambda blob, base: next(forms))
     proxy = cut(address, after=DELTA // 2, upstream=False, once=kept)
@@ -427,7 +429,7 @@ def test_what_changed_comes_only_where_it_was_agreed_on(
     connect: Callable[..., PeerConnection], peer: Peer, address: str
 ) -> None:
     peer.blobs.add(BLOB)
-    peer.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify))
+    peer.blobs.expect(Expectation("checkpoint", in_round(1), LAYOUT.size, 2, LAYOUT.verify))
     with pytest.raises(UnexpectedBlob, match=f"expected its own bytes, received an encoding against {BLOB.hex}"):
         put_next(connect(address, contract=peer.contract))
 
@@ -438,7 +440,7 @@ def test_a_base_must_be_held_and_a_gift(connect: Callable[..., PeerConnection], 
         put_next(connection)
     # What changed since a blob would tell it to whoever asks.
     peer.blobs.add(BLOB)
-    peer.blobs.publish(peer.blobs.add(NEXT).digest, "checkpoint", 1)
+    peer.blobs.publish(peer.blobs.add(NEXT).digest, "checkpoint", in_round(1))
     with pytest.raises(UnknownBlob, match=BLOB.hex):
         connection.get(NEXT.digest, LAYOUT.size, LAYOUT.verify, base=BLOB)
     assert not peer.store.entries()
@@ -490,7 +492,7 @@ def test_what_a_peer_announces_is_checked(
     error: type[ComityError],
 ) -> None:
     for blob in (BLOB, NEXT):
-        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", 1)
+        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", in_round(1))
     sent, encoding = delta.shortest(NEXT, BLOB)
     assert encoding is not None
     fields = {

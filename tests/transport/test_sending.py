@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from comity.errors import NodeDraining
-from comity.transport.sending import OrderedSender, ahead, ask_all
+from comity.transport.sending import OrderedSender, ahead
 
 DEADLINE_S = 20.0
 
@@ -101,27 +101,3 @@ def test_what_following_ends_with_is_the_callers() -> None:
     assert next(following) == "first"
     with pytest.raises(ValueError, match="cut"):
         next(following)
-
-
-def test_several_are_asked_at_once_and_answer_in_order() -> None:
-    together = threading.Barrier(3)
-
-    def question(number: int) -> int:
-        together.wait(DEADLINE_S)
-        return number
-
-    assert ask_all([lambda number=number: question(number) for number in range(3)]) == [0, 1, 2]  # type: ignore[misc]
-    assert ask_all([lambda: 7]) == [7]
-    assert ask_all([]) == []
-
-
-def test_the_first_failure_is_told_when_all_have_ended() -> None:
-    ended: list[int] = []
-
-    def fail(number: int) -> None:
-        ended.append(number)
-        raise ValueError(str(number))
-
-    with pytest.raises(ValueError, match="0"):
-        ask_all([lambda number=number: fail(number) for number in range(3)])  # type: ignore[misc]
-    assert sorted(ended) == [0, 1, 2]

@@ -14,11 +14,12 @@ from comity.ledger.receipts import Signer
 from comity.protocol.registry import protocol
 from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.session.codec import membership_to_proto
-from comity.session.contexts import PeerContext
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook
+from comity.session.waiting import Waits
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
 from comity.transport.identity import Identity
@@ -53,10 +54,9 @@ def host(serve: Callable[..., Any], contract: Contract) -> Any:
     store = MemoryStore()
     gate = EgressGate(contract, Policy(), store, "clinic")
     receipt_book = ReceiptBook(SIGNER, store, contract, CLINIC)
-    journal = Journal(store, contract.session)
-    return serve(
-        (PeerContext(contract, HOSPITAL, CLINIC, None, SessionBlobs(), journal, gate, receipt_book, nobody), Idle())
-    )
+    blobs, journal, waits = SessionBlobs(), Journal(store, contract.session), Waits(store, contract.session)
+    place = SessionContext(contract, HOSPITAL, None, blobs, journal, nobody, waits)
+    return serve((PeerContext(place, CLINIC, blobs, gate, receipt_book), Idle()))
 
 
 def stat(connection: PeerConnection) -> blobs_pb2.BlobStat:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from comity.blobs.session_blobs import Expectation
+from comity.ledger.ledger import in_round
 from comity.tensors import Blob, Layout
 from comity.transport.identity import PARTY_KEY
 from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY
@@ -34,7 +35,7 @@ class Idle:
 @pytest.fixture
 def pair(make_pair: Callable[..., Any]) -> Any:
     pair = make_pair()
-    pair.provider.blobs.expect(Expectation("checkpoint", 1, LAYOUT.size, 2, LAYOUT.verify))
+    pair.provider.blobs.expect(Expectation("checkpoint", in_round(1), LAYOUT.size, 2, LAYOUT.verify))
     return pair
 
 
@@ -50,7 +51,14 @@ def put(serve: Callable[..., Any], pair: Any) -> Iterator[Callable[..., blobs_pb
         )
 
         def send(pieces: list[blobs_pb2.BlobChunk], **named: str) -> blobs_pb2.BlobStat:
-            fields = {"kind": "checkpoint", "round": "1", "size": str(LAYOUT.size), "offset": "0"} | named
+            fields = {
+                "kind": "checkpoint",
+                "unit": "round",
+                "first": "1",
+                "count": "1",
+                "size": str(LAYOUT.size),
+                "offset": "0",
+            } | named
             beside = [(f"comity-{name}", value) for name, value in fields.items()]
             beside += [(PARTY_KEY, "clinic"), (SESSION_KEY, context.contract.session)]
             return method(iter(pieces), metadata=[*beside, (CONTRACT_KEY, context.contract.hash)], timeout=20)

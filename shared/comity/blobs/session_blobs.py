@@ -11,19 +11,20 @@ from comity import faults
 from comity.blobs.blob_files import BlobKeeper, BlobMemory
 from comity.blobs.incoming import Incoming
 from comity.errors import BlobSizeMismatch, BlobTruncated, UnexpectedBlob, UnknownBlob
+from comity.ledger.ledger import Units
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding
 
-Releaser = Callable[[str, int, Blob], Blob]
-"""Makes, of what was made, what may leave, from its egress kind and round; may give something else than it got, or raise.
+Releaser = Callable[[str, Units, Blob], Blob]
+"""Makes, of what was made, what may leave, from its egress kind and its units; may give something else than it got, or raise.
 
 It is called once for each release, before the blob is durable and before anything is derived from it: a loss that is told
 with a model is the loss of the model as it is sent."""
 
 
-def unchanged(kind: str, round: int, blob: Blob) -> Blob:
+def unchanged(kind: str, units: Units, blob: Blob) -> Blob:
     """Sends what was made."""
-    del kind, round
+    del kind, units
     return blob
 
 
@@ -33,25 +34,49 @@ class Expectation:
 
     Attributes:
         kind: Egress kind of the blobs.
-        round: Round they belong to.
+        units: What they belong to: one of these units, or several.
         size: Exact length of each, in bytes.
         count: Most that may come.
         verify: Checks a whole blob's content and raises if it does not fit.
-        until: Last round they may belong to; None for `round` alone.
         deltas: Whether they may come as what changed since others.
     """
 
     kind: str
-    round: int
+    units: Units
     size: int
     count: int
     verify: Callable[[Blob], None]
-    until: int | None = None
     deltas: bool = False
 
-    def fits(self, kind: str, round: int) -> bool:
-        """Whether a blob of a kind and a round may come."""
-        return kind == self.kind and self.round <= round <= (self.until or self.round)
+    def fits(self, kind: str, units: Units) -> bool:
+        """Whether a blob of a kind and of some units may come."""
+        return kind == self.kind and self.units.covers(units)
+
+    def require_form(self, size: int, encoding: Encoding | None) -> None:
+        """Checks how a blob is announced.
+
+        Raises:
+            UnexpectedBlob: Those that are expected do not come encoded.
+            BlobSizeMismatch: None of them has that length.
+        """
+        if encoding is not None and not self.deltas:
+            raise UnexpectedBlob(
+                "the blob comes as what changed since another",
+                expected="its own bytes",
+                received=f"an encoding against {encoding.base.hex()}",
+                action="send blobs as the contract says",
+            )
+        if size != self.size and (encoding is None or size > self.size):
+            raise BlobSizeMismatch(
+                "the blob has another length",
+                expected=f"{self.size} bytes" if encoding is None else f"at most {self.size} bytes",
+                received=f"{size} bytes",
+                action="send the state dict of the contract's model",
+            )
+
+    def __str__(self) -> str:
+        """What may come, in words."""
+        return f"{self.kind} of {self.units}"
 
 
 class Held(NamedTuple):
@@ -80,26 +105,26 @@ class SessionBlobs:
         self._release = release
         self._lock = threading.Lock()
         self._keeper = keeper if keeper is not None else BlobMemory()
-        self._published: dict[bytes, tuple[str, int]] = {}
+        self._published: dict[bytes, tuple[str, Units]] = {}
         self._incoming: dict[bytes, Incoming] = {}
-        self._expected: Expectation | None = None
-        self._received: set[bytes] = set()
+        self._expected: tuple[Expectation, ...] = ()
+        self._received: dict[bytes, Expectation] = {}
         self._settled: set[bytes] = set()
 
-    def expect(self, expectation: Expectation | None) -> None:
-        """Replaces what a peer may upload from now on; None for nothing. What was half received is dropped."""
+    def expect(self, *expectations: Expectation) -> None:
+        """Replaces what a peer may upload from now on; nothing if nothing is said. What was half received is dropped."""
         with self._lock:
-            self._expected = expectation
+            self._expected = expectations
             self._received.clear()
             self._incoming.clear()
 
     def settle(self, digest: bytes) -> None:
-        """Says that a blob need not come again this round, though it may be dropped: what it was for is done."""
+        """Says that a blob need not come again for now, though it may be dropped: what it was for is done."""
         with self._lock:
             self._settled.add(digest)
 
-    def begin_round(self) -> None:
-        """Forgets what was settled in the round before."""
+    def unsettle(self) -> None:
+        """Forgets what was settled: from now on it may be needed again."""
         with self._lock:
             self._settled.clear()
 
@@ -112,7 +137,7 @@ class SessionBlobs:
         faults.point("commit")
         return kept
 
-    def release(self, blob: Blob, kind: str, round: int) -> Blob:
+    def release(self, blob: Blob, kind: str, units: Units) -> Blob:
         """Keeps, durably, what is to be sent for a blob that this party made; returns it as it is kept.
 
         Everything that a party makes for others comes into being here. What is told with it, such as a loss, is to be taken
@@ -121,20 +146,20 @@ class SessionBlobs:
         Args:
             blob: What was made.
             kind: Its egress kind.
-            round: Round it belongs to.
+            units: What it belongs to.
 
         Raises:
             PolicyRefusal: Nothing may be sent for it.
         """
-        return self.add(self._release(kind, round, blob))
+        return self.add(self._release(kind, units, blob))
 
-    def publish(self, digest: bytes, kind: str, round: int) -> None:
+    def publish(self, digest: bytes, kind: str, units: Units) -> None:
         """Lets the other party have a blob that is kept here; no other can be asked for."""
         with self._lock:
-            self._published[digest] = kind, round
+            self._published[digest] = kind, units
 
-    def published(self, digest: bytes) -> tuple[Blob, str, int]:
-        """A blob that the other party may have, with its kind and round.
+    def published(self, digest: bytes) -> tuple[Blob, str, Units]:
+        """A blob that the other party may have, with its kind and what it belongs to.
 
         Raises:
             UnknownBlob: There is none of that digest.
@@ -188,7 +213,7 @@ class SessionBlobs:
             self._published = {digest: place for digest, place in self._published.items() if digest in digests}
 
     def receive(
-        self, kind: str, round: int, digest: bytes, size: int, offset: int, encoding: Encoding | None = None
+        self, kind: str, units: Units, digest: bytes, size: int, offset: int, encoding: Encoding | None = None
     ) -> Incoming:
         """Begins, or goes on with, the upload of a blob.
 
@@ -196,76 +221,71 @@ class SessionBlobs:
 
         Args:
             kind: What it is.
-            round: Round it belongs to.
+            units: What it belongs to.
             digest: Its digest.
             size: Length of what comes, in bytes.
             offset: How many of these are said to be here.
             encoding: How it comes; None for the blob's own bytes.
 
         Raises:
-            UnexpectedBlob: No blob of this kind, round and form is expected, or no further one.
+            UnexpectedBlob: No blob of this kind, of these units and in this form is expected, or no further one.
             BlobSizeMismatch: It is announced with a length that no such blob has.
             BlobTruncated: The upload does not go on where the bytes held end.
             UnknownBlob: The encoding's base is not here.
         """
         with self._lock:
-            expected = self._expected
-            if expected is None or not expected.fits(kind, round):
-                waiting = f"{expected.kind} of round {expected.round}" if expected else "no upload now"
-                raise UnexpectedBlob(
-                    "nobody waits for this blob",
-                    expected=waiting,
-                    received=f"{kind} of round {round}",
-                    action="wait for the round",
-                )
-            if encoding is not None and not expected.deltas:
-                raise UnexpectedBlob(
-                    "the blob comes as what changed since another",
-                    expected="its own bytes",
-                    received=f"an encoding against {encoding.base.hex()}",
-                    action="send blobs as the contract says",
-                )
-            if size != expected.size and (encoding is None or size > expected.size):
-                action = "send the state dict of the contract's model"
-                raise BlobSizeMismatch(
-                    "the blob has another length",
-                    expected=f"{expected.size} bytes" if encoding is None else f"at most {expected.size} bytes",
-                    received=f"{size} bytes",
-                    action=action,
-                )
+            expected = self._expectation_of(kind, units)
+            expected.require_form(size, encoding)
             base = None if encoding is None else self._keeper.read(encoding.base)
             if encoding is not None and (base is None or base.size != expected.size):
                 raise _unknown(encoding.base)
-            if digest not in self._received and len(self._received) >= expected.count:
-                action = "offer no more than the contract's trajectory"
-                raise UnexpectedBlob(
-                    "too many blobs in this round",
-                    expected=f"at most {expected.count}",
-                    received="one more",
-                    action=action,
-                )
-            self._received.add(digest)
+            self._count(digest, expected)
             incoming = self._incoming.pop(digest, None)
             if incoming is None or (incoming.encoding, incoming.size) != (encoding, size):
                 # One form of a blob at a time: a peer cannot have memory taken by many.
                 incoming = Incoming(digest, size, encoding, base)
             if incoming.held != offset:
                 self._incoming[digest] = incoming
-                action = "ask how much is held and go on from there"
                 raise BlobTruncated(
                     "the upload does not go on where it ended",
                     expected=f"offset {incoming.held}",
                     received=f"offset {offset}",
-                    action=action,
+                    action="ask how much is held and go on from there",
                 )
             return incoming
+
+    def _expectation_of(self, kind: str, units: Units) -> Expectation:
+        for each in self._expected:
+            if each.fits(kind, units):
+                return each
+        raise UnexpectedBlob(
+            "nobody waits for this blob",
+            expected=self._waited_for(),
+            received=f"{kind} of {units}",
+            action="wait until it is asked for",
+        )
+
+    def _count(self, digest: bytes, expected: Expectation) -> None:
+        """Counts a blob among those that may come."""
+        others = sum(each is expected for at, each in self._received.items() if at != digest)
+        if others >= expected.count:
+            raise UnexpectedBlob(
+                f"too many blobs: {expected}",
+                expected=f"at most {expected.count}",
+                received="one more",
+                action="send no more than the contract says",
+            )
+        self._received[digest] = expected
+
+    def _waited_for(self) -> str:
+        return ", or ".join(map(str, self._expected)) or "no upload now"
 
     def name(self, incoming: Incoming, digest: bytes) -> None:
         """Gives an upload its digest, which was not known when it began."""
         with self._lock:
-            if incoming.digest in self._received:
-                self._received.discard(incoming.digest)
-                self._received.add(digest)
+            expected = self._received.pop(incoming.digest, None)
+            if expected is not None:
+                self._received[digest] = expected
             incoming.digest = digest
 
     def put_back(self, incoming: Incoming) -> None:
@@ -277,7 +297,7 @@ class SessionBlobs:
     def forget(self, incoming: Incoming) -> None:
         """Drops an upload that cannot be used, so that it does not count."""
         with self._lock:
-            self._received.discard(incoming.digest)
+            self._received.pop(incoming.digest, None)
 
     def complete(self, incoming: Incoming, before: Callable[[Blob], None]) -> Blob:
         """Checks and keeps an upload that came whole; one that fails the check is forgotten.
@@ -294,15 +314,14 @@ class SessionBlobs:
             NonFiniteValue: A value is NaN or infinite.
         """
         with self._lock:
-            expected = self._expected
-            waited_for = incoming.digest in self._received
-        if expected is None or not waited_for:
-            waiting = f"{expected.kind} of round {expected.round}" if expected else "no upload now"
+            expected = self._received.get(incoming.digest)
+            waited_for = self._waited_for()
+        if expected is None:
             raise UnexpectedBlob(
                 "nobody waits for this blob any more",
-                expected=waiting,
+                expected=waited_for,
                 received=incoming.digest.hex(),
-                action="wait for the round",
+                action="wait until it is asked for",
             )
         try:
             blob = incoming.finish()
@@ -320,7 +339,7 @@ class SessionBlobs:
 def _unknown(digest: bytes) -> UnknownBlob:
     return UnknownBlob(
         "no such blob in this session",
-        expected="a blob of the active round",
+        expected="one that is kept, and may be had",
         received=digest.hex(),
         action="send it first",
     )

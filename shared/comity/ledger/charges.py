@@ -57,7 +57,8 @@ class Ranges:
 class _Request:
     entry: Entry
     subject: str
-    is_charged: bool = False
+    charge: Charge | None = None
+    is_withdrawn: bool = False
 
 
 @dataclass(slots=True)
@@ -105,6 +106,8 @@ class Charges:
             _request(account, entry, statement)
         elif statement.kind == "receipt":
             self._receipt(account, entry, statement)
+        elif statement.kind == "withdrawal":
+            self._withdraw(account, entry, statement)
         else:
             stated = account.stated.setdefault((fact.direction, statement.kind), Ranges())
             earlier = stated.overlapping(units)
@@ -123,11 +126,32 @@ class Charges:
             raise broken(entry, unpaid, expected="a receipt by the other party", received="both by one")
         if request.subject != statement.subject:
             raise broken(entry, unpaid, expected=f"a receipt for {request.subject}", received=statement.subject)
-        if request.is_charged:
+        if request.charge is not None:
             raise broken(entry, f"charges {units} twice")
-        request.is_charged = True
+        if request.is_withdrawn:
+            raise broken(entry, f"charges {units}", expected="none of what was withdrawn", received="a receipt")
         del account.unearned[units]
-        self.charged.append(Charge(fact.session, units, fact.peer, statement.subject))
+        request.charge = Charge(fact.session, units, fact.peer, statement.subject)
+        self.charged.append(request.charge)
+
+    def _withdraw(self, account: _Account, entry: Entry, statement: Statement) -> None:
+        """Takes back what is asked for of some units; nothing of them may be asked for afterwards."""
+        units = statement.units
+        request = account.requests.get(units)
+        if request is None:
+            overlapping = account.ranges.overlapping(units)
+            if overlapping is not None:
+                raise broken(entry, f"withdraws {units}", expected=overlapping, received="others")
+            account.ranges.add(units)
+            request = account.requests[units] = _Request(entry, "")
+        elif request.entry.fact.direction != entry.fact.direction:
+            raise broken(entry, f"withdraws {units}", expected="the party that asked for them", received="the other")
+        elif request.is_withdrawn:
+            raise broken(entry, f"withdraws {units} twice")
+        request.is_withdrawn = True
+        account.unearned.pop(units, None)
+        if request.charge is not None:
+            self.charged.remove(request.charge)
 
 
 def _request(account: _Account, entry: Entry, statement: Statement) -> None:

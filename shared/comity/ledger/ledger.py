@@ -52,6 +52,10 @@ class Units:
         """Whether some unit is in both."""
         return self.unit == other.unit and self.first <= other.last and other.first <= self.last
 
+    def covers(self, other: Units) -> bool:
+        """Whether all units of another are in this."""
+        return self.unit == other.unit and self.first <= other.first and other.last <= self.last
+
     def __str__(self) -> str:
         """The units in words: `round 3`, `requests 101 to 200`."""
         if not self.unit:

@@ -20,9 +20,9 @@ from comity.errors import ReceiptInvalid
 from comity.ledger.keys import ReceiptKey, SeedKey
 from comity.ledger.ledger import Head, Units
 
-StatementKind = Literal["request", "receipt", "statement", "acknowledgement"]
+StatementKind = Literal["request", "receipt", "statement", "acknowledgement", "withdrawal"]
 """The one party asks for units; the other has what is needed for them, and later states the results; the first has
-that."""
+that. Or the first goes on without them, because the other was away: they are then not charged."""
 
 
 @dataclass(frozen=True, slots=True)

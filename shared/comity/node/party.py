@@ -23,7 +23,9 @@ from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
+from comity.session.presence import Presence
 from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.session.waiting import Waits
 from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import GivenSecrets, Secrets, secrets_in
@@ -88,7 +90,12 @@ class LocalParty:
         return Membership(party=self.name, role=role, samples=samples, receipt_key=self.signer.public_key)
 
     def session_context(
-        self, contract: Contract, own: Membership, observe: Observer, peers: Sequence[Membership] = ()
+        self,
+        contract: Contract,
+        own: Membership,
+        observe: Observer,
+        peers: Sequence[Membership] = (),
+        waits: Waits | None = None,
     ) -> SessionContext:
         """This party's place in a session, with what it did in it before.
 
@@ -99,6 +106,7 @@ class LocalParty:
             own: This party's part in it.
             observe: Is told what happens.
             peers: The others' parts, as far as they are known.
+            waits: What the session waits for, where somebody looks at it already.
 
         Raises:
             PolicyRefusal: The session would pass this party's privacy budget.
@@ -126,18 +134,22 @@ class LocalParty:
             self._blobs(contract.session),
             journal,
             observed,
+            waits or Waits(self.store, contract.session, observe),
             gates,
             self.config.settings_of(protocol(contract.protocol)),
             self.services,
         )
 
-    def peer_context(self, place: SessionContext, peer: Membership, *, apart: bool = False) -> PeerContext:
+    def peer_context(
+        self, place: SessionContext, peer: Membership, *, apart: bool = False, presence: Presence | None = None
+    ) -> PeerContext:
         """This party's place opposite one peer.
 
         Args:
             place: Its place in the session.
             peer: The peer's part in it.
             apart: Whether what the peer sends is kept apart from what others do.
+            presence: Whether the peer answers, where this party calls it.
 
         Raises:
             StorageError: What was kept cannot be read.
@@ -149,19 +161,7 @@ class LocalParty:
         place.gates.append(gate)
         receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
-        return PeerContext(
-            contract,
-            place.own,
-            peer,
-            place.task,
-            blobs,
-            place.journal,
-            gate,
-            receipt_book,
-            place.observe,
-            place.settings,
-            place.services,
-        )
+        return PeerContext(place, peer, blobs, gate, receipt_book, presence or Presence())
 
     def gate(self, contract: Contract, peer: str) -> EgressGate:
         """What may leave to a party in a session."""

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from comity.errors import UnsupportedProtocol
+from comity.ledger.ledger import ROUND, WHOLE, Units
 from comity.wire.v1 import egress_pb2, sessions_pb2
 
 CONTROL, STATEMENT, BLOB, MESSAGES = "control", "statement", "blob", "messages"
@@ -38,7 +39,9 @@ METADATA = {
     "comity-session": "identifier",
     "comity-contract": "identifier",
     "comity-kind": "identifier",
-    "comity-round": "identifier",
+    "comity-unit": "identifier",
+    "comity-first": "identifier",
+    "comity-count": "identifier",
     "comity-index": "identifier",
     "comity-digest": "identifier",
     "comity-encoding": "identifier",
@@ -61,33 +64,39 @@ class Rule:
     Attributes:
         kind: Egress kind, or one of `UNRECORDED`.
         subject: What it is called in ledgers, with fields in braces.
-        round: Path of the field with its round; empty for `round`.
+        unit: What its units are.
+        first: Path of the field with the first of them; empty for the field that is called as the unit is.
+        count: Path of the field with how many they are; empty for one.
     """
 
     kind: str
     subject: str
-    round: str
+    unit: str
+    first: str
+    count: str
 
     @property
     def is_recorded(self) -> bool:
         """Whether contract and policy are asked, and the ledger is told."""
         return self.kind not in UNRECORDED
 
-    def round_of(self, message: Message, request: Message | None = None) -> int:
-        """The round that a message belongs to; that of its request, where it says none."""
-        if self.round:
-            return int(_value(message, self.round))
+    def units_of(self, message: Message, request: Message | None = None) -> Units:
+        """What a message belongs to, or its request, where it says nothing; the session as a whole where neither does."""
+        if self.first:
+            first = int(_found(self.first, message, request))
+            count = int(_found(self.count, message, request)) if self.count else 1
+            return Units(self.unit, first, count) if first else WHOLE
         for each in (message, request):
-            if each is not None and "round" in each.DESCRIPTOR.fields_by_name:
-                return int(_value(each, "round"))
-        return 0
+            if each is not None and self.unit in each.DESCRIPTOR.fields_by_name:
+                number = int(_value(each, self.unit))
+                return Units(self.unit, number, 1) if number else WHOLE
+        return WHOLE
 
     def subject_of(self, message: Message, request: Message | None = None) -> str:
         """What a message is called in ledgers."""
 
         def filled(match: re.Match[str]) -> str:
-            first, _, rest = match[1].partition(".")
-            value = _value(request, rest) if first == "request" and request is not None else _value(message, match[1])
+            value = _found(match[1], message, request)
             return value.hex() if isinstance(value, bytes) else str(value)
 
         return _PATH.sub(filled, self.subject)
@@ -105,7 +114,7 @@ def rule_of(message: Descriptor) -> Rule:
     if not options.HasExtension(egress_pb2.egress):
         raise _missing(f"{name} has no egress rule", "option (comity.wire.v1.egress)")
     found = options.Extensions[egress_pb2.egress]
-    rule = Rule(found.kind, found.subject, found.round)
+    rule = Rule(found.kind, found.subject, found.unit or ROUND, found.first, found.count)
     if not rule.kind or (rule.is_recorded and not rule.subject):
         raise _missing(f"the egress rule of {name} is incomplete", "a kind and a subject")
     if rule.kind == MESSAGES:
@@ -113,7 +122,7 @@ def rule_of(message: Descriptor) -> Rule:
     else:
         kinds = {rule.kind} if rule.is_recorded or rule.kind == BLOB else set()
         require_fields(message, kinds, strict=rule.kind in {CONTROL, STATEMENT})
-    for path in (*_PATH.findall(rule.subject), *([rule.round] if rule.round else [])):
+    for path in (*_PATH.findall(rule.subject), *filter(None, (rule.first, rule.count))):
         if not path.startswith("request."):
             _field(message, path)
     return rule
@@ -340,6 +349,12 @@ def _field(message: Descriptor, path: str) -> None:
         if field is None:
             raise _missing(f"the egress rule of {message.full_name} names no field: {path}", "a field of the message")
         at = field.message_type
+
+
+def _found(path: str, message: Message, request: Message | None) -> Any:
+    """What a path leads to: that of an answer, which has a request, into the request where it says so."""
+    first, _, rest = path.partition(".")
+    return _value(request, rest) if first == "request" and request is not None else _value(message, path)
 
 
 def _value(message: Message | None, path: str) -> Any:

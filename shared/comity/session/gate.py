@@ -18,7 +18,7 @@ from comity import faults
 from comity.blobs.session_blobs import Releaser, unchanged
 from comity.contract import Contract
 from comity.errors import PolicyRefusal
-from comity.ledger.ledger import Direction, Fact, Ledger, Matter, Units, in_round
+from comity.ledger.ledger import Direction, Fact, Ledger, Matter, Units
 from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, carries, releases_in, require_known, rule_of
 from comity.session.policy import Policy
 from comity.tensors import Blob
@@ -30,15 +30,15 @@ class Outgoing:
 
     Attributes:
         kind: Its egress kind, or `control` or `statement`.
-        subject: Which one, unique among its kind in the round.
-        round: Round it belongs to; 0 for the session as a whole.
+        subject: Which one, unique among its kind in its units.
+        units: What it belongs to: a round, or what else the protocol counts.
         peer: Party that it goes to.
         content: The message or the blob itself.
     """
 
     kind: str
     subject: str
-    round: int
+    units: Units
     peer: str
     content: Message | Blob
 
@@ -124,53 +124,58 @@ class EgressGate:
         rule, kind = self._rule(message)
         require_known(message)
         self.require_backed(message)
-        subject, round = rule.subject_of(message, request), rule.round_of(message, request)
-        self._pass(Outgoing(kind, subject, round, self.peer, message))
+        subject, units = rule.subject_of(message, request), rule.units_of(message, request)
+        self._pass(Outgoing(kind, subject, units, self.peer, message))
         if recorded and kind not in UNRECORDED:
-            self._intend(kind, subject, message.ByteSize(), round)
+            self._intend(kind, subject, message.ByteSize(), units)
 
-    def send_blob(self, blob: Blob, kind: str, round: int, *, size: int | None = None) -> None:
+    def send_blob(self, blob: Blob, kind: str, units: Units, *, size: int | None = None) -> None:
         """Lets a blob out, and records that it is about to leave.
 
         Args:
             blob: The blob.
             kind: What it is.
-            round: Round it belongs to.
+            units: What it belongs to.
             size: Length of what is sent for it, in bytes; its own where nothing is said.
 
         Raises:
             PolicyRefusal: It may not leave.
         """
-        self._pass(Outgoing(kind, blob.hex, round, self.peer, blob))
-        self._intend(kind, blob.hex, blob.size if size is None else size, round)
+        self._pass(Outgoing(kind, blob.hex, units, self.peer, blob))
+        self._intend(kind, blob.hex, blob.size if size is None else size, units)
 
     def deliver(self, message: Message, request: Message | None = None) -> None:
         """Records that the peer has a message; nothing where it was not to be recorded."""
         rule, kind = self._rule(message)
         if kind not in UNRECORDED:
-            self._deliver(kind, rule.subject_of(message, request), rule.round_of(message, request))
+            self._deliver(kind, rule.subject_of(message, request), rule.units_of(message, request))
 
-    def deliver_blob(self, digest: bytes, kind: str, round: int) -> None:
+    def deliver_blob(self, digest: bytes, kind: str, units: Units) -> None:
         """Records that the peer has a blob; nothing where it was not about to leave."""
-        self._deliver(kind, digest.hex(), round)
+        self._deliver(kind, digest.hex(), units)
 
-    def deliver_all(self, round: int) -> None:
-        """Records that the peer has everything that was about to leave in a round."""
+    def deliver_all(self, units: Units, kind: str = "") -> None:
+        """Records that the peer has everything that was about to leave in some units.
+
+        Args:
+            units: The units.
+            kind: Egress kind of what it has; empty for all kinds.
+        """
         with self._lock:
-            waiting = [place for place in self._intended if place[0] == in_round(round)]
-        for _, kind, subject in waiting:
-            self._deliver(kind, subject, round)
+            waiting = [place for place in self._intended if units.covers(place[0]) and kind in {"", place[1]}]
+        for at, what, subject in waiting:
+            self._deliver(what, subject, at)
 
     def admit(self, message: Message, request: Message | None = None) -> None:
         """Records a message that came."""
         rule, kind = self._rule(message)
         if kind not in UNRECORDED:
-            subject, round = rule.subject_of(message, request), rule.round_of(message, request)
-            self._record("delivered", "received", kind, subject, message.ByteSize(), round)
+            subject, units = rule.subject_of(message, request), rule.units_of(message, request)
+            self._record("delivered", "received", kind, subject, message.ByteSize(), units)
 
-    def admit_blob(self, digest: bytes, kind: str, round: int, size: int) -> None:
+    def admit_blob(self, digest: bytes, kind: str, units: Units, size: int) -> None:
         """Records a blob that came, with the length of what came for it, in bytes."""
-        self._record("delivered", "received", kind, digest.hex(), size, round)
+        self._record("delivered", "received", kind, digest.hex(), size, units)
 
     def _rule(self, message: Message) -> tuple[Rule, str]:
         """A message's rule, and its kind; one that could hold something of its kind, and does not, is of kind `control`."""
@@ -187,20 +192,20 @@ class EgressGate:
         for inspect in self._inspectors.get(kind, ()):
             inspect(outgoing)
 
-    def _intend(self, kind: str, subject: str, size: int, round: int) -> None:
-        self._record("intended", "sent", kind, subject, size, round)
+    def _intend(self, kind: str, subject: str, size: int, units: Units) -> None:
+        self._record("intended", "sent", kind, subject, size, units)
         with self._lock:
-            self._intended[in_round(round), kind, subject] = size
+            self._intended[units, kind, subject] = size
         faults.point("transfer")
 
-    def _deliver(self, kind: str, subject: str, round: int) -> None:
+    def _deliver(self, kind: str, subject: str, units: Units) -> None:
         with self._lock:
-            size = self._intended.pop((in_round(round), kind, subject), None)
+            size = self._intended.pop((units, kind, subject), None)
         if size is not None:
-            self._record("delivered", "sent", kind, subject, size, round)
+            self._record("delivered", "sent", kind, subject, size, units)
 
-    def _record(self, matter: Matter, direction: Direction, kind: str, subject: str, size: int, round: int) -> None:
-        fact = Fact(matter, self._contract.session, in_round(round), self.peer, direction, kind, subject, size)
+    def _record(self, matter: Matter, direction: Direction, kind: str, subject: str, size: int, units: Units) -> None:
+        fact = Fact(matter, self._contract.session, units, self.peer, direction, kind, subject, size)
         if self._ledger.record(fact) and matter == "delivered":
             with self._lock:
                 self._delivered[direction] += size

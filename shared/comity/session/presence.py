@@ -1,23 +1,11 @@
-"""Whether a peer answers, and which rounds go on without it."""
+"""Whether a peer answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
-from comity.errors import ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
-from comity.session.events import Event, Observer
-from comity.session.waiting import PEER_AWAY, Waits
-from comity.store.journal import Journal
-
-Result = TypeVar("Result")
-
-ABSENT = "absent"
-"""Kind of the record that a round goes on without a peer; roles pass over it when they replay theirs."""
-
-_AWAY = (PeerUnreachable, DeadlineExceeded, NodeDraining)
-"""What a call ends with whose peer is away."""
+from comity.errors import ComityError
 
 
 def _nobody(error: ComityError | None) -> None:
@@ -67,53 +55,3 @@ class Presence:
             yield
         finally:
             self._most_s = before
-
-
-class Attendance:
-    """Without whom of several peers a round goes on: decided once, kept in the journal, and replayed.
-
-    Args:
-        journal: The session's journal.
-        waits: What the session waits for: not for a peer without whom it goes on.
-        observe: Is told of an absence.
-    """
-
-    def __init__(self, journal: Journal, waits: Waits, observe: Observer) -> None:
-        self._journal = journal
-        self._waits = waits
-        self._observe = observe
-        self._absent: set[tuple[int, str]] = {
-            (record.round, str(record.fields["party"])) for record in journal.records() if record.kind == ABSENT
-        }
-
-    def absent(self, round: int) -> frozenset[str]:
-        """The peers without whom a round goes on."""
-        return frozenset(party for number, party in self._absent if number == round)
-
-    def ask(
-        self, round: int, party: str, presence: Presence, call: Callable[[], Result], *, wait_s: float
-    ) -> Result | None:
-        """Asks a peer for its part in a round, which goes on without it where it does not answer.
-
-        Args:
-            round: The round.
-            party: The peer.
-            presence: Whether it answers.
-            call: Asks it; not called again in a round that goes on without it, also not after a restart.
-            wait_s: How long to wait for it, in seconds.
-
-        Returns:
-            What it answered; None where the round goes on without it.
-        """
-        if (round, party) in self._absent:
-            return None
-        try:
-            with presence.at_most(wait_s):
-                return call()
-        except _AWAY as error:
-            # From here on the round is one without it: whoever replays it must not find it there.
-            self._journal.append(ABSENT, round, party=party, why=str(error))
-            self._absent.add((round, party))
-            self._waits.end(PEER_AWAY, party)
-            self._observe(Event("peer-absent", round, {"peer": party, "why": str(error)}))
-            return None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from comity import faults
 from comity.contract import Contract, Json, Membership
 from comity.errors import ReceiptInvalid
 from comity.ledger.charges import Ranges
 from comity.ledger.ledger import Direction, Fact, Units
-from comity.ledger.receipts import SignedStatement, Signer, StatementKind, require_valid
+from comity.ledger.receipts import SignedStatement, Signer, StatementKind, require_valid, subject_of
 from comity.store.store import Store
 
 
@@ -33,10 +33,10 @@ class ReceiptBook:
         self._peer = peer
         self._made = _Statements()
         self._accepted = _Statements()
+        self._untold: list[SignedStatement] = []
         for entry in store.entries(contract.session, peer.party):
             if entry.fact.matter == "receipt":
-                known = self._made if entry.fact.direction == "sent" else self._accepted
-                known.add(SignedStatement.from_json(entry.fact.body))
+                self._add(SignedStatement.from_json(entry.fact.body), entry.fact.direction)
 
     def sign(
         self, kind: StatementKind, units: Units, subject: bytes, content: Mapping[str, Json] | None = None
@@ -67,7 +67,7 @@ class ReceiptBook:
             head = self._store.head(session, self._peer.party)
             signed = self._signer.state(kind, session, self._hash, units, subject.hex(), head)
             self._record(signed, "sent", content)
-        self._made.add(signed)
+        self._add(signed, "sent")
         faults.point("receipt")
         return signed
 
@@ -107,8 +107,59 @@ class ReceiptBook:
                 action="repeat the first statement as it was",
             )
         self._record(signed, "received", content)
-        self._accepted.add(signed)
+        self._add(signed, "received")
         faults.point("receipt")
+
+    def withdraw(self, units: Units) -> SignedStatement:
+        """Goes on without units, asked for or not: they are not charged, and cannot be asked for again.
+
+        The other party is to be told when it is back: `untold` is sent with what it is asked for next.
+
+        Raises:
+            ReceiptInvalid: The other party's receipt for them is here.
+        """
+        if self._accepted.find("receipt", units) is not None:
+            raise ReceiptInvalid(
+                f"{units} cannot be withdrawn", expected="units without a receipt", received="a receipt for them"
+            )
+        return self.sign("withdrawal", units, _withdrawn(units))
+
+    def is_withdrawn(self, units: Units) -> bool:
+        """Whether this party has gone on without units."""
+        return self.made("withdrawal", units) is not None
+
+    @property
+    def untold(self) -> list[SignedStatement]:
+        """This party's withdrawals since the other's last receipt, which it may not know of."""
+        return [*self._untold]
+
+    def accept_withdrawals(self, withdrawals: Sequence[SignedStatement]) -> None:
+        """Checks and records what the other party has gone on without.
+
+        Raises:
+            ReceiptInvalid: One is none, or is of units of which the other party has said that it has them.
+        """
+        for signed in withdrawals:
+            units = signed.statement.units
+            if self._accepted.find("acknowledgement", units) is not None:
+                raise ReceiptInvalid(
+                    f"{units} cannot be withdrawn",
+                    expected="units that did not arrive",
+                    received="a withdrawal of what was acknowledged",
+                    action="go on with the next",
+                )
+            self.accept(signed, "withdrawal", units, _withdrawn(units))
+
+    def _add(self, signed: SignedStatement, direction: Direction | None) -> None:
+        kind = signed.statement.kind
+        if direction == "sent":
+            self._made.add(signed)
+            if kind == "withdrawal":
+                self._untold.append(signed)
+        else:
+            self._accepted.add(signed)
+            if kind == "receipt":
+                self._untold.clear()
 
     def _require_stated(self, signed: SignedStatement, kind: StatementKind, units: Units, subject: bytes) -> None:
         statement = signed.statement
@@ -133,6 +184,11 @@ class ReceiptBook:
         body = signed.to_json() if content is None else signed.to_json() | {"content": content}
         place = (statement.session, statement.units, self._peer.party, direction, None, statement.kind)
         self._store.record(Fact("receipt", *place, body=body))
+
+
+def _withdrawn(units: Units) -> bytes:
+    """What a withdrawal states."""
+    return subject_of({"withdrawn": [units.unit, units.first, units.count]})
 
 
 class _Statements:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from comity.contract import Json
+from comity.errors import ComityError
 from comity.session.events import Event, Observer, nobody
 from comity.store.store import Store, StoredSession, Waiting
 
@@ -105,6 +107,9 @@ class Waits:
         self._session = session
         self._observe = observe
         self._begun: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+        self._awaited: set[threading.Event] = set()
+        self._given_up: ComityError | None = None
 
     def begin(self, reason: Reason, subject: str = "", **details: Json) -> None:
         """Has the session wait, from now on and after a restart; it may wait for several things at a time.
@@ -144,6 +149,37 @@ class Waits:
         self.begin(reason, subject, **details)
         yield
         self.end(reason, subject)
+
+    def wait(self, reason: Reason, ready: threading.Event, subject: str = "", **details: Json) -> None:
+        """Has the session wait, and whoever works on it, until something is there.
+
+        Args:
+            reason: Why.
+            ready: Is set when it is there.
+            subject: See `begin`.
+            details: See `begin`.
+
+        Raises:
+            ComityError: Why nobody works on the session any more.
+        """
+        with self._lock:
+            self._awaited.add(ready)
+        try:
+            with self.until(reason, subject, **details):
+                if self._given_up is None:
+                    ready.wait()
+                if self._given_up is not None:
+                    raise self._given_up
+        finally:
+            with self._lock:
+                self._awaited.discard(ready)
+
+    def give_up(self, error: ComityError) -> None:
+        """Ends every wait, present and future, of whoever works on the session; that it waits stays kept."""
+        with self._lock:
+            self._given_up = error
+            for ready in self._awaited:
+                ready.set()
 
     def _change(self, change: Callable[[tuple[Waiting, ...]], tuple[Waiting, ...]]) -> None:
         with self._store.transaction():

@@ -10,6 +10,7 @@ from typing import Any
 
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue
+from comity.ledger.ledger import WHOLE
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.result import SessionResult, summarize
@@ -157,4 +158,4 @@ def _agree(
     ours.deliver(proposal)
     ours.admit(agreement)
     decode_agreement(agreement, contract, acceptor.name, definition)
-    theirs.deliver_all(0)
+    theirs.deliver_all(WHOLE, "contract")

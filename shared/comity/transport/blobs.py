@@ -13,6 +13,7 @@ from blake3 import blake3
 from comity.blobs.incoming import Incoming
 from comity.contract import KIND
 from comity.errors import BlobSizeMismatch, MalformedMessage, UnknownBlob
+from comity.ledger.ledger import WHOLE, Units
 from comity.session.session_registry import AcceptedSession
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
@@ -29,7 +30,8 @@ _FIELD_TAG = b"\x0a"
 _DIGEST_FIELD = b"\x12\x20"
 """Field 2, 32 bytes: `BlobChunk.digest`, with which a message ends."""
 
-_KIND, _ROUND, _DIGEST, _SIZE, _OFFSET = "comity-kind", "comity-round", "comity-digest", "comity-size", "comity-offset"
+_KIND, _DIGEST, _SIZE, _OFFSET = "comity-kind", "comity-digest", "comity-size", "comity-offset"
+_UNIT, _FIRST, _COUNT = "comity-unit", "comity-first", "comity-count"
 _INDEX = "comity-index"
 _ENCODING, _BASE = "comity-encoding", "comity-base"
 _ASK = "ask the peer's operator what happened"
@@ -118,12 +120,12 @@ Beside = tuple[tuple[str, str], ...]
 
 
 def put_metadata(
-    blob: Blob, kind: str, round: int, offset: int, sent: Blob | None = None, encoding: Encoding | None = None
+    blob: Blob, kind: str, units: Units, offset: int, sent: Blob | None = None, encoding: Encoding | None = None
 ) -> Beside:
     """What travels beside an upload; where something else is sent for the blob, size and offset count that."""
     size = (sent or blob).size
-    fields = ((_KIND, kind), (_ROUND, str(round)), (_DIGEST, blob.hex), (_SIZE, str(size)), (_OFFSET, str(offset)))
-    return (*fields, *_encoding_metadata(encoding))
+    fields = ((_KIND, kind), (_DIGEST, blob.hex), (_SIZE, str(size)), (_OFFSET, str(offset)))
+    return (*fields, *_units_metadata(units), *_encoding_metadata(encoding))
 
 
 def coming(fields: Iterable[tuple[str, str | bytes]], before: Incoming, size: int, base: Blob) -> Incoming:
@@ -189,11 +191,11 @@ class BlobServicer:
         """Takes the rest of a blob."""
         session = self._find(context)
         fields = metadata(context)
-        kind, round = _kind(fields), _number(fields, _ROUND)
+        kind, units = _kind(fields), _units(fields)
         is_named = _INDEX not in fields
-        digest = _digest(fields, _DIGEST) if is_named else _stand_in(kind, round, _number(fields, _INDEX))
+        digest = _digest(fields, _DIGEST) if is_named else _stand_in(kind, units, _number(fields, _INDEX))
         size, offset = _number(fields, _SIZE), _number(fields, _OFFSET)
-        incoming = session.blobs.receive(kind, round, digest, size, offset, _encoding(fields) if is_named else None)
+        incoming = session.blobs.receive(kind, units, digest, size, offset, _encoding(fields) if is_named else None)
         try:
             for piece in request:
                 if isinstance(piece, LastPiece):
@@ -213,7 +215,7 @@ class BlobServicer:
             raise
 
         def record(whole: Blob) -> None:
-            session.gate.admit_blob(whole.digest, kind, round, incoming.size)
+            session.gate.admit_blob(whole.digest, kind, units, incoming.size)
 
         with session.told_of_its_end():
             blob = session.blobs.complete(incoming, record)
@@ -222,7 +224,7 @@ class BlobServicer:
     def Get(self, request: pb.BlobRequest, context: grpc.ServicerContext) -> Iterator[memoryview]:  # noqa: N802
         """Gives a blob from an offset on."""
         session = self._find(context)
-        blob, kind, round = session.blobs.published(digest_in(request.blob))
+        blob, kind, units = session.blobs.published(digest_in(request.blob))
         sent = blob
         if request.HasField("base"):
             # What changed since a blob tells that blob to whoever has this one: it must be the peer's to have, too.
@@ -230,8 +232,29 @@ class BlobServicer:
             sent, encoding = shortest(blob, base)
             context.send_initial_metadata(((_SIZE, str(sent.size)), *_encoding_metadata(encoding)))
         with session.told_of_its_end():
-            session.gate.send_blob(blob, kind, round, size=sent.size)
+            session.gate.send_blob(blob, kind, units, size=sent.size)
         yield from chunks(sent, request.offset)
+
+
+def _units_metadata(units: Units) -> Beside:
+    if units == WHOLE:
+        return ()
+    return (_UNIT, units.unit), (_FIRST, str(units.first)), (_COUNT, str(units.count))
+
+
+def _units(fields: Mapping[str, str]) -> Units:
+    """What an upload belongs to; the session as a whole where it says nothing."""
+    if _UNIT not in fields:
+        return WHOLE
+    units = Units(fields[_UNIT], _number(fields, _FIRST), _number(fields, _COUNT))
+    if not re.fullmatch(KIND, units.unit) or not units.first or not units.count:
+        raise MalformedMessage(
+            "the upload belongs to nothing",
+            expected="a unit, the first and how many",
+            received=f"{units.count} of {units.unit[:40] or 'nothing'} from {units.first}",
+            action="name the round, or what the protocol counts; nothing for the session as a whole",
+        )
+    return units
 
 
 def _encoding_metadata(encoding: Encoding | None) -> Beside:
@@ -250,9 +273,9 @@ def _digest(fields: Mapping[str, str], key: str) -> bytes:
     return digest_in(pb.BlobRef(digest=digest))
 
 
-def _stand_in(kind: str, round: int, index: int) -> bytes:
+def _stand_in(kind: str, units: Units, index: int) -> bytes:
     """What stands for the digest of a blob until it comes; no blob has it."""
-    return blake3(f"{kind}/{round}/{index}".encode(), derive_key_context="comity upload").digest()
+    return blake3(f"{kind}/{units}/{index}".encode(), derive_key_context="comity upload").digest()
 
 
 def _require_named(incoming: Incoming, announced: bytes, *, is_named: bool) -> None:

@@ -2,7 +2,7 @@
 
 A call is a method of the protocol's service, the role's part in it, and the blobs that go along. How its messages turn into
 arguments and back follows from their fields: a message with a converter turns into what that makes of it, all others are
-taken apart into their fields, in the order of the .proto. What the ledger calls them stands in the .proto, too.
+taken apart into their fields, in the order of the .proto; one that is `optional`, and not there, is None. What the ledger calls them stands in the .proto, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from comity.errors import MalformedMessage, UnsupportedProtocol
 from comity.session.codec import release_from_proto, release_to_proto, statement_from_proto, statement_to_proto
+from comity.session.contexts import PeerContext
 from comity.session.egress_rules import Rule, require_a_calls, require_fields, rule_of
+from comity.tensors import Layout
 from comity.transport.blobs import digest_in
 from comity.wire.v1 import blobs_pb2, sessions_pb2
 
@@ -31,6 +33,11 @@ _CONVERTERS: dict[str, Converter] = {
 }
 
 
+def _layout_of_task(context: PeerContext) -> Layout:
+    layout: Layout = context.task.layout
+    return layout
+
+
 @dataclass(frozen=True, slots=True)
 class BlobField:
     """A blob that goes along with a message.
@@ -39,11 +46,13 @@ class BlobField:
         kind: Its egress kind.
         path: Path of the field that names it.
         base: Path of the field that names the blob against which it may come; empty where it comes as it is.
+        layout: What its tensors are, for one that is downloaded: those of the task, if nothing is said.
     """
 
     kind: str
     path: str
     base: str = ""
+    layout: Callable[[PeerContext], Layout] = _layout_of_task
 
     def digest(self, message: Message) -> bytes | None:
         """The blob's digest; None where the message names none."""
@@ -62,12 +71,14 @@ class Unary:
         method: Its name in the service.
         handle: What the role does, from the role, its context opposite the caller, and the request's arguments.
         uploads: Blobs that must be there before the request.
-        delivers: Whether whoever makes it has everything that was sent in the round.
+        downloads: Blobs that come with the answer, before it is given to the caller.
+        delivers: Whether whoever makes it has everything that was sent in the units that it names.
     """
 
     method: str
     handle: Callable[..., Any]
     uploads: tuple[BlobField, ...] = ()
+    downloads: tuple[BlobField, ...] = ()
     delivers: bool = False
 
 
@@ -79,11 +90,13 @@ class Waiting:
         method: Its name in the service; on the wire its answer is a stream of one.
         handle: What the role does; see `Unary`. It returns a future.
         uploads: Blobs that must be there before the request.
+        downloads: Blobs that come with the answer, before it is given to the caller.
     """
 
     method: str
     handle: Callable[..., Any]
     uploads: tuple[BlobField, ...] = ()
+    downloads: tuple[BlobField, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +147,11 @@ class Method:
     def request_rule(self) -> Rule:
         """How its request leaves."""
         return rule_of(self.request_type.DESCRIPTOR)
+
+    @property
+    def answer_rule(self) -> Rule:
+        """How its answer leaves, or an item of its stream."""
+        return rule_of(self.answer_type.DESCRIPTOR)
 
     @property
     def is_answered(self) -> bool:
@@ -190,14 +208,18 @@ class Method:
             inner = each.message_type
             convert = None if inner is None else self._converters[inner.full_name][0]
             is_list = isinstance(value, list | tuple) and isinstance(getattr(empty, each.name), MutableSequence)
-            fields[each.name] = _converted(convert, value, is_list=is_list)
+            if value is not None:
+                fields[each.name] = _converted(convert, value, is_list=is_list)
         return message(**fields)
 
     def _decode(self, message: Message) -> list[Any]:
         require_complete(message)
-        values = []
+        values: list[Any] = []
         for each in message.DESCRIPTOR.fields:
             value, inner = getattr(message, each.name), each.message_type
+            if each.has_presence and not message.HasField(each.name):
+                values.append(None)
+                continue
             convert = None if inner is None else self._converters[inner.full_name][1]
             values.append(_converted(convert, value, is_list=isinstance(value, MutableSequence)))
         return values

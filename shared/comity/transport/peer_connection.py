@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from comity.blobs.incoming import Incoming
 from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
+from comity.ledger.ledger import Units
 from comity.session.presence import Presence
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
@@ -181,14 +182,14 @@ class PeerConnection:
                 answers.cancel()
 
     def put(
-        self, blob: Blob, kind: str, round: int, *, before: Callable[[int], None], base: Blob | None = None
+        self, blob: Blob, kind: str, units: Units, *, before: Callable[[int], None], base: Blob | None = None
     ) -> None:
         """Uploads what the peer does not hold of a blob.
 
         Args:
             blob: The blob.
             kind: What it is.
-            round: Round it belongs to.
+            units: What it belongs to.
             before: Called, with the length of what is sent, before any byte leaves; raises if it may not.
             base: A blob that the peer holds: what changed since it is sent, where that is shorter.
 
@@ -206,7 +207,7 @@ class PeerConnection:
             sent, encoding = form
             held = stat.held if stat.encoding == (encoding.digest if encoding else b"") else 0
             before(sent.size)
-            beside = (*self._metadata, *put_metadata(blob, kind, round, held, sent, encoding))
+            beside = (*self._metadata, *put_metadata(blob, kind, units, held, sent, encoding))
             self._put(chunks(sent, held), timeout=self._transfer_s(sent.size), metadata=beside)
 
         self._retried(attempt)

@@ -1,19 +1,17 @@
-"""What a caller does beside its calls: sending in order while it works, looking ahead, asking several at once."""
+"""What a caller does beside its calls: sending in order while it works, looking ahead."""
 
 from __future__ import annotations
 
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from comity.errors import NodeDraining
 from comity.session.replayable_stream import ReplayableStream
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 _UNSENT = 2
 """What may wait for the network before whoever makes it waits for it."""
@@ -99,15 +97,3 @@ def ahead(items: Callable[[], Iterator[Item]], meanwhile: Callable[[], bool]) ->
             index += 1
     finally:
         active.clear()
-
-
-def ask_all(questions: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Asks several peers at once; returns their answers in the questions' order, once all are there.
-
-    Raises:
-        Exception: What the first of them, in that order, failed with; the others have ended by then.
-    """
-    if len(questions) < 2:
-        return [each() for each in questions]
-    with ThreadPoolExecutor(len(questions), "ask-all") as pool:
-        return [each.result() for each in [pool.submit(question) for question in questions]]

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from comity.contract import Contract, Membership, Terms
 from comity.errors import ContractMismatch, MalformedMessage, SessionCancelled, TaskMismatch, UnknownSession
+from comity.ledger.ledger import WHOLE
 from comity.ledger.receipts import Signer, require_member
 from comity.session.codec import (
     contract_from_proto,
@@ -64,7 +65,7 @@ def session_of(
     fields = metadata(context)
     session = sessions.get(fields.get(SESSION_KEY, ""), caller(context), fields.get(CONTRACT_KEY, ""), protocol)
     # Whoever quotes the contract has the agreement.
-    session.gate.deliver_all(0)
+    session.gate.deliver_all(WHOLE, "contract")
     return session
 
 

@@ -272,7 +272,8 @@ class Attack:
     ) -> blobs_pb2.BlobStat:
         """Uploads bytes; what is announced beside them may be anything."""
         blob = Blob.of(bytes(data))
-        beside = {"kind": "checkpoint", "round": 1, "digest": blob.hex, "size": blob.size, "offset": 0} | announced
+        beside = {"kind": "checkpoint", "unit": "round", "first": 1, "count": 1, "digest": blob.hex}
+        beside |= {"size": blob.size, "offset": 0} | announced
         metadata = [*self.connection._metadata, *((f"comity-{k}", str(v)) for k, v in beside.items() if k != without)]
         views = blobs.chunks(blob, 0) if pieces is None else (memoryview(piece) for piece in pieces)
         stat: blobs_pb2.BlobStat = self.connection._put(views, metadata=metadata, timeout=QUICK.call_s)

@@ -63,13 +63,22 @@ def test_an_oversized_blob(attack: Attack) -> None:
 
 def test_a_blob_that_nobody_waits_for(attack: Attack) -> None:
     blob = attack.blob
-    for announced in ({"kind": "update"}, {"kind": "sample"}, {"round": 0}, {"round": 2}, {"round": 10**17}):
+    for announced in ({"kind": "update"}, {"kind": "sample"}, {"unit": "request"}, {"first": 2}, {"first": 10**17}):
         error = refusal(lambda announced=announced: attack.put(blob.data, **announced))  # type: ignore[misc]
-        came = f"{announced.get('kind', 'checkpoint')} of round {announced.get('round', 1)}"
-        assert_clear(error, errors.UnexpectedBlob, "checkpoint of round 1", came, "wait for the round")
+        came = f"{announced.get('kind', 'checkpoint')} of {announced.get('unit', 'round')} {announced.get('first', 1)}"
+        assert_clear(error, errors.UnexpectedBlob, "checkpoint of round 1", came, "wait until it is asked for")
+    error = refusal(lambda: attack.put(blob.data, count=2))
+    assert_clear(error, errors.UnexpectedBlob, "checkpoint of round 1", "checkpoint of rounds 1 to 2")
+    assert_clear(refusal(lambda: attack.put(blob.data, without="unit")), errors.UnexpectedBlob, "of the session")
 
 
-@pytest.mark.parametrize("field", ["kind", "round", "digest", "size", "offset"])
+def test_units_that_are_none(attack: Attack) -> None:
+    for announced in ({"first": 0}, {"count": 0}, {"unit": ""}, {"unit": "Round"}, {"unit": "x" * 4000}):
+        error = refusal(lambda announced=announced: attack.put(attack.blob.data, **announced))  # type: ignore[misc]
+        assert_clear(error, errors.MalformedMessage)
+
+
+@pytest.mark.parametrize("field", ["kind", "first", "count", "digest", "size", "offset"])
 def test_numbers_that_are_none(attack: Attack, field: str) -> None:
     blob = attack.blob
     for value in ("", "-1", "1e3", "0x10", "9" * 19, "9" * 4000, "nan", " 1", "1 ", "1_0", "~"):
@@ -164,7 +173,7 @@ def test_an_upload_that_outlives_its_round(line: PeerConnection) -> None:
             closed.set()
             upload.join(DEADLINE_S)
         assert len(found) == 1, "the upload was taken"
-        assert_clear(found[0], errors.UnexpectedBlob, bad.hex, "wait for the round")
+        assert_clear(found[0], errors.UnexpectedBlob, bad.hex, "wait until it is asked for")
         stat = attack.connection._stat(blobs_pb2.BlobRef(digest=bad.digest), metadata=attack.connection._metadata)
         assert (stat.held, stat.complete) == (0, False)
 

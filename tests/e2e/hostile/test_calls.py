@@ -9,6 +9,7 @@ import pytest
 
 from comity import errors
 from comity.contract import Contract
+from comity.ledger.ledger import in_round
 from comity.node.sessions.initiator import draft_contract
 from comity.transport import blobs, sessions
 from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY, PeerConnection
@@ -86,7 +87,7 @@ GARBAGE = (b"\xff" * 64, b"\x0a\xff\xff\xff\xff\x0f", bytes(range(1, 200)))
 def test_garbage_instead_of_a_message(path: str, attack: Attack) -> None:
     kind = METHODS[path][0] if path in METHODS else "unary_unary"
     blob = attack.blob
-    beside = blobs.put_metadata(blob, "checkpoint", 1, 0)
+    beside = blobs.put_metadata(blob, "checkpoint", in_round(1), 0)
     for payload in GARBAGE:
         with pytest.raises(grpc.RpcError) as caught:
             send(attack.connection, path, kind, payload, [*attack.connection._metadata, *beside])

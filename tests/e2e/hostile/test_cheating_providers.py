@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from comity import errors
 from comity.errors import ComityError
+from comity.ledger.ledger import in_round
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.protocols.assisted_learning.calls import CLOSE, SERVICE
@@ -189,7 +190,7 @@ def swap(index: int, change: Callable[[Layout, Blob], bytes | memoryview]) -> Ch
         for position, result in enumerate(honest):
             if position == index:
                 other = Blob.of(bytes(change(layout, session.blobs.get(result.checkpoint.blob.digest))))
-                session.blobs.publish(session.blobs.add(other).digest, "checkpoint", 1)
+                session.blobs.publish(session.blobs.add(other).digest, "checkpoint", in_round(1))
                 result.checkpoint.blob.digest = other.digest
             yield result
 

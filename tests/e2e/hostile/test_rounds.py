@@ -10,6 +10,7 @@ import pytest
 
 from comity import errors
 from comity.errors import ComityError
+from comity.ledger.ledger import in_round
 from comity.simulation.in_process import simulate
 from comity.transport import blobs
 from comity.wire.v1 import assisted_learning_pb2 as pb
@@ -164,7 +165,7 @@ def test_many_calls_that_wait_keep_nobody_out(attack: Attack, target: Target) ->
         yield from ()
 
     blob = attack.blob
-    metadata = [*attack.connection._metadata, *blobs.put_metadata(blob, "checkpoint", 1, 0)]
+    metadata = [*attack.connection._metadata, *blobs.put_metadata(blob, "checkpoint", in_round(1), 0)]
     calls = [attack.connection._put.future(never(), metadata=metadata, timeout=DEADLINE_S) for _ in range(64)]
     try:
         assert run_honestly(target, "crowded", rounds=1, retry=QUICK).models

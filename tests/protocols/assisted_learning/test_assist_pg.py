@@ -28,12 +28,13 @@ from comity.protocols.assisted_learning.messages import Checkpoint, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
-from comity.session.contexts import PeerContext
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.session.waiting import Waits
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
 from comity.tasks.reinforcement import reinforcement
@@ -97,16 +98,13 @@ def _contexts(
         )
         store = MemoryStore()
         record_opening(store, contract, members[own], members[peer])
+        blobs, journal, waits = SessionBlobs(), Journal(store, contract.session), Waits(store, contract.session)
         made[own] = PeerContext(
-            contract,
-            members[own],
+            SessionContext(contract, members[own], task, blobs, journal, nobody, waits),
             members[peer],
-            task,
-            SessionBlobs(),
-            Journal(store, contract.session),
+            blobs,
             EgressGate(contract, Policy(), store, names[peer]),
             ReceiptBook(make_signer(names[own]), store, contract, members[peer]),
-            nobody,
         )
     return made
 

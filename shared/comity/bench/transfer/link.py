@@ -6,6 +6,7 @@ import time
 
 from comity.bench.transfer.process import Peer
 from comity.bench.transfer.workload import RECEIVER, ROUND, Workload
+from comity.ledger.ledger import in_round
 from comity.tensors import Blob
 from comity.transport.peer_connection import PeerConnection
 
@@ -31,7 +32,7 @@ class Courier:
         self._workload.train()
         began = time.perf_counter()
         blob = self.pack()
-        self._link.put(blob, "checkpoint", ROUND, before=lambda _: self._intend(blob))
+        self._link.put(blob, "checkpoint", in_round(ROUND), before=lambda _: self._intend(blob))
         return time.perf_counter() - began
 
     def download(self) -> float:
@@ -48,4 +49,4 @@ class Courier:
         return self._workload.layout.pack(self._workload.state)
 
     def _intend(self, blob: Blob) -> None:
-        self._gate.send_blob(blob, "checkpoint", ROUND)
+        self._gate.send_blob(blob, "checkpoint", in_round(ROUND))

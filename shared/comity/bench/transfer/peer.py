@@ -18,13 +18,15 @@ from comity.bench.transfer.workload import RECEIVER, ROUND, SENDER, Workload
 from comity.blobs.session_blobs import Expectation, SessionBlobs
 from comity.contract import Membership
 from comity.errors import ComityError
+from comity.ledger.ledger import in_round
 from comity.ledger.receipts import Signer
-from comity.session.contexts import PeerContext
+from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook
 from comity.session.session_registry import AcceptedSession, SessionRegistry
+from comity.session.waiting import Waits
 from comity.session.worker import SessionWorker
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
@@ -84,17 +86,13 @@ class PeerProcess:
             for name, signer in signers.items()
         )
         store = MemoryStore()
-        peer_context = PeerContext(
-            contract,
-            own,
-            peer,
-            task=None,
-            blobs=self._blobs,
-            journal=Journal(store, contract.session),
-            gate=EgressGate(contract, Policy(), store, SENDER),
-            receipt_book=ReceiptBook(signers[RECEIVER], store, contract, peer),
-            observe=nobody,
+        journal, waits = Journal(store, contract.session), Waits(store, contract.session)
+        place = SessionContext(contract, own, None, self._blobs, journal, nobody, waits)
+        gate, receipt_book = (
+            EgressGate(contract, Policy(), store, SENDER),
+            ReceiptBook(signers[RECEIVER], store, contract, peer),
         )
+        peer_context = PeerContext(place, peer, self._blobs, gate, receipt_book)
         worker = SessionWorker(_Idle(), "idle")
         stack.callback(worker.stop)
         sessions = SessionRegistry()
@@ -122,14 +120,14 @@ class PeerProcess:
             layout.view(blob.data)
 
         self._blobs.keep(())
-        self._blobs.expect(Expectation("checkpoint", ROUND, layout.size, 1, verify))
+        self._blobs.expect(Expectation("checkpoint", in_round(ROUND), layout.size, 1, verify))
         return {}
 
     def _publish(self) -> dict[str, Any]:
         """Makes a checkpoint that can be asked for."""
         self._blobs.keep(())
         blob = self._blobs.add(self._workload.layout.pack(self._workload.state))
-        self._blobs.publish(blob.digest, "checkpoint", ROUND)
+        self._blobs.publish(blob.digest, "checkpoint", in_round(ROUND))
         self._workload.train()
         return {"digest": blob.hex}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from comity.errors import InvalidValue
+from comity.ledger.ledger import WHOLE
 from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
@@ -61,7 +62,7 @@ class OfflineAcceptor:
         _, definition = stored_contract(kept)
         session = self._hosted.get(kept.session, bundle.sender, bundle.label.contract_hash)
         # Whoever quotes the contract has the agreement.
-        session.gate.deliver_all(0)
+        session.gate.deliver_all(WHOLE, "contract")
         record = self._party.offline_record(kept.session)
         offline.take(definition.load().service, session, bundle, record)
         ending = ending_named(bundle.ending)

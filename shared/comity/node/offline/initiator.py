@@ -9,6 +9,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from comity.contract import Contract, Membership
 from comity.errors import InvalidValue, RoundOutOfOrder, TrainingDiverged
+from comity.ledger.ledger import WHOLE
 from comity.ledger.receipts import require_pinned
 from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
@@ -130,7 +131,7 @@ class OfflineInitiator:
             promised = promise(self._party, contract, own, peer, definition)
             gate = self._party.gate(contract, peer.party)
             with self._store.transaction():
-                gate.deliver_all(0)
+                gate.deliver_all(WHOLE, "contract")
                 gate.admit(agreement)
                 self._store.save(replace(kept, peers=(peer.model_dump(mode="json"),), promised=promised))
 

@@ -12,7 +12,7 @@ from datetime import datetime
 import structlog
 
 from comity.contract import Contract
-from comity.errors import ComityError, InvalidValue, SessionFailed, StateInUse
+from comity.errors import ComityError, InvalidValue, NodeDraining, SessionFailed, StateInUse
 from comity.node.config import NodeConfig
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
@@ -196,6 +196,7 @@ class InitiatedSessions:
             self._party.enter(session, lambda: None)
             return self._ends.fail(session, error, functools.partial(log_event, session), tell=_not_told)
         found.cancelled.set()
+        found.waits.give_up(error)
         for connection in found.connections:
             # Whatever waits for an acceptor ends; a role ends between two steps.
             connection.close()
@@ -343,6 +344,9 @@ def _lose(session: InitiatedSession) -> None:
     for connection in session.connections:
         # As if the peers were away: the session stays as it is.
         connection.close()
+    session.waits.give_up(
+        NodeDraining("another process works on the session", action="look on with comity watch there")
+    )
 
 
 def _observe_absence(session: InitiatedSession, connection: PeerConnection, error: ComityError | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -127,9 +126,9 @@ def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection],
         # Those who look on after a restart see what was before it.
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
-    place = party.session_context(contract, negotiation.own, observe, peers)
+    place = party.session_context(contract, negotiation.own, observe, peers, negotiation.waits)
     contexts = [
-        replace(party.peer_context(place, peer), presence=connection.presence)
+        party.peer_context(place, peer, presence=connection.presence)
         for peer, connection in zip(peers, connections, strict=True)
     ]
     channels = [RemoteChannel(connection) for connection in connections]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from comity import faults
 from comity.blobs.session_blobs import SessionBlobs
 from comity.errors import TrainingDiverged
+from comity.ledger.ledger import in_round
 from comity.protocols.assisted_learning.algorithm import Loss, sampled_iterations
 from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.own_losses import AssistedTask, OwnLosses
@@ -92,7 +93,7 @@ class TrajectoryMaker:
         """Takes note of a checkpoint that is durable, and lets the other party have it."""
         self.trained.append(checkpoint)
         self._optimizer = optimizer
-        self._blobs.publish(checkpoint.digest, "checkpoint", round)
+        self._blobs.publish(checkpoint.digest, "checkpoint", in_round(round))
 
     def begin_round(self) -> None:
         """Forgets the trajectory of the round before."""
@@ -124,7 +125,7 @@ class TrajectoryMaker:
         return self._blobs.add(Layout.of(state).pack(state)).digest if state else None
 
     def _released(self, state: State, round: int) -> bytes:
-        return self._blobs.release(self._task.layout.pack(state), "checkpoint", round).digest
+        return self._blobs.release(self._task.layout.pack(state), "checkpoint", in_round(round)).digest
 
     def _optimizer_state(self) -> State:
         return {} if self._optimizer is None else Layout.unpack(self._blobs.get(self._optimizer))

@@ -14,6 +14,7 @@ from comity import faults
 from comity.blobs.session_blobs import Expectation, SessionBlobs
 from comity.contract import Contract, Json, Membership
 from comity.errors import MalformedMessage, RoundOutOfOrder
+from comity.ledger.ledger import ROUND, Units
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.choices import TrajectoryEncoding
 from comity.protocols.assisted_learning.choosing import CheckpointChooser
@@ -89,8 +90,8 @@ class Party:
     def expectation(self, rounds: Sequence[int], count: int) -> Expectation:
         """What the other party may upload of some rounds."""
         layout = self.task.layout
-        deltas = self.encoding == "delta"
-        return Expectation("checkpoint", rounds[0], layout.size, count, layout.verify, rounds[-1], deltas)
+        units = Units(ROUND, rounds[0], rounds[-1] - rounds[0] + 1)
+        return Expectation("checkpoint", units, layout.size, count, layout.verify, self.encoding == "delta")
 
     def begin_round(self) -> None:
         """Forgets the trajectories of the round before, and what was said of them; what was picked stays."""
@@ -101,7 +102,7 @@ class Party:
         self.choosing.begin_round()
         if self.choosing.pick is not None:
             self._loss_table.keep(self.choosing.pick.digest)
-        self.blobs.begin_round()
+        self.blobs.unsettle()
 
     def replay(self, record: Record) -> None:
         """Does again, without the work, what a record says was done."""

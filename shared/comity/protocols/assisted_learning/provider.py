@@ -154,7 +154,7 @@ class Provider:
             receipt = self._receipt_book.sign("receipt", in_round(round), subject)
             if self._phase is ProviderPhase.OFFERING:
                 self._replay(self._party.journal.append("closed", round, checkpoints=count))
-                self._party.blobs.expect(None)
+                self._party.blobs.expect()
                 self._observe(Event("offer-closed", round, {"checkpoints": count}))
                 if not trains:
                     self._finish()
@@ -326,7 +326,7 @@ class Provider:
                 most[on] = schedule.most_assessed(on)
             if after <= self._party.schedule.rounds:
                 most[after] = schedule.most_uploaded(after)
-        self._party.blobs.expect(self._party.expectation([*most], sum(most.values())) if most else None)
+        self._party.blobs.expect(*[self._party.expectation([*most], sum(most.values()))] if most else [])
 
     def _require_healthy(self) -> None:
         if self._failure is not None:

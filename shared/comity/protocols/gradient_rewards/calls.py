@@ -7,6 +7,7 @@ from typing import Any
 
 from comity.contract import Release
 from comity.errors import MalformedMessage
+from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
 from comity.protocol.implementation import Implementation
 from comity.protocols.gradient_rewards import codec
@@ -94,7 +95,7 @@ class ServerPort(PeerPort):
         def verify(blob: Blob) -> None:
             sparse.decode(blob.data, self._parameters)
 
-        return bytes(self._fetch(terms.entries, terms.size, "reward", terms.round, verify).data)
+        return bytes(self._fetch(terms.entries, terms.size, "reward", in_round(terms.round), verify).data)
 
     def acknowledge(self, round: int, acknowledgement: SignedStatement) -> None:
         """See `Rewarding.acknowledge`."""

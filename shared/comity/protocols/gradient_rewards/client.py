@@ -139,7 +139,7 @@ class Client:
         update = self._contributed.get(round)
         if update is None:
             made = update_layout(self._parameters).pack({"update": self._train(round)})
-            update = self._context.blobs.release(made, "update", round).digest
+            update = self._context.blobs.release(made, "update", in_round(round)).digest
             self._context.journal.append("contributed", round, update=update.hex())
             self._contributed[round] = update
         try:

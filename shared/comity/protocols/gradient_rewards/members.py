@@ -53,7 +53,7 @@ class Member:
             "statement", in_round(details.round), details.subject, details.content
         )
         if details.entries in context.blobs:
-            context.blobs.publish(details.entries, "reward", details.round)
+            context.blobs.publish(details.entries, "reward", in_round(details.round))
         return True
 
     def due(self, details: RewardDetails) -> None:
@@ -64,9 +64,8 @@ class Member:
 
     def expect_update(self, round: int | None, layout: Layout) -> None:
         """Lets it upload its update of a round; None for nothing."""
-        self.context.blobs.expect(
-            None if round is None else Expectation("update", round, layout.size, 1, layout.verify)
-        )
+        expected = [] if round is None else [Expectation("update", in_round(round), layout.size, 1, layout.verify)]
+        self.context.blobs.expect(*expected)
 
     def tell(self, opened: int | None, over: int | None) -> None:
         """Lets it know what is new to it: what it is due, then what is open.

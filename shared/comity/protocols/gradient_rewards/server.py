@@ -312,7 +312,7 @@ class Server:
         paid = {}
         for party, reward in zip(here, result.rewards, strict=True):
             encoded = Blob.of(sparse.encode(reward.indices, reward.values, reward.size))
-            paid[party] = self._members[party].context.blobs.release(encoded, "reward", self._round)
+            paid[party] = self._members[party].context.blobs.release(encoded, "reward", in_round(self._round))
         return paid
 
     def _fields(self, result: RoundResult, paid: dict[str, Blob]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from comity.ledger.ledger import Units
 from comity.tensors import Blob
 from comity.transport.calls import Method
 
@@ -36,13 +37,13 @@ class Channel(Protocol):
             Messages; None where there is none until others have had their turn.
         """
 
-    def put(self, blob: Blob, kind: str, round: int, before: Callable[[int], None], base: Blob | None) -> None:
+    def put(self, blob: Blob, kind: str, units: Units, before: Callable[[int], None], base: Blob | None) -> None:
         """Uploads what the other party lacks of a blob.
 
         Args:
             blob: The blob.
             kind: What it is.
-            round: Round it belongs to.
+            units: What it belongs to.
             before: Called, with the length of what is sent, before any byte leaves; raises if it may not.
             base: A blob that the other party holds: what changed since it is sent, where that is shorter.
         """

@@ -10,10 +10,11 @@ from typing import Any
 from google.protobuf.message import Message
 
 from comity.errors import MalformedMessage
+from comity.ledger.ledger import Units
 from comity.session.contexts import PeerContext
 from comity.tensors import Blob
 from comity.transport.bindings.channel import Channel
-from comity.transport.calls import BlobField, Call, Service, Unary, Waiting, Watch
+from comity.transport.calls import BlobField, Call, Method, Service, Unary, Waiting, Watch
 from comity.transport.sending import OrderedSender, ahead
 
 
@@ -25,11 +26,16 @@ def idle() -> bool:
 class PeerPort:
     """What a slice's port is derived from: makes declared calls, and lets what they carry through the gate.
 
+    Attributes:
+        asks_at_once: Most questions that are asked at a time; the others wait for their turn.
+
     Args:
         service: The declared calls.
         context: This party's context opposite the one that is called.
         channel: The way there.
     """
+
+    asks_at_once = 1
 
     def __init__(self, service: Service, context: PeerContext, channel: Channel) -> None:
         self._service = service
@@ -62,7 +68,7 @@ class PeerPort:
         self._sender.put(partial(self._make, call, arguments, base))
 
     def _ask(self, call: Waiting, *arguments: Any) -> Future[Any]:
-        """Makes a call that may take its time; questions are asked one after the other."""
+        """Makes a call that may take its time; see `asks_at_once`."""
         if self._channel.waits:
             return self._asking.submit(self._answer, call, arguments)
         answer: Future[Any] = Future()
@@ -71,16 +77,12 @@ class PeerPort:
 
     def _watch(self, call: Watch, *arguments: Any) -> Iterator[Any]:
         """Follows a stream; gives None where there is nothing until others have had their turn."""
-        method, request, gate = self._begin(call, arguments)
+        method, request = self._begin(call, arguments)
         for message in self._channel.follow(method, lambda: request):
             if message is None:
                 yield None
                 continue
-            item = method.decode_answer(message)
-            for each in call.downloads:
-                self._download(each, message, method.request_rule.round_of(request))
-            gate.admit(message, request)
-            yield item
+            yield self._take(method, message, request)
             call.resume(request, message)
 
     def _follow(self, call: Watch, *arguments: Any, meanwhile: Callable[[], bool] = idle) -> Iterator[Any]:
@@ -97,52 +99,57 @@ class PeerPort:
 
         return ahead(items, meanwhile) if self._channel.waits else items()
 
-    def _fetch(self, digest: bytes, size: int, kind: str, round: int, verify: Callable[[Blob], None]) -> Blob:
+    def _fetch(self, digest: bytes, size: int, kind: str, units: Units, verify: Callable[[Blob], None]) -> Blob:
         """Downloads a blob that the other party has published."""
-        admit = partial(self._peer.gate.admit_blob, digest, kind, round)
+        admit = partial(self._peer.gate.admit_blob, digest, kind, units)
         return self._channel.get(digest, size, verify, after=admit, base=None)
 
     @cached_property
     def _asking(self) -> ThreadPoolExecutor:
-        asking = ThreadPoolExecutor(1, "ask")
+        asking = ThreadPoolExecutor(self.asks_at_once, "ask")
         self._channel.at_close(partial(asking.shutdown, cancel_futures=True))
         return asking
 
-    def _begin(self, call: Call, arguments: tuple[Any, ...], base: bytes | None = None) -> Any:
+    def _begin(self, call: Call, arguments: tuple[Any, ...], base: bytes | None = None) -> tuple[Method, Message]:
         method = self._service.method(call)
         request = method.encode_request(*arguments)
         self._peer.gate.require_backed(request)
         for each in call.uploads:
-            self._upload(each, request, method.request_rule.round_of(request), base)
+            self._upload(each, request, method.request_rule.units_of(request), base)
         self._peer.gate.send(request)
-        return method, request, self._peer.gate
+        return method, request
+
+    def _take(self, method: Method, answer: Message, request: Message) -> Any:
+        """What an answer says, or an item, once the blobs that come with it are here; and the record that it came."""
+        value = method.decode_answer(answer)
+        for each in method.call.downloads:
+            self._download(each, answer, method.answer_rule.units_of(answer, request))
+        self._peer.gate.admit(answer, request)
+        return value
 
     def _make(self, call: Unary, arguments: tuple[Any, ...], base: bytes | None) -> Any:
-        method, request, gate = self._begin(call, arguments, base)
+        method, request = self._begin(call, arguments, base)
         answer = self._channel.call(method, request)
         if self._channel.arrives:
-            gate.deliver(request)
-        gate.admit(answer, request)
-        return method.decode_answer(answer)
+            self._peer.gate.deliver(request)
+        return self._take(method, answer, request)
 
     def _answer(self, call: Waiting, arguments: tuple[Any, ...]) -> Any:
-        method, request, gate = self._begin(call, arguments)
+        method, request = self._begin(call, arguments)
         answers = (each for each in self._channel.follow(method, lambda: request) if each is not None)
         answer: Message | None = next(answers, None)
         if answer is None:
             raise MalformedMessage(
                 f"{self._peer.peer.party} gave no answer", expected=method.answer_type.__name__, received="nothing"
             )
-        value = method.decode_answer(answer)
-        gate.admit(answer, request)
-        return value
+        return self._take(method, answer, request)
 
     def _flush(self) -> None:
         if self._sender is not None:
             sender, self._sender = self._sender, None
             sender.finish()
 
-    def _upload(self, each: BlobField, request: Message, round: int, base: bytes | None) -> None:
+    def _upload(self, each: BlobField, request: Message, units: Units, base: bytes | None) -> None:
         digest = each.digest(request)
         if digest is None:
             return
@@ -150,22 +157,22 @@ class PeerPort:
         blob = blobs.get(digest)
 
         def before(size: int) -> None:
-            gate.send_blob(blob, each.kind, round, size=size)
+            gate.send_blob(blob, each.kind, units, size=size)
 
-        self._channel.put(blob, each.kind, round, before, None if base is None else blobs.get(base))
+        self._channel.put(blob, each.kind, units, before, None if base is None else blobs.get(base))
         if self._channel.arrives:
-            gate.deliver_blob(digest, each.kind, round)
+            gate.deliver_blob(digest, each.kind, units)
 
-    def _download(self, each: BlobField, message: Message, round: int) -> None:
+    def _download(self, each: BlobField, message: Message, units: Units) -> None:
         digest, base, blobs = each.digest(message), each.base_digest(message), self._peer.blobs
         if digest is None or digest in blobs:
             return
-        layout = self._peer.task.layout
+        layout = each.layout(self._peer)
         blob = self._channel.get(
             digest,
             layout.size,
             layout.verify,
-            after=partial(self._peer.gate.admit_blob, digest, each.kind, round),
+            after=partial(self._peer.gate.admit_blob, digest, each.kind, units),
             base=None if base is None else blobs.get(base),
         )
         blobs.add(blob)

@@ -120,7 +120,7 @@ def _do(session: AcceptedSession, method: Method, request: Message, arguments: A
         value = call.handle(session.role, session.context, *arguments)
         session.gate.admit(request)
         if getattr(call, "delivers", False):
-            session.gate.deliver_all(method.request_rule.round_of(request))
+            session.gate.deliver_all(method.request_rule.units_of(request))
     return value
 
 

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from comity.blobs.incoming import Incoming
 from comity.errors import BlobSizeMismatch
+from comity.ledger.ledger import Units
 from comity.session.contexts import PeerContext
 from comity.session.replayable_stream import StreamEnd
 from comity.session.session_registry import AcceptedSession
@@ -61,16 +62,16 @@ class InProcessChannel:
         finally:
             following.close()
 
-    def put(self, blob: Blob, kind: str, round: int, before: Callable[[int], None], base: Blob | None) -> None:
+    def put(self, blob: Blob, kind: str, units: Units, before: Callable[[int], None], base: Blob | None) -> None:
         """See `Channel.put`."""
         blobs, gate = self._session.blobs, self._session.gate
         if blobs.held(blob.digest).complete:
             return
         sent, encoding = shortest(blob, base)
         before(sent.size)
-        incoming = blobs.receive(kind, round, blob.digest, sent.size, 0, encoding)
+        incoming = blobs.receive(kind, units, blob.digest, sent.size, 0, encoding)
         _pass_bytes(sent, incoming)
-        blobs.complete(incoming, lambda whole: gate.admit_blob(whole.digest, kind, round, sent.size))
+        blobs.complete(incoming, lambda whole: gate.admit_blob(whole.digest, kind, units, sent.size))
 
     def get(
         self,
@@ -83,11 +84,11 @@ class InProcessChannel:
     ) -> Blob:
         """See `Channel.get`."""
         blobs = self._session.blobs
-        blob, kind, round = blobs.published(digest)
+        blob, kind, units = blobs.published(digest)
         if blob.size != size:
             raise BlobSizeMismatch("the blob has another length", expected=f"{size} bytes", received=blob.size)
         sent, encoding = shortest(blob, None if base is None else blobs.published(base.digest)[0])
-        self._session.gate.send_blob(blob, kind, round, size=sent.size)
+        self._session.gate.send_blob(blob, kind, units, size=sent.size)
         incoming = Incoming(digest, sent.size, encoding, None if encoding is None else base)
         _pass_bytes(sent, incoming)
         copy = incoming.finish()

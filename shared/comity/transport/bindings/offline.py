@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from comity.blobs.incoming import Incoming
 from comity.errors import MalformedMessage, RoundOutOfOrder, StorageCorrupted, StorageFailed
+from comity.ledger.ledger import Units
 from comity.session.contexts import PeerContext
 from comity.session.replayable_stream import StreamEnd
 from comity.session.session_registry import AcceptedSession
@@ -112,10 +113,10 @@ class OfflineChannel:
         if not method.is_answered:
             self._keep(made)
             return method.answer_type()
-        round = method.request_rule.round_of(request)
-        answers = self._answers(method, request, round)
+        units = method.request_rule.units_of(request)
+        answers = self._answers(method, request, units)
         if answers is None:
-            bundle = Bundle(round, [*self._calls, made], list(self._blobs.values()), self._named)
+            bundle = Bundle(units.first, [*self._calls, made], list(self._blobs.values()), self._named)
             self._calls, self._blobs, self._named = list(self._record.calls), {}, set()
             raise AnswerDue(bundle)
         return answers[0]
@@ -127,21 +128,21 @@ class OfflineChannel:
             RoundOutOfOrder: It is not here.
         """
         asked = request()
-        round = method.request_rule.round_of(asked)
-        answers = self._answers(method, asked, round)
+        units = method.request_rule.units_of(asked)
+        answers = self._answers(method, asked, units)
         if answers is None:
             raise RoundOutOfOrder(
                 "there are no results of that round",
-                expected=f"the bundle that answers round {round}",
+                expected=f"the bundle that answers {units}",
                 received=f"one of round {self.answer.round}" if self.answer is not None else "none",
                 action="import it, again if that was cut short",
             )
         yield from answers
 
-    def put(self, blob: Blob, kind: str, round: int, before: Callable[[int], None], base: Blob | None) -> None:  # noqa: ARG002
+    def put(self, blob: Blob, kind: str, units: Units, before: Callable[[int], None], base: Blob | None) -> None:  # noqa: ARG002
         """See `Channel.put`; it goes along with the next bundle."""
         self._named.add(blob.digest)
-        is_answered = self.answer is not None and self.answer.round == round
+        is_answered = self.answer is not None and self.answer.round == units.first
         if blob.digest not in self._record.held and not is_answered:
             before(blob.size)
             self._blobs[blob.digest] = blob
@@ -176,13 +177,13 @@ class OfflineChannel:
             self._record.calls.append(made)
             self._record.save()
 
-    def _answers(self, method: Method, request: Message, round: int) -> list[Message] | None:
-        """What answers a call; None where the bundle that answers its round is not here.
+    def _answers(self, method: Method, request: Message, units: Units) -> list[Message] | None:
+        """What answers a call; None where the bundle that answers it is not here.
 
         Raises:
             MalformedMessage: The bundle lacks it.
         """
-        if self.answer is None or self.answer.round != round:
+        if self.answer is None or self.answer.round != units.first:
             return None
         for each in self.answer.calls:
             if each.method != method.path:
@@ -190,7 +191,7 @@ class OfflineChannel:
             answers: list[Message] = [unpacked(answer, method.answer_type) for answer in each.answers]
             begin = _beginning(method, unpacked(each.request, method.request_type), request, answers)
             if begin is not None or isinstance(method.call, Watch):
-                self._arrive(self.answer, round)
+                self._arrive(self.answer, units)
                 return answers[begin:] if begin is not None else []
         raise MalformedMessage(
             "the answer is incomplete",
@@ -199,11 +200,11 @@ class OfflineChannel:
             action=f"ask the operator of {self._context.peer.party}",
         )
 
-    def _arrive(self, answer: ReceivedBundle, round: int) -> None:
+    def _arrive(self, answer: ReceivedBundle, units: Units) -> None:
         """There would be no answer if what was sent before it had not arrived."""
         if self._has_arrived:
             return
-        self._context.gate.deliver_all(round)
+        self._context.gate.deliver_all(units)
         self._has_arrived = True
         self._calls, self._blobs = [], {}
         self._record.calls, self._record.held = [], {*answer.held}
@@ -223,7 +224,7 @@ def take(service: Service, session: AcceptedSession, bundle: ReceivedBundle, rec
     answered = []
     for method, request in calls:
         for each in method.call.uploads:
-            _take_upload(session, bundle, each, request, method.request_rule.round_of(request))
+            _take_upload(session, bundle, each, request, method.request_rule.units_of(request))
         answer = dispatch(session, method, request)
         if record.taking != bundle.round:
             record.taking = bundle.round
@@ -254,16 +255,16 @@ def answer(service: Service, session: AcceptedSession, record: OfflineRecord) ->
     while isinstance(worker, InlineWorker) and worker.advance():
         pass
     calls, blobs, named = list(record.calls), dict[bytes, Blob](), set[bytes]()
+    for made in record.calls:
+        method, _ = _read(service, made)
+        for answered in made.answers:
+            _give_all(session, method, unpacked(answered, method.answer_type), record.held, blobs, named)
     for method in service.watches:
         if isinstance(method.call, Watch) and method.call.offline is not None:
             request = method.encode_request(*method.call.offline(record.round))
             messages = _followed(session, method, request)
             for message in messages:
-                for each in method.call.downloads:
-                    digest = each.digest(message)
-                    if digest is not None:
-                        named.add(digest)
-                        _give(session, digest, record.held, blobs)
+                _give_all(session, method, message, record.held, blobs, named)
             calls.append(bundled(method.path, request, *messages))
     return Bundle(record.round, calls, list(blobs.values()), named)
 
@@ -286,12 +287,24 @@ def _followed(session: AcceptedSession, method: Method, request: Message) -> lis
     )
 
 
-def _give(session: AcceptedSession, digest: bytes, held: set[bytes], given: dict[bytes, Blob]) -> None:
-    if digest in held or digest in given:
-        return
-    blob, kind, round = session.blobs.published(digest)
-    session.gate.send_blob(blob, kind, round)
-    given[digest] = blob
+def _give_all(
+    session: AcceptedSession,
+    method: Method,
+    message: Message,
+    held: set[bytes],
+    given: dict[bytes, Blob],
+    named: set[bytes],
+) -> None:
+    """Gives the blobs that come with an answer, or an item."""
+    for each in method.call.downloads:
+        digest = each.digest(message)
+        if digest is None:
+            continue
+        named.add(digest)
+        if digest not in held and digest not in given:
+            blob, kind, units = session.blobs.published(digest)
+            session.gate.send_blob(blob, kind, units)
+            given[digest] = blob
 
 
 def _read(service: Service, call: pb.BundledCall) -> tuple[Method, Message]:
@@ -307,19 +320,19 @@ def _read(service: Service, call: pb.BundledCall) -> tuple[Method, Message]:
 
 
 def _take_upload(
-    session: AcceptedSession, bundle: ReceivedBundle, each: BlobField, request: Message, round: int
+    session: AcceptedSession, bundle: ReceivedBundle, each: BlobField, request: Message, units: Units
 ) -> None:
     """Takes a blob from the bundle, as an upload would bring it."""
     digest = each.digest(request)
     if digest is None or digest not in bundle or session.blobs.held(digest).complete:
         return
-    incoming = session.blobs.receive(each.kind, round, digest, bundle.blob_size, 0)
+    incoming = session.blobs.receive(each.kind, units, digest, bundle.blob_size, 0)
     try:
         bundle.fill(incoming)
     except BaseException:
         session.blobs.forget(incoming)
         raise
-    session.blobs.complete(incoming, lambda whole: session.gate.admit_blob(whole.digest, each.kind, round, whole.size))
+    session.blobs.complete(incoming, lambda whole: session.gate.admit_blob(whole.digest, each.kind, units, whole.size))
 
 
 def _beginning(method: Method, given: Message, asked: Message, answers: list[Message]) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from google.protobuf.message import Message
 
+from comity.ledger.ledger import Units
 from comity.tensors import Blob
 from comity.transport.calls import Method
 from comity.transport.peer_connection import PeerConnection
@@ -32,9 +33,9 @@ class RemoteChannel:
         """See `Channel.follow`; begins again after a cut."""
         return self._connection.watch(self._connection.stream(method.path, method.answer_type), request)
 
-    def put(self, blob: Blob, kind: str, round: int, before: Callable[[int], None], base: Blob | None) -> None:
+    def put(self, blob: Blob, kind: str, units: Units, before: Callable[[int], None], base: Blob | None) -> None:
         """See `Channel.put`."""
-        self._connection.put(blob, kind, round, before=before, base=base)
+        self._connection.put(blob, kind, units, before=before, base=base)
 
     def get(
         self,

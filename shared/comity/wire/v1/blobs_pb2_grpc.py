@@ -26,15 +26,15 @@ if _version_not_supported:
 
 
 class BlobsStub(object):
-    """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
-    Put travel as call metadata, so that a chunk carries bytes only.
+    """Moves blobs between the parties of a session. Session, contract, egress kind, units, digest, length and offset of
+    a Put travel as call metadata, so that a chunk carries bytes only.
 
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
 
-    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
-    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
+    digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     def __init__(self, channel):
@@ -61,15 +61,15 @@ class BlobsStub(object):
 
 
 class BlobsServicer(object):
-    """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
-    Put travel as call metadata, so that a chunk carries bytes only.
+    """Moves blobs between the parties of a session. Session, contract, egress kind, units, digest, length and offset of
+    a Put travel as call metadata, so that a chunk carries bytes only.
 
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
 
-    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
-    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
+    digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     def Stat(self, request, context):
@@ -120,15 +120,15 @@ def add_BlobsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Blobs(object):
-    """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
-    Put travel as call metadata, so that a chunk carries bytes only.
+    """Moves blobs between the parties of a session. Session, contract, egress kind, units, digest, length and offset of
+    a Put travel as call metadata, so that a chunk carries bytes only.
 
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
 
-    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
-    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
+    digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     @staticmethod

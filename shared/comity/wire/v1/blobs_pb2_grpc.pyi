@@ -18,15 +18,15 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class BlobsStub:
-    """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
-    Put travel as call metadata, so that a chunk carries bytes only.
+    """Moves blobs between the parties of a session. Session, contract, egress kind, units, digest, length and offset of
+    a Put travel as call metadata, so that a chunk carries bytes only.
 
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
 
-    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
-    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
+    digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -49,15 +49,15 @@ class BlobsStub:
     """Reads a blob from an offset to its end."""
 
 class BlobsAsyncStub:
-    """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
-    Put travel as call metadata, so that a chunk carries bytes only.
+    """Moves blobs between the parties of a session. Session, contract, egress kind, units, digest, length and offset of
+    a Put travel as call metadata, so that a chunk carries bytes only.
 
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
 
-    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
-    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
+    digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     Stat: grpc.aio.UnaryUnaryMultiCallable[
@@ -79,15 +79,15 @@ class BlobsAsyncStub:
     """Reads a blob from an offset to its end."""
 
 class BlobsServicer(metaclass=abc.ABCMeta):
-    """Moves blobs between the parties of a session. Session, contract, egress kind, round, digest, length and offset of a
-    Put travel as call metadata, so that a chunk carries bytes only.
+    """Moves blobs between the parties of a session. Session, contract, egress kind, units, digest, length and offset of
+    a Put travel as call metadata, so that a chunk carries bytes only.
 
     Where a contract says so, a blob travels as what changed since another one of the same length, its base, which the
     receiver holds in this session. A Put then names digest and base of the encoding in its metadata, a Get those and the
     length ahead of the first chunk; length and offset count encoded bytes. The blob's digest stays that of its own bytes.
 
-    Who sends a blob while it is still being hashed names it by its index among those of its kind in the round, and its digest
-    in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+    Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
+    digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
     """
 
     @abc.abstractmethod

@@ -22,7 +22,9 @@ class EgressRule(google.protobuf.message.Message):
 
     KIND_FIELD_NUMBER: builtins.int
     SUBJECT_FIELD_NUMBER: builtins.int
-    ROUND_FIELD_NUMBER: builtins.int
+    FIRST_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """An egress kind: the contract and the node's policy must let that kind leave, and it is recorded; or, and then it
     passes and is not recorded:
@@ -32,21 +34,28 @@ class EgressRule(google.protobuf.message.Message):
     these.
     """
     subject: builtins.str
-    """What it is called in ledgers, unique among its kind in a round. Fields stand in braces, those of an answer's request
+    """What it is called in ledgers, unique among its kind in its units. Fields stand in braces, those of an answer's request
     after "request.": "checkpoint {checkpoint.index}", "assessment {request.blob.digest}".
     """
-    round: builtins.str
-    """Path of the field with the round that it belongs to. Empty for its field `round`, else that of an answer's request;
-    the session as a whole where there is none.
+    first: builtins.str
+    """What it belongs to in ledgers. First the path of the field with the number of its unit, or the first of its units, from
+    1; 0 is the session as a whole, and "request." goes before a path into an answer's request. Empty for the field that is
+    called as the unit is, else that of an answer's request; the session as a whole where there is none.
     """
+    unit: builtins.str
+    """What the unit is; empty for "round"."""
+    count: builtins.str
+    """Path of the field with how many units they are; empty for one."""
     def __init__(
         self,
         *,
         kind: builtins.str = ...,
         subject: builtins.str = ...,
-        round: builtins.str = ...,
+        first: builtins.str = ...,
+        unit: builtins.str = ...,
+        count: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["kind", b"kind", "round", b"round", "subject", b"subject"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "first", b"first", "kind", b"kind", "subject", b"subject", "unit", b"unit"]) -> None: ...
 
 global___EgressRule = EgressRule
 

@@ -396,7 +396,7 @@ class SignedStatement(google.protobuf.message.Message):
     SIGNATURE_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """"request": the one party asks for units; "receipt": the other has what is needed for them; "statement": it says what
-    came of them; "acknowledgement": the first has that.
+    came of them; "acknowledgement": the first has that; "withdrawal": it has gone on without the units, which are not charged.
     """
     party: builtins.str
     session: builtins.str

@@ -17,7 +17,8 @@ def agreement(context: AuditContext) -> Mapping[str, Json]:
         raise InvalidValue("only the student knows all votes", expected="its state_dir", received="a teacher's")
     alone = dict.fromkeys(metrics["teachers"], 0)
     for votes in metrics["votes"]:
-        for each in zip(*votes, strict=True):
-            for teacher, vote in zip(metrics["teachers"], each, strict=True):
+        present = {teacher: said for teacher, said in zip(metrics["teachers"], votes, strict=True) if said is not None}
+        for each in zip(*present.values(), strict=True):
+            for teacher, vote in zip(present, each, strict=True):
                 alone[teacher] += each.count(vote) == 1
     return {teacher: count / len(metrics["labels"]) for teacher, count in alone.items()}

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
+from comity.ledger.ledger import Units
 from comity.ledger.receipts import SignedStatement
 from comity.session.contexts import PeerContext
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
-from comity.transport.calls import Service, Unary, Waiting, Watch
+from comity.transport.calls import BlobField, Service, Unary, Waiting, Watch
 from teacher_votes.pooling import Labels
 from teacher_votes.teaching import Votes
 from teacher_votes.v1 import teacher_votes_pb2 as pb
 
-VOTE = Waiting(method="Vote", handle=lambda teacher, student, *asked: teacher.vote(*asked))
-ACKNOWLEDGE = Unary(method="Acknowledge", handle=lambda teacher, student, round: None, delivers=True)
+VOTE = Waiting(
+    method="Vote",
+    handle=lambda teacher, student, *asked: teacher.vote(*asked),
+    downloads=(BlobField("vote", "scores", layout=lambda student: student.task.scores_layout),),
+)
+ACKNOWLEDGE = Unary(method="Acknowledge", handle=lambda teacher, student, first, count: None, delivers=True)
 
 
 class TeacherPort(PeerPort):
@@ -24,13 +29,13 @@ class TeacherPort(PeerPort):
     def __init__(self, context: PeerContext, channel: Channel) -> None:
         super().__init__(TEACHING, context, channel)
 
-    def vote(self, round: int, request: SignedStatement) -> Future[Votes]:
+    def vote(self, round: int, request: SignedStatement, withdrawals: Sequence[SignedStatement]) -> Future[Votes]:
         """See `Teaching.vote`."""
-        return self._ask(VOTE, round, request)
+        return self._ask(VOTE, round, request, withdrawals)
 
-    def acknowledge(self, round: int) -> None:
+    def acknowledge(self, units: Units) -> None:
         """See `Teaching.acknowledge`."""
-        self._call(ACKNOWLEDGE, round)
+        self._call(ACKNOWLEDGE, units.first, units.count)
 
 
 TEACHING = Service(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from comity.protocol.services import ServiceSettings
 
@@ -13,9 +15,11 @@ class Settings(BaseModel):
     Attributes:
         labels: At a student: where its applications ask for labels.
         review: At a teacher: where somebody lets its votes leave; where it does not listen, they leave at once.
+        wait_s: At a student: how long a round waits for a teacher that is away before it goes on without it, in seconds.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     labels: ServiceSettings = ServiceSettings()
     review: ServiceSettings = ServiceSettings()
+    wait_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0

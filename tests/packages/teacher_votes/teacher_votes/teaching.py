@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol
 
 from comity.contract import Contract, Json
-from comity.errors import ComityError, MalformedMessage, RoundOutOfOrder
+from comity.errors import ComityError, MalformedMessage, RoundOutOfOrder, SessionFailed
 from comity.ledger.ledger import Units
 from comity.ledger.receipts import SignedStatement, subject_of
+from comity.session.attendance import ask_those_present
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.waiting import Reason
 from teacher_votes.settings import Settings
-from teacher_votes.terms import voting_terms
+from teacher_votes.terms import TeacherVotesTerms, voting_terms
 from teacher_votes.voting import agreement, majority
 
 REVIEW = Reason(
@@ -25,8 +27,8 @@ REVIEW = Reason(
     counts=False,
 )
 
-Votes = tuple[list[int], SignedStatement]
-"""Labels, and the receipt of the request for them."""
+Votes = tuple[list[int], SignedStatement, bytes | None]
+"""Labels, the receipt of the request for them, and the digest of the scores behind them, where there are any."""
 
 
 def requests_of(contract: Contract, round: int) -> Units:
@@ -43,10 +45,10 @@ def subject(contract: Contract, round: int) -> bytes:
 class Teaching(Protocol):
     """What a student asks of a teacher."""
 
-    def vote(self, round: int, request: SignedStatement) -> Future[Votes]:
-        """The labels of a round's inputs."""
+    def vote(self, round: int, request: SignedStatement, withdrawals: Sequence[SignedStatement]) -> Future[Votes]:
+        """The labels of a round's inputs; with what the student has gone on without since the last."""
 
-    def acknowledge(self, round: int) -> None:
+    def acknowledge(self, units: Units) -> None:
         """The student has the votes."""
 
 
@@ -62,6 +64,7 @@ class Student:
         self._contexts = contexts
         self._teachers = teachers
         self._own = contexts[0]
+        self._wait_s = self._own.settings.wait_s if isinstance(self._own.settings, Settings) else 60.0
         self._finished: list[dict[str, Any]] = [
             dict(each.fields) for each in self._own.journal.records() if each.kind == "finished"
         ]
@@ -74,19 +77,21 @@ class Student:
             student = self._own.blobs.get(bytes.fromhex(self._finished[-1]["student"]))
         for round in range(len(self._finished) + 1, contract.rounds + 1):
             units, about = requests_of(contract, round), subject(contract, round)
-            asked = [
-                teacher.vote(round, context.receipt_book.sign("request", units, about))
-                for context, teacher in zip(self._contexts, self._teachers, strict=True)
-            ]
-            votes = []
-            for context, answer in zip(self._contexts, asked, strict=True):
-                labels, receipt = answer.result()
-                self._require_fitting(context, labels)
-                context.receipt_book.accept(receipt, "receipt", units, about)
-                votes.append(labels)
-            for teacher in self._teachers:
-                teacher.acknowledge(round)
-            labels = majority(votes)
+            teachers = list(zip(self._contexts, self._teachers, strict=True))
+            questions = [(context, partial(self._ask, round, context, teacher)) for context, teacher in teachers]
+            said = ask_those_present(units, questions, wait_s=self._wait_s)
+            if not said:
+                raise SessionFailed(f"no teacher is there in round {round}", expected="one or more", received="none")
+            scores = []
+            for context, teacher in teachers:
+                if context.peer.party in said:
+                    voted, receipt, digest = said[context.peer.party]
+                    self._require_fitting(context, voted)
+                    context.receipt_book.accept(receipt, "receipt", units, about)
+                    scores += [] if digest is None else [self._own.blobs.get(digest)]
+                    teacher.acknowledge(units)
+            votes = [said[party][0] if party in said else None for party in contract.acceptors]
+            labels = self._own.task.most_scored(scores) if scores else majority([each[0] for each in said.values()])
             student = self._own.blobs.add(self._own.task.learn(student, round, labels))
             self._finish(round, votes, labels, student.hex)
             yield
@@ -104,10 +109,16 @@ class Student:
         student = bytes.fromhex(rounds[-1]["student"]) if rounds else self._own.task.initial.digest
         return Outcome((self._own.blobs.get(student),), metrics)
 
-    def _finish(self, round: int, votes: list[list[int]], labels: list[int], student: str) -> None:
-        shares = [agreement(each, labels) for each in votes]
+    def _ask(self, round: int, context: PeerContext, teacher: Teaching) -> Future[Votes]:
+        contract, book = context.contract, context.receipt_book
+        request = book.sign("request", requests_of(contract, round), subject(contract, round))
+        return teacher.vote(round, request, book.untold)
+
+    def _finish(self, round: int, votes: list[list[int] | None], labels: list[int], student: str) -> None:
+        shares = [None if each is None else agreement(each, labels) for each in votes]
+        present = [each for each in shares if each is not None]
         fields: dict[str, Any] = {"votes": votes, "labels": labels, "student": student, "agreements": shares}
-        fields |= {"voted": len(labels), "agreement": sum(shares) / len(shares)}
+        fields |= {"voted": len(labels), "agreement": sum(present) / len(present)}
         self._own.journal.append("finished", round, **fields)
         self._finished.append(fields)
         self._own.blobs.keep({bytes.fromhex(student)})
@@ -139,13 +150,19 @@ class Teacher:
         self._asked: dict[int, Future[Votes]] = {}
         self._failure: ComityError | None = None
 
-    def vote(self, round: int, request: SignedStatement) -> Future[Votes]:
+    def vote(self, round: int, request: SignedStatement, withdrawals: Sequence[SignedStatement]) -> Future[Votes]:
         """See `Teaching.vote`."""
+        contract, last = self._context.contract, max([*self._votes, *self._asked], default=0)
         if self._failure is not None:
             raise self._failure
-        if not 0 < round <= min(len(self._votes) + 1, self._context.contract.rounds):
-            raise RoundOutOfOrder("no such round is open", expected=len(self._votes) + 1, received=round)
-        contract = self._context.contract
+        if not last <= round <= contract.rounds and round not in self._votes:
+            raise RoundOutOfOrder("no such round is open", expected=f"from {last} on", received=round)
+        self._context.receipt_book.accept_withdrawals(withdrawals)
+        for each in [*self._asked]:
+            if each < round:
+                # The student went on without it.
+                del self._asked[each]
+                self._waits.end(REVIEW, str(each))
         self._context.receipt_book.accept(request, "request", requests_of(contract, round), subject(contract, round))
         if self._is_reviewed and round not in self._released:
             self._waits.begin(REVIEW, str(round))
@@ -184,4 +201,14 @@ class Teacher:
             context.journal.append("finished", round, votes=votes, voted=len(votes))
             self._votes[round] = votes
             context.observe(Event("round-finished", round, {"voted": len(votes)}))
-        return self._votes[round], receipt
+        return self._votes[round], receipt, self._scores(round)
+
+    def _scores(self, round: int) -> bytes | None:
+        context, terms = self._context, self._context.contract.terms
+        if not isinstance(terms, TeacherVotesTerms) or not terms.scored:
+            return None
+        units = requests_of(context.contract, round)
+        scores = context.blobs.release(context.task.scores(round), "vote", units)
+        context.blobs.keep({scores.digest})
+        context.blobs.publish(scores.digest, "vote", units)
+        return scores.digest

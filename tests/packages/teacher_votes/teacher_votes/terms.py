@@ -24,9 +24,11 @@ class TeacherVotesTerms(VotingTerms):
 
     Attributes:
         steps: Steps that the student makes on the labels of a round.
+        scored: Whether teachers say by how much they are for each class.
     """
 
     steps: Annotated[int, Field(ge=1, le=10_000)] = 4
+    scored: bool = False
 
 
 class VotePoolTerms(VotingTerms):

@@ -50,10 +50,28 @@ class Voter:
 
     def votes(self, round: int) -> list[int]:
         """The class whose mean is nearest, of each input of a round."""
+        labels: list[int] = self._distances(round).argmin(1).tolist()
+        return labels
+
+    def scores(self, round: int) -> Blob:
+        """How near each class's mean is, of each input of a round, from 0 to 1."""
+        return self.scores_layout.pack({"scores": torch.softmax(-self._distances(round), 1)})
+
+    @property
+    def scores_layout(self) -> Layout:
+        """What scores look like."""
+        queries, classes = voting_terms(self.contract).queries, self.contract.task.heads[0].size
+        return Layout.of({"scores": torch.zeros(queries, classes)})
+
+    def most_scored(self, scores: Sequence[Blob]) -> list[int]:
+        """The class for which most of several scores together are, of each input."""
+        labels: list[int] = sum(self.scores_layout.view(each.data)["scores"] for each in scores).argmax(1).tolist()
+        return labels
+
+    def _distances(self, round: int) -> Tensor:
         if self.means is None:
             raise TaskMismatch("nobody votes without samples", expected="[data] with samples", received="none")
-        labels: list[int] = torch.cdist(inputs_of(self.contract, round).flatten(1), self.means).argmin(1).tolist()
-        return labels
+        return torch.cdist(inputs_of(self.contract, round).flatten(1), self.means)
 
     @property
     def layout(self) -> Layout:

@@ -5,6 +5,7 @@ Votes on the labels of public inputs."""
 
 import builtins
 import collections.abc
+import comity.wire.v1.blobs_pb2
 import comity.wire.v1.sessions_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
@@ -21,17 +22,21 @@ class TeacherVotesTerms(google.protobuf.message.Message):
 
     QUERIES_FIELD_NUMBER: builtins.int
     STEPS_FIELD_NUMBER: builtins.int
+    SCORED_FIELD_NUMBER: builtins.int
     queries: builtins.int
     """Inputs that are asked for in a round."""
     steps: builtins.int
     """Steps that the student makes on the labels of a round."""
+    scored: builtins.bool
+    """Whether teachers say by how much they are for each class."""
     def __init__(
         self,
         *,
         queries: builtins.int = ...,
         steps: builtins.int = ...,
+        scored: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["queries", b"queries", "steps", b"steps"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["queries", b"queries", "scored", b"scored", "steps", b"steps"]) -> None: ...
 
 global___TeacherVotesTerms = TeacherVotesTerms
 
@@ -62,20 +67,26 @@ class VoteRequest(google.protobuf.message.Message):
 
     ROUND_FIELD_NUMBER: builtins.int
     REQUEST_FIELD_NUMBER: builtins.int
+    WITHDRAWALS_FIELD_NUMBER: builtins.int
     round: builtins.int
     """From 1."""
     @property
     def request(self) -> comity.wire.v1.sessions_pb2.SignedStatement:
         """The student's signed request; it is about the round's inputs, one by one."""
 
+    @property
+    def withdrawals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[comity.wire.v1.sessions_pb2.SignedStatement]:
+        """What the student has gone on without since the teacher's last receipt."""
+
     def __init__(
         self,
         *,
         round: builtins.int = ...,
         request: comity.wire.v1.sessions_pb2.SignedStatement | None = ...,
+        withdrawals: collections.abc.Iterable[comity.wire.v1.sessions_pb2.SignedStatement] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["request", b"request", "round", b"round"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["request", b"request", "round", b"round", "withdrawals", b"withdrawals"]) -> None: ...
 
 global___VoteRequest = VoteRequest
 
@@ -85,6 +96,7 @@ class VoteReply(google.protobuf.message.Message):
 
     LABELS_FIELD_NUMBER: builtins.int
     RECEIPT_FIELD_NUMBER: builtins.int
+    SCORES_FIELD_NUMBER: builtins.int
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Of each input, in order."""
@@ -93,19 +105,44 @@ class VoteReply(google.protobuf.message.Message):
     def receipt(self) -> comity.wire.v1.sessions_pb2.SignedStatement:
         """The teacher's signed receipt of the request."""
 
+    @property
+    def scores(self) -> comity.wire.v1.blobs_pb2.BlobRef:
+        """By how much the teacher is for each class, where the terms say so."""
+
     def __init__(
         self,
         *,
         labels: collections.abc.Iterable[builtins.int] | None = ...,
         receipt: comity.wire.v1.sessions_pb2.SignedStatement | None = ...,
+        scores: comity.wire.v1.blobs_pb2.BlobRef | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["receipt", b"receipt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["labels", b"labels", "receipt", b"receipt"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_scores", b"_scores", "receipt", b"receipt", "scores", b"scores"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_scores", b"_scores", "labels", b"labels", "receipt", b"receipt", "scores", b"scores"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_scores", b"_scores"]) -> typing.Literal["scores"] | None: ...
 
 global___VoteReply = VoteReply
 
 @typing.final
 class AcknowledgeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    first: builtins.int
+    """The requests whose votes have come."""
+    count: builtins.int
+    def __init__(
+        self,
+        *,
+        first: builtins.int = ...,
+        count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "first", b"first"]) -> None: ...
+
+global___AcknowledgeRequest = AcknowledgeRequest
+
+@typing.final
+class AcknowledgeLabelsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ROUND_FIELD_NUMBER: builtins.int
@@ -117,7 +154,7 @@ class AcknowledgeRequest(google.protobuf.message.Message):
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["round", b"round"]) -> None: ...
 
-global___AcknowledgeRequest = AcknowledgeRequest
+global___AcknowledgeLabelsRequest = AcknowledgeLabelsRequest
 
 @typing.final
 class AcknowledgeReply(google.protobuf.message.Message):
