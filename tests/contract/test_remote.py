@@ -17,6 +17,7 @@ from comity.protocol.roles import run
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.calls import ProviderPort
+from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.party import Party
@@ -79,7 +80,7 @@ def answered(
         # Published, so that it is here already and is not fetched.
         start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
         checkpoint = next(iter(learner.train(start.digest, 1)))
-        server = NodeServer(None, [])
+        server = NodeServer(None, [PROTOCOL.load().service.name])
         servers.append(server)
         assisted_learning_pb2_grpc.add_AssistedLearningServicer_to_server(
             Scripted(receipt or sessions_pb2.SignedStatement(), answer(checkpoint)), server.server

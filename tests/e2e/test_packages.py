@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from teacher_votes.services import LABELS
-from teacher_votes.v1 import services_pb2
+from teacher_votes.services import LABELS, REVIEW
+from teacher_votes.v1 import review_pb2, services_pb2
 
 from comity.cli.progress import SessionProgress
 from comity.cli.run import drive
-from comity.errors import InvalidValue
+from comity.errors import InvalidValue, UnknownParty
 from comity.experiments import demo_script
 from comity.node.control_client import ControlClient
 from comity.node.sessions.script import Script, parse_script, session_text
@@ -116,6 +116,19 @@ class Reviewed:
     script: Script
     nodes: dict[str, NodeProcess]
     labels: str
+    review: str
+
+    def identity(self, party: str) -> Identity:
+        """A party's, as its node has it."""
+        tls = self.nodes[party].folder / "tls"
+        return Identity(party, tls / "certificate.pem", tls / "key.pem", tls / "trust.pem")
+
+    def release(self, party: str, session: str) -> None:
+        """Lets a teacher's votes leave, as a party that the teacher trusts."""
+        retry = RetryPolicy(call_s=10.0, retry_s=0.0)
+        with PeerConnection(self.identity(party), "lab", self.review, retry) as connection:
+            release = connection.unary(f"/{REVIEW}/Release", review_pb2.ReleaseReply)
+            connection.call(release, review_pb2.ReleaseRequest(session=session))
 
 
 @pytest.fixture
@@ -132,7 +145,7 @@ def reviewed() -> Iterator[Reviewed]:
         """
     )
     with TemporaryDirectory(prefix="e2e-") as folder, running(script, Path(folder)) as nodes:
-        yield Reviewed(script, nodes, labels)
+        yield Reviewed(script, nodes, labels, review)
 
 
 def test_votes_wait_for_a_person_and_labels_are_served(reviewed: Reviewed, typed: Any, tmp_path: Path) -> None:
@@ -149,6 +162,8 @@ def test_votes_wait_for_a_person_and_labels_are_served(reviewed: Reviewed, typed
                 return [each.state for each in theirs.sessions() if each.session == session] == ["waiting"]
 
             until(waits, f"the votes of round {round} wait")
+            with pytest.raises(UnknownParty, match="the service is not for others"):
+                reviewed.release("clinic", session)
             config = lab.folder / "node.toml"
             released = typed.json("votes", "release", session, "--config", config, cwd=tmp_path)
             assert released == {"session": session, "round": round}
@@ -158,9 +173,9 @@ def test_votes_wait_for_a_person_and_labels_are_served(reviewed: Reviewed, typed
             control.run(text)
         result: Any = last.fields["result"]
     # An application of the student's asks at an address of the student's own.
-    tls = reviewed.nodes["hospital"].folder / "tls"
-    identity = Identity("hospital", tls / "certificate.pem", tls / "key.pem", tls / "trust.pem")
-    with PeerConnection(identity, "clinic", reviewed.labels, RetryPolicy(call_s=10.0, retry_s=0.0)) as connection:
+    with PeerConnection(
+        reviewed.identity("hospital"), "clinic", reviewed.labels, RetryPolicy(call_s=10.0, retry_s=0.0)
+    ) as connection:
         get = connection.unary(f"/{LABELS}/Get", services_pb2.GetReply)
         served = [
             connection.call(get, services_pb2.GetRequest(session=session, request=each)).label for each in range(16)

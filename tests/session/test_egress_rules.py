@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool
-from google.protobuf.descriptor import Descriptor, ServiceDescriptor
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, source_context_pb2, type_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message_factory import GetMessageClass
+from teacher_votes.v1 import services_pb2
 
 from comity.errors import UnsupportedProtocol
 from comity.ledger.ledger import in_round
@@ -23,14 +25,23 @@ from comity.session.egress_rules import (
     holding,
     is_for_operators,
     proto_path,
+    releases_in,
     require_control,
+    require_known,
+    require_service,
     rule_of,
 )
 from comity.transport.calls import Service, Unary
 from comity.transport.identity import PARTY_KEY
 from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY
 from comity.wire import v1
-from comity.wire.v1 import assisted_learning_pb2, blobs_pb2, egress_pb2, gradient_rewards_pb2, sessions_pb2
+from comity.wire.v1 import (
+    assisted_learning_pb2,
+    blobs_pb2,
+    egress_pb2,
+    gradient_rewards_pb2,
+    sessions_pb2,
+)
 
 
 def files() -> Iterator[Any]:
@@ -86,11 +97,19 @@ def declare(name: str, **options: str) -> ServiceDescriptor:
     text = inner.field.add(name="text", number=2, type=9, label=1)
     if "text" in options:
         text.options.Extensions[egress_pb2.holds] = options["text"]
+    if "list" in options:
+        inner.field.add(name="list", number=3, type=FieldDescriptor.TYPE_UINT32, label=3)
+    if "google" in options:
+        file.dependency.append("google/protobuf/type.proto")
+        inner.field.add(name="google", number=4, type=11, type_name=f".google.protobuf.{options['google']}", label=1)
+    if "extensions" in options:
+        file.syntax = "proto2"
+        inner.extension_range.add(start=100, end=200)
     reply = file.message_type.add(name="Reply")
     reply.options.Extensions[egress_pb2.egress].kind = CONTROL
     file.service.add(name="Calls").method.add(name="Tell", input_type=f".{name}.Request", output_type=f".{name}.Reply")
     pool = descriptor_pool.DescriptorPool()
-    for each in (descriptor_pb2, egress_pb2):
+    for each in (descriptor_pb2, egress_pb2, any_pb2, source_context_pb2, type_pb2):
         pool.AddSerializedFile(each.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
     return pool.FindServiceByName(f"{name}.Calls")
@@ -112,6 +131,16 @@ TELL = Unary(method="Tell", handle=lambda *_: None)
         ({"kind": "control", "data": "identifier"}, "a.Inner.text has no egress rule"),
         ({"kind": "control", "data": "loss", "text": "identifier"}, "holds loss, which its message may not"),
         ({"kind": "statement", "data": "signature"}, "a.Inner.text has no egress rule"),
+        ({"kind": "control", "data": "blob", "text": "identifier"}, "holds blob, which its message may not"),
+        ({"kind": "control", "data": "messages", "text": "identifier"}, "holds messages, which its message may not"),
+        (
+            {"kind": "control", "data": "identifier", "text": "identifier", "list": "of numbers"},
+            "a.Inner.list has no egress rule",
+        ),
+        ({"kind": "loss", "data": "loss", "google": "Type"}, "a.Inner.google has no egress rule"),
+        ({"kind": "loss", "data": "loss", "google": "Option"}, "a.Inner.google has no egress rule"),
+        ({"kind": "loss", "data": "loss", "extensions": "of others"}, "a.Inner can be extended"),
+        ({"kind": "blob", "data": "blob"}, "a.Request is of a kind that no call of a protocol has"),
     ],
     ids=str,
 )
@@ -119,6 +148,89 @@ def test_a_call_without_a_rule_cannot_be_declared(options: dict[str, str], reaso
     with pytest.raises(UnsupportedProtocol, match=reason) as caught:
         Service(declare("a", **options), [TELL], client=object, terms=Empty)
     assert "\n" not in str(caught.value)
+
+
+def test_a_call_that_is_made_of_messages_cannot_be_declared() -> None:
+    """Each of them would have to pass by itself, and a call's request passes as a whole."""
+    service = sessions_pb2.DESCRIPTOR.services_by_name["Sessions"]
+    calls = [Unary(method=each.name, handle=TELL.handle) for each in service.methods]
+    with pytest.raises(UnsupportedProtocol, match="ProposalReply is of a kind that no call of a protocol has"):
+        Service(service, calls, client=object, terms=Empty)
+
+
+def packing(kind: str) -> Any:
+    """Messages with anything in them, in a map, and what stands behind a release, in a map."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"packing_{kind}.proto", package=f"packing_{kind}", syntax="proto3")
+    file.dependency.extend(
+        ["comity/wire/v1/egress.proto", "comity/wire/v1/sessions.proto", "google/protobuf/any.proto"]
+    )
+    inner = file.message_type.add(name="Inner")
+    held = inner.field.add(name="held", number=1, type=11, type_name=".google.protobuf.Any", label=1)
+    held.options.Extensions[egress_pb2.holds] = kind
+    message = file.message_type.add(name="Outer")
+    rule = message.options.Extensions[egress_pb2.egress]
+    rule.kind, rule.subject = kind, "it"
+    for number, (name, value) in enumerate(
+        {"parts": f".packing_{kind}.Inner", "releases": ".comity.wire.v1.Release"}.items()
+    ):
+        entry = message.nested_type.add(name=f"{name.capitalize()}Entry")
+        entry.options.map_entry = True
+        entry.field.add(name="key", number=1, type=9, label=1)
+        entry.field.add(name="value", number=2, type=11, type_name=value, label=1)
+        entry_type = f".packing_{kind}.Outer.{entry.name}"
+        message.field.add(name=name, number=number + 1, type=11, type_name=entry_type, label=3)
+    descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+    found = descriptor_pool.Default().FindFileByName(file.name).message_types_by_name
+    return GetMessageClass(found["Outer"]), GetMessageClass(found["Inner"])
+
+
+def test_what_is_packed_is_looked_into_wherever_it_is() -> None:
+    outer_type, inner_type = packing("loss")
+    assert rule_of(outer_type.DESCRIPTOR).kind == "loss"
+    outer, inner = outer_type(), inner_type()
+    require_known(outer)
+    outer.parts["a"].held.Pack(sessions_pb2.Release(samples=3))
+    outer.releases["b"].samples = 5
+    require_known(outer)
+    assert sorted(each.samples for each in releases_in(outer)) == [3, 5]
+    inner.held.Pack(blobs_pb2.BlobChunk(data=b"a sample"))
+    outer.parts["a"].held.Pack(inner)
+    with pytest.raises(UnsupportedProtocol, match="BlobChunk.data holds blob, which its message may not"):
+        require_known(outer)
+    outer.parts["a"].held.type_url = "type.googleapis.com/of.nobody"
+    with pytest.raises(UnsupportedProtocol, match="holds an unknown message"):
+        require_known(outer)
+
+
+def test_text_beside_a_part_that_is_not_set_does_not_leave_as_control() -> None:
+    request = GetMessageClass(declare("d", kind="loss", data="loss").methods[0].input_type)
+    assert not carries(request(), "loss")
+    assert carries(request(inner={"text": "a sample"}), "loss")
+    file = descriptor_pb2.FileDescriptorProto()
+    declare("e", kind="loss", data="loss").file.CopyToProto(file)
+    file.name, file.package = "f.proto", "f"
+    file.message_type[0].field[0].type_name = ".f.Inner"
+    file.message_type[0].field.add(name="note", number=2, type=9, label=1)
+    del file.service[:]
+    descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+    noted = GetMessageClass(descriptor_pool.Default().FindMessageTypeByName("f.Request"))
+    assert carries(noted(note="a sample"), "loss")
+    assert not carries(noted(), "loss")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("comity.wire.v1.Blobs", "cannot be sent outside of a session"),
+        ("comity.wire.v1.GradientRewards", "cannot be sent outside of a session"),
+        ("of.Nobody", "has no .proto"),
+    ],
+)
+def test_a_service_without_a_session_tells_nothing(name: str, reason: str) -> None:
+    with pytest.raises(UnsupportedProtocol, match=reason):
+        require_service(name)
+    assert require_service("comity.wire.v1.Control")
+    assert not require_service(services_pb2.DESCRIPTOR.services_by_name["Labels"].full_name)
 
 
 def test_with_rules_only_its_codec_is_missing() -> None:

@@ -112,3 +112,15 @@ def test_unix_sockets_take_plaintext(tmp_path: Path) -> None:
             assert answer.status == SERVING
     finally:
         server.stop(0)
+
+
+def test_what_is_not_named_is_not_served(echo: Callable[..., Any]) -> None:
+    """A service that nobody has looked at answers nobody, though its handlers are there."""
+    served = echo()
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: b"a sample")
+    served.server.server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("test.Other", {"Call": handler}),)
+    )
+    with grpc.insecure_channel(served.address) as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary("/test.Other/Call")(b"", timeout=10)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -11,8 +11,8 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, ContractMismatch, MalformedMessage, ReceiptInvalid, UnknownSession
 from comity.ledger.receipts import Signer
+from comity.protocol.registry import protocol
 from comity.protocols.assisted_learning.definition import PROTOCOL
-from comity.protocols.gradient_rewards.definition import PROTOCOL as JOINED
 from comity.session.codec import membership_to_proto
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import nobody
@@ -125,7 +125,7 @@ def test_a_helper_must_agree_to_the_same_contract_as_itself(contract: Contract) 
     with pytest.raises(MalformedMessage, match="expected provider bank, received provider hospital"):
         decode_agreement(agreement, contract, "bank", PROTOCOL)
     with pytest.raises(MalformedMessage, match="expected server hospital"):
-        decode_agreement(agreement, contract, "hospital", JOINED)
+        decode_agreement(agreement, contract, "hospital", protocol("gradient_rewards"))
     with pytest.raises(MalformedMessage, match="membership"):
         decode_agreement(pb.Agreement(contract_hash=contract.hash), contract, "hospital", PROTOCOL)
     with pytest.raises(ContractMismatch, match=contract.hash):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from comity.errors import UnknownSession, UsageError
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import ServiceExtension, loaded
+from comity.session.egress_rules import require_service
 from comity.transport.identity import Identity
 from comity.transport.server import NodeServer
 
@@ -28,7 +29,8 @@ class ServiceSettings(BaseModel):
     Attributes:
         listen: Where it listens, `host:port`; empty for not at all.
         trust: Folder with a card for each party that may call it, or a file of certificates that theirs must lead to; left
-            out, those whom the node trusts. Relative paths count from where the node was started.
+            out, those whom the node trusts, or, of a service for operators, this party alone. Relative paths count from
+            where the node was started.
         drain_s: How long calls may take when the node is stopped, in seconds.
     """
 
@@ -95,10 +97,14 @@ def served(
 ) -> Iterator[str]:
     """Serves gRPC with the same identity, error boundary, health and reflection as a node's server for its peers.
 
+    What is served has rules, as everything that leaves has: there is no session, so nothing but `control` and statements
+    may leave. Messages that are for operators only need none, and nobody is let in but this party itself, with the node's
+    certificate, and whom `settings.trust` names.
+
     Args:
         context: The service's.
         settings: Where, and for whom.
-        names: Full names of the services.
+        names: Full names of the services; no other is served.
         register: Adds their handlers.
 
     Yields:
@@ -107,9 +113,12 @@ def served(
     Raises:
         InvalidValue: It is no address, or plaintext would leave this machine.
         AddressInUse: Somebody else listens there.
+        UnsupportedProtocol: A message could tell something, or has no rule.
     """
+    for_operators = [require_service(name) for name in names]
+    only = context.party if any(for_operators) and settings.trust is None else None
     identity = context.identity if settings.trust is None else replace(context.identity, trust=settings.trust)
-    server = NodeServer(identity if identity.is_secure else None, list(names))
+    server = NodeServer(identity if identity.is_secure else None, list(names), only=only)
     register(server.server)
     address = server.start(settings.listen)
     try:

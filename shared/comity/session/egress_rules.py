@@ -17,7 +17,8 @@ from typing import Any
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import Default
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
 from comity.errors import UnsupportedProtocol
 from comity.ledger.ledger import ROUND, WHOLE, Units
@@ -26,9 +27,11 @@ from comity.wire.v1 import egress_pb2, sessions_pb2
 CONTROL, STATEMENT, BLOB, MESSAGES = "control", "statement", "blob", "messages"
 UNRECORDED = frozenset({CONTROL, STATEMENT, BLOB, MESSAGES})
 """Kinds of messages that hold nothing that must be agreed on, or nothing that did not pass by itself."""
-_REFERENCES = frozenset({"blob", "identifier", "signature", "messages"})
+_REFERENCES = frozenset({"identifier", "signature"})
 _CARRIERS = {FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT}
-_OPEN_ENDED = {"Any", "Struct", "Value", "ListValue", "BytesValue", "StringValue", "FloatValue", "DoubleValue"}
+_GOOGLE = "google.protobuf."
+_CLOSED = {"Empty", "Timestamp", "Duration", "BoolValue", "Int32Value", "Int64Value", "UInt32Value", "UInt64Value"}
+"""Of protobuf's own messages those that have room for a number and nothing else."""
 _PATH = re.compile(r"\{([\w.]+)\}")
 
 METADATA = {
@@ -117,7 +120,8 @@ def rule_of(message: Descriptor) -> Rule:
     if rule.kind == MESSAGES:
         _require_messages(message)
     else:
-        require_fields(message, {rule.kind} if rule.is_recorded else set(), strict=rule.kind in {CONTROL, STATEMENT})
+        kinds = {rule.kind} if rule.is_recorded or rule.kind == BLOB else set()
+        require_fields(message, kinds, strict=rule.kind in {CONTROL, STATEMENT})
     for path in (*_PATH.findall(rule.subject), *filter(None, (rule.first, rule.count))):
         if not path.startswith("request."):
             _field(message, path)
@@ -135,41 +139,69 @@ def require_fields(message: Descriptor, kinds: set[str], *, strict: bool = False
     Raises:
         UnsupportedProtocol: One has none.
     """
+    for each in messages_of(message):
+        if each.is_extendable:
+            raise _missing(f"{each.full_name} can be extended by fields that have no egress rule", "no extensions")
     for field in fields_of(message):
         holds = holding(field)
-        if not holds and (could_carry(field) or (strict and field.type == FieldDescriptor.TYPE_STRING)):
+        if not holds and (could_carry(field) or (strict and _could_tell(field))):
             raise _missing(f"{field.full_name} has no egress rule", "option (comity.wire.v1.holds)")
         if holds and holds not in _REFERENCES | kinds:
             expected = ", ".join(sorted(_REFERENCES | kinds))
             raise _missing(f"{field.full_name} holds {holds}, which its message may not", expected)
 
 
+def require_a_calls(message: Descriptor) -> None:
+    """Checks that a message can be what a protocol's call asks or answers.
+
+    Raises:
+        UnsupportedProtocol: It has no rule, or one of those messages that are made of what has passed elsewhere.
+    """
+    if rule_of(message).kind in {BLOB, MESSAGES}:
+        raise _missing(
+            f"{message.full_name} is of a kind that no call of a protocol has",
+            "an egress kind, control or statement",
+        )
+
+
 def _require_messages(message: Descriptor) -> None:
     """Checks that all that a message is made of has rules: each passes by itself."""
     for field in message.fields:
-        if could_carry(field) and holding(field) not in _REFERENCES:
+        if could_carry(field) and holding(field) not in _REFERENCES | {MESSAGES}:
             raise _missing(f"{field.full_name} has no egress rule", "option (comity.wire.v1.holds)")
         if field.message_type is not None and not could_carry(field):
             rule_of(field.message_type)
 
 
-def fields_of(message: Descriptor) -> Iterator[FieldDescriptor]:
-    """The fields of a message and of all that it holds, each once; what is open-ended is not looked into."""
+def messages_of(message: Descriptor) -> Iterator[Descriptor]:
+    """A message and all that it holds, each once; what is protobuf's own is not looked into."""
     seen, waiting = {message.full_name}, [message]
     while waiting:
-        for field in waiting.pop().fields:
-            yield field
+        at = waiting.pop()
+        yield at
+        for field in at.fields:
             inner = field.message_type
-            if inner is not None and inner.full_name not in seen and not inner.full_name.startswith("google.protobuf."):
+            if inner is not None and inner.full_name not in seen and not inner.full_name.startswith(_GOOGLE):
                 seen.add(inner.full_name)
                 waiting.append(inner)
 
 
+def fields_of(message: Descriptor) -> Iterator[FieldDescriptor]:
+    """The fields of a message and of all that it holds, each once; what is open-ended is not looked into."""
+    for each in messages_of(message):
+        yield from each.fields
+
+
 def could_carry(field: FieldDescriptor) -> bool:
     """Whether a field has room for data: bytes, numbers with fractions, or anything at all."""
-    inner = field.message_type
-    is_open = inner is not None and inner.full_name.removeprefix("google.protobuf.") in _OPEN_ENDED
-    return field.type in _CARRIERS or is_open
+    name = field.message_type.full_name if field.message_type is not None else ""
+    return field.type in _CARRIERS or (name.startswith(_GOOGLE) and name.removeprefix(_GOOGLE) not in _CLOSED)
+
+
+def _could_tell(field: FieldDescriptor) -> bool:
+    """Whether a field has room for more than a number: text, or a list."""
+    # Of lists it is empty, in every version of protobuf.
+    return field.type == FieldDescriptor.TYPE_STRING or (field.message_type is None and field.default_value == [])
 
 
 def holding(field: Any) -> str:
@@ -192,17 +224,39 @@ def releases_in(message: Message) -> Iterator[sessions_pb2.Release]:
     if isinstance(message, sessions_pb2.Release):
         yield message
     elif _could_release(message.DESCRIPTOR):
-        for field, value in message.ListFields():
-            inner = field.message_type
-            if inner is not None and not inner.GetOptions().map_entry:
-                for each in [value] if isinstance(value, Message) else value:
-                    yield from releases_in(each)
+        for _, part in _parts(message):
+            yield from releases_in(part)
+
+
+def _parts(message: Message) -> Iterator[tuple[FieldDescriptor, Message]]:
+    """The messages that stand in one, each with its field; those of a map, and what is packed, unpacked.
+
+    Raises:
+        UnsupportedProtocol: What is packed is not known here.
+    """
+    for field, value in message.ListFields():
+        inner = field.message_type
+        if inner is None:
+            continue
+        parts: Any = [value] if isinstance(value, Message) else value
+        if inner.GetOptions().map_entry:
+            parts = value.values() if inner.fields_by_name["value"].message_type is not None else ()
+        for part in parts:
+            yield field, _unpacked(field, part) if isinstance(part, AnyMessage) else part
+
+
+def _unpacked(field: FieldDescriptor, packed: AnyMessage) -> Message:
+    try:
+        kind = Default().FindMessageTypeByName(packed.TypeName())
+        return GetMessageClass(kind).FromString(packed.value)
+    except (KeyError, DecodeError) as error:
+        raise _missing(f"{field.full_name} holds an unknown message", "one with rules") from error
 
 
 @cache
 def _could_release(message: Descriptor) -> bool:
     release = sessions_pb2.Release.DESCRIPTOR
-    return any(each.message_type is not None and each.message_type == release for each in fields_of(message))
+    return _could_pack(message) or any(each.message_type == release for each in fields_of(message))
 
 
 def require_control(message: Message) -> None:
@@ -216,6 +270,24 @@ def require_control(message: Message) -> None:
         raise _missing(f"{message.DESCRIPTOR.full_name} cannot be sent outside of a session", CONTROL)
 
 
+def require_service(name: str) -> bool:
+    """Checks that what a service says outside of any session tells nothing; returns whether it is for operators alone.
+
+    Raises:
+        UnsupportedProtocol: It could, or there is no such service.
+    """
+    try:
+        methods = Default().FindServiceByName(name).methods
+    except KeyError as error:
+        raise _missing(f"the service {name} has no .proto", "one with rules") from error
+    messages = [each for method in methods for each in (method.input_type, method.output_type)]
+    others = [each for each in messages if not is_for_operators(each)]
+    for each in others:
+        if rule_of(each).kind not in {CONTROL, STATEMENT}:
+            raise _missing(f"{each.full_name} cannot be sent outside of a session", CONTROL)
+    return len(others) < len(messages)
+
+
 def require_known(message: Message) -> None:
     """Checks that what is packed in a message has rules too.
 
@@ -224,19 +296,10 @@ def require_known(message: Message) -> None:
     """
     if not _could_pack(message.DESCRIPTOR):
         return
-    for field, value in message.ListFields():
-        inner = field.message_type
-        if inner is None or inner.GetOptions().map_entry:
-            continue
-        for each in [value] if isinstance(value, Message) else value:
-            if isinstance(each, AnyMessage):
-                try:
-                    packed = Default().FindMessageTypeByName(each.TypeName())
-                except KeyError as error:
-                    raise _missing(f"{field.full_name} holds an unknown message", "one with rules") from error
-                _require_packed(packed, holding(field))
-            else:
-                require_known(each)
+    for field, part in _parts(message):
+        if field.message_type == AnyMessage.DESCRIPTOR:
+            _require_packed(part.DESCRIPTOR, holding(field))
+        require_known(part)
 
 
 def proto_path() -> Path:
@@ -269,6 +332,9 @@ def _holds(message: Message, kind: str) -> bool:
     if any(holding(field) == kind for field in descriptor.fields):
         return True
     for field, value in message.ListFields():
+        if not holding(field) and _could_tell(field):
+            # Nothing that a message of kind `control` may say.
+            return True
         if field.message_type is not None and _could_hold(field.message_type, kind):
             parts: Any = [value] if isinstance(value, Message) else value
             if field.message_type.GetOptions().map_entry or any(_holds(each, kind) for each in parts):

@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from comity.errors import MalformedMessage, UnsupportedProtocol
 from comity.session.codec import release_from_proto, release_to_proto, statement_from_proto, statement_to_proto
 from comity.session.contexts import PeerContext
-from comity.session.egress_rules import Rule, require_fields, rule_of
+from comity.session.egress_rules import Rule, require_a_calls, require_fields, rule_of
 from comity.tensors import Layout
 from comity.transport.blobs import digest_in
 from comity.wire.v1 import blobs_pb2, sessions_pb2
@@ -304,8 +304,8 @@ def _method(descriptor: MethodDescriptor, call: Call, converters: Mapping[str, C
         kinds = ["Waiting or Watch, for it answers in a stream" if descriptor.server_streaming else "Unary"]
         raise _undeclared(f"{descriptor.full_name} is declared as another kind of call", kinds, [type(call).__name__])
     request, answer = descriptor.input_type, descriptor.output_type
-    rule_of(request)
-    rule_of(answer)
+    require_a_calls(request)
+    require_a_calls(answer)
     needed = [] if isinstance(call, Watch) and call.decode is not None else _convertible(answer, converters)
     for each in (*request.fields, *needed):
         if each.message_type is not None and each.message_type.full_name not in converters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from comity.errors import AddressInUse, InvalidValue, TooManyCalls
+from comity.errors import AddressInUse, InvalidValue, TooManyCalls, UnknownParty
 from comity.transport.addresses import is_loopback, split_address
 from comity.transport.identity import Identity, trusted_caller
 from comity.transport.status import to_status
@@ -97,22 +97,37 @@ class ErrorBoundary(grpc.ServerInterceptor):
 
     Args:
         trust: Whom this node trusts; None without TLS.
+        services: Full names of the services; nobody reaches another.
+        only: The one party that may call; None for all whom the node trusts.
     """
 
-    def __init__(self, trust: Trust | None = None) -> None:
+    def __init__(self, trust: Trust | None, services: Collection[str], only: str | None) -> None:
         self._trust = trust
+        self._services = services
+        self._only = only
         self._places = OpenCalls(_CALLS_A_PARTY)
         self._streams = OpenCalls(_STREAMS_A_PARTY)
 
     @contextmanager
     def _admitted(self, context: grpc.ServicerContext) -> Iterator[None]:
         """Holds a place for a call of a party that is trusted."""
-        with self._places.taken_by(trusted_caller(context, self._trust)):
+        with self._places.taken_by(self._caller(context)):
             yield
+
+    def _caller(self, context: grpc.ServicerContext) -> str:
+        party = trusted_caller(context, self._trust)
+        if self._only not in {None, party}:
+            raise UnknownParty(
+                "the service is not for others",
+                expected=self._only,
+                received=party,
+                action="have its operator name whom it is for, in the service's trust",
+            )
+        return party
 
     def _admit_stream(self, context: grpc.ServicerContext) -> None:
         """Takes a place for a stream of a party that is trusted, which is given back when the stream has ended."""
-        give_back = self._streams.take(trusted_caller(context, self._trust))
+        give_back = self._streams.take(self._caller(context))
         if not context.add_callback(give_back):
             give_back()
 
@@ -123,9 +138,9 @@ class ErrorBoundary(grpc.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wraps the handler of a call."""
         handler = continuation(handler_call_details)
-        if handler is None:
-            return None
         method = handler_call_details.method
+        if handler is None or method.strip("/").partition("/")[0] not in self._services:
+            return None
         if handler.response_streaming:
             kind = "stream_stream" if handler.request_streaming else "unary_stream"
             behavior = getattr(handler, kind)
@@ -195,19 +210,21 @@ class NodeServer:
 
     Args:
         identity: Certificate and trust; None serves plaintext, which only a Unix socket or loopback may.
-        services: Full names of the services, for reflection and health.
+        services: Full names of the services, for reflection and health; no other is served.
+        only: The one party that may call; None for all whom the node trusts.
     """
 
-    def __init__(self, identity: Identity | None, services: list[str]) -> None:
+    def __init__(self, identity: Identity | None, services: list[str], *, only: str | None = None) -> None:
         self._identity = identity
         self._services = services
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rpc")
         self.streams = Streams()
         self._trust = identity.trusted() if identity is not None else None
-        self.server = grpc.server(self._pool, interceptors=[ErrorBoundary(self._trust)], options=OPTIONS)
+        names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        boundary = ErrorBoundary(self._trust, names, only)
+        self.server = grpc.server(self._pool, interceptors=[boundary], options=OPTIONS)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
-        names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self.server)
 
     def start(self, address: str) -> str:

@@ -28,10 +28,10 @@ class EgressRule(google.protobuf.message.Message):
     kind: builtins.str
     """An egress kind: the contract and the node's policy must let that kind leave, and it is recorded; or, and then it
     passes and is not recorded:
-    "control", nothing but integers, truth values, enumerations and identifiers;
+    "control", nothing but single integers, truth values, enumerations and identifiers;
     "statement", these and signed statements, which whoever signs records;
-    "blob", a piece of a blob that has passed;
-    "messages", messages each of which has passed.
+    "blob", a piece of a blob that has passed, and "messages", messages each of which has passed: no protocol's call has
+    these.
     """
     subject: builtins.str
     """What it is called in ledgers, unique among its kind in its units. Fields stand in braces, those of an answer's request
@@ -64,9 +64,9 @@ HOLDS_FIELD_NUMBER: builtins.int
 OPERATOR_ONLY_FIELD_NUMBER: builtins.int
 egress: google.protobuf.internal.extension_dict._ExtensionFieldDescriptor[google.protobuf.descriptor_pb2.MessageOptions, global___EgressRule]
 holds: google.protobuf.internal.extension_dict._ExtensionFieldDescriptor[google.protobuf.descriptor_pb2.FieldOptions, builtins.str]
-"""What a field holds that could carry data: an egress kind; or "blob"; "identifier", a name or a digest of what passes
-elsewhere; "signature"; "messages". Needed where it is bytes, a number with a fraction, or open-ended, and in a message
-of kind "control" or "statement" where it is text.
+"""What a field holds that could carry data: its message's kind; "identifier", a name or a digest of what passes
+elsewhere; or "signature". Needed where it is bytes, a number with a fraction, or open-ended, and in a message of kind
+"control" or "statement" where it is text or a list.
 """
 operator_only: google.protobuf.internal.extension_dict._ExtensionFieldDescriptor[google.protobuf.descriptor_pb2.FileOptions, builtins.bool]
 """Whether its messages reach this node's own operator and nobody else; they need no rules."""

@@ -11,9 +11,11 @@ import grpc
 
 from comity.errors import InvalidValue
 from comity.protocol.services import RunningService, ServiceContext, ServiceSettings, served
+from teacher_votes.v1 import review_pb2
 from teacher_votes.v1 import services_pb2 as pb
 
-LABELS, REVIEW = (pb.DESCRIPTOR.services_by_name[name].full_name for name in ("Labels", "Review"))
+LABELS = pb.DESCRIPTOR.services_by_name["Labels"].full_name
+REVIEW = review_pb2.DESCRIPTOR.services_by_name["Review"].full_name
 
 
 @contextmanager
@@ -37,10 +39,10 @@ def serve_labels(context: ServiceContext) -> Iterator[RunningService | None]:
 def serve_review(context: ServiceContext) -> Iterator[RunningService | None]:
     """Lets the votes of a session leave, when somebody says so."""
 
-    def release(request: pb.ReleaseRequest, call: grpc.ServicerContext) -> pb.ReleaseReply:
-        return pb.ReleaseReply(round=context.in_session(request.session, lambda teacher: teacher.release()))
+    def release(request: review_pb2.ReleaseRequest, call: grpc.ServicerContext) -> review_pb2.ReleaseReply:
+        return review_pb2.ReleaseReply(round=context.in_session(request.session, lambda teacher: teacher.release()))
 
-    with _serving(context, context.settings.review, f"{REVIEW}/Release", pb.ReleaseRequest, release) as running:
+    with _serving(context, context.settings.review, f"{REVIEW}/Release", review_pb2.ReleaseRequest, release) as running:
         yield running
 
 

@@ -29,7 +29,7 @@ def release(
     from teacher_votes.definition import PROTOCOL
     from teacher_votes.services import REVIEW
     from teacher_votes.settings import Settings
-    from teacher_votes.v1 import services_pb2 as pb
+    from teacher_votes.v1 import review_pb2 as pb
 
     loaded = load_config(NodeConfig, config)
     settings = loaded.settings_of(PROTOCOL)

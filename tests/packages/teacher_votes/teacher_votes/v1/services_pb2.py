@@ -25,24 +25,23 @@ _sym_db = _symbol_database.Default()
 from comity.wire.v1 import egress_pb2 as comity_dot_wire_dot_v1_dot_egress__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fteacher_votes/v1/services.proto\x12\x10teacher_votes.v1\x1a\x1b\x63omity/wire/v1/egress.proto\".\n\nGetRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\r\"\x19\n\x08GetReply\x12\r\n\x05label\x18\x01 \x01(\r\"!\n\x0eReleaseRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x1d\n\x0cReleaseReply\x12\r\n\x05round\x18\x01 \x01(\r2I\n\x06Labels\x12?\n\x03Get\x12\x1c.teacher_votes.v1.GetRequest\x1a\x1a.teacher_votes.v1.GetReply2U\n\x06Review\x12K\n\x07Release\x12 .teacher_votes.v1.ReleaseRequest\x1a\x1e.teacher_votes.v1.ReleaseReplyB\x04\x98\xce\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fteacher_votes/v1/services.proto\x12\x10teacher_votes.v1\x1a\x1b\x63omity/wire/v1/egress.proto\"M\n\nGetRequest\x12\x1f\n\x07session\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x0f\n\x07request\x18\x02 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"(\n\x08GetReply\x12\r\n\x05label\x18\x01 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol2I\n\x06Labels\x12?\n\x03Get\x12\x1c.teacher_votes.v1.GetRequest\x1a\x1a.teacher_votes.v1.GetReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'teacher_votes.v1.services_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'\230\316\030\001'
+  DESCRIPTOR._loaded_options = None
+  _globals['_GETREQUEST'].fields_by_name['session']._loaded_options = None
+  _globals['_GETREQUEST'].fields_by_name['session']._serialized_options = b'\222\316\030\nidentifier'
+  _globals['_GETREQUEST']._loaded_options = None
+  _globals['_GETREQUEST']._serialized_options = b'\212\316\030\t\n\007control'
+  _globals['_GETREPLY']._loaded_options = None
+  _globals['_GETREPLY']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_GETREQUEST']._serialized_start=82
-  _globals['_GETREQUEST']._serialized_end=128
-  _globals['_GETREPLY']._serialized_start=130
-  _globals['_GETREPLY']._serialized_end=155
-  _globals['_RELEASEREQUEST']._serialized_start=157
-  _globals['_RELEASEREQUEST']._serialized_end=190
-  _globals['_RELEASEREPLY']._serialized_start=192
-  _globals['_RELEASEREPLY']._serialized_end=221
-  _globals['_LABELS']._serialized_start=223
-  _globals['_LABELS']._serialized_end=296
-  _globals['_REVIEW']._serialized_start=298
-  _globals['_REVIEW']._serialized_end=383
+  _globals['_GETREQUEST']._serialized_end=159
+  _globals['_GETREPLY']._serialized_start=161
+  _globals['_GETREPLY']._serialized_end=201
+  _globals['_LABELS']._serialized_start=203
+  _globals['_LABELS']._serialized_end=276
 # @@protoc_insertion_point(module_scope)
