@@ -123,6 +123,8 @@ def test_a_refusal_reaches_the_initiator_with_its_reason(
         assert follower.wait(60) == 3
         assert "hospital's operator refuses the session: received not before spring" in follower.stderr.read()
     assert (pair.state("clinic", "unwanted"), pair.state("hospital", "unwanted")) == ("failed", "cancelled")
+    shown = comity("show", "unwanted", "--node", "clinic", cwd=pair.folder).stdout
+    assert "why     hospital's operator refuses the session: received not before spring" in shown
 
 
 def test_what_is_cancelled_meanwhile_is_taken_back(pair: Pair, comity: Any, wait_until: Callable[..., None]) -> None:

@@ -16,7 +16,7 @@ from teacher_votes.v1 import review_pb2, services_pb2
 
 from comity.cli.progress import SessionProgress
 from comity.cli.run import drive
-from comity.errors import InvalidValue, UnknownParty
+from comity.errors import InvalidValue, PolicyRefusal, UnknownParty
 from comity.experiments import demo_script
 from comity.node.control_client import ControlClient
 from comity.node.sessions.script import Script, parse_script, session_text
@@ -107,6 +107,17 @@ def test_its_demo_runs(demo: str, typed: Any, tmp_path: Path) -> None:
     shown = typed.json("demo", demo, "--seed", 5, cwd=tmp_path)
     assert shown["ledger_verified"]
     assert len(shown["processes"]) == len(parse_script(demo_script(demo, 5)).party)
+
+
+def test_who_cannot_join_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    script = parse_script(SCRIPTS["vote_pool"])
+    bob = script.party["bob"]
+    refusing = bob.model_copy(update={"policy": bob.policy.model_copy(update={"egress": ("contract",)})})
+    script = script.model_copy(update={"party": {**script.party, "bob": refusing}})
+    with running(script, tmp_path) as nodes, ExitStack() as stack:
+        clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
+        with pytest.raises(PolicyRefusal, match=r"bob's policy.egress refuses the session"):
+            drive(script, clients, stack.enter_context(SessionProgress(quiet=True)))
 
 
 @dataclass

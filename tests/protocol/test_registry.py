@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
 from comity.bench import known
 from comity.errors import InvalidValue, UnsupportedProtocol
 from comity.experiments.studies import demo_named
+from comity.node.config import NodeConfig
+from comity.node.daemon import Node
 from comity.protocol.registry import protocol, protocol_names, protocols, unusable, usable_for
 from tests.protocol.conftest import DEFINITION, IMPLEMENTATION, Install
 
@@ -219,3 +223,15 @@ def test_names_of_demos_stay_with_who_has_them(install: Install) -> None:
     install("takerpkg", "[comity.studies]\nwishes = takerpkg.studies:STUDIES\n", studies=studies)
     assert demo_named("gradient-rewards")[1].script.startswith("comity.")
     assert known()["startup"].run.startswith("comity.")
+
+
+def test_a_node_with_nothing_to_do_does_not_start(install: Install, tmp_path: Path) -> None:
+    """Nobody waits for it, and its last words say which package is broken."""
+    text = DEFINITION.format(name="half", package="halfpkg", extensions="")
+    install(
+        "halfpkg", entry("half", "halfpkg.definition:PROTOCOL"), definition=text, implementation="IMPLEMENTATION = 1"
+    )
+    config = NodeConfig(party="clinic", insecure=True, state_dir=tmp_path / "state")
+    with pytest.raises(UnsupportedProtocol, match="no protocol for a giver") as caught:
+        Node("giver", config).serve(threading.Event())
+    assert "package halfpkg is left out" in str(caught.value.received)

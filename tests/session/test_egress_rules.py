@@ -148,6 +148,14 @@ def test_a_call_without_a_rule_cannot_be_declared(options: dict[str, str], reaso
     with pytest.raises(UnsupportedProtocol, match=reason) as caught:
         Service(declare("a", **options), [TELL], client=object, terms=Empty)
     assert "\n" not in str(caught.value)
+    # Who wrote it reads which rules there are.
+    assert str(proto_path() / "comity" / "wire" / "v1" / "egress.proto") in caught.value.action
+
+
+def test_a_missing_rule_is_said_as_it_is_written() -> None:
+    with pytest.raises(UnsupportedProtocol) as caught:
+        Service(declare("a", kind="loss"), [TELL], client=object, terms=Empty)
+    assert caught.value.expected == '[(comity.wire.v1.holds) = "loss"]'
 
 
 def test_a_call_that_is_made_of_messages_cannot_be_declared() -> None:

@@ -18,7 +18,7 @@ from comity.cli.simulate import use_threads
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue
 from comity.experiments import with_baselines
-from comity.experiments.studies import demo_named, demos
+from comity.experiments.studies import demo_named, demos, studies_of
 from comity.node.control_client import ControlClient
 from comity.node.sessions.script import parse_script
 from comity.simulation.processes import NodeProcess, running
@@ -64,7 +64,8 @@ def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str
             clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
             driven = [drive(each, clients, progress) for each in scripts]
             processes = [node.pid for node in nodes.values()]
-        progress.say("training the baselines for comparison")
+        if studies_of(script.session.protocol).baselines:
+            progress.say("training the baselines for comparison")
         use_threads(script)
         results = [result for result, _ in driven]
         summary = driven[0][1]

@@ -123,6 +123,9 @@ def drive(
     session = clients[acceptors[0]].open(session_text(script))
     for party in initiators:
         clients[party].join(acceptors[0], session)
+    for party in initiators:
+        # Who is refused joins never, and the others would wait for them.
+        _begun(clients[party], session)
     result, summary = follow(clients[acceptors[0]], session, progress)
     quiet = SessionProgress(quiet=True)
     of = {party: follow(clients[party], session, quiet)[0] for party in sorted(initiators)}
@@ -150,9 +153,7 @@ def _show_begun(control: ControlClient, session: str, node: NodeChoice, *, as_js
     Raises:
         ComityError: It was refused, or could not begin.
     """
-    first = next(event for event in control.watch(session) if event.kind in _BEGUN)
-    if first.kind in {"session-failed", "session-cancelled", "session-stopped"}:
-        raise_failure(first)
+    first = _begun(control, session)
     waits = first.kind == "waiting"
     if as_json:
         begun: dict[str, Any] = {"session": session, "node": node.name, "state": "waiting" if waits else "running"}
@@ -160,6 +161,20 @@ def _show_begun(control: ControlClient, session: str, node: NodeChoice, *, as_js
         return
     how = waiting_line(first.fields) if waits else "is on"
     print(f"session {session} {how}; comity watch {session}{node.option} follows it")  # noqa: T201
+
+
+def _begun(control: ControlClient, session: str) -> Event:
+    """The event that tells how a session began: it is on, or waits for something.
+
+    Raises:
+        ComityError: It was refused, or could not begin.
+    """
+    first = next((event for event in control.watch(session) if event.kind in _BEGUN), None)
+    if first is None:
+        raise NodeDraining("the node stopped", action="start it again, and look with comity sessions")
+    if first.kind not in {"session-started", "waiting"}:
+        raise_failure(first)
+    return first
 
 
 def _show(control: ControlClient, session: str, node: NodeChoice, *, as_json: bool) -> None:

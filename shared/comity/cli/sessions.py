@@ -14,6 +14,7 @@ from comity.cli.messages import fields_of
 from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.tables import per_round_table, print_table, show_json
 from comity.ledger.charges import in_words
+from comity.node.sessions.failures import raised
 from comity.protocol.registry import protocol
 from comity.report.numbers import size
 from comity.wire.v1 import control_pb2 as pb
@@ -79,6 +80,10 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     for waiting in summary.waits:
         since = f"{waiting.since.ToDatetime():%Y-%m-%d %H:%M}"
         console.print(f"waits   for {waiting.waits_for}, since {since}; {waiting.ends_with}")
+    if result and "reason" in result:
+        console.print(f"why     {raised(result)}", markup=False)
+        # It says all of it.
+        result = None
     console.print(f"begun   {summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC, {in_words(details.charged)}")
     console.print(f"hash    {details.contract_hash}")
     table = Table("crossed the wire", "sent", "received", box=None, pad_edge=False)

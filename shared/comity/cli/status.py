@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.table import Table
 
 from comity.cli.messages import fields_of
@@ -13,6 +15,7 @@ from comity.wire.v1 import control_pb2 as pb
 
 _HASH = 12
 """Characters of a hash that are shown."""
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def show_status(node: NodeChoice, *, as_json: bool) -> None:
@@ -43,7 +46,8 @@ def show_status(node: NodeChoice, *, as_json: bool) -> None:
             table.add_row(kind, size(status.bytes_sent.get(kind, 0)), size(status.bytes_received.get(kind, 0)))
         print_table(table)
     if status.tail:
-        _say(f"\nledger: {status.entries} entries, the last of them")
+        entries = "1 entry" if status.entries == 1 else f"{status.entries} entries, the last of them"
+        _say(f"\nledger: {entries}")
         print_table(_tail(status))
 
 
@@ -53,8 +57,13 @@ def _tail(status: pb.NodeStatus) -> Table:
         what = " ".join(part for part in (each.matter, each.direction, each.kind) if part)
         time = f"{each.time.ToDatetime():%m-%d %H:%M:%S}"
         bytes_ = size(each.size) if each.size else ""
-        table.add_row(time, each.session, each.peer, what, each.subject[:_HASH], bytes_, each.hash[:_HASH])
+        table.add_row(time, each.session, each.peer, what, _subject(each.subject), bytes_, each.hash[:_HASH])
     return table
+
+
+def _subject(subject: str) -> str:
+    """What an entry is about; a digest is cut as hashes are."""
+    return subject[:_HASH] if _DIGEST.fullmatch(subject) else subject
 
 
 def _say(text: str) -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from comity import faults
 from comity.contract import Contract
-from comity.errors import ComityError, InvalidValue, NodeDraining, StorageFailed
+from comity.errors import ComityError, InvalidValue, NodeDraining, StorageFailed, UnsupportedProtocol
 from comity.node.config import NodeConfig
 from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
@@ -85,8 +85,15 @@ class Node:
         with contextlib.ExitStack() as stack:
             stack.enter_context(exclusive(config.state_dir))
             store = stack.enter_context(contextlib.closing(SqlStore(config.store_url, party=config.party)))
-            for each in unusable(implementations=True):
+            left_out = unusable(implementations=True)
+            for each in left_out:
                 log.warning("protocol-unusable", package=each.package, protocol=each.name, error=str(each))
+            if not self._protocols:
+                raise UnsupportedProtocol(
+                    f"there is no protocol for a {self.role} to take part in",
+                    received="; ".join(map(str, left_out)) or "none installed",
+                    action="comity check lists the protocols that can be used here",
+                )
             secrets = own_secrets(config, config.state_dir)
             self._local = LocalParty(config.party, config, secrets, store, config.state_dir)
             self._local.leases = stack.enter_context(contextlib.closing(Leases(store, owner_in(config.state_dir))))

@@ -112,7 +112,10 @@ def rule_of(message: Descriptor) -> Rule:
     options = message.GetOptions()
     name = message.full_name
     if not options.HasExtension(egress_pb2.egress):
-        raise _missing(f"{name} has no egress rule", "option (comity.wire.v1.egress)")
+        raise _missing(
+            f"{name} has no egress rule",
+            'option (comity.wire.v1.egress) = { kind: "…", subject: "…" }, or { kind: "control" }',
+        )
     found = options.Extensions[egress_pb2.egress]
     rule = Rule(found.kind, found.subject, found.unit or ROUND, found.first, found.count)
     if not rule.kind or (rule.is_recorded and not rule.subject):
@@ -145,10 +148,12 @@ def require_fields(message: Descriptor, kinds: set[str], *, strict: bool = False
     for field in fields_of(message):
         holds = holding(field)
         if not holds and (could_carry(field) or (strict and _could_tell(field))):
-            raise _missing(f"{field.full_name} has no egress rule", "option (comity.wire.v1.holds)")
+            raise _missing(f"{field.full_name} has no egress rule", _wanted(kinds))
         if holds and holds not in _REFERENCES | kinds:
-            expected = ", ".join(sorted(_REFERENCES | kinds))
-            raise _missing(f"{field.full_name} holds {holds}, which its message may not", expected)
+            expected = " or ".join(sorted(_REFERENCES | kinds))
+            raise _missing(
+                f"{field.full_name} holds {holds}, which its message may not", expected, f'holds = "{holds}"'
+            )
 
 
 def require_a_calls(message: Descriptor) -> None:
@@ -168,7 +173,7 @@ def _require_messages(message: Descriptor) -> None:
     """Checks that all that a message is made of has rules: each passes by itself."""
     for field in message.fields:
         if could_carry(field) and holding(field) not in _REFERENCES | {MESSAGES}:
-            raise _missing(f"{field.full_name} has no egress rule", "option (comity.wire.v1.holds)")
+            raise _missing(f"{field.full_name} has no egress rule", _wanted(set()))
         if field.message_type is not None and not could_carry(field):
             rule_of(field.message_type)
 
@@ -364,7 +369,16 @@ def _value(message: Message | None, path: str) -> Any:
     return value
 
 
-def _missing(what: str, expected: str) -> UnsupportedProtocol:
+def _wanted(kinds: set[str]) -> str:
+    """What is to stand behind a field that could carry data, in a message of such kinds."""
+    return f'[(comity.wire.v1.holds) = "{min(kinds, default="identifier")}"]'
+
+
+def _missing(what: str, expected: str, received: str = "none") -> UnsupportedProtocol:
+    rules = proto_path() / egress_pb2.DESCRIPTOR.name
     return UnsupportedProtocol(
-        what, expected=expected, received="none", action="say in its .proto what may leave in it; see egress.proto"
+        what,
+        expected=expected,
+        received=received,
+        action=f"say in its .proto what may leave in it, and generate its code anew; {rules} says which rules there are",
     )

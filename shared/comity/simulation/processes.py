@@ -139,7 +139,7 @@ class NodeProcess:
 
     def stop(self) -> None:
         """Asks it to stop; after a while, makes it. One that was never started is left as it is."""
-        if self._process is None:
+        if self._process is None or self._process.pid is None:
             return
         self._process.terminate()
         if self.exit_code(_STOP_S) is None:
