@@ -80,6 +80,11 @@ class Terms(Agreed):
         """Fewest among whose contributions one is hidden; None where one party asks alone."""
         return None
 
+    @property
+    def without(self) -> frozenset[str]:
+        """Models, and kinds that leave, that the protocol names and that sessions with these terms do without."""
+        return frozenset()
+
 
 class ModelSpec(Agreed):
     """A model by name.

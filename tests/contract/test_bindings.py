@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from teacher_votes.teaching import requests_of, subject
 
-from comity.errors import RoundOutOfOrder
+from comity.errors import PolicyRefusal, RoundOutOfOrder
 from comity.ledger.comparison import compare
 from comity.ledger.ledger import in_round, loaded
 from comity.ledger.receipts import SignedStatement, subject_of
@@ -150,7 +150,11 @@ def test_a_call_that_waits_for_a_person_is_answered_when_it_can_be(joined: Calla
 
 @pytest.mark.parametrize("binding", NETWORKED)
 def test_a_blob_comes_with_an_answer_by_a_measure_of_its_own(binding: str, joined: Callable[..., Joined]) -> None:
-    found = joined(binding, SCRIPTS["teacher_votes"].replace("[session.models", "terms.scored = true\n[session.models"))
+    scored = SCRIPTS["teacher_votes"].replace("[session.models", "terms.scored = true\n[session.models")
+    with pytest.raises(PolicyRefusal, match=r"policy\.egress refuses the session: .*received score"):
+        simulate(parse_script(scored))
+    found = joined(binding, scored.replace('"vote"]', '"vote", "score"]'))
+    assert found.of.contract.egress == ("contract", "vote", "score")
     (outcome,) = found.of.run(found.join)
     contract, task = found.of.contract, found.of.initiators[0][0].task
     voters = [contexts[0].task for contexts in found.of.acceptors]
@@ -159,7 +163,7 @@ def test_a_blob_comes_with_an_answer_by_a_measure_of_its_own(binding: str, joine
     crossed = [
         (str(each.fact.units), each.fact.size)
         for each in found.of.parties["clinic"].store.entries(contract.session, "lab")
-        if each.fact.kind == "vote" and each.fact.subject != "votes"
+        if each.fact.kind == "score"
     ]
     size = task.scores_layout.size
     assert crossed == [("requests 1 to 8", size), ("requests 9 to 16", size), ("requests 17 to 24", size)]

@@ -150,6 +150,7 @@ def reviewed() -> Iterator[Reviewed]:
         + f"""
         [party.clinic.protocols.teacher-votes]
         labels = {{ listen = "{labels}" }}
+        wait_s = 1.0
         [party.lab.protocols.teacher-votes]
         review = {{ listen = "{review}" }}
         """
@@ -161,7 +162,11 @@ def reviewed() -> Iterator[Reviewed]:
 def test_votes_wait_for_a_person_and_labels_are_served(reviewed: Reviewed, typed: Any, tmp_path: Path) -> None:
     session, clinic, lab = str(reviewed.script.session.id), reviewed.nodes["clinic"], reviewed.nodes["lab"]
     with ControlClient(lab.control_url) as theirs, ControlClient(clinic.control_url) as control:
-        control.run(session_text(reviewed.script))
+        text = session_text(reviewed.script)
+        # Whoever could not hear the answer asks again, and means the same session.
+        assert [control.run(text), control.run(text)] == [session, session]
+        with pytest.raises(InvalidValue, match="id is taken"):
+            control.run(text.replace("rounds = 2", "rounds = 3"))
         for round in (1, 2):
 
             def waits() -> bool:
@@ -175,6 +180,8 @@ def test_votes_wait_for_a_person_and_labels_are_served(reviewed: Reviewed, typed
             assert released == {"session": session, "round": round}
         *_, last = control.watch(session)
         assert last.kind == "session-finished"
+        with pytest.raises(InvalidValue, match="that session is finished"):
+            control.run(text)
         result: Any = last.fields["result"]
     # An application of the student's asks at an address of the student's own.
     with PeerConnection(
@@ -189,6 +196,31 @@ def test_votes_wait_for_a_person_and_labels_are_served(reviewed: Reviewed, typed
             connection.call(get, services_pb2.GetRequest(session=session, request=16))
     audited = typed.json("audit", "agreement", session, "--state", clinic.folder / "state", cwd=tmp_path)
     assert set(audited["found"]) == {"hospital", "lab", "office"}
+
+
+def test_a_session_goes_on_without_a_teacher_that_was_killed(reviewed: Reviewed, typed: Any, tmp_path: Path) -> None:
+    session = str(reviewed.script.session.id)
+    clinic, lab, office = (reviewed.nodes[name] for name in ("clinic", "lab", "office"))
+    with ControlClient(lab.control_url) as theirs, ControlClient(clinic.control_url) as control:
+        control.run(session_text(reviewed.script))
+
+        def votes(round: int) -> bool:
+            return [wait.subject for each in theirs.sessions() for wait in each.waits] == [str(round)]
+
+        for round in (1, 2):
+            until(lambda number=round: votes(number), f"the votes of round {round} wait")  # type: ignore[misc]
+            if round == 1:
+                office.kill()
+            typed.json("votes", "release", session, "--config", lab.folder / "node.toml", cwd=tmp_path)
+        # It is back before the session can end: everybody hears of that.
+        assert next(each for each in control.watch(session) if (each.kind, each.round) == ("round-finished", 2))
+        office.start()
+        office.wait_ready()
+        *_, last = control.watch(session)
+    result: Any = last.fields["result"]
+    assert last.kind == "session-finished"
+    assert [votes is None for votes in result["metrics"]["votes"][1]] == [False, False, True]
+    assert typed.json("ledger", "verify", "--state", clinic.folder / "state", cwd=tmp_path)["verified"]
 
 
 @pytest.mark.parametrize("protocol", SCRIPTS)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from comity.errors import StateInUse
+from comity.errors import InvalidValue, StateInUse
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiator import draft_contract
@@ -85,6 +85,16 @@ def start(store: MemoryStore, server: LocalParty) -> Iterator[Start]:
 
 def open_session(process: Process) -> None:
     process.acceptor.open(*draft_contract(parse_script(SCRIPT), process.party, "s-1"))
+
+
+def test_a_session_is_opened_once_however_often_it_is_asked_for(start: Start) -> None:
+    one = start("one")
+    open_session(one)
+    open_session(one)
+    assert one.sessions.names == {"s-1"}
+    other, definition = draft_contract(parse_script(SCRIPT), one.party, "s-1")
+    with pytest.raises(InvalidValue, match="id is taken"):
+        one.acceptor.open(other.model_copy(update={"seed": other.seed + 1}), definition)
 
 
 def test_another_process_leaves_a_session_alone_until_it_is_let_go_of(start: Start, store: MemoryStore) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 
+from comity.errors import MalformedMessage
 from comity.protocol.registry import protocol, protocol_names
 from comity.protocol.topology import Topology
+from comity.transport.sessions import require_models
 
 PROGRAM = """
 import sys
+from typing import ClassVar
+from comity.errors import MalformedMessage
 from comity.protocol.registry import protocols
 assert protocols()
 heavy = {"torch", "grpc", "google.protobuf", "sqlalchemy", "numpy"} & set(sys.modules)
@@ -48,3 +53,20 @@ def test_a_topology_says_who_sees_the_whole_session() -> None:
     assert Topology.FAN_OUT.many_acceptors
     assert not Topology.PAIR.many_acceptors
     assert Topology.PAIR.center("client", "server") == "client"
+
+
+def test_terms_may_do_without_models_and_kinds() -> None:
+    definition = protocol("teacher_votes")
+    plain, scored = (definition.terms.model_validate({"scored": scored}) for scored in (False, True))
+    assert definition.egress_of(plain) == ("contract", "vote")
+    assert definition.egress_of(scored) == definition.egress
+    assert definition.models_of(plain) == definition.models
+
+    class Alone(definition.terms):  # type: ignore[misc,name-defined]
+        """Terms with which the student stays where it is."""
+
+        without: ClassVar[frozenset[str]] = frozenset({"student"})
+
+    assert definition.models_of(Alone()) == ()
+    with pytest.raises(MalformedMessage, match="expected none, received student"):
+        require_models(["student"], definition, Alone())

@@ -33,12 +33,12 @@ class ProtocolDefinition:
         initiator: Role of the party that asks.
         acceptor: Role of the party that helps.
         topology: Which of them talk to which.
-        egress: Kinds that cross in it.
+        egress: Kinds that cross in it; terms may do without some.
         trains: Roles that train on data of their own.
         terms: Its part of a contract.
         presentation: What people look at.
         implementation: `package.module:NAME` of what needs torch, grpc and protobuf.
-        models: What it calls the models of a contract.
+        models: What it calls the models of a contract; terms may do without some.
         tasks: Kinds of task that it is for; empty for all.
         unit: What a charge counts.
         extensions: What it adds to a node.
@@ -101,6 +101,14 @@ class ProtocolDefinition:
     def center(self) -> str:
         """The role that one party alone has: it drafts the contract, and what people look at is what it sees."""
         return self.topology.center(self.initiator, self.acceptor)
+
+    def models_of(self, terms: Terms) -> tuple[str, ...]:
+        """The models of contracts with these terms."""
+        return tuple(each for each in self.models if each not in terms.without)
+
+    def egress_of(self, terms: Terms) -> tuple[EgressKind, ...]:
+        """The kinds that cross in sessions with these terms."""
+        return tuple(each for each in self.egress if each not in terms.without)
 
     def load(self) -> Implementation:
         """What needs torch, grpc and protobuf."""

@@ -70,6 +70,9 @@ class TaskBuilder(Protocol):
     def build(self, contract: Contract, resources: Resources) -> Any:
         """A party's local task, of the class that the protocol's roles work with.
 
+        Whether the party's data go with the contract's task is for the protocol to say: `comity.tasks.require_task` is for
+        those in which all parties have the same.
+
         Raises:
             TaskMismatch: The protocol is not for such a task.
             MalformedMessage: The terms are not those of the protocol, or do not go with the task.

@@ -44,7 +44,7 @@ def ask_those_present(units: Units, questions: Sequence[Question[Result]], *, wa
     with ExitStack() as stack:
         for context, _ in asked:
             stack.enter_context(context.presence.at_most(wait_s))
-        answers = [(context, ask()) for context, ask in asked]
+        answers = [(context, _asked(ask)) for context, ask in asked]
         found: dict[str, Result] = {}
         for context, answer in answers:
             try:
@@ -52,6 +52,16 @@ def ask_those_present(units: Units, questions: Sequence[Question[Result]], *, wa
             except _AWAY as error:
                 _go_on_without(context, units, error)
     return found
+
+
+def _asked(ask: Callable[[], Future[Result]]) -> Future[Result]:
+    """What a peer will answer; also where it turns out to be away while it is asked."""
+    try:
+        return ask()
+    except _AWAY as error:
+        answer: Future[Result] = Future()
+        answer.set_exception(error)
+        return answer
 
 
 def _go_on_without(context: PeerContext, units: Units, error: ComityError) -> None:

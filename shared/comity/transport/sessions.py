@@ -76,9 +76,8 @@ class Negotiable(Protocol):
     def name(self) -> str:
         """Its name."""
 
-    @property
-    def models(self) -> tuple[str, ...]:
-        """What it calls the models of a contract."""
+    def models_of(self, terms: Terms) -> tuple[str, ...]:
+        """The models of contracts with these terms."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -254,25 +253,27 @@ def protocol_named(contract: pb.Contract) -> str:
 def _decode_contract(message: pb.Contract, protocol: Negotiable) -> Contract:
     """A contract whose models and task are those of its protocol."""
     contract = contract_from_proto(message, protocol.terms_message(), protocol.terms)
-    require_models(contract.models, protocol)
+    require_models(contract.models, protocol, contract.terms)
     require_task_kind(contract.task.kind, protocol)
     return contract
 
 
-def require_models(given: Iterable[str], protocol: Negotiable) -> None:
+def require_models(given: Iterable[str], protocol: Negotiable, terms: Terms) -> None:
     """Checks that models are those that a protocol has.
 
     Args:
         given: What they are called.
         protocol: The protocol.
+        terms: Its terms, which may do without some.
 
     Raises:
         MalformedMessage: One is missing, or there is one more.
     """
-    if set(given) != set(protocol.models):
+    models = protocol.models_of(terms)
+    if set(given) != set(models):
         raise MalformedMessage(
             f"the models are not those of {protocol.name}",
-            expected=", ".join(protocol.models) or "none",
+            expected=", ".join(models) or "none",
             received=", ".join(sorted(given)) or "none",
             action="name these in session.models",
         )

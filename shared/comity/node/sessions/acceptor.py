@@ -23,7 +23,7 @@ from comity.node.party import LocalParty
 from comity.node.sessions.approval import Approvals, is_undecided
 from comity.node.sessions.budget import require_affordable
 from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_too_long
-from comity.node.sessions.initiator import stored, stored_contract
+from comity.node.sessions.initiator import require_same, stored, stored_contract
 from comity.node.sessions.joined import UntilOver, admit, not_open
 from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
 from comity.node.sessions.room import promise
@@ -278,7 +278,7 @@ class Acceptor:
             events.close()
 
     def open(self, contract: Contract, definition: ProtocolDefinition) -> None:
-        """Opens a session, which those whom the policy admits may join.
+        """Opens a session, which those whom the policy admits may join; once, however often it is asked for while it is on.
 
         Raises:
             InvalidValue: Its identifier is taken, or it names another acceptor.
@@ -292,13 +292,10 @@ class Acceptor:
                 action="open the session at the node that it names, or name this one",
             )
         with self._deciding:
-            if self._store.find(contract.session) is not None:
-                raise InvalidValue(
-                    "the session's id is taken",
-                    expected="a new id",
-                    received=contract.session,
-                    action="leave out session.id, or give another",
-                )
+            kept = self._store.find(contract.session)
+            if kept is not None:
+                require_same(kept, contract)
+                return
             own = self._party.membership(definition.acceptor, contract)
             self._party.config.policy.review(contract, own, (), active=self.counted)
             promised = promise(self._party, contract, own, own, definition)

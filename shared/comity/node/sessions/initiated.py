@@ -11,15 +11,15 @@ from datetime import datetime
 
 import structlog
 
-from comity.contract import Contract
-from comity.errors import ComityError, InvalidValue, NodeDraining, SessionFailed, StateInUse
+from comity.contract import Contract, Membership
+from comity.errors import ComityError, InvalidValue, NodeDraining, SessionFailed, StateInUse, UnknownSession
 from comity.node.config import NodeConfig
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
 from comity.node.sessions.ending import SessionEnds, own_wish, waited_too_long
 from comity.node.sessions.failures import failure
-from comity.node.sessions.initiator import PASSING, is_offline, run_session, stored, stored_contract
+from comity.node.sessions.initiator import PASSING, is_offline, require_same, run_session, stored, stored_contract
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
@@ -123,7 +123,7 @@ class InitiatedSessions:
             log.warning("session-not-resumed", session=kept.session, error=str(error))
 
     def start(self, contract: Contract, definition: ProtocolDefinition) -> None:
-        """Starts a session.
+        """Starts a session; once, however often it is asked for while it is on.
 
         Raises:
             InvalidValue: An acceptor is no configured peer, or its identifier is taken.
@@ -131,11 +131,10 @@ class InitiatedSessions:
         for acceptor in contract.acceptors:
             self._address(acceptor)
         with self._lock:
-            if self._store.find(contract.session) is not None:
-                action = "leave out session.id, or give another"
-                raise InvalidValue(
-                    "the session's id is taken", expected="a new id", received=contract.session, action=action
-                )
+            kept = self._store.find(contract.session)
+            if kept is not None:
+                require_same(kept, contract)
+                return
             self._store.save(stored(contract, self._party.membership(definition.initiator, contract)))
         self._start(self._session(contract, definition))
 
@@ -282,7 +281,7 @@ class InitiatedSessions:
                 ]
                 for connection in session.connections:
                     connection.presence.on_change = functools.partial(_observe_absence, session, connection)
-                own = self._party.membership(session.definition.initiator, contract)
+                own = self._own(contract.session)
                 negotiation = Negotiation(contract, session.definition, self._party, own, session.waits, session.pause)
                 outcome = run_session(negotiation, session.connections, session.observe)
                 self._ends.finish(
@@ -294,6 +293,13 @@ class InitiatedSessions:
             self._party.leave(contract.session)
         if not session.cancelled.is_set():
             session.events.close()
+
+    def _own(self, session: str) -> Membership:
+        """This party's part as it was entered: data may be others since, and what is released says what stands behind it."""
+        kept = self._store.find(session)
+        if kept is None:
+            raise UnknownSession("the session is not kept here", expected="one that was entered", received=session)
+        return Membership.model_validate(kept.own)
 
     def _fail(self, session: InitiatedSession, error: Exception) -> None:
         name = session.contract.session

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from comity.contract import Contract, HeadSpec, InputSpec, Membership, TaskSpec
+from comity.contract import Contract, HeadSpec, InputSpec, Membership, TaskSpec, Terms
 from comity.errors import InvalidValue, NodeDraining, StorageError, TransportError
 from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
@@ -53,6 +53,7 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         )
     task = _task(wanted, party)
     require_task_kind(task.kind, definition)
+    terms = validated(definition.terms, wanted.terms, "session.terms")
     contract = Contract(
         protocol=definition.name,
         version=definition.version,
@@ -61,31 +62,29 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         rounds=wanted.rounds,
         models={
             name: signed_model(each.name, each.options, task, wanted.seed, party.config.models)
-            for name, each in _models(wanted, definition).items()
+            for name, each in _models(wanted, definition, terms).items()
         },
         task=task,
         initiator="" if definition.topology.is_joined else party.name,
         acceptors=wanted.acceptors,
-        egress=definition.egress,
-        terms=definition.load().task.complete(
-            validated(definition.terms, wanted.terms, "session.terms"), party.holdings.data
-        ),
+        egress=definition.egress_of(terms),
+        terms=definition.load().task.complete(terms, party.holdings.data),
     )
     return contract, definition
 
 
-def _models(wanted: SessionSection, definition: ProtocolDefinition) -> dict[str, ModelSection]:
+def _models(wanted: SessionSection, definition: ProtocolDefinition, terms: Terms) -> dict[str, ModelSection]:
     """A script's models, which are those that the protocol has."""
-    given = wanted.named_models
-    for name in definition.models:
+    given, models = wanted.named_models, definition.models_of(terms)
+    for name in models:
         if name not in given:
             raise InvalidValue(
                 f"session.models.{name} is missing",
-                expected=", ".join(f"[session.models.{each}]" for each in definition.models),
+                expected=", ".join(f"[session.models.{each}]" for each in models),
                 received=", ".join(given) or "no model",
-                action="name the model" if definition.models != (MODEL,) else 'set session.model.name, such as "mlp"',
+                action="name the model" if models != (MODEL,) else 'set session.model.name, such as "mlp"',
             )
-    require_models(given, definition)
+    require_models(given, definition, terms)
     return given
 
 
@@ -152,6 +151,23 @@ def stored(contract: Contract, own: Membership, *peers: Membership, promised: in
         tuple(each.model_dump(mode="json") for each in peers),
         begun=datetime.now(UTC).isoformat(timespec="milliseconds"),
         promised=promised,
+    )
+
+
+def require_same(kept: StoredSession, contract: Contract) -> None:
+    """Checks that a session that is on is the one that is asked for: somebody asks again who could not hear the answer.
+
+    Raises:
+        InvalidValue: It is another, or over.
+    """
+    session = kept.session
+    if kept.is_on and stored_contract(kept)[0].hash == contract.hash:
+        return
+    raise InvalidValue(
+        "the session's id is taken",
+        expected="a new id" if kept.is_on else f"a new id, since that session is {kept.state}",
+        received=session,
+        action=f"leave out session.id, or give another; comity watch {session} shows the one that there is",
     )
 
 

@@ -102,10 +102,10 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
     """
     contract, definition = proposal.contract, proposal.definition
     party.config.policy.review(contract, own, (proposal.peer.party,), active=active)
-    if not set(contract.egress) <= set(definition.egress):
+    if not set(contract.egress) <= set(definition.egress_of(contract.terms)):
         raise PolicyRefusal(
             "the contract lets more cross than its protocol needs",
-            expected=", ".join(definition.egress),
+            expected=", ".join(definition.egress_of(contract.terms)),
             received=", ".join(contract.egress),
             action="leave the others out of the contract",
         )

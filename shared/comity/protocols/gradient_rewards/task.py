@@ -7,6 +7,7 @@ from comity.environments import EnvironmentSet
 from comity.errors import MalformedMessage, TaskMismatch
 from comity.protocol.implementation import Data, Resources
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
+from comity.tasks import require_task
 from comity.training import Classification
 from comity.training.local import classification
 
@@ -37,6 +38,7 @@ class RewardedTaskBuilder:
             )
         if isinstance(resources.data, EnvironmentSet):
             raise _no_samples(resources.data)
+        require_task(resources.party, resources.data, contract.task)
         return classification(
             resources.models[MODEL],
             resources.data,

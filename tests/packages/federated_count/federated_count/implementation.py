@@ -11,6 +11,7 @@ from comity.errors import TaskMismatch
 from comity.ledger.receipts import SignedStatement
 from comity.protocol.implementation import Data, Implementation, Resources
 from comity.session.contexts import PeerContext
+from comity.tasks import require_task
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
 from comity.transport.calls import Service, Unary
@@ -74,6 +75,7 @@ class CountTask:
 
     def build(self, contract: Contract, resources: Resources) -> ClassCounts:
         """See `TaskBuilder.build`."""
+        require_task(resources.party, resources.data, contract.task)
         data, terms = resources.data, contract.terms
         if not isinstance(data, Splits) or not isinstance(terms, FederatedCountTerms):
             raise TaskMismatch("only samples can be counted", expected="[data] with samples", received=resources.party)

@@ -18,7 +18,7 @@ from teacher_votes.v1 import teacher_votes_pb2 as pb
 VOTE = Waiting(
     method="Vote",
     handle=lambda teacher, student, *asked: teacher.vote(*asked),
-    downloads=(BlobField("vote", "scores", layout=lambda student: student.task.scores_layout),),
+    downloads=(BlobField("score", "scores", layout=lambda student: student.task.scores_layout),),
 )
 ACKNOWLEDGE = Unary(method="Acknowledge", handle=lambda teacher, student, first, count: None, delivers=True)
 

@@ -64,6 +64,7 @@ class Student:
         self._contexts = contexts
         self._teachers = teachers
         self._own = contexts[0]
+        self._told: dict[str, int] = {}
         self._wait_s = self._own.settings.wait_s if isinstance(self._own.settings, Settings) else 60.0
         self._finished: list[dict[str, Any]] = [
             dict(each.fields) for each in self._own.journal.records() if each.kind == "finished"
@@ -83,18 +84,19 @@ class Student:
             if not said:
                 raise SessionFailed(f"no teacher is there in round {round}", expected="one or more", received="none")
             scores = []
-            for context, teacher in teachers:
+            for context in self._contexts:
                 if context.peer.party in said:
                     voted, receipt, digest = said[context.peer.party]
                     self._require_fitting(context, voted)
                     context.receipt_book.accept(receipt, "receipt", units, about)
                     scores += [] if digest is None else [self._own.blobs.get(digest)]
-                    teacher.acknowledge(units)
             votes = [said[party][0] if party in said else None for party in contract.acceptors]
             labels = self._own.task.most_scored(scores) if scores else majority([each[0] for each in said.values()])
             student = self._own.blobs.add(self._own.task.learn(student, round, labels))
             self._finish(round, votes, labels, student.hex)
             yield
+        for context, teacher in zip(self._contexts, self._teachers, strict=True):
+            self._acknowledge(context, teacher)
 
     def outcome(self) -> Outcome:
         """See `Initiator.outcome`."""
@@ -111,8 +113,18 @@ class Student:
 
     def _ask(self, round: int, context: PeerContext, teacher: Teaching) -> Future[Votes]:
         contract, book = context.contract, context.receipt_book
+        self._acknowledge(context, teacher)
         request = book.sign("request", requests_of(contract, round), subject(contract, round))
         return teacher.vote(round, request, book.untold)
+
+    def _acknowledge(self, context: PeerContext, teacher: Teaching) -> None:
+        """Tells a teacher of what has come from it since it was told; whoever was away hears it when it is back."""
+        party = context.peer.party
+        at = context.contract.acceptors.index(party)
+        for round, each in enumerate(self._finished[self._told.get(party, 0) :], self._told.get(party, 0) + 1):
+            if each["votes"][at] is not None:
+                teacher.acknowledge(requests_of(context.contract, round))
+            self._told[party] = round
 
     def _finish(self, round: int, votes: list[list[int] | None], labels: list[int], student: str) -> None:
         shares = [None if each is None else agreement(each, labels) for each in votes]
@@ -208,7 +220,7 @@ class Teacher:
         if not isinstance(terms, TeacherVotesTerms) or not terms.scored:
             return None
         units = requests_of(context.contract, round)
-        scores = context.blobs.release(context.task.scores(round), "vote", units)
+        scores = context.blobs.release(context.task.scores(round), "score", units)
         context.blobs.keep({scores.digest})
-        context.blobs.publish(scores.digest, "vote", units)
+        context.blobs.publish(scores.digest, "score", units)
         return scores.digest

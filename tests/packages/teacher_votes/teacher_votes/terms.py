@@ -30,6 +30,11 @@ class TeacherVotesTerms(VotingTerms):
     steps: Annotated[int, Field(ge=1, le=10_000)] = 4
     scored: bool = False
 
+    @property
+    def without(self) -> frozenset[str]:
+        """See `Terms.without`."""
+        return frozenset() if self.scored else frozenset({"score"})
+
 
 class VotePoolTerms(VotingTerms):
     """A pool's part of a contract.
