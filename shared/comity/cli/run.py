@@ -11,7 +11,7 @@ import typer
 from blake3 import blake3
 
 from comity.cli.files import read_script
-from comity.cli.nodes import NodeChoice, connected, latest
+from comity.cli.nodes import NodeChoice, latest
 from comity.cli.progress import SessionProgress, waiting_line
 from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
@@ -75,6 +75,7 @@ def join_session(acceptor: str, session: str, *, node: NodeChoice, detach: bool,
 
 def run_everywhere(path: Path, nodes: Path, *, rounds: int | None, as_json: bool) -> None:
     """Runs a session over the control ports of all its nodes, and shows the result."""
+    from comity.cli.several_nodes import connected
     from comity.node.sessions.script import parse_script
 
     script = parse_script(read_script(path, rounds), str(path))

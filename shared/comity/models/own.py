@@ -20,11 +20,6 @@ from comity.errors import InvalidValue, UnknownModel
 Factory = Callable[..., nn.Module]
 """Called as `factory(input_shape, outputs, **options)`; what it takes by keyword is the model's options."""
 
-TORCHVISION = "torchvision:"
-
-OWN_TARGET = r"^(python:[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|hf:.+|timm:[\w./-]+|torchvision:\w+)$"
-"""Where a node's configuration may say that a model is."""
-
 _OWN_ACTION = "correct [models] in node.toml"
 _SEVERAL_OUTPUTS = ("googlenet", "inception_v3")
 """Classifiers whose answer in training is no tensor."""

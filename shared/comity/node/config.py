@@ -32,7 +32,8 @@ from comity.node.settings import defaults, settings_of_all
 from comity.node.validation import explained, read_toml
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.policy import Policy
-from comity.store.sql_store import store_url
+from comity.store.places import store_url
+from comity.store.secrets import GivenSecrets, Secrets, secrets_in
 from comity.transport.identity import Identity
 from comity.transport.retry import RetryPolicy
 
@@ -99,8 +100,12 @@ class PartyConfig(BaseModel):
         known = self.protocols.get(definition.name)
         return known if known is not None or kind is None else defaults(kind, definition.name)
 
+    def secrets(self, state_dir: Path) -> Secrets:
+        """Those that follow from the configured secret, or from the one that is kept in `state_dir`."""
+        return secrets_in(state_dir) if self.secret is None else GivenSecrets(self.secret.get_secret_value().encode())
+
     def receipt_key_of(self, party: str) -> str | None:
-        """The receipt key that a peer is known by, hexadecimal; None where nobody said."""
+        """The receipt key that a peer is known by, hexadecimal; None where none is known."""
         del party
         return None
 
@@ -215,7 +220,7 @@ class NodeConfig(BaseSettings, PartyConfig):
     @property
     def store_url(self) -> str:
         """The database of ledger, sessions and journals."""
-        return self.store.get_secret_value() or store_url(self.state_dir).render_as_string(hide_password=False)
+        return self.store.get_secret_value() or store_url(self.state_dir)
 
     @property
     def identity(self) -> Identity:

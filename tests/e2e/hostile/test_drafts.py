@@ -13,7 +13,8 @@ from comity.node.control_client import ControlClient
 from comity.node.preflight import Context, preflight
 from comity.node.sessions.drafts import would_agree
 from comity.protocols.assisted_learning.definition import PROTOCOL
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.transport import sessions
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import encode_draft, encode_proposal

@@ -1,0 +1,58 @@
+"""Several nodes that one operator drives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from comity.cli.nodes import NodeChoice
+from comity.errors import InvalidValue
+from comity.node.control_client import ControlClient
+from comity.node.validation import read_toml, validated
+
+
+class NodesFile(BaseModel):
+    """Several nodes, as a TOML file names them.
+
+    Attributes:
+        operator: Folder of the operator's key and certificate; relative to the file.
+        nodes: For each party its control port, `HOST:PORT`, or its folder.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    operator: str = "."
+    nodes: dict[str, str]
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[dict[str, ControlClient]]:
+    """Connections to all nodes of a file, by party.
+
+    Raises:
+        MissingFile: The file, or what it names, is not there.
+        InvalidValue: It cannot be used, or another party answers at an address.
+    """
+    named = validated(NodesFile, read_toml(path), str(path))
+    if not named.nodes:
+        raise InvalidValue(f"{path} names no node", expected='[nodes] with clinic = "10.0.0.2:5600"', received="none")
+    with ExitStack() as stack:
+        clients = {}
+        for party, place in named.nodes.items():
+            local = (path.parent / place).is_dir() or place.startswith("unix:")
+            name = (place if place.startswith("unix:") else str(path.parent / place)) if local else f"{party}@{place}"
+            choice = NodeChoice(name, operator=str(path.parent / named.operator))
+            clients[party] = stack.enter_context(choice.connect())
+        for party, client in clients.items():
+            description = client.describe()
+            if description.party != party:
+                raise InvalidValue(
+                    f"{path}: another party answers for {party}",
+                    expected=party,
+                    received=description.party,
+                    action="correct its place",
+                )
+        yield clients
