@@ -277,7 +277,7 @@ class SqlLedger:
             crossed = connection.execute(_CROSSED).all()
             rows = connection.execute(_LATEST, {"tail": tail}).all()
         sent, received = (
-            {str(kind): int(size) for way, kind, size in crossed if way == wanted} for wanted in ("sent", "received")
+            {str(row[1]): int(row[2]) for row in crossed if row[0] == wanted} for wanted in ("sent", "received")
         )
         return LedgerSummary(int(entries or 0), sent, received, [_entry_of(row) for row in reversed(rows)])
 
