@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,16 +71,16 @@ class Journey:
     root: Path
 
     @classmethod
-    def prepared(cls, root: Path, **policy: str) -> Journey:
-        """Two nodes that trust each other; `policy` are lines of a party's policy."""
+    def prepared(cls, root: Path, roles: Mapping[str, str] = ROLES, **policy: str) -> Journey:
+        """Two nodes that trust each other, and their roles; `policy` are lines of a party's policy."""
         journey = cls(root)
         journey.drive.mkdir(parents=True)
-        for party, role in ROLES.items():
+        for party, role in roles.items():
             (root / party / "state").mkdir(parents=True)
             (root / party / "state" / "secret").write_text(secret_of(party))
             make_node(root / party, NodeChoices(role, party))
             config = root / party / "node.toml"
-            text = config.read_text().replace('source = "digits"\n', DATA.format(role=role))
+            text = config.read_text().replace('source = "digits"\n', DATA.format(role=ROLES[party]))
             config.write_text(text.replace("[policy]\n", f"[policy]\n{policy.get(party, '')}\n"))
         for party, other in (("clinic", "hospital"), ("hospital", "clinic")):
             TrustStore(root / party).add(CardImport(other, root / other / f"{other}.pem"))
@@ -106,10 +106,10 @@ class Journey:
         with self.desk("clinic") as desk:
             return desk.export(desk.begin(wanted or script()), self.drive)
 
-    def export(self, party: str) -> Exported:
+    def export(self, party: str, session: str = "") -> Exported:
         """A party does its part."""
         with self.desk(party) as desk:
-            return desk.export("", self.drive)
+            return desk.export(session, self.drive)
 
     def take(self, party: str, path: Path) -> Imported:
         """A party takes a bundle."""

@@ -21,10 +21,13 @@ from comity.contract import IDENTIFIER
 from comity.errors import InvalidValue, MissingFile, UsageError
 from comity.node.config import NodeConfig, load_config
 from comity.node.party import LocalParty, own_secrets
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
 from comity.node.setup.init import NodeChoices, make_node, make_operator
 from comity.protocols.assisted_learning.extensions import Settings
+from comity.session.policy import Policy
 from comity.store.memory_store import MemoryStore
+from comity.store.secrets import GivenSecrets
 from comity.transport.cards import fingerprint, named_party, read_card
 from learner_node.config import LearnerConfig
 from provider_node.config import ProviderConfig
@@ -62,6 +65,28 @@ def test_a_learner_without_a_peer_is_told_of_it_when_it_starts(tmp_path: Path) -
     assert make_node(tmp_path, NodeChoices("learner", "clinic")).script is None
     with pytest.raises(InvalidValue, match="peers is missing"):
         load_config(LearnerConfig, tmp_path / "node.toml")
+
+
+def test_a_server_has_a_session_to_open(tmp_path: Path) -> None:
+    made = make_node(tmp_path, NodeChoices("server", "coop", "127.0.0.1:0"))
+    assert made.script is not None
+    assert not made.asks
+    script = parse_script(made.script.read_text())
+    local = LocalParty("coop", load_config(NodeConfig, tmp_path / "node.toml"), GivenSecrets(b"s"), MemoryStore())
+    contract, definition = draft_contract(script, local, "s-1")
+    assert (definition.center, contract.acceptors, contract.terms.participants) == ("server", ("coop",), 5)
+
+
+def test_kinds_that_nobody_lets_out_by_default_are_there_to_be_listed(tmp_path: Path) -> None:
+    make_node(tmp_path, NodeChoices("analyst", "clinic", peers={"registry": "127.0.0.1:1"}))
+    path = tmp_path / "node.toml"
+    assert load_config(NodeConfig, path).policy.egress == Policy().egress
+    line = '# egress = ["contract", "count"]\n'
+    assert line in path.read_text()
+    path.write_text(path.read_text().replace(line, line.removeprefix("# ")))
+    assert load_config(NodeConfig, path).policy.egress == ("contract", "count")
+    make_node(tmp_path / "other", LEARNER)
+    assert (tmp_path / "other" / "node.toml").read_text().count("# egress = ") == 1
 
 
 def test_a_provider_listens_unless_told_where(tmp_path: Path) -> None:

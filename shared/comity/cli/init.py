@@ -82,7 +82,7 @@ def _steps(folder: Path, choices: NodeChoices, made: Initial) -> list[str]:
         f"comity check{config}",
         f"comity node {choices.role}{config}",
     ]
-    return [*steps, f"comity run {made.script}{at}"] if made.script is not None else steps
+    return [*steps, f"comity {'run' if made.asks else 'open'} {made.script}{at}"] if made.script is not None else steps
 
 
 def _operators_steps(folder: Path, party: str, made: Initial) -> list[str]:

@@ -60,7 +60,7 @@ def latest(control: ControlClient) -> str:
             "this node has no session yet",
             expected="a session",
             received="none",
-            action="comity run SCRIPT begins one, at the node that asks",
+            action="comity run SCRIPT, or comity open SCRIPT, begins one at the node whose session it is",
         )
     return sessions[-1].session
 

@@ -30,7 +30,7 @@ def list_sessions(node: NodeChoice, *, as_json: bool) -> None:
         show_json({"sessions": [fields_of(each) for each in sessions]})
         return
     if not sessions:
-        print("no sessions yet; comity run SCRIPT begins one")  # noqa: T201
+        print("no sessions yet; comity run SCRIPT, or comity open SCRIPT, begins one")  # noqa: T201
         return
     print_sessions(sessions)
 

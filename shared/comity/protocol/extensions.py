@@ -66,7 +66,8 @@ class Extensions:
         settings: `package.module:NAME` of the pydantic class of `[protocols.NAME]` in a node's configuration; empty for
             none.
         settings_template: `package:FILE` of the lines on them that a new node's configuration gets; empty for none.
-        script_template: `package:FILE` of the script that a new node gets which asks; empty for none.
+        script_template: `package:FILE` of the first script of a new node that asks, or that opens sessions for others to join;
+            `$acceptor` stands for the acceptor, `$acceptor_value` for it as TOML. Empty for none.
         services: Services of either side.
         verbs: Verbs of the command. A protocol of this project that has some is named in the entry-point group
             `comity.verbs` too, so that help need not look at those that have none.

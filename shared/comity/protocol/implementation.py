@@ -51,21 +51,30 @@ class Resources:
 
 
 class TaskBuilder(Protocol):
-    """Makes what a party does in a session of a protocol: of its models, its data and the contract."""
+    """Makes what a party does in a session of a protocol: of its models, its data and the contract.
+
+    A protocol derives its own from this one, and says what is otherwise with it.
+    """
 
     def complete(self, terms: Terms, data: Data) -> Terms:
-        """The terms of a draft in which nothing is left to one side.
+        """The terms of a draft in which nothing is left to one side; as they are, if a protocol says nothing else.
 
         Raises:
             InvalidValue: The drafting party's data do not say what is missing.
         """
+        del data
+        return terms
 
     def samples(self, terms: Terms, data: Data) -> int:
         """Samples, or episodes, behind what a party's updates and losses say; 0 for a party without data.
 
+        Training samples, if a protocol says nothing else.
+
         Raises:
             MalformedMessage: The terms do not go with the data.
         """
+        del terms
+        return len(data.train) if isinstance(data, Splits) else 0
 
     def build(self, contract: Contract, resources: Resources) -> Any:
         """A party's local task, of the class that the protocol's roles work with.

@@ -70,11 +70,10 @@ class Policy(BaseModel):
             PolicyRefusal: The contract is outside this policy; names the first limit that it passes.
         """
         for peer in peers:
-            if self.parties and peer not in self.parties:
-                raise _refusal(own, "parties", ", ".join(self.parties), peer, "ask its operator to add the party")
+            self.require_admitted(own.party, peer)
         if self.protocols and contract.protocol not in self.protocols:
             raise _refusal(
-                own, "protocols", ", ".join(self.protocols), contract.protocol, "choose one of these protocols"
+                own.party, "protocols", ", ".join(self.protocols), contract.protocol, "choose one of these protocols"
             )
         fewer = "name fewer acceptors, or raise the limit if this node may be asked for its loss on others' models"
         for limit, most, wanted, action in (
@@ -83,17 +82,32 @@ class Policy(BaseModel):
             ("max_sessions", self.max_sessions, active + 1, "wait until a session has ended"),
         ):
             if wanted > most:
-                raise _refusal(own, limit, f"at most {most}", wanted, action)
+                raise _refusal(own.party, limit, f"at most {most}", wanted, action)
         if 0 < own.samples < self.min_samples:
             action = "use more data, or lower the limit if what so few samples reveal may be known"
-            raise _refusal(own, "min_samples", f"at least {self.min_samples}", own.samples, action)
+            raise _refusal(own.party, "min_samples", f"at least {self.min_samples}", own.samples, action)
         fewest = contract.terms.min_participants
         if fewest is not None and fewest < self.min_clients:
             action = "raise the session's min_clients, or lower the limit if each may know the other's update"
-            raise _refusal(own, "min_clients", f"at least {self.min_clients}", fewest, action)
+            raise _refusal(own.party, "min_clients", f"at least {self.min_clients}", fewest, action)
         for kind in contract.egress:
             if kind not in self.egress:
-                raise _refusal(own, "egress", ", ".join(self.egress), kind, "ask its operator whether this may leave")
+                raise _refusal(
+                    own.party, "egress", ", ".join(self.egress), kind, "ask its operator whether this may leave"
+                )
+
+    def require_admitted(self, own: str, peer: str) -> None:
+        """Checks that a party may have sessions with this node, before anything else is said to it.
+
+        Args:
+            own: This node's party.
+            peer: The other party.
+
+        Raises:
+            PolicyRefusal: It may not.
+        """
+        if self.parties and peer not in self.parties:
+            raise _refusal(own, "parties", ", ".join(self.parties), peer, "ask its operator to add the party")
 
     def require_enough(self, samples: int) -> None:
         """Checks that what is about to leave stands on enough samples; data change within a session.
@@ -117,7 +131,7 @@ class Policy(BaseModel):
         return kind in self.egress
 
 
-def _refusal(own: Membership, limit: str, expected: object, received: object, action: str) -> PolicyRefusal:
+def _refusal(own: str, limit: str, expected: object, received: object, action: str) -> PolicyRefusal:
     return PolicyRefusal(
-        f"{own.party}'s policy.{limit} refuses the session", expected=expected, received=received, action=action
+        f"{own}'s policy.{limit} refuses the session", expected=expected, received=received, action=action
     )

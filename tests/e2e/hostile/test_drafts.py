@@ -74,11 +74,22 @@ def test_a_party_outside_the_policy_learns_nothing(target: Target) -> None:
     contract, party = mallorys("uninvited", initiator="stranger")
     own = party.membership("learner", contract).model_copy(update={"party": "stranger"})
     unfit = contract.model_copy(update={"models": {"model": contract.models["model"].model_copy(update={"name": "x"})}})
+    requests = [encode_draft(each, own, PROTOCOL) for each in (contract, unfit)]
+    for edit in (
+        lambda message: setattr(message.contract, "protocol", "nobody_has_it"),
+        lambda message: setattr(message.contract, "protocol", "gradient_rewards"),
+        lambda message: setattr(message.contract, "version", 99),
+        lambda message: message.contract.ClearField("terms"),
+        lambda message: message.contract.ClearField("acceptors"),
+        lambda message: setattr(message.membership, "party", "mallory"),
+        lambda message: setattr(message.contract.models["model"], "signature", "0" * 64),
+    ):
+        request = sessions_pb2.DraftRequest()
+        request.CopyFrom(requests[0])
+        edit(request)
+        requests.append(request)
     with PeerConnection(target.stranger, "provider", target.address, QUICK) as connection:
-        said = {
-            str(refusal(lambda each=each: draft(connection, encode_draft(each, own, PROTOCOL))))  # type: ignore[misc]
-            for each in (contract, unfit)
-        }
+        said = {str(refusal(lambda each=each: draft(connection, each))) for each in requests}  # type: ignore[misc]
     (line,) = said
     assert "policy.parties" in line
     assert "add the party" in line

@@ -81,6 +81,11 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
         errors.UnknownModel,
         ("lenet5", "'mlpp'", "did you mean 'mlp'"),
     ),
+    "an acceptor twice": (
+        lambda: setting("contract.acceptors", ["provider", "provider"]),
+        errors.MalformedMessage,
+        ("each provider once", "provider, provider"),
+    ),
     "another signature": (
         lambda: setting("contract.models.model.signature", "f" * 64),
         errors.ModelSignatureMismatch,

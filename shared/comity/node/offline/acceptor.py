@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comity.errors import InvalidValue
+from comity.errors import ContractMismatch, InvalidValue
 from comity.ledger.ledger import WHOLE
 from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
@@ -14,8 +14,8 @@ from comity.session.waiting import OFFLINE, Waits
 from comity.session.worker import InlineWorker
 from comity.store.store import StoredSession
 from comity.transport.bindings import offline
-from comity.transport.bundles import Bundle, ReceivedBundle, bundled
-from comity.transport.sessions import PROPOSE, encode_agreement, ending_named
+from comity.transport.bundles import Bundle, Label, ReceivedBundle, bundled
+from comity.transport.sessions import PROPOSE, decode_proposal, encode_agreement, ending_named, protocol_named
 from comity.wire.v1 import sessions_pb2
 
 
@@ -34,14 +34,29 @@ class OfflineAcceptor:
         self._acceptor = Acceptor(party, role, self._hosted, InlineWorker, asks=False)
         self._acceptor.restore()
 
-    def accept(self, sender: str, proposal: sessions_pb2.Proposal) -> None:
+    def accept(self, sender: str, proposal: sessions_pb2.Proposal, label: Label) -> None:
         """Takes a proposal; the same one again changes nothing.
 
+        Args:
+            sender: Party that the bundle is from.
+            proposal: What it proposes.
+            label: What the bundle says that it is about.
+
         Raises:
+            ContractMismatch: It is about another session.
             RefusedError: The contract is refused, with the reason.
             ComityError: It does not fit.
         """
-        require_offline(protocol(proposal.contract.protocol), proposal.contract.acceptors)
+        definition = protocol(protocol_named(proposal.contract))
+        contract, _ = decode_proposal(proposal, definition)
+        require_offline(definition, contract.acceptors)
+        if (contract.session, contract.hash) != (label.session, label.contract_hash):
+            raise ContractMismatch(
+                "the bundle proposes another session than it says",
+                expected=f"{label.session}, {label.contract_hash}",
+                received=f"{contract.session}, {contract.hash}",
+                action=f"ask {sender} for the bundle as it was exported",
+            )
         session = self._acceptor.accept(sender, proposal)
         if session is None:
             raise InvalidValue(

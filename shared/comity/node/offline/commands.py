@@ -23,7 +23,7 @@ from comity.store.leases import Leases, owner_in
 from comity.store.sql_store import SqlStore
 from comity.store.store import StoredSession
 from comity.transport.bundles import Label, ReceivedBundle, opened_bundle, unpacked, write_bundle
-from comity.transport.sessions import ending_named
+from comity.transport.sessions import ending_named, protocol_named
 from comity.wire.v1 import sessions_pb2
 
 
@@ -207,7 +207,7 @@ class OfflineCommands:
         known = self._store.sessions()
         kept = self._store.find(session) if session else None
         if not session:
-            on = [each for each in known if each.is_on and self._is_offline(each)]
+            on = [each for each in known if each.is_on and (each.is_helped or is_offline(each))]
             kept = next(reversed(on or known), None)
         if kept is None:
             raise InvalidValue(
@@ -217,9 +217,6 @@ class OfflineCommands:
                 action="comity offline export --script SCRIPT begins one, at the node that asks",
             )
         return kept
-
-    def _is_offline(self, kept: StoredSession) -> bool:
-        return kept.own["role"] == stored_contract(kept)[1].acceptor or is_offline(kept)
 
     def _taken(self, kept: StoredSession | None, bundle: ReceivedBundle) -> tuple[bool, SessionResult | None]:
         """Whether an export is to follow a bundle, and what the session came to."""
@@ -257,7 +254,8 @@ class OfflineCommands:
                 action="import the bundle that proposes it first",
             )
         proposal = unpacked(call.request, sessions_pb2.Proposal)
-        self._helping(protocol(proposal.contract.protocol)).accept(bundle.sender, proposal)
+        definition = protocol(protocol_named(proposal.contract))
+        self._helping(definition).accept(bundle.sender, proposal, bundle.label)
 
     def _helping(self, definition: ProtocolDefinition) -> OfflineAcceptor:
         self._require_role(definition.acceptor, definition)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from comity.contract import Contract, Membership
-from comity.errors import PolicyRefusal, UnknownParty, UnsupportedProtocol
+from comity.errors import MalformedMessage, PolicyRefusal, UnknownParty, UnsupportedProtocol
 from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
 from comity.node.sessions.room import promise
@@ -42,10 +42,13 @@ def read_proposal(
         message: The contract and the caller's part in it.
 
     Raises:
-        RefusedError: It is for somebody else, in another's name or for another protocol.
-        MalformedMessage: It cannot be read.
+        RefusedError: It is by somebody whom policy does not admit, for somebody else, in another's name or for another
+            protocol.
+        MalformedMessage: It cannot be read, or asks more parties than its protocol has.
         ReceiptInvalid: It is not signed with the key that the caller is known by.
     """
+    # Before it is looked at: whatever is wrong with it says something of this node.
+    party.config.policy.require_admitted(party.name, caller)
     definition = _offered(role, message.contract)
     if isinstance(message, sessions_pb2.Proposal):
         contract, peer = decode_proposal(message, definition)
@@ -70,6 +73,14 @@ def read_proposal(
             expected=party.name,
             received=", ".join(contract.acceptors) or "nobody",
             action="propose it to those whom it asks",
+        )
+    several = definition.topology.many_acceptors
+    if len(set(contract.acceptors)) < len(contract.acceptors) or (len(contract.acceptors) > 1 and not several):
+        raise MalformedMessage(
+            "the contract does not ask those whom its protocol has",
+            expected=f"each {definition.acceptor} once" if several else f"one {definition.acceptor}",
+            received=", ".join(contract.acceptors),
+            action="name each once" if several else "name one; a session with another is another session",
         )
     return Proposal(contract, definition, peer)
 

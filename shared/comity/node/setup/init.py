@@ -20,6 +20,7 @@ from comity.node.config import PartyConfig
 from comity.node.party import LocalParty, own_secrets
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocols, protocols_for
+from comity.session.policy import Policy
 from comity.store.memory_store import MemoryStore
 from comity.transport.addresses import split_address
 from comity.transport.cards import Card, fingerprint
@@ -66,7 +67,7 @@ class Initial:
         card: The file for other parties.
         fingerprint: SHA-256 of the certificate, hexadecimal.
         receipt_key: Key that the node signs its receipts with, hexadecimal; None for an operator.
-        script: A session to run; None where nobody to ask is known.
+        script: A session to run, or to open; None where nobody to ask is known.
         asks: Whether it is a node that needs to know where others are.
     """
 
@@ -85,7 +86,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
         InvalidValue: A choice cannot be used, or there is a node already.
         MissingFile: The folder is a file.
     """
-    role, party, peers = choices.role, choices.party, choices.peers or {}
+    role, party = choices.role, choices.party
     definitions = protocols_for(role)
     if not definitions:
         known = sorted({name for each in protocols() for name in each.roles})
@@ -95,13 +96,14 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
     listens = any(each.acceptor == role for each in definitions)
     _require_usable(choices, listens=listens)
 
-    asked = [each for each in definitions if each.initiator == role and each.extensions.script_template]
-    script = folder / "session.toml" if peers and asked else None
+    template, acceptor = _script_of(definitions, choices)
+    script = folder / "session.toml" if template else None
     key, card, config = folder / _KEY, folder / f"{party}.pem", folder / CONFIG
     state, trust = folder / "state", folder / "trust"
     _require_new(folder, config, key, card, *([script] if script is not None else []))
     settings = _settings(choices, listen=choices.listen or (_LISTEN if listens else ""))
     settings["protocols"] = _protocols(definitions)
+    settings["egress"] = _egress(definitions)
     certificate, private = self_signed(party)
     try:
         for made in (folder, trust):
@@ -112,9 +114,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
         _write(key, private)
         _write(card, Card((certificate,), local.signer.public_key).to_pem(), mode=0o644)
         if script is not None:
-            acceptor = next(iter(peers))
-            text = _text(asked[0].extensions.script_template)
-            filled = Template(text).substitute(acceptor=acceptor, acceptor_value=_value(acceptor))
+            filled = Template(_text(template)).substitute(acceptor=acceptor, acceptor_value=_value(acceptor))
             _write(script, filled.encode(), mode=0o644)
         _write(config, Template(_text(_NODE)).substitute(settings).encode())
     except OSError as error:
@@ -222,6 +222,27 @@ def _text(place: str) -> str:
     """The text of a template, `package:FILE`."""
     package, _, name = place.partition(":")
     return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def _script_of(definitions: Sequence[ProtocolDefinition], choices: NodeChoices) -> tuple[str, str]:
+    """The template of a first script, and whose session it is; nothing where the node begins none, or knows nobody to ask."""
+    for each in definitions:
+        if each.center == choices.role and each.extensions.script_template:
+            acceptor = choices.party if each.topology.is_joined else next(iter(choices.peers or {}), "")
+            if acceptor:
+                return each.extensions.script_template, acceptor
+    return "", ""
+
+
+def _egress(definitions: Sequence[ProtocolDefinition]) -> str:
+    """What a policy has to name for protocols of whose kinds some leave by nobody's default."""
+    named = set(Policy().egress)
+    return "".join(
+        f"\n# What crosses in {each.name.replace('_', '-')}, which the above does not name: list it to take part.\n"
+        f"# egress = {_value(list(each.egress))}"
+        for each in definitions
+        if not named.issuperset(each.egress)
+    )
 
 
 def _protocols(definitions: Sequence[ProtocolDefinition]) -> str:

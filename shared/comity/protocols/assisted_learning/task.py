@@ -11,7 +11,7 @@ from comity.contract import Contract, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
 from comity.privacy import require_private
-from comity.protocol.implementation import Data, PrivateTraining, Resources
+from comity.protocol.implementation import Data, PrivateTraining, Resources, TaskBuilder
 from comity.protocols.assisted_learning.extensions import OwnModel, Settings
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
@@ -33,7 +33,7 @@ MODEL = "model"
 """What the protocol calls the model that crosses."""
 
 
-class AssistedTaskBuilder:
+class AssistedTaskBuilder(TaskBuilder):
     """See `TaskBuilder`."""
 
     def complete(self, terms: Terms, data: Data) -> Terms:

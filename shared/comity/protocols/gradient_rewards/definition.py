@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.extensions import Extensions
 from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View
 from comity.protocol.topology import Topology
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
@@ -57,6 +58,7 @@ PROTOCOL = ProtocolDefinition(
             parties="clients",
         ),
     ),
+    extensions=Extensions(script_template="comity.protocols.gradient_rewards:session.toml"),
     implementation="comity.protocols.gradient_rewards.calls:IMPLEMENTATION",
 )
 """How nodes know it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comity.contract import Contract, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import MalformedMessage, TaskMismatch
-from comity.protocol.implementation import Data, Resources
+from comity.protocol.implementation import Data, Resources, TaskBuilder
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.tasks import require_task
 from comity.training import Classification
@@ -15,20 +15,14 @@ MODEL = "model"
 """What the protocol calls the model that is trained."""
 
 
-class RewardedTaskBuilder:
+class RewardedTaskBuilder(TaskBuilder):
     """See `TaskBuilder`."""
-
-    def complete(self, terms: Terms, data: Data) -> Terms:
-        """See `TaskBuilder.complete`: nothing is missing."""
-        del data
-        return terms
 
     def samples(self, terms: Terms, data: Data) -> int:
         """See `TaskBuilder.samples`."""
-        del terms
         if isinstance(data, EnvironmentSet):
             raise _no_samples(data)
-        return 0 if data is None else len(data.train)
+        return super().samples(terms, data)
 
     def build(self, contract: Contract, resources: Resources) -> Classification:
         """See `TaskBuilder.build`."""

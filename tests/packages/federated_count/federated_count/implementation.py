@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from comity.contract import Contract, Terms
+from comity.contract import Contract
 from comity.data import Splits
 from comity.errors import TaskMismatch
 from comity.ledger.receipts import SignedStatement
-from comity.protocol.implementation import Data, Implementation, Resources
+from comity.protocol.implementation import Implementation, Resources, TaskBuilder
 from comity.session.contexts import PeerContext
 from comity.tasks import require_task
 from comity.transport.bindings.channel import Channel
@@ -62,16 +62,8 @@ class ClassCounts:
         return self.counts[label] if label < len(self.counts) else 0
 
 
-class CountTask:
+class CountTask(TaskBuilder):
     """See `TaskBuilder`."""
-
-    def complete(self, terms: Terms, data: Data) -> Terms:
-        """See `TaskBuilder.complete`."""
-        return terms
-
-    def samples(self, terms: Terms, data: Data) -> int:
-        """See `TaskBuilder.samples`."""
-        return len(data.train) if isinstance(data, Splits) else 0
 
     def build(self, contract: Contract, resources: Resources) -> ClassCounts:
         """See `TaskBuilder.build`."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from comity.contract import Contract, Terms
+from comity.contract import Contract
 from comity.data import Splits
 from comity.errors import TaskMismatch
-from comity.protocol.implementation import Data, Resources
+from comity.protocol.implementation import Resources, TaskBuilder
 from comity.randomness import derive, generator
 from comity.tasks import require_task
 from comity.tensors import Blob, Layout
@@ -103,16 +103,8 @@ class Voter:
         return layout.pack(self._student.state_dict())
 
 
-class VotingTask:
+class VotingTask(TaskBuilder):
     """See `TaskBuilder`."""
-
-    def complete(self, terms: Terms, data: Data) -> Terms:
-        """See `TaskBuilder.complete`."""
-        return terms
-
-    def samples(self, terms: Terms, data: Data) -> int:
-        """See `TaskBuilder.samples`."""
-        return len(data.train) if isinstance(data, Splits) else 0
 
     def build(self, contract: Contract, resources: Resources) -> Voter:
         """See `TaskBuilder.build`."""
