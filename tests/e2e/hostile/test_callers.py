@@ -16,9 +16,9 @@ from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.transport import sessions
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
+from comity.transport.negotiation import encode_proposal
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
-from comity.transport.sessions import encode_proposal
 from comity.wire.v1 import sessions_pb2_grpc
 from tests.e2e.hostile.attacks import (
     QUICK,
