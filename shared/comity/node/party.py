@@ -30,7 +30,7 @@ from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import GivenSecrets, Secrets, secrets_in
 from comity.store.store import Store
-from comity.tasks import agreed_model, require_usable
+from comity.tasks import agreed_model
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
 
@@ -228,7 +228,7 @@ class LocalParty:
             InvalidValue: The terms do not go with the model or the data.
         """
         definition = protocol(contract.protocol)
-        require_usable(contract.task)
+        definition.load().fits(self.name, self.holdings.data, contract.task)
         models = {name: agreed_model(self.name, contract, name, self.config.models) for name in contract.models}
         resources = Resources(
             self.name,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from comity.contract import Contract, Json, Membership, Terms
+from comity.contract import Contract, Json, Membership, TaskSpec, Terms
 from comity.data import Splits
 from comity.environments import EnvironmentSet
 from comity.privacy import Mechanism
@@ -16,6 +16,7 @@ from comity.privacy.terms import PrivacyTerms
 from comity.protocol.roles import Initiator
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.worker import Steppable
+from comity.tasks import require_task
 from comity.training import Secret
 from comity.transport.bindings.channel import Channel
 from comity.transport.calls import Service
@@ -79,9 +80,6 @@ class TaskBuilder(Protocol):
     def build(self, contract: Contract, resources: Resources) -> Any:
         """A party's local task, of the class that the protocol's roles work with.
 
-        Whether the party's data go with the contract's task is for the protocol to say: `comity.tasks.require_task` is for
-        those in which all parties have the same.
-
         Raises:
             TaskMismatch: The protocol is not for such a task.
             MalformedMessage: The terms are not those of the protocol, or do not go with the task.
@@ -117,6 +115,8 @@ class Implementation:
         acceptor: Builds the acceptor, from its session context and its contexts opposite those whom it helps so far.
         private_training: What of a party's training noise covers, from the contract, its membership and its peers'; None
             where it trains without noise.
+        fits: Checks, before any model is built, that a party's data go with a contract's task: that they are for the same, if
+            nothing is said. A contract comes from a peer, and says how large its models are.
         merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
     """
 
@@ -126,6 +126,7 @@ class Implementation:
     acceptor: Callable[[SessionContext, Sequence[PeerContext]], Steppable]
     disk_space: Callable[[Contract, Membership, Membership, Any], int] | None = None
     private_training: Callable[[Contract, Membership, Sequence[Membership]], PrivateTraining | None] | None = None
+    fits: Callable[[str, Data, TaskSpec], None] = require_task
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 
     def connected(self, contexts: Sequence[PeerContext], channels: Sequence[Channel]) -> Initiator:
