@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from comity.contract import Contract
-from comity.errors import ContractMismatch, InvalidValue, PolicyRefusal, SessionCancelled
+from comity.contract import Contract, Membership
+from comity.errors import ComityError, ContractMismatch, InvalidValue, PolicyRefusal, SessionCancelled, StateInUse
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiator import draft_contract
@@ -17,6 +19,7 @@ from comity.node.sessions.script import parse_script
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.session_registry import SessionRegistry
 from comity.simulation.in_process import parties
+from comity.store.leases import Leases
 from comity.transport.sessions import encode_draft, encode_proposal
 from comity.wire.v1 import sessions_pb2
 
@@ -156,3 +159,29 @@ def test_a_draft_says_that_an_operator_would_be_asked(asked: Asked) -> None:
 
 def test_whoever_stands_by_is_not_asked(asked: Asked) -> None:
     assert Acceptor(asked.hospital, "provider", asked.sessions, asks=False).accept("clinic", asked.proposal())
+
+
+def test_of_two_processes_that_agree_one_does(asked: Asked) -> None:
+    """Both are told to at the same time: the second while the first looks whether the proposal still fits."""
+    assert not asked.is_agreed()
+    other = copy(asked.hospital)
+    membership, refused = asked.hospital.membership, list[ComityError]()
+    with closing(Leases(asked.hospital.store, "one")) as first, closing(Leases(asked.hospital.store, "two")) as second:
+        asked.hospital.leases, other.leases = first, second
+        elsewhere = SessionRegistry(other.store)
+
+        def interrupted(role: str, contract: Contract | None = None) -> Membership:
+            try:
+                Acceptor(other, "provider", elsewhere).approve("asked")
+            except ComityError as error:
+                refused.append(error)
+            return membership(role, contract)
+
+        asked.hospital.membership = interrupted  # type: ignore[method-assign]
+        asked.acceptor.approve("asked")
+        assert [type(each) for each in refused] == [StateInUse]
+        assert (asked.state, len(asked.sessions), len(elsewhere)) == ("active", 1, 0)
+        with pytest.raises(InvalidValue, match="waits for nobody's approval"):
+            asked.acceptor.approve("asked")
+        lease = asked.hospital.store.take_lease("asked", "two", timedelta(minutes=1))
+        assert lease.owner == "one", "whoever works on it holds it still"
