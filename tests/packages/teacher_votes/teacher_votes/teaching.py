@@ -42,6 +42,18 @@ def subject(contract: Contract, round: int) -> bytes:
     return subject_of({"inputs": round, "seed": contract.seed})
 
 
+def require_fitting(contract: Contract, party: str, votes: Sequence[int]) -> None:
+    """Checks that somebody's votes are votes on a round's inputs.
+
+    Raises:
+        MalformedMessage: They are not.
+    """
+    queries, classes = voting_terms(contract).queries, contract.task.heads[0].size
+    if len(votes) != queries or max(votes, default=0) >= classes:
+        expected = f"{queries} below {classes}"
+        raise MalformedMessage(f"the votes of {party} do not fit", expected=expected, received=[*votes][:queries])
+
+
 class Teaching(Protocol):
     """What a student asks of a teacher."""
 
@@ -87,7 +99,7 @@ class Student:
             for context in self._contexts:
                 if context.peer.party in said:
                     voted, receipt, digest = said[context.peer.party]
-                    self._require_fitting(context, voted)
+                    require_fitting(contract, context.peer.party, voted)
                     context.receipt_book.accept(receipt, "receipt", units, about)
                     scores += [] if digest is None else [self._own.blobs.get(digest)]
             votes = [said[party][0] if party in said else None for party in contract.acceptors]
@@ -136,13 +148,6 @@ class Student:
         self._own.blobs.keep({bytes.fromhex(student)})
         self._own.observe(Event("round-finished", round, fields))
 
-    def _require_fitting(self, context: PeerContext, labels: Sequence[int]) -> None:
-        queries, classes = voting_terms(context.contract).queries, context.contract.task.heads[0].size
-        if len(labels) != queries or max(labels) >= classes:
-            raise MalformedMessage(
-                f"the votes of {context.peer.party} do not fit", expected=f"{queries} below {classes}", received=labels
-            )
-
 
 class Teacher:
     """The acceptor. Records: `released`, where votes waited for it, and `finished`, with the votes of a round.
@@ -185,7 +190,9 @@ class Teacher:
         """See `Steppable.advance`."""
         for round in [*self._asked]:
             if not self._is_reviewed or round in self._released:
-                self._asked.pop(round).set_result(self._answer(round))
+                # Whoever asked is told as well where there is no answer: `fail` looks for those who wait.
+                votes = self._answer(round)
+                self._asked.pop(round).set_result(votes)
                 return True
         return False
 
