@@ -10,13 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from federated_count.v1 import federated_count_pb2 as pb
 from google.protobuf.message import Message
 from teacher_votes.calls import ACKNOWLEDGE, VOTE, TeacherPort
 from teacher_votes.teaching import requests_of, subject
-from teacher_votes.v1 import teacher_votes_pb2 as pb
+from teacher_votes.v1 import teacher_votes_pb2
 
-from comity.errors import PolicyRefusal, RoundOutOfOrder
+from comity.errors import MalformedMessage, PolicyRefusal, RoundOutOfOrder, SessionFailed
 from comity.ledger.comparison import compare
 from comity.ledger.ledger import in_round, loaded
 from comity.ledger.receipts import SignedStatement, subject_of
@@ -32,6 +34,8 @@ from comity.transport.bindings.in_process import InProcessChannel
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.calls import Method, Service
 from comity.transport.identity import Identity
+from comity.transport.server import NodeServer
+from comity.wire.v1 import sessions_pb2
 from tests.contract.courier import Courier
 from tests.packages.company import Company, company
 from tests.packages.scripts import SCRIPTS
@@ -228,10 +232,10 @@ def test_what_nobody_waits_for_any_more_may_be_cancelled(joined: Callable[..., J
         found.of.roles[0],
     )
     service = Service(
-        pb.DESCRIPTOR.services_by_name["Teaching"],
+        teacher_votes_pb2.DESCRIPTOR.services_by_name["Teaching"],
         (replace(VOTE, cancels=cancels), ACKNOWLEDGE),
         client=TeacherPort,
-        terms=pb.TeacherVotesTerms,
+        terms=teacher_votes_pb2.TeacherVotesTerms,
     )
     method, request = (
         service.methods["Vote"],
@@ -278,3 +282,37 @@ def test_several_questions_are_asked_at_once(joined: Callable[..., Joined]) -> N
     assert [each.result(20)[0] for each in answers] == [other.task.votes(1)] * 2
     for end in ends:
         end()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [pb.AddReply(sum=4), pb.AddReply(sum=4, receipt=sessions_pb2.SignedStatement())],
+    ids=["nothing", "of no kind"],
+)
+def test_an_answer_that_is_no_receipt_is_refused(
+    answer: pb.AddReply, joined: Callable[..., Joined], connect: Callable[..., Any]
+) -> None:
+    found = joined("remote")
+    name = found.of.definition.load().service.name
+    server = NodeServer(None, [name])
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: answer.SerializeToString())
+    server.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Add": handler}),))
+    try:
+        channel = RemoteChannel(connect(server.start("127.0.0.1:0"), contract=found.of.contract))
+        with pytest.raises(MalformedMessage):
+            found.of.port(lambda *_: channel).add(*found.counted(1, 4))
+    finally:
+        server.stop(0)
+
+
+def test_an_acceptor_that_breaks_says_that_and_no_more(
+    joined: Callable[..., Joined], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> list[int]:
+        raise RuntimeError("out of memory: /secret/path")
+
+    monkeypatch.setattr("teacher_votes.voting.Voter.votes", broken)
+    found = joined("remote", SCRIPTS["teacher_votes"])
+    with pytest.raises(SessionFailed) as caught:
+        found.of.run(found.join)
+    assert "secret" not in str(caught.value)

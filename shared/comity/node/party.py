@@ -30,7 +30,7 @@ from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import GivenSecrets, Secrets, secrets_in
 from comity.store.store import Store
-from comity.tasks import agreed_model
+from comity.tasks import agreed_model, require_usable
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
 
@@ -228,19 +228,21 @@ class LocalParty:
             InvalidValue: The terms do not go with the model or the data.
         """
         definition = protocol(contract.protocol)
-        definition.load().fits(self.name, self.holdings.data, contract.task)
+        require_usable(contract.task)
+        builder, data = definition.load().task, splits or environments or self.holdings.data
+        builder.require_fitting(self.name, data, contract.task)
         models = {name: agreed_model(self.name, contract, name, self.config.models) for name in contract.models}
         resources = Resources(
             self.name,
             models,
-            splits or environments or self.holdings.data,
+            data,
             Secret(self._secrets.own(), contract.session),
             self.config.device,
             self.config.models,
             self.config.settings_of(definition) if splits is None else None,
             mechanism,
         )
-        return definition.load().task.build(contract, resources)
+        return builder.build(contract, resources)
 
 
 def own_secrets(config: PartyConfig, state_dir: Path) -> Secrets:

@@ -77,6 +77,16 @@ class TaskBuilder(Protocol):
         del terms
         return len(data.train) if isinstance(data, Splits) else 0
 
+    def require_fitting(self, party: str, data: Data, task: TaskSpec) -> None:
+        """Checks that a party's data go with a contract's task, before a model is built of the sizes that it names.
+
+        All parties have the same task, if a protocol says nothing else.
+
+        Raises:
+            TaskMismatch: They do not.
+        """
+        require_task(party, data, task)
+
     def build(self, contract: Contract, resources: Resources) -> Any:
         """A party's local task, of the class that the protocol's roles work with.
 
@@ -115,8 +125,6 @@ class Implementation:
         acceptor: Builds the acceptor, from its session context and its contexts opposite those whom it helps so far.
         private_training: What of a party's training noise covers, from the contract, its membership and its peers'; None
             where it trains without noise.
-        fits: Checks, before any model is built, that a party's data go with a contract's task: that they are for the same, if
-            nothing is said. A contract comes from a peer, and says how large its models are.
         merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
     """
 
@@ -126,7 +134,6 @@ class Implementation:
     acceptor: Callable[[SessionContext, Sequence[PeerContext]], Steppable]
     disk_space: Callable[[Contract, Membership, Membership, Any], int] | None = None
     private_training: Callable[[Contract, Membership, Sequence[Membership]], PrivateTraining | None] | None = None
-    fits: Callable[[str, Data, TaskSpec], None] = require_task
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 
     def connected(self, contexts: Sequence[PeerContext], channels: Sequence[Channel]) -> Initiator:

@@ -21,6 +21,7 @@ PROTOCOL = ProtocolDefinition(
     egress=("contract", "vote", "score"),
     models=("student",),
     trains=frozenset({"teacher"}),
+    tasks=("classification",),
     terms=TeacherVotesTerms,
     presentation=Presentation(
         View({"student": (_VOTED, _AGREEMENT), "teacher": (_VOTED,)}, _SUMMARY),
@@ -56,6 +57,7 @@ POOL = ProtocolDefinition(
     egress=("contract", "vote"),
     models=(),
     trains=frozenset({"client"}),
+    tasks=("classification",),
     terms=VotePoolTerms,
     presentation=Presentation(View({"client": (_VOTED, _AGREEMENT), "server": (_VOTED, _AGREEMENT)}, _SUMMARY)),
     unit="request",

@@ -200,7 +200,9 @@ class Teacher:
         """See `Steppable.advance`."""
         for round in [*self._asked]:
             if not self._is_reviewed or round in self._released:
-                self._asked.pop(round).set_result(self._answer(round))
+                # Whoever asked is told as well where there is no answer: `fail` looks for those who wait.
+                votes = self._answer(round)
+                self._asked.pop(round).set_result(votes)
                 return True
         return False
 
