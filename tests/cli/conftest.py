@@ -30,7 +30,7 @@ def worked(
     """The folder of a node that stopped in the middle of a session."""
     folder = tmp_path / "clinic"
     make_node(folder, NodeChoices("learner", "clinic", peers={"hospital": "127.0.0.1:1"}))
-    own, peer = make_member("clinic", "learner", 10), make_member("hospital", "provider", 20)
+    own, peer = make_member("clinic", "student", 10), make_member("hospital", "teacher", 20)
     with closing(SqlStore(store_url(folder / "state"), party="clinic")) as store:
         store.save(stored(make_contract(), own, peer))
         store.append("s-1", Record("finished", 1, {"loss": 0.5}))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comity.errors import InvalidValue, MissingFile, PeerUnreachable
+from comity.errors import InvalidValue, MissingFile
 from comity.store.places import FILE_NAME, store_url
 from comity.transport.addresses import socket_url
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 CONFIG = "node.toml"
 _SOCKET, _UNIX = "control.sock", "unix:"
 _VARIABLE = "COMITY_NODE"
-_PORT = re.compile(r"[^/@]+@.+:\d+")
-"""`PARTY@HOST:PORT`; a folder of that name goes before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,8 @@ class NodeChoice:
     def _is_remote(self) -> bool:
         if self.config is not None or self.state is not None:
             return False
-        return _PORT.fullmatch(self._where) is not None and not Path(self._where).exists()
+        # A folder of such a name goes before an address.
+        return "@" in self._where and self._socket is None and not Path(self._where).exists()
 
     @property
     def _socket(self) -> Path | None:
@@ -171,15 +170,15 @@ class NodeChoice:
             return ControlClient(
                 self._where, operator_identity(Path(self.operator or os.environ.get("COMITY_OPERATOR", ".")))
             )
-        socket = self._socket or self.state_dir / _SOCKET
-        if self._socket is None and not socket.exists():
+        place = self._socket or self.state_dir / _SOCKET
+        if self._socket is None and not place.exists():
             raise MissingFile(
                 "no node runs here",
-                expected=f"a control socket at {socket}",
+                expected=f"a control socket at {place}",
                 received="nothing",
                 action="start the node, or name its folder with --node",
             )
-        return ControlClient(socket_url(socket))
+        return ControlClient(socket_url(place))
 
     def read(self) -> ControlClient | StateReader:
         """Whoever knows of its sessions: the node, or, where it does not run, what it keeps.
@@ -190,17 +189,14 @@ class NodeChoice:
         """
         if self._is_remote:
             return self.connect()
-        if self._socket is not None or (self.state_dir / _SOCKET).exists():
-            control = self.connect()
-            try:
-                control.describe()
-            except PeerUnreachable:
-                # Left by a node that was killed.
-                control.__exit__(None, None, None)
-            else:
-                return control
+        place = self._socket or self.state_dir / _SOCKET
+        if _answers(place):
+            return self.connect()
         url = self.store_url
         if url == store_url(self.state_dir) and not (self.state_dir / FILE_NAME).is_file():
+            if self._socket is not None or place.exists():
+                # What it says of the socket says more.
+                return self.connect()
             raise MissingFile(
                 "no node runs here, and none has kept anything",
                 expected=f"a control socket or {FILE_NAME} in {self.state_dir}",
@@ -216,6 +212,16 @@ class NodeChoice:
         """What to add to a command that is to reach the same node, to be pasted."""
         operator = f" --operator {shlex.quote(self.operator)}" if self.operator else ""
         return "".join(f" --{way} {shlex.quote(str(value))}" for way, value in self._ways.items() if value) + operator
+
+
+def _answers(path: Path) -> bool:
+    """Whether a process listens at a socket; one that was killed leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def latest(node: ControlClient | StateReader) -> str:

@@ -26,7 +26,7 @@ from comity.store.places import store_url
 from comity.store.secrets import GivenSecrets
 from comity.store.sql_store import SqlStore
 from comity.transport.bindings.in_process import InProcessChannel, encoded
-from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
+from comity.transport.negotiation import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
 def simulate(script: Script, observe: Observer = nobody, *, state: Path | None = None) -> tuple[SessionResult, Outcome]:
