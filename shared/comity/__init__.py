@@ -12,6 +12,8 @@ protocol's algorithms, and those of installed packages, are attributes under the
 when it is used.
 """
 
+from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +67,8 @@ def __getattr__(name: str) -> ModuleType:
     if name in __all__:
         found: Any = _offered(name)
         return found  # type: ignore[no-any-return]
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
     if not name.startswith("_"):
         from comity.protocol.registry import algorithms  # noqa: PLC0415 - reads what is installed
 

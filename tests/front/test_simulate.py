@@ -233,7 +233,7 @@ WRONG: dict[str, tuple[type[ComityError], str, Any]] = {
     "nobody": (InvalidValue, "list of comity.Party", lambda: comity.simulate("assisted_learning")),
     "no party": (InvalidValue, "comity.Party", lambda: run(first={"data": "digits"}, raw=True)),
     "module": (InvalidValue, "pass Net itself", lambda: run(model=Net())),
-    "factory's arguments": (InvalidValue, "lambda: Net", lambda: run(model=lambda hidden: Net(hidden))),
+    "factory's arguments": (InvalidValue, "lambda: Net", lambda: run(model=lambda hidden: Net(hidden=hidden))),
     "no factory": (InvalidValue, "a callable", lambda: run(model=3)),
     "factory that fails": (InvalidValue, "ZeroDivisionError", lambda: run(model=lambda: 1 / 0)),
     "factory of something": (InvalidValue, "torch.nn.Module", lambda: run(model=lambda: 3)),

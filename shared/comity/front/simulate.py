@@ -22,13 +22,14 @@ from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.result import with_metrics
 from comity.node.sessions.script import Script
 from comity.node.validation import validated
+from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol as protocol_named
 from comity.randomness import seeded
 from comity.session.events import Event
 from comity.simulation.in_process import parties as parties_of
 from comity.simulation.in_process import simulate_with
 from comity.simulation.threads import threads as computing_with
-from comity.tasks import build_model, require_task, task_kind
+from comity.tasks import build_model, task_kind
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 
@@ -119,7 +120,7 @@ def _run(
         center = acceptors[0] if definition.topology.is_joined else initiators[0]
         _require_models(script, everybody)
         contract, _ = draft_contract(script, center, f"simulation-{script.session.seed}")
-        _require_fits(contract, everybody)
+        _require_fits(contract, definition, everybody)
         bar = stack.enter_context(RoundsBar(progress))
 
         def told(event: Event) -> None:
@@ -162,7 +163,7 @@ def _require_models(script: Script, parties: Sequence[LocalParty]) -> None:
                 ) from error
 
 
-def _require_fits(contract: Contract, parties: Sequence[LocalParty]) -> None:
+def _require_fits(contract: Contract, definition: ProtocolDefinition, parties: Sequence[LocalParty]) -> None:
     """Checks that models that came as code go with the parties' data, and with each other."""
     outputs = task_kind(contract.task.kind).outputs(contract.task)
     preprocessing = contract.task.inputs.preprocessing
@@ -172,7 +173,7 @@ def _require_fits(contract: Contract, parties: Sequence[LocalParty]) -> None:
             samples = _held(party)
             if samples is None or isinstance(party.config.own_models.get(spec.name, ""), str):
                 continue
-            require_task(party.name, samples, contract.task)
+            definition.load().task.require_fitting(party.name, samples, contract.task)
             built = build_model(spec.name, spec.options, contract.task, contract.seed, party.config.own_models)
             if first is not None:
                 require_same(first[0], built, (first[1], party.name))

@@ -12,7 +12,7 @@ import stamina
 from google.protobuf.message import Message
 
 from comity.blobs.incoming import Incoming
-from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
+from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable, TooManyCalls
 from comity.ledger.ledger import Units
 from comity.session.presence import Presence
 from comity.tensors import Blob
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 SESSION_KEY, CONTRACT_KEY = "comity-session", "comity-contract"
 
-_RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, BlobTruncated)
+_RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, BlobTruncated, TooManyCalls)
 """Errors that may pass by themselves; every call can be repeated without harm."""
 
 _OPTIONS = [
@@ -274,7 +274,8 @@ class PeerConnection:
                     result = attempt()
                 except grpc.RpcError as failure:
                     error = self._explain(failure)
-                    if isinstance(error, _RETRIED):
+                    # One that is busy with this party's other calls is there.
+                    if isinstance(error, _RETRIED) and not isinstance(error, TooManyCalls):
                         self.presence.lost(error)
                     raise error from failure
                 self.presence.returned()

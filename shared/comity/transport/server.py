@@ -24,7 +24,8 @@ OPTIONS = [
     # Uploads come in chunks of a megabyte; nothing else is near it.
     ("grpc.max_receive_message_length", 8 * 2**20),
     ("grpc.so_reuseport", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # A caller that waits sends nothing but pings, every 20 s.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # A follower that is gone without a word is noticed after half a minute: a ping has a time of its own, of a minute.
     ("grpc.keepalive_time_ms", 20_000),
