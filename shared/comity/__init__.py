@@ -2,9 +2,8 @@
 
     import comity
 
-    result = comity.simulate(
-        "assisted-learning", [comity.Party(model=Net, data=(x, y)), comity.Party(data=other_data)], rounds=5
-    )
+    parties = [comity.Party(model=Net, data=(x, y)), comity.Party(data=a_torch_dataset)]
+    result = comity.simulate(protocol, parties, terms, rounds=5)
     result.model, result.rounds, result.digest
 
 `comity.Party` and `comity.simulate` run a session in this process, `comity.connect` drives a node that runs. Each

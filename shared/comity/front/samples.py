@@ -20,7 +20,7 @@ def pairs(data: Any, what: str) -> tuple[Tensor, Tensor]:
 
     Args:
         data: Tensors or arrays `(inputs, labels)`, or a torch `Dataset` that gives such pairs.
-        what: What they are, for errors, for example `learner's data`.
+        what: What they are, for errors, for example `clinic's data`.
 
     Returns:
         uint8 or float32 `[samples, ...]`, and int64 `[samples]`.
