@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 import signal
@@ -11,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,16 +19,12 @@ import psutil
 import pytest
 import torch
 from hypothesis import settings
-from torch import nn
 
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership, ModelSpec
-from comity.data import DataConfig, Splits, load_data
 from comity.ledger.receipts import Signer
-from comity.models import build
+from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
-from comity.protocols.assisted_learning.definition import PROTOCOL
-from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import nobody
 from comity.session.gate import EgressGate
@@ -42,8 +36,6 @@ from comity.session.worker import SessionWorker, Steppable
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
 from comity.tasks.classification import classification
-from comity.tensors import Layout
-from comity.training import Classification, Secret
 from comity.transport import blobs, sessions
 from comity.transport.bindings.servicer import serve as derived
 from comity.transport.description import Describe, describing
@@ -53,6 +45,7 @@ from comity.transport.retry import RetryPolicy
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
 from tests.packages.installation import install, make_known
+from tests.proxy import Proxy
 
 # Everything is in memory where there is enough of it: to wait for a disk at each of many thousand commits shows nothing.
 if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 30:
@@ -166,19 +159,25 @@ def nothing_left_behind() -> Iterator[None]:
     assert not left, f"the test left behind: {', '.join(left)}"
 
 
+def _made_up() -> ProtocolDefinition:
+    """The protocol of the sessions here: of a package, so that nothing is shown of one of this project's alone."""
+    return protocol("teacher_votes")
+
+
 def _make_contract(**changes: Any) -> Contract:
+    definition = _made_up()
     values: dict[str, Any] = {
-        "protocol": PROTOCOL.name,
-        "version": PROTOCOL.version,
+        "protocol": definition.name,
+        "version": definition.version,
         "session": "s-1",
         "seed": 7,
         "rounds": 3,
-        "models": {"model": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64)},
+        "models": {"student": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64)},
         "task": classification((1, 8, 8), 10),
         "initiator": "clinic",
         "acceptors": ("hospital",),
-        "egress": PROTOCOL.egress,
-        "terms": AssistedLearningTerms(),
+        "egress": definition.egress_of(definition.terms()),
+        "terms": definition.terms(),
     }
     return Contract(**(values | changes))
 
@@ -193,10 +192,10 @@ def make_contract() -> Callable[..., Contract]:
 class Pair:
     """Both peer_contexts of one session, and the stores behind them."""
 
-    learner: PeerContext
-    provider: PeerContext
-    learner_store: MemoryStore
-    provider_store: MemoryStore
+    initiator: PeerContext
+    acceptor: PeerContext
+    initiator_store: MemoryStore
+    acceptor_store: MemoryStore
 
 
 def _make_signer(party: str) -> Signer:
@@ -219,65 +218,31 @@ def make_member() -> Callable[[str, str, int], Membership]:
     return _make_member
 
 
-@cache
-def _digits(gamma: float, share: str, seed: int) -> Splits:
-    partition = {"name": "imbalance", "gamma": gamma, "share": share, "seed": seed}
-    return load_data(DataConfig.model_validate({"source": "digits", "per_class": 20, "partition": partition}))
-
-
-def _make_pair(
-    *,
-    model: nn.Module | None = None,
-    gamma: float = 0.3,
-    seed: int = 7,
-    rounds: int = 3,
-    acceptors: tuple[str, ...] = ("hospital",),
-    **terms: Any,
-) -> Pair:
-    learner_data, provider_data = _digits(gamma, "learner", seed), _digits(gamma, "provider", seed)
-    shape, classes = learner_data.train.input_shape, learner_data.train.classes
-    model = model or build("mlp", input_shape=shape, outputs=classes, options={"hidden": 8}, seed=seed)
-    defaults = {"learning_rate": 0.01, "batch_size": 32, "iterations": 40, "sampling_period": 5}
-    contract = _make_contract(
-        seed=seed,
-        rounds=rounds,
-        acceptors=acceptors,
-        models={"model": ModelSpec(name="mlp", signature=Layout.of(model.state_dict()).signature)},
-        task=classification(shape, classes),
-        terms=AssistedLearningTerms(**(defaults | {"evaluation_batch_size": 32} | terms)),
-    )
-    clinic = _make_member("clinic", "learner", len(learner_data.train))
-    hospital = _make_member("hospital", "provider", len(provider_data.train))
+def _make_pair(**changes: Any) -> Pair:
+    contract = _make_contract(**changes)
+    definition = protocol(contract.protocol)
+    clinic = _make_member("clinic", definition.initiator, 10)
+    hospital = _make_member("hospital", definition.acceptor, 10)
     stores = MemoryStore(), MemoryStore()
-    learner = _peer_context(contract, clinic, hospital, model, learner_data, stores[0])
-    provider = _peer_context(contract, hospital, clinic, model, provider_data, stores[1])
-    return Pair(learner, provider, *stores)
-
-
-def _peer_context(
-    contract: Contract, own: Membership, peer: Membership, model: nn.Module, data: Splits, store: MemoryStore
-) -> PeerContext:
-    assert isinstance(contract.terms, AssistedLearningTerms)
-    task = Classification(
-        copy.deepcopy(model),
-        data,
-        normalization=((), ()),
-        batch_size=contract.terms.batch_size,
-        evaluation_batch_size=contract.terms.evaluation_batch_size,
-        secret=Secret(own.party.encode(), contract.session),
-        device=torch.device("cpu"),
+    return Pair(
+        _peer_context(contract, clinic, hospital, stores[0]),
+        _peer_context(contract, hospital, clinic, stores[1]),
+        *stores,
     )
+
+
+def _peer_context(contract: Contract, own: Membership, peer: Membership, store: MemoryStore) -> PeerContext:
     record_opening(store, contract, own, peer)
-    gate = EgressGate(contract, Policy(), store, peer.party)
+    gate = EgressGate(contract, Policy(egress=contract.egress), store, peer.party)
     receipt_book = ReceiptBook(_make_signer(own.party), store, contract, peer)
     blobs, journal, waits = SessionBlobs(), Journal(store, contract.session), Waits(store, contract.session)
-    place = SessionContext(contract, own, task, blobs, journal, nobody, waits)
+    place = SessionContext(contract, own, None, blobs, journal, nobody, waits)
     return PeerContext(place, peer, blobs, gate, receipt_book)
 
 
 @pytest.fixture(scope="session")
 def make_pair() -> Callable[..., Pair]:
-    """A learner's and a provider's peer_context on digits; keywords go to the contract's terms."""
+    """Both peer_contexts of a session in which nobody does anything; keywords go to the contract."""
     return _make_pair
 
 
@@ -290,8 +255,10 @@ class Host:
     server: NodeServer
 
 
-DESCRIBE = describing("hospital", PROTOCOL.acceptor, {PROTOCOL.name: PROTOCOL.version})
-"""What the hospital says of itself."""
+def _describe() -> Describe:
+    """What the hospital says of itself."""
+    definition = _made_up()
+    return describing("hospital", definition.acceptor, {definition.name: definition.version})
 
 
 class NoNewSessions:
@@ -328,7 +295,7 @@ def serve() -> Iterator[Callable[..., Host]]:
             *peer_contexts: tuple[PeerContext, Steppable],
             identity: Identity | None = None,
             address: str = "127.0.0.1:0",
-            describe: Describe = DESCRIBE,
+            describe: Describe | None = None,
         ) -> Host:
             hosted = SessionRegistry()
             stack.callback(hosted.drain)
@@ -337,11 +304,13 @@ def serve() -> Iterator[Callable[..., Host]]:
                 if id(role) not in workers:
                     workers[id(role)] = SessionWorker(role, f"session-{peer_context.contract.session}")
                 hosted.add(AcceptedSession(peer_context, role, workers[id(role)]))
-            names = {peer_context.contract.protocol for peer_context, _ in peer_contexts} or {PROTOCOL.name}
+            names = {peer_context.contract.protocol for peer_context, _ in peer_contexts} or {_made_up().name}
             services = {name: protocol(name).load().service for name in names}
             server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, *(each.name for each in services.values())])
 
-            servicer = sessions.SessionsServicer(hosted, NoNewSessions(hosted), _make_signer("hospital"), describe)
+            servicer = sessions.SessionsServicer(
+                hosted, NoNewSessions(hosted), _make_signer("hospital"), describe or _describe()
+            )
             sessions_pb2_grpc.add_SessionsServicer_to_server(servicer, server.server)
             blobs.BlobServicer(lambda context: sessions.session_of(hosted, context)).add_to(server.server)
             for name, service in services.items():
@@ -374,5 +343,18 @@ def connect() -> Iterator[Callable[..., PeerConnection]]:
             if contract is not None:
                 connection.enter(contract.session, contract.hash)
             return stack.enter_context(connection)
+
+        yield start
+
+
+@pytest.fixture
+def cut() -> Iterator[Callable[..., Proxy]]:
+    """Puts a proxy before an address, whose first connection breaks."""
+    with ExitStack() as stack:
+
+        def start(target: str, *, after: int, upstream: bool, once: threading.Event | None = None) -> Proxy:
+            proxy = Proxy(target, after=after, upstream=upstream, once=once)
+            stack.callback(proxy.stop)
+            return proxy
 
         yield start

@@ -17,6 +17,17 @@ SPOKEN = ("cli", "node", "protocol", "report", "session", "simulation", "store",
 # The kinds that leave are names of protocols, which a policy lists.
 KINDS = re.compile(r"egress.*=")
 
+TESTS = ROOT / "tests"
+PAPERS = {
+    "bench/test_benchmarks.py": "a protocol's benchmark",
+    "crash/test_every_point.py": "every protocol is killed at every point",
+    "experiments/test_reproduction.py": "the papers' own figures and tables",
+    "node/offline_pair.py": "its bundles carry blobs",
+    "node/test_budget.py": "noise covers training alone",
+    "node/test_offline.py": "its bundles carry blobs",
+}
+"""Tests of generic packages that need what no package beside the tests has, and what that is."""
+
 OLD = [
     "Acquaintance",
     "Acquaintances",
@@ -93,6 +104,17 @@ def test_no_generic_package_knows_a_protocols_name(package: Path) -> None:
     names = re.compile("|".join(spelling for name in SLICES for spelling in spellings(name)))
     found = [f"{path.relative_to(ROOT)}: {match[0]}" for path, text in texts(package) for match in names.finditer(text)]
     assert not found
+
+
+def test_tests_of_what_is_no_protocols_use_the_packages_beside_them() -> None:
+    assert SLICES
+    names = re.compile("|".join(spelling for name in SLICES for spelling in spellings(name)))
+    found = {
+        str(path.relative_to(TESTS))
+        for path, text in texts(TESTS)
+        if "protocols" not in path.relative_to(TESTS).parts[:-1] and path != Path(__file__) and names.search(text)
+    }
+    assert found == set(PAPERS)
 
 
 @pytest.mark.parametrize("package", SPOKEN)

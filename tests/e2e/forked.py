@@ -19,7 +19,9 @@ _PARENT = """
 import json, os, sys
 import torch._dynamo
 import comity.cli.main, comity.cli.offline, comity.cli.ledger, comity.cli.init, comity.cli.trust
-import comity.protocols.assisted_learning, sklearn.datasets
+import comity.protocol.registry, sklearn.datasets
+for each in comity.protocol.registry.protocols():
+    each.load()
 for line in sys.stdin:
     wanted = json.loads(line)
     child = os.fork()

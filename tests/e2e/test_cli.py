@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from comity.node.sessions.script import Script
 from comity.session.outcome import Outcome
 from provider_node.config import ProviderConfig
 
-PROVIDER = """\
+TEACHER = """\
 party = "hospital"
 state_dir = "state"
 listen = "{listen}"
@@ -41,8 +40,9 @@ partition = {{ name = "imbalance", gamma = 0.3, share = "provider", seed = 5 }}
 [policy]
 parties = ["clinic"]
 max_rounds = 20
+egress = ["contract", "vote"]
 """
-LEARNER = """\
+STUDENT = """\
 party = "clinic"
 state_dir = "state"
 secret = "clinic's"
@@ -60,6 +60,7 @@ partition = {{ name = "imbalance", gamma = 0.3, share = "learner", seed = 5 }}
 
 [policy]
 max_rounds = 30
+egress = ["contract", "vote"]
 
 [peers.hospital]
 address = "{address}"
@@ -70,43 +71,46 @@ retry_s = {retry_s}
 """
 SESSION = """\
 [session]
-protocol = "assisted_learning"
+protocol = "teacher_votes"
 id = "{id}"
 acceptors = ["hospital"]
 rounds = {rounds}
 seed = 5
 
-[session.model]
+[session.models.student]
 name = "mlp"
 options = {{ hidden = 16 }}
 
 [session.terms]
-learning_rate = {learning_rate}
-batch_size = 32
-iterations = {iterations}
-sampling_period = {sampling_period}
-evaluation_batch_size = 32
+queries = {queries}
+steps = {steps}
 """
 PARTIES = """\
 [party.{name}]
 role = "{role}"
 secret = "{name}'s"
+policy = {{ egress = ["contract", "vote"], max_rounds = {max_rounds} }}
 [party.{name}.data]
 source = "digits"
 seed = 5
 per_class = 20
-partition = {{ name = "imbalance", gamma = 0.3, share = "{role}", seed = 5 }}
+partition = {{ name = "imbalance", gamma = 0.3, share = "{share}", seed = 5 }}
 """
-VALID = PROVIDER.format(listen="127.0.0.1:0")
+VALID = TEACHER.format(listen="127.0.0.1:0")
 STOPS_IN_S = 10.0
 RETRY_S = 3
 
 
-def session(
-    id: str, *, rounds: int = 2, learning_rate: float = 0.003, iterations: int = 40, sampling_period: int = 5
-) -> str:
-    values = {"rounds": rounds, "learning_rate": learning_rate}
-    return SESSION.format(id=id, iterations=iterations, sampling_period=sampling_period, **values)
+def session(id: str, *, rounds: int = 2, queries: int = 8, steps: int = 4) -> str:
+    return SESSION.format(id=id, rounds=rounds, queries=queries, steps=steps)
+
+
+def with_parties(text: str, max_rounds: int = 20) -> str:
+    """A script with both parties, of whom the hospital's policy takes so many rounds."""
+    parties = (("clinic", "student", "learner", 30), ("hospital", "teacher", "provider", max_rounds))
+    return text + "".join(
+        PARTIES.format(name=name, role=role, share=share, max_rounds=most) for name, role, share, most in parties
+    )
 
 
 @pytest.fixture
@@ -193,11 +197,8 @@ def test_a_socket_that_nobody_answers_at(comity: Any, short_path: Path) -> None:
     ("text", "parts"),
     [
         (session("s").replace("rounds", "ronds"), ("unknown key session.ronds", "did you mean rounds?")),
-        (session("s").replace("[session.model]", "[session.modle]"), ("unknown key session.modle", "model")),
-        (
-            session("s").replace("batch_size = 32\niter", "batchsize = 32\niter"),
-            ("batchsize", "did you mean batch_size"),
-        ),
+        (session("s").replace("[session.models", "[session.modles"), ("unknown key session.modles", "model")),
+        (session("s").replace("queries =", "querys ="), ("querys", "did you mean queries")),
         (session("s") + "[sesion]\n", ("unknown key sesion", "did you mean session?")),
         (session("s").replace('"mlp"', '"mpl"'), ("'mpl'", "did you mean 'mlp'")),
         (session("s").replace("rounds = 2", "rounds = 0"), ("session.rounds", "greater than or equal to 1", "0")),
@@ -206,8 +207,7 @@ def test_a_socket_that_nobody_answers_at(comity: Any, short_path: Path) -> None:
     ],
 )
 def test_a_script_that_cannot_be_used(here: Here, tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:
-    parties = "".join(PARTIES.format(name=n, role=r) for n, r in (("clinic", "learner"), ("hospital", "provider")))
-    (tmp_path / "session.toml").write_text(text + (parties if text.startswith("[session]") else ""))
+    (tmp_path / "session.toml").write_text(with_parties(text) if text.startswith("[session]") else text)
     line = complaint(here("simulate", "session.toml"), code=3 if "'mpl'" in parts else 2)
     for part in parts:
         assert part in line
@@ -221,8 +221,7 @@ def test_a_simulation_without_parties(here: Here, tmp_path: Path) -> None:
 
 
 def test_a_simulation_that_a_policy_refuses(comity: Any, tmp_path: Path) -> None:
-    parties = "".join(PARTIES.format(name=n, role=r) for n, r in (("clinic", "learner"), ("hospital", "provider")))
-    (tmp_path / "session.toml").write_text(session("s-1") + parties + "[party.hospital.policy]\nmax_rounds = 1\n")
+    (tmp_path / "session.toml").write_text(with_parties(session("s-1"), max_rounds=1))
     line = comity.fails("simulate", "session.toml", cwd=tmp_path, code=3)
     assert line.startswith(
         "hospital's policy.max_rounds refuses the session: expected at most 1, received 2; buy fewer"
@@ -232,7 +231,7 @@ def test_a_simulation_that_a_policy_refuses(comity: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["demo", "nothing"], "assisted-learning"),
+        (["demo", "nothing"], "teacher-votes"),
         (["demo", "--seed", "99999999999"], "seed"),
         (["node", "doctor", "--config", "node.toml"], "no such role"),
         (["bench", "nothing"], "transfer"),
@@ -264,50 +263,39 @@ def test_an_error_is_an_object_where_json_was_asked_for(comity: Any, tmp_path: P
 
 @dataclass
 class Pair:
-    """A provider and a learner.
+    """A teacher and a student.
 
     Attributes:
         hand: Who started them.
-        provider: The provider's node.
-        learner: The learner's node.
-        address: Where the provider listens.
+        teacher: The teacher's node.
+        student: The student's node.
+        address: Where the teacher listens.
     """
 
     hand: Any
-    provider: Any
-    learner: Any
+    teacher: Any
+    student: Any
     address: str
 
     @property
     def node(self) -> Path:
         """What `--node` takes."""
-        return self.learner.folder / "state"
-
-    def follow(self, path: Path) -> subprocess.Popen[str]:
-        """`comity run`, which goes on."""
-        process: subprocess.Popen[str] = self.hand.follow("comity", "run", path, "--node", self.node, cwd=self.node)
-        return process
-
-
-def start_pair(hand: Any, *, retry_s: float) -> Pair:
-    """Both nodes, the provider by `comity node`, the learner by its module."""
-    provider = hand.start(
-        ["comity", "node", "provider", "--config", "node.toml"],
-        hand.write("hospital", PROVIDER.format(listen="127.0.0.1:0")),
-    )
-    address = hand.ready(provider)
-    home = hand.write("clinic", LEARNER.format(address=address, retry_s=retry_s))
-    learner = hand.start([sys.executable, "-m", "learner_node", "--config", home / "node.toml"], home)
-    hand.ready(learner)
-    return Pair(hand, provider, learner, address)
+        return self.student.folder / "state"
 
 
 @pytest.fixture(scope="module")
 def pair(hand: Any) -> Iterator[Pair]:
     """Two nodes for the tests of this file; they stop as they should at the end."""
-    nodes = start_pair(hand, retry_s=RETRY_S)
-    yield nodes
-    for node in (nodes.learner, nodes.provider):
+    teacher = hand.start(
+        ["comity", "node", "teacher", "--config", "node.toml"],
+        hand.write("hospital", TEACHER.format(listen="127.0.0.1:0")),
+    )
+    address = hand.ready(teacher)
+    home = hand.write("clinic", STUDENT.format(address=address, retry_s=RETRY_S))
+    student = hand.start(["comity", "node", "student", "--config", "node.toml"], home)
+    hand.ready(student)
+    yield Pair(hand, teacher, student, address)
+    for node in (student, teacher):
         stops_well(node)
 
 
@@ -326,17 +314,12 @@ def script(short_path: Path) -> Callable[..., Path]:
 Simulated = Callable[[str], tuple[Script, Outcome]]
 
 
-def with_parties(text: str) -> str:
-    parties = (("clinic", "learner"), ("hospital", "provider"))
-    return text + "".join(PARTIES.format(name=name, role=role) for name, role in parties)
-
-
 def test_run_shows_a_session(pair: Pair, comity: Any, script: Callable[..., Path], simulated: Simulated) -> None:
-    done = comity("run", script("shown"), "--node", pair.node, cwd=pair.learner.folder)
+    done = comity("run", script("shown"), "--node", pair.node, cwd=pair.student.folder)
     assert done.returncode == 0, done.stderr
     digest = simulated(with_parties(session("shown")))[1].digest
     assert f"model digest {digest}" in done.stdout
-    for word in ("assisted", "checkpoint", "loss", "ledger verified", "session shown, 2 rounds"):
+    for word in ("votes with the majority", "contract", "vote", "ledger verified", "session shown, 2 rounds"):
         assert word in done.stdout
     # A pipe gets plain lines: one a round, and nothing that moves a cursor.
     assert len([line for line in done.stderr.splitlines() if line.split()[:1] in (["1"], ["2"])]) == 2
@@ -344,11 +327,11 @@ def test_run_shows_a_session(pair: Pair, comity: Any, script: Callable[..., Path
 
 
 def test_run_gives_json(pair: Pair, comity: Any, script: Callable[..., Path], simulated: Simulated) -> None:
-    result = comity.json("run", script("told"), cwd=pair.learner.folder)  # the default of --node is ./state
+    result = comity.json("run", script("told"), cwd=pair.student.folder)  # the default of --node is ./state
     outcome = simulated(with_parties(session("told")))[1]
     assert result["digest"] == outcome.digest
     assert result["metrics"] == outcome.metrics
-    assert result["processes"] == [pair.learner.process.pid]
+    assert result["processes"] == [pair.student.process.pid]
     assert result["ledger_verified"] is True
     assert (result["session"], result["seed"], result["rounds"]) == ("told", 5, 2)
     kept = pair.node / "sessions" / "told"
@@ -364,13 +347,13 @@ def test_detach_returns_and_the_session_goes_on(
     )
     assert started == {"session": "detached", "node": f"unix:{pair.node}/control.sock", "state": "running"}
     kept = pair.node / "sessions" / "detached" / "result.json"
-    wait_until(lambda: pair.learner.logged("session-finished", session="detached"), "the session ends")
+    wait_until(lambda: pair.student.logged("session-finished", session="detached"), "the session ends")
     assert json.loads(kept.read_text())["digest"] == simulated(with_parties(session("detached")))[1].digest
 
 
 def test_a_node_gives_a_session_a_name(pair: Pair, comity: Any, script: Callable[..., Path]) -> None:
     text = "\n".join(line for line in session("x").splitlines() if not line.startswith("id ="))
-    told = [comity.json("run", script("", text), cwd=pair.learner.folder)["session"] for _ in range(2)]
+    told = [comity.json("run", script("", text), cwd=pair.student.folder)["session"] for _ in range(2)]
     assert len(set(told)) == 2
     assert all(name.startswith("s-") for name in told)
 
@@ -380,17 +363,16 @@ def test_a_node_gives_a_session_a_name(pair: Pair, comity: Any, script: Callable
     [
         (session("r-1", rounds=21), 3, ("hospital's policy.max_rounds", "at most 20", "21", "buy fewer")),
         (session("r-2", rounds=31), 3, ("clinic's policy.max_rounds", "at most 30", "31", "buy fewer")),
-        (session("r-3", learning_rate=1e30), 1, ("training diverged in round 1", "lower the session's learning_rate")),
         (with_parties(session("r-4")), 2, ("describes parties", "[party.clinic], [party.hospital]", "comity simulate")),
         (session("r-5").replace("rounds", "ronds"), 2, ("unknown key session.ronds", "did you mean rounds?")),
         (session("r-6").replace("hospital", "nobody"), 2, ("unknown peer", "hospital", "nobody", "[peers.nobody]")),
         (session("r-7").replace("mlp", "lenet6"), 3, ("'lenet6'", "did you mean 'lenet5'")),
         (session("r-8").replace("mlp", "lenet5").replace("options", "# options"), 2, ("lenet5", "1, 8, 8")),
         (session("r-9").replace("hidden", "hiden"), 2, ("hiden", "hidden")),
-        (session("r-10").replace("assisted_learning", "asisted_learning"), 3, ("did you mean assisted_learning?",)),
-        (session("r-11", iterations=1), 2, ("session.terms", "iterations")),
+        (session("r-10").replace("teacher_votes", "teacher_vots"), 3, ("did you mean teacher_votes?",)),
+        (session("r-11", steps=0), 2, ("session.terms", "steps")),
         (session("r 12"), 2, ("session.id", "r 12")),
-        (session("r-13", learning_rate=1e300), 2, ("session.terms", "learning_rate")),
+        (session("r-13", queries=10**6), 2, ("session.terms", "queries")),
     ],
 )
 def test_a_session_that_cannot_be_had(
@@ -404,37 +386,28 @@ def test_a_session_that_cannot_be_had(
 
 def test_an_id_that_is_taken(pair: Pair, comity: Any, script: Callable[..., Path]) -> None:
     path = script("twice", rounds=1)
-    comity.json("run", path, cwd=pair.learner.folder)
-    line = comity.fails("run", path, cwd=pair.learner.folder, code=2)
+    comity.json("run", path, cwd=pair.student.folder)
+    line = comity.fails("run", path, cwd=pair.student.folder, code=2)
     assert "taken" in line
 
 
 def test_a_node_that_does_not_ask(pair: Pair, comity: Any, script: Callable[..., Path]) -> None:
-    line = comity.fails("run", script("asked"), cwd=pair.provider.folder, code=2)
-    assert "expected a learner node, received a provider node" in line
-
-
-def test_sessions_that_failed_leave_room_for_others(pair: Pair, comity: Any, script: Callable[..., Path]) -> None:
-    """The provider takes four sessions at a time: those of a learner that gave up are none of them."""
-    for number in range(5):
-        text = session(f"diverged-{number}", rounds=1, learning_rate=1e30)
-        line = comity.fails("run", script("", text), cwd=pair.learner.folder, code=1)
-        assert "training diverged" in line
-    assert comity.json("run", script("after-failures", rounds=1), cwd=pair.learner.folder)["rounds"] == 1
+    line = comity.fails("run", script("asked"), cwd=pair.teacher.folder, code=2)
+    assert "expected a student node, received a teacher node" in line
 
 
 def test_a_second_node_in_the_same_state_dir(pair: Pair, comity: Any) -> None:
-    done = comity("node", "provider", "--config", "node.toml", cwd=pair.provider.folder)
+    done = comity("node", "teacher", "--config", "node.toml", cwd=pair.teacher.folder)
     assert done.returncode == 2
     line = done.stderr.splitlines()[-1]
     expected = "another node works in this state_dir: expected a folder of its own, received "
-    assert line.startswith(f"provider_node: {expected}")
+    assert line.startswith(f"teacher_node: {expected}")
     assert "stop it" in line
-    assert pair.provider.process.poll() is None
+    assert pair.teacher.process.poll() is None
 
 
 def test_a_port_in_use(pair: Pair, comity: Any) -> None:
-    folder = pair.hand.write("hospital", PROVIDER.format(listen=pair.address), folder="elsewhere")
+    folder = pair.hand.write("hospital", TEACHER.format(listen=pair.address), folder="elsewhere")
     done = comity("-m", "provider_node", "--config", "node.toml", cwd=folder, executable=Path(sys.executable))
     assert done.returncode == 2
     line = done.stderr.splitlines()[-1]
@@ -478,50 +451,6 @@ def test_a_broken_configuration_as_a_user_meets_it(comity: Any, tmp_path: Path) 
 
 
 # --- Stopping -------------------------------------------------------------------------------------------------------------
-
-
-def last_line(process: subprocess.Popen[str], *, code: int) -> str:
-    """The last line of a command that ends with an exit code."""
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == code, told
-    assert "Traceback" not in told
-    return told.splitlines()[-1]
-
-
-@pytest.mark.slow
-def test_nodes_that_are_stopped_in_the_middle_of_a_session(
-    own_hand: Any, comity: Any, script: Callable[..., Path], wait_until: Callable[..., None]
-) -> None:
-    nodes = start_pair(own_hand, retry_s=RETRY_S)
-
-    # The learner: who follows the session is told, and the learner can be started again at once.
-    process = nodes.follow(script("left", rounds=20, iterations=4000, sampling_period=50))
-    wait_until(lambda: nodes.provider.logged("picked", session="left"), "the session is on")
-    stops_well(nodes.learner)
-    assert last_line(process, code=1).startswith("comity: ")
-    assert not (nodes.node / "sessions" / "left").exists()
-    home = nodes.learner.folder
-    nodes.learner = nodes.hand.start([sys.executable, "-m", "learner_node", "--config", home / "node.toml"], home)
-    nodes.hand.ready(nodes.learner)
-    assert comity.json("run", script("again", rounds=1), "--node", nodes.node, cwd=nodes.node)["rounds"] == 1
-
-    # The provider: it does not finish what may take minutes, here 300,000 steps to its second checkpoint. The learner
-    # waits for it as long as its retry lasts.
-    path = script("stopped", rounds=3, iterations=1_000_000, sampling_period=300_000)
-    process = nodes.follow(path)
-    wait_until(lambda: nodes.provider.logged("picked", session="stopped"), "the provider trains")
-    stops_well(nodes.provider)
-    began = time.monotonic()
-    line = last_line(process, code=1)
-    # Whichever the learner met last: a node that stops, or none.
-    assert line.startswith(
-        (
-            f"comity: hospital cannot be reached: expected a node at {nodes.address}, received ",
-            "comity: the session is being stopped; try again",
-        )
-    )
-    assert time.monotonic() - began < RETRY_S + 10
-    stops_well(nodes.learner)
 
 
 def stops_well(node: Any) -> None:

@@ -22,21 +22,16 @@ from comity.wire.v1 import control_pb2_grpc
 
 SESSION = """\
 [session]
-protocol = "assisted_learning"
+protocol = "teacher_votes"
 id = "{id}"
 acceptors = ["hospital"]
 rounds = 2
 
-[session.model]
+[session.models.student]
 name = "mlp"
 options = {{ hidden = 8 }}
-
-[session.terms]
-learning_rate = 0.003
-batch_size = 32
-iterations = 40
-sampling_period = 5
 """
+POLICY = 'egress = ["contract", "vote"]'
 
 
 def free_port() -> int:
@@ -80,8 +75,11 @@ def pair(site: Any, hand: Any, typed: Any) -> World:
         (home / party / "state").mkdir(parents=True)
         (home / party / "state" / "secret").write_text(f"{party}-secret")
     at = f"127.0.0.1:{world.peers}"
-    do("init", "provider", "hospital", "--party", "hospital", "--listen", at, *listen["hospital"])
-    do("init", "learner", "clinic", "--party", "clinic", "--peer", f"hospital={at}", *listen["clinic"])
+    do("init", "teacher", "hospital", "--party", "hospital", "--listen", at, *listen["hospital"])
+    do("init", "student", "clinic", "--party", "clinic", "--peer", f"hospital={at}", *listen["clinic"])
+    for party in world.ports:
+        config = home / party / "node.toml"
+        config.write_text(config.read_text().replace("[policy]\n", f"[policy]\n{POLICY}\n"))
     for name in ("alice", "bob"):
         do("init", "operator", name, "--party", name)
     for party, other in (("hospital", "clinic"), ("clinic", "hospital")):
@@ -89,7 +87,7 @@ def pair(site: Any, hand: Any, typed: Any) -> World:
         do("trust", "add", "alice", "alice/alice.pem", "--operator", "--node", party)
         for operator in ("alice", "bob"):
             do("trust", "add", party, f"{party}/{party}.pem", "--node", operator)
-    for role, party in (("provider", "hospital"), ("learner", "clinic")):
+    for role, party in (("teacher", "hospital"), ("student", "clinic")):
         hand.ready(hand.start(["comity", "node", role], home / party))
     (home / "nodes.toml").write_text(nodes_toml(world))
     return world
@@ -156,7 +154,8 @@ def test_several_nodes_run_a_session(pair: World, comity: Any) -> None:
     done = comity.json("run", "session.toml", "--nodes", "nodes.toml", cwd=pair.folder)
     parties = "".join(
         f'[party.{party}]\nrole = "{role}"\nsecret = "{party}-secret"\ndata = {{ source = "digits" }}\n'
-        for party, role in (("clinic", "learner"), ("hospital", "provider"))
+        f"policy = {{ {POLICY} }}\n"
+        for party, role in (("clinic", "student"), ("hospital", "teacher"))
     )
     assert done["digest"] == simulate(parse_script(text + parties))[0].digest
     everywhere = comity.json("sessions", "--nodes", "nodes.toml", cwd=pair.folder)["nodes"]

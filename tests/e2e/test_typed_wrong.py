@@ -18,7 +18,7 @@ import pytest
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
 
-SESSION = '[session]\nprotocol = "assisted_learning"\nacceptors = ["hospital"]\nrounds = 1\n'
+SESSION = '[session]\nprotocol = "federated_count"\nacceptors = ["hospital"]\nrounds = 1\n'
 
 
 @pytest.fixture(scope="module")

@@ -182,11 +182,12 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "    return 3\n"
         "constant = 4\n"
     )
+    (tmp_path / "leaving_models.py").write_text("import sys\nsys.exit(3)\n")
     info = tmp_path / "their_models-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-models\nVersion: 1.0\n")
     targets = ["their_models:linear", "their_models:broken", "their_models:number", "their_models:constant"]
-    targets += ["their_models:absent", "no_such_module:model"]
+    targets += ["their_models:absent", "no_such_module:model", "leaving_models:leaving"]
     lines = [f"their-{target.rpartition(':')[2]} = {target}" for target in targets]
     (info / "entry_points.txt").write_text("\n".join(["[comity.models]", *lines, "mlp = their_models:broken"]))
     monkeypatch.syspath_prepend(tmp_path)
@@ -219,7 +220,7 @@ def test_an_added_model_that_cannot_be_built_is_refused(name: str, options: dict
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("name", ["their-absent", "their-model", "their-constant"])
+@pytest.mark.parametrize("name", ["their-absent", "their-model", "their-constant", "their-leaving"])
 def test_an_added_model_that_cannot_be_imported_is_unknown(name: str) -> None:
     with pytest.raises(UnknownModel, match=name):
         build(name)

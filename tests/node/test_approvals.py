@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from comity.contract import Contract
-from comity.errors import ContractMismatch, InvalidValue, PolicyRefusal, SessionCancelled
+from comity.contract import Contract, Membership
+from comity.errors import ComityError, ContractMismatch, InvalidValue, PolicyRefusal, SessionCancelled, StateInUse
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiator import draft_contract
@@ -17,27 +19,24 @@ from comity.node.sessions.script import parse_script
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.session_registry import SessionRegistry
 from comity.simulation.in_process import parties
-from comity.transport.sessions import encode_draft, encode_proposal
+from comity.store.leases import Leases
+from comity.transport.negotiation import encode_draft, encode_proposal
 from comity.wire.v1 import sessions_pb2
 
 SCRIPT = """
 [session]
-protocol = "assisted_learning"
+protocol = "federated_count"
 id = "asked"
 acceptors = ["hospital"]
 rounds = {rounds}
-[session.model]
-name = "mlp"
-options = {{ hidden = 4 }}
-[session.terms]
-iterations = 4
 [party.clinic]
-role = "learner"
+role = "analyst"
 data = {{ source = "digits", per_class = 8, partition = {{ name = "uniform", parties = 2, index = 0 }} }}
+policy = {{ egress = ["contract", "count"] }}
 [party.hospital]
-role = "provider"
+role = "site"
 data = {{ source = "digits", per_class = 8, partition = {{ name = "uniform", parties = 2, index = 1 }} }}
-policy = {{ approve = "ask", max_wait_s = 60.0 }}
+policy = {{ egress = ["contract", "count"], approve = "ask", max_wait_s = 60.0 }}
 """
 
 
@@ -55,7 +54,7 @@ class Asked:
 
     def proposal(self, rounds: int = 2) -> sessions_pb2.Proposal:
         contract, definition = self.drafted(rounds)
-        own = self.clinic.membership("learner", contract)
+        own = self.clinic.membership("analyst", contract)
         return encode_proposal(contract, own, self.clinic.signer, definition)
 
     def is_agreed(self, rounds: int = 2) -> bool:
@@ -71,7 +70,7 @@ class Asked:
 def asked() -> Iterator[Asked]:
     (clinic,), (hospital,) = parties(parse_script(SCRIPT.format(rounds=2)))
     sessions = SessionRegistry(hospital.store)
-    yield Asked(clinic, hospital, sessions, Acceptor(hospital, "provider", sessions))
+    yield Asked(clinic, hospital, sessions, Acceptor(hospital, "site", sessions))
     sessions.drain()
 
 
@@ -80,7 +79,7 @@ def test_a_proposal_waits_until_it_is_accepted(asked: Asked) -> None:
     assert not asked.is_agreed(), "to ask again changes nothing"
     assert (asked.state, asked.acceptor.counted, len(asked.sessions)) == ("waiting", 1, 0)
     # The node stops, and starts.
-    again = Acceptor(asked.hospital, "provider", asked.sessions)
+    again = Acceptor(asked.hospital, "site", asked.sessions)
     again.restore()
     assert len(asked.sessions) == 0
     again.approve("asked")
@@ -147,7 +146,7 @@ def test_what_nobody_decides_ends_in_time(asked: Asked) -> None:
 
 def test_a_draft_says_that_an_operator_would_be_asked(asked: Asked) -> None:
     contract, definition = asked.drafted()
-    draft = encode_draft(contract, asked.clinic.membership("learner", contract), definition)
+    draft = encode_draft(contract, asked.clinic.membership("analyst", contract), definition)
     assert asked.acceptor.review("clinic", draft).asks_operator
     assert asked.state == "", "nothing of it is kept"
     asked.is_agreed()
@@ -155,4 +154,30 @@ def test_a_draft_says_that_an_operator_would_be_asked(asked: Asked) -> None:
 
 
 def test_whoever_stands_by_is_not_asked(asked: Asked) -> None:
-    assert Acceptor(asked.hospital, "provider", asked.sessions, asks=False).accept("clinic", asked.proposal())
+    assert Acceptor(asked.hospital, "site", asked.sessions, asks=False).accept("clinic", asked.proposal())
+
+
+def test_of_two_processes_that_agree_one_does(asked: Asked) -> None:
+    """Both are told to at the same time: the second while the first looks whether the proposal still fits."""
+    assert not asked.is_agreed()
+    other = copy(asked.hospital)
+    membership, refused = asked.hospital.membership, list[ComityError]()
+    with closing(Leases(asked.hospital.store, "one")) as first, closing(Leases(asked.hospital.store, "two")) as second:
+        asked.hospital.leases, other.leases = first, second
+        elsewhere = SessionRegistry(other.store)
+
+        def interrupted(role: str, contract: Contract | None = None) -> Membership:
+            try:
+                Acceptor(other, "site", elsewhere).approve("asked")
+            except ComityError as error:
+                refused.append(error)
+            return membership(role, contract)
+
+        asked.hospital.membership = interrupted  # type: ignore[method-assign]
+        asked.acceptor.approve("asked")
+        assert [type(each) for each in refused] == [StateInUse]
+        assert (asked.state, len(asked.sessions), len(elsewhere)) == ("active", 1, 0)
+        with pytest.raises(InvalidValue, match="waits for nobody's approval"):
+            asked.acceptor.approve("asked")
+        lease = asked.hospital.store.take_lease("asked", "two", timedelta(minutes=1))
+        assert lease.owner == "one", "whoever works on it holds it still"

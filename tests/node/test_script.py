@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
+from teacher_votes.terms import TeacherVotesTerms
 
 from comity.contract import HeadSpec, Preprocessing
 from comity.errors import (
@@ -18,31 +16,30 @@ from comity.errors import (
     UnknownTask,
     UnsupportedProtocol,
 )
+from comity.experiments import demo_script
 from comity.node.config import PartyConfig
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script, parse_script, session_text
-from comity.protocols.assisted_learning.studies.demo import script as demo_script
-from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.store.memory_store import MemoryStore
 from comity.store.secrets import GivenSecrets
 
 SESSION = """
 [session]
-protocol = "assisted_learning"
+protocol = "teacher_votes"
 acceptors = ["hospital"]
 rounds = 3
 
-[session.model]
+[session.models.student]
 name = "mlp"
 options = { hidden = 8 }
 
 [session.terms]
-learning_rate = 0.01
+queries = 5
 """
 PARTY = """
 [party.clinic]
-role = "learner"
+role = "student"
 secret = "hunter2"
 
 [party.clinic.data]
@@ -64,12 +61,12 @@ def test_a_script_becomes_a_contract() -> None:
     contract, definition = draft_contract(parse_script(SESSION), clinic(), "s-9")
     assert (contract.protocol, contract.version) == (definition.name, definition.version)
     assert (contract.session, contract.seed, contract.rounds) == ("s-9", 0, 3)
-    assert (contract.initiator, contract.acceptors, contract.egress) == ("clinic", ("hospital",), definition.egress)
+    assert (contract.initiator, contract.acceptors, contract.egress) == ("clinic", ("hospital",), ("contract", "vote"))
     assert (contract.task.kind, contract.task.inputs.shape) == ("classification", (1, 8, 8))
     assert contract.task.heads == (HeadSpec(name="class", size=10),)
-    assert contract.terms == AssistedLearningTerms(learning_rate=0.01)
-    assert contract.models["model"].options == {"hidden": 8}
-    assert len(contract.models["model"].signature) == 64
+    assert contract.terms == TeacherVotesTerms(queries=5)
+    assert contract.models["student"].options == {"hidden": 8}
+    assert len(contract.models["student"].signature) == 64
 
 
 def test_a_script_may_name_its_session_and_its_normalization() -> None:
@@ -79,14 +76,11 @@ def test_a_script_may_name_its_session_and_its_normalization() -> None:
     assert contract.task.inputs.preprocessing == Preprocessing(mean=(0.5,), std=(2.0,))
 
 
-def test_a_script_may_name_its_models() -> None:
-    named = SESSION.replace("[session.model]", "[session.models.model]")
-    contracts = [draft_contract(parse_script(text), clinic(), "s-9")[0] for text in (SESSION, named)]
-    assert contracts[0].hash == contracts[1].hash
+def test_a_script_names_the_protocols_models() -> None:
     for text, said in (
-        (named + '[session.model]\nname = "mlp"', "session.model is given twice"),
-        (SESSION + '[session.models.other]\nname = "mlp"', "expected model, received .*other"),
-        (SESSION.replace("[session.model]", "[session.models.other]"), "session.models.model is missing"),
+        (SESSION + '[session.models.other]\nname = "mlp"', "expected student, received .*other"),
+        (SESSION + '[session.model]\nname = "mlp"', "expected student, received .*model"),
+        (SESSION.replace("[session.models.student]", "[session.models.other]"), "session.models.student is missing"),
     ):
         with pytest.raises((InvalidValue, MalformedMessage), match=said):
             draft_contract(parse_script(text), clinic(), "s-9")
@@ -108,10 +102,9 @@ def test_a_script_may_say_what_the_task_is() -> None:
 
 
 def test_a_protocol_says_which_tasks_it_is_for() -> None:
-    text = SESSION.replace("assisted_learning", "gradient_rewards")
     task = '[session.task]\nkind = "reinforcement"\noptions = { environment = "CartPole-v1" }\ninput_shape = [4]\nclasses = 2'
-    with pytest.raises(TaskMismatch, match="gradient_rewards is not for such a task: expected classification"):
-        draft_contract(parse_script(text + task), clinic(), "s-9")
+    with pytest.raises(TaskMismatch, match="teacher_votes is not for such a task: expected classification"):
+        draft_contract(parse_script(SESSION + task), clinic(), "s-9")
 
 
 def test_a_script_names_models_and_no_code() -> None:
@@ -124,7 +117,7 @@ def test_a_script_names_models_and_no_code() -> None:
     [
         ("[session]", "[sesion]", "sesion", "session"),
         ("rounds =", "round =", "session.round", "rounds"),
-        ("options =", "option =", "session.model.option", "options"),
+        ("options =", "option =", "session.models.student.option", "options"),
         ("[party.clinic.data]", "[party.clinic.date]", "party.clinic.date", "data"),
         ("source =", "sorce =", "party.clinic.data.sorce", "source"),
         ("role =", "rôle =", "party.clinic.rôle", "role"),
@@ -140,13 +133,13 @@ def test_an_unknown_key_is_refused_with_the_nearest(old: str, new: str, place: s
     ("old", "new", "message"),
     [
         ('acceptors = ["hospital"]', "", "session.acceptors is missing"),
-        ('name = "mlp"', "", "session.model.name is missing"),
+        ('name = "mlp"', "", "session.models.student.name is missing"),
         ("rounds = 3", "rounds = 0", "session.rounds cannot be used"),
         ("rounds = 3", "rounds = 10001", "session.rounds cannot be used"),
         ("rounds = 3", "rounds = 3\nseed = -1", "session.seed cannot be used"),
         ("rounds = 3", 'rounds = 3\nid = "a/b"', "session.id cannot be used"),
         ('["hospital"]', "[]", "session.acceptors cannot be used"),
-        ("hidden = 8", "hidden = [8]", "session.model.options.hidden.* cannot be used"),
+        ("hidden = 8", "hidden = [8]", "session.models.student.options.hidden.* cannot be used"),
         ("[party.clinic", "[party.'a b'", "party.* cannot be used"),
         ("[session]", "session", "no TOML"),
     ],
@@ -161,21 +154,16 @@ def test_a_wrong_value_is_named(old: str, new: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [
-        (
-            "learning_rate =",
-            "learning_rat =",
-            UnknownKey,
-            r"session\.terms: .*learning_rat.*did you mean learning_rate",
-        ),
-        ("0.01", "0.0", InvalidValue, r"session\.terms: learning_rate cannot be used"),
-        ("0.01", "nan", InvalidValue, r"session\.terms: learning_rate cannot be used"),
+        ("queries =", "querys =", UnknownKey, r"session\.terms: .*querys.*did you mean queries"),
+        ("queries = 5", "queries = 0", InvalidValue, r"session\.terms: queries cannot be used"),
+        ("queries = 5", "queries = nan", InvalidValue, r"session\.terms: queries cannot be used"),
         (
             '["hospital"]',
             '["hospital", "hospital"]',
             InvalidValue,
-            "session.acceptors cannot be used: expected each provider",
+            "session.acceptors cannot be used: expected each teacher",
         ),
-        ('"assisted_learning"', '"assisted_leaning"', UnsupportedProtocol, "did you mean assisted_learning"),
+        ('"teacher_votes"', '"teacher_vots"', UnsupportedProtocol, "did you mean teacher_votes"),
         ('"mlp"', '"mpl"', UnknownModel, "did you mean 'mlp'"),
         ("hidden = 8", "hiden = 8", InvalidValue, "hiden"),
     ],
@@ -202,8 +190,8 @@ def test_secrets_are_not_shown() -> None:
     assert "hunter2" not in session_text(script)
 
 
-def test_the_demos_script_is_one(make_contract: Callable[..., Any]) -> None:
-    script = parse_script(demo_script(3))
-    assert set(script.party) == {"learner", "provider"}
+def test_the_demos_script_is_one() -> None:
+    script = parse_script(demo_script("teacher-votes", 3))
+    assert {each.role for each in script.party.values()} == {"student", "teacher"}
     assert script.session.seed == 3
-    AssistedLearningTerms.model_validate(script.session.terms)
+    TeacherVotesTerms.model_validate(script.session.terms)

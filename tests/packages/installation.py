@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = tuple(sorted(each.parent for each in Path(__file__).parent.glob("*/pyproject.toml")))
 """Folders of packages, each with a module of its own name."""
 
 
-def install(folder: Path) -> None:
-    """Writes what an installer writes of a package: its name and its entry points."""
-    for package in PACKAGES:
+def install(folder: Path, packages: Iterable[Path] = PACKAGES) -> None:
+    """Writes what an installer writes of packages: their names and their entry points."""
+    for package in packages:
         project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
         info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
         info.mkdir(parents=True)

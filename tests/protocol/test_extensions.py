@@ -89,7 +89,7 @@ def test_settings_are_the_protocols_and_checked_with_the_nodes(greeting: Protoco
     config = PartyConfig(protocols={"greeting": {"loudness": 3}})  # type: ignore[arg-type]
     assert config.settings_of(greeting).loudness == 3  # type: ignore[union-attr]
     assert PartyConfig().settings_of(greeting).loudness == 1  # type: ignore[union-attr]
-    assert PartyConfig().settings_of(protocol("gradient-rewards")) is None
+    assert PartyConfig().settings_of(protocol("vote-pool")) is None
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_settings_are_the_protocols_and_checked_with_the_nodes(greeting: Protoco
         ({"greeting": {"loudnes": 1}}, UnknownKey, "did you mean loudness"),
         ({"greeting": {"loudness": "very"}}, InvalidValue, "loudness cannot be used"),
         ({"greeting": 1}, InvalidValue, r"write \[protocols.greeting\]"),
-        ({"gradient-rewards": {"a": 1}}, UnknownKey, "has no settings"),
-        ({"assisted-learning": {}, "assisted_learning": {}}, InvalidValue, "twice"),
-        ({"assisted-learning": {"speculativ": True}}, UnknownKey, "did you mean speculative"),
+        ({"vote-pool": {"a": 1}}, UnknownKey, "has no settings"),
+        ({"teacher-votes": {}, "teacher_votes": {}}, InvalidValue, "twice"),
+        ({"teacher-votes": {"labls": {}}}, UnknownKey, "did you mean labels"),
     ],
 )
 def test_wrong_settings_are_one_clear_line(

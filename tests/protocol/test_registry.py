@@ -11,6 +11,8 @@ import pytest
 
 from comity.bench import known
 from comity.errors import InvalidValue, UnsupportedProtocol
+from comity.experiments import demo_names
+from comity.experiments.registry import chosen, experiments
 from comity.experiments.studies import demo_named
 from comity.node.config import NodeConfig
 from comity.node.daemon import Node
@@ -86,6 +88,17 @@ def test_a_definition_that_cannot_be_used_is_left_out(install: Install, field: s
     assert usable() == OWN
 
 
+@pytest.mark.parametrize("template", ["settings_template", "script_template"])
+@pytest.mark.parametrize("place", ["oddpkg:nothing.toml", "nopkg:nothing.toml", "oddpkg"])
+def test_a_template_that_is_not_there_leaves_the_protocol_out(install: Install, template: str, place: str) -> None:
+    """Or nobody could set up a node of its role any more."""
+    text = DEFINITION.format(name="odd", package="oddpkg", extensions=f"{template}={place!r}")
+    install("oddpkg", entry("odd", "oddpkg.definition:PROTOCOL"), definition=text)
+    (left,) = unusable()
+    assert f"it has no file {place}" in str(left)
+    assert usable() == OWN
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
@@ -108,8 +121,11 @@ def test_an_implementation_that_does_not_fit_is_left_out(install: Install, text:
 
 def test_calls_stay_with_who_has_them(install: Install) -> None:
     """A server has one handler for a call: a package that registers another's would take its callers."""
+    own = next(each for each in protocols() if each.implementation.startswith("comity."))
+    module, _, theirs = own.implementation.partition(":")
+    offered, service = [each.name for each in usable_for(own.acceptor)], own.load().service.name
     taking = (
-        "from comity.protocols.gradient_rewards.calls import IMPLEMENTATION as THEIRS\n"
+        f"from {module} import {theirs} as THEIRS\n"
         f"{IMPLEMENTATION.format(service='taking')}"
         "SERVICE.name = THEIRS.service.name\nIMPLEMENTATION = Implementation(SERVICE, None, None, None)\n"
     )
@@ -119,18 +135,19 @@ def test_calls_stay_with_who_has_them(install: Install) -> None:
         install(f"{name}pkg", entry(name, f"{name}pkg.definition:PROTOCOL"), definition=text, implementation=calls)
     (left,) = unusable(implementations=True)
     assert left.name == "aa"
-    assert "gradient_rewards has the calls of comity.wire.v1.GradientRewards" in left.what
+    assert f"{own.name} has the calls of {service}" in left.what
     assert [each.name for each in usable_for("wisher")] == ["bb"]
-    assert [each.name for each in usable_for("server")] == ["gradient_rewards", "vote_pool"]
+    assert [each.name for each in usable_for(own.acceptor)] == offered
 
 
 def test_a_name_that_is_taken_stays_with_who_has_it(install: Install) -> None:
-    definition = DEFINITION.format(name="assisted_learning", package="thiefpkg", extensions="")
-    install("thiefpkg", entry("assisted-learning", "thiefpkg.definition:PROTOCOL"), definition=definition)
+    taken = next(each.name for each in protocols() if each.implementation.startswith("comity."))
+    definition = DEFINITION.format(name=taken, package="thiefpkg", extensions="")
+    install("thiefpkg", entry(taken.replace("_", "-"), "thiefpkg.definition:PROTOCOL"), definition=definition)
     (left,) = unusable()
-    assert (left.package, left.name) == ("thiefpkg", "assisted_learning")
+    assert (left.package, left.name) == ("thiefpkg", taken)
     assert "package comity has one of that name" in left.what
-    assert protocol("assisted-learning").implementation.startswith("comity.")
+    assert protocol(taken.replace("_", "-")).implementation.startswith("comity.")
 
 
 def test_of_two_packages_the_first_by_name_keeps_a_name(install: Install) -> None:
@@ -210,18 +227,19 @@ def test_studies_that_cannot_be_imported_are_said_where_they_are_missed(install:
     with pytest.raises(InvalidValue, match="no such demo") as refused:
         demo_named("wishes")
     assert "the studies wishes of package broken_studies are left out: ModuleNotFoundError" in str(refused.value)
-    assert demo_named("gradient-rewards")[0] == "gradient-rewards"
+    assert demo_named("vote-pool")[0] == "vote-pool"
 
 
 def test_names_of_demos_stay_with_who_has_them(install: Install) -> None:
+    taken = next(each for each in demo_names() if demo_named(each)[1].script.startswith("comity."))
     studies = (
         "from comity.experiments.studies import Benchmark, Demo, Studies\n"
-        "STUDIES = Studies('wishes', demos={'gradient-rewards': Demo('takerpkg.studies:script')},\n"
+        f"STUDIES = Studies('wishes', demos={{'{taken}': Demo('takerpkg.studies:script')}},\n"
         "    benchmarks={'startup': Benchmark('none', 'takerpkg.studies:run'),\n"
         "                'rounds': Benchmark('none', 'takerpkg.studies:run')})\n"
     )
     install("takerpkg", "[comity.studies]\nwishes = takerpkg.studies:STUDIES\n", studies=studies)
-    assert demo_named("gradient-rewards")[1].script.startswith("comity.")
+    assert demo_named(taken)[1].script.startswith("comity.")
     assert known()["startup"].run.startswith("comity.")
 
 
@@ -235,3 +253,14 @@ def test_a_node_with_nothing_to_do_does_not_start(install: Install, tmp_path: Pa
     with pytest.raises(UnsupportedProtocol, match="no protocol for a giver") as caught:
         Node("giver", config).serve(threading.Event())
     assert "package halfpkg is left out" in str(caught.value.received)
+
+
+def test_experiments_that_cannot_be_imported_hide_no_others(install: Install) -> None:
+    before = set(experiments())
+    studies = (
+        "from comity.experiments.studies import Studies\nSTUDIES = Studies('odd', experiments=('oddpkg.none:ALL',))"
+    )
+    install("oddpkg", "[comity.studies]\nodd = oddpkg.studies:STUDIES\n", studies=studies)
+    assert set(experiments()) == before
+    with pytest.raises(InvalidValue, match="the experiments at oddpkg.none:ALL are left out: ModuleNotFoundError"):
+        chosen(["nothing-like-it"])

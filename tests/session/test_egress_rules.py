@@ -13,7 +13,7 @@ from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, source_con
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
-from teacher_votes.v1 import services_pb2
+from teacher_votes.v1 import services_pb2, teacher_votes_pb2
 
 from comity.errors import UnsupportedProtocol
 from comity.ledger.ledger import in_round
@@ -35,13 +35,7 @@ from comity.transport.calls import Service, Unary
 from comity.transport.identity import PARTY_KEY
 from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY
 from comity.wire import v1
-from comity.wire.v1 import (
-    assisted_learning_pb2,
-    blobs_pb2,
-    egress_pb2,
-    gradient_rewards_pb2,
-    sessions_pb2,
-)
+from comity.wire.v1 import blobs_pb2, egress_pb2, sessions_pb2
 
 
 def files() -> Iterator[Any]:
@@ -108,11 +102,54 @@ def declare(name: str, **options: str) -> ServiceDescriptor:
     reply = file.message_type.add(name="Reply")
     reply.options.Extensions[egress_pb2.egress].kind = CONTROL
     file.service.add(name="Calls").method.add(name="Tell", input_type=f".{name}.Request", output_type=f".{name}.Reply")
+    return pooled(file).FindServiceByName(f"{name}.Calls")
+
+
+def pooled(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pool.DescriptorPool:
+    """A pool of this file and of what it imports."""
     pool = descriptor_pool.DescriptorPool()
     for each in (descriptor_pb2, egress_pb2, any_pb2, source_context_pb2, type_pb2):
         pool.AddSerializedFile(each.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
-    return pool.FindServiceByName(f"{name}.Calls")
+    return pool
+
+
+TYPES = {"uint32": 13, "double": 1, "bytes": 12}
+MADE = {
+    "Loss": ((), {"sum": "double loss"}),
+    "Model": ((), {"index": "uint32", "loss": "Loss"}),
+    "Offer": (("loss", "model {model.index}", ""), {"round": "uint32", "model": "Model"}),
+    "Question": (("control", "", ""), {"round": "uint32", "about": "bytes identifier"}),
+    "Answer": (("loss", "answer {request.about}", ""), {"loss": "Loss"}),
+    "Reward": ((), {"round": "uint32", "share": "double reward"}),
+    "News": (("reward", "news", "reward.round"), {"opened": "uint32", "reward": "Reward"}),
+}
+"""Messages by name: the egress rule's kind, subject and first unit, and the fields, each with what it holds."""
+
+
+def made() -> dict[str, Any]:
+    """The classes of these messages."""
+    file = descriptor_pb2.FileDescriptorProto(name="made.proto", package="made", syntax="proto3")
+    file.dependency.append("comity/wire/v1/egress.proto")
+    for name, (rule, fields) in MADE.items():
+        message = file.message_type.add(name=name)
+        if rule:
+            kind, subject, first = rule
+            message.options.Extensions[egress_pb2.egress].MergeFrom(
+                egress_pb2.EgressRule(kind=kind, subject=subject, first=first)
+            )
+        for number, (field, described) in enumerate(fields.items(), start=1):
+            type, _, holds = described.partition(" ")
+            added = message.field.add(name=field, number=number, label=1, type=TYPES.get(type, 11))
+            if type not in TYPES:
+                added.type_name = f".made.{type}"
+            if holds:
+                added.options.Extensions[egress_pb2.holds] = holds
+    pool = pooled(file)
+    return {name: GetMessageClass(pool.FindMessageTypeByName(f"made.{name}")) for name in MADE}
+
+
+SAID = made()
 
 
 TELL = Unary(method="Tell", handle=lambda *_: None)
@@ -230,7 +267,7 @@ def test_text_beside_a_part_that_is_not_set_does_not_leave_as_control() -> None:
     ("name", "reason"),
     [
         ("comity.wire.v1.Blobs", "cannot be sent outside of a session"),
-        ("comity.wire.v1.GradientRewards", "cannot be sent outside of a session"),
+        (teacher_votes_pb2.DESCRIPTOR.services_by_name["Pooling"].full_name, "cannot be sent outside of a session"),
         ("of.Nobody", "has no .proto"),
     ],
 )
@@ -263,11 +300,11 @@ def test_nothing_but_control_leaves_outside_of_a_session() -> None:
 @pytest.mark.parametrize(
     ("message", "kind", "holds"),
     [
-        (assisted_learning_pb2.OfferRequest(), "loss", False),
-        (assisted_learning_pb2.OfferRequest(checkpoint={"loss": {"sum": 0.0}}), "loss", True),
-        (assisted_learning_pb2.OfferRequest(checkpoint={"index": 3}), "loss", False),
-        (gradient_rewards_pb2.RoundNews(opened=1), "reward", False),
-        (gradient_rewards_pb2.RoundNews(reward={"round": 1}), "reward", True),
+        (SAID["Offer"](), "loss", False),
+        (SAID["Offer"](model={"loss": {"sum": 0.0}}), "loss", True),
+        (SAID["Offer"](model={"index": 3}), "loss", False),
+        (SAID["News"](opened=1), "reward", False),
+        (SAID["News"](reward={"round": 1}), "reward", True),
         (sessions_pb2.Agreement(), "contract", True),
     ],
     ids=str,
@@ -278,14 +315,16 @@ def test_a_message_carries_what_is_set_in_it(message: Any, kind: str, holds: boo
 
 def test_rules_name_subject_and_units() -> None:
     digest = bytes(range(32))
-    request = assisted_learning_pb2.AssessRequest(round=4, blob=blobs_pb2.BlobRef(digest=digest))
-    answer = assisted_learning_pb2.Assessment(loss={"sum": 1.0, "count": 2})
+    request, answer = SAID["Question"](round=4, about=digest), SAID["Answer"](loss={"sum": 1.0})
     rule = rule_of(answer.DESCRIPTOR)
     assert (rule.subject_of(answer, request), rule.units_of(answer, request)) == (
-        f"assessment {digest.hex()}",
+        f"answer {digest.hex()}",
         in_round(4),
     )
-    news = gradient_rewards_pb2.RoundNews(reward={"round": 2})
+    offer = SAID["Offer"](round=2, model={"index": 3})
+    rule = rule_of(offer.DESCRIPTOR)
+    assert (rule.subject_of(offer), rule.units_of(offer)) == ("model 3", in_round(2))
+    news = SAID["News"](reward={"round": 2})
     assert rule_of(news.DESCRIPTOR).units_of(news) == in_round(2)
 
 

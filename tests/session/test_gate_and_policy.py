@@ -6,16 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from federated_count.v1.federated_count_pb2 import AddRequest
+from teacher_votes.terms import VotePoolTerms
+from teacher_votes.v1 import teacher_votes_pb2 as pb
 
 from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
 from comity.ledger.ledger import WHOLE, Units, bytes_by_kind, in_round
-from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob
-from comity.wire.v1 import assisted_learning_pb2 as pb
 
 KINDS: tuple[EgressKind, ...] = (
     "contract",
@@ -31,12 +32,19 @@ KINDS: tuple[EgressKind, ...] = (
 IT = Blob.of(bytearray(b"it is"))
 
 
-def offer(round: int, index: int) -> pb.OfferRequest:
-    checkpoint = pb.Checkpoint(index=index, loss=pb.Loss(sum=1.0, count=2))
-    return pb.OfferRequest(round=round, checkpoint=checkpoint)
+OF_PACKAGES = ("contract", "count", "vote")
+OPEN = Policy(egress=OF_PACKAGES)
 
 
-OWN = Membership(party="hospital", role="provider", samples=10, receipt_key="0" * 64)
+def count(round: int) -> AddRequest:
+    return AddRequest(round=round, count=3)
+
+
+def labels(round: int) -> pb.PooledLabels:
+    return pb.PooledLabels(round=round, labels=[1])
+
+
+OWN = Membership(party="hospital", role="teacher", samples=10, receipt_key="0" * 64)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,10 +89,10 @@ def test_samples_leave_only_where_the_policy_says_so(make_contract: Callable[...
 
 def test_what_comes_is_recorded(make_contract: Callable[..., Contract]) -> None:
     ledger = MemoryStore()
-    EgressGate(make_contract(), Policy(), ledger, "clinic").admit(offer(1, 3))
+    EgressGate(make_contract(), Policy(), ledger, "clinic").admit(count(1))
     (entry,) = ledger.entries()
     fact = entry.fact
-    assert (fact.session, fact.direction, fact.peer, fact.size) == ("s-1", "received", "clinic", offer(1, 3).ByteSize())
+    assert (fact.session, fact.direction, fact.peer, fact.size) == ("s-1", "received", "clinic", count(1).ByteSize())
 
 
 def matters(store: MemoryStore) -> list[tuple[str, int, str]]:
@@ -93,23 +101,26 @@ def matters(store: MemoryStore) -> list[tuple[str, int, str]]:
 
 def test_what_is_delivered_was_about_to_leave(make_contract: Callable[..., Contract]) -> None:
     store = MemoryStore()
-    gate = EgressGate(make_contract(), Policy(), store, "clinic")
-    gate.deliver(offer(1, 0))
-    gate.send(offer(1, 0))
-    gate.send(offer(1, 1))
-    gate.send(offer(2, 0))
-    gate.deliver(offer(1, 0))
-    gate.deliver(offer(1, 0))
+    gate = EgressGate(make_contract(egress=OF_PACKAGES), OPEN, store, "clinic")
+    gate.deliver(count(1))
+    gate.send(count(1))
+    gate.send(labels(1))
+    gate.send(count(2))
+    gate.deliver(count(1))
+    gate.deliver(count(1))
     # A gate that comes after a restart knows what is on its way.
-    EgressGate(make_contract(), Policy(), store, "clinic").deliver_all(in_round(1))
+    EgressGate(make_contract(egress=OF_PACKAGES), OPEN, store, "clinic").deliver_all(in_round(1))
     assert matters(store) == [
-        ("intended", 1, "checkpoint 0"),
-        ("intended", 1, "checkpoint 1"),
-        ("intended", 2, "checkpoint 0"),
-        ("delivered", 1, "checkpoint 0"),
-        ("delivered", 1, "checkpoint 1"),
+        ("intended", 1, "count"),
+        ("intended", 1, "labels"),
+        ("intended", 2, "count"),
+        ("delivered", 1, "count"),
+        ("delivered", 1, "labels"),
     ]
-    assert bytes_by_kind(store.entries(), "sent") == {"loss": offer(1, 0).ByteSize() + offer(1, 1).ByteSize()}
+    assert bytes_by_kind(store.entries(), "sent") == {
+        "count": count(1).ByteSize(),
+        "vote": labels(1).ByteSize(),
+    }
 
 
 def review(policy: Policy, contract: Contract, *, own: Membership = OWN, active: int = 0) -> None:
@@ -120,12 +131,19 @@ def review(policy: Policy, contract: Contract, *, own: Membership = OWN, active:
     ("policy", "changes", "active", "samples", "limit", "reason"),
     [
         ({"parties": ["bank"]}, {}, 0, 10, "parties", "expected bank, received clinic"),
-        ({"protocols": ["nash_bargaining"]}, {}, 0, 10, "protocols", "expected nash_bargaining, received assisted_"),
+        (
+            {"protocols": ["federated_count"]},
+            {},
+            0,
+            10,
+            "protocols",
+            "expected federated_count, received teacher_votes",
+        ),
         ({"max_rounds": 2}, {"rounds": 3}, 0, 10, "max_rounds", "expected at most 2, received 3"),
         ({"max_acceptors": 1}, {"acceptors": ("a", "b")}, 0, 10, "max_acceptors", "expected at most 1, received 2"),
         ({"max_sessions": 2}, {}, 2, 10, "max_sessions", "expected at most 2, received 3"),
         ({"min_samples": 10}, {}, 0, 9, "min_samples", "expected at least 10, received 9"),
-        ({"egress": ["contract", "loss"]}, {}, 0, 10, "egress", "expected contract, loss, received checkpoint"),
+        ({"egress": ["contract", "loss"]}, {}, 0, 10, "egress", "expected contract, loss, received vote"),
         ({}, {"egress": ("sample",)}, 0, 10, "egress", "received sample"),
     ],
 )
@@ -147,8 +165,8 @@ def test_each_limit_refuses_with_its_reason(
 def test_a_contract_at_every_limit_is_entered(make_contract: Callable[..., Contract]) -> None:
     policy = Policy(
         parties=("clinic",),
-        protocols=("assisted_learning",),
-        egress=("contract", "loss", "checkpoint"),
+        protocols=("teacher_votes",),
+        egress=("contract", "vote"),
         max_rounds=3,
         max_sessions=2,
         min_samples=10,
@@ -159,20 +177,19 @@ def test_a_contract_at_every_limit_is_entered(make_contract: Callable[..., Contr
 def test_fewer_clients_than_the_policy_wants_are_refused(
     make_contract: Callable[..., Contract], make_member: Callable[[str, str, int], Membership]
 ) -> None:
-    # Of two, each can reckon the other's update.
-    terms = GradientRewardsTerms(clients=5, min_clients=2)
-    contract = make_contract(initiator="", terms=terms, egress=("contract", "update", "reward"))
+    # Of two, each can reckon the other's votes.
+    contract = make_contract(initiator="", terms=VotePoolTerms(clients=2))
     for own in (make_member("clinic", "client", 100), make_member("hospital", "server", 0)):
         with pytest.raises(PolicyRefusal, match=r"policy.min_clients.*expected at least 3, received 2"):
             Policy().review(contract, own, (), active=0)
-        Policy(min_clients=2).review(contract, own, (), active=0)
+        Policy(min_clients=2, egress=("contract", "vote")).review(contract, own, (), active=0)
 
 
 def test_what_is_counted_otherwise_is_delivered_by_its_own_units(make_contract: Callable[..., Contract]) -> None:
     store = MemoryStore()
-    gate = EgressGate(make_contract(), Policy(), store, "clinic")
+    gate = EgressGate(make_contract(egress=OF_PACKAGES), OPEN, store, "clinic")
     for units in (Units("request", 101, 10), Units("request", 111, 10), Units("request", 121, 1), WHOLE):
-        gate.send_blob(IT, "checkpoint", units)
+        gate.send_blob(IT, "vote", units)
     gate.deliver_all(Units("request", 101, 20))
     # That a peer quotes the contract says nothing of what else belongs to no unit.
     gate.deliver_all(WHOLE, "contract")

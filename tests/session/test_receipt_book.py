@@ -53,7 +53,7 @@ def sides(
     make_member: Callable[[str, str, int], Membership],
 ) -> tuple[Side, Side]:
     contract = make_contract()
-    members = make_member("clinic", "learner", 10), make_member("hospital", "provider", 10)
+    members = make_member("clinic", "student", 10), make_member("hospital", "teacher", 10)
     made = []
     for own, peer in (members, members[::-1]):
         store = MemoryStore()

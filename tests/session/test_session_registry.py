@@ -28,13 +28,13 @@ def pair(make_pair: Callable[..., Any]) -> Any:
 @pytest.fixture
 def accepted(pair: Any) -> AcceptedSession:
     """The hospital's session with the clinic."""
-    return AcceptedSession(pair.provider, object(), InlineWorker(None, ""))  # type: ignore[arg-type]
+    return AcceptedSession(pair.acceptor, object(), InlineWorker(None, ""))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def registry(pair: Any, accepted: AcceptedSession) -> SessionRegistry:
     """A node that works on it."""
-    registry = SessionRegistry(pair.provider_store)
+    registry = SessionRegistry(pair.acceptor_store)
     registry.add(accepted)
     return registry
 
@@ -67,10 +67,10 @@ def test_that_a_session_was_cancelled_is_told_to_its_peers_alone(
 ) -> None:
     contract = accepted.contract
     peers = (accepted.context.peer.model_dump(mode="json"),)
-    pair.provider_store.save(StoredSession(contract.session, {}, {}, peers, "cancelled"))
+    pair.acceptor_store.save(StoredSession(contract.session, {}, {}, peers, "cancelled"))
     registry.remove(contract.session)
     # Also by a node that has been started again.
-    for each in (registry, SessionRegistry(pair.provider_store)):
+    for each in (registry, SessionRegistry(pair.acceptor_store)):
         with pytest.raises(SessionCancelled):
             each.get(contract.session, "clinic", contract.hash)
         with pytest.raises(UnknownSession):

@@ -981,6 +981,14 @@ class TestExport:
             with pytest.raises(InvalidValue, match=r"line 3 .*the keys"):
                 load(f"{file}\n{head}\n{json.dumps(changed)}\n")
 
+    @pytest.mark.parametrize("number", [-1, 2**63, 9 * 10**4299])
+    def test_a_number_that_no_ledger_has_is_refused(self, whole: Whole, number: int) -> None:
+        file, head, first, *_ = export([Chain(NAME, whole.head, whole.lines)], is_whole=False).splitlines()
+        for name in ("index", "first", "count", "size"):
+            changed = json.dumps(json.loads(first) | {name: number})
+            with pytest.raises(InvalidValue, match=f"line 3 .*{name} from 0 to"):
+                load(f"{file}\n{head}\n{changed}\n")
+
     @given(text=st.text(max_size=200))
     def test_any_text_is_read_or_refused(self, text: str) -> None:
         with pytest.raises(InvalidValue):

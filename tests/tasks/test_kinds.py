@@ -115,12 +115,16 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         "from comity.tasks.classification import ClassificationKind\n"
         "class Ranking(ClassificationKind):\n"
         "    name = 'ranking'\n"
+        "    def takes(self, data):\n"
+        "        return data == 'ranks' or super().takes(data)\n"
         "KIND = Ranking()\n"
     )
+    (tmp_path / "leaving_tasks.py").write_text("import sys\nsys.exit(3)\n")
     info = tmp_path / "their_tasks-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-tasks\nVersion: 1.0\n")
     lines = ["ranking = their_tasks:KIND", "broken = their_tasks:absent", "classification = their_tasks:KIND"]
+    lines.append("leaving = leaving_tasks:KIND")
     (info / "entry_points.txt").write_text("\n".join(["[comity.tasks]", *lines]))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "their_tasks", raising=False)
@@ -131,13 +135,16 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.usefixtures("installed")
 def test_a_package_adds_kinds_but_replaces_none(digits: Splits) -> None:
-    assert kind_names() == ("broken", "classification", "ranking", "reinforcement")
+    assert kind_names() == ("broken", "classification", "leaving", "ranking", "reinforcement")
     assert (task_kind("ranking").name, task_kind("classification").name) == ("ranking", "classification")
     assert kind_for(digits).name == "classification"
     ranking = classification((1, 8, 8), 10).model_copy(update={"kind": "ranking"})
     require_task("clinic", digits, ranking)
     with pytest.raises(UnknownTask, match="broken.*their_tasks:absent"):
         task_kind("broken")
+    with pytest.raises(UnknownTask, match="leaving.*leaving_tasks:KIND"):
+        task_kind("leaving")
+    assert kind_for("ranks").name == "ranking"
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:

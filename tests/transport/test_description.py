@@ -18,7 +18,7 @@ from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import sessions_pb2 as pb
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-HOSPITAL = Description("hospital", "provider", "0.1.0", {"assisted_learning": 1}, NOON)
+HOSPITAL = Description("hospital", "teacher", "0.1.0", {"teacher_votes": 1}, NOON)
 
 
 def test_a_description_crosses_unchanged() -> None:
@@ -29,10 +29,10 @@ def test_a_description_crosses_unchanged() -> None:
 def test_a_node_describes_itself_to_a_party_that_it_trusts(
     serve: Callable[..., Any], connect: Callable[..., PeerConnection], issue: Callable[..., Identity]
 ) -> None:
-    says = describing("hospital", "provider", {"assisted_learning": 1}, clock=lambda: NOON)
+    says = describing("hospital", "teacher", {"teacher_votes": 1}, clock=lambda: NOON)
     host = serve(identity=issue("hospital"), describe=says)
     told = describe(connect(host.address, identity=issue("clinic")))
-    assert told == Description("hospital", "provider", version(), {"assisted_learning": 1}, NOON)
+    assert told == Description("hospital", "teacher", version(), {"teacher_votes": 1}, NOON)
     with pytest.raises(CertificateRejected):
         describe(connect(host.address, identity=issue("mallory", Authority.create())))
 

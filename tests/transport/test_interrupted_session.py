@@ -1,4 +1,4 @@
-"""A session over a line that breaks ends in the same model, and nothing is counted twice."""
+"""A session over a line that breaks comes to the same, and nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -8,59 +8,60 @@ from typing import Any
 import pytest
 
 from comity.ledger.ledger import bytes_by_kind
-from comity.protocol.roles import run
-from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.session.contexts import PeerContext
 from comity.transport.bindings.in_process import InProcessChannel
 from comity.transport.bindings.remote import RemoteChannel
+from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
+from tests.packages.company import Company, company
+from tests.packages.scripts import SCRIPTS
+
+Ending = tuple[list[Any], dict[str, dict[str, int]]]
 
 
-def crossed(pair: Any) -> list[dict[str, int]]:
-    entries = list(pair.learner_store.entries()), list(pair.provider_store.entries())
-    return [bytes_by_kind(each, direction) for each in entries for direction in ("sent", "received")]
-
-
-Ending = tuple[str, list[dict[str, int]]]
+def ending(of: Company, outcomes: list[Any]) -> Ending:
+    """What a session came to, and what crossed at each party."""
+    crossed = {
+        f"{name} {way}": bytes_by_kind(party.store.entries(), way)
+        for name, party in of.parties.items()
+        for way in ("sent", "received")
+    }
+    return [(each.digest, each.metrics) for each in outcomes], crossed
 
 
 @pytest.fixture(scope="module")
-def undisturbed(make_pair: Callable[..., Any]) -> dict[str, Ending]:
-    """How a session ends in one process, by how its checkpoints cross."""
-    return {encoding: in_process(make_pair(trajectory_encoding=encoding)) for encoding in ("dense", "delta")}
+def undisturbed() -> dict[str, Ending]:
+    """How sessions end in one process, by protocol."""
+    found = {}
+    for name, text in SCRIPTS.items():
+        alone = company(text)
+        found[name] = ending(alone, alone.run(lambda own, other, role: InProcessChannel(other, role)))
+    return found
 
 
-def in_process(pair: Any) -> Ending:
-    helping = PROTOCOL.load().acceptor(pair.provider.place, [pair.provider])
-    digest = run(PROTOCOL.load().connected([pair.learner], [InProcessChannel(pair.provider, helping)]))[0].digest
-    return digest, crossed(pair)
-
-
-def test_what_changed_is_less_and_ends_in_the_same_model(undisturbed: dict[str, Ending]) -> None:
-    (dense_digest, dense), (delta_digest, delta) = undisturbed["dense"], undisturbed["delta"]
-    assert delta_digest == dense_digest
-    for changed, whole in zip(delta, dense, strict=True):
-        assert 0.2 < changed["checkpoint"] / whole["checkpoint"] < 0.95
-
-
-@pytest.mark.parametrize("encoding", ["dense", "delta"])
-@pytest.mark.parametrize(
-    ("upstream", "after"),
-    [(True, 3_000), (True, 15_000), (False, 20_000)],
-)
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(("upstream", "after"), [(True, 700), (True, 1_500), (False, 700)])
 def test_a_session_goes_on_where_its_line_was_cut(
-    make_pair: Callable[..., Any],
     serve: Callable[..., Any],
     connect: Callable[..., PeerConnection],
     cut: Callable[..., Any],
     undisturbed: dict[str, Ending],
-    encoding: str,
+    name: str,
     upstream: bool,
     after: int,
 ) -> None:
-    pair = make_pair(trajectory_encoding=encoding)
-    host = serve((pair.provider, PROTOCOL.load().acceptor(pair.provider.place, [pair.provider])))
-    proxy = cut(host.address, after=after, upstream=upstream)
-    connection = connect(proxy.address, contract=pair.learner.contract)
-    (outcome,) = run(PROTOCOL.load().connected([pair.learner], [RemoteChannel(connection)]))
-    assert len(proxy.passed) > 1
-    assert (outcome.digest, crossed(pair)) == undisturbed[encoding]
+    cloven = company(SCRIPTS[name])
+    proxies: dict[str, Any] = {}
+
+    def join(own: PeerContext, other: PeerContext, role: Any) -> RemoteChannel:
+        party = other.own.party
+        if party not in proxies:
+            contexts = next(each for each in cloven.acceptors if other in each)
+            host = serve(*((each, role) for each in contexts))
+            proxies[party] = cut(host.address, after=after, upstream=upstream)
+        identity, contract = Identity(own.own.party), cloven.contract
+        return RemoteChannel(connect(proxies[party].address, identity=identity, party=party, contract=contract))
+
+    outcomes = cloven.run(join)
+    assert all(len(proxy.passed) > 1 for proxy in proxies.values())
+    assert ending(cloven, outcomes) == undisturbed[name]

@@ -86,7 +86,7 @@ class Watched(SessionBlobs):
 
 @dataclass(frozen=True)
 class Peer:
-    """The hospital's end of a session that waits for checkpoints of round 1."""
+    """The hospital's end of a session that waits for blobs of round 1."""
 
     contract: Contract
     store: MemoryStore = field(default_factory=MemoryStore)
@@ -96,9 +96,9 @@ class Peer:
     def context(self) -> PeerContext:
         own, peer = (
             Membership(party=party, role=role, samples=10, receipt_key="0" * 64)
-            for party, role in (("hospital", "provider"), ("clinic", "learner"))
+            for party, role in (("hospital", "teacher"), ("clinic", "student"))
         )
-        gate = EgressGate(self.contract, Policy(), self.store, "clinic")
+        gate = EgressGate(self.contract, Policy(egress=self.contract.egress), self.store, "clinic")
         receipt_book = ReceiptBook(Signer.from_seed(bytes(32), "hospital"), self.store, self.contract, peer)
         journal, waits = Journal(self.store, self.contract.session), Waits(self.store, self.contract.session)
         place = SessionContext(self.contract, own, None, self.blobs, journal, nobody, waits)
@@ -108,7 +108,7 @@ class Peer:
 @pytest.fixture
 def peer(make_contract: Callable[..., Contract]) -> Peer:
     peer = Peer(make_contract())
-    peer.blobs.expect(Expectation("checkpoint", in_round(1), LAYOUT.size, 2, LAYOUT.verify, deltas=True))
+    peer.blobs.expect(Expectation("vote", in_round(1), LAYOUT.size, 2, LAYOUT.verify, deltas=True))
     return peer
 
 
@@ -122,7 +122,7 @@ def nothing(size: int) -> None:
 
 
 def put(connection: PeerConnection, blob: Blob = BLOB) -> None:
-    connection.put(blob, "checkpoint", in_round(1), before=nothing)
+    connection.put(blob, "vote", in_round(1), before=nothing)
 
 
 @pytest.fixture
@@ -170,12 +170,12 @@ def test_a_blob_arrives_whole_and_once(connect: Callable[..., PeerConnection], p
     assert bytes(peer.blobs.get(BLOB.digest).data) == bytes(BLOB.data)
     (entry,) = peer.store.entries()
     crossing = entry.fact
-    assert (crossing.direction, crossing.kind, crossing.units) == ("received", "checkpoint", in_round(1))
+    assert (crossing.direction, crossing.kind, crossing.units) == ("received", "vote", in_round(1))
     assert (crossing.subject, crossing.size) == (BLOB.hex, BLOB.size)
 
 
 def test_a_published_blob_is_had(connect: Callable[..., PeerConnection], peer: Peer, address: str) -> None:
-    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", in_round(1))
+    peer.blobs.publish(peer.blobs.add(BLOB).digest, "vote", in_round(1))
     connection = connect(address, contract=peer.contract)
     got = connection.get(BLOB.digest, LAYOUT.size, LAYOUT.verify)
     assert got == BLOB
@@ -204,7 +204,7 @@ def test_a_download_that_was_cut_goes_on_where_it_ended(
     retried: threading.Event,
     kept: threading.Event,
 ) -> None:
-    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", in_round(1))
+    peer.blobs.publish(peer.blobs.add(BLOB).digest, "vote", in_round(1))
     proxy = cut(address, after=BLOB.size // 2, upstream=False, once=kept)
     connection = connect(proxy.address, contract=peer.contract)
     assert connection.get(BLOB.digest, LAYOUT.size, LAYOUT.verify) == BLOB
@@ -280,11 +280,11 @@ def test_a_peer_that_takes_too_long_is_given_up(
 
 def test_what_the_gate_keeps_never_leaves(connect: Callable[..., PeerConnection], peer: Peer, address: str) -> None:
     def refuse(size: int) -> None:
-        raise PolicyRefusal("policy.egress keeps checkpoint from leaving")
+        raise PolicyRefusal("policy.egress keeps vote from leaving")
 
     connection = connect(address, contract=peer.contract)
     with pytest.raises(PolicyRefusal):
-        connection.put(BLOB, "checkpoint", in_round(1), before=refuse)
+        connection.put(BLOB, "vote", in_round(1), before=refuse)
     assert not peer.blobs.offsets
 
 
@@ -300,8 +300,8 @@ def test_blobs_that_do_not_fit_are_refused_and_leave_the_session_as_it_was(
         put(connection, Layout.of(renamed).pack(renamed))
     with pytest.raises(BlobCorrupted):
         put(connection, Blob(bytes(32), BLOB.data))
-    with pytest.raises(UnexpectedBlob, match="received checkpoint of round 2"):
-        connection.put(BLOB, "checkpoint", in_round(2), before=nothing)
+    with pytest.raises(UnexpectedBlob, match="received vote of round 2"):
+        connection.put(BLOB, "vote", in_round(2), before=nothing)
     put(connection)
     assert BLOB.digest in peer.blobs
 
@@ -322,10 +322,10 @@ def test_what_a_peer_gives_is_checked(connect: Callable[..., PeerConnection], pe
     connection = connect(address, contract=peer.contract)
     with pytest.raises(UnknownBlob):
         connection.get(BLOB.digest, LAYOUT.size, LAYOUT.verify)
-    peer.blobs.publish(peer.blobs.add(Blob(bytes(32), BLOB.data)).digest, "checkpoint", in_round(1))
+    peer.blobs.publish(peer.blobs.add(Blob(bytes(32), BLOB.data)).digest, "vote", in_round(1))
     with pytest.raises(BlobCorrupted):
         connection.get(bytes(32), LAYOUT.size, LAYOUT.verify)
-    peer.blobs.publish(peer.blobs.add(BLOB).digest, "checkpoint", in_round(1))
+    peer.blobs.publish(peer.blobs.add(BLOB).digest, "vote", in_round(1))
     with pytest.raises(BlobSizeMismatch):
         connection.get(BLOB.digest, LAYOUT.size - 1, LAYOUT.verify)
     with pytest.raises(TensorMismatch):
@@ -341,7 +341,7 @@ def test_a_closed_line_makes_no_stub(connect: Callable[..., PeerConnection]) -> 
 
 
 def put_next(connection: PeerConnection) -> None:
-    connection.put(NEXT, "checkpoint", in_round(1), before=nothing, base=BLOB)
+    connection.put(NEXT, "vote", in_round(1), before=nothing, base=BLOB)
 
 
 def test_a_blob_arrives_as_what_changed_and_counts_as_much(
@@ -351,7 +351,7 @@ def test_a_blob_arrives_as_what_changed_and_counts_as_much(
     put(connection)
     left: list[int] = []
     for _ in range(2):
-        connection.put(NEXT, "checkpoint", in_round(1), before=left.append, base=BLOB)
+        connection.put(NEXT, "vote", in_round(1), before=left.append, base=BLOB)
     assert left == [DELTA]
     assert 0.8 * NEXT.size > DELTA
     assert bytes(peer.blobs.get(NEXT.digest).data) == bytes(NEXT.data)
@@ -382,7 +382,7 @@ def test_a_download_of_what_changed_goes_on_where_it_was_cut(
     kept: threading.Event,
 ) -> None:
     for blob in (BLOB, NEXT):
-        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", in_round(1))
+        peer.blobs.publish(peer.blobs.add(blob).digest, "vote", in_round(1))
     proxy = cut(address, after=DELTA // 2, upstream=False, once=kept)
     connection = connect(proxy.address, contract=peer.contract)
     came: list[int] = []
@@ -397,7 +397,7 @@ def test_what_was_begun_in_another_form_begins_anew(
     connect: Callable[..., PeerConnection], peer: Peer, address: str
 ) -> None:
     peer.blobs.add(BLOB)
-    begun = peer.blobs.receive("checkpoint", in_round(1), NEXT.digest, NEXT.size, 0)
+    begun = peer.blobs.receive("vote", in_round(1), NEXT.digest, NEXT.size, 0)
     begun.write(NEXT.data[:CHUNK])
     peer.blobs.put_back(begun)
     connection = connect(address, contract=peer.contract)
@@ -415,7 +415,7 @@ def test_a_download_that_comes_in_another_form_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for blob in (BLOB, NEXT):
-        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", in_round(1))
+        peer.blobs.publish(peer.blobs.add(blob).digest, "vote", in_round(1))
     forms = iter([delta.shortest(NEXT, BLOB), *[(NEXT, None)] * 3])
     monkeypatch.setattr("comity.transport.blobs.shortest", lambda blob, base: next(forms))
     proxy = cut(address, after=DELTA // 2, upstream=False, once=kept)
@@ -429,7 +429,7 @@ def test_what_changed_comes_only_where_it_was_agreed_on(
     connect: Callable[..., PeerConnection], peer: Peer, address: str
 ) -> None:
     peer.blobs.add(BLOB)
-    peer.blobs.expect(Expectation("checkpoint", in_round(1), LAYOUT.size, 2, LAYOUT.verify))
+    peer.blobs.expect(Expectation("vote", in_round(1), LAYOUT.size, 2, LAYOUT.verify))
     with pytest.raises(UnexpectedBlob, match=f"expected its own bytes, received an encoding against {BLOB.hex}"):
         put_next(connect(address, contract=peer.contract))
 
@@ -440,7 +440,7 @@ def test_a_base_must_be_held_and_a_gift(connect: Callable[..., PeerConnection], 
         put_next(connection)
     # What changed since a blob would tell it to whoever asks.
     peer.blobs.add(BLOB)
-    peer.blobs.publish(peer.blobs.add(NEXT).digest, "checkpoint", in_round(1))
+    peer.blobs.publish(peer.blobs.add(NEXT).digest, "vote", in_round(1))
     with pytest.raises(UnknownBlob, match=BLOB.hex):
         connection.get(NEXT.digest, LAYOUT.size, LAYOUT.verify, base=BLOB)
     assert not peer.store.entries()
@@ -492,7 +492,7 @@ def test_what_a_peer_announces_is_checked(
     error: type[ComityError],
 ) -> None:
     for blob in (BLOB, NEXT):
-        peer.blobs.publish(peer.blobs.add(blob).digest, "checkpoint", in_round(1))
+        peer.blobs.publish(peer.blobs.add(blob).digest, "vote", in_round(1))
     sent, encoding = delta.shortest(NEXT, BLOB)
     assert encoding is not None
     fields = {

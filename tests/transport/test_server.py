@@ -12,9 +12,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from teacher_votes.definition import PROTOCOL
 
 from comity.errors import AddressInUse, InvalidValue, MissingFile
-from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.transport import blobs, sessions
 from comity.transport.identity import Identity
 from comity.transport.server import NodeServer, is_loopback

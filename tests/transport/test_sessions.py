@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from teacher_votes.definition import POOL, PROTOCOL
 
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, ContractMismatch, MalformedMessage, ReceiptInvalid, UnknownSession
 from comity.ledger.receipts import Signer
-from comity.protocol.registry import protocol
-from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.session.codec import membership_to_proto
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import nobody
@@ -23,14 +22,15 @@ from comity.session.waiting import Waits
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
 from comity.transport.identity import Identity
+from comity.transport.negotiation import decode_agreement, encode_agreement
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import decode_agreement, encode_agreement, end, propose
+from comity.transport.sessions import end, propose
 from comity.wire.v1 import blobs_pb2, blobs_pb2_grpc
 from comity.wire.v1 import sessions_pb2 as pb
 
 SIGNER = Signer.from_seed(bytes(32), "hospital")
-HOSPITAL = Membership(party="hospital", role="provider", samples=10, receipt_key=SIGNER.public_key)
-CLINIC = Membership(party="clinic", role="learner", samples=10, receipt_key="0" * 64)
+HOSPITAL = Membership(party="hospital", role="teacher", samples=10, receipt_key=SIGNER.public_key)
+CLINIC = Membership(party="clinic", role="student", samples=10, receipt_key="0" * 64)
 
 
 class Idle:
@@ -122,10 +122,10 @@ def test_half_a_proposal_is_refused(
 def test_a_helper_must_agree_to_the_same_contract_as_itself(contract: Contract) -> None:
     agreement = encode_agreement(contract, HOSPITAL, SIGNER)
     assert decode_agreement(agreement, contract, "hospital", PROTOCOL) == HOSPITAL
-    with pytest.raises(MalformedMessage, match="expected provider bank, received provider hospital"):
+    with pytest.raises(MalformedMessage, match="expected teacher bank, received teacher hospital"):
         decode_agreement(agreement, contract, "bank", PROTOCOL)
     with pytest.raises(MalformedMessage, match="expected server hospital"):
-        decode_agreement(agreement, contract, "hospital", protocol("gradient_rewards"))
+        decode_agreement(agreement, contract, "hospital", POOL)
     with pytest.raises(MalformedMessage, match="membership"):
         decode_agreement(pb.Agreement(contract_hash=contract.hash), contract, "hospital", PROTOCOL)
     with pytest.raises(ContractMismatch, match=contract.hash):

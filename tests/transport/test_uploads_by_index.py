@@ -35,13 +35,13 @@ class Idle:
 @pytest.fixture
 def pair(make_pair: Callable[..., Any]) -> Any:
     pair = make_pair()
-    pair.provider.blobs.expect(Expectation("checkpoint", in_round(1), LAYOUT.size, 2, LAYOUT.verify))
+    pair.acceptor.blobs.expect(Expectation("vote", in_round(1), LAYOUT.size, 2, LAYOUT.verify))
     return pair
 
 
 @pytest.fixture
 def put(serve: Callable[..., Any], pair: Any) -> Iterator[Callable[..., blobs_pb2.BlobStat]]:
-    context = pair.provider
+    context = pair.acceptor
     host = serve((context, Idle()))
     with grpc.insecure_channel(host.address) as channel:
         method = channel.stream_unary(
@@ -52,7 +52,7 @@ def put(serve: Callable[..., Any], pair: Any) -> Iterator[Callable[..., blobs_pb
 
         def send(pieces: list[blobs_pb2.BlobChunk], **named: str) -> blobs_pb2.BlobStat:
             fields = {
-                "kind": "checkpoint",
+                "kind": "vote",
                 "unit": "round",
                 "first": "1",
                 "count": "1",
@@ -75,15 +75,15 @@ def pieces(blob: Blob, digest: bytes | None = None) -> list[blobs_pb2.BlobChunk]
 
 def test_an_upload_may_end_with_its_digest(put: Callable[..., blobs_pb2.BlobStat], pair: Any) -> None:
     assert put(pieces(BLOB), index="0").complete
-    assert pair.provider.blobs.get(BLOB.digest) == BLOB
-    assert [(each.fact.subject, each.fact.size) for each in pair.provider_store.entries(peer="clinic")][-1] == (
+    assert pair.acceptor.blobs.get(BLOB.digest) == BLOB
+    assert [(each.fact.subject, each.fact.size) for each in pair.acceptor_store.entries(peer="clinic")][-1] == (
         BLOB.hex,
         LAYOUT.size,
     )
     # By its digest, it need not come again; by its index it may.
     assert put(pieces(BLOB), index="0").complete
     assert put(pieces(OTHER), index="1").complete
-    assert pair.provider.blobs.held(OTHER.digest).complete
+    assert pair.acceptor.blobs.held(OTHER.digest).complete
 
 
 def refused(put: Callable[..., Any], *arguments: Any, **options: Any) -> str:
@@ -102,7 +102,7 @@ def test_what_does_not_end_under_its_digest_is_forgotten(put: Callable[..., Any]
     assert "ended early" in refused(
         put, [blobs_pb2.BlobChunk(data=bytes(OTHER.data)[:-8], digest=OTHER.digest)], index="1"
     )
-    assert pair.provider.blobs.held(OTHER.digest).size == LAYOUT.size - 8
+    assert pair.acceptor.blobs.held(OTHER.digest).size == LAYOUT.size - 8
     rest = [blobs_pb2.BlobChunk(data=bytes(OTHER.data)[-8:])]
     assert put(rest, digest=OTHER.hex, offset=str(LAYOUT.size - 8)).complete
     assert "does not belong there" in refused(put, pieces(BLOB, OTHER.digest), digest=BLOB.hex)

@@ -9,6 +9,8 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from hypothesis import given
 from hypothesis import strategies as st
+from teacher_votes.definition import PROTOCOL
+from teacher_votes.terms import TeacherVotesTerms
 
 from comity.contract import (
     KIND,
@@ -22,9 +24,6 @@ from comity.contract import (
     TaskSpec,
 )
 from comity.errors import MalformedMessage
-from comity.privacy.terms import PrivacyTerms
-from comity.protocols.assisted_learning.definition import PROTOCOL
-from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
 from comity.session.codec import (
     LARGEST_CONTRACT,
     contract_from_proto,
@@ -44,22 +43,6 @@ positive = st.floats(0, exclude_min=True, allow_infinity=False)
 # The wire's Struct knows one kind of number, a double.
 options = st.dictionaries(texts, st.booleans() | texts | finite | st.integers(-(2**53), 2**53), max_size=4)
 sizes = st.integers(1, 2**32 - 1)
-
-
-@st.composite
-def policies(draw: st.DrawFn) -> PolicyGradientTerms | None:
-    if draw(st.booleans()):
-        return None
-    baseline = draw(st.sampled_from(["none", "mean", "normalized"]))
-    return PolicyGradientTerms(discount=0.9, baseline=baseline, evaluation_episodes=7, best_return=draw(finite))
-
-
-@st.composite
-def noises(draw: st.DrawFn) -> PrivacyTerms | None:
-    if draw(st.booleans()):
-        return None
-    scope = draw(st.sampled_from(["per_step", "total"]))
-    return PrivacyTerms(scope=scope, epsilon=draw(st.floats(0.1, 100)), delta=draw(st.floats(1e-9, 0.5)))
 
 
 @st.composite
@@ -96,20 +79,7 @@ tasks = st.builds(
 )
 
 
-terms = st.builds(
-    AssistedLearningTerms,
-    batch_size=sizes,
-    evaluation_batch_size=sizes,
-    optimizer=st.sampled_from(["adam", "sgd"]),
-    learning_rate=st.floats(0, 1e30, exclude_min=True),
-    iterations=st.integers(2, 2**32 - 1),
-    sampling_period=sizes,
-    objective=st.sampled_from(["sum", "mean"]),
-    screening=st.sampled_from(["exact", "race"]),
-    trajectory_encoding=st.sampled_from(["dense", "delta"]),
-    policy_gradient=policies(),
-    privacy=noises(),
-)
+terms = st.builds(TeacherVotesTerms, queries=st.integers(1, 10_000), steps=st.integers(1, 10_000), scored=st.booleans())
 contracts = st.builds(
     Contract,
     protocol=texts,
@@ -143,7 +113,7 @@ def test_contracts_cross_unchanged(contract: Contract) -> None:
     crossed = decoded(pb.Contract.FromString(data))
     assert crossed == contract
     assert crossed.hash == contract.hash
-    assert isinstance(crossed.terms, AssistedLearningTerms)
+    assert isinstance(crossed.terms, TeacherVotesTerms)
 
 
 @given(memberships)
@@ -168,27 +138,27 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
     # Both sides quote it: a change here means that old and new nodes agree on nothing.
     contract = make_contract(
         models={
-            "model": ModelSpec(
+            "student": ModelSpec(
                 name="mlp", options={"hidden": 64, "rate": 0.5, "wide": True, "kind": "é"}, signature="ab"
             )
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "31c3686e9d7eebf1824de36f3a6a1179ee5877bf20ca5af15dca087efe128e57"
+    assert contract.hash == "6ea8275da960dc2d53b3188ffa38465fca2afe0f62346572cbe0fb0bc992ae40"
 
 
 CHANGES: dict[str, Any] = {
-    "protocol": "gradient_rewards",
+    "protocol": "federated_count",
     "version": 2,
     "session": "s-2",
     "seed": 8,
     "rounds": 4,
-    "models": {"model": ModelSpec(name="mlp", options={"hidden": 9}, signature="0" * 64)},
+    "models": {"student": ModelSpec(name="mlp", options={"hidden": 9}, signature="0" * 64)},
     "task": classification((1, 8, 9), 10),
     "initiator": "hospital",
     "acceptors": ("hospital", "clinic"),
     "egress": ("contract", "loss"),
-    "terms": AssistedLearningTerms(sampling_period=51),
+    "terms": TeacherVotesTerms(steps=51),
 }
 
 
@@ -199,30 +169,16 @@ def test_every_field_of_a_contract_is_in_its_hash(make_contract: Callable[..., C
 
 
 def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> None:
-    changes: dict[str, Any] = {
-        "batch_size": 1,
-        "evaluation_batch_size": 1,
-        "optimizer": "sgd",
-        "learning_rate": 1.0,
-        "iterations": 3,
-        "sampling_period": 1,
-        "objective": "mean",
-        "order": "rotating",
-        "trainers": 1,
-        "policy_gradient": PolicyGradientTerms(best_return=100.0),
-        "privacy": PrivacyTerms(scope="total", epsilon=1.0),
-        "screening": "race",
-        "trajectory_encoding": "delta",
-    }
-    assert set(changes) == set(AssistedLearningTerms.model_fields)
-    terms = [AssistedLearningTerms(**{name: value}) for name, value in changes.items()]
-    hashes = {make_contract(terms=each).hash for each in [*terms, AssistedLearningTerms()]}
+    changes: dict[str, Any] = {"queries": 1, "steps": 1, "scored": True}
+    assert set(changes) == set(TeacherVotesTerms.model_fields)
+    terms = [TeacherVotesTerms(**{name: value}) for name, value in changes.items()]
+    hashes = {make_contract(terms=each).hash for each in [*terms, TeacherVotesTerms()]}
     assert len(hashes) == len(changes) + 1
 
 
 def test_whole_numbers_hash_alike_however_they_are_written(make_contract: Callable[..., Contract]) -> None:
     one, other = ({"hidden": value} for value in (64, 64.0))
-    contracts = [make_contract(models={"model": ModelSpec(name="mlp", options=options)}) for options in (one, other)]
+    contracts = [make_contract(models={"student": ModelSpec(name="mlp", options=options)}) for options in (one, other)]
     assert contracts[0].hash == contracts[1].hash
 
 
@@ -239,7 +195,7 @@ def put(path: str, value: Any) -> Callable[[pb.Contract], None]:
         for name in parents:
             place = getattr(place, name)
         if last == "options":
-            (place.models["model"] if place is message else place).options.update(value)
+            (place.models["student"] if place is message else place).options.update(value)
         elif last == "heads":
             place.heads.extend(pb.Head(**each) for each in value)
         elif isinstance(value, list):
@@ -271,8 +227,8 @@ def garble(message: pb.Contract) -> None:
 
 def without(name: str) -> Callable[[pb.Contract], None]:
     terms = PROTOCOL.terms_message()
-    for field in AssistedLearningTerms.model_fields:
-        value = AssistedLearningTerms.model_fields[field].default
+    for field in TeacherVotesTerms.model_fields:
+        value = TeacherVotesTerms.model_fields[field].default
         if field != name and value is not None:
             setattr(terms, field, value)
     return pack(terms)
@@ -308,14 +264,8 @@ def without(name: str) -> Callable[[pb.Contract], None]:
         (put("options", {"hidden": float("inf")}), "contract"),
         (garble, "contract"),
         (pack(pb.Membership(party="clinic")), "other terms"),
-        (without("optimizer"), "optimizer"),
-        (without("learning_rate"), "learning_rate"),
-        (without("batch_size"), "batch_size"),
-        (without("iterations"), "iterations"),
-        (without("sampling_period"), "sampling_period"),
-        (without("objective"), "objective"),
-        (without("screening"), "screening"),
-        (without("trajectory_encoding"), "trajectory_encoding"),
+        (without("queries"), "queries"),
+        (without("steps"), "steps"),
     ],
 )
 def test_contracts_that_do_not_fit_are_refused(
@@ -328,14 +278,14 @@ def test_contracts_that_do_not_fit_are_refused(
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
-def test_learning_rates_out_of_range_are_refused(make_contract: Callable[..., Contract], value: float) -> None:
+@pytest.mark.parametrize("value", [0, 10_001, 2**32 - 1])
+def test_terms_out_of_range_are_refused(make_contract: Callable[..., Contract], value: int) -> None:
     message = encoded(make_contract())
     terms = PROTOCOL.terms_message()
     message.terms.Unpack(terms)
-    terms.learning_rate = value  # type: ignore[attr-defined]
+    terms.queries = value  # type: ignore[attr-defined]
     message.terms.Pack(terms)
-    with pytest.raises(MalformedMessage, match="learning_rate"):
+    with pytest.raises(MalformedMessage, match="queries"):
         decoded(message)
 
 
@@ -344,11 +294,11 @@ def test_learning_rates_out_of_range_are_refused(make_contract: Callable[..., Co
     [
         lambda message: message.models["k" * 10_000].SetInParent(),
         lambda message: [message.models[f"m{number}"].SetInParent() for number in range(5_000)],
-        lambda message: message.models["model"].options.update({"k" * 10_000: 1}),
-        lambda message: message.models["model"].options.update({f"o{number}": 1 for number in range(5_000)}),
-        lambda message: message.models["model"].options.update({"hidden": "x" * 10_000}),
-        lambda message: setattr(message.models["model"], "name", "x" * 10_000),
-        lambda message: setattr(message.models["model"], "signature", "x" * 10_000),
+        lambda message: message.models["student"].options.update({"k" * 10_000: 1}),
+        lambda message: message.models["student"].options.update({f"o{number}": 1 for number in range(5_000)}),
+        lambda message: message.models["student"].options.update({"hidden": "x" * 10_000}),
+        lambda message: setattr(message.models["student"], "name", "x" * 10_000),
+        lambda message: setattr(message.models["student"], "signature", "x" * 10_000),
         lambda message: setattr(message.task, "kind", "x" * 10_000),
         lambda message: message.task.options.update({"environment": "x" * 10_000}),
         lambda message: message.task.inputs.shape.extend([1] * 10_000),

@@ -17,6 +17,7 @@ from comity.cli.tables import show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
 from comity.protocol.presentation import Column, Summary
+from comity.protocol.registry import protocol
 from comity.session.events import Event
 
 if TYPE_CHECKING:
@@ -104,7 +105,6 @@ def drive(
         ComityError: What the session failed with.
     """
     from comity.node.sessions.script import session_text
-    from comity.protocol.registry import protocol
 
     acceptors = script.session.acceptors
     initiators = [party for party in clients if party not in acceptors]
@@ -188,7 +188,8 @@ def _show(control: ControlClient, session: str, node: NodeChoice, *, as_json: bo
         return
     if "digest" in result:
         show_result(result, summary)
-        print(f"the model is in {Path(description.state_dir) / 'sessions' / session}")  # noqa: T201
+        what = "model" if protocol(result["protocol"]).models else "result"
+        print(f"the {what} is in {Path(description.state_dir) / 'sessions' / session}")  # noqa: T201
     else:
         print(f"session {session} is over")  # noqa: T201
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from comity.protocol.presentation import Column, PerRoundTable, Summary
+from comity.protocol.registry import protocol
 from comity.report.numbers import number, size
 
 
@@ -36,7 +37,8 @@ def show_result(result: Mapping[str, Any], summary: Summary) -> None:
     console.print(_bytes_table(result))
     console.print()
     console.print(f"session {result['session']}, {result['rounds']} rounds, {result['wall_s']:.1f} s")
-    console.print(f"model digest {result['digest']}", soft_wrap=True)
+    if protocol(result["protocol"]).models:
+        console.print(f"model digest {result['digest']}", soft_wrap=True)
     ledger = "verified" if result["ledger_verified"] else "BROKEN"
     console.print(f"ledger {ledger}")
 

@@ -18,6 +18,9 @@ from comity.ledger.ledger import Chain, ChainName, Entry, Fact, Head, Units
 FORMAT = 2
 """Version of the format."""
 
+_MOST = 2**63
+"""No ledger has a number from here on: a store cannot keep it."""
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -158,6 +161,9 @@ def _require(number: int, value: Mapping[str, Any], fields: Mapping[str, tuple[t
         if type(value[name]) not in kinds:
             wanted = " or ".join(kind.__name__ for kind in kinds)
             raise _unreadable(number, f"{name} of type {wanted}", type(value[name]).__name__)
+        if type(value[name]) is int and not 0 <= value[name] < _MOST:
+            # What is added up from them is to be a number that can be written.
+            raise _unreadable(number, f"{name} from 0 to 2**63 - 1", "another number")
 
 
 def _unreadable(number: int, expected: str, received: str) -> InvalidValue:

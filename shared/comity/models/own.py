@@ -57,7 +57,7 @@ def imported(name: str, place: str, action: str) -> Factory:
     """
     try:
         factory: Factory = resolve_name(place)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         raise UnknownModel(f"Model {name!r} cannot be imported from {place}: {error}", action=action) from error
     if not callable(factory):
         raise UnknownModel(

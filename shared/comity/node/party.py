@@ -231,18 +231,20 @@ class LocalParty:
         """
         definition = protocol(contract.protocol)
         require_usable(contract.task)
+        builder, data = definition.load().task, splits or environments or self.holdings.data
+        builder.require_fitting(self.name, data, contract.task)
         models = {name: agreed_model(self.name, contract, name, self.config.models) for name in contract.models}
         resources = Resources(
             self.name,
             models,
-            splits or environments or self.holdings.data,
+            data,
             Secret(self._secrets.own(), contract.session),
             self.config.device,
             self.config.models,
             self.config.settings_of(definition) if splits is None else None,
             mechanism,
         )
-        return definition.load().task.build(contract, resources)
+        return builder.build(contract, resources)
 
 
 def own_secrets(config: PartyConfig, state_dir: Path) -> Secrets:

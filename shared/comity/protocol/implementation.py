@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from comity.contract import Contract, Json, Membership, Terms
+from comity.contract import Contract, Json, Membership, TaskSpec, Terms
 from comity.data import Splits
 from comity.environments import EnvironmentSet
 from comity.privacy import Mechanism
@@ -16,6 +16,7 @@ from comity.privacy.terms import PrivacyTerms
 from comity.protocol.roles import Initiator
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.worker import Steppable
+from comity.tasks import require_task
 from comity.training import Secret
 from comity.transport.bindings.channel import Channel
 from comity.transport.calls import Service
@@ -76,11 +77,18 @@ class TaskBuilder(Protocol):
         del terms
         return len(data.train) if isinstance(data, Splits) else 0
 
+    def require_fitting(self, party: str, data: Data, task: TaskSpec) -> None:
+        """Checks that a party's data go with a contract's task, before a model is built of the sizes that it names.
+
+        All parties have the same task, if a protocol says nothing else.
+
+        Raises:
+            TaskMismatch: They do not.
+        """
+        require_task(party, data, task)
+
     def build(self, contract: Contract, resources: Resources) -> Any:
         """A party's local task, of the class that the protocol's roles work with.
-
-        Whether the party's data go with the contract's task is for the protocol to say: `comity.tasks.require_task` is for
-        those in which all parties have the same.
 
         Raises:
             TaskMismatch: The protocol is not for such a task.

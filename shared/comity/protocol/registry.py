@@ -10,6 +10,7 @@ import difflib
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
 from pkgutil import resolve_name
 
 from pydantic import BaseModel
@@ -139,7 +140,19 @@ def _loaded(name: str) -> ProtocolDefinition | Unusable:
         return Unusable(_package(point), name, what)
     if definition.name != name:
         return Unusable(_package(point), name, f"its definition calls itself {definition.name}")
+    for place in filter(None, (definition.extensions.settings_template, definition.extensions.script_template)):
+        if not _is_there(place):
+            return Unusable(_package(point), name, f"it has no file {place}")
     return definition
+
+
+def _is_there(place: str) -> bool:
+    """Whether there is a file `package:FILE`."""
+    package, _, file = place.partition(":")
+    try:
+        return bool(file) and files(package).joinpath(file).is_file()
+    except (Exception, SystemExit):  # noqa: BLE001 - see above
+        return False
 
 
 @cache

@@ -25,7 +25,7 @@ from comity.store.memory_store import MemoryStore
 from comity.store.secrets import GivenSecrets
 from comity.store.sql_store import SqlStore, store_url
 from comity.transport.bindings.in_process import InProcessChannel, encoded
-from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
+from comity.transport.negotiation import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
 def simulate(script: Script, observe: Observer = nobody, *, state: Path | None = None) -> tuple[SessionResult, Outcome]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
@@ -43,7 +44,7 @@ def task_kind(name: str) -> TaskKind:
         )
     try:
         kind: TaskKind = resolve_name(targets[name])
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         raise UnknownTask(
             f"The kind of task {name!r} cannot be imported from {targets[name]}: {error}",
             action="repair or remove the package that adds it",
@@ -59,9 +60,11 @@ def kind_for(data: object) -> TaskKind:
     """
     built_in = list(_BUILT_IN)
     for name in [*built_in, *(each for each in kind_names() if each not in built_in)]:
-        kind = task_kind(name)
-        if kind.takes(data):
-            return kind
+        # A package that does not work keeps the others from nothing.
+        with suppress(UnknownTask):
+            kind = task_kind(name)
+            if kind.takes(data):
+                return kind
     raise InvalidValue(
         "the data are for no kind of task that there is here",
         expected=", ".join(kind_names()),

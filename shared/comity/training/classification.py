@@ -83,7 +83,7 @@ class Classification:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which a training sees every sample once, the last batch being completed from the next epoch."""
+        """Steps in which a training sees as many samples as there are, or a few more."""
         return math.ceil(self.samples / min(self._batch_size, self.samples))
 
     @property
@@ -171,7 +171,7 @@ class Classification:
         self._model.load_state_dict(state)
         optimizer = build_optimizer(spec, self._model.parameters())
         purpose, *when = place
-        stream = SampleStream(self.samples, self._batch_size, self._secret, *when, purpose=f"data order, {purpose}")
+        stream = SampleStream(self.samples, self._batch_size, self._secret, *when, purpose=f"batches, {purpose}")
         for step in range(steps):
             interruption.point()
             indices = stream.batch(step).to(self._device)

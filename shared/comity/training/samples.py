@@ -1,17 +1,23 @@
 """Which samples a training step sees.
 
-The order comes from a secret that never leaves the node, keyed by session, round and epoch: a peer that knew it could
-tell what each step saw. A step's samples follow from its number alone, so that a step can be repeated.
+The draws come from a secret that never leaves the node, keyed by session, round and step: a peer that knew it could tell
+what each step saw. A step's samples follow from its number alone, so that a step can be repeated.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from comity.randomness import derive, generator
+
+_PERMUTED = 4096
+"""Up to so many samples all are put in order and the first taken; a permutation of them costs next to nothing."""
+_SPARSE = 0.25
+"""Above this share of the samples the same, since most draws would have come before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,45 +33,47 @@ class Secret:
     session: str
 
     def seed(self, purpose: str, *place: int) -> int:
-        """A seed for one purpose at one place, for example a round and an epoch."""
+        """A seed for one purpose at one place, for example a round and a step."""
         return derive(self.key, self.session, purpose, *place)
 
 
 class SampleStream:
-    """All samples in random order, again and again, cut into batches of equal size.
+    """Every batch an independent draw of samples, without replacement.
+
+    A stream that passes over all samples before it begins anew would give one sample away: where the batches of k steps end
+    one short of, or one after, a pass, the sum of their gradients is that over all samples plus or minus one.
 
     Args:
         samples: Number of samples.
         batch_size: Samples a step; at most `samples` are taken.
         secret: The node's randomness in the session.
         place: When the training is: its round, and whatever else tells it from others.
-        purpose: What the order is for.
+        purpose: What the draws are for.
     """
 
-    def __init__(self, samples: int, batch_size: int, secret: Secret, *place: int, purpose: str = "data order") -> None:
+    def __init__(self, samples: int, batch_size: int, secret: Secret, *place: int, purpose: str = "batches") -> None:
         self._samples = samples
         self._batch_size = min(batch_size, samples)
         self._secret = secret
         self._place = place
         self._purpose = purpose
-        self._order: tuple[int, Tensor] | None = None
 
     def batch(self, step: int) -> Tensor:
-        """Indices of the samples that step `step` (from 0) sees, shape [batch]."""
-        begin = step * self._batch_size
-        pieces = []
-        while begin < (step + 1) * self._batch_size:
-            epoch, position = divmod(begin, self._samples)
-            piece = self._epoch(epoch)[position : position + (step + 1) * self._batch_size - begin]
-            pieces.append(piece)
-            begin += len(piece)
-        return torch.cat(pieces)
+        """Indices of the samples that step `step` (from 0) sees, shape [batch], each once."""
+        draws = generator(self._secret.seed(self._purpose, *self._place, step))
+        if self._samples <= _PERMUTED or self._batch_size > self._samples * _SPARSE:
+            return torch.randperm(self._samples, generator=draws)[: self._batch_size]
+        return self._sparse(draws)
 
-    def _epoch(self, epoch: int) -> Tensor:
-        if self._order is None or self._order[0] != epoch:
-            seed = self._secret.seed(self._purpose, *self._place, epoch)
-            self._order = epoch, torch.randperm(self._samples, generator=generator(seed))
-        return self._order[1]
+    def _sparse(self, draws: Generator) -> Tensor:
+        """A small draw of many samples, in time that does not grow with their number: what came before is passed over."""
+        drawn = torch.empty(0, dtype=torch.long)
+        while len(drawn) < self._batch_size:
+            more = torch.randint(self._samples, (self._batch_size,), generator=draws)
+            together = torch.cat([drawn, more])
+            _, first = np.unique(together.numpy(), return_index=True)
+            drawn = together[torch.from_numpy(np.sort(first))]
+        return drawn[: self._batch_size]
 
 
 class PoissonStream:

@@ -280,7 +280,12 @@ class PeerConnection:
                     result = attempt()
                 except grpc.RpcError as failure:
                     error = self._explain(failure)
+<<<<<<< HEAD
                     if isinstance(error, _RETRIED) and not isinstance(error, _ANSWERED):
+=======
+                    # One that is busy with this party's other calls is there.
+                    if isinstance(error, _RETRIED) and not isinstance(error, TooManyCalls):
+>>>>>>> main
                         self.presence.lost(error)
                     raise error from failure
                 self.presence.returned()

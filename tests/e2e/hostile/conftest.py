@@ -1,32 +1,15 @@
-"""A provider's daemon under attack while an honest session with it is on, and a learner's whose provider cheats."""
+"""A teacher's daemon under attack while an honest session with it is on."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from comity.node.control_client import ControlClient
-from comity.simulation.in_process import simulate
 from comity.transport.peer_connection import PeerConnection
 from tests.e2e.conftest import Site, opened_site
-from tests.e2e.hostile.attacks import (
-    MOST_ROUNDS,
-    NUMBERS,
-    PARALLEL_ROUNDS,
-    QUICK,
-    SCRIPT,
-    Attack,
-    Learner,
-    Parallel,
-    Target,
-    agreed,
-    data,
-    run_honestly,
-    script_for,
-)
+from tests.e2e.hostile.parties import QUICK, Parallel, Target
+from tests.e2e.hostile.votes import PLAY
 
 
 @pytest.fixture(scope="package")
@@ -37,22 +20,16 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(scope="package")
-def target(site: Any) -> Target:
-    policy = {"parties": ["learner", "mallory"], "max_rounds": MOST_ROUNDS}
-    config = {"secret": "provider's", "data": data("provider"), "policy": policy, "listen": "127.0.0.1:0"}
-    node = site.launch("provider", "provider", **config)
-    return Target(node, node.wait_ready(), *(site.identity(name) for name in ("learner", "mallory", "stranger")))
+def target(site: Site) -> Target:
+    """The teacher's daemon."""
+    return PLAY.started(site)
 
 
 @pytest.fixture(scope="package")
 def parallel(target: Target) -> Iterator[Parallel]:
-    """The honest session; at the end it, and one that begins after everything, come to what a simulation comes to."""
-    session = Parallel(target)
-    session.step()
-    session.wait(1)
-    yield session
-    assert session.finish().digest == simulate(script_for("parallel", rounds=PARALLEL_ROUNDS))[1].digest
-    assert run_honestly(target, "after").digest == simulate(script_for("after"))[1].digest
+    """The honest session."""
+    with PLAY.played(target) as session:
+        yield session
 
 
 @pytest.fixture
@@ -61,36 +38,11 @@ def during(target: Target, parallel: Parallel) -> Iterator[None]:
     round = parallel.step()
     yield
     parallel.wait(round)
-    assert target.process.exit_code() is None, target.process.last_words()
-    with ControlClient(target.process.control_url) as control:
-        assert control.describe().pid == target.process.pid
+    target.require_alive()
 
 
 @pytest.fixture
 def line(target: Target) -> Iterator[PeerConnection]:
-    """Mallory's line to the provider."""
-    with PeerConnection(target.mallory, "provider", target.address, QUICK) as connection:
+    """Mallory's line to the teacher."""
+    with PeerConnection(target.mallory, "hospital", target.address, QUICK) as connection:
         yield connection
-
-
-@pytest.fixture
-def attack(line: PeerConnection, during: None) -> Iterator[Attack]:
-    """A session of Mallory's to try things in."""
-    del during
-    with agreed(line, f"m-{next(NUMBERS)}") as session:
-        yield session
-
-
-@pytest.fixture(scope="package")
-def learner(site: Any, target: Target) -> Iterator[Learner]:
-    """A learner's daemon; at the end it completes a session with the honest provider."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        address = f"127.0.0.1:{found.getsockname()[1]}"
-    peers = {"provider": {"address": target.address}, "cheat": {"address": address}}
-    retry = {"call_s": 10.0, "retry_s": 1.0}
-    config = {"secret": "learner's", "data": data("learner"), "peers": peers, "retry": retry}
-    node = Learner(site.start("learner", "learner", **config), site.identity("cheat"), address)
-    yield node
-    assert node.node.exit_code() is None, node.node.last_words()
-    digest = node.run(SCRIPT.format(id="honest", acceptor="provider", rounds=2))["digest"]
-    assert digest == simulate(script_for("honest"))[1].digest

@@ -1,4 +1,4 @@
-"""A learner that proposes what cannot be taken: each gets its line, and the node goes on."""
+"""A student that proposes what cannot be taken: each gets its line, and the node goes on."""
 
 from __future__ import annotations
 
@@ -7,48 +7,40 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from teacher_votes.v1 import teacher_votes_pb2 as pb
 
 from comity import errors
 from comity.errors import ComityError
-from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.session.codec import contract_from_proto, membership_from_proto
 from comity.transport import sessions
+from comity.transport.negotiation import encode_proposal
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import encode_proposal
-from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import sessions_pb2
-from tests.e2e.hostile.attacks import (
-    MOST_ROUNDS,
-    QUICK,
-    Target,
-    assert_clear,
-    mallorys,
-    proposal,
-    refusal,
-)
+from tests.e2e.hostile.parties import MOST_ROUNDS, QUICK, Target, assert_clear, refusal
+from tests.e2e.hostile.votes import PLAY
 
 
 def signed(message: sessions_pb2.Proposal) -> sessions_pb2.Proposal:
     """A proposal that was changed, signed again by Mallory where it can be read at all."""
     try:
-        contract = contract_from_proto(message.contract, PROTOCOL.terms_message(), PROTOCOL.terms)
+        contract = contract_from_proto(message.contract, PLAY.definition.terms_message(), PLAY.definition.terms)
         membership = membership_from_proto(message.membership)
     except ComityError:
         return message
-    message.signature = mallorys("proposed")[1].signer.sign_membership(contract.hash, membership)
+    message.signature = PLAY.mallorys("proposed")[1].signer.sign_membership(contract.hash, membership)
     return message
 
 
 def edited(edit: Callable[[sessions_pb2.Proposal], object]) -> sessions_pb2.Proposal:
     """Mallory's proposal, changed in its encoded form, where no class of ours can object."""
-    message = proposal()
+    message = PLAY.proposal()
     edit(message)
     return message
 
 
 def with_terms(**terms: Any) -> sessions_pb2.Proposal:
-    message = proposal()
-    packed = pb.AssistedLearningTerms()
+    message = PLAY.proposal()
+    packed = pb.TeacherVotesTerms()
     assert message.contract.terms.Unpack(packed)
     for name, value in terms.items():
         setattr(packed, name, value)
@@ -57,16 +49,16 @@ def with_terms(**terms: Any) -> sessions_pb2.Proposal:
 
 
 def with_option(name: str, value: Any) -> sessions_pb2.Proposal:
-    return edited(lambda message: message.contract.models["model"].options.update({name: value}))
+    return edited(lambda message: message.contract.models["student"].options.update({name: value}))
 
 
 def setting(path: str, value: Any) -> sessions_pb2.Proposal:
     """The proposal with one field set, by its path."""
-    message = proposal()
+    message = PLAY.proposal()
     *parents, last = path.split(".")
     target: Any = message
     for name in parents:
-        target = target[int(name)] if name.isdecimal() else target[name] if name == "model" else getattr(target, name)
+        target = target[int(name)] if name.isdecimal() else target[name] if name == "student" else getattr(target, name)
     if isinstance(value, list):
         del getattr(target, last)[:]
         getattr(target, last).extend(value)
@@ -77,24 +69,24 @@ def setting(path: str, value: Any) -> sessions_pb2.Proposal:
 
 PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityError], tuple[str, ...]]] = {
     "a model that nobody has": (
-        lambda: setting("contract.models.model.name", "mlpp"),
+        lambda: setting("contract.models.student.name", "mlpp"),
         errors.UnknownModel,
         ("lenet5", "'mlpp'", "did you mean 'mlp'"),
     ),
     "an acceptor twice": (
-        lambda: setting("contract.acceptors", ["provider", "provider"]),
+        lambda: setting("contract.acceptors", ["hospital", "hospital"]),
         errors.MalformedMessage,
-        ("each provider once", "provider, provider"),
+        ("each teacher once", "hospital, hospital"),
     ),
     "another signature": (
-        lambda: setting("contract.models.model.signature", "f" * 64),
+        lambda: setting("contract.models.student.signature", "f" * 64),
         errors.ModelSignatureMismatch,
         ("f" * 64, "same version"),
     ),
     "options of another model": (
         lambda: with_option("hidden", 17),
         errors.ModelSignatureMismatch,
-        ("provider builds other tensors for mlp",),
+        ("hospital builds other tensors for mlp",),
     ),
     "an unknown option": (lambda: with_option("hiden", 17), errors.InvalidValue, ("hidden", "hiden")),
     "an option of another type": (lambda: with_option("hidden", "wide"), errors.InvalidValue, ("int", "'wide'")),
@@ -139,31 +131,34 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
         ("models", "16"),
     ),
     "a second model": (
-        lambda: edited(lambda m: m.contract.models["other"].CopyFrom(m.contract.models["model"])),
+        lambda: edited(lambda m: m.contract.models["other"].CopyFrom(m.contract.models["student"])),
         errors.MalformedMessage,
-        ("expected model", "model, other"),
+        ("expected student", "other, student"),
     ),
     "another model's name": (
         lambda: edited(
-            lambda m: (m.contract.models["net"].CopyFrom(m.contract.models["model"]), m.contract.models.pop("model"))
+            lambda m: (
+                m.contract.models["net"].CopyFrom(m.contract.models["student"]),
+                m.contract.models.pop("student"),
+            )
         ),
         errors.MalformedMessage,
-        ("expected model", "received net"),
+        ("expected student", "received net"),
     ),
     "code in the place of a model": (
-        lambda: setting("contract.models.model.name", "python:os:system"),
+        lambda: setting("contract.models.student.name", "python:os:system"),
         errors.UnknownModel,
         ("names models, not where their code is", "'python:os:system'", "[models] of node.toml"),
     ),
     "a library's model in the place of a name": (
-        lambda: setting("contract.models.model.name", "timm:resnet18"),
+        lambda: setting("contract.models.student.name", "timm:resnet18"),
         errors.UnknownModel,
         ("names models, not where their code is", "'timm:resnet18'"),
     ),
     "a model's name without end": (
-        lambda: setting("contract.models.model.name", "m" * 100_000),
+        lambda: setting("contract.models.student.name", "m" * 100_000),
         errors.MalformedMessage,
-        ("models.model.name", "200"),
+        ("models.student.name", "200"),
     ),
     "a kind of model without end": (
         lambda: edited(lambda m: m.contract.models["k" * 100_000].SetInParent()),
@@ -199,7 +194,7 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     "another kind of task": (
         lambda: setting("contract.task.kind", "detection"),
         errors.TaskMismatch,
-        ("assisted_learning is not for such a task", "classification", "detection"),
+        ("teacher_votes is not for such a task", "classification", "detection"),
     ),
     "NaN to normalise with": (
         lambda: edited(
@@ -212,14 +207,14 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
         ("mean",),
     ),
     "a protocol that nobody has": (
-        lambda: setting("contract.protocol", "assisted_lerning"),
+        lambda: setting("contract.protocol", "teacher_vots"),
         errors.UnsupportedProtocol,
-        ("assisted_learning", "assisted_lerning", "did you mean"),
+        ("teacher_votes", "teacher_vots", "did you mean"),
     ),
     "a protocol's name without end": (
         lambda: setting("contract.protocol", "p" * 7_000_000),
         errors.UnsupportedProtocol,
-        ("assisted_learning", "pppp"),
+        ("teacher_votes", "pppp"),
     ),
     "another version": (
         lambda: setting("contract.version", 2),
@@ -227,24 +222,24 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
         ("version 1", "version 2"),
     ),
     "a contract in another's name": (
-        lambda: setting("contract.initiator", "learner"),
+        lambda: setting("contract.initiator", "clinic"),
         errors.UnknownParty,
-        ("mallory", "learner"),
+        ("mallory", "clinic"),
     ),
     "a part in another's name": (
-        lambda: setting("membership.party", "learner"),
+        lambda: setting("membership.party", "clinic"),
         errors.UnknownParty,
-        ("mallory", "learner"),
+        ("mallory", "clinic"),
     ),
     "a part in another role": (
-        lambda: setting("membership.role", "provider"),
+        lambda: setting("membership.role", "teacher"),
         errors.UnknownParty,
-        ("as learner", "provider mallory"),
+        ("as student", "teacher mallory"),
     ),
     "help of another": (
         lambda: setting("contract.acceptors", ["somebody"]),
         errors.UnknownParty,
-        ("provider", "somebody"),
+        ("hospital", "somebody"),
     ),
     "too many rounds": (
         lambda: setting("contract.rounds", MOST_ROUNDS + 1),
@@ -254,12 +249,12 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     "no rounds": (lambda: setting("contract.rounds", 0), errors.MalformedMessage, ("rounds", "0")),
     "absurd rounds": (lambda: setting("contract.rounds", 2**32 - 1), errors.MalformedMessage, ("rounds", "4294967295")),
     "samples as egress": (
-        lambda: setting("contract.egress", ["contract", "loss", "checkpoint", "sample"]),
+        lambda: setting("contract.egress", ["contract", "vote", "sample"]),
         errors.PolicyRefusal,
         ("sample",),
     ),
     "more egress than needed": (
-        lambda: setting("contract.egress", ["contract", "loss", "checkpoint", "features"]),
+        lambda: setting("contract.egress", ["contract", "vote", "features"]),
         errors.PolicyRefusal,
         ("features",),
     ),
@@ -273,7 +268,6 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
         errors.MalformedMessage,
         ("egress", "every thing"),
     ),
-    "no samples": (lambda: setting("membership.samples", 0), errors.MalformedMessage, ("samples", "0")),
     "a session named like a path": (
         lambda: setting("contract.session", "../../../etc/passwd"),
         errors.MalformedMessage,
@@ -286,30 +280,13 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
         ("parallel", "another id"),
     ),
     "an absurd seed": (lambda: setting("contract.seed", 2**64 - 1), errors.MalformedMessage, ("seed",)),
-    "a learning rate of NaN": (
-        lambda: with_terms(learning_rate=math.nan),
-        errors.MalformedMessage,
-        ("learning_rate", "NaN"),
-    ),
-    "a negative learning rate": (
-        lambda: with_terms(learning_rate=-1.0),
-        errors.MalformedMessage,
-        ("learning_rate", "-1"),
-    ),
-    "a step size that no tensor can take": (
-        lambda: with_terms(learning_rate=1e300),
-        errors.MalformedMessage,
-        ("learning_rate", "1e+300"),
-    ),
-    "no iterations": (lambda: with_terms(iterations=0), errors.MalformedMessage, ("iterations", "0")),
-    "no sampling period": (lambda: with_terms(sampling_period=0), errors.MalformedMessage, ("sampling_period", "0")),
-    "no batch": (lambda: with_terms(batch_size=0), errors.MalformedMessage, ("batch_size", "0")),
-    "an unknown optimiser": (lambda: with_terms(optimizer="lion"), errors.MalformedMessage, ("optimizer", "lion")),
-    "an unknown objective": (lambda: with_terms(objective="max"), errors.MalformedMessage, ("objective", "max")),
+    "no queries": (lambda: with_terms(queries=0), errors.MalformedMessage, ("queries", "0")),
+    "no steps": (lambda: with_terms(steps=0), errors.MalformedMessage, ("steps", "0")),
+    "absurd steps": (lambda: with_terms(steps=2**32 - 1), errors.MalformedMessage, ("steps", "4294967295")),
     "the terms of another protocol": (
-        lambda: edited(lambda m: m.contract.terms.Pack(pb.Loss(sum=1.0))),
+        lambda: edited(lambda m: m.contract.terms.Pack(pb.VotePoolTerms(queries=1))),
         errors.MalformedMessage,
-        ("comity.wire.v1.AssistedLearningTerms", "comity.wire.v1.Loss"),
+        ("teacher_votes.v1.TeacherVotesTerms", "teacher_votes.v1.VotePoolTerms"),
     ),
     "terms that are garbage": (
         lambda: edited(lambda m: setattr(m.contract.terms, "value", b"\xff" * 40)),
@@ -332,8 +309,10 @@ def test_a_proposal_that_cannot_be_taken(case: str, line: PeerConnection) -> Non
 
 @pytest.mark.usefixtures("during")
 def test_a_party_outside_the_policy(target: Target) -> None:
-    contract, party = mallorys("uninvited", initiator="stranger")
-    own = party.membership("learner").model_copy(update={"party": "stranger"})
-    with PeerConnection(target.stranger, "provider", target.address, QUICK) as connection:
-        error = refusal(lambda: sessions.propose(connection, encode_proposal(contract, own, party.signer, PROTOCOL)))
-    assert_clear(error, errors.PolicyRefusal, "policy.parties", "learner, mallory", "stranger", "add the party")
+    contract, party = PLAY.mallorys("uninvited", initiator="stranger")
+    own = party.membership("student").model_copy(update={"party": "stranger"})
+    with PeerConnection(target.stranger, "hospital", target.address, QUICK) as connection:
+        error = refusal(
+            lambda: sessions.propose(connection, encode_proposal(contract, own, party.signer, PLAY.definition))
+        )
+    assert_clear(error, errors.PolicyRefusal, "policy.parties", "clinic, mallory", "stranger", "add the party")

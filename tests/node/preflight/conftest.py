@@ -16,6 +16,7 @@ from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
 
 DATA = {"source": "digits", "per_class": 20}
+POLICY = {"egress": ["contract", "vote"]}
 
 
 @dataclass
@@ -95,21 +96,22 @@ def make_home(authority: Authority) -> Iterator[Callable[..., Home]]:
             home = Path(folder) / party
             identity = by.issue(party, home / "tls")
             tls = {name: f"tls/{name}.pem" for name in ("certificate", "key", "trust")}
-            return Home(home, identity, {"party": party, "state_dir": "state", "tls": tls, "data": DATA, **values})
+            usual = {"state_dir": "state", "tls": tls, "data": DATA, "policy": dict(POLICY)}
+            return Home(home, identity, {"party": party, **usual, **values})
 
         yield make
 
 
 @pytest.fixture
-def provider(make_home: Callable[..., Home]) -> Home:
+def teacher(make_home: Callable[..., Home]) -> Home:
     """The hospital's node; nothing is wrong with it."""
-    return make_home("hospital", role="provider", listen="127.0.0.1:0")
+    return make_home("hospital", role="teacher", listen="127.0.0.1:0")
 
 
 @pytest.fixture
-def learner(make_home: Callable[..., Home], serve: Callable[..., Any], authority: Authority) -> Home:
+def student(make_home: Callable[..., Home], serve: Callable[..., Any], authority: Authority) -> Home:
     """The clinic's node, whose one peer answers; nothing is wrong with it."""
-    home = make_home("clinic", role="learner")
+    home = make_home("clinic", role="student")
     peer = authority.issue("hospital", home.folder.parent / "peer")
     home.values["peers"] = {"hospital": {"address": serve(identity=peer).address}}
     return home

@@ -47,10 +47,10 @@ def certify(home: Any, by: Authority, *, begins: datetime.timedelta, ends: datet
     ],
 )
 def test_the_dates_of_the_certificate(
-    provider: Any, authority: Authority, begins: Any, ends: Any, verdict: str, part: str
+    teacher: Any, authority: Authority, begins: Any, ends: Any, verdict: str, part: str
 ) -> None:
-    certify(provider, authority, begins=begins, ends=ends, name="hospital")
-    found = provider.check()
+    certify(teacher, authority, begins=begins, ends=ends, name="hospital")
+    found = teacher.check()
     assert found["certificate"].verdict == verdict
     assert part in found["certificate"].found
     assert found["keys"].verdict == "passed"
@@ -59,70 +59,70 @@ def test_the_dates_of_the_certificate(
 
 
 @pytest.mark.parametrize("name", ["", "bank"])
-def test_a_certificate_of_somebody_else(provider: Any, authority: Authority, name: str) -> None:
-    certify(provider, authority, begins=-DAY, ends=90 * DAY, name=name)
-    provider.check().only("keys", f"received {name or 'none'}", "correct party")
+def test_a_certificate_of_somebody_else(teacher: Any, authority: Authority, name: str) -> None:
+    certify(teacher, authority, begins=-DAY, ends=90 * DAY, name=name)
+    teacher.check().only("keys", f"received {name or 'none'}", "correct party")
 
 
-def test_a_key_of_another_certificate(provider: Any, authority: Authority) -> None:
-    other = authority.issue("hospital", provider.folder / "other")
+def test_a_key_of_another_certificate(teacher: Any, authority: Authority) -> None:
+    other = authority.issue("hospital", teacher.folder / "other")
     assert other.key is not None
-    shutil.copy(other.key, provider.identity.key)
-    provider.check().only("keys", "not that of the certificate", "made together")
+    shutil.copy(other.key, teacher.identity.key)
+    teacher.check().only("keys", "not that of the certificate", "made together")
 
 
-def test_a_key_that_anybody_reads(provider: Any) -> None:
-    provider.identity.key.chmod(0o644)
-    provider.check().only("keys", "key.pem with 0644", "chmod 600")
-    provider.identity.key.chmod(0o640)
-    assert provider.check()["keys"].verdict == "passed"
+def test_a_key_that_anybody_reads(teacher: Any) -> None:
+    teacher.identity.key.chmod(0o644)
+    teacher.check().only("keys", "key.pem with 0644", "chmod 600")
+    teacher.identity.key.chmod(0o640)
+    assert teacher.check()["keys"].verdict == "passed"
 
 
-def test_a_key_that_is_none(provider: Any) -> None:
-    provider.identity.key.write_text("-----BEGIN NOTHING-----")
-    provider.check().only("keys", "holds no private key that can be used", "without a password")
+def test_a_key_that_is_none(teacher: Any) -> None:
+    teacher.identity.key.write_text("-----BEGIN NOTHING-----")
+    teacher.check().only("keys", "holds no private key that can be used", "without a password")
 
 
 @pytest.mark.parametrize("name", ["key", "certificate"])
-def test_files_that_are_not_there(provider: Any, name: str) -> None:
-    getattr(provider.identity, name).unlink()
-    found = provider.check()
+def test_files_that_are_not_there(teacher: Any, name: str) -> None:
+    getattr(teacher.identity, name).unlink()
+    found = teacher.check()
     found.only("keys", f"tls.{name} cannot be read", f"set tls.{name}")
     assert found["certificate"].verdict == ("skipped" if name == "certificate" else "warning")
 
 
-def test_a_certificate_that_is_none(provider: Any) -> None:
-    provider.identity.certificate.write_text("hello")
-    provider.check().only("keys", "holds no certificate", "BEGIN CERTIFICATE")
+def test_a_certificate_that_is_none(teacher: Any) -> None:
+    teacher.identity.certificate.write_text("hello")
+    teacher.check().only("keys", "holds no certificate", "BEGIN CERTIFICATE")
 
 
-def test_neither_certificate_nor_insecure(provider: Any) -> None:
-    del provider.values["tls"]
-    found = provider.check()
+def test_neither_certificate_nor_insecure(teacher: Any) -> None:
+    del teacher.values["tls"]
+    found = teacher.check()
     found.only("keys", "tls is missing", "configure [tls]")
     assert [found[name].verdict for name in ("certificate", "trust", "listen")] == ["skipped"] * 3
 
 
-def test_trust_that_is_no_certificate(provider: Any) -> None:
-    provider.identity.trust.write_text("nobody")
-    provider.check().only("trust", "trust.pem holds no certificate", "BEGIN CERTIFICATE")
-    provider.identity.trust.unlink()
-    provider.check().only("trust", "tls.trust cannot be read", "set tls.trust")
+def test_trust_that_is_no_certificate(teacher: Any) -> None:
+    teacher.identity.trust.write_text("nobody")
+    teacher.check().only("trust", "trust.pem holds no certificate", "BEGIN CERTIFICATE")
+    teacher.identity.trust.unlink()
+    teacher.check().only("trust", "tls.trust cannot be read", "set tls.trust")
 
 
-def test_trust_in_a_party_whose_certificate_has_expired(provider: Any, make_home: Any, authority: Authority) -> None:
+def test_trust_in_a_party_whose_certificate_has_expired(teacher: Any, make_home: Any, authority: Authority) -> None:
     peer = make_home("clinic")
     certify(peer, authority, begins=-2 * DAY, ends=-DAY, name="clinic")
-    shutil.copy(peer.identity.certificate, provider.identity.trust)
-    provider.check().only("trust", "clinic in ", "expired on", "ask the peer")
+    shutil.copy(peer.identity.certificate, teacher.identity.trust)
+    teacher.check().only("trust", "clinic in ", "expired on", "ask the peer")
 
 
-def test_trust_in_a_folder_is_a_row_for_each(provider: Any, make_home: Any) -> None:
-    folder: Path = provider.folder / "trusted"
+def test_trust_in_a_folder_is_a_row_for_each(teacher: Any, make_home: Any) -> None:
+    folder: Path = teacher.folder / "trusted"
     folder.mkdir()
-    provider.values["tls"]["trust"] = "trusted"
-    provider.check().only("trust", "nobody is trusted", "ask the peers")
+    teacher.values["tls"]["trust"] = "trusted"
+    teacher.check().only("trust", "nobody is trusted", "ask the peers")
     for party in ("clinic", "bank"):
         shutil.copy(make_home(party).identity.certificate, folder / f"{party}.pem")
-    rows = [row.found for row in provider.check().rows if row.check == "trust"]
+    rows = [row.found for row in teacher.check().rows if row.check == "trust"]
     assert [row.split()[0] for row in rows] == ["bank", "clinic"]

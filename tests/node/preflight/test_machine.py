@@ -27,78 +27,77 @@ from comity.store.sql_store import FILE_NAME, SqlStore, store_url
 
 SESSION = """
 [session]
-protocol = "assisted_learning"
+protocol = "teacher_votes"
 acceptors = ["hospital"]
 rounds = 2
-[session.model]
+[session.models.student]
 name = "mlp"
 options = { hidden = 8 }
 [session.terms]
-learning_rate = 0.01
-iterations = 40
-sampling_period = 5
+queries = 5
 """
 
 
-def test_nothing_is_wrong_with_a_provider(provider: Any) -> None:
-    found = provider.check(script=SESSION)
+def test_nothing_is_wrong_with_a_teacher(teacher: Any) -> None:
+    found = teacher.check(script=SESSION)
     assert found.code == 0
     assert not found.failed()
-    assert found["role"].found == "provider, as its configuration says"
+    assert found["role"].found == "teacher, as its configuration says"
     assert "200 samples of 1×8×8 to train on, 450 to test on, 10 classes" in found["data"].found
     assert found["peers"].verdict == "skipped"
     assert found["model"].verdict == "passed"
 
 
-def test_nothing_is_wrong_with_a_learner(learner: Any) -> None:
-    found = learner.check(script=SESSION)
+def test_nothing_is_wrong_with_a_student(student: Any) -> None:
+    found = student.check(script=SESSION)
     assert found.code == 0
     assert not found.failed()
-    assert found["role"].found == "learner, as its configuration says"
+    assert found["role"].found == "student, as its configuration says"
     assert found["listen"].verdict == "skipped"
     assert "room for the session's 0.0 MB" in found["model"].found
 
 
-def test_nothing_is_left_behind(provider: Any) -> None:
-    provider.check()
-    before = {path: path.stat().st_mtime_ns for path in provider.folder.rglob("*") if path.name != "node.toml"}
-    provider.check(script=SESSION)
-    after = {path: path.stat().st_mtime_ns for path in provider.folder.rglob("*") if path.suffix != ".toml"}
+def test_nothing_is_left_behind(teacher: Any) -> None:
+    teacher.check()
+    before = {path: path.stat().st_mtime_ns for path in teacher.folder.rglob("*") if path.name != "node.toml"}
+    teacher.check(script=SESSION)
+    after = {path: path.stat().st_mtime_ns for path in teacher.folder.rglob("*") if path.suffix != ".toml"}
     assert after == {path: changed for path, changed in before.items() if path in after}
-    assert not (provider.folder / "state").exists()
+    assert not (teacher.folder / "state").exists()
 
 
 # --- Configuration and role -----------------------------------------------------------------------------------------------
 
 
-def test_a_kind_of_egress_that_nothing_has_is_told(provider: Any) -> None:
-    provider.values["policy"] = {"egress": ["contract", "checkpont"]}
-    row = provider.check()["configuration: egress"]
+def test_a_kind_of_egress_that_nothing_has_is_told(teacher: Any) -> None:
+    teacher.values["policy"] |= {"egress": ["contract", "checkpont"]}
+    row = teacher.check()["configuration: egress"]
     assert (row.verdict, row.action) == ("warning", "did you mean checkpoint?")
     assert "checkpont" in row.found
 
 
-def test_a_configuration_that_cannot_be_read_stops_only_what_needs_it(provider: Any) -> None:
-    provider.values["policy"] = {"max_round": 3}
-    found = provider.check()
+def test_a_configuration_that_cannot_be_read_stops_only_what_needs_it(teacher: Any) -> None:
+    teacher.values["policy"] |= {"max_round": 3}
+    found = teacher.check()
     found.only("configuration", "unknown key policy.max_round", "did you mean max_rounds?")
     assert {row.check for row in found.rows} == set(CHECKS) - {"session"}
     assert all(row.verdict == "skipped" for row in found.rows if row.check not in {"configuration", "protocols"})
 
 
-def test_what_the_environment_says_is_named_but_not_shown(provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_environment_says_is_named_but_not_shown(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMITY_NODE_SECRET", "hunter2")
-    found = provider.check()
+    found = teacher.check()
     assert "COMITY_NODE_SECRET over it" in found["configuration"].found
     assert "hunter2" not in str(found.rows)
     monkeypatch.setenv("COMITY_NODE_DRAIN_S", "-1")
-    provider.check().only("configuration", "drain_s", "greater than or equal to 0")
+    teacher.check().only("configuration", "drain_s", "greater than or equal to 0")
 
 
-def test_a_role_that_nobody_knows(provider: Any) -> None:
-    found = provider.check(role="doctor")
+def test_a_role_that_nobody_knows(teacher: Any) -> None:
+    found = teacher.check(role="doctor")
     assert found["role"].verdict == "failed"
-    assert {"learner", "provider", "client", "server"} <= set(found["role"].found.replace(",", "").split())
+    known = {"learner", "provider", "client", "server", "student", "teacher"}
+    assert known <= set(found["role"].found.replace(",", "").split())
     assert "received doctor" in found["role"].found
     assert found.code == 2
 
@@ -106,32 +105,32 @@ def test_a_role_that_nobody_knows(provider: Any) -> None:
 # --- Folder, store, disk --------------------------------------------------------------------------------------------------
 
 
-def test_a_state_dir_that_cannot_be_written(provider: Any) -> None:
+def test_a_state_dir_that_cannot_be_written(teacher: Any) -> None:
     # In what is no folder, where root cannot write either.
-    provider.values["state_dir"] = "tls/key.pem/state"
-    provider.check().only("state_dir", "expected a writable folder, received ", "Not a directory", "make it writable")
+    teacher.values["state_dir"] = "tls/key.pem/state"
+    teacher.check().only("state_dir", "expected a writable folder, received ", "Not a directory", "make it writable")
 
 
-def test_a_state_dir_with_too_long_a_path(provider: Any) -> None:
-    provider.values["state_dir"] = "s" * 100
-    provider.check().only("state_dir", "at most 100 characters", "shorter path")
+def test_a_state_dir_with_too_long_a_path(teacher: Any) -> None:
+    teacher.values["state_dir"] = "s" * 100
+    teacher.check().only("state_dir", "at most 100 characters", "shorter path")
 
 
-def test_a_state_dir_in_memory(provider: Any) -> None:
+def test_a_state_dir_in_memory(teacher: Any) -> None:
     if not Path("/dev/shm").is_dir():
         pytest.skip("there is no /dev/shm here")
     with TemporaryDirectory(dir="/dev/shm") as folder:
-        provider.values["state_dir"] = folder
-        found = provider.check()
+        teacher.values["state_dir"] = folder
+        found = teacher.check()
     assert found["state_dir"].verdict == "warning"
     assert "in memory (tmpfs)" in found["state_dir"].found
     assert found.code == 0
 
 
-def test_a_state_dir_that_another_process_uses(provider: Any) -> None:
-    with exclusive(provider.state):
-        provider.check().only("state_dir", "another node works in this state_dir", "use another state_dir")
-    assert "not in use" in provider.check()["state_dir"].found
+def test_a_state_dir_that_another_process_uses(teacher: Any) -> None:
+    with exclusive(teacher.state):
+        teacher.check().only("state_dir", "another node works in this state_dir", "use another state_dir")
+    assert "not in use" in teacher.check()["state_dir"].found
 
 
 @contextmanager
@@ -162,24 +161,24 @@ def running(home: Any, role: str) -> Iterator[None]:
         thread.join()
 
 
-def test_a_node_that_runs_is_no_failure(provider: Any) -> None:
-    with running(provider, "provider"):
-        found = provider.check(role="provider")
+def test_a_node_that_runs_is_no_failure(teacher: Any) -> None:
+    with running(teacher, "teacher"):
+        found = teacher.check(role="teacher")
         assert not found.failed()
         assert "where the node runs as process" in found["state_dir"].found
         assert "the node listens at 127.0.0.1:" in found["listen"].found
-        assert provider.check()["role"].found == "provider, as the node that runs"
-        mistaken = provider.check(role="learner")
-        assert "expected learner, received provider" in mistaken["role"].found
-        provider.values["party"] = "bank"
-        found = provider.check()
+        assert teacher.check()["role"].found == "teacher, as the node that runs"
+        mistaken = teacher.check(role="student")
+        assert "expected student, received teacher" in mistaken["role"].found
+        teacher.values["party"] = "bank"
+        found = teacher.check()
         assert found["state_dir"].verdict == "failed"
         assert "expected bank, received hospital, process" in found["state_dir"].found
 
 
-def test_a_store_that_is_none(provider: Any) -> None:
-    (provider.state / FILE_NAME).write_bytes(b"no database" * 1000)
-    found = provider.check().only("store", FILE_NAME)
+def test_a_store_that_is_none(teacher: Any) -> None:
+    (teacher.state / FILE_NAME).write_bytes(b"no database" * 1000)
+    found = teacher.check().only("store", FILE_NAME)
     assert "unexpected" not in found.found
 
 
@@ -197,63 +196,63 @@ def change(path: Path, statement: str) -> None:
         database.commit()
 
 
-def test_a_store_of_a_later_version(provider: Any) -> None:
-    change(recorded(provider), "UPDATE meta SET value = '999' WHERE key = 'schema'")
-    provider.check().only("store", "received schema 999", "upgrade comity")
+def test_a_store_of_a_later_version(teacher: Any) -> None:
+    change(recorded(teacher), "UPDATE meta SET value = '999' WHERE key = 'schema'")
+    teacher.check().only("store", "received schema 999", "upgrade comity")
 
 
-def test_a_ledger_that_does_not_hold(provider: Any) -> None:
-    path = recorded(provider)
-    assert "6 entries that holds" in provider.check()["store"].found
+def test_a_ledger_that_does_not_hold(teacher: Any) -> None:
+    path = recorded(teacher)
+    assert "6 entries that holds" in teacher.check()["store"].found
     change(path, "UPDATE ledger SET peer = 'bank' WHERE position = 1")
-    assert "ledger entry 1" in provider.check()["store"].found
-    assert provider.check().code == 2
+    assert "ledger entry 1" in teacher.check()["store"].found
+    assert teacher.check().code == 2
 
 
-def test_a_clock_behind_the_ledger(provider: Any) -> None:
-    recorded(provider, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
-    provider.check().only("store", "the clock is behind the ledger's last entry", "set the clock")
+def test_a_clock_behind_the_ledger(teacher: Any) -> None:
+    recorded(teacher, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
+    teacher.check().only("store", "the clock is behind the ledger's last entry", "set the clock")
 
 
-def test_a_store_that_cannot_be_anywhere(provider: Any) -> None:
-    provider.values["store"] = "mysql://somewhere/comity"
-    assert provider.check().failed() == ["store"]
+def test_a_store_that_cannot_be_anywhere(teacher: Any) -> None:
+    teacher.values["store"] = "mysql://somewhere/comity"
+    assert teacher.check().failed() == ["store"]
 
 
-def test_a_database_that_does_not_answer(provider: Any) -> None:
+def test_a_database_that_does_not_answer(teacher: Any) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
-        provider.values["store"] = f"postgresql://comity:hunter2@127.0.0.1:{held.getsockname()[1]}/comity"
-        found = provider.check()
+        teacher.values["store"] = f"postgresql://comity:hunter2@127.0.0.1:{held.getsockname()[1]}/comity"
+        found = teacher.check()
     found.only("store", "postgresql+psycopg://comity:***@127.0.0.1")
     assert "hunter2" not in str(found.rows)
 
 
 @pytest.mark.parametrize("url", ["hunter2 no url", "://comity:hunter2@/"])
-def test_a_store_whose_url_cannot_be_read_shows_no_password(provider: Any, url: str) -> None:
-    provider.values["store"] = url
-    row = provider.check().only("store", "a store's URL cannot be read", "correct `store`")
+def test_a_store_whose_url_cannot_be_read_shows_no_password(teacher: Any, url: str) -> None:
+    teacher.values["store"] = url
+    row = teacher.check().only("store", "a store's URL cannot be read", "correct `store`")
     assert "comity:hunter2" not in row.found
 
 
-def test_a_store_that_was_only_begun(provider: Any) -> None:
-    (provider.state / FILE_NAME).touch()
-    assert "is empty; the node makes its tables" in provider.check()["store"].found
+def test_a_store_that_was_only_begun(teacher: Any) -> None:
+    (teacher.state / FILE_NAME).touch()
+    assert "is empty; the node makes its tables" in teacher.check()["store"].found
 
 
-def test_a_full_quota(provider: Any) -> None:
-    folder = provider.state / "blobs" / "s-1"
+def test_a_full_quota(teacher: Any) -> None:
+    folder = teacher.state / "blobs" / "s-1"
     folder.mkdir(parents=True)
     (folder / "blob").write_bytes(bytes(2_000_000))
-    provider.values["policy"] = {"max_state_bytes": 2_000_001}
-    assert provider.check()["disk"].verdict == "passed"
-    provider.values["policy"] = {"max_state_bytes": 2_000_000}
-    provider.check().only("disk", "2.0 MB kept, policy.max_state_bytes is 2.0 MB", "comity gc")
+    teacher.values["policy"] |= {"max_state_bytes": 2_000_001}
+    assert teacher.check()["disk"].verdict == "passed"
+    teacher.values["policy"] |= {"max_state_bytes": 2_000_000}
+    teacher.check().only("disk", "2.0 MB kept, policy.max_state_bytes is 2.0 MB", "comity gc")
 
 
-def test_a_device_that_this_machine_lacks(provider: Any) -> None:
-    provider.values["device"] = "cuda:97"
-    found = provider.check(script=SESSION)
+def test_a_device_that_this_machine_lacks(teacher: Any) -> None:
+    teacher.values["device"] = "cuda:97"
+    found = teacher.check(script=SESSION)
     found.only("device", "received cuda:97", "set device = 'auto'")
     assert [row.verdict for row in found.rows if row.check == "script"] == ["passed", "skipped"]
 
@@ -261,10 +260,10 @@ def test_a_device_that_this_machine_lacks(provider: Any) -> None:
 # --- Listening ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_address_in_use(provider: Any) -> None:
+def test_an_address_in_use(teacher: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        provider.values["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
-        provider.check().only("listen", "in use", "stop what listens there")
+        teacher.values["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        teacher.check().only("listen", "in use", "stop what listens there")
 
 
 @pytest.mark.parametrize(
@@ -274,20 +273,20 @@ def test_an_address_in_use(provider: Any) -> None:
         ("127.0.0.1", ("expected host:port",)),
     ],
 )
-def test_an_address_that_is_not_ours(provider: Any, listen: str, parts: tuple[str, ...]) -> None:
-    provider.values["listen"] = listen
-    provider.check().only("listen", *parts)
+def test_an_address_that_is_not_ours(teacher: Any, listen: str, parts: tuple[str, ...]) -> None:
+    teacher.values["listen"] = listen
+    teacher.check().only("listen", *parts)
 
 
-def test_a_provider_that_listens_nowhere(provider: Any) -> None:
-    del provider.values["listen"]
-    provider.check(role="provider").only("listen", "listen is missing", "must be reachable")
+def test_a_teacher_that_listens_nowhere(teacher: Any) -> None:
+    del teacher.values["listen"]
+    teacher.check(role="teacher").only("listen", "listen is missing", "must be reachable")
 
 
-def test_plaintext_beyond_this_machine(provider: Any) -> None:
-    del provider.values["tls"]
-    provider.values |= {"insecure": True, "listen": "0.0.0.0:0"}
-    found = provider.check()
+def test_plaintext_beyond_this_machine(teacher: Any) -> None:
+    del teacher.values["tls"]
+    teacher.values |= {"insecure": True, "listen": "0.0.0.0:0"}
+    found = teacher.check()
     found.only("listen", "plaintext is for loopback only", "configure [tls]")
     assert [found[name].verdict for name in ("keys", "certificate", "trust")] == ["skipped"] * 3
 
@@ -306,9 +305,9 @@ def test_plaintext_beyond_this_machine(provider: Any) -> None:
         ),
     ],
 )
-def test_data_that_cannot_be_used(provider: Any, changes: dict[str, Any], parts: tuple[str, ...]) -> None:
-    provider.values |= changes
-    row = provider.check()["data"]
+def test_data_that_cannot_be_used(teacher: Any, changes: dict[str, Any], parts: tuple[str, ...]) -> None:
+    teacher.values |= changes
+    row = teacher.check()["data"]
     assert row.verdict == "failed"
     for part in parts:
         assert part in f"{row.found}; {row.action}"
@@ -322,38 +321,38 @@ def test_data_that_cannot_be_used(provider: Any, changes: dict[str, Any], parts:
         (SESSION.replace("rounds = 2", "rounds = 20"), ("policy.max_rounds", "received 20", "buy fewer rounds")),
         (SESSION.replace('["hospital"]', '["bank"]'), ("received bank", "another script")),
         (SESSION.replace("hidden", "hiden"), ("hiden", "options")),
-        (SESSION + '[party.clinic]\nrole="learner"\n[party.clinic.data]\nsource="digits"', ("[party.clinic]",)),
+        (SESSION + '[party.clinic]\nrole="student"\n[party.clinic.data]\nsource="digits"', ("[party.clinic]",)),
     ],
 )
-def test_a_script_that_the_node_cannot_run(provider: Any, script: str, parts: tuple[str, ...]) -> None:
-    provider.values["policy"] = {"max_rounds": 10}
-    found = provider.check(script=script)
+def test_a_script_that_the_node_cannot_run(teacher: Any, script: str, parts: tuple[str, ...]) -> None:
+    teacher.values["policy"] |= {"max_rounds": 10}
+    found = teacher.check(script=script)
     assert found.failed() == ["script"]
     for part in parts:
         assert part in f"{found['script'].found}; {found['script'].action}"
 
 
-def test_a_helper_that_the_learner_has_no_address_of(learner: Any) -> None:
-    found = learner.check(script=SESSION.replace('["hospital"]', '["bank"]'))
+def test_an_acceptor_that_the_student_has_no_address_of(student: Any) -> None:
+    found = student.check(script=SESSION.replace('["hospital"]', '["bank"]'))
     found.only("script", "expected hospital, received bank", "configure [peers.bank]")
 
 
-def test_a_session_that_there_is_no_room_for(provider: Any) -> None:
-    provider.values["policy"] = {"max_state_bytes": 1000}
-    found = provider.check(script=SESSION)
+def test_a_session_that_there_is_no_room_for(teacher: Any) -> None:
+    teacher.values["policy"] |= {"max_state_bytes": 1000}
+    found = teacher.check(script=SESSION)
     assert found.failed() == ["script"]
     row = next(row for row in found.rows if row.verdict == "failed")
     assert "no room for the session" in row.found
     assert "policy.max_state_bytes" in row.action
 
 
-def test_a_failure_that_nobody_thought_of_is_a_row(provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_that_nobody_thought_of_is_a_row(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(context: object) -> Iterator[Any]:
         raise ZeroDivisionError("in the\nmiddle")
         yield
 
     monkeypatch.setitem(CHECKS, "device", broken)
-    found = provider.check()
+    found = teacher.check()
     found.only("device", "ZeroDivisionError: in the middle")
     assert found["data"].verdict == "passed"
 
@@ -374,9 +373,9 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-def test_the_command_prints_a_line_for_each_row(provider: Any, typed: Callable[..., tuple[int, str]]) -> None:
-    rows = provider.check().rows
-    code, printed = typed("--config", provider.folder / "node.toml")
+def test_the_command_prints_a_line_for_each_row(teacher: Any, typed: Callable[..., tuple[int, str]]) -> None:
+    rows = teacher.check().rows
+    code, printed = typed("--config", teacher.folder / "node.toml")
     lines = printed.splitlines()
     assert code == 0
     assert [line[:2] for line in lines[: len(rows)]] == [
@@ -388,10 +387,10 @@ def test_the_command_prints_a_line_for_each_row(provider: Any, typed: Callable[.
     assert lines[len(rows) :] == [", ".join(f"{counted[each]} {each}" for each in ("passed", "warning", "skipped"))]
 
 
-def test_the_command_gives_one_json_object(provider: Any, typed: Callable[..., tuple[int, str]]) -> None:
-    provider.values["device"] = "abacus"
-    provider.check()
-    code, printed = typed("provider", "--config", provider.folder / "node.toml", "--json")
+def test_the_command_gives_one_json_object(teacher: Any, typed: Callable[..., tuple[int, str]]) -> None:
+    teacher.values["device"] = "abacus"
+    teacher.check()
+    code, printed = typed("teacher", "--config", teacher.folder / "node.toml", "--json")
     told = json.loads(printed)
     assert (code, told["ok"]) == (2, False)
     (failed,) = [row for row in told["rows"] if row["verdict"] == "failed"]
@@ -400,12 +399,12 @@ def test_the_command_gives_one_json_object(provider: Any, typed: Callable[..., t
 
 
 def test_a_terminal_shows_a_table(
-    provider: Any, typed: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    teacher: Any, typed: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "300")
-    rows = provider.check().rows
-    code, printed = typed("--config", provider.folder / "node.toml")
+    rows = teacher.check().rows
+    code, printed = typed("--config", teacher.folder / "node.toml")
     assert code == 0
     assert "what to do" in printed
     for row in rows:

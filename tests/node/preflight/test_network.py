@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from teacher_votes.definition import PROTOCOL
 
 from comity import version
-from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.transport.certificates import Authority
 from comity.transport.description import Describe, Description, describing
 from comity.transport.identity import Identity
@@ -35,7 +35,7 @@ def peer(serve: Callable[..., Any], authority: Authority, tmp_path: Any) -> Peer
 
 def saying(**changes: Any) -> Describe:
     """A peer that differs in something."""
-    told = Description("hospital", "provider", version(), PROTOCOLS, datetime.now(UTC))
+    told = Description("hospital", "teacher", version(), PROTOCOLS, datetime.now(UTC))
     return lambda: dataclasses.replace(told, **({"time": datetime.now(UTC)} | changes))
 
 
@@ -46,8 +46,8 @@ def ask(home: Any, **addresses: str) -> Any:
 
 @pytest.fixture
 def clinic(make_home: Callable[..., Any]) -> Any:
-    """A learner."""
-    return make_home("clinic", role="learner")
+    """A student."""
+    return make_home("clinic", role="student")
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_peer_that_is_there(clinic: Any, peer: Peer) -> None:
     assert {row.verdict for row in rows.values()} == {"passed"}
     assert "127.0.0.1" in rows["network"].found
     assert rows["version"].found == f"{version()} on both sides"
-    assert rows["protocols"].found == "in common: assisted_learning 1"
+    assert rows["protocols"].found == "in common: teacher_votes 1"
     assert "warned over 5 s, at most 60 s" in rows["clock"].found
 
 
@@ -95,7 +95,7 @@ def test_a_peer_that_this_node_does_not_trust(clinic: Any, peer: Peer) -> None:
 
 def test_a_peer_that_does_not_trust_this_node(make_home: Callable[..., Any], peer: Peer, authority: Authority) -> None:
     other = Authority.create()
-    home = make_home("clinic", role="learner", by=other)
+    home = make_home("clinic", role="student", by=other)
     address = peer()
     home.identity.trust.write_bytes(authority.issue("any", home.folder / "any").trust.read_bytes())  # type: ignore[union-attr]
     ask(home, hospital=address).only(
@@ -117,7 +117,7 @@ def test_a_node_without_a_usable_key_blames_no_peer(clinic: Any, peer: Peer) -> 
 def test_a_peer_that_is_somebody_else(clinic: Any, serve: Callable[..., Any]) -> None:
     clinic.values["insecure"] = True
     del clinic.values["tls"]
-    found = ask(clinic, hospital=serve(describe=describing("bank", "provider", PROTOCOLS)).address)
+    found = ask(clinic, hospital=serve(describe=describing("bank", "teacher", PROTOCOLS)).address)
     found.only("peer hospital: answer", "expected hospital, received bank", "check whose node", code=1)
 
 
@@ -132,14 +132,14 @@ def test_a_peer_of_another_version(clinic: Any, peer: Peer) -> None:
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"protocols": {PROTOCOL.name: PROTOCOL.version + 1}}, "assisted_learning 2"),
+        ({"protocols": {PROTOCOL.name: PROTOCOL.version + 1}}, "teacher_votes 2"),
         ({"protocols": {}}, "with none"),
-        ({"role": "learner"}, "there a learner"),
+        ({"role": "student"}, "there a student"),
     ],
 )
 def test_a_peer_that_cannot_help(clinic: Any, peer: Peer, changes: dict[str, Any], part: str) -> None:
     found = ask(clinic, hospital=peer(describe=saying(**changes)))
-    found.only("peer hospital: protocols", "none in common: assisted_learning 1", part, "the same version", code=1)
+    found.only("peer hospital: protocols", "none in common: teacher_votes 1", part, "the same version", code=1)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_peer_that_cannot_help(clinic: Any, peer: Peer, changes: dict[str, Any
     ],
 )
 def test_a_clock_that_is_wrong(clinic: Any, peer: Peer, seconds: int, verdict: str, direction: str) -> None:
-    says = describing("hospital", "provider", PROTOCOLS, clock=lambda: datetime.now(UTC) + timedelta(seconds=seconds))
+    says = describing("hospital", "teacher", PROTOCOLS, clock=lambda: datetime.now(UTC) + timedelta(seconds=seconds))
     found = ask(clinic, hospital=peer(describe=says))
     row = found["peer hospital: clock"]
     assert row.verdict == verdict

@@ -166,23 +166,34 @@ class Acceptor:
         Raises:
             InvalidValue: There is none.
             RefusedError: It does not fit this node any more.
+            StateInUse: Another process agrees to it.
         """
         with self._deciding:
-            kept = self._approvals.waiting(session)
-            contract, definition = stored_contract(kept)
-            (peer,) = (Membership.model_validate(each) for each in kept.peers)
-            # The data may be others since.
-            own = self._party.membership(definition.acceptor, contract)
-            others = self.counted - kept.counts
-            proposal = Proposal(contract, definition, peer)
-            promised = require_admissible(self._party, proposal, own, active=others)
-            self._store.save(replace(stored(contract, own, peer, promised=promised), begun=kept.begun))
+            self._approvals.waiting(session)
+            # Before it is looked at: of several processes that are told to agree, one does.
+            self._party.enter(session, lambda: self._lose(session))
             try:
-                self._set_up(contract, definition, own, [peer])
+                self._approve(session)
             except BaseException:
-                self._store.save(kept)
+                self._party.leave(session)
                 raise
-            log.info("session-approved", session=session, peer=peer.party)
+
+    def _approve(self, session: str) -> None:
+        kept = self._approvals.waiting(session)
+        contract, definition = stored_contract(kept)
+        (peer,) = (Membership.model_validate(each) for each in kept.peers)
+        # The data may be others since.
+        own = self._party.membership(definition.acceptor, contract)
+        others = self.counted - kept.counts
+        proposal = Proposal(contract, definition, peer)
+        promised = require_admissible(self._party, proposal, own, active=others)
+        self._store.save(replace(stored(contract, own, peer, promised=promised), begun=kept.begun))
+        try:
+            self._set_up(contract, definition, own, [peer])
+        except BaseException:
+            self._store.save(kept)
+            raise
+        log.info("session-approved", session=session, peer=peer.party)
 
     def refuse(self, session: str, reason: str) -> None:
         """Refuses a proposal that waits for an operator; its initiator is told the reason when it asks again.

@@ -21,8 +21,8 @@ from comity.session.waiting import OFFLINE
 from comity.store.store import StoredSession
 from comity.tasks import require_usable, signed_model, task_kind
 from comity.transport.bindings.remote import RemoteChannel
+from comity.transport.negotiation import require_models, require_task_kind
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import require_models, require_task_kind
 
 PASSING = (TransportError, StorageError, NodeDraining, TooManyCalls)
 """Errors that are not the session's fault: it goes on when they have passed."""

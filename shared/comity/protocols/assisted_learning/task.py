@@ -15,7 +15,7 @@ from comity.protocol.implementation import Data, PrivateTraining, Resources, Tas
 from comity.protocols.assisted_learning.extensions import OwnModel, Settings
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
-from comity.tasks import build_model, require_task
+from comity.tasks import build_model
 from comity.training import (
     AssistedDistillation,
     Classification,
@@ -54,7 +54,6 @@ class AssistedTaskBuilder(TaskBuilder):
 
     def build(self, contract: Contract, resources: Resources) -> Classification | PolicyGradient | AssistedDistillation:
         """See `TaskBuilder.build`."""
-        require_task(resources.party, resources.data, contract.task)
         terms, own = _terms(contract.terms), _own_model(resources)
         if own is not None and (resources.data is None or isinstance(resources.data, EnvironmentSet)):
             raise InvalidValue(

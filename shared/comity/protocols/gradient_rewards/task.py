@@ -7,7 +7,6 @@ from comity.environments import EnvironmentSet
 from comity.errors import MalformedMessage, TaskMismatch
 from comity.protocol.implementation import Data, Resources, TaskBuilder
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
-from comity.tasks import require_task
 from comity.training import Classification
 from comity.training.local import classification
 
@@ -32,7 +31,6 @@ class RewardedTaskBuilder(TaskBuilder):
             )
         if isinstance(resources.data, EnvironmentSet):
             raise _no_samples(resources.data)
-        require_task(resources.party, resources.data, contract.task)
         return classification(
             resources.models[MODEL],
             resources.data,

@@ -11,7 +11,6 @@ from comity.errors import TaskMismatch
 from comity.ledger.receipts import SignedStatement
 from comity.protocol.implementation import Implementation, Resources, TaskBuilder
 from comity.session.contexts import PeerContext
-from comity.tasks import require_task
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
 from comity.transport.calls import Service, Unary
@@ -67,7 +66,6 @@ class CountTask(TaskBuilder):
 
     def build(self, contract: Contract, resources: Resources) -> ClassCounts:
         """See `TaskBuilder.build`."""
-        require_task(resources.party, resources.data, contract.task)
         data, terms = resources.data, contract.terms
         if not isinstance(data, Splits) or not isinstance(terms, FederatedCountTerms):
             raise TaskMismatch("only samples can be counted", expected="[data] with samples", received=resources.party)

@@ -21,6 +21,7 @@ PROTOCOL = ProtocolDefinition(
     egress=("contract", "vote", "score"),
     models=("student",),
     trains=frozenset({"teacher"}),
+    tasks=("classification",),
     terms=TeacherVotesTerms,
     presentation=Presentation(
         View({"student": (_VOTED, _AGREEMENT), "teacher": (_VOTED,)}, _SUMMARY),
@@ -35,9 +36,13 @@ PROTOCOL = ProtocolDefinition(
         script_template="teacher_votes:session.toml",
         services=(
             ServiceExtension("labels", "student", "teacher_votes.services:serve_labels"),
+            ServiceExtension("confirm", "student", "teacher_votes.services:serve_confirm"),
             ServiceExtension("review", "teacher", "teacher_votes.services:serve_review"),
         ),
-        verbs=(Verb("votes release", "Lets votes leave that wait for you.", "teacher_votes.verbs:release"),),
+        verbs=(
+            Verb("votes release", "Lets votes leave that wait for you.", "teacher_votes.verbs:release"),
+            Verb("votes learn", "Lets the student learn labels that wait for you.", "teacher_votes.verbs:learn"),
+        ),
         audits=(Audit("agreement", "How often a teacher stood alone.", "teacher_votes.audit:agreement"),),
     ),
     implementation="teacher_votes.implementation:TEACHING",
@@ -52,6 +57,7 @@ POOL = ProtocolDefinition(
     egress=("contract", "vote"),
     models=(),
     trains=frozenset({"client"}),
+    tasks=("classification",),
     terms=VotePoolTerms,
     presentation=Presentation(View({"client": (_VOTED, _AGREEMENT), "server": (_VOTED, _AGREEMENT)}, _SUMMARY)),
     unit="request",

@@ -14,7 +14,7 @@ from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.waiting import Reason
-from teacher_votes.teaching import requests_of, subject
+from teacher_votes.teaching import requests_of, require_fitting, subject
 from teacher_votes.terms import VotePoolTerms
 from teacher_votes.voting import agreement, majority
 
@@ -159,6 +159,7 @@ class Server:
         member, contract = self._members[party], self._session.contract
         if round > min(len(self._finished) + 1, contract.rounds):
             raise RoundOutOfOrder("that round is not open", expected=len(self._finished) + 1, received=round)
+        require_fitting(contract, party, votes)
         units, about = requests_of(contract, round), subject(contract, round)
         member.context.receipt_book.accept(request, "request", units, about)
         if round not in member.votes:

@@ -27,6 +27,13 @@ REVIEW = Reason(
     counts=False,
 )
 
+CONFIRM = Reason(
+    "confirm",
+    "somebody to let the labels of round {subject} be learned",
+    "comity votes learn {session}",
+    counts=False,
+)
+
 Votes = tuple[list[int], SignedStatement, bytes | None]
 """Labels, the receipt of the request for them, and the digest of the scores behind them, where there are any."""
 
@@ -40,6 +47,18 @@ def requests_of(contract: Contract, round: int) -> Units:
 def subject(contract: Contract, round: int) -> bytes:
     """What statements about a round's requests state."""
     return subject_of({"inputs": round, "seed": contract.seed})
+
+
+def require_fitting(contract: Contract, party: str, votes: Sequence[int]) -> None:
+    """Checks that somebody's votes are votes on a round's inputs.
+
+    Raises:
+        MalformedMessage: They are not.
+    """
+    queries, classes = voting_terms(contract).queries, contract.task.heads[0].size
+    if len(votes) != queries or max(votes, default=0) >= classes:
+        expected = f"{queries} below {classes}"
+        raise MalformedMessage(f"the votes of {party} do not fit", expected=expected, received=[*votes][:queries])
 
 
 class Teaching(Protocol):
@@ -65,6 +84,7 @@ class Student:
         self._teachers = teachers
         self._own = contexts[0]
         self._told: dict[str, int] = {}
+        self._desk = self._own.services.get("confirm")
         self._wait_s = self._own.settings.wait_s if isinstance(self._own.settings, Settings) else 60.0
         self._finished: list[dict[str, Any]] = [
             dict(each.fields) for each in self._own.journal.records() if each.kind == "finished"
@@ -87,11 +107,13 @@ class Student:
             for context in self._contexts:
                 if context.peer.party in said:
                     voted, receipt, digest = said[context.peer.party]
-                    self._require_fitting(context, voted)
+                    require_fitting(contract, context.peer.party, voted)
                     context.receipt_book.accept(receipt, "receipt", units, about)
                     scores += [] if digest is None else [self._own.blobs.get(digest)]
             votes = [said[party][0] if party in said else None for party in contract.acceptors]
             labels = self._own.task.most_scored(scores) if scores else majority([each[0] for each in said.values()])
+            if self._desk is not None:
+                self._own.waits.wait(CONFIRM, self._desk.question(contract.session, round), str(round))
             student = self._own.blobs.add(self._own.task.learn(student, round, labels))
             self._finish(round, votes, labels, student.hex)
             yield
@@ -136,13 +158,6 @@ class Student:
         self._own.blobs.keep({bytes.fromhex(student)})
         self._own.observe(Event("round-finished", round, fields))
 
-    def _require_fitting(self, context: PeerContext, labels: Sequence[int]) -> None:
-        queries, classes = voting_terms(context.contract).queries, context.contract.task.heads[0].size
-        if len(labels) != queries or max(labels) >= classes:
-            raise MalformedMessage(
-                f"the votes of {context.peer.party} do not fit", expected=f"{queries} below {classes}", received=labels
-            )
-
 
 class Teacher:
     """The acceptor. Records: `released`, where votes waited for it, and `finished`, with the votes of a round.
@@ -185,7 +200,9 @@ class Teacher:
         """See `Steppable.advance`."""
         for round in [*self._asked]:
             if not self._is_reviewed or round in self._released:
-                self._asked.pop(round).set_result(self._answer(round))
+                # Whoever asked is told as well where there is no answer: `fail` looks for those who wait.
+                votes = self._answer(round)
+                self._asked.pop(round).set_result(votes)
                 return True
         return False
 

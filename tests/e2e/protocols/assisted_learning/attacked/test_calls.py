@@ -14,16 +14,8 @@ from comity.node.sessions.initiator import draft_contract
 from comity.transport import blobs, sessions
 from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY, PeerConnection
 from comity.transport.status import from_rpc_error
-from tests.e2e.hostile.attacks import (
-    METHODS,
-    PARALLEL_ROUNDS,
-    QUICK,
-    Attack,
-    asking,
-    assert_clear,
-    refusal,
-    script_for,
-)
+from tests.e2e.hostile.parties import PARALLEL_ROUNDS, QUICK, assert_clear, refusal
+from tests.e2e.protocols.assisted_learning.attacked.attacks import METHODS, PLAY, Attack
 
 
 def send(
@@ -52,8 +44,8 @@ def test_a_session_that_is_not_the_callers(path: str, line: PeerConnection) -> N
 
 
 def simulate_contract(id: str, rounds: int) -> Contract:
-    script = script_for(id, rounds=rounds)
-    return draft_contract(script, asking(script), id)[0]
+    script = PLAY.script(id, rounds=rounds)
+    return draft_contract(script, PLAY.asking(script), id)[0]
 
 
 @pytest.mark.usefixtures("during")

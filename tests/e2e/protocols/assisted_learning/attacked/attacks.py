@@ -1,54 +1,40 @@
-"""The pieces of an honest session to spoil: parties, scripts, lines and sessions for those who attack."""
+"""What an attacker of assisted learning has: a session of her own, and the blobs and messages of an honest learner."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import struct
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
-import pytest
 import torch
 from google.protobuf.message import Message
 
-from comity import errors
 from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
 from comity.contract import Contract
-from comity.errors import ComityError
 from comity.ledger.ledger import Head, in_round
 from comity.node.control_client import ControlClient
 from comity.node.party import LocalParty
-from comity.node.sessions.agreement import Negotiation
-from comity.node.sessions.initiator import draft_contract, run_session, stored
-from comity.node.sessions.script import parse_script
 from comity.protocol.roles import run
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
 from comity.session.codec import statement_to_proto
 from comity.session.contexts import PeerContext
-from comity.session.events import Event, Observer, nobody
-from comity.session.outcome import Outcome
-from comity.session.waiting import Waits
+from comity.session.events import nobody
 from comity.simulation.processes import NodeProcess
-from comity.store.memory_store import MemoryStore
-from comity.store.secrets import GivenSecrets
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.identity import Identity
+from comity.transport.negotiation import decode_agreement, encode_proposal
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.retry import RetryPolicy
-from comity.transport.sessions import encode_proposal
-from comity.transport.status import from_rpc_error
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import assisted_learning_pb2_grpc, blobs_pb2, sessions_pb2
+from tests.e2e.hostile.parties import QUICK, Play
 
 SCRIPT = """\
 [session]
@@ -70,161 +56,7 @@ sampling_period = 5
 evaluation_batch_size = 32
 """
 
-
-PARALLEL_ROUNDS = 25
-
-
-MOST_ROUNDS = 50
-
-
-QUICK = RetryPolicy(call_s=5.0, retry_s=0.2)
-"""Of a client that gets its answer at once."""
-
-
-PATIENT = RetryPolicy(call_s=20.0, retry_s=20.0)
-
-
-DEADLINE_S = 30.0
-
-
-NUMBERS = itertools.count()
-
-
-def data(share: str) -> dict[str, Any]:
-    partition = {"name": "imbalance", "gamma": 0.3, "share": share, "seed": 3}
-    return {"source": "digits", "seed": 3, "per_class": 20, "partition": partition}
-
-
-def party_section(role: str, **policy: Any) -> dict[str, Any]:
-    return {"role": role, "secret": f"{role}'s", "data": data(role), "policy": policy}
-
-
-def script_for(id: str, *, acceptor: str = "provider", rounds: int = 2, initiator: str = "learner") -> Any:
-    """A script, and the parties that play it in a simulation."""
-    script = parse_script(SCRIPT.format(id=id, acceptor=acceptor, rounds=rounds))
-    tables = {initiator: party_section("learner"), acceptor: party_section("provider")}
-    return type(script).model_validate(script.model_dump(exclude={"party"}) | {"party": tables})
-
-
-def asking(script: Any, initiator: str = "learner") -> LocalParty:
-    section = script.party[initiator]
-    return LocalParty(initiator, section, GivenSecrets(section.secret.get_secret_value().encode()), MemoryStore())
-
-
-def run_honestly(
-    node: Target, id: str, *, rounds: int = 2, observe: Observer = nobody, retry: RetryPolicy = PATIENT
-) -> Outcome:
-    """A whole session of the honest learner with a provider's daemon."""
-    script = script_for(id, rounds=rounds)
-    initiator = asking(script)
-    contract, definition = draft_contract(script, initiator, id)
-    with PeerConnection(node.learner, "provider", node.address, retry) as connection:
-        own = initiator.membership(definition.initiator, contract)
-        initiator.store.save(stored(contract, own))
-        waits = Waits(initiator.store, contract.session)
-        negotiation = Negotiation(contract, definition, initiator, own, waits, threading.Event().wait)
-        outcome = run_session(negotiation, [connection], observe)
-        sessions.end(connection, "finished")
-        return outcome
-
-
-def refusal(call: Callable[[], object]) -> ComityError:
-    """What a call is refused with, as the product's own client understands it."""
-    try:
-        call()
-    except grpc.RpcError as failure:
-        return from_rpc_error(failure)
-    except ComityError as error:
-        return error
-    pytest.fail("the call was answered")
-
-
-def assert_clear(error: ComityError, kind: type[ComityError], *parts: str) -> None:
-    """One line that says what was expected, what came and what to do."""
-    line = str(error)
-    assert type(error) is kind, line
-    assert "\n" not in line
-    assert len(line) < 700
-    assert error.what, line
-    if kind not in {errors.RemoteFailure, errors.SessionFailed}:
-        assert error.expected, line
-        assert error.received, line
-        assert error.action, line
-    for part in parts:
-        assert part in line, line
-
-
-@dataclass(frozen=True)
-class Target:
-    """A provider's daemon, and who calls it.
-
-    Attributes:
-        process: The daemon.
-        address: Where it listens.
-        learner: The honest learner.
-        mallory: A party that the provider trusts.
-        stranger: A party with a trusted certificate whom the provider's policy does not name.
-    """
-
-    process: NodeProcess
-    address: str
-    learner: Identity
-    mallory: Identity
-    stranger: Identity
-
-
-class Parallel:
-    """An honest session that is on while others attack; it waits after each round to be told to go on."""
-
-    def __init__(self, node: Target) -> None:
-        self.finished = 0
-        self._rounds = threading.Condition()
-        self._allowed = 0
-        self._outcome: Outcome | BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(node,), name="honest session", daemon=True)
-        self._thread.start()
-
-    def step(self) -> int:
-        """Lets one more round begin, if it is not the last; returns the number of the round to wait for."""
-        with self._rounds:
-            self._allowed = min(self._allowed + 1, PARALLEL_ROUNDS - 1)
-            self._rounds.notify_all()
-            return self._allowed
-
-    def wait(self, round: int) -> None:
-        """Waits until a round is over."""
-        with self._rounds:
-            done = self._rounds.wait_for(lambda: self.finished >= round or self._outcome is not None, DEADLINE_S)
-        assert done, f"the honest session hangs after round {self.finished}"
-        assert self._outcome is None, self._outcome
-
-    def finish(self) -> Outcome:
-        """Lets it run to its end."""
-        with self._rounds:
-            self._allowed = PARALLEL_ROUNDS + 1
-            self._rounds.notify_all()
-        self._thread.join(DEADLINE_S)
-        assert isinstance(self._outcome, Outcome), self._outcome
-        return self._outcome
-
-    def _run(self, node: Target) -> None:
-        try:
-            outcome: Outcome | BaseException = run_honestly(
-                node, "parallel", rounds=PARALLEL_ROUNDS, observe=self._observe
-            )
-        except BaseException as error:  # noqa: BLE001 - shown by whoever waits
-            outcome = error
-        with self._rounds:
-            self._outcome = outcome
-            self._rounds.notify_all()
-
-    def _observe(self, event: Event) -> None:
-        if event.kind not in {"session-started", "round-finished"}:
-            return
-        with self._rounds:
-            self.finished = event.round
-            self._rounds.notify_all()
-            self._rounds.wait_for(lambda: self._allowed > event.round)
+PLAY = Play(PROTOCOL.name, SCRIPT, "learner", "provider")
 
 
 @dataclass
@@ -318,32 +150,19 @@ class Attack:
         return run(PROTOCOL.load().connected([self.context], [RemoteChannel(self.connection)]))[0].digest
 
 
-def mallorys(id: str, **changes: Any) -> tuple[Contract, LocalParty]:
-    """A contract that the provider would take, and Mallory."""
-    script = script_for(id, initiator="mallory")
-    party = asking(script, "mallory")
-    return draft_contract(script, party, id)[0].model_copy(update=changes), party
-
-
 @contextmanager
 def agreed(line: PeerConnection, id: str, **changes: Any) -> Iterator[Attack]:
     """A session of Mallory's, that is agreed on in good order and ended."""
-    contract, party = mallorys(id, **changes)
+    contract, party = PLAY.mallorys(id, **changes)
     own = party.membership("learner")
     agreement = sessions.propose(line, encode_proposal(contract, own, party.signer, PROTOCOL))
     assert agreement is not None
-    peer = sessions.decode_agreement(agreement, contract, "provider", PROTOCOL)
+    peer = decode_agreement(agreement, contract, "provider", PROTOCOL)
     line.enter(contract.session, contract.hash)
     try:
         yield Attack(line, contract, party, party.peer_context(party.session_context(contract, own, nobody), peer))
     finally:
         sessions.end(line, "finished")
-
-
-def proposal(**changes: Any) -> sessions_pb2.Proposal:
-    """Mallory's proposal, with fields of the contract replaced before they are encoded."""
-    contract, party = mallorys("proposed", **changes)
-    return encode_proposal(contract, party.membership("learner"), party.signer, PROTOCOL)
 
 
 METHODS: Mapping[str, tuple[str, Message]] = {

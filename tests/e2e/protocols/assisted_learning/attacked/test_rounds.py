@@ -14,17 +14,8 @@ from comity.ledger.ledger import in_round
 from comity.simulation.in_process import simulate
 from comity.transport import blobs
 from comity.wire.v1 import assisted_learning_pb2 as pb
-from tests.e2e.hostile.attacks import (
-    DEADLINE_S,
-    QUICK,
-    Attack,
-    Target,
-    assert_clear,
-    refusal,
-    run_honestly,
-    script_for,
-    spoiled_headers,
-)
+from tests.e2e.hostile.parties import DEADLINE_S, QUICK, Target, assert_clear, refusal
+from tests.e2e.protocols.assisted_learning.attacked.attacks import PLAY, Attack, spoiled_headers
 
 
 def test_an_offer_without_its_blob(attack: Attack) -> None:
@@ -152,7 +143,7 @@ def test_a_session_is_as_it_was_after_all_of_it(attack: Attack) -> None:
     refusal(lambda: attack.offer(attack.checkpoint(), round=2))
     refusal(lambda: attack.offer(attack.checkpoint(sum=math.nan)))
     refusal(attack.close)
-    expected = simulate(script_for(attack.contract.session, initiator="mallory"))[1]
+    expected = simulate(PLAY.script(attack.contract.session, initiator="mallory"))[1]
     assert attack.play_on() == expected.digest
 
 
@@ -168,7 +159,7 @@ def test_many_calls_that_wait_keep_nobody_out(attack: Attack, target: Target) ->
     metadata = [*attack.connection._metadata, *blobs.put_metadata(blob, "checkpoint", in_round(1), 0)]
     calls = [attack.connection._put.future(never(), metadata=metadata, timeout=DEADLINE_S) for _ in range(64)]
     try:
-        assert run_honestly(target, "crowded", rounds=1, retry=QUICK).models
+        assert PLAY.run_honestly(target, "crowded", rounds=1, retry=QUICK).models
     finally:
         for call in calls:
             call.cancel()

@@ -13,15 +13,8 @@ from comity.errors import ComityError
 from comity.tensors import Blob
 from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import blobs_pb2
-from tests.e2e.hostile.attacks import (
-    DEADLINE_S,
-    QUICK,
-    Attack,
-    agreed,
-    assert_clear,
-    refusal,
-    spoiled_headers,
-)
+from tests.e2e.hostile.parties import DEADLINE_S, QUICK, assert_clear, refusal
+from tests.e2e.protocols.assisted_learning.attacked.attacks import Attack, agreed, spoiled_headers
 
 
 def test_a_corrupted_blob(attack: Attack) -> None:

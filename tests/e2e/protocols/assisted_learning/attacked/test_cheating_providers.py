@@ -39,14 +39,8 @@ from comity.transport.identity import Identity
 from comity.transport.server import NodeServer
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import blobs_pb2, sessions_pb2, sessions_pb2_grpc
-from tests.e2e.hostile.attacks import (
-    SCRIPT,
-    Learner,
-    assert_clear,
-    refusal,
-    script_for,
-    spoiled_headers,
-)
+from tests.e2e.hostile.parties import assert_clear, refusal
+from tests.e2e.protocols.assisted_learning.attacked.attacks import PLAY, SCRIPT, Learner, spoiled_headers
 
 Results = Iterator[pb.Result]
 
@@ -146,7 +140,7 @@ class CheatingSessions(sessions.SessionsServicer):
 @contextmanager
 def cheating(identity: Identity, address: str, cheat: Cheat) -> Iterator[None]:
     """A provider that is honest in all but one thing, in this process."""
-    section = script_for("any", acceptor="cheat").party["cheat"]
+    section = PLAY.script("any", acceptor="cheat").party["cheat"]
     section.policy = section.policy.model_copy(update={"max_sessions": 1000})
     party = LocalParty("cheat", section, GivenSecrets(b"cheat's"), MemoryStore())
     hosted = SessionRegistry(party.store)
@@ -400,6 +394,6 @@ def test_the_honest_pair_of_the_cheats(learner: Learner) -> None:
     """The provider that the cheats are made from is honest where nothing is changed."""
     with cheating(learner.cheat, learner.address, Cheat()):
         digest = learner.run(SCRIPT.format(id="not-cheated", acceptor="cheat", rounds=2))["digest"]
-    script = script_for("not-cheated", acceptor="cheat")
+    script = PLAY.script("not-cheated", acceptor="cheat")
     script.party["cheat"].secret = SecretStr("cheat's")
     assert digest == simulate(script)[1].digest

@@ -1,0 +1,149 @@
+"""Terms cross unchanged, each is in the contract's hash, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comity.contract import Contract, ModelSpec, Preprocessing
+from comity.errors import MalformedMessage
+from comity.privacy.terms import PrivacyTerms
+from comity.protocols.assisted_learning.definition import PROTOCOL
+from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
+from comity.session.codec import contract_from_proto, contract_to_proto
+from comity.tasks.classification import classification
+from comity.wire.v1 import sessions_pb2 as pb
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+sizes = st.integers(1, 2**32 - 1)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> PolicyGradientTerms | None:
+    if draw(st.booleans()):
+        return None
+    baseline = draw(st.sampled_from(["none", "mean", "normalized"]))
+    return PolicyGradientTerms(discount=0.9, baseline=baseline, evaluation_episodes=7, best_return=draw(finite))
+
+
+@st.composite
+def noises(draw: st.DrawFn) -> PrivacyTerms | None:
+    if draw(st.booleans()):
+        return None
+    scope = draw(st.sampled_from(["per_step", "total"]))
+    return PrivacyTerms(scope=scope, epsilon=draw(st.floats(0.1, 100)), delta=draw(st.floats(1e-9, 0.5)))
+
+
+terms = st.builds(
+    AssistedLearningTerms,
+    batch_size=sizes,
+    evaluation_batch_size=sizes,
+    optimizer=st.sampled_from(["adam", "sgd"]),
+    learning_rate=st.floats(0, 1e30, exclude_min=True),
+    iterations=st.integers(2, 2**32 - 1),
+    sampling_period=sizes,
+    objective=st.sampled_from(["sum", "mean"]),
+    screening=st.sampled_from(["exact", "race"]),
+    trajectory_encoding=st.sampled_from(["dense", "delta"]),
+    policy_gradient=policies(),
+    privacy=noises(),
+)
+
+
+def encoded(contract: Contract) -> pb.Contract:
+    return contract_to_proto(contract, PROTOCOL.terms_message())
+
+
+def decoded(message: pb.Contract) -> Contract:
+    return contract_from_proto(message, PROTOCOL.terms_message(), PROTOCOL.terms)
+
+
+@given(terms)
+def test_terms_cross_unchanged(make_contract: Callable[..., Contract], agreed: AssistedLearningTerms) -> None:
+    contract = make_contract(terms=agreed)
+    crossed = decoded(pb.Contract.FromString(encoded(contract).SerializeToString()))
+    assert crossed == contract
+    assert crossed.hash == contract.hash
+    assert isinstance(crossed.terms, AssistedLearningTerms)
+
+
+def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..., Contract]) -> None:
+    # Both sides quote it: a change here means that old and new nodes agree on nothing.
+    contract = make_contract(
+        models={
+            "model": ModelSpec(
+                name="mlp", options={"hidden": 64, "rate": 0.5, "wide": True, "kind": "é"}, signature="ab"
+            )
+        },
+        task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
+    )
+    assert contract.hash == "31c3686e9d7eebf1824de36f3a6a1179ee5877bf20ca5af15dca087efe128e57"
+
+
+def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> None:
+    changes: dict[str, Any] = {
+        "batch_size": 1,
+        "evaluation_batch_size": 1,
+        "optimizer": "sgd",
+        "learning_rate": 1.0,
+        "iterations": 3,
+        "sampling_period": 1,
+        "objective": "mean",
+        "order": "rotating",
+        "trainers": 1,
+        "policy_gradient": PolicyGradientTerms(best_return=100.0),
+        "privacy": PrivacyTerms(scope="total", epsilon=1.0),
+        "screening": "race",
+        "trajectory_encoding": "delta",
+    }
+    assert set(changes) == set(AssistedLearningTerms.model_fields)
+    terms = [AssistedLearningTerms(**{name: value}) for name, value in changes.items()]
+    hashes = {make_contract(terms=each).hash for each in [*terms, AssistedLearningTerms()]}
+    assert len(hashes) == len(changes) + 1
+
+
+def without(name: str) -> pb.Contract:
+    terms = PROTOCOL.terms_message()
+    for field in AssistedLearningTerms.model_fields:
+        value = AssistedLearningTerms.model_fields[field].default
+        if field != name and value is not None:
+            setattr(terms, field, value)
+    message = pb.Contract()
+    message.terms.Pack(terms)
+    return message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "optimizer",
+        "learning_rate",
+        "batch_size",
+        "iterations",
+        "sampling_period",
+        "objective",
+        "screening",
+        "trajectory_encoding",
+    ],
+)
+def test_terms_that_are_not_whole_are_refused(make_contract: Callable[..., Contract], name: str) -> None:
+    message = encoded(make_contract())
+    message.terms.CopyFrom(without(name).terms)
+    with pytest.raises(MalformedMessage, match=name) as caught:
+        decoded(pb.Contract.FromString(message.SerializeToString()))
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
+def test_learning_rates_out_of_range_are_refused(make_contract: Callable[..., Contract], value: float) -> None:
+    message = encoded(make_contract())
+    terms = PROTOCOL.terms_message()
+    message.terms.Unpack(terms)
+    terms.learning_rate = value  # type: ignore[attr-defined]
+    message.terms.Pack(terms)
+    with pytest.raises(MalformedMessage, match="learning_rate"):
+        decoded(message)
