@@ -37,9 +37,6 @@ SESSION_KEY, CONTRACT_KEY = "comity-session", "comity-contract"
 _RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, BlobTruncated, TooManyCalls)
 """Errors that may pass by themselves; every call can be repeated without harm."""
 
-_ANSWERED = (BlobTruncated, TooManyCalls)
-"""Those that a peer which is there says."""
-
 _OPTIONS = [
     ("grpc.max_receive_message_length", 8 * 2**20),
     # A peer that is gone without a word is noticed after half a minute.
@@ -280,12 +277,8 @@ class PeerConnection:
                     result = attempt()
                 except grpc.RpcError as failure:
                     error = self._explain(failure)
-<<<<<<< HEAD
-                    if isinstance(error, _RETRIED) and not isinstance(error, _ANSWERED):
-=======
                     # One that is busy with this party's other calls is there.
                     if isinstance(error, _RETRIED) and not isinstance(error, TooManyCalls):
->>>>>>> main
                         self.presence.lost(error)
                     raise error from failure
                 self.presence.returned()
