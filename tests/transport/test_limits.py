@@ -21,8 +21,6 @@ from comity.transport import server as served
 from comity.transport.addresses import split_address
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import PARTY_KEY, Identity
-from comity.transport.peer_connection import PeerConnection
-from comity.transport.retry import RetryPolicy
 from comity.transport.server import NodeServer
 from comity.transport.status import from_rpc_error
 
@@ -105,29 +103,6 @@ def test_the_last_places_are_for_those_who_have_none(holding: Callable[..., Held
         call(held.address, "greedy")
     assert isinstance(from_rpc_error(caught.value), TooManyCalls)
     assert call(held.address, "modest") == b"it"
-
-
-def test_too_many_calls_are_waited_for(holding: Callable[..., Held], channel: Any) -> None:
-    """A party that has more to do than it may at a time comes to its turn, and its peer is not taken for absent."""
-    held = holding(calls_a_party=1)
-    method = channel(held.address).unary_unary("/test.Held/Hold")
-    first = method.future(b"", metadata=as_party("clinic"), timeout=DEADLINE_S)
-    assert held.begun.acquire(timeout=DEADLINE_S)
-    with PeerConnection(Identity("clinic"), "hospital", held.address, RetryPolicy(retry_s=DEADLINE_S)) as line:
-        absences: list[object] = []
-        line.presence.on_change = absences.append
-        stub = line.stub(lambda channel: channel.unary_unary("/test.Held/Call"))
-        answers: list[bytes] = []
-        second = threading.Thread(target=lambda: answers.append(line.call(stub, b"it")))
-        second.start()
-        # It is refused at least once before there is room.
-        threading.Event().wait(0.5)
-        assert not answers
-        held.release.set()
-        second.join(DEADLINE_S)
-        assert answers == [b"it"]
-        assert not absences
-    first.result()
 
 
 def test_health_is_followed_by_hundreds_without_a_thread(holding: Callable[..., Held], channel: Any) -> None:

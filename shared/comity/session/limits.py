@@ -18,8 +18,8 @@ class Limits(BaseModel):
         calls_a_party: Those of one party. The last quarter of all is kept for parties that have none.
         streams_a_party: Streams that one party follows at a time.
         call_s: Longest that a call waits for its turn in a session that is at work, in seconds; the caller then tries again.
-        unit_s: Longest that one unit of a session's work may take, in seconds, such as the training between two checkpoints;
-            a session in which one takes longer fails.
+        unit_s: Longest that one unit of a session's work may take, in seconds, such as a training up to the next model that is
+            sent; a session in which one takes longer fails.
         half_uploads: Uploads of one session that are on their way or half here, at a time; each takes memory.
         grace_s: How long an upload or a download may take beside what it moves, in seconds.
         slowest: Bytes per second that it has to move after that; what is slower is cut, and goes on where it was.

@@ -15,18 +15,8 @@ from comity.node.control_client import ControlClient
 from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import blobs_pb2
 from tests.e2e.conftest import opened_site
-from tests.e2e.hostile.attacks import (
-    DEADLINE_S,
-    NUMBERS,
-    QUICK,
-    Attack,
-    Target,
-    agreed,
-    data,
-    mallorys,
-    refusal,
-    run_honestly,
-)
+from tests.e2e.hostile.parties import DEADLINE_S, NUMBERS, QUICK, Target, data, refusal
+from tests.e2e.protocols.assisted_learning.attacked.attacks import PLAY, Attack, agreed
 
 UNIT_S = 5.0
 ENDLESS = {"iterations": 2**32 - 1, "sampling_period": 2**31 - 1}
@@ -50,7 +40,7 @@ def line(provider: Target) -> Iterator[PeerConnection]:
 
 def session(line: PeerConnection, **terms: Any) -> AbstractContextManager[Attack]:
     """A session of Mallory's with terms of her choice."""
-    contract, _ = mallorys(f"w-{next(NUMBERS)}")
+    contract, _ = PLAY.mallorys(f"w-{next(NUMBERS)}")
     return agreed(line, contract.session, terms=contract.terms.model_copy(update=terms))
 
 
@@ -85,7 +75,7 @@ def test_a_training_ends_with_its_session(provider: Target) -> None:
             attack.close()
             until(lambda: trains(pid), "the provider trains")
     until(lambda: is_idle(pid), "nobody trains any more")
-    assert run_honestly(provider, "after-runaways").digest
+    assert PLAY.run_honestly(provider, "after-runaways").digest
 
 
 def test_a_training_that_takes_too_long_fails_its_session(provider: Target, line: PeerConnection) -> None:
