@@ -32,6 +32,7 @@ from comity.models import OWN_TARGET, Factory, names
 from comity.node.settings import defaults, settings_of_all
 from comity.node.validation import explained, read_toml
 from comity.protocol.definition import ProtocolDefinition
+from comity.session.limits import Limits
 from comity.session.policy import Policy
 from comity.store.sql_store import store_url
 from comity.transport.identity import Identity
@@ -74,6 +75,7 @@ class PartyConfig(BaseModel):
         device: `auto`, `cpu`, `cuda` …
         protocols: Its own settings of protocols, by their names; the protocols say what there is to set.
         policy: What it agrees to.
+        limits: What it gives at most, however much is asked of it.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -84,6 +86,7 @@ class PartyConfig(BaseModel):
     device: str = "auto"
     protocols: dict[str, SerializeAsAny[BaseModel]] = {}
     policy: Policy = Policy()
+    limits: Limits = Limits()
 
     @property
     def own_data(self) -> DataConfig | EnvironmentConfig | Splits | EnvironmentSet | None:

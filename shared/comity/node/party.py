@@ -178,7 +178,9 @@ class LocalParty:
         return OfflineRecord(self.folder / "offline" / session)
 
     def _blobs(self, session: str, part: str = "") -> SessionBlobs:
-        return SessionBlobs(self.blobs.keeper(session, part), self._guards.release)
+        return SessionBlobs(
+            self.blobs.keeper(session, part), self._guards.release, half_uploads=self.config.limits.half_uploads
+        )
 
     def enter(self, session: str, lost: Callable[[], object]) -> None:
         """Begins to work on a session: until `leave` no other process does.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from comity.contract import Contract, HeadSpec, InputSpec, Membership, TaskSpec, Terms
-from comity.errors import InvalidValue, NodeDraining, StorageError, TransportError
+from comity.errors import InvalidValue, NodeDraining, StorageError, TooManyCalls, TransportError
 from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
 from comity.node.sessions.script import MODEL, ModelSection, Script, SessionSection
@@ -24,7 +24,7 @@ from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.negotiation import require_models, require_task_kind
 from comity.transport.peer_connection import PeerConnection
 
-PASSING = (TransportError, StorageError, NodeDraining)
+PASSING = (TransportError, StorageError, NodeDraining, TooManyCalls)
 """Errors that are not the session's fault: it goes on when they have passed."""
 
 
