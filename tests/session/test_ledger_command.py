@@ -262,7 +262,7 @@ def test_a_removed_session_shows(ledger: Command, states: dict[str, Path]) -> No
 
 def test_it_needs_no_torch(states: dict[str, Path]) -> None:
     code = (
-        "import sys; from comity.cli.ledger import verify_ledger; from comity.cli.nodes import NodeChoice; from pathlib import Path;"
+        "import sys; from comity.cli.ledger import verify_ledger; from comity.node.operating import NodeChoice; from pathlib import Path;"
         f"verify_ledger(NodeChoice(state=Path({str(states['clinic'])!r})), '', '', as_json=False);"
         "sys.exit(','.join({'torch', 'grpc', 'numpy'} & sys.modules.keys()) or None)"
     )

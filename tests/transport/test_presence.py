@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from comity.errors import PeerUnreachable, TooManyCalls
-from comity.transport import server
+from comity.session.limits import Limits
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
 from comity.transport.status import from_rpc_error
@@ -52,7 +52,6 @@ def test_a_peer_that_is_busy_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It takes so many calls of a party at a time; whoever makes one more tries again."""
-    monkeypatch.setattr(server, "_CALLS_A_PARTY", 1)
     held, free = threading.Event(), threading.Event()
 
     def hold(request: bytes, context: object) -> bytes:
@@ -61,7 +60,7 @@ def test_a_peer_that_is_busy_is_there(
             assert free.wait(20)
         return request
 
-    address = echo(hold).address
+    address = echo(hold, limits=Limits(calls_a_party=1)).address
     refused: list[object] = []
     told: list[object] = []
 

@@ -11,7 +11,6 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from comity.cli.nodes import NodeChoice
 from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue, LedgerBroken, MissingFile
 from comity.ledger.charges import Charge, charges_of, counted, in_words, statement_of
@@ -19,6 +18,7 @@ from comity.ledger.comparison import common_sessions, compare
 from comity.ledger.exported import Exported, export, load, to_json
 from comity.ledger.ledger import OWN, Chain, Direction, Entry, Units, bytes_by_kind, loaded
 from comity.ledger.verification import verify
+from comity.node.operating import NodeChoice
 from comity.store.sql_store import SqlStore
 
 

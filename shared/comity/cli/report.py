@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from comity.cli.nodes import NodeChoice, latest
 from comity.cli.tables import show_json
 from comity.errors import InvalidValue
 from comity.ledger.charges import in_words
 from comity.node.control_client import ControlClient
+from comity.node.operating import NodeChoice, latest
 from comity.node.state_reader import StateReader
 from comity.protocol.registry import protocol
 from comity.report import SessionReport, render

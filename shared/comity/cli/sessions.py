@@ -11,9 +11,9 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from comity.cli.messages import fields_of
-from comity.cli.nodes import NodeChoice, latest
 from comity.cli.tables import per_round_table, print_table, show_json
 from comity.ledger.charges import in_words
+from comity.node.operating import NodeChoice, latest
 from comity.node.sessions.failures import raised
 from comity.protocol.registry import protocol
 from comity.report.numbers import size

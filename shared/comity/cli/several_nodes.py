@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from comity.cli.nodes import NodeChoice
 from comity.errors import InvalidValue
 from comity.node.control_client import ControlClient
+from comity.node.operating import NodeChoice
 from comity.node.validation import read_toml, validated
 
 

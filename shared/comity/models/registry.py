@@ -16,7 +16,7 @@ from torch import nn
 from comity.contract import Option
 from comity.errors import InvalidValue, UnknownModel
 from comity.models.catalogue import BUILT_IN, TORCHVISION, targets
-from comity.models.own import Factory, imported, own_factory, torchvision_factory
+from comity.models.own import Factory, OwnModels, imported, own_factory, torchvision_factory
 from comity.randomness import derive, seeded
 
 _MOST_OUTPUTS = 1_000_000
@@ -32,7 +32,7 @@ def build(
     outputs: int,
     options: Mapping[str, Option],
     seed: int,
-    own: Mapping[str, str] | None = None,
+    own: OwnModels | None = None,
 ) -> nn.Module:
     """Builds a model on the CPU, with initial weights that the seed alone decides.
 
@@ -42,7 +42,7 @@ def build(
         outputs: How many numbers the model gives for a sample, from 1 to a million.
         options: The factory's own keyword arguments.
         seed: The session's seed; the weights come from `derive(seed, "initial weights")`.
-        own: What the node's own configuration calls models, and where they are; see `comity.models.own`.
+        own: What the party calls models of its own, and where they are; see `comity.models.own`.
 
     Returns:
         The model, in training mode. Its weights are bit-identical for the same torch build and instruction set; without
@@ -88,7 +88,7 @@ def build(
     return model
 
 
-def _factory(name: str, own: Mapping[str, str]) -> Factory:
+def _factory(name: str, own: OwnModels) -> Factory:
     # Nothing replaces a built-in model, and looking through all that is installed takes its time.
     if name in own and name not in BUILT_IN:
         return own_factory(name, own[name])
@@ -103,11 +103,11 @@ def _factory(name: str, own: Mapping[str, str]) -> Factory:
             action='give it a name in [models] of node.toml on both sides, for example net = "python:package.module:factory"',
         )
     if name not in known:
-        known |= own
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        everything = {*known, *own}
+        nearest = difflib.get_close_matches(name, everything, n=1, cutoff=0.0)[0]
         raise UnknownModel(
             "There is no model of this name",
-            expected=f"one of {', '.join(sorted(known))}",
+            expected=f"one of {', '.join(sorted(everything))}",
             received=repr(name),
             action=f"did you mean {nearest!r}? Others are named in [models] of node.toml, or installed",
         )

@@ -46,12 +46,23 @@ def simulate(script: Script, observe: Observer = nobody, *, state: Path | None =
         initiators, acceptors = parties(script, state)
         for party in (*initiators, *acceptors):
             stack.callback(party.store.close)
-        return _run(script, initiators, acceptors, observe)
+        return simulate_with(script, initiators, acceptors, observe)
 
 
-def _run(
-    script: Script, initiators: Sequence[LocalParty], acceptors: Sequence[LocalParty], observe: Observer
+def simulate_with(
+    script: Script, initiators: Sequence[LocalParty], acceptors: Sequence[LocalParty], observe: Observer = nobody
 ) -> tuple[SessionResult, Outcome]:
+    """Runs a session of these parties in this process.
+
+    Args:
+        script: What it is about.
+        initiators: Those that ask, as `parties` gives them.
+        acceptors: Those that help.
+        observe: Is told what happens at the party that asks.
+
+    Raises:
+        ComityError: See `simulate`.
+    """
     began = time.monotonic()
     many = protocol(script.session.protocol).topology.is_joined
     # Whoever is alone sees the whole session: it drafts the contract, and it is looked at.

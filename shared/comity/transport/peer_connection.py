@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from comity.blobs.incoming import Incoming
 from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable, TooManyCalls
 from comity.ledger.ledger import Units
+from comity.session.limits import KEEPALIVE_S, SILENCE_S
 from comity.session.presence import Presence
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
@@ -39,9 +40,11 @@ _RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, BlobTruncated, TooM
 _OPTIONS = [
     ("grpc.max_receive_message_length", 8 * 2**20),
     # A peer that is gone without a word is noticed after half a minute.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", int(KEEPALIVE_S * 1000)),
+    ("grpc.keepalive_timeout_ms", int(SILENCE_S * 1000)),
+    ("grpc.http2.ping_timeout_ms", int(SILENCE_S * 1000)),
+    # However long a call waits, without a byte.
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]

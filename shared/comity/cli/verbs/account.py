@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from comity.cli.nodes import NodeChoice
 from comity.cli.verbs.app import ACCOUNT, app, ledger
 from comity.cli.verbs.options import Json, Session, StoreUrl, of_own_node
+from comity.node.operating import NodeChoice
 
 
 @app.command(rich_help_panel=ACCOUNT)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from comity.cli.nodes import NodeChoice
 from comity.cli.verbs.app import LOOK, app, decisions
 from comity.cli.verbs.options import Json, LastSession, Nodes, SessionName, of_node, require_alone
+from comity.node.operating import NodeChoice
 
 
 @app.command(rich_help_panel=LOOK)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from comity.cli.nodes import NodeChoice
 from comity.errors import InvalidValue
+from comity.node.operating import NodeChoice
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 Seed = Annotated[

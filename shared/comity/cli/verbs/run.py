@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from comity.cli.nodes import NodeChoice
 from comity.cli.verbs.app import RUN, app, offline
 from comity.cli.verbs.options import Json, LastSession, Nodes, SessionName, of_node, of_own_node, require_alone
+from comity.node.operating import NodeChoice
 
 
 @app.command(rich_help_panel=RUN)

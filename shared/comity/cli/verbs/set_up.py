@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from comity.cli.nodes import NodeChoice
 from comity.cli.verbs.app import SET_UP, app, trust
 from comity.cli.verbs.options import Json, of_own_node
+from comity.node.operating import NodeChoice
 
 
 @app.command(rich_help_panel=SET_UP)

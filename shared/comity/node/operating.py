@@ -78,8 +78,10 @@ class NodeChoice:
     @property
     def _socket(self) -> Path | None:
         """Its control socket, where that is how it is named."""
-        by_socket = self.config is None and self.state is None and self._where.startswith(_UNIX)
-        return Path(self._where.removeprefix(_UNIX)) if by_socket else None
+        if self.config is not None or self.state is not None:
+            return None
+        path = Path(self._where.removeprefix(_UNIX))
+        return path if self._where.startswith(_UNIX) or path.is_socket() else None
 
     @property
     def folder(self) -> Path:
