@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -25,10 +25,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from comity.contract import Identifier, Text
-from comity.data import DataConfig, Splits
-from comity.environments import EnvironmentConfig, EnvironmentSet
+from comity.data import DataConfig
+from comity.environments import EnvironmentConfig
 from comity.errors import InvalidValue, UnknownKey
-from comity.models import OWN_TARGET, Factory, names
+from comity.models import OWN_TARGET, names
 from comity.node.settings import defaults, settings_of_all
 from comity.node.validation import explained, read_toml
 from comity.protocol.definition import ProtocolDefinition
@@ -38,6 +38,11 @@ from comity.store.places import store_url
 from comity.store.secrets import GivenSecrets, Secrets, secrets_in
 from comity.transport.identity import Identity
 from comity.transport.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from comity.data import Splits
+    from comity.environments import EnvironmentSet
+    from comity.models import Factory
 
 ENVIRONMENT_PREFIX = "COMITY_NODE_"
 
