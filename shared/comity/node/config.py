@@ -30,6 +30,7 @@ from comity.errors import InvalidValue, UnknownKey
 from comity.models import OWN_TARGET, names
 from comity.node.settings import defaults, settings_of_all
 from comity.node.validation import explained, read_toml
+from comity.privacy.settings import PrivacySettings
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.policy import Policy
 from comity.store.sql_store import store_url
@@ -73,6 +74,7 @@ class PartyConfig(BaseModel):
         device: `auto`, `cpu`, `cuda` …
         protocols: Its own settings of protocols, by their names; the protocols say what there is to set.
         policy: What it agrees to.
+        privacy: How it looks after the samples that it trains on.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -83,6 +85,7 @@ class PartyConfig(BaseModel):
     device: str = "auto"
     protocols: dict[str, SerializeAsAny[BaseModel]] = {}
     policy: Policy = Policy()
+    privacy: PrivacySettings = PrivacySettings()
 
     @field_validator("protocols", mode="before")
     @classmethod
