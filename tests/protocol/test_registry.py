@@ -12,6 +12,7 @@ import pytest
 from comity.bench import known
 from comity.errors import InvalidValue, UnsupportedProtocol
 from comity.experiments import demo_names
+from comity.experiments.registry import chosen, experiments
 from comity.experiments.studies import demo_named
 from comity.node.config import NodeConfig
 from comity.node.daemon import Node
@@ -84,6 +85,17 @@ def test_a_definition_that_cannot_be_used_is_left_out(install: Install, field: s
     (left,) = unusable()
     assert f"{field} of the protocol's definition cannot be used" in str(left)
     assert "\n" not in str(left)
+    assert usable() == OWN
+
+
+@pytest.mark.parametrize("template", ["settings_template", "script_template"])
+@pytest.mark.parametrize("place", ["oddpkg:nothing.toml", "nopkg:nothing.toml", "oddpkg"])
+def test_a_template_that_is_not_there_leaves_the_protocol_out(install: Install, template: str, place: str) -> None:
+    """Or nobody could set up a node of its role any more."""
+    text = DEFINITION.format(name="odd", package="oddpkg", extensions=f"{template}={place!r}")
+    install("oddpkg", entry("odd", "oddpkg.definition:PROTOCOL"), definition=text)
+    (left,) = unusable()
+    assert f"it has no file {place}" in str(left)
     assert usable() == OWN
 
 
@@ -241,3 +253,14 @@ def test_a_node_with_nothing_to_do_does_not_start(install: Install, tmp_path: Pa
     with pytest.raises(UnsupportedProtocol, match="no protocol for a giver") as caught:
         Node("giver", config).serve(threading.Event())
     assert "package halfpkg is left out" in str(caught.value.received)
+
+
+def test_experiments_that_cannot_be_imported_hide_no_others(install: Install) -> None:
+    before = set(experiments())
+    studies = (
+        "from comity.experiments.studies import Studies\nSTUDIES = Studies('odd', experiments=('oddpkg.none:ALL',))"
+    )
+    install("oddpkg", "[comity.studies]\nodd = oddpkg.studies:STUDIES\n", studies=studies)
+    assert set(experiments()) == before
+    with pytest.raises(InvalidValue, match="the experiments at oddpkg.none:ALL are left out: ModuleNotFoundError"):
+        chosen(["nothing-like-it"])

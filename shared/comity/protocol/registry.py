@@ -9,8 +9,11 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
 from pkgutil import resolve_name
+from types import ModuleType
 
 from pydantic import BaseModel
 
@@ -72,6 +75,19 @@ def protocol(name: str) -> ProtocolDefinition:
             action=f"repair or remove the package {found.package}",
         )
     return found
+
+
+def algorithms(name: str) -> ModuleType | None:
+    """The package of a registered protocol, which offers its algorithms; None where there is no such protocol.
+
+    Raises:
+        UnsupportedProtocol: Its package cannot be used.
+    """
+    point = _registered()[0].get(name)
+    if point is None:
+        return None
+    protocol(name)
+    return import_module(point.module.rpartition(".")[0] or point.module)
 
 
 def protocols() -> list[ProtocolDefinition]:
@@ -139,7 +155,19 @@ def _loaded(name: str) -> ProtocolDefinition | Unusable:
         return Unusable(_package(point), name, what)
     if definition.name != name:
         return Unusable(_package(point), name, f"its definition calls itself {definition.name}")
+    for place in filter(None, (definition.extensions.settings_template, definition.extensions.script_template)):
+        if not _is_there(place):
+            return Unusable(_package(point), name, f"it has no file {place}")
     return definition
+
+
+def _is_there(place: str) -> bool:
+    """Whether there is a file `package:FILE`."""
+    package, _, file = place.partition(":")
+    try:
+        return bool(file) and files(package).joinpath(file).is_file()
+    except (Exception, SystemExit):  # noqa: BLE001 - see above
+        return False
 
 
 @cache

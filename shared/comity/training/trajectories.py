@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from comity import interruption
 from comity.privacy.leak_guard import Verdict
 from comity.tensors import State
 from comity.training.optimizers import optimizer_state, restore_optimizer
@@ -76,4 +77,5 @@ def sampled(
                 yield Snapshot(iteration, model.state_dict(), optimizer_state(optimizer))
             if iteration + period >= iterations:
                 return
+        interruption.point()
         step(iteration)

@@ -118,6 +118,7 @@ def metrics(rounds: Sequence[Round], best: Round, providers: Sequence[str]) -> d
     return {
         **tested,
         "global_loss_by_round": [each.global_loss for each in rounds],
+        "rows_held_by_round": [each.rows_held for each in rounds],
         "learner_picks": [each.learner_pick for each in rounds],
         "providers": [*providers],
         **{f"{name}_by_round": _table(helps, name) for name in _STATED},

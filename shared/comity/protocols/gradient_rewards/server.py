@@ -18,6 +18,7 @@ from comity.protocols.gradient_rewards.aggregation import Aggregation, state_to_
 from comity.protocols.gradient_rewards.algorithm import RoundResult
 from comity.protocols.gradient_rewards.members import Member, Members
 from comity.protocols.gradient_rewards.messages import KEPT, News, Reward, RewardDetails
+from comity.protocols.gradient_rewards.report import of_round, of_rounds
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
@@ -260,25 +261,7 @@ class Server:
 
     def outcome(self) -> Outcome:
         """The server's model, to which every aggregate was added, with what each client contributed and got."""
-        rounds = self._finished
-        clients = len(self._members.clients)
-
-        def mean(name: str) -> list[Json]:
-            return [
-                sum(each[name][client] or 0.0 for each in rounds) / max(1, len(rounds)) for client in range(clients)
-            ]
-
-        metrics: dict[str, Json] = {
-            "clients": list(self._members.clients),
-            "importance": mean("importance"),
-            "kept_fraction": mean("fraction"),
-            "importance_by_round": [each["importance"] for each in rounds],
-            "contribution_by_round": [each["contribution"] for each in rounds],
-            "fraction_by_round": [each["fraction"] for each in rounds],
-            "bytes_by_round": [each["bytes"] for each in rounds],
-            "server_accuracy": rounds[-1]["test_accuracy"] if rounds else None,
-        }
-        return Outcome((self._aggregation.model(),), metrics)
+        return Outcome((self._aggregation.model(),), of_rounds(self._members.clients, self._finished))
 
     def _aggregate(self, here: Sequence[str]) -> None:
         """What the updates of those who took part come to, and what each is paid."""
@@ -291,7 +274,7 @@ class Server:
         faults.point("selection")
         state = aggregation.model_after(result)
         model = self._session.blobs.add(aggregation.task.layout.pack(state))
-        fields = self._fields(result, self._encode_rewards(here, result))
+        fields = of_round(members.clients, result, self._encode_rewards(here, result))
         fields["participants"] = len(here)
         fields["model"] = model.hex
         fields["test_accuracy"] = aggregation.task.test_accuracy(state)
@@ -314,26 +297,6 @@ class Server:
             encoded = Blob.of(sparse.encode(reward.indices, reward.values, reward.size))
             paid[party] = self._members[party].context.blobs.release(encoded, "reward", in_round(self._round))
         return paid
-
-    def _fields(self, result: RoundResult, paid: dict[str, Blob]) -> dict[str, Any]:
-        """What a round came to, for each client in its place; None for those who took no part."""
-        clients = range(len(self._members.clients))
-        at = {client: place for place, client in enumerate(result.present)}
-
-        def those(values: Sequence[Any]) -> list[Any]:
-            return [values[at[client]] if client in at else None for client in clients]
-
-        blobs = [paid.get(party) for party in self._members.clients]
-        return {
-            "clients": list(self._members.clients),
-            "present": [self._members.clients[client] for client in result.present],
-            "contribution": those(result.contribution.tolist()),
-            "importance": result.state.importance.tolist(),
-            "fraction": those(result.fractions.tolist()),
-            "kept": those([len(each.indices) for each in result.rewards]),
-            "bytes": [each.size if each is not None else 0 for each in blobs],
-            "entries": [each.hex if each is not None else None for each in blobs],
-        }
 
     def _replay(self, record: Record) -> None:
         """Does again, without the work, what a record says was done."""
