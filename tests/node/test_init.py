@@ -217,14 +217,14 @@ def test_every_setting_is_explained(tmp_path: Path) -> None:
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
-    nested = {"tls", "data", "policy", "retry", "control", "peers", "protocols"}
+    nested = {"tls", "data", "policy", "privacy", "retry", "control", "peers", "protocols"}
     return {key: set(value) if key in nested - {"peers", "protocols"} else None for key, value in values.items()}
 
 
 def _known(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     tables = {"tls": "TlsConfig", "data": "DataConfig", "policy": "Policy", "retry": "RetryPolicy"}
-    tables["control"] = "ControlConfig"
+    tables |= {"control": "ControlConfig", "privacy": "PrivacySettings"}
     return {
         key: set(schema["$defs"][tables[key]]["properties"]) if key in tables else None for key in schema["properties"]
     }

@@ -31,6 +31,7 @@ from comity.errors import InvalidValue, UnknownKey
 from comity.models import OWN_TARGET, names
 from comity.node.settings import defaults, settings_of_all
 from comity.node.validation import explained, read_toml
+from comity.privacy.settings import PrivacySettings
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.limits import Limits
 from comity.session.policy import Policy
@@ -81,6 +82,7 @@ class PartyConfig(BaseModel):
         device: `auto`, `cpu`, `cuda` …
         protocols: Its own settings of protocols, by their names; the protocols say what there is to set.
         policy: What it agrees to.
+        privacy: How it looks after the samples that it trains on.
         limits: What it gives at most, however much is asked of it.
     """
 
@@ -92,6 +94,7 @@ class PartyConfig(BaseModel):
     device: str = "auto"
     protocols: dict[str, SerializeAsAny[BaseModel]] = {}
     policy: Policy = Policy()
+    privacy: PrivacySettings = PrivacySettings()
     limits: Limits = Limits()
 
     @property
