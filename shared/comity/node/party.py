@@ -263,18 +263,8 @@ class LocalParty:
             self._rules() if splits is None and environments is None else None,
         )
         return builder.build(contract, resources)
-<<<<<<< HEAD
-=======
 
     def _rules(self) -> Rules | None:
         """By which the leak guard of this party decides; None for a party whose data anybody may read."""
         privacy = self.config.privacy
         return Rules(fewest=privacy.min_distinct) if privacy.guards else None
-
-
-def own_secrets(config: PartyConfig, state_dir: Path) -> Secrets:
-    """Those that follow from the configured secret, or from the one that is kept in `state_dir`."""
-    if config.secret is not None:
-        return GivenSecrets(config.secret.get_secret_value().encode())
-    return secrets_in(state_dir)
->>>>>>> main
