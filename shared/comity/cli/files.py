@@ -31,7 +31,7 @@ def read_script(path: Path, rounds: int | None = None) -> str:
             action="comity demo --print-script prints one",
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         raise InvalidValue(
             f"{path} cannot be read", expected="a script in TOML, in UTF-8", received=error, action="save it as text"

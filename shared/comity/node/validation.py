@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import tomllib
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from comity.errors import InvalidValue, MissingFile, UnknownKey, UsageError
+from comity.suggestions import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -28,10 +28,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         received = "a folder" if path.is_dir() else "nothing"
         raise MissingFile(f"{path} cannot be read", expected="a TOML file", received=received, action="check the path")
     try:
-        return parse_toml(path.read_text(encoding="utf-8"), str(path))
+        return parse_toml(path.read_text(encoding="utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         raise InvalidValue(
-            f"{path} is no text", expected="TOML in UTF-8", received=error.reason, action="save it as UTF-8"
+            f"{path} is no text",
+            expected="TOML in UTF-8",
+            received=error.reason,
+            action="save it in UTF-8; an editor or PowerShell may have made it UTF-16",
         ) from error
 
 
@@ -94,8 +97,7 @@ def explained(
         source = f"{variable} in the environment" if variable in os.environ else source
     if found["type"] == "extra_forbidden":
         known = list(_beside(model, found["loc"]))
-        near = difflib.get_close_matches(str(found["loc"][-1]), known, n=1)
-        action = f"did you mean {near[0]}?" if near else "remove it"
+        action = did_you_mean(found["loc"][-1], known, "remove it")
         return UnknownKey(
             f"{source}: unknown key {place}",
             expected=f"one of {', '.join(sorted(known))}",
