@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from comity import crash
-from comity.errors import ComityError, InvalidValue
+from comity.errors import ComityError, InvalidValue, of_system
 from comity.node.config import NodeConfig, load_config
 from comity.node.daemon import run_daemon
 from comity.node.logs import catch_all, configure_logs
@@ -51,6 +51,10 @@ def main(role: str, config: type[NodeConfig], arguments: list[str] | None = None
         print(f"{role}_node: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last handler
+        known = of_system(error) if isinstance(error, OSError) else None
+        if known is not None:
+            print(f"{role}_node: {known}", file=sys.stderr)  # noqa: T201
+            return known.exit_code
         file = crash.write(error, loaded.state_dir if loaded is not None else None)
         line = f"this should not happen: {crash.described(error)}; please report it: {file} says more"
         print(f"{role}_node: {line}", file=sys.stderr)  # noqa: T201

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from comity.errors import InvalidValue, MissingFile, UnknownKey, UsageError
+from comity.errors import InvalidValue, MissingFile, UnknownKey, UsageError, of_system
 from comity.suggestions import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,11 +24,26 @@ def read_toml(path: Path) -> dict[str, Any]:
         MissingFile: It is not there, or is a folder.
         InvalidValue: It is no TOML.
     """
-    if not path.is_file():
-        received = "a folder" if path.is_dir() else "nothing"
-        raise MissingFile(f"{path} cannot be read", expected="a TOML file", received=received, action="check the path")
+    return parse_toml(read_text(path), str(path))
+
+
+def read_text(path: Path, expected: str = "a TOML file", action: str = "check the path") -> str:
+    """The text of a TOML file, without the mark that some editors begin it with.
+
+    Args:
+        path: The file.
+        expected: What it is to be, for errors.
+        action: What to do where it is not there, for errors.
+
+    Raises:
+        MissingFile: It is not there, or is a folder.
+        InvalidValue: It is no text, or cannot be read.
+    """
     try:
-        return parse_toml(path.read_text(encoding="utf-8-sig"), str(path))
+        if not path.is_file():
+            received = "a folder" if path.is_dir() else "nothing"
+            raise MissingFile(f"{path} cannot be read", expected=expected, received=received, action=action)
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidValue(
             f"{path} is no text",
@@ -36,6 +51,8 @@ def read_toml(path: Path) -> dict[str, Any]:
             received=error.reason,
             action="save it in UTF-8; an editor or PowerShell may have made it UTF-16",
         ) from error
+    except OSError as error:
+        raise of_system(error) or error from error
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
@@ -50,6 +67,10 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
+    except RecursionError as error:
+        raise InvalidValue(
+            f"{source} is no TOML", expected="TOML", received="brackets in brackets without end", action="correct it"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         action = "correct it at that place; texts stand in quotes"
         raise InvalidValue(f"{source} is no TOML", expected="TOML", received=error, action=action) from error
