@@ -380,8 +380,8 @@ def test_damaged_cards_keep_nobody_out(hospital: Party, clinic: Party, mallory: 
     hospital.trusts(clinic)
     clinic.trusts(hospital)
     der = mallory.certificate.public_bytes(serialization.Encoding.DER)
-    for at in range(0, len(der), 7):
-        damaged = der[:at] + bytes([der[at] ^ 0x80]) + der[at + 1 :]
+    for at in range(len(der)):
+        damaged = der[:at] + bytes([der[at] ^ 0x01]) + der[at + 1 :]
         text = base64.encodebytes(damaged).decode()
         card = f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"
         (hospital.folder / "trust" / f"a-{at:03}.pem").write_text(card)

@@ -28,12 +28,14 @@ ENDLESS = {"iterations": 2**32 - 1, "sampling_period": 2**31 - 1}
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Target]:
-    """A daemon of its own, whose units of work are short, with little memory and less patience than others."""
+    """A daemon of its own, whose units of work are short, with little memory, which does not wait for long."""
     policy = {
         "parties": ["learner", "mallory"],
         "max_sessions_a_party": 2,
         "max_silence_s": SILENCE_S,
         "max_memory_bytes": 100_000_000,
+        # For one session of 200 models, and some of a few.
+        "max_state_bytes": 1_700_000,
     }
     config = {"secret": "provider's", "data": data("provider"), "policy": policy, "listen": "127.0.0.1:0"}
     with opened_site() as site:
@@ -132,6 +134,16 @@ def test_one_party_has_only_so_many_sessions(provider: Target) -> None:
         assert PLAY.run_honestly(provider, "beside-two").digest
 
 
+def test_what_one_session_may_still_take_no_other_is_promised(provider: Target, line: PeerConnection) -> None:
+    with session(line, iterations=200, sampling_period=1):
+        with PeerConnection(provider.mallory, "provider", provider.address, QUICK) as second:
+            begun = session(second, iterations=200, sampling_period=1)
+            with pytest.raises(PolicyRefusal, match="has no room for the session") as caught, begun:
+                pass
+        assert caught.value.received == "less"
+        assert PLAY.run_honestly(provider, "beside-a-large-one").digest
+
+
 def test_models_for_which_there_is_no_memory_are_not_built(provider: Target, line: PeerConnection) -> None:
     process = psutil.Process(provider.process.pid)
     before, began = process.memory_info().rss, time.monotonic()
@@ -152,6 +164,15 @@ def test_a_session_whose_initiator_never_comes_back_is_ended(provider: Target, l
         assert control.details(contract.session).summary.state == "running"
         until(lambda: control.details(contract.session).summary.state == "failed", "it is ended")
         assert "does not call any more" in control.details(contract.session).result
+
+
+def test_a_node_opens_what_files_it_may_and_keeps_them_to_itself(provider: Target) -> None:
+    soft, hard = psutil.Process(provider.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == hard
+    state = provider.process.folder / "state"
+    kept = [state, *state.rglob("*")]
+    assert state / "control.sock" in kept
+    assert [str(each) for each in kept if each.lstat().st_mode & 0o077] == []
 
 
 def _reference(digest: str) -> Any:
