@@ -54,6 +54,8 @@ PROTOCOL = ProtocolDefinition(
                 Column("importance_by_round", "importance", "number"),
                 Column("fraction_by_round", "gets of it", "share"),
                 Column("bytes_by_round", "bytes", "integer"),
+                Column("without_by_round", "contribution without it", "number"),
+                Column("findings_by_round", "of its own", "text"),
             ),
             parties="clients",
         ),
