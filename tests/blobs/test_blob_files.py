@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from comity.blobs.blob_files import BlobFolder, BlobKeeper, BlobMemory
@@ -73,3 +74,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageFailed, match="file"):
         BlobFolder(tmp_path / "file" / "blobs")
+
+
+def test_a_file_that_is_kept_holds_no_descriptor(tmp_path: Path) -> None:
+    keeper = BlobFolder(tmp_path / "blobs")
+    before = psutil.Process().num_fds()
+    kept = [keeper.write(Blob.of(number.to_bytes(8, "big"))) for number in range(200)]
+    assert psutil.Process().num_fds() <= before + 2
+    assert [bytes(each.data) for each in kept] == [number.to_bytes(8, "big") for number in range(200)]
+    # What is read may be written to, as torch wants; the file stays as it is.
+    kept[0].data[0] = 1
+    assert keeper.read(kept[1].digest) == kept[1]
+    assert bytes(BlobFolder(tmp_path / "blobs").read(kept[0].digest).data) == bytes(8)  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ from comity.errors import (
     BlobTruncated,
     NonFiniteValue,
     StorageFailed,
+    TooManyCalls,
     UnexpectedBlob,
     UnknownBlob,
 )
@@ -279,3 +280,24 @@ def test_blobs_of_several_kinds_may_come(blobs: SessionBlobs) -> None:
     # One model is all there may be, however many others may come.
     with pytest.raises(UnexpectedBlob, match="too many blobs: model of the session"):
         blobs.receive("model", WHOLE, blob(3).digest, SIZE, 0)
+
+
+def test_of_half_uploads_the_oldest_go_when_there_are_too_many() -> None:
+    blobs = SessionBlobs(half_uploads=3)
+    blobs.expect(Expectation("checkpoint", in_round(1), SIZE, 100, accept))
+    for number in range(10):
+        incoming = begin(blobs, blob(number))
+        incoming.write(b"\0" * 4)
+        blobs.put_back(incoming)
+        del incoming
+    assert [number for number in range(10) if blobs.held(blob(number).digest).size] == [7, 8, 9]
+
+
+def test_only_so_many_uploads_are_on_their_way() -> None:
+    blobs = SessionBlobs(half_uploads=3)
+    blobs.expect(Expectation("checkpoint", in_round(1), SIZE, 100, accept))
+    on_the_way = [begin(blobs, blob(number)) for number in range(3)]
+    with pytest.raises(TooManyCalls):
+        begin(blobs, blob(3))
+    del on_the_way[0]
+    begin(blobs, blob(3))

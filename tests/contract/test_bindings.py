@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import ExitStack
@@ -12,7 +13,10 @@ from typing import Any
 import grpc
 import pytest
 from federated_count.v1 import federated_count_pb2 as pb
+from google.protobuf.message import Message
+from teacher_votes.calls import ACKNOWLEDGE, VOTE, TeacherPort
 from teacher_votes.teaching import requests_of, subject
+from teacher_votes.v1 import teacher_votes_pb2
 
 from comity.errors import MalformedMessage, PolicyRefusal, RoundOutOfOrder, SessionFailed
 from comity.ledger.comparison import compare
@@ -21,10 +25,14 @@ from comity.ledger.receipts import SignedStatement, subject_of
 from comity.ledger.verification import verify
 from comity.node.sessions.script import parse_script
 from comity.session.contexts import PeerContext
+from comity.session.session_registry import AcceptedSession
+from comity.session.worker import InlineWorker
 from comity.simulation.in_process import simulate
 from comity.transport.bindings.channel import Channel
+from comity.transport.bindings.dispatcher import Following
 from comity.transport.bindings.in_process import InProcessChannel
 from comity.transport.bindings.remote import RemoteChannel
+from comity.transport.calls import Method, Service
 from comity.transport.identity import Identity
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2
@@ -35,6 +43,9 @@ from tests.packages.scripts import SCRIPTS
 BINDINGS = ("in_process", "remote", "offline")
 NETWORKED = BINDINGS[:2]
 """Streams that go on from round to round, and answers that take a person, are not brought by hand."""
+REVIEWED = SCRIPTS["teacher_votes"].replace(
+    'role = "teacher"', 'role = "teacher"\nprotocols = { teacher-votes = { review = { listen = "here" } } }'
+)
 
 
 class Joined:
@@ -136,8 +147,7 @@ def test_a_refusal_costs_the_call_alone(binding: str, joined: Callable[..., Join
 
 
 def test_a_call_that_waits_for_a_person_is_answered_when_it_can_be(joined: Callable[..., Joined]) -> None:
-    reviewed = 'role = "teacher"\nprotocols = { teacher-votes = { review = { listen = "here" } } }'
-    found = joined("remote", SCRIPTS["teacher_votes"].replace('role = "teacher"', reviewed))
+    found = joined("remote", REVIEWED)
     contract, own, other = found.of.contract, found.of.initiators[0][0], found.of.acceptors[0][0]
     request = own.receipt_book.sign("request", requests_of(contract, 1), subject(contract, 1))
     port = found.port()
@@ -209,6 +219,69 @@ def test_a_round_goes_on_without_a_peer_that_is_away(joined: Callable[..., Joine
         "office": {"request": 24},
     }
     assert compare(*(loaded(found.of.parties[name].store.chains()) for name in ("clinic", "lab"))) == []
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_what_nobody_waits_for_any_more_may_be_cancelled(joined: Callable[..., Joined], cancels: bool) -> None:
+    """Where a call says so: a role then need not begin with it, and charge for it."""
+    found = joined("in_process", REVIEWED)
+    contract, own, other, role = (
+        found.of.contract,
+        found.of.initiators[0][0],
+        found.of.acceptors[0][0],
+        found.of.roles[0],
+    )
+    service = Service(
+        teacher_votes_pb2.DESCRIPTOR.services_by_name["Teaching"],
+        (replace(VOTE, cancels=cancels), ACKNOWLEDGE),
+        client=TeacherPort,
+        terms=teacher_votes_pb2.TeacherVotesTerms,
+    )
+    method, request = (
+        service.methods["Vote"],
+        own.receipt_book.sign("request", requests_of(contract, 1), subject(contract, 1)),
+    )
+    session = AcceptedSession(other, role, InlineWorker(role))
+    following = Following(session, method, method.encode_request(1, request, []))
+    assert following.read() is None
+    (asked,) = role._asked.values()
+    following.close()
+    assert asked.cancelled() is cancels
+
+
+def test_several_questions_are_asked_at_once(joined: Callable[..., Joined]) -> None:
+    found = joined("in_process", SCRIPTS["teacher_votes"])
+    contract, own, other, role = (
+        found.of.contract,
+        found.of.initiators[0][0],
+        found.of.acceptors[0][0],
+        found.of.roles[0],
+    )
+    together, in_turn = threading.Barrier(2), threading.Lock()
+
+    class Waiting(InProcessChannel):
+        """A way that takes time: nobody is answered before two have asked."""
+
+        waits = True
+
+        def follow(self, method: Method, request: Callable[[], Message]) -> Iterator[Message | None]:
+            together.wait(20)
+            with in_turn:
+                yield from super().follow(method, request)
+
+        def at_close(self, end: Callable[[], None]) -> None:
+            ends.append(end)
+
+    class Port(TeacherPort):
+        asks_at_once = 2
+
+    ends: list[Callable[[], None]] = []
+    port = Port(own, Waiting(other, role))
+    request = own.receipt_book.sign("request", requests_of(contract, 1), subject(contract, 1))
+    answers = [port.vote(1, request, []) for _ in range(2)]
+    assert [each.result(20)[0] for each in answers] == [other.task.votes(1)] * 2
+    for end in ends:
+        end()
 
 
 @pytest.mark.parametrize(

@@ -142,15 +142,16 @@ class Reviewed:
             connection.call(release, review_pb2.ReleaseRequest(session=session))
 
 
-@pytest.fixture
-def reviewed() -> Iterator[Reviewed]:
-    labels, review = (f"127.0.0.1:{free_port()}" for _ in range(2))
+@pytest.fixture(params=[False])
+def reviewed(request: pytest.FixtureRequest) -> Iterator[Reviewed]:
+    labels, review, confirm = (f"127.0.0.1:{free_port()}" for _ in range(3))
     script = parse_script(
         SCRIPTS["teacher_votes"].replace("rounds = 3", "rounds = 2")
         + f"""
         [party.clinic.protocols.teacher-votes]
         labels = {{ listen = "{labels}" }}
         wait_s = 1.0
+        {f'confirm = {{ listen = "{confirm}" }}' if request.param else ""}
         [party.lab.protocols.teacher-votes]
         review = {{ listen = "{review}" }}
         """
@@ -196,6 +197,40 @@ def test_votes_wait_for_a_person_and_labels_are_served(reviewed: Reviewed, typed
             connection.call(get, services_pb2.GetRequest(session=session, request=16))
     audited = typed.json("audit", "agreement", session, "--state", clinic.folder / "state", cwd=tmp_path)
     assert set(audited["found"]) == {"hospital", "lab", "office"}
+
+
+@pytest.mark.parametrize("reviewed", [True], indirect=True)
+def test_a_party_that_asks_waits_for_a_person_too(reviewed: Reviewed, typed: Any, tmp_path: Path) -> None:
+    """Also over a restart; and one whose session is cancelled waits for nobody."""
+    session, clinic, lab = str(reviewed.script.session.id), reviewed.nodes["clinic"], reviewed.nodes["lab"]
+
+    def waits(node: NodeProcess, subject: str) -> None:
+        def does() -> bool:
+            with ControlClient(node.control_url) as control:
+                return [wait.subject for each in control.sessions() for wait in each.waits] == [subject]
+
+        until(does, f"{node.party} waits for round {subject}")
+
+    def told(verb: str, node: NodeProcess) -> dict[str, Any]:
+        return dict(typed.json("votes", verb, session, "--config", node.folder / "node.toml", cwd=tmp_path))
+
+    with ControlClient(clinic.control_url) as control:
+        control.run(session_text(reviewed.script))
+    waits(lab, "1")
+    assert told("release", lab)["round"] == 1
+    waits(clinic, "1")
+    clinic.kill()
+    clinic.start()
+    clinic.wait_ready()
+    # What it waits for is kept; whom to tell is known once the session goes on.
+    until(lambda: told("learn", clinic)["round"] == 1, "the student learns")
+    waits(lab, "2")
+    assert told("release", lab)["round"] == 2
+    waits(clinic, "2")
+    with ControlClient(clinic.control_url) as control:
+        assert control.cancel(session)
+        assert [(each.state, each.rounds_finished) for each in control.sessions()] == [("cancelled", 1)]
+    assert told("learn", clinic)["round"] == 2, "whoever looks late does no harm"
 
 
 def test_a_session_goes_on_without_a_teacher_that_was_killed(reviewed: Reviewed, typed: Any, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def test_exports_are_exact() -> None:
-    assert sorted(models.__all__) == ["OWN_TARGET", "build", "names"]
+    assert sorted(models.__all__) == ["Factory", "OWN_TARGET", "OwnModels", "build", "names"]
 
 
 def test_names_are_all_tested_here() -> None:

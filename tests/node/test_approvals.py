@@ -20,7 +20,7 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.session.session_registry import SessionRegistry
 from comity.simulation.in_process import parties
 from comity.store.leases import Leases
-from comity.transport.sessions import encode_draft, encode_proposal
+from comity.transport.negotiation import encode_draft, encode_proposal
 from comity.wire.v1 import sessions_pb2
 
 SCRIPT = """

@@ -11,7 +11,7 @@ import pytest
 from comity.errors import MalformedMessage
 from comity.protocol.registry import protocol, protocol_names
 from comity.protocol.topology import Topology
-from comity.transport.sessions import require_models
+from comity.transport.negotiation import require_models
 
 PROGRAM = """
 import sys

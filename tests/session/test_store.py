@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import make_url
 
 from comity.errors import InvalidValue, MissingFile, StateInUse, StorageFailed, UnknownSession
-from comity.ledger.ledger import OWN, Chain, Fact, Head, Units, in_round, loaded
+from comity.ledger.ledger import OWN, Chain, Fact, Head, LedgerSummary, Units, in_round, loaded
 from comity.ledger.verification import verify
 from comity.store.memory_store import MemoryStore
 from comity.store.sql_store import SqlStore, store_url
@@ -202,6 +202,33 @@ class TestLedger:
         times = [datetime.fromisoformat(entry.time) - BEGINNING for entry in store.entries()]
         assert times == [timedelta(minutes=minutes) for minutes in (0, 10, 10, 11)]
         assert_holds(store, 4)
+
+    def test_is_summed_up_without_its_entries(self, store: Store, clock: Clock) -> None:
+        assert store.summary(3) == LedgerSummary(0, {}, {}, [])
+        for number, (session, matter, direction) in enumerate(
+            [
+                ("s-1", "intended", "sent"),
+                ("s-2", "delivered", "received"),
+                ("s-1", "delivered", "sent"),
+                ("s-2", "delivered", "sent"),
+                ("s-1", "privacy", None),
+                ("s-2", "ended", None),
+            ]
+        ):
+            crosses = {"direction": direction, "kind": direction and "loss", "subject": direction or "", "size": 10}
+            body = {"epsilon": 2.5} if matter == "privacy" else {}
+            store.record(Fact(matter, session, in_round(number + 1), "hospital", **crosses, body=body))  # type: ignore[arg-type]
+            clock.time += timedelta(seconds=1)
+        found = store.summary(3)
+        assert (found.entries, found.sent, found.received) == (6, {"loss": 20}, {"loss": 10})
+        assert [(each.fact.session, each.fact.matter) for each in found.tail] == [
+            ("s-2", "delivered"),
+            ("s-1", "privacy"),
+            ("s-2", "ended"),
+        ]
+        assert [dict(each.body) for each in store.facts("privacy")] == [{"epsilon": 2.5}]
+        # What the node's own chain says is nothing of the sessions'.
+        assert list(store.facts("chain-opened")) == []
 
     def test_entries_can_be_gone_through_again(self, store: Store) -> None:
         store.record(make_fact())

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from comity.errors import ComityError, NodeDraining, TrainingDiverged
+from comity import interruption
+from comity.errors import ComityError, DeadlineExceeded, NodeDraining, SessionFailed, TrainingDiverged
+from comity.session.limits import Limits
 from comity.session.worker import SessionWorker
 
 DEADLINE_S = 5.0
@@ -65,7 +67,7 @@ def test_work_is_done_without_being_asked_for(work: Callable[[Counting], Session
 
 def test_calls_run_in_the_workers_thread_and_return(work: Callable[[Counting], SessionWorker]) -> None:
     worker = work(Counting())
-    assert worker.call(lambda: threading.current_thread().name, timeout=DEADLINE_S) == "worker"
+    assert worker.call(lambda: threading.current_thread().name) == "worker"
 
 
 def test_a_call_brings_new_work(work: Callable[[Counting], SessionWorker]) -> None:
@@ -77,7 +79,7 @@ def test_a_call_brings_new_work(work: Callable[[Counting], SessionWorker]) -> No
         role.left = 3
         role.idle.clear()
 
-    worker.call(more, timeout=DEADLINE_S)
+    worker.call(more)
     assert role.idle.wait(DEADLINE_S)
     assert role.done == 3
 
@@ -85,8 +87,8 @@ def test_a_call_brings_new_work(work: Callable[[Counting], SessionWorker]) -> No
 def test_a_call_is_answered_between_two_units_of_endless_work(work: Callable[[Counting], SessionWorker]) -> None:
     role = Counting(10**9)
     worker = work(role)
-    first = worker.call(lambda: role.done, timeout=DEADLINE_S)
-    assert worker.call(lambda: role.done, timeout=DEADLINE_S) >= first
+    first = worker.call(lambda: role.done)
+    assert worker.call(lambda: role.done) >= first
     assert role.left
 
 
@@ -98,9 +100,9 @@ def test_a_calls_error_belongs_to_its_caller_alone(work: Callable[[Counting], Se
         raise error
 
     with pytest.raises(type(error)) as caught:
-        worker.call(fail, timeout=DEADLINE_S)
+        worker.call(fail)
     assert caught.value is error
-    assert worker.call(lambda: 1, timeout=DEADLINE_S) == 1
+    assert worker.call(lambda: 1) == 1
 
 
 @pytest.mark.parametrize("failure", [TrainingDiverged("it diverged"), RuntimeError("out of memory")])
@@ -109,7 +111,7 @@ def test_a_role_that_fails_still_answers(work: Callable[[Counting], SessionWorke
     role = Counting(1, failure)
     worker = work(role)
     assert role.failed.wait(DEADLINE_S)
-    assert worker.call(lambda: role.done, timeout=DEADLINE_S) == 1
+    assert worker.call(lambda: role.done) == 1
 
 
 def test_calls_take_turns(work: Callable[[Counting], SessionWorker]) -> None:
@@ -121,7 +123,7 @@ def test_calls_take_turns(work: Callable[[Counting], SessionWorker]) -> None:
             return True
 
     with ThreadPoolExecutor(8) as callers:
-        answers = [callers.submit(worker.call, alone, timeout=DEADLINE_S) for _ in range(50)]
+        answers = [callers.submit(worker.call, alone) for _ in range(50)]
         assert all(each.result(DEADLINE_S) for each in answers)
 
 
@@ -198,11 +200,63 @@ def test_a_call_that_meets_a_stop_is_answered(
     stopping = threading.Thread(target=worker.stop)
     monkeypatch.setattr(worker, "_requests", StopsMeanwhile())
     with suppress(NodeDraining):
-        assert worker.call(lambda: True, timeout=1.0)
+        assert worker.call(lambda: True)
     stopping.join()
 
 
 def test_a_worker_can_be_stopped_from_within(work: Callable[[Counting], SessionWorker]) -> None:
     worker = work(Counting())
-    worker.call(worker.stop, timeout=DEADLINE_S)
+    worker.call(worker.stop)
     worker.stop()
+
+
+class Endless:
+    """A role whose one unit of work never ends by itself."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.failure: list[ComityError] = []
+
+    def advance(self) -> bool:
+        if self.failure:
+            return False
+        self.begun.set()
+        while True:
+            interruption.point()
+            threading.Event().wait(0.001)
+
+    def fail(self, error: ComityError) -> None:
+        self.failure.append(error)
+
+
+def test_a_unit_ends_with_its_worker_between_two_steps() -> None:
+    role = Endless()
+    worker = SessionWorker(role, "worker")
+    assert role.begun.wait(DEADLINE_S)
+    waiting = worker.submit(lambda: True)
+    worker.stop(DEADLINE_S)
+    assert not worker._thread.is_alive()
+    # What the role is amid is nobody's business any more, and no failure of the session.
+    assert isinstance(waiting.exception(), NodeDraining)
+    assert not role.failure
+
+
+def test_a_unit_that_takes_too_long_fails_its_session() -> None:
+    role = Endless()
+    worker = SessionWorker(role, "worker", limits=Limits(unit_s=0.05))
+    assert worker.call(lambda: True)
+    worker.stop()
+    (failure,) = role.failure
+    assert isinstance(failure, SessionFailed)
+    assert "limits.unit_s" in str(failure)
+
+
+def test_whoever_calls_amid_a_long_unit_is_told_to_call_again() -> None:
+    role = Endless()
+    worker = SessionWorker(role, "worker", limits=Limits(call_s=0.05))
+    assert role.begun.wait(DEADLINE_S)
+    called = threading.Event()
+    with pytest.raises(DeadlineExceeded, match="the session is at work"):
+        worker.call(called.set)
+    worker.stop()
+    assert not called.is_set()

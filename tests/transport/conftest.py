@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from comity.session.limits import Limits
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
 from comity.transport.server import NodeServer
@@ -53,8 +54,9 @@ def echo() -> Iterator[Callable[..., Echo]]:
             *,
             identity: Identity | None = None,
             address: str = "127.0.0.1:0",
+            limits: Limits = Limits(),  # noqa: B008 - it is frozen
         ) -> Echo:
-            server = NodeServer(identity, ["test.Echo"])
+            server = NodeServer(identity, ["test.Echo"], limits=limits)
             handler = grpc.unary_unary_rpc_method_handler(behavior)
             service = grpc.method_handlers_generic_handler("test.Echo", {"Call": handler})
             server.server.add_generic_rpc_handlers((service,))

@@ -22,8 +22,9 @@ from comity.session.waiting import Waits
 from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
 from comity.transport.identity import Identity
+from comity.transport.negotiation import decode_agreement, encode_agreement
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import decode_agreement, encode_agreement, end, propose
+from comity.transport.sessions import end, propose
 from comity.wire.v1 import blobs_pb2, blobs_pb2_grpc
 from comity.wire.v1 import sessions_pb2 as pb
 

@@ -108,7 +108,7 @@ def test_an_unexpected_failure_tells_the_peer_nothing(failure: Callable[[Behavio
         (grpc.StatusCode.DEADLINE_EXCEEDED, DeadlineExceeded),
         (grpc.StatusCode.UNIMPLEMENTED, RemoteFailure),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, RemoteFailure),
-        (grpc.StatusCode.CANCELLED, RemoteFailure),
+        (grpc.StatusCode.CANCELLED, PeerUnreachable),
     ],
 )
 def test_statuses_without_details_are_told_apart(

@@ -13,14 +13,15 @@ import grpc
 import pytest
 
 from comity.errors import RoundOutOfOrder
+from comity.session.limits import Limits
 from comity.session.replayable_stream import ReplayableStream
-from comity.transport import server as served
 from comity.transport import streams
 from comity.transport.identity import PARTY_KEY
 from comity.transport.server import NodeServer
 from comity.transport.status import from_rpc_error
 from comity.transport.streams import non_blocking
 
+LIMITS = Limits()
 FOLLOWERS, CHANNELS = 300, 10
 DEADLINE_S = 60.0
 
@@ -123,7 +124,7 @@ def test_hundreds_follow_and_hold_no_thread(serving: Served, follow: Callable[..
     assert {next(each) for each in followers} == {b"first"}
     assert serving.subscribers() == FOLLOWERS
     # All of them wait, far more than the server has threads, and others are served.
-    assert server_threads() <= served._THREADS + streams._SENDERS + 1
+    assert server_threads() <= LIMITS.calls + streams._SENDERS + 1
     assert call(serving) < 5.0
     serving.stream.append(b"second")
     assert {next(each) for each in followers} == {b"second"}
@@ -152,7 +153,7 @@ def test_a_stream_ends_with_its_error(serving: Served, follow: Callable[..., Any
 def test_one_party_follows_only_so_much(
     serving: Served, follow: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most = served._STREAMS_A_PARTY
+    most = LIMITS.streams_a_party
     serving.stream.append(b"first")
     followers = [follow(number, "greedy") for number in range(most)]
     assert {next(each) for each in followers} == {b"first"}
@@ -191,3 +192,17 @@ def test_who_stops_to_read_is_cut_and_holds_up_nobody(
     for each in stuck:
         with pytest.raises(grpc.RpcError):
             list(each)
+
+
+@pytest.mark.slow
+def test_whoever_waits_is_not_taken_for_one_who_pings_too_much(serving: Served) -> None:
+    """A line on which nothing comes for long is kept by pings alone; a server takes three too soon for an attack."""
+    options = [("grpc.keepalive_time_ms", 11_000), ("grpc.http2.max_pings_without_data", 0)]
+    over = threading.Event()
+    with grpc.insecure_channel(serving.address, options) as channel:
+        call = channel.unary_stream("/test.Streams/Follow")(b"", metadata=as_party("waiting"))
+        assert call.add_callback(over.set)
+        assert not over.wait(4.5 * 11)
+        serving.stream.append(b"at last")
+        assert next(call) == b"at last"
+        call.cancel()

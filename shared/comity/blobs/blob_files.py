@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import shutil
 from pathlib import Path
 from typing import Protocol
+
+import torch
 
 from comity.errors import StorageCorrupted, StorageFailed
 from comity.tensors import Blob
@@ -60,7 +61,8 @@ class BlobMemory:
 class BlobFolder:
     """Keeps blobs as files named by their digests: written beside, synced, renamed.
 
-    What is read is mapped, not loaded, and has its digest checked the first time.
+    What is read is mapped, not loaded, and has its digest checked the first time. A file that is kept holds no descriptor,
+    and no mapping when nobody has its blob: there may be more of them than a process may have of either.
 
     Args:
         folder: The folder; made if it is not there. Files in it that are no blobs are what a killed node left, and go.
@@ -74,7 +76,7 @@ class BlobFolder:
                 left.unlink()
         except OSError as error:
             raise _failed(folder, error) from error
-        self._mapped: dict[bytes, Blob] = {}
+        self._checked: set[bytes] = set()
 
     def write(self, blob: Blob) -> Blob:
         """See `BlobKeeper.write`.
@@ -94,9 +96,8 @@ class BlobFolder:
         except OSError as error:
             part.unlink(missing_ok=True)
             raise _failed(path, error) from error
-        kept = Blob(blob.digest, _mapped(path))
-        self._mapped[blob.digest] = kept
-        return kept
+        self._checked.add(blob.digest)
+        return Blob(blob.digest, self._map(path))
 
     def read(self, digest: bytes) -> Blob | None:
         """See `BlobKeeper.read`.
@@ -104,26 +105,23 @@ class BlobFolder:
         Raises:
             StorageCorrupted: The file's bytes are not those that were written.
         """
-        if digest in self._mapped:
-            return self._mapped[digest]
         path = self._path(digest)
         if not path.exists():
             return None
-        try:
-            blob = Blob.of(_mapped(path))
-        except OSError as error:
-            raise _failed(path, error) from error
+        if digest in self._checked:
+            return Blob(digest, self._map(path))
+        blob = Blob.of(self._map(path))
         if blob.digest != digest:
             action = "restore the file, or cancel the session"
             raise StorageCorrupted(
                 f"{path} was changed", expected=f"BLAKE3 {digest.hex()}", received=blob.hex, action=action
             )
-        self._mapped[digest] = blob
+        self._checked.add(digest)
         return blob
 
     def remove(self, digest: bytes) -> None:
         """See `BlobKeeper.remove`."""
-        self._mapped.pop(digest, None)
+        self._checked.discard(digest)
         try:
             self._path(digest).unlink(missing_ok=True)
         except OSError as error:
@@ -137,19 +135,23 @@ class BlobFolder:
 
     def clear(self) -> None:
         """Removes the folder with all that is in it."""
-        self._mapped.clear()
+        self._checked.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, digest: bytes) -> Path:
         return self._folder / digest.hex()
 
-
-def _mapped(path: Path) -> memoryview:
-    if path.stat().st_size == 0:
-        return memoryview(bytearray())
-    with path.open("rb") as file:
-        # A private mapping: torch wants memory that it could write to, and the file stays as it is.
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    @staticmethod
+    def _map(path: Path) -> memoryview:
+        try:
+            size = path.stat().st_size
+            if not size:
+                return memoryview(bytearray())
+            # A private mapping: torch wants memory that it could write to, and the file stays as it is. Python's own mmap
+            # keeps the file open.
+            return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy().data
+        except (OSError, RuntimeError) as error:
+            raise _failed(path, error) from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -160,8 +162,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _failed(path: Path, error: OSError) -> StorageFailed:
+def _failed(path: Path, error: Exception) -> StorageFailed:
     action = "free space there, or make it writable; the session goes on when the node is started again"
+    received = getattr(error, "strerror", None) or error
     return StorageFailed(
-        f"{path} cannot be kept", expected="a writable disk with space", received=error.strerror or error, action=action
+        f"{path} cannot be kept", expected="a writable disk with space", received=received, action=action
     )

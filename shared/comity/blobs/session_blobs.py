@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
+from weakref import WeakSet
 
 from comity import faults
 from comity.blobs.blob_files import BlobKeeper, BlobMemory
 from comity.blobs.incoming import Incoming
-from comity.errors import BlobSizeMismatch, BlobTruncated, UnexpectedBlob, UnknownBlob
+from comity.errors import BlobSizeMismatch, BlobTruncated, TooManyCalls, UnexpectedBlob, UnknownBlob
 from comity.ledger.ledger import Units
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding
@@ -99,9 +100,14 @@ class SessionBlobs:
     Args:
         keeper: Where whole blobs are kept; None for memory.
         release: Makes, of what this party made to be sent, what is sent.
+        half_uploads: Most uploads that are on their way, or half here, at a time; each takes memory of a blob's size.
     """
 
-    def __init__(self, keeper: BlobKeeper | None = None, release: Releaser = unchanged) -> None:
+    def __init__(
+        self, keeper: BlobKeeper | None = None, release: Releaser = unchanged, *, half_uploads: int = 8
+    ) -> None:
+        self._half_uploads = half_uploads
+        self._alive: WeakSet[Incoming] = WeakSet()
         self._release = release
         self._lock = threading.Lock()
         self._keeper = keeper if keeper is not None else BlobMemory()
@@ -243,7 +249,9 @@ class SessionBlobs:
             incoming = self._incoming.pop(digest, None)
             if incoming is None or (incoming.encoding, incoming.size) != (encoding, size):
                 # One form of a blob at a time: a peer cannot have memory taken by many.
+                self._make_room()
                 incoming = Incoming(digest, size, encoding, base)
+                self._alive.add(incoming)
             if incoming.held != offset:
                 self._incoming[digest] = incoming
                 raise BlobTruncated(
@@ -253,6 +261,22 @@ class SessionBlobs:
                     action="ask how much is held and go on from there",
                 )
             return incoming
+
+    def _make_room(self) -> None:
+        """Drops the oldest of the uploads that are half here, where there are as many as may be.
+
+        Raises:
+            TooManyCalls: All of them are on their way.
+        """
+        while len(self._alive) >= self._half_uploads:
+            if not self._incoming:
+                raise TooManyCalls(
+                    "too many uploads at once",
+                    expected=f"at most {self._half_uploads} in a session",
+                    received="one more",
+                    action="wait until one has ended",
+                )
+            del self._incoming[next(iter(self._incoming))]
 
     def _expectation_of(self, kind: str, units: Units) -> Expectation:
         for each in self._expected:

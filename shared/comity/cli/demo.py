@@ -96,15 +96,13 @@ def _revive(node: NodeProcess, progress: SessionProgress) -> None:
 
 def _show_next(name: str, seed: int, workdir: Path | None) -> None:
     demo = "comity demo" if name == next(iter(demos())) else f"comity demo {name}"
-    lines = [
-        "",
-        "Try next:",
-        f"  {f'{demo} --seed {seed}':<37}  another split, other weights",
-        f"  {f'{demo} --print-script > s.toml':<37}  the session as a script; change it, then",
-        f"  {'comity simulate s.toml':<37}  run it in one process: the same digest",
-    ]
-    if workdir is None:
-        lines.append(f"  {f'{demo} --workdir demo':<37}  keep configurations, logs and the model")
-    else:
-        lines.append(f"  {f'ls {workdir}/*':<37}  configurations, logs and the model")
-    print("\n".join(lines))  # noqa: T201
+    kept = "configurations, logs and the result"
+    commands = {
+        f"{demo} --seed {seed}": "another seed",
+        f"{demo} --print-script > s.toml": "the session as a script; change it, then",
+        "comity simulate s.toml": "run it in one process: the same result",
+        **({f"{demo} --workdir demo": f"keep {kept}"} if workdir is None else {f"ls {workdir}/*": kept}),
+    }
+    width = max(map(len, commands))
+    lines = [f"  {command:<{width}}  {does}" for command, does in commands.items()]
+    print("\n".join(["", "Try next:", *lines]))  # noqa: T201

@@ -42,23 +42,3 @@ def read_script(path: Path, rounds: int | None = None) -> str:
     if isinstance(values.get("session"), dict):
         values["session"]["rounds"] = rounds
     return tomlkit.dumps(values)
-
-
-def control_url(node: str) -> str:
-    """The control socket of a node that somebody named by its URL, its `state_dir` or the folder that holds it.
-
-    Raises:
-        MissingFile: There is none.
-    """
-    if node.startswith("unix:"):
-        return node
-    places = [Path(node) / "control.sock", Path(node) / "state" / "control.sock"]
-    socket = next((each for each in places if each.exists()), None)
-    if socket is None:
-        raise MissingFile(
-            "no node runs here",
-            expected=f"a control socket at {places[0]} or {places[1]}",
-            received="nothing",
-            action="start the node, or name its folder with --node",
-        )
-    return f"unix:{socket}"

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from comity.cli.files import control_url
-from comity.errors import InvalidValue, MissingFile
+from comity.errors import InvalidValue
 from comity.node.control_client import ControlClient
+from comity.node.operating import control_of
 from comity.node.validation import read_toml, validated
-from comity.transport.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,7 @@ class NodeChoice:
             MissingFile: No node runs there, or the operator has no key.
             InvalidValue: It cannot be reached like this.
         """
-        if "@" not in self.name:
-            return ControlClient(control_url(self.name))
-        return ControlClient(self.name, operator_identity(Path(self.operator or ".")))
+        return control_of(self.name, Path(self.operator or "."))
 
     @property
     def option(self) -> str:
@@ -63,23 +60,6 @@ def latest(control: ControlClient) -> str:
             action="comity run SCRIPT, or comity open SCRIPT, begins one at the node whose session it is",
         )
     return sessions[-1].session
-
-
-def operator_identity(folder: Path) -> Identity:
-    """Who drives nodes from this folder, made by `comity init operator`.
-
-    Raises:
-        MissingFile: There is no key, or no certificate.
-    """
-    certificates = [each for each in folder.glob("*.pem") if each.name != "key.pem"]
-    if not (folder / "key.pem").is_file() or len(certificates) != 1:
-        raise MissingFile(
-            f"{folder} is no operator's folder",
-            expected="key.pem and one certificate",
-            received=", ".join(sorted(each.name for each in folder.glob("*.pem"))) or "neither",
-            action="make one with comity init operator, or name it with --operator",
-        )
-    return Identity(certificates[0].stem, certificates[0], folder / "key.pem", folder / "trust")
 
 
 class NodesFile(BaseModel):

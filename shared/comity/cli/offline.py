@@ -11,7 +11,7 @@ from comity import faults
 from comity.cli.files import read_script
 from comity.cli.progress import SessionProgress
 from comity.cli.run import summary_of
-from comity.cli.tables import show_json, show_result
+from comity.cli.tables import show_folder, show_json, show_result
 from comity.node.config import NodeConfig, load_config
 from comity.node.logs import configure_logs
 from comity.node.offline import OfflineCommands, offline_commands
@@ -67,7 +67,7 @@ def import_bundle(path: Path, config: Path, *, as_json: bool) -> None:
     print(f"session {taken.session}: {what}, from {taken.sender}")  # noqa: T201
     if taken.result is not None:
         show_result(taken.result.to_json(), summary_of(events[-1]))
-        print(f"the model is in {taken.model}")  # noqa: T201
+        show_folder(taken.result.to_json(), taken.model)
     print("comity offline export does this side's part" if taken.export_due else "the session is over")  # noqa: T201
 
 

@@ -13,7 +13,7 @@ from blake3 import blake3
 from comity.cli.files import read_script
 from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.progress import SessionProgress, waiting_line
-from comity.cli.tables import show_json, show_result
+from comity.cli.tables import show_folder, show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
 from comity.protocol.presentation import Column, Summary
@@ -188,8 +188,7 @@ def _show(control: ControlClient, session: str, node: NodeChoice, *, as_json: bo
         return
     if "digest" in result:
         show_result(result, summary)
-        what = "model" if protocol(result["protocol"]).models else "result"
-        print(f"the {what} is in {Path(description.state_dir) / 'sessions' / session}")  # noqa: T201
+        show_folder(result, Path(description.state_dir) / "sessions" / session)
     else:
         print(f"session {session} is over")  # noqa: T201
 

@@ -43,6 +43,12 @@ def show_result(result: Mapping[str, Any], summary: Summary) -> None:
     console.print(f"ledger {ledger}")
 
 
+def show_folder(result: Mapping[str, Any], folder: object) -> None:
+    """Says where a session's files are."""
+    what = "model" if protocol(result["protocol"]).models else "result"
+    sys.stdout.write(f"the {what} is in {folder}\n")
+
+
 def _metric_table(summary: Summary, columns: Sequence[Column], metrics: Mapping[str, Any]) -> Table:
     sessions = metrics.get("by_session", {})
     titles = [*sessions, f"mean {summary.title}"] if sessions else [summary.title]

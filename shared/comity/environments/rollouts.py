@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from comity import interruption
 from comity.environments.vector_env import Draws, Environment, Episodes, Policy
 from comity.errors import NonFiniteValue
 
@@ -30,6 +31,7 @@ def play(
     games = environment.begin(draws.parameters, draws.starts)
     worth = 1.0
     for step in range(environment.horizon):
+        interruption.point()
         observations = games.observations
         scores = policy(observations)
         if not np.isfinite(scores).all():

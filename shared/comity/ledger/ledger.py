@@ -7,7 +7,7 @@ shows too. What is signed quotes the chain of its session and peer alone: it tel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 
@@ -188,6 +188,23 @@ class Chain:
     entries: Iterable[Entry]
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerSummary:
+    """What the chains of all sessions hold, without their entries.
+
+    Attributes:
+        entries: How many there are.
+        sent: Bytes that were delivered, by egress kind.
+        received: Bytes that came, likewise.
+        tail: The last entries, oldest first.
+    """
+
+    entries: int
+    sent: Mapping[str, int]
+    received: Mapping[str, int]
+    tail: Sequence[Entry]
+
+
 class Ledger(Protocol):
     """Where entries are kept."""
 
@@ -202,6 +219,12 @@ class Ledger(Protocol):
 
     def entries(self, session: str | None = None, peer: str | None = None) -> Iterable[Entry]:
         """The entries of the sessions' chains, one chain after the other; the node's own is left out."""
+
+    def facts(self, matter: Matter) -> Iterable[Fact]:
+        """What the sessions' chains say of a matter."""
+
+    def summary(self, tail: int) -> LedgerSummary:
+        """What the sessions' chains hold, with so many of the last entries; other entries are not read."""
 
     def head(self, session: str = "", peer: str = "") -> Head:
         """The end of a chain; of the node's own, if nothing is said."""

@@ -6,7 +6,7 @@ What a node's configuration calls a model stands there as `python:package.module
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
@@ -20,6 +20,9 @@ from comity.errors import InvalidValue, UnknownModel
 Factory = Callable[..., nn.Module]
 """Called as `factory(input_shape, outputs, **options)`; what it takes by keyword is the model's options."""
 
+OwnModels = Mapping[str, str | Factory]
+"""What a party calls models of its own, and where each is; a party in this process may have the factory itself."""
+
 TORCHVISION = "torchvision:"
 
 OWN_TARGET = r"^(python:[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|hf:.+|timm:[\w./-]+|torchvision:\w+)$"
@@ -30,13 +33,15 @@ _SEVERAL_OUTPUTS = ("googlenet", "inception_v3")
 """Classifiers whose answer in training is no tensor."""
 
 
-def own_factory(name: str, target: str) -> Factory:
-    """The factory behind a name of the node's own configuration.
+def own_factory(name: str, target: str | Factory) -> Factory:
+    """The factory behind a name of the party's own.
 
     Raises:
         UnknownModel: It cannot be imported, or the library that has it is not installed.
         InvalidValue: The folder of a `hf:` model is not there.
     """
+    if not isinstance(target, str):
+        return target
     source, _, rest = target.partition(":")
     match source:
         case "python":

@@ -16,7 +16,7 @@ from torch import nn
 
 from comity.contract import Option
 from comity.errors import InvalidValue, UnknownModel
-from comity.models.own import TORCHVISION, Factory, imported, own_factory, torchvision_factory
+from comity.models.own import TORCHVISION, Factory, OwnModels, imported, own_factory, torchvision_factory
 from comity.randomness import derive, seeded
 
 _BUILT_IN: Mapping[str, str] = {
@@ -49,7 +49,7 @@ def build(
     outputs: int,
     options: Mapping[str, Option],
     seed: int,
-    own: Mapping[str, str] | None = None,
+    own: OwnModels | None = None,
 ) -> nn.Module:
     """Builds a model on the CPU, with initial weights that the seed alone decides.
 
@@ -59,7 +59,7 @@ def build(
         outputs: How many numbers the model gives for a sample, from 1 to a million.
         options: The factory's own keyword arguments.
         seed: The session's seed; the weights come from `derive(seed, "initial weights")`.
-        own: What the node's own configuration calls models, and where they are; see `comity.models.own`.
+        own: What the party calls models of its own, and where they are; see `comity.models.own`.
 
     Returns:
         The model, in training mode. Its weights are bit-identical for the same torch build and instruction set; without
@@ -110,7 +110,7 @@ def _targets() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=_ENTRY_POINTS)} | dict(_BUILT_IN)
 
 
-def _factory(name: str, own: Mapping[str, str]) -> Factory:
+def _factory(name: str, own: OwnModels) -> Factory:
     # Nothing replaces a built-in model, and looking through all that is installed takes its time.
     if name in own and name not in _BUILT_IN:
         return own_factory(name, own[name])
@@ -125,11 +125,11 @@ def _factory(name: str, own: Mapping[str, str]) -> Factory:
             action='give it a name in [models] of node.toml on both sides, for example net = "python:package.module:factory"',
         )
     if name not in targets:
-        targets |= own
-        nearest = difflib.get_close_matches(name, targets, n=1, cutoff=0.0)[0]
+        known = {*targets, *own}
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise UnknownModel(
             "There is no model of this name",
-            expected=f"one of {', '.join(sorted(targets))}",
+            expected=f"one of {', '.join(sorted(known))}",
             received=repr(name),
             action=f"did you mean {nearest!r}? Others are named in [models] of node.toml, or installed",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -24,13 +25,14 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from comity.contract import Identifier, Text
-from comity.data import DataConfig
-from comity.environments import EnvironmentConfig
+from comity.data import DataConfig, Splits
+from comity.environments import EnvironmentConfig, EnvironmentSet
 from comity.errors import InvalidValue, UnknownKey
-from comity.models import OWN_TARGET, names
+from comity.models import OWN_TARGET, Factory, names
 from comity.node.settings import defaults, settings_of_all
 from comity.node.validation import explained, read_toml
 from comity.protocol.definition import ProtocolDefinition
+from comity.session.limits import Limits
 from comity.session.policy import Policy
 from comity.store.sql_store import store_url
 from comity.transport.identity import Identity
@@ -73,6 +75,7 @@ class PartyConfig(BaseModel):
         device: `auto`, `cpu`, `cuda` …
         protocols: Its own settings of protocols, by their names; the protocols say what there is to set.
         policy: What it agrees to.
+        limits: What it gives at most, however much is asked of it.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -83,6 +86,17 @@ class PartyConfig(BaseModel):
     device: str = "auto"
     protocols: dict[str, SerializeAsAny[BaseModel]] = {}
     policy: Policy = Policy()
+    limits: Limits = Limits()
+
+    @property
+    def own_data(self) -> DataConfig | EnvironmentConfig | Splits | EnvironmentSet | None:
+        """Where its data come from; a party in this process may have them themselves."""
+        return self.data
+
+    @property
+    def own_models(self) -> Mapping[str, str | Factory]:
+        """What it calls models of its own; a party in this process may have the factories themselves."""
+        return self.models
 
     @field_validator("protocols", mode="before")
     @classmethod

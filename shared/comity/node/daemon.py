@@ -306,7 +306,7 @@ class Node:
             )
         services = [sessions.SERVICE, blobs.SERVICE, *(each.load().service.name for each in self._protocols)]
         identity = self._identity if self._identity.is_secure else None
-        server = NodeServer(identity, services)
+        server = NodeServer(identity, services, limits=self._config.limits)
         self._acceptor.restore()
         describe = describing(self.party, self.role, {each.name: each.version for each in self._protocols})
         sessions_pb2_grpc.add_SessionsServicer_to_server(

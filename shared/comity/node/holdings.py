@@ -11,16 +11,19 @@ from comity.errors import InvalidValue
 from comity.protocol.implementation import Data
 from comity.tasks import kind_for
 
+HeldData = DataConfig | EnvironmentConfig | Splits | EnvironmentSet | None
+"""Where a party's data come from, or they themselves; None for a party without."""
+
 
 class Holdings:
     """A party's data.
 
     Args:
         party: Name of the party, for errors.
-        config: Where they come from; None for a party without.
+        config: Where they come from, or, of a party in this process, they themselves; None for a party without.
     """
 
-    def __init__(self, party: str, config: DataConfig | EnvironmentConfig | None) -> None:
+    def __init__(self, party: str, config: HeldData) -> None:
         self._party = party
         self._config = config
 
@@ -31,11 +34,13 @@ class Holdings:
         Raises:
             InvalidValue: It has none.
         """
+        if isinstance(self._config, Splits):
+            return self._config
         if not isinstance(self._config, DataConfig):
             raise InvalidValue(
                 f"{self._party} has no samples",
                 expected="[data] with a source of samples",
-                received="nothing" if self._config is None else self._config.source,
+                received="nothing" if self._config is None else "games",
                 action="configure [data]",
             )
         return load_data(self._config)
@@ -48,11 +53,13 @@ class Holdings:
             InvalidValue: It has none, or they cannot be made here.
             TaskMismatch: A policy of scores cannot act in them.
         """
+        if isinstance(self._config, EnvironmentSet):
+            return self._config
         if not isinstance(self._config, EnvironmentConfig):
             raise InvalidValue(
                 f"{self._party} has no games",
                 expected='[data] with a source such as "gymnasium:CartPole-v1"',
-                received="no data" if self._config is None else self._config.source,
+                received="no data" if self._config is None else "samples",
                 action="configure [data]",
             )
         return load_environments(self._config)
@@ -60,7 +67,7 @@ class Holdings:
     @property
     def is_reinforcement(self) -> bool:
         """Whether its data are games."""
-        return isinstance(self._config, EnvironmentConfig)
+        return isinstance(self._config, EnvironmentConfig | EnvironmentSet)
 
     @property
     def data(self) -> Data:

@@ -66,7 +66,7 @@ class LocalParty:
         self.config = config
         self.store = store
         self.signer = Signer(secrets.receipt_key(), name)
-        self.holdings = Holdings(name, config.data)
+        self.holdings = Holdings(name, config.own_data)
         self.services: Mapping[str, Any] = {}
         self.folder = folder
         self.blobs: BlobStore = BlobMemories() if folder is None else BlobFolders(folder / "blobs")
@@ -178,7 +178,9 @@ class LocalParty:
         return OfflineRecord(self.folder / "offline" / session)
 
     def _blobs(self, session: str, part: str = "") -> SessionBlobs:
-        return SessionBlobs(self.blobs.keeper(session, part), self._guards.release)
+        return SessionBlobs(
+            self.blobs.keeper(session, part), self._guards.release, half_uploads=self.config.limits.half_uploads
+        )
 
     def enter(self, session: str, lost: Callable[[], object]) -> None:
         """Begins to work on a session: until `leave` no other process does.
@@ -231,14 +233,14 @@ class LocalParty:
         require_usable(contract.task)
         builder, data = definition.load().task, splits or environments or self.holdings.data
         builder.require_fitting(self.name, data, contract.task)
-        models = {name: agreed_model(self.name, contract, name, self.config.models) for name in contract.models}
+        models = {name: agreed_model(self.name, contract, name, self.config.own_models) for name in contract.models}
         resources = Resources(
             self.name,
             models,
             data,
             Secret(self._secrets.own(), contract.session),
             self.config.device,
-            self.config.models,
+            self.config.own_models,
             self.config.settings_of(definition) if splits is None else None,
             mechanism,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from comity import version
 from comity.blobs.blob_store import BlobStore
-from comity.ledger.ledger import Entry, bytes_by_kind
+from comity.ledger.ledger import Entry
 from comity.node.party import LocalParty
 from comity.node.sessions.budget import spent
 from comity.node.sessions.overview import SessionSummary, summarized
@@ -132,7 +131,7 @@ def status_of(party: LocalParty, running: Running) -> NodeStatus:
         StorageError: What it keeps cannot be read.
     """
     store, policy = party.store, party.config.policy
-    entries = list(store.entries())
+    ledger = store.summary(TAIL)
     return NodeStatus(
         party=party.name,
         role=running.role,
@@ -147,12 +146,12 @@ def status_of(party: LocalParty, running: Running) -> NodeStatus:
         counted=sum(kept.counts for kept in store.sessions()),
         max_sessions=policy.max_sessions,
         queues=running.queues,
-        bytes_sent=bytes_by_kind(entries, "sent"),
-        bytes_received=bytes_by_kind(entries, "received"),
+        bytes_sent=ledger.sent,
+        bytes_received=ledger.received,
         disk=_disk(store, party.blobs, policy.max_state_bytes),
         privacy=PrivacyBudget(spent(store), policy.max_epsilon),
-        entries=len(entries),
-        tail=tuple(heapq.nlargest(TAIL, entries, key=lambda entry: entry.time))[::-1],
+        entries=ledger.entries,
+        tail=tuple(ledger.tail),
     )
 
 

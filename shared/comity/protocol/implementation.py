@@ -11,6 +11,7 @@ from torch import nn
 from comity.contract import Contract, Json, Membership, TaskSpec, Terms
 from comity.data import Splits
 from comity.environments import EnvironmentSet
+from comity.models import OwnModels
 from comity.privacy import Mechanism
 from comity.privacy.terms import PrivacyTerms
 from comity.protocol.roles import Initiator
@@ -46,7 +47,7 @@ class Resources:
     data: Data
     secret: Secret
     device: str = "auto"
-    own_models: Mapping[str, str] = field(default_factory=dict)
+    own_models: OwnModels = field(default_factory=dict)
     settings: Any = None
     mechanism: Mechanism | None = None
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pkgutil import resolve_name
+from types import ModuleType
 
 from pydantic import BaseModel
 
@@ -73,6 +75,19 @@ def protocol(name: str) -> ProtocolDefinition:
             action=f"repair or remove the package {found.package}",
         )
     return found
+
+
+def algorithms(name: str) -> ModuleType | None:
+    """The package of a registered protocol, which offers its algorithms; None where there is no such protocol.
+
+    Raises:
+        UnsupportedProtocol: Its package cannot be used.
+    """
+    point = _registered()[0].get(name)
+    if point is None:
+        return None
+    protocol(name)
+    return import_module(point.module.rpartition(".")[0] or point.module)
 
 
 def protocols() -> list[ProtocolDefinition]:

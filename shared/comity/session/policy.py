@@ -30,8 +30,8 @@ class Policy(BaseModel):
             that does not train is not concerned.
         min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can reckon the
             other's update from what both made together.
-        max_acceptors: Most acceptors of one session: where there are several, each says its loss on the others' models when it
-            is asked. 1 for a node that helps alone.
+        max_acceptors: Most acceptors of one session: where there are several, what one sends may reach the others, or be
+            asked for what came of them. 1 for a node that helps alone.
         approve: Who decides on a proposal that this policy admits: nobody else (`policy`), or an operator of this node
             (`ask`), until whom the session waits.
         max_wait_s: Longest that a session may wait where its reason to wait is bounded, in seconds; None for ever.
@@ -75,7 +75,7 @@ class Policy(BaseModel):
             raise _refusal(
                 own.party, "protocols", ", ".join(self.protocols), contract.protocol, "choose one of these protocols"
             )
-        fewer = "name fewer acceptors, or raise the limit if this node may be asked for its loss on others' models"
+        fewer = "name fewer acceptors, or raise the limit if what this node says may be of use to so many"
         for limit, most, wanted, action in (
             ("max_rounds", self.max_rounds, contract.rounds, "buy fewer rounds"),
             ("max_acceptors", self.max_acceptors, len(contract.acceptors), fewer),

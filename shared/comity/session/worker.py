@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from comity.errors import ComityError, NodeDraining, SessionFailed, StorageError
+from comity import interruption
+from comity.errors import ComityError, DeadlineExceeded, NodeDraining, SessionFailed, StorageError
+from comity.session.limits import Limits
 
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
+
+_LIMITS = Limits()
 
 
 class Steppable(Protocol):
@@ -32,13 +37,17 @@ class Worker(Protocol):
     """Brings what callers ask to a role that one thread at a time may touch."""
 
     def call(self, request: Callable[[], Result]) -> Result:
-        """Runs `request` between two units of work and returns its result."""
+        """Runs `request` between two units of work and returns its result.
+
+        Raises:
+            DeadlineExceeded: The unit at hand takes so long that the caller had better ask again.
+        """
 
     def submit(self, request: Callable[[], Result]) -> Future[Result]:
         """Has `request` run between two units of work, without waiting for it."""
 
     def stop(self, patience_s: float | None = None) -> None:
-        """Ends the work after the active unit."""
+        """Ends the work, the active unit between two of its steps."""
 
     def close(self) -> None:
         """Takes no more requests."""
@@ -96,27 +105,46 @@ class SessionWorker:
         role: The role; only this thread touches it from now on.
         name: Name of the thread.
         wakes_in: Seconds until there may be work although nobody asks for anything; None for never.
+        limits: How long a unit may take, and a caller has to wait for it.
     """
 
-    def __init__(self, role: Steppable, name: str, wakes_in: Callable[[], float | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        role: Steppable,
+        name: str,
+        wakes_in: Callable[[], float | None] = lambda: None,
+        *,
+        limits: Limits = _LIMITS,
+    ) -> None:
         self._role = role
         self._wakes_in = wakes_in
+        self._limits = limits
+        self._unit_began = time.monotonic()
         self._requests: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         # Nobody comes in once it is closed, so everything asked stands before the end.
         self._door = threading.Lock()
         self._stopped = False
-        self._broken: StorageError | None = None
+        self._broken: StorageError | NodeDraining | None = None
         self._thread.start()
 
-    def call(self, request: Callable[[], Result], *, timeout: float | None = None) -> Result:
+    def call(self, request: Callable[[], Result]) -> Result:
         """Runs `request` between two units of work and returns its result.
 
         Raises:
             NodeDraining: The worker was stopped.
-            TimeoutError: It was not reached in `timeout` seconds.
+            DeadlineExceeded: It was not begun before the caller had better ask again; it is not run then.
         """
-        return self.submit(request).result(timeout)
+        future = self.submit(request)
+        wait([future], self._limits.call_s)
+        if future.cancel():
+            raise DeadlineExceeded(
+                "the session is at work",
+                expected=f"its turn within {self._limits.call_s:g} s",
+                received="a unit of work that takes longer",
+                action="ask again",
+            )
+        return future.result()
 
     def submit(self, request: Callable[[], Result]) -> Future[Result]:
         """Has `request` run between two units of work, without waiting for it.
@@ -132,7 +160,7 @@ class SessionWorker:
         return future
 
     def stop(self, patience_s: float | None = None) -> None:
-        """Ends the thread after the unit that it is in and what was asked before.
+        """Ends the thread after what was asked before; the unit that it is in ends between two of its steps.
 
         Args:
             patience_s: How long to wait for that, in seconds; None for as long as it takes. Who waits for an answer
@@ -160,11 +188,28 @@ class SessionWorker:
         with contextlib.suppress(queue.Empty):
             while True:
                 item = self._requests.get_nowait()
-                if item is not None:
+                if item is not None and item[0].set_running_or_notify_cancel():
                     item[0].set_exception(_draining())
         self._requests.put(None)
 
     def _work(self) -> None:
+        with interruption.checked(self._require_wanted):
+            self._work_on()
+
+    def _require_wanted(self) -> None:
+        """Whether the unit at hand is to go on; see `interruption.point`."""
+        if self._stopped:
+            raise interruption.Interrupted
+        most_s = self._limits.unit_s
+        if time.monotonic() - self._unit_began > most_s:
+            raise SessionFailed(
+                "a unit of the session's work takes too long",
+                expected=f"at most {most_s:g} s, by limits.unit_s",
+                received="a longer one",
+                action="agree on less work between two messages, or have its operator raise the limit",
+            )
+
+    def _work_on(self) -> None:
         busy = True
         while True:
             try:
@@ -178,8 +223,12 @@ class SessionWorker:
             busy = True
 
     def _advance(self) -> bool:
+        self._unit_began = time.monotonic()
         try:
             return self._role.advance()
+        except interruption.Interrupted:
+            # The role stands amid a unit: what is kept says where it goes on, if it does.
+            self._broken = _draining()
         except ComityError as error:
             if isinstance(error, StorageError):
                 self._broken = error
@@ -193,11 +242,17 @@ class SessionWorker:
         return False
 
     def _answer(self, future: Future[Any], request: Callable[[], Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         if self._broken is not None:
             future.set_exception(self._broken)
             return
+        self._unit_began = time.monotonic()
         try:
             future.set_result(request())
+        except interruption.Interrupted:
+            self._broken = _draining()
+            future.set_exception(self._broken)
         except StorageError as error:
             # The role may be ahead of what is kept: only a restart, which goes by what is kept, brings them together.
             self._broken = error

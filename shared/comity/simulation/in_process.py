@@ -25,7 +25,7 @@ from comity.store.memory_store import MemoryStore
 from comity.store.secrets import GivenSecrets
 from comity.store.sql_store import SqlStore, store_url
 from comity.transport.bindings.in_process import InProcessChannel, encoded
-from comity.transport.sessions import decode_agreement, decode_proposal, encode_agreement, encode_proposal
+from comity.transport.negotiation import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
 def simulate(script: Script, observe: Observer = nobody, *, state: Path | None = None) -> tuple[SessionResult, Outcome]:
@@ -45,12 +45,23 @@ def simulate(script: Script, observe: Observer = nobody, *, state: Path | None =
         initiators, acceptors = parties(script, state)
         for party in (*initiators, *acceptors):
             stack.callback(party.store.close)
-        return _run(script, initiators, acceptors, observe)
+        return simulate_with(script, initiators, acceptors, observe)
 
 
-def _run(
-    script: Script, initiators: Sequence[LocalParty], acceptors: Sequence[LocalParty], observe: Observer
+def simulate_with(
+    script: Script, initiators: Sequence[LocalParty], acceptors: Sequence[LocalParty], observe: Observer = nobody
 ) -> tuple[SessionResult, Outcome]:
+    """Runs a session of these parties in this process.
+
+    Args:
+        script: What it is about.
+        initiators: Those that ask, as `parties` gives them.
+        acceptors: Those that help.
+        observe: Is told what happens at the party that asks.
+
+    Raises:
+        ComityError: See `simulate`.
+    """
     began = time.monotonic()
     many = protocol(script.session.protocol).topology.is_joined
     # Whoever is alone sees the whole session: it drafts the contract, and it is looked at.

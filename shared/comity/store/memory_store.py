@@ -9,7 +9,19 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from comity.ledger.chain import Clock, Tail, as_kept, as_time, closed, utc_now
-from comity.ledger.ledger import OWN, Chain, ChainName, Entry, Fact, Head, ending_of, opening_of
+from comity.ledger.ledger import (
+    OWN,
+    Chain,
+    ChainName,
+    Entry,
+    Fact,
+    Head,
+    LedgerSummary,
+    Matter,
+    bytes_by_kind,
+    ending_of,
+    opening_of,
+)
 from comity.store.store import FINISHED, Lease, Record, StoredSession
 
 
@@ -101,6 +113,16 @@ class MemoryStore:
         """See `Ledger.entries`; those that are there now."""
         chains = self.chains(session, peer)
         return tuple(entry for chain in chains if chain.name != OWN for entry in chain.entries)
+
+    def facts(self, matter: Matter) -> Sequence[Fact]:
+        """See `Ledger.facts`."""
+        return [entry.fact for entry in self.entries() if entry.fact.matter == matter]
+
+    def summary(self, tail: int) -> LedgerSummary:
+        """See `Ledger.summary`."""
+        entries = self.entries()
+        last = sorted(entries, key=lambda entry: entry.time)[-tail:]
+        return LedgerSummary(len(entries), bytes_by_kind(entries, "sent"), bytes_by_kind(entries, "received"), last)
 
     def head(self, session: str = "", peer: str = "") -> Head:
         """See `Ledger.head`."""

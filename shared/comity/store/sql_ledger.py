@@ -17,7 +17,19 @@ from comity.contract import Json, canonical
 from comity.errors import ClockSteppedBack, LedgerBroken
 from comity.ledger.chain import Clock, Tail, closed
 from comity.ledger.charges import broken, broken_chain
-from comity.ledger.ledger import OWN, Chain, ChainName, Entry, Fact, Head, Units, ending_of, opening_of
+from comity.ledger.ledger import (
+    OWN,
+    Chain,
+    ChainName,
+    Entry,
+    Fact,
+    Head,
+    LedgerSummary,
+    Matter,
+    Units,
+    ending_of,
+    opening_of,
+)
 from comity.store import sql_schema as tables
 from comity.store.sql_connection import Prepared, SqlConnection
 
@@ -29,6 +41,7 @@ _PAGE = 2000
 
 # Statements are built once: what they cost then is the database's, not ours.
 _CHAINS, _LEDGER = tables.chains, tables.ledger
+_READ = tuple(column for column in _LEDGER.c if column.name not in {"chain", "identity"})
 _LAST = and_(_LEDGER.c.chain == _CHAINS.c.chain, _LEDGER.c.position == _CHAINS.c.length - 1)
 _TAIL = (
     select(*_CHAINS.c["chain", "length", "hash", "time", "ended"].values(), _LEDGER.c.hash.label("last"))
@@ -43,10 +56,29 @@ _MOVE = (
 )
 _HEADS = select(*_CHAINS.c["chain", "session", "peer", "length", "hash"].values()).order_by(_CHAINS.c.chain)
 _ENTRIES = (
-    select(*(column for column in _LEDGER.c if column.name not in {"chain", "identity"}))
+    select(*_READ)
     .where(_LEDGER.c.chain == bindparam("chain"), _LEDGER.c.position > bindparam("after"))
     .order_by(_LEDGER.c.position)
     .limit(_PAGE)
+)
+_OF_SESSIONS = _LEDGER.c.chain != tables.OWN_CHAIN
+_COUNTED = select(func.coalesce(func.sum(_CHAINS.c.length), 0)).where(_CHAINS.c.chain != tables.OWN_CHAIN)
+_CROSSED = (
+    select(*_LEDGER.c["direction", "kind"].values(), func.sum(_LEDGER.c.size))
+    .where(_LEDGER.c.matter == "delivered", _OF_SESSIONS)
+    .group_by(_LEDGER.c.direction, _LEDGER.c.kind)
+    .order_by(_LEDGER.c.direction, _LEDGER.c.kind)
+)
+_OF_MATTER = (
+    select(*_READ)
+    .where(_LEDGER.c.matter == bindparam("matter"), _OF_SESSIONS)
+    .order_by(_LEDGER.c.chain, _LEDGER.c.position)
+)
+_LATEST = (
+    select(*_READ)
+    .where(_OF_SESSIONS)
+    .order_by(_LEDGER.c.time.desc(), _LEDGER.c.chain.desc(), _LEDGER.c.position.desc())
+    .limit(bindparam("tail"))
 )
 _STANDS = select(_LEDGER.c.position).where(_LEDGER.c.identity == bindparam("identity"))
 _TORN = (
@@ -222,6 +254,33 @@ class SqlLedger:
         """
         return _Joined(self, session, peer)
 
+    def facts(self, matter: Matter) -> Sequence[Fact]:
+        """See `Ledger.facts`.
+
+        Raises:
+            StorageError: They cannot be read.
+            LedgerBroken: What stands there is no entry.
+        """
+        with self._database.working() as connection:
+            rows = connection.execute(_OF_MATTER, {"matter": matter}).all()
+        return [_entry_of(row).fact for row in rows]
+
+    def summary(self, tail: int) -> LedgerSummary:
+        """See `Ledger.summary`.
+
+        Raises:
+            StorageError: It cannot be read.
+            LedgerBroken: What stands there is no entry.
+        """
+        with self._database.working() as connection:
+            entries = connection.scalar(_COUNTED)
+            crossed = connection.execute(_CROSSED).all()
+            rows = connection.execute(_LATEST, {"tail": tail}).all()
+        sent, received = (
+            {str(row[1]): int(row[2]) for row in crossed if row[0] == wanted} for wanted in ("sent", "received")
+        )
+        return LedgerSummary(int(entries or 0), sent, received, [_entry_of(row) for row in reversed(rows)])
+
     def page(self, chain: int, after: int) -> Sequence[Sequence[Any]]:
         """Some rows of a chain: those that follow a position."""
         with self._database.working() as connection:
@@ -342,6 +401,11 @@ def _row(chain: int, entry: Entry) -> dict[str, object]:
         "previous": entry.previous,
         "hash": entry.hash,
     }
+
+
+def _entry_of(row: Sequence[Any]) -> Entry:
+    """The entry of a row, of whatever session's chain."""
+    return _entry(ChainName(session=row[2], peer=row[6]), row)
 
 
 def _entry(chain: ChainName, row: Sequence[Any]) -> Entry:

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from comity.contract import Json, canonical
 from comity.errors import SchemaMismatch, StateInUse
 from comity.ledger.chain import Clock, as_time, utc_now
-from comity.ledger.ledger import Chain, Entry, Fact, Head
+from comity.ledger.ledger import Chain, Entry, Fact, Head, LedgerSummary, Matter
 from comity.store import sql_schema as tables
 from comity.store.sql_connection import SqlConnection
 from comity.store.sql_engine import be_alone, make_engine, parsed, place_of
@@ -185,6 +185,14 @@ class SqlStore:
     def entries(self, session: str | None = None, peer: str | None = None) -> Iterable[Entry]:
         """See `SqlLedger.entries`."""
         return self._ledger.entries(session, peer)
+
+    def facts(self, matter: Matter) -> Sequence[Fact]:
+        """See `SqlLedger.facts`."""
+        return self._ledger.facts(matter)
+
+    def summary(self, tail: int) -> LedgerSummary:
+        """See `SqlLedger.summary`."""
+        return self._ledger.summary(tail)
 
     def head(self, session: str = "", peer: str = "") -> Head:
         """See `SqlLedger.head`."""

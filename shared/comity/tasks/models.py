@@ -8,15 +8,15 @@ from torch import nn
 
 from comity.contract import Contract, ModelSpec, Option, TaskSpec
 from comity.errors import MalformedMessage, ModelSignatureMismatch
-from comity.models import build
+from comity.models import OwnModels, build
 from comity.tasks.registry import require_usable
 from comity.tensors import Layout
 
-NO_MODELS: Mapping[str, str] = {}
+NO_MODELS: OwnModels = {}
 
 
 def build_model(
-    name: str, options: Mapping[str, Option], task: TaskSpec, seed: int, own: Mapping[str, str] = NO_MODELS
+    name: str, options: Mapping[str, Option], task: TaskSpec, seed: int, own: OwnModels = NO_MODELS
 ) -> nn.Module:
     """A model of the size that a task needs, with initial weights that the seed alone decides.
 
@@ -37,14 +37,14 @@ def build_model(
 
 
 def signed_model(
-    name: str, options: dict[str, Option], task: TaskSpec, seed: int, own: Mapping[str, str] = NO_MODELS
+    name: str, options: dict[str, Option], task: TaskSpec, seed: int, own: OwnModels = NO_MODELS
 ) -> ModelSpec:
     """A model spec with the signature that the model has here; see `build_model`."""
     model = build_model(name, options, task, seed, own)
     return ModelSpec(name=name, options=options, signature=Layout.of(model.state_dict()).signature)
 
 
-def agreed_model(party: str, contract: Contract, model: str, own: Mapping[str, str] = NO_MODELS) -> nn.Module:
+def agreed_model(party: str, contract: Contract, model: str, own: OwnModels = NO_MODELS) -> nn.Module:
     """One of a contract's models, with its initial weights.
 
     Args:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from comity import interruption
 from comity.data import Dataset, Splits
 from comity.privacy import Mechanism, PrivateGradients
 from comity.randomness import seeded
@@ -172,6 +173,7 @@ class Classification:
         purpose, *when = place
         stream = SampleStream(self.samples, self._batch_size, self._secret, *when, purpose=f"batches, {purpose}")
         for step in range(steps):
+            interruption.point()
             indices = stream.batch(step).to(self._device)
             optimizer.zero_grad(set_to_none=True)
             with self._seeded(f"dropout, {purpose}", *when, step):
@@ -232,6 +234,7 @@ class Classification:
     def _logits(
         self, weights: dict[str, Tensor], data: Dataset, indices: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch classes"]:
+        interruption.point()
         logits: Tensor = functional_call(self._evaluated, weights, (self._prepared(data, indices),), strict=True)
         return logits
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from comity import interruption
 from comity.tensors import State
 from comity.training.optimizers import optimizer_state, restore_optimizer
 
@@ -73,4 +74,5 @@ def sampled(
                 yield Snapshot(iteration, model.state_dict(), optimizer_state(optimizer))
             if iteration + period >= iterations:
                 return
+        interruption.point()
         step(iteration)

@@ -91,12 +91,15 @@ class Waiting:
         handle: What the role does; see `Unary`. It returns a future.
         uploads: Blobs that must be there before the request.
         downloads: Blobs that come with the answer, before it is given to the caller.
+        cancels: Whether the future is cancelled when its caller goes, so that a role that has not begun with it need not; not
+            where several callers may wait for one.
     """
 
     method: str
     handle: Callable[..., Any]
     uploads: tuple[BlobField, ...] = ()
     downloads: tuple[BlobField, ...] = ()
+    cancels: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

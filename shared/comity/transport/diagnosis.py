@@ -27,6 +27,13 @@ def diagnose(address: str, party: str, identity: Identity, failure: str) -> Tran
         identity: Who calls.
         failure: What gRPC said.
     """
+    if "too_many_pings" in failure.lower().replace(" ", "_"):
+        return PeerUnreachable(
+            f"{party} at {address} closed the line",
+            expected="a node that lets its callers ask every 20 s whether it is there",
+            received=failure,
+            action="run the same version of comity on both sides; what stands between may allow fewer pings, too",
+        )
     try:
         connection = socket.create_connection(split_address(address), timeout=_TIMEOUT_S)
     except OSError as error:

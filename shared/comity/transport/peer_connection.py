@@ -12,8 +12,9 @@ import stamina
 from google.protobuf.message import Message
 
 from comity.blobs.incoming import Incoming
-from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable
+from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable, TooManyCalls
 from comity.ledger.ledger import Units
+from comity.session.limits import KEEPALIVE_S, SILENCE_S
 from comity.session.presence import Presence
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
@@ -33,15 +34,17 @@ Result = TypeVar("Result")
 
 SESSION_KEY, CONTRACT_KEY = "comity-session", "comity-contract"
 
-_RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, BlobTruncated)
+_RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, BlobTruncated, TooManyCalls)
 """Errors that may pass by themselves; every call can be repeated without harm."""
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", 8 * 2**20),
     # A peer that is gone without a word is noticed after half a minute.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", int(KEEPALIVE_S * 1000)),
+    ("grpc.keepalive_timeout_ms", int(SILENCE_S * 1000)),
+    ("grpc.http2.ping_timeout_ms", int(SILENCE_S * 1000)),
+    # However long a call waits, without a byte.
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
@@ -274,7 +277,8 @@ class PeerConnection:
                     result = attempt()
                 except grpc.RpcError as failure:
                     error = self._explain(failure)
-                    if isinstance(error, _RETRIED):
+                    # One that is busy with this party's other calls is there.
+                    if isinstance(error, _RETRIED) and not isinstance(error, TooManyCalls):
                         self.presence.lost(error)
                     raise error from failure
                 self.presence.returned()

@@ -10,37 +10,39 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from comity.errors import AddressInUse, InvalidValue, TooManyCalls, UnknownParty
+from comity.session.limits import KEEPALIVE_S, SILENCE_S, Limits
+from comity.transport import health
 from comity.transport.addresses import is_loopback, split_address
 from comity.transport.identity import Identity, trusted_caller
+from comity.transport.stalls import Stalls
 from comity.transport.status import to_status
 from comity.transport.streams import Streams, described, is_non_blocking, non_blocking, refuse
 from comity.transport.trust import Trust
 
-OPTIONS = [
-    # Uploads come in chunks of a megabyte; nothing else is near it.
-    ("grpc.max_receive_message_length", 8 * 2**20),
-    ("grpc.so_reuseport", 0),
-    # A caller that waits sends nothing but pings, every 20 s.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # A follower that is gone without a word is noticed after half a minute: a ping has a time of its own, of a minute.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
-]
-_THREADS = 32
-"""Calls served at a time; whoever follows a stream holds none."""
+_LIMITS = Limits()
+_MS = 1000
 
-_CALLS_A_PARTY = _THREADS // 2
-"""Calls of one party served at a time, so that nobody keeps the others out."""
 
-_STREAMS_A_PARTY = 64
-"""Streams that one party follows at a time."""
+def options(limits: Limits) -> list[tuple[str, int]]:
+    """Settings of a server's channels."""
+    return [
+        # Uploads come in chunks of a megabyte; nothing else is near it.
+        ("grpc.max_receive_message_length", 8 * 2**20),
+        ("grpc.so_reuseport", 0),
+        # A caller that waits sends nothing but pings.
+        ("grpc.http2.min_ping_interval_without_data_ms", int(KEEPALIVE_S * _MS / 2)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Whoever is gone without a word is noticed: a ping has a time of its own, of a minute if nothing is said.
+        ("grpc.keepalive_time_ms", int(KEEPALIVE_S * _MS)),
+        ("grpc.keepalive_timeout_ms", int(SILENCE_S * _MS)),
+        ("grpc.http2.ping_timeout_ms", int(SILENCE_S * _MS)),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_connection_idle_ms", int(limits.idle_s * _MS)),
+        ("grpc.server_handshake_timeout_ms", int(limits.handshake_s * _MS)),
+    ]
 
 
 class OpenCalls:
@@ -48,10 +50,12 @@ class OpenCalls:
 
     Args:
         most: How many it may have.
+        of: How many all may have together; the last quarter is for parties that have none. None for any number.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, of: int | None = None) -> None:
         self._most = most
+        self._of = of
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
 
@@ -62,8 +66,10 @@ class OpenCalls:
             TooManyCalls: The party holds as many as it may.
         """
         with self._lock:
-            if self._open[party] >= self._most:
-                expected = f"at most {self._most} calls at a time"
+            held = self._open[party]
+            is_full = self._of is not None and held > 0 and self._open.total() >= self._of - self._of // 4
+            if held >= self._most or is_full:
+                expected = f"at most {held if is_full else self._most} calls at a time"
                 raise TooManyCalls(
                     "too many calls", expected=expected, received="one more", action="wait for their answers"
                 )
@@ -100,14 +106,16 @@ class ErrorBoundary(grpc.ServerInterceptor):
         trust: Whom this node trusts; None without TLS.
         services: Full names of the services; nobody reaches another.
         only: The one party that may call; None for all whom the node trusts.
+        limits: How many calls are served at a time, and how slowly they may move.
     """
 
-    def __init__(self, trust: Trust | None, services: Collection[str], only: str | None) -> None:
+    def __init__(self, trust: Trust | None, services: Collection[str], only: str | None, limits: Limits) -> None:
         self._trust = trust
         self._services = services
         self._only = only
-        self._places = OpenCalls(_CALLS_A_PARTY)
-        self._streams = OpenCalls(_STREAMS_A_PARTY)
+        self._places = OpenCalls(limits.calls_a_party, limits.calls)
+        self._streams = OpenCalls(limits.streams_a_party)
+        self.stalls = Stalls(limits)
 
     @contextmanager
     def _admitted(self, context: grpc.ServicerContext) -> Iterator[None]:
@@ -148,10 +156,13 @@ class ErrorBoundary(grpc.ServerInterceptor):
             wrapped: Callable[..., Any] = (
                 _guard_sender(behavior, method, self._admit_stream)
                 if is_non_blocking(behavior)
-                else _guard_stream(behavior, method, self._admitted)
+                else _guard_stream(behavior, method, self._admitted, self.stalls)
             )
+        elif handler.request_streaming:
+            kind = "stream_unary"
+            wrapped = _guard_upload(getattr(handler, kind), method, self._admitted, self.stalls)
         else:
-            kind = "stream_unary" if handler.request_streaming else "unary_unary"
+            kind = "unary_unary"
             wrapped = _guard_unary(getattr(handler, kind), method, self._admitted)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         made: grpc.RpcMethodHandler[Any, Any] = make(wrapped, handler.request_deserializer, handler.response_serializer)
@@ -172,13 +183,21 @@ def _guard_unary(behavior: Callable[..., Any], method: str, admitted: Admitted) 
     return guarded
 
 
+def _guard_upload(behavior: Callable[..., Any], method: str, admitted: Admitted, stalls: Stalls) -> Callable[..., Any]:
+    def take(pieces: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        with stalls.watched(context) as passed:
+            return behavior(map(passed, pieces), context)
+
+    return _guard_unary(take, method, admitted)
+
+
 def _guard_stream(
-    behavior: Callable[..., Iterator[Any]], method: str, admitted: Admitted
+    behavior: Callable[..., Iterator[Any]], method: str, admitted: Admitted, stalls: Stalls
 ) -> Callable[..., Iterator[Any]]:
     def guarded(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
-            with admitted(context):
-                yield from behavior(request, context)
+            with admitted(context), stalls.watched(context) as passed:
+                yield from map(passed, behavior(request, context))
         except grpc.RpcError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary
@@ -213,19 +232,27 @@ class NodeServer:
         identity: Certificate and trust; None serves plaintext, which only a Unix socket or loopback may.
         services: Full names of the services, for reflection and health; no other is served.
         only: The one party that may call; None for all whom the node trusts.
+        limits: What it gives at most.
     """
 
-    def __init__(self, identity: Identity | None, services: list[str], *, only: str | None = None) -> None:
+    def __init__(
+        self,
+        identity: Identity | None,
+        services: list[str],
+        *,
+        only: str | None = None,
+        limits: Limits = _LIMITS,
+    ) -> None:
         self._identity = identity
-        self._services = services
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rpc")
+        self._pool = ThreadPoolExecutor(limits.calls, thread_name_prefix="rpc")
         self.streams = Streams()
         self._trust = identity.trusted() if identity is not None else None
-        names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
-        boundary = ErrorBoundary(self._trust, names, only)
-        self.server = grpc.server(self._pool, interceptors=[boundary], options=OPTIONS)
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        names = [*services, health.SERVICE, reflection.SERVICE_NAME]
+        boundary = ErrorBoundary(self._trust, names, only, limits)
+        self._stalls = boundary.stalls
+        self.server = grpc.server(self._pool, interceptors=[boundary], options=options(limits))
+        self._health = health.Health(services, self.streams)
+        self._health.add_to(self.server)
         reflection.enable_server_reflection(names, self.server)
 
     def start(self, address: str) -> str:
@@ -243,8 +270,7 @@ class NodeServer:
         """
         port = self._bind(address)
         self.server.start()
-        for name in ["", *self._services]:
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._health.say(serving=True)
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
     def _bind(self, address: str) -> int:
@@ -269,7 +295,8 @@ class NodeServer:
 
     def stop(self, grace_s: float) -> None:
         """Says NOT_SERVING, takes no new calls and gives those that are active `grace_s` seconds to end."""
-        self._health.enter_graceful_shutdown()
+        self._health.say(serving=False)
         self.server.stop(grace_s).wait()
         self.streams.stop()
+        self._stalls.stop()
         self._pool.shutdown()

@@ -73,6 +73,9 @@ _NUMBERS: dict[grpc.StatusCode, int] = {
     code: code_pb2.Code.Value(code.name) for code in grpc.StatusCode if code is not grpc.StatusCode.CANCELLED
 }
 
+_CLOSED = "closed"
+"""What grpc says of a call whose channel this side has closed."""
+
 _LONGEST = 500
 """Characters of a part of an error that cross; what a peer sent wrong may be far longer."""
 
@@ -121,5 +124,8 @@ def from_rpc_error(error: grpc.RpcError | grpc.Call) -> ComityError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         action = "check the network between, and whether its machine is overloaded"
         return DeadlineExceeded("the peer did not answer in time", received=details, action=action)
+    if code is grpc.StatusCode.CANCELLED and _CLOSED not in details:
+        action = "it goes on when tried again; check the network between if it stays so"
+        return PeerUnreachable("the peer cut the call, which moved too little", received=details, action=action)
     name = code.name if code is not None else "no status"
     return RemoteFailure("the peer failed", received=f"{name}: {details}", action="look at the peer's log")

@@ -31,9 +31,9 @@ from comity.store.memory_store import MemoryStore
 from comity.store.secrets import GivenSecrets
 from comity.transport import sessions
 from comity.transport.identity import Identity
+from comity.transport.negotiation import encode_proposal
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
-from comity.transport.sessions import encode_proposal
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import sessions_pb2
 from tests.e2e.conftest import Site

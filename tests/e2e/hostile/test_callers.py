@@ -15,9 +15,9 @@ from comity.errors import ComityError
 from comity.transport import sessions
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
+from comity.transport.negotiation import encode_proposal
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
-from comity.transport.sessions import encode_proposal
 from comity.wire.v1 import sessions_pb2_grpc
 from tests.e2e.hostile.parties import QUICK, Target, assert_clear, refusal
 from tests.e2e.hostile.votes import PLAY

@@ -14,8 +14,8 @@ from comity.node.preflight import Context, preflight
 from comity.node.sessions.drafts import would_agree
 from comity.store.sql_store import SqlStore, store_url
 from comity.transport import sessions
+from comity.transport.negotiation import encode_draft, encode_proposal
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import encode_draft, encode_proposal
 from comity.wire.v1 import sessions_pb2
 from tests.e2e.hostile.parties import MOST_ROUNDS, NUMBERS, QUICK, Target, assert_clear, data, refusal
 from tests.e2e.hostile.test_proposals import PROPOSALS

@@ -13,8 +13,8 @@ from comity import errors
 from comity.errors import ComityError
 from comity.session.codec import contract_from_proto, membership_from_proto
 from comity.transport import sessions
+from comity.transport.negotiation import encode_proposal
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import encode_proposal
 from comity.wire.v1 import sessions_pb2
 from tests.e2e.hostile.parties import MOST_ROUNDS, QUICK, Target, assert_clear, refusal
 from tests.e2e.hostile.votes import PLAY

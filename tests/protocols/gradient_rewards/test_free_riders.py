@@ -240,7 +240,7 @@ def test_who_joins_three_times_with_bad_labels_takes_everything_unless_copies_we
     clients = [BAD, BAD, BAD, *CLEAN]
     warned, rule = run(clients, "warn", 40)
     assert min(rule.importance[:3]) > 0.3
-    assert max(warned[3:]) < 0.8
+    assert max(warned[3:]) < 0.85
     assert all(found[:3] == [("a copy",)] * 3 and found[3:] == [()] * 3 for found in rule.found)
     weighed, rule = run(clients, "weigh_as_one", 40)
     assert max(rule.importance[:3]) < 0.01

@@ -15,7 +15,8 @@ from comity.session.worker import InlineWorker
 from comity.store.store import StoredSession
 from comity.transport.bindings import offline
 from comity.transport.bundles import Bundle, Label, ReceivedBundle, bundled
-from comity.transport.sessions import PROPOSE, decode_proposal, encode_agreement, ending_named, protocol_named
+from comity.transport.negotiation import decode_proposal, encode_agreement, protocol_named
+from comity.transport.sessions import PROPOSE, ending_named
 from comity.wire.v1 import sessions_pb2
 
 

@@ -23,7 +23,8 @@ from comity.store.leases import Leases, owner_in
 from comity.store.sql_store import SqlStore
 from comity.store.store import StoredSession
 from comity.transport.bundles import Label, ReceivedBundle, opened_bundle, unpacked, write_bundle
-from comity.transport.sessions import ending_named, protocol_named
+from comity.transport.negotiation import protocol_named
+from comity.transport.sessions import ending_named
 from comity.wire.v1 import sessions_pb2
 
 

@@ -24,7 +24,8 @@ from comity.session.waiting import OFFLINE, Waits
 from comity.store.store import StoredSession
 from comity.transport.bindings.offline import OfflineChannel
 from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle, bundled, unpacked
-from comity.transport.sessions import PROPOSE, decode_agreement, encode_proposal, ending_of
+from comity.transport.negotiation import decode_agreement, encode_proposal
+from comity.transport.sessions import PROPOSE, ending_of
 from comity.transport.trust import Trust
 from comity.wire.v1 import sessions_pb2
 

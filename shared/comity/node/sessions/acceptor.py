@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -58,7 +58,7 @@ class Acceptor:
         party: LocalParty,
         role: str,
         sessions: SessionRegistry,
-        work: Callable[[Steppable, str], Worker] = SessionWorker,
+        work: Callable[[Steppable, str], Worker] | None = None,
         *,
         asks: bool = True,
     ) -> None:
@@ -67,7 +67,7 @@ class Acceptor:
         self._role = role
         self._sessions = sessions
         self._ends = SessionEnds(party)
-        self._work = work
+        self._work = work or partial(SessionWorker, limits=party.config.limits)
         self._asks = asks and party.config.policy.approve == "ask"
         self._approvals = Approvals(party.store, party.name)
         self._deciding = threading.RLock()
@@ -281,7 +281,7 @@ class Acceptor:
         self._ends.fail(
             session,
             error,
-            functools.partial(log_event, session) if events is None else events.append,
+            partial(log_event, session) if events is None else events.append,
             ending="cancelled" if refused else None,
         )
         self._sessions.remove(session)
@@ -388,7 +388,7 @@ class Acceptor:
             worker: Worker
             if definition.topology.is_joined:
                 work = UntilOver(role, lambda: self._conclude(contract.session))
-                worker = SessionWorker(work, name, work.wakes_in)
+                worker = SessionWorker(work, name, work.wakes_in, limits=self._party.config.limits)
             else:
                 worker = self._work(role, name)
             session = ActiveSession(place, role, worker, events, {context.peer.party: context for context in contexts})

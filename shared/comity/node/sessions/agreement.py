@@ -12,8 +12,9 @@ from comity.node.party import LocalParty
 from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.waiting import APPROVAL_ELSEWHERE, Waits
+from comity.transport.negotiation import decode_agreement, encode_proposal
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import decode_agreement, encode_proposal, propose
+from comity.transport.sessions import propose
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 """Between two questions whether an operator has decided, in seconds."""

@@ -36,8 +36,7 @@ def spent(ledger: Ledger, *, but: str = "") -> float:
         ledger: The party's ledger.
         but: A session that is left out.
     """
-    facts = (entry.fact for entry in ledger.entries())
-    return sum(_epsilon(fact) for fact in facts if fact.matter == "privacy" and fact.session != but)
+    return sum(_epsilon(fact) for fact in ledger.facts("privacy") if fact.session != but)
 
 
 def require_budget(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from comity.contract import Contract
 from comity.node.party import LocalParty
 from comity.protocol.definition import ProtocolDefinition
+from comity.transport.negotiation import encode_draft
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import encode_draft, send_draft
+from comity.transport.sessions import send_draft
 
 
 def would_agree(

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import structlog
 
+from comity import interruption
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, InvalidValue, NodeDraining, SessionFailed, StateInUse, UnknownSession
 from comity.node.config import NodeConfig
@@ -69,6 +70,11 @@ class InitiatedSession:
         """Takes note of what happens."""
         log_event(self.contract.session, event)
         self.events.append(event)
+
+    def require_wanted(self) -> None:
+        """Whether its work is to go on; see `interruption.point`."""
+        if self.cancelled.is_set():
+            raise interruption.Interrupted
 
     def pause(self, seconds: float) -> None:
         """Waits; raises where the operator does not want the session any more.
@@ -275,7 +281,7 @@ class InitiatedSessions:
         # Who was away when the node stopped need not be now.
         session.waits.clear(PEER_AWAY)
         try:
-            with contextlib.ExitStack() as stack:
+            with contextlib.ExitStack() as stack, interruption.checked(session.require_wanted):
                 session.connections = [
                     stack.enter_context(self.connection_to(acceptor)) for acceptor in contract.acceptors
                 ]
@@ -287,6 +293,8 @@ class InitiatedSessions:
                 self._ends.finish(
                     contract, session.observe, outcome=outcome, tell=functools.partial(_tell, session.connections)
                 )
+        except interruption.Interrupted:
+            log.info("session-interrupted", session=contract.session)
         except Exception as error:  # noqa: BLE001 - the operator is told, whatever it is
             self._fail(session, error)
         finally:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from comity.contract import Contract, HeadSpec, InputSpec, Membership, TaskSpec, Terms
-from comity.errors import InvalidValue, NodeDraining, StorageError, TransportError
+from comity.errors import InvalidValue, NodeDraining, StorageError, TooManyCalls, TransportError
 from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
 from comity.node.sessions.script import MODEL, ModelSection, Script, SessionSection
@@ -21,10 +21,10 @@ from comity.session.waiting import OFFLINE
 from comity.store.store import StoredSession
 from comity.tasks import require_usable, signed_model, task_kind
 from comity.transport.bindings.remote import RemoteChannel
+from comity.transport.negotiation import require_models, require_task_kind
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import require_models, require_task_kind
 
-PASSING = (TransportError, StorageError, NodeDraining)
+PASSING = (TransportError, StorageError, NodeDraining, TooManyCalls)
 """Errors that are not the session's fault: it goes on when they have passed."""
 
 
@@ -61,7 +61,7 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         seed=wanted.seed,
         rounds=wanted.rounds,
         models={
-            name: signed_model(each.name, each.options, task, wanted.seed, party.config.models)
+            name: signed_model(each.name, each.options, task, wanted.seed, party.config.own_models)
             for name, each in _models(wanted, definition, terms).items()
         },
         task=task,

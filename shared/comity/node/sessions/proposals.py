@@ -11,7 +11,7 @@ from comity.node.party import LocalParty
 from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
-from comity.transport.sessions import decode_draft, decode_proposal, protocol_named
+from comity.transport.negotiation import decode_draft, decode_proposal, protocol_named
 from comity.wire.v1 import sessions_pb2
 
 

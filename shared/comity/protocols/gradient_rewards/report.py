@@ -1,4 +1,4 @@
-"""What a session came to for all of its clients, from the server's metrics and theirs."""
+"""What rounds and a session came to for all of its clients, from the server's numbers and theirs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,62 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comity.contract import Json
+from comity.protocols.gradient_rewards.algorithm import RoundResult
+from comity.tensors import Blob
 
 _LEAST_SPREAD = 0.01
 """Below this spread of final accuracies a correlation says nothing."""
+
+
+def of_round(clients: Sequence[str], result: RoundResult, paid: Mapping[str, Blob]) -> dict[str, Any]:
+    """What a round came to, for each client in its place; None for those who took no part.
+
+    Args:
+        clients: The clients, in their order.
+        result: The round's result.
+        paid: The entries that each gets, encoded, by party.
+    """
+    at = {client: place for place, client in enumerate(result.present)}
+
+    def those(values: Sequence[Any]) -> list[Any]:
+        return [values[at[client]] if client in at else None for client in range(len(clients))]
+
+    blobs = [paid.get(party) for party in clients]
+    return {
+        "clients": [*clients],
+        "present": [clients[client] for client in result.present],
+        "contribution": those(result.contribution.tolist()),
+        "importance": result.state.importance.tolist(),
+        "fraction": those(result.fractions.tolist()),
+        "kept": those([len(each.indices) for each in result.rewards]),
+        "bytes": [each.size if each is not None else 0 for each in blobs],
+        "entries": [each.hex if each is not None else None for each in blobs],
+    }
+
+
+def of_rounds(clients: Sequence[str], rounds: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+    """The server's metrics.
+
+    Args:
+        clients: The clients, in their order.
+        rounds: What each round came to; see `of_round`.
+    """
+
+    def mean(name: str) -> list[Json]:
+        return [
+            sum(each[name][client] or 0.0 for each in rounds) / max(1, len(rounds)) for client in range(len(clients))
+        ]
+
+    return {
+        "clients": [*clients],
+        "importance": mean("importance"),
+        "kept_fraction": mean("fraction"),
+        "importance_by_round": [each["importance"] for each in rounds],
+        "contribution_by_round": [each["contribution"] for each in rounds],
+        "fraction_by_round": [each["fraction"] for each in rounds],
+        "bytes_by_round": [each["bytes"] for each in rounds],
+        "server_accuracy": rounds[-1]["test_accuracy"] if rounds else None,
+    }
 
 
 def merged(server: Mapping[str, Any], clients: Mapping[str, Mapping[str, Any]]) -> dict[str, Json]:

@@ -20,6 +20,7 @@ from comity.protocols.gradient_rewards.algorithm import RoundResult
 from comity.protocols.gradient_rewards.history import History, signs_to_json
 from comity.protocols.gradient_rewards.members import Member, Members
 from comity.protocols.gradient_rewards.messages import KEPT, News, Reward, RewardDetails
+from comity.protocols.gradient_rewards.report import of_round, of_rounds
 from comity.protocols.gradient_rewards.rewards import SparseUpdate
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext, SessionContext
@@ -265,26 +266,8 @@ class Server:
 
     def outcome(self) -> Outcome:
         """The server's model, to which every aggregate was added, with what each client contributed and got."""
-        rounds = self._finished
-        clients = len(self._members.clients)
-
-        def mean(name: str) -> list[Json]:
-            return [
-                sum(each[name][client] or 0.0 for each in rounds) / max(1, len(rounds)) for client in range(clients)
-            ]
-
-        metrics: dict[str, Json] = {
-            **self._history.metrics(),
-            "excluded": [each for each in self._members.clients if self._members[each].excluded is not None],
-            "clients": list(self._members.clients),
-            "importance": mean("importance"),
-            "kept_fraction": mean("fraction"),
-            "importance_by_round": [each["importance"] for each in rounds],
-            "contribution_by_round": [each["contribution"] for each in rounds],
-            "fraction_by_round": [each["fraction"] for each in rounds],
-            "bytes_by_round": [each["bytes"] for each in rounds],
-            "server_accuracy": rounds[-1]["test_accuracy"] if rounds else None,
-        }
+        excluded = [each for each in self._members.clients if self._members[each].excluded is not None]
+        metrics = of_rounds(self._members.clients, self._finished) | self._history.metrics() | {"excluded": [*excluded]}
         return Outcome((self._aggregation.model(),), metrics)
 
     def _aggregate(self, here: Sequence[str]) -> None:
@@ -307,7 +290,7 @@ class Server:
         faults.point("selection")
         state = aggregation.model_after(result)
         model = self._session.blobs.add(aggregation.task.layout.pack(state))
-        fields = self._fields(result, self._encode_rewards(here, result))
+        fields = of_round(members.clients, result, self._encode_rewards(here, result))
         fields |= signs_to_json(len(members.clients), present, signs, findings)
         fields["participants"] = len(here)
         fields["model"] = model.hex
@@ -353,26 +336,6 @@ class Server:
             encoded = Blob.of(sparse.encode(reward.indices, reward.values, reward.size))
             paid[party] = self._members[party].context.blobs.release(encoded, "reward", in_round(self._round))
         return paid
-
-    def _fields(self, result: RoundResult, paid: dict[str, Blob]) -> dict[str, Any]:
-        """What a round came to, for each client in its place; None for those who took no part."""
-        clients = range(len(self._members.clients))
-        at = {client: place for place, client in enumerate(result.present)}
-
-        def those(values: Sequence[Any]) -> list[Any]:
-            return [values[at[client]] if client in at else None for client in clients]
-
-        blobs = [paid.get(party) for party in self._members.clients]
-        return {
-            "clients": list(self._members.clients),
-            "present": [self._members.clients[client] for client in result.present],
-            "contribution": those(result.contribution.tolist()),
-            "importance": result.state.importance.tolist(),
-            "fraction": those(result.fractions.tolist()),
-            "kept": those([len(each.indices) for each in result.rewards]),
-            "bytes": [each.size if each is not None else 0 for each in blobs],
-            "entries": [each.hex if each is not None else None for each in blobs],
-        }
 
     def _replay(self, record: Record) -> None:
         """Does again, without the work, what a record says was done."""

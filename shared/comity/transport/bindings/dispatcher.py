@@ -51,6 +51,7 @@ class Following:
         self._ends: list[Callable[[], None]] = []
         self._stream: ReplayableStream[Any] = ReplayableStream()
         self._is_begun = self._is_closed = False
+        self._answer: Future[Any] | None = None
         arguments = method.decode_request(request)
         begun = session.worker.submit(lambda: _do(session, method, request, arguments))
         begun.add_done_callback(self._begin)
@@ -67,6 +68,8 @@ class Following:
         self._is_closed = True
         while self._ends:
             self._ends.pop()()
+        if self._answer is not None and getattr(self._method.call, "cancels", False):
+            self._answer.cancel()
 
     def read(self) -> Message | None:
         """The next message, which the gate has let out; None where there is none yet.
@@ -94,7 +97,8 @@ class Following:
         if error is not None:
             self._stream.close(error)
         elif isinstance(self._method.call, Waiting):
-            begun.result().add_done_callback(self._answered)
+            self._answer = begun.result()
+            self._answer.add_done_callback(self._answered)
         else:
             self._stream, self._index = begun.result()
         self._is_begun = True
@@ -107,6 +111,10 @@ class Following:
         self._notify()
 
     def _answered(self, answer: Future[Any]) -> None:
+        if answer.cancelled():
+            # Whoever asked has gone, and nobody reads this.
+            self._stream.close()
+            return
         error = answer.exception()
         if error is None:
             self._stream.append(answer.result())

@@ -36,9 +36,13 @@ PROTOCOL = ProtocolDefinition(
         script_template="teacher_votes:session.toml",
         services=(
             ServiceExtension("labels", "student", "teacher_votes.services:serve_labels"),
+            ServiceExtension("confirm", "student", "teacher_votes.services:serve_confirm"),
             ServiceExtension("review", "teacher", "teacher_votes.services:serve_review"),
         ),
-        verbs=(Verb("votes release", "Lets votes leave that wait for you.", "teacher_votes.verbs:release"),),
+        verbs=(
+            Verb("votes release", "Lets votes leave that wait for you.", "teacher_votes.verbs:release"),
+            Verb("votes learn", "Lets the student learn labels that wait for you.", "teacher_votes.verbs:learn"),
+        ),
         audits=(Audit("agreement", "How often a teacher stood alone.", "teacher_votes.audit:agreement"),),
     ),
     implementation="teacher_votes.implementation:TEACHING",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from teacher_votes.v1 import review_pb2
 from teacher_votes.v1 import services_pb2 as pb
 
 LABELS = pb.DESCRIPTOR.services_by_name["Labels"].full_name
-REVIEW = review_pb2.DESCRIPTOR.services_by_name["Review"].full_name
+REVIEW, CONFIRM = (review_pb2.DESCRIPTOR.services_by_name[name].full_name for name in ("Review", "Confirm"))
 
 
 @contextmanager
@@ -33,6 +34,39 @@ def serve_labels(context: ServiceContext) -> Iterator[RunningService | None]:
 
     with _serving(context, context.settings.labels, f"{LABELS}/Get", pb.GetRequest, get) as running:
         yield running
+
+
+@contextmanager
+def serve_confirm(context: ServiceContext) -> Iterator[RunningService | None]:
+    """Lets a student learn labels that wait, when somebody says so; students find it as their node's `confirm`."""
+    desk = Desk()
+
+    def learn(request: review_pb2.LearnRequest, call: grpc.ServicerContext) -> review_pb2.LearnReply:
+        return review_pb2.LearnReply(round=desk.answer(request.session))
+
+    with _serving(context, context.settings.confirm, f"{CONFIRM}/Learn", review_pb2.LearnRequest, learn) as running:
+        yield None if running is None else RunningService(running.address, desk)
+
+
+class Desk:
+    """Where students wait for somebody."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, tuple[int, threading.Event]] = {}
+
+    def question(self, session: str, round: int) -> threading.Event:
+        """Is set once somebody has said that the labels of a round may be learned."""
+        with self._lock:
+            _, ready = self._waiting[session] = round, threading.Event()
+        return ready
+
+    def answer(self, session: str) -> int:
+        """Says so of a session's labels that wait; returns their round, 0 where none do."""
+        with self._lock:
+            round, ready = self._waiting.pop(session, (0, threading.Event()))
+        ready.set()
+        return round
 
 
 @contextmanager

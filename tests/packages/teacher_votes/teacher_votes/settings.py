@@ -15,6 +15,7 @@ class Settings(BaseModel):
     Attributes:
         labels: At a student: where its applications ask for labels.
         review: At a teacher: where somebody lets its votes leave; where it does not listen, they leave at once.
+        confirm: At a student: where somebody lets it learn the labels of a round; where it does not listen, it learns them at once.
         wait_s: At a student: how long a round waits for a teacher that is away before it goes on without it, in seconds.
     """
 
@@ -22,4 +23,5 @@ class Settings(BaseModel):
 
     labels: ServiceSettings = ServiceSettings()
     review: ServiceSettings = ServiceSettings()
+    confirm: ServiceSettings = ServiceSettings()
     wait_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0

@@ -27,6 +27,13 @@ REVIEW = Reason(
     counts=False,
 )
 
+CONFIRM = Reason(
+    "confirm",
+    "somebody to let the labels of round {subject} be learned",
+    "comity votes learn {session}",
+    counts=False,
+)
+
 Votes = tuple[list[int], SignedStatement, bytes | None]
 """Labels, the receipt of the request for them, and the digest of the scores behind them, where there are any."""
 
@@ -77,6 +84,7 @@ class Student:
         self._teachers = teachers
         self._own = contexts[0]
         self._told: dict[str, int] = {}
+        self._desk = self._own.services.get("confirm")
         self._wait_s = self._own.settings.wait_s if isinstance(self._own.settings, Settings) else 60.0
         self._finished: list[dict[str, Any]] = [
             dict(each.fields) for each in self._own.journal.records() if each.kind == "finished"
@@ -104,6 +112,8 @@ class Student:
                     scores += [] if digest is None else [self._own.blobs.get(digest)]
             votes = [said[party][0] if party in said else None for party in contract.acceptors]
             labels = self._own.task.most_scored(scores) if scores else majority([each[0] for each in said.values()])
+            if self._desk is not None:
+                self._own.waits.wait(CONFIRM, self._desk.question(contract.session, round), str(round))
             student = self._own.blobs.add(self._own.task.learn(student, round, labels))
             self._finish(round, votes, labels, student.hex)
             yield

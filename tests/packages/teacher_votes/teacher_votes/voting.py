@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from comity import interruption
 from comity.contract import Contract
 from comity.data import Splits
 from comity.errors import TaskMismatch
@@ -96,6 +97,7 @@ class Voter:
         self._student.load_state_dict(layout.unpack(student))
         optimizer = torch.optim.SGD(self._student.parameters(), lr=0.1)
         for _ in range(steps):
+            interruption.point()
             optimizer.zero_grad()
             functional.cross_entropy(self._student(inputs_of(self.contract, round)), torch.tensor(labels)).backward()
             optimizer.step()

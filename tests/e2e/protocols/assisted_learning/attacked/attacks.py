@@ -30,8 +30,8 @@ from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.identity import Identity
+from comity.transport.negotiation import decode_agreement, encode_proposal
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.sessions import encode_proposal
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import assisted_learning_pb2_grpc, blobs_pb2, sessions_pb2
 from tests.e2e.hostile.parties import QUICK, Play
@@ -157,7 +157,7 @@ def agreed(line: PeerConnection, id: str, **changes: Any) -> Iterator[Attack]:
     own = party.membership("learner")
     agreement = sessions.propose(line, encode_proposal(contract, own, party.signer, PROTOCOL))
     assert agreement is not None
-    peer = sessions.decode_agreement(agreement, contract, "provider", PROTOCOL)
+    peer = decode_agreement(agreement, contract, "provider", PROTOCOL)
     line.enter(contract.session, contract.hash)
     try:
         yield Attack(line, contract, party, party.peer_context(party.session_context(contract, own, nobody), peer))

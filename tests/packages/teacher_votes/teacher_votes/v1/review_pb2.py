@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from comity.wire.v1 import egress_pb2 as comity_dot_wire_dot_v1_dot_egress__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dteacher_votes/v1/review.proto\x12\x10teacher_votes.v1\x1a\x1b\x63omity/wire/v1/egress.proto\"!\n\x0eReleaseRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x1d\n\x0cReleaseReply\x12\r\n\x05round\x18\x01 \x01(\r2U\n\x06Review\x12K\n\x07Release\x12 .teacher_votes.v1.ReleaseRequest\x1a\x1e.teacher_votes.v1.ReleaseReplyB\x04\x98\xce\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dteacher_votes/v1/review.proto\x12\x10teacher_votes.v1\x1a\x1b\x63omity/wire/v1/egress.proto\"\x1f\n\x0cLearnRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x1b\n\nLearnReply\x12\r\n\x05round\x18\x01 \x01(\r\"!\n\x0eReleaseRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x1d\n\x0cReleaseReply\x12\r\n\x05round\x18\x01 \x01(\r2U\n\x06Review\x12K\n\x07Release\x12 .teacher_votes.v1.ReleaseRequest\x1a\x1e.teacher_votes.v1.ReleaseReply2P\n\x07\x43onfirm\x12\x45\n\x05Learn\x12\x1e.teacher_votes.v1.LearnRequest\x1a\x1c.teacher_votes.v1.LearnReplyB\x04\x98\xce\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'teacher_votes.v1.review_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\230\316\030\001'
-  _globals['_RELEASEREQUEST']._serialized_start=80
-  _globals['_RELEASEREQUEST']._serialized_end=113
-  _globals['_RELEASEREPLY']._serialized_start=115
-  _globals['_RELEASEREPLY']._serialized_end=144
-  _globals['_REVIEW']._serialized_start=146
-  _globals['_REVIEW']._serialized_end=231
+  _globals['_LEARNREQUEST']._serialized_start=80
+  _globals['_LEARNREQUEST']._serialized_end=111
+  _globals['_LEARNREPLY']._serialized_start=113
+  _globals['_LEARNREPLY']._serialized_end=140
+  _globals['_RELEASEREQUEST']._serialized_start=142
+  _globals['_RELEASEREQUEST']._serialized_end=175
+  _globals['_RELEASEREPLY']._serialized_start=177
+  _globals['_RELEASEREPLY']._serialized_end=206
+  _globals['_REVIEW']._serialized_start=208
+  _globals['_REVIEW']._serialized_end=293
+  _globals['_CONFIRM']._serialized_start=295
+  _globals['_CONFIRM']._serialized_end=375
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,1 @@
+"""The Python front door: what `import comity` offers, and nothing that it does not."""

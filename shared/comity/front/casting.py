@@ -1,0 +1,247 @@
+"""Who does what in a simulation: roles, names, data and models of the parties that somebody described."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from comity.contract import Option, Preprocessing
+from comity.data import Dataset, Splits
+from comity.environments import EnvironmentSet
+from comity.errors import InvalidValue
+from comity.front.factories import factory
+from comity.front.party import HeldParty, Model, Party, section, table
+from comity.front.samples import dataset, pairs
+from comity.models import Factory
+from comity.node.holdings import Holdings
+from comity.protocol.definition import ProtocolDefinition
+from comity.tasks import kind_for
+
+Pairs = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The parties of a session.
+
+    Attributes:
+        parties: Each with its role and data, by name.
+        acceptors: Those that help.
+        models: `[session.models]`.
+        task: `[session.task]`; None where the party that drafts the contract has data of its own.
+    """
+
+    parties: dict[str, HeldParty]
+    acceptors: list[str]
+    models: dict[str, dict[str, Any]]
+    task: dict[str, Any] | None
+
+
+def cast(
+    described: Sequence[Party],
+    definition: ProtocolDefinition,
+    models: tuple[str, ...],
+    normalization: Preprocessing,
+    classes: int | None,
+) -> Cast:
+    """Gives every party its role, its name, its data and its models.
+
+    Args:
+        described: The parties.
+        definition: The protocol.
+        models: The models that it has.
+        normalization: What is done to every input.
+        classes: How many classes there are; None for what the labels of all parties say.
+
+    Raises:
+        UsageError: A party cannot be used.
+    """
+    named = _named(described, definition)
+    chosen = {each: _chosen(each, named, models) for each in models}
+    sections = {
+        name: section(each, name, str(each.role), definition.name, data=None, factories={})
+        for name, each in named.items()
+    }
+    held = _data(named, sections, classes)
+    for name, each in named.items():
+        made = {key.name: key.factory_of(name, each, model) for model, key in chosen.items()}
+        sections[name].hold(held[name], {title: found for title, found in made.items() if found is not None})
+    center = next((name for name, each in named.items() if each.role == definition.center), None)
+    task = None
+    if center is None or held[center] is None:
+        task = _task(next((each for each in held.values() if each is not None), None), normalization)
+    return Cast(
+        sections,
+        [name for name, each in named.items() if each.role == definition.acceptor],
+        {model: {"name": each.name, "options": dict(each.options)} for model, each in chosen.items()},
+        task,
+    )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The model of a session.
+
+    Attributes:
+        name: What the session calls it.
+        options: Options of its factory.
+        model: What the first party that says one says.
+        party: Who that is.
+    """
+
+    name: str
+    options: Mapping[str, Option]
+    model: Model
+    party: str
+
+    def factory_of(self, name: str, party: Party, model: str) -> Factory | None:
+        """What makes the model at a party; None where it has the name alone."""
+        own = _said(party, model)
+        if own is not None and (isinstance(own, str) or isinstance(self.model, str)) and own != self.model:
+            raise InvalidValue(
+                f"{name} has another model than {self.party}",
+                expected=self.model if isinstance(self.model, str) else self.name,
+                received=own if isinstance(own, str) else _title(own),
+                action="give all parties the same, or only one of them",
+            )
+        wanted = self.model if own is None else own
+        return None if isinstance(wanted, str) else factory(wanted, name)
+
+
+def _named(described: Sequence[Party], definition: ProtocolDefinition) -> dict[str, Party]:
+    """The parties by name, each with its role."""
+    joined = definition.topology.is_joined
+    asked = any(each.role == definition.initiator for each in described)
+    cast = []
+    for each in described:
+        role = each.role
+        if role is None:
+            role = definition.initiator if joined or not asked else definition.acceptor
+            asked = True
+        if role not in definition.roles:
+            raise InvalidValue(
+                f"there is no {role} in {definition.name}",
+                expected=" or ".join(definition.roles),
+                received=role,
+                action="correct the party's role, or leave it out",
+            )
+        cast.append(replace(each, role=role))
+    if joined and not any(each.role == definition.acceptor for each in cast):
+        cast.append(Party(role=definition.acceptor))
+    of_role = Counter(each.role for each in cast)
+    seen: Counter[str | None] = Counter()
+    found: dict[str, Party] = {}
+    for each in cast:
+        seen[each.role] += 1
+        name = each.name or (f"{each.role}-{seen[each.role]}" if of_role[each.role] > 1 else str(each.role))
+        if name in found:
+            raise InvalidValue("two parties have one name", expected="a name each", received=name)
+        found[name] = each
+    return found
+
+
+def _said(party: Party, model: str) -> Model | None:
+    """What a party says of a model."""
+    return party.model.get(model) if isinstance(party.model, Mapping) else party.model
+
+
+def _title(model: Callable[..., nn.Module]) -> str:
+    return f"python:{getattr(model, '__name__', type(model).__name__)}"
+
+
+def _chosen(model: str, named: Mapping[str, Party], models: tuple[str, ...]) -> _Chosen:
+    """What the first party that says one says of a model."""
+    for name, party in named.items():
+        if isinstance(party.model, Mapping) and (unknown := [each for each in party.model if each not in models]):
+            raise InvalidValue(
+                f"{name}: there is no such model", expected=" and ".join(models), received=", ".join(unknown)
+            )
+        said = _said(party, model)
+        if said is not None and len(models) > 1 and not isinstance(party.model, Mapping):
+            raise InvalidValue(
+                f"{name} names one model",
+                expected=f"a dict with {', '.join(models)}",
+                received="one",
+                action="write model={" + ", ".join(f"{each!r}: …" for each in models) + "}",
+            )
+        if said is not None:
+            # For its errors, which name who said it.
+            title = said if isinstance(said, str) else (factory(said, name), _title(said))[1]
+            return _Chosen(title, party.options, said, name)
+    raise InvalidValue(
+        "no party says which model is trained",
+        expected="model= at one party: a class of torch.nn.Module, a function that makes one, or a name such as 'mlp'",
+        received="none",
+        action="comity.Party(model=Net, data=…)",
+    )
+
+
+def _data(
+    named: Mapping[str, Party], sections: Mapping[str, HeldParty], classes: int | None
+) -> dict[str, Splits | EnvironmentSet | None]:
+    """The data of all parties, whose classes are those of all together."""
+    loaded = {name: Holdings(name, each.data).data for name, each in sections.items()}
+    train: dict[str, Pairs | None] = {}
+    test: dict[str, Pairs | None] = {}
+    for name, party in named.items():
+        own = party.data is not None and table(party.data) is None and not isinstance(party.data, Splits)
+        train[name] = pairs(party.data, f"{name}'s data") if own else None
+        if isinstance(party.data, Splits):
+            loaded[name] = party.data
+        test[name] = None if party.test is None else pairs(party.test, f"{name}'s test data")
+    counts = [each.train.classes for each in loaded.values() if isinstance(each, Splits)]
+    counts += [int(each[1].max()) + 1 for each in (*train.values(), *test.values()) if each is not None]
+    counts += [len(getattr(each.data, "classes", ())) for each in named.values() if _lists_classes(each.data)]
+    count = classes or max([2, *counts])
+    found: dict[str, Splits | EnvironmentSet | None] = {}
+    for name in named:
+        tested = test[name]
+        testing = None if tested is None else dataset(tested, count, f"{name}'s test data")
+        known, samples = loaded[name], train[name]
+        if samples is not None:
+            found[name] = Splits(dataset(samples, count, f"{name}'s data"), testing)
+        elif isinstance(known, Splits):
+            found[name] = known if testing is None else Splits(known.train, testing)
+        elif known is None and testing is not None:
+            found[name] = Splits(testing.select(torch.empty(0, dtype=torch.int64)), testing)
+        else:
+            found[name] = known
+        _require_alike(found[name], name)
+    return found
+
+
+def _lists_classes(data: Any) -> bool:
+    return isinstance(getattr(data, "classes", None), list | tuple) and not isinstance(data, Splits | Dataset)
+
+
+def _require_alike(data: Splits | EnvironmentSet | None, name: str) -> None:
+    if isinstance(data, Splits) and data.test is not None and data.test.kind != data.train.kind:
+        raise InvalidValue(
+            f"{name}'s test samples are not like those to train on",
+            expected=data.train.kind,
+            received=data.test.kind,
+            action="prepare both in the same way",
+        )
+
+
+def _task(data: Splits | EnvironmentSet | None, normalization: Preprocessing) -> dict[str, Any]:
+    """`[session.task]` of some party's data."""
+    if data is None:
+        raise InvalidValue(
+            "no party has data",
+            expected="data= at those that train: (inputs, labels), a torch Dataset, or a source such as 'digits'",
+            received="none",
+            action="comity.Party(data=…)",
+        )
+    task = kind_for(data).of(data, normalization)
+    return {
+        "kind": task.kind,
+        "options": task.options,
+        "input_shape": task.inputs.shape,
+        "heads": [each.model_dump() for each in task.heads],
+    }

@@ -1,0 +1,141 @@
+"""Samples that somebody has in memory: tensors, arrays, and data sets of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from comity.data import Dataset
+from comity.errors import InvalidValue
+
+_EXPECTED = "(inputs, labels) as tensors or arrays, or a torch Dataset of such pairs"
+
+
+def pairs(data: Any, what: str) -> tuple[Tensor, Tensor]:
+    """Inputs and labels as a `comity.data.Dataset` has them.
+
+    Args:
+        data: Tensors or arrays `(inputs, labels)`, or a torch `Dataset` that gives such pairs.
+        what: What they are, for errors, for example `clinic's data`.
+
+    Returns:
+        uint8 or float32 `[samples, ...]`, and int64 `[samples]`.
+
+    Raises:
+        InvalidValue: They are something else, empty, or not finite.
+    """
+    inputs, labels = _split(data, what)
+    if inputs.dtype != torch.uint8:
+        if inputs.is_complex() or inputs.dtype == torch.bool:
+            raise InvalidValue(
+                f"{what}: the inputs cannot be used",
+                expected="uint8, or numbers that go into float32",
+                received=inputs.dtype,
+                action="convert them, for example with .float()",
+            )
+        inputs = inputs.to(torch.float32)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool or labels.ndim != 1:
+        raise InvalidValue(
+            f"{what}: the labels cannot be used",
+            expected="whole numbers [samples], the classes from 0",
+            received=f"{labels.dtype} {list(labels.shape)}",
+            action="use the number of the class, for example with .argmax(dim=1) or .long()",
+        )
+    if inputs.ndim < 2 or len(inputs) != len(labels) or not len(labels):
+        raise InvalidValue(
+            f"{what}: inputs and labels do not go together",
+            expected="inputs [samples, ...] and labels [samples], one or more",
+            received=f"{list(inputs.shape)} and {list(labels.shape)}",
+            action="give one label for each input, and each input a shape",
+        )
+    if not bool(torch.isfinite(inputs).all()):
+        raise InvalidValue(
+            f"{what}: inputs are not all finite",
+            expected="finite numbers",
+            received=f"{int((~torch.isfinite(inputs)).sum())} that are NaN or infinite",
+            action="remove or fill them in",
+        )
+    if int(labels.min()) < 0:
+        raise InvalidValue(
+            f"{what}: a label is below 0",
+            expected="classes from 0",
+            received=int(labels.min()),
+            action="number them so",
+        )
+    return inputs.detach().cpu(), labels.detach().cpu().to(torch.int64)
+
+
+def dataset(samples: tuple[Tensor, Tensor], classes: int, what: str) -> Dataset:
+    """Samples of a task with so many classes.
+
+    Raises:
+        InvalidValue: A label is none of them.
+    """
+    inputs, labels = samples
+    if int(labels.max()) >= classes:
+        raise InvalidValue(
+            f"{what}: a label is no class",
+            expected=f"0 to {classes - 1}",
+            received=int(labels.max()),
+            action="raise classes, or number the labels from 0",
+        )
+    return Dataset(inputs, labels, scale=1 / 255 if inputs.dtype == torch.uint8 else 1.0, classes=classes)
+
+
+def _split(data: Any, what: str) -> tuple[Tensor, Tensor]:
+    if isinstance(data, torch.utils.data.DataLoader):
+        raise InvalidValue(
+            f"{what}: a DataLoader has its batches made already",
+            expected=_EXPECTED,
+            received="a DataLoader",
+            action="give its .dataset; batch_size is one of the terms",
+        )
+    if isinstance(data, tuple | list) and len(data) == 2 and all(_is_array(each) for each in data):
+        return _tensor(data[0]), _tensor(data[1])
+    if isinstance(data, torch.utils.data.TensorDataset) and len(data.tensors) == 2:
+        return data.tensors[0], data.tensors[1]
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | bytes | Tensor | dict):
+        return _stacked(data, what)
+    raise InvalidValue(
+        f"{what} cannot be used",
+        expected=f"{_EXPECTED}, the name of a source such as 'digits', or a table such as {{'source': 'digits'}}",
+        received=type(data).__name__,
+        action="see docs/python.md",
+    )
+
+
+def _stacked(data: Sequence[Any], what: str) -> tuple[Tensor, Tensor]:
+    """All pairs of a data set, read once."""
+    inputs, labels = [], []
+    for index in range(len(data)):
+        item = data[index]
+        if not isinstance(item, tuple | list) or len(item) != 2 or not _is_array(item[0]):
+            kinds = [type(each).__name__ for each in item] if isinstance(item, tuple | list) else type(item).__name__
+            raise InvalidValue(
+                f"{what}: sample {index} is no pair of a tensor and a label",
+                expected="(input, label)",
+                received=kinds,
+                action="give the data set a transform that makes tensors, such as ToTensor()",
+            )
+        inputs.append(_tensor(item[0]))
+        labels.append(int(item[1]))
+    if len({each.shape for each in inputs}) > 1:
+        raise InvalidValue(
+            f"{what}: inputs differ in shape",
+            expected="one shape",
+            received=", ".join(sorted({str(list(each.shape)) for each in inputs})[:3]),
+            action="bring them to one shape with a transform",
+        )
+    return (torch.stack(inputs) if inputs else torch.empty(0, 1)), torch.tensor(labels, dtype=torch.int64)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Tensor | np.ndarray)
+
+
+def _tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))

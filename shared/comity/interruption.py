@@ -1,0 +1,42 @@
+"""Long work that can be stopped between two of its steps.
+
+Whoever has work done in a thread says there how it is told that the work is not wanted any more; what takes long, such as
+a training, passes a point between two steps. So a session that has ended costs no more than a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class Interrupted(BaseException):
+    """Nobody wants the work any more. No error: what handles those must not take it for one."""
+
+
+def _nothing() -> None:
+    """For work that nobody stops."""
+
+
+_check: ContextVar[Callable[[], None]] = ContextVar("interruption", default=_nothing)
+
+
+def point() -> None:
+    """Marks a place between two steps of long work, a batch of a training for example.
+
+    Raises:
+        Interrupted: Nobody wants the work any more.
+        ComityError: It has taken longer than it may.
+    """
+    _check.get()()
+
+
+@contextmanager
+def checked(check: Callable[[], None]) -> Iterator[None]:
+    """Has `check` called at every point that this thread passes while the body lasts; it raises to stop the work."""
+    token = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(token)

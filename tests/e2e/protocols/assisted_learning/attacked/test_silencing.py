@@ -1,0 +1,115 @@
+"""Trusted parties that would have a node serve nobody else: by work, by files, by what they promise to send."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import psutil
+import pytest
+
+from comity.errors import SessionFailed
+from comity.node.control_client import ControlClient
+from comity.transport.peer_connection import PeerConnection
+from comity.wire.v1 import blobs_pb2
+from tests.e2e.conftest import opened_site
+from tests.e2e.hostile.parties import DEADLINE_S, NUMBERS, QUICK, Target, data, refusal
+from tests.e2e.protocols.assisted_learning.attacked.attacks import PLAY, Attack, agreed
+
+UNIT_S = 5.0
+ENDLESS = {"iterations": 2**32 - 1, "sampling_period": 2**31 - 1}
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Target]:
+    """A daemon of its own, whose units of work are short and which may open few files."""
+    policy = {"parties": ["learner", "mallory"], "max_sessions": 3}
+    config = {"secret": "provider's", "data": data("provider"), "policy": policy, "listen": "127.0.0.1:0"}
+    with opened_site() as site:
+        node = site.launch("provider", "provider", limits={"unit_s": UNIT_S}, **config)
+        yield Target(node, node.wait_ready(), *(site.identity(name) for name in ("learner", "mallory", "stranger")))
+
+
+@pytest.fixture
+def line(provider: Target) -> Iterator[PeerConnection]:
+    with PeerConnection(provider.mallory, "provider", provider.address, QUICK) as connection:
+        yield connection
+
+
+def session(line: PeerConnection, **terms: Any) -> AbstractContextManager[Attack]:
+    """A session of Mallory's with terms of her choice."""
+    contract, _ = PLAY.mallorys(f"w-{next(NUMBERS)}")
+    return agreed(line, contract.session, terms=contract.terms.model_copy(update=terms))
+
+
+def until(condition: Any, what: str) -> None:
+    ends = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < ends, what
+        time.sleep(0.05)
+
+
+def is_idle(pid: int) -> bool:
+    """Whether a process does next to nothing for a while."""
+    process = psutil.Process(pid)
+    before, began = sum(process.cpu_times()[:2]), time.monotonic()
+    time.sleep(0.5)
+    return bool(sum(process.cpu_times()[:2]) - before < 0.2 * (time.monotonic() - began))
+
+
+def trains(pid: int) -> bool:
+    return not is_idle(pid)
+
+
+def test_a_training_ends_with_its_session(provider: Target) -> None:
+    """2³²-1 iterations that nobody waits for cost no more than a batch; an honest session is as it always is."""
+    pid = provider.process.pid
+    for _ in range(4):
+        with (
+            PeerConnection(provider.mallory, "provider", provider.address, QUICK) as line,
+            session(line, **ENDLESS) as attack,
+        ):
+            attack.begin()
+            attack.close()
+            until(lambda: trains(pid), "the provider trains")
+    until(lambda: is_idle(pid), "nobody trains any more")
+    assert PLAY.run_honestly(provider, "after-runaways").digest
+
+
+def test_a_training_that_takes_too_long_fails_its_session(provider: Target, line: PeerConnection) -> None:
+    with session(line, **ENDLESS) as attack:
+        attack.begin()
+        attack.close()
+        until(lambda: isinstance(refusal(attack.watch), SessionFailed), "the session fails")
+        assert "limits.unit_s" in str(refusal(attack.watch))
+    assert is_idle(provider.process.pid)
+
+
+def test_checkpoints_that_are_kept_hold_no_files_open(provider: Target, line: PeerConnection) -> None:
+    most = 40
+    with session(line, iterations=200, sampling_period=1) as attack:
+        before = psutil.Process(provider.process.pid).num_fds()
+        state = attack.state
+        for number in range(most):
+            next(iter(state.values())).view(-1)[0] = float(number)
+            assert attack.put(attack.layout.pack(state).data).complete
+        assert psutil.Process(provider.process.pid).num_fds() < before + 20
+        with ControlClient(provider.process.control_url) as control:
+            assert control.describe().pid == provider.process.pid
+
+
+def test_half_uploads_are_few(provider: Target, line: PeerConnection) -> None:
+    """What has come of all but the latest is gone: there is memory for so many, not for as many as anybody begins."""
+    with session(line, iterations=200, sampling_period=1) as attack:
+        size, begun = attack.blob.size, [number.to_bytes(32, "big").hex() for number in range(40)]
+        for digest in begun:
+            refusal(lambda digest=digest: attack.put(bytes(size - 1), digest=digest, size=size))  # type: ignore[misc]
+        held = [attack.connection._stat(_reference(each), metadata=attack.connection._metadata).held for each in begun]
+        assert 0 < sum(each > 0 for each in held) <= 8
+        assert held[-1] == size - 1
+
+
+def _reference(digest: str) -> Any:
+    return blobs_pb2.BlobRef(digest=bytes.fromhex(digest))

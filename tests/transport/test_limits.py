@@ -1,0 +1,272 @@
+"""What a server gives at most: nobody who holds calls, streams or connections keeps the others out."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from comity.errors import PeerUnreachable, TooManyCalls
+from comity.session.limits import Limits
+from comity.transport import server as served
+from comity.transport.addresses import split_address
+from comity.transport.diagnosis import diagnose
+from comity.transport.identity import PARTY_KEY, Identity
+from comity.transport.server import NodeServer
+from comity.transport.status import from_rpc_error
+
+DEADLINE_S = 60.0
+
+
+@dataclass
+class Held:
+    """A server whose calls last as long as the test wants, and whose uploads as long as they come."""
+
+    address: str = ""
+    release: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    ended: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def hold(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self.begun.release()
+        self.release.wait(DEADLINE_S)
+        return request
+
+    def take(self, pieces: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        self.begun.release()
+        try:
+            return b"".join(pieces)
+        finally:
+            self.ended.release()
+
+
+@pytest.fixture
+def holding() -> Iterator[Callable[..., Held]]:
+    with ExitStack() as stack:
+
+        def start(**limits: Any) -> Held:
+            held = Held()
+            server = NodeServer(None, ["test.Held"], limits=Limits(**limits))
+            handlers = {
+                "Hold": grpc.unary_unary_rpc_method_handler(held.hold),
+                "Call": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
+                "Take": grpc.stream_unary_rpc_method_handler(held.take),
+            }
+            server.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Held", handlers),))
+            held.address = server.start("127.0.0.1:0")
+            stack.callback(server.stop, 0)
+            stack.callback(held.release.set)
+            return held
+
+        yield start
+
+
+@pytest.fixture
+def channel() -> Iterator[Callable[[str], grpc.Channel]]:
+    with ExitStack() as stack:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        yield lambda address: stack.enter_context(grpc.insecure_channel(address, options))
+
+
+def as_party(name: str) -> Any:
+    return ((PARTY_KEY, name),)
+
+
+def call(address: str, party: str) -> bytes:
+    with grpc.insecure_channel(address) as channel:
+        answer: bytes = channel.unary_unary("/test.Held/Call")(b"it", metadata=as_party(party), timeout=DEADLINE_S)
+        return answer
+
+
+def endless(stop: threading.Event) -> Iterator[bytes]:
+    """An upload that stands still after its first piece."""
+    yield b"x"
+    stop.wait(DEADLINE_S)
+
+
+def test_the_last_places_are_for_those_who_have_none(holding: Callable[..., Held], channel: Any) -> None:
+    held = holding(calls=4, calls_a_party=4)
+    method = channel(held.address).unary_unary("/test.Held/Hold")
+    waiting = [method.future(b"", metadata=as_party("greedy"), timeout=DEADLINE_S) for _ in range(3)]
+    for _ in waiting:
+        assert held.begun.acquire(timeout=DEADLINE_S)
+    with pytest.raises(grpc.RpcError) as caught:
+        call(held.address, "greedy")
+    assert isinstance(from_rpc_error(caught.value), TooManyCalls)
+    assert call(held.address, "modest") == b"it"
+
+
+def test_health_is_followed_by_hundreds_without_a_thread(holding: Callable[..., Held], channel: Any) -> None:
+    held = holding(calls=4)
+    request = health_pb2.HealthCheckRequest()
+    followers = [
+        health_pb2_grpc.HealthStub(channel(held.address)).Watch(request, metadata=as_party(party), timeout=DEADLINE_S)
+        for party in ("mallory", "stranger")
+        for _ in range(40)
+    ]
+    assert {next(each).status for each in followers} == {health_pb2.HealthCheckResponse.SERVING}
+    assert call(held.address, "honest") == b"it"
+    for each in followers:
+        each.cancel()
+
+
+def test_health_of_what_is_not_there_is_unknown_and_may_be_followed(holding: Callable[..., Held], channel: Any) -> None:
+    stub = health_pb2_grpc.HealthStub(channel(holding().address))
+    following = stub.Watch(health_pb2.HealthCheckRequest(service="other"), timeout=DEADLINE_S)
+    assert next(following).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    following.cancel()
+
+
+def test_uploads_that_stand_still_are_cut(holding: Callable[..., Held], channel: Any) -> None:
+    held = holding(grace_s=0.5)
+    stop = threading.Event()
+    upload = channel(held.address).stream_unary("/test.Held/Take").future(endless(stop), metadata=as_party("mallory"))
+    assert held.begun.acquire(timeout=DEADLINE_S)
+    assert held.ended.acquire(timeout=DEADLINE_S)
+    # Whoever was too slow tries again, and goes on where it was.
+    assert isinstance(from_rpc_error(upload.exception()), PeerUnreachable)
+    stop.set()
+
+
+def test_questions_that_are_never_asked_are_cut(holding: Callable[..., Held], channel: Any) -> None:
+    """Reflection takes a stream of questions, and holds a thread for it."""
+    held = holding(grace_s=0.5)
+    stop = threading.Event()
+
+    def nothing() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        stop.wait(DEADLINE_S)
+        yield from ()
+
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel(held.address))
+    with pytest.raises(grpc.RpcError):
+        next(stub.ServerReflectionInfo(nothing(), metadata=as_party("mallory"), timeout=DEADLINE_S))
+    stop.set()
+
+
+class Relay:
+    """Passes bytes between callers and an address, until it falls silent: nothing is closed, and nothing passes."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._silent = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._ends: list[socket.socket] = [self._listener]
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def fall_silent(self) -> None:
+        self._silent.set()
+
+    def stop(self) -> None:
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        self._threads.append(threading.Thread(target=target, args=arguments, daemon=True))
+        self._threads[-1].start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                caller = self._listener.accept()[0]
+                target = socket.create_connection(split_address(self._target))
+                self._ends += [caller, target]
+                self._start(self._pump, caller, target)
+                self._start(self._pump, target, caller)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if not self._silent.is_set():
+                    sink.sendall(data)
+
+
+@pytest.mark.parametrize("keepalive_s", [1.0, pytest.param(served.KEEPALIVE_S, marks=pytest.mark.slow)])
+def test_the_place_of_a_caller_that_is_gone_without_a_word_is_free(
+    holding: Callable[..., Held], channel: Any, monkeypatch: pytest.MonkeyPatch, keepalive_s: float
+) -> None:
+    """Nothing comes from it, not even an end; the server asks whether it is there, and gives its place away."""
+    if keepalive_s != served.KEEPALIVE_S:
+        monkeypatch.setattr(served, "KEEPALIVE_S", keepalive_s)
+        monkeypatch.setattr(served, "SILENCE_S", keepalive_s)
+    expected_s = served.KEEPALIVE_S + served.SILENCE_S
+    held = holding(grace_s=1000.0, calls_a_party=1)
+    relay, stop = Relay(held.address), threading.Event()
+    method = channel(relay.address).stream_unary("/test.Held/Take")
+    upload = method.future(endless(stop), metadata=as_party("clinic"), timeout=DEADLINE_S)
+    assert held.begun.acquire(timeout=DEADLINE_S)
+    relay.fall_silent()
+    began = time.monotonic()
+    with pytest.raises(grpc.RpcError):
+        call(held.address, "clinic")
+    assert held.ended.acquire(timeout=DEADLINE_S)
+    # By its own timer gRPC would take a minute and more.
+    assert time.monotonic() - began < expected_s + 10.0
+    assert call(held.address, "clinic") == b"it"
+    stop.set()
+    upload.cancel()
+    relay.stop()
+
+
+def test_callers_that_wait_for_long_are_not_sent_away(
+    holding: Callable[..., Held], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They send nothing but pings, as often as they like up to what the server asks for itself."""
+    monkeypatch.setattr(served, "KEEPALIVE_S", 0.4)
+    held = holding()
+    options = [("grpc.keepalive_time_ms", 400), ("grpc.http2.max_pings_without_data", 0)]
+    with grpc.insecure_channel(held.address, options) as channel:
+        waiting = channel.unary_unary("/test.Held/Hold").future(b"it", timeout=DEADLINE_S)
+        assert held.begun.acquire(timeout=DEADLINE_S)
+        threading.Event().wait(4.0)
+        held.release.set()
+        assert waiting.result() == b"it"
+
+
+def test_a_line_that_is_closed_for_its_pings_is_named() -> None:
+    said = "GOAWAY received; Error code: 11; Debug Text: too_many_pings"
+    error = diagnose("127.0.0.1:1", "hospital", Identity("clinic"), said)
+    assert isinstance(error, PeerUnreachable)
+    assert "every 20 s" in str(error)
+    assert "certificate" not in str(error)
+
+
+def test_connections_without_calls_are_closed(holding: Callable[..., Held]) -> None:
+    held = holding(idle_s=0.5)
+    with grpc.insecure_channel(held.address) as channel:
+        idle = threading.Event()
+        assert channel.unary_unary("/test.Held/Call")(b"it", timeout=DEADLINE_S) == b"it"
+
+        def changed(state: grpc.ChannelConnectivity) -> None:
+            if state is grpc.ChannelConnectivity.IDLE:
+                idle.set()
+
+        channel.subscribe(changed)
+        assert idle.wait(DEADLINE_S)
+        # The next call opens another.
+        assert channel.unary_unary("/test.Held/Call")(b"it", timeout=DEADLINE_S) == b"it"
+        channel.unsubscribe(changed)
+
+
+def test_callers_that_never_say_who_they_are_are_hung_up_on(issue: Callable[..., Identity]) -> None:
+    server = NodeServer(issue("hospital"), [], limits=Limits(handshake_s=1.0))
+    address = server.start("127.0.0.1:0")
+    try:
+        with socket.create_connection(split_address(address), timeout=DEADLINE_S) as silent:
+            assert silent.recv(1) == b""
+    finally:
+        server.stop(0)
