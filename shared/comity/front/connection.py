@@ -15,7 +15,7 @@ from comity.front.progress import RoundsBar, row
 from comity.front.result import Left, Result, left_behind
 from comity.front.scripts import ScriptLike, protocol_of, script_of, session_script
 from comity.node.control_client import ControlClient, raise_failure
-from comity.node.operating import control_of
+from comity.node.operating import NodeChoice
 from comity.node.sessions.overview import SessionSummary
 from comity.node.sessions.script import session_text
 from comity.protocol.registry import protocol
@@ -37,7 +37,7 @@ def connect(node: Path | str, operator: Path | str = ".") -> Node:
         InvalidValue: It cannot be reached like this.
         PeerUnreachable: It does not answer.
     """
-    return Node(control_of(str(node), Path(operator)))
+    return Node(NodeChoice(str(node), operator=str(operator)).connect())
 
 
 class Node:
