@@ -41,6 +41,7 @@ has to act, and so which code a command exits with; `comity.transport.status` gi
     │   └── RemoteFailure
     └── SessionFailed             the session's own work could not be done: exit code 1
         ├── TrainingDiverged
+        ├── ReleaseRefused
         ├── LedgerBroken
         ├── StorageError
         │   ├── StorageFailed
@@ -245,6 +246,10 @@ class SessionFailed(ComityError):
 
 class TrainingDiverged(SessionFailed):
     """Local training arrived at a loss that is NaN or infinite."""
+
+
+class ReleaseRefused(SessionFailed):
+    """What a party was to send would give samples of its own away."""
 
 
 class LedgerBroken(SessionFailed):

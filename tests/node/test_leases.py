@@ -117,7 +117,7 @@ def test_a_process_that_lost_a_session_leaves_it_as_it_is(start: Start, store: M
     store.drop_lease("s-1", "one")
     two = start("two")
     two.acceptor.restore()
-    one.acceptor._lose("s-1")
+    one.acceptor._work.lose("s-1")
     assert (one.sessions.names, two.sessions.names) == (set(), {"s-1"})
     kept = store.find("s-1")
     assert kept is not None

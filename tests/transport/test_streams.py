@@ -192,3 +192,17 @@ def test_who_stops_to_read_is_cut_and_holds_up_nobody(
     for each in stuck:
         with pytest.raises(grpc.RpcError):
             list(each)
+
+
+@pytest.mark.slow
+def test_whoever_waits_is_not_taken_for_one_who_pings_too_much(serving: Served) -> None:
+    """A line on which nothing comes for long is kept by pings alone; a server takes three too soon for an attack."""
+    options = [("grpc.keepalive_time_ms", 11_000), ("grpc.http2.max_pings_without_data", 0)]
+    over = threading.Event()
+    with grpc.insecure_channel(serving.address, options) as channel:
+        call = channel.unary_stream("/test.Streams/Follow")(b"", metadata=as_party("waiting"))
+        assert call.add_callback(over.set)
+        assert not over.wait(4.5 * 11)
+        serving.stream.append(b"at last")
+        assert next(call) == b"at last"
+        call.cancel()

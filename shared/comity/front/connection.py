@@ -17,7 +17,7 @@ from comity.front.progress import RoundsBar, row
 from comity.front.result import Left, Result, left_behind
 from comity.front.scripts import ScriptLike, protocol_of, script_of, session_script
 from comity.node.control_client import ControlClient, raise_failure
-from comity.node.operating import control_of
+from comity.node.operating import NodeChoice
 from comity.node.sessions.overview import SessionSummary
 from comity.node.sessions.script import session_text
 from comity.protocol.registry import protocol
@@ -46,7 +46,7 @@ def connect(node: Path | str, operator: Path | str = ".", *, wait_s: float = 0.0
     between = Signal()
     while True:
         try:
-            return Node(control_of(str(node), Path(operator)))
+            return Node(NodeChoice(str(node), operator=str(operator)).connect())
         except (MissingFile, PeerUnreachable):
             if time.monotonic() >= deadline:
                 raise

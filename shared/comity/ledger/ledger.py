@@ -17,10 +17,12 @@ from comity.contract import Json, canonical
 
 Direction = Literal["sent", "received"]
 
-Matter = Literal["opened", "intended", "delivered", "receipt", "ended", "privacy", "chain-opened", "chain-ended"]
+Matter = Literal[
+    "opened", "intended", "delivered", "receipt", "ended", "privacy", "judged", "chain-opened", "chain-ended"
+]
 """What an entry is about: a session was agreed (its contract's hash, its members and their keys); something is about to
 leave; something left or came; a signed statement was made or received; a session ended; a session's training, which is
-about to begin, spends some of the privacy budget. In the node's own chain: a chain was begun; a chain ended, and where."""
+about to begin, spends some of the privacy budget; something that was trained to be sent was judged by the leak guard. In the node's own chain: a chain was begun; a chain ended, and where."""
 
 GENESIS = "0" * 64
 """What the first entry of a chain names as the hash before it."""
@@ -102,7 +104,7 @@ class Fact:
         kind: Egress kind of what crosses; None for matters that do not cross.
         subject: What it is, unique among its kind in its units: a blob's digest, or a message's name and index.
         size: Length on the wire before transport encryption, in bytes.
-        body: For `opened`, `receipt` and `privacy`, what was agreed, stated or spent; for `chain-ended`, the final head.
+        body: For `opened`, `receipt`, `privacy` and `judged`, what was agreed, stated, spent or found; for `chain-ended`, the final head.
     """
 
     matter: Matter

@@ -18,6 +18,7 @@ from comity.node.config import PartyConfig
 from comity.node.holdings import Holdings
 from comity.node.sessions.budget import planned, spend
 from comity.privacy import Mechanism
+from comity.privacy.leak_guard import Rules
 from comity.protocol.implementation import Resources
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
@@ -25,10 +26,11 @@ from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
 from comity.session.presence import Presence
 from comity.session.receipt_book import ReceiptBook, record_opening
+from comity.session.verdicts import Verdicts
 from comity.session.waiting import Waits
 from comity.store.journal import Journal
 from comity.store.leases import Leases
-from comity.store.secrets import GivenSecrets, Secrets, secrets_in
+from comity.store.secrets import Secrets
 from comity.store.store import Store
 from comity.tasks import agreed_model, require_usable
 from comity.training import Secret
@@ -127,6 +129,7 @@ class LocalParty:
         if entered is not None:
             observe(Event("privacy", 0, entered))
         journal = Journal(self.store, contract.session)
+        verdicts = self._verdicts(contract, task, peers)
         return SessionContext(
             contract,
             own,
@@ -138,6 +141,7 @@ class LocalParty:
             gates,
             self.config.settings_of(protocol(contract.protocol)),
             self.services,
+            verdicts,
         )
 
     def peer_context(
@@ -157,15 +161,28 @@ class LocalParty:
         contract = place.contract
         with self.store.transaction():
             record_opening(self.store, contract, place.own, peer)
-        gate = self.gate(contract, peer.party)
+        gate = self.gate(contract, peer.party, place.verdicts)
         place.gates.append(gate)
         receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
         return PeerContext(place, peer, blobs, gate, receipt_book, presence or Presence())
 
-    def gate(self, contract: Contract, peer: str) -> EgressGate:
-        """What may leave to a party in a session."""
-        return EgressGate(contract, self.config.policy, self.store, peer, self._guards)
+    def gate(self, contract: Contract, peer: str, verdicts: Verdicts | None = None) -> EgressGate:
+        """What may leave to a party in a session.
+
+        Args:
+            contract: The session's contract.
+            peer: The party.
+            verdicts: What was found of what is trained in it; None where nothing is.
+        """
+        guards = self._guards if verdicts is None else self._guards.with_inspectors(verdicts.inspectors)
+        return EgressGate(contract, self.config.policy, self.store, peer, guards)
+
+    def _verdicts(self, contract: Contract, task: Any, peers: Sequence[Membership]) -> Verdicts:
+        """What is found of what is trained in a session; asked of every blob where the task is guarded."""
+        guarded = getattr(task, "is_guarded", False)
+        kinds = protocol(contract.protocol).load().judged if guarded else ()
+        return Verdicts(self.store, contract.session, peers[0].party if peers else "", kinds)
 
     def offline_record(self, session: str) -> OfflineRecord:
         """What is kept of a session between two bundles.
@@ -243,12 +260,11 @@ class LocalParty:
             self.config.own_models,
             self.config.settings_of(definition) if splits is None else None,
             mechanism,
+            self._rules() if splits is None and environments is None else None,
         )
         return builder.build(contract, resources)
 
-
-def own_secrets(config: PartyConfig, state_dir: Path) -> Secrets:
-    """Those that follow from the configured secret, or from the one that is kept in `state_dir`."""
-    if config.secret is not None:
-        return GivenSecrets(config.secret.get_secret_value().encode())
-    return secrets_in(state_dir)
+    def _rules(self) -> Rules | None:
+        """By which the leak guard of this party decides; None for a party whose data anybody may read."""
+        privacy = self.config.privacy
+        return Rules(fewest=privacy.min_distinct) if privacy.guards else None

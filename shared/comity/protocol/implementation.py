@@ -13,6 +13,7 @@ from comity.data import Splits
 from comity.environments import EnvironmentSet
 from comity.models import OwnModels
 from comity.privacy import Mechanism
+from comity.privacy.leak_guard import Rules
 from comity.privacy.terms import PrivacyTerms
 from comity.protocol.roles import Initiator
 from comity.session.contexts import PeerContext, SessionContext
@@ -40,6 +41,7 @@ class Resources:
         own_models: What it calls models of its own, and where they are.
         settings: Its settings of the protocol; None where the protocol has none, or they are to be passed over.
         mechanism: The noise of its training; None for none.
+        rules: By which a leak guard decides what of its training is sent; None for no guard.
     """
 
     party: str
@@ -50,6 +52,7 @@ class Resources:
     own_models: OwnModels = field(default_factory=dict)
     settings: Any = None
     mechanism: Mechanism | None = None
+    rules: Rules | None = None
 
 
 class TaskBuilder(Protocol):
@@ -126,6 +129,7 @@ class Implementation:
         acceptor: Builds the acceptor, from its session context and its contexts opposite those whom it helps so far.
         private_training: What of a party's training noise covers, from the contract, its membership and its peers'; None
             where it trains without noise.
+        judged: Egress kinds of what a guarded task trains: such a blob leaves only with a verdict of the leak guard.
         merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
     """
 
@@ -135,6 +139,7 @@ class Implementation:
     acceptor: Callable[[SessionContext, Sequence[PeerContext]], Steppable]
     disk_space: Callable[[Contract, Membership, Membership, Any], int] | None = None
     private_training: Callable[[Contract, Membership, Sequence[Membership]], PrivateTraining | None] | None = None
+    judged: tuple[str, ...] = ()
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 
     def connected(self, contexts: Sequence[PeerContext], channels: Sequence[Channel]) -> Initiator:

@@ -12,6 +12,7 @@ from comity.session.events import Observer
 from comity.session.gate import EgressGate
 from comity.session.presence import Presence
 from comity.session.receipt_book import ReceiptBook
+from comity.session.verdicts import Verdicts
 from comity.session.waiting import Waits
 from comity.store.journal import Journal
 
@@ -31,6 +32,7 @@ class SessionContext:
         gates: What leaves, to each peer.
         settings: This party's own settings of the protocol; None where it has none.
         services: What the services of this party's node give to roles, by name; nothing where there is no node.
+        verdicts: What was found of what it trains to send.
     """
 
     contract: Contract
@@ -43,6 +45,7 @@ class SessionContext:
     gates: list[EgressGate] = field(default_factory=list)
     settings: Any = None
     services: Mapping[str, Any] = field(default_factory=dict)
+    verdicts: Verdicts | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from google.protobuf.message import Message
 
@@ -58,6 +58,12 @@ class Guards:
 
     inspectors: Mapping[str, Sequence[Inspector]] = field(default_factory=dict)
     release: Releaser = unchanged
+
+    def with_inspectors(self, more: Mapping[str, Sequence[Inspector]]) -> Guards:
+        """These with others who look at what leaves."""
+        kinds = self.inspectors.keys() | more.keys()
+        both = {kind: (*self.inspectors.get(kind, ()), *more.get(kind, ())) for kind in kinds}
+        return replace(self, inspectors=both)
 
 
 class EgressGate:

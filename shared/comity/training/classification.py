@@ -17,15 +17,20 @@ from torch.nn.functional import cross_entropy
 from comity import interruption
 from comity.data import Dataset, Splits
 from comity.privacy import Mechanism, PrivateGradients
+from comity.privacy.leak_guard import Collector, LeakGuard, Rules
 from comity.randomness import seeded
 from comity.tensors import Layout, State
 from comity.training.optimizers import build_optimizer
+from comity.training.releases import Releases, apart
 from comity.training.samples import PoissonStream, SampleStream, Secret
 from comity.training.terms import OptimizerSpec
 from comity.training.trajectories import Resume, Snapshot, sampled
 
 BatchLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 """A loss, from the logits of a batch and the indices of its samples."""
+
+_MEASURED = 256
+"""Samples over which the layers' mean inputs are taken."""
 
 
 class Classification:
@@ -41,6 +46,7 @@ class Classification:
         device: Where data and model live.
         privacy: The noise that covers each training sample; None for none. Batches are then drawn by Poisson, and
             `batch_size` is their average. Losses and accuracies are not covered.
+        rules: By which a leak guard decides what of a trajectory's models is sent; None for no guard.
 
     Raises:
         InvalidValue: Differential privacy does not go with the model.
@@ -57,6 +63,7 @@ class Classification:
         secret: Secret,
         device: torch.device,
         privacy: Mechanism | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.layout = Layout.of(model.state_dict())
         self.initial_state: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -74,6 +81,8 @@ class Classification:
         self._private = (
             None if privacy is None else PrivateGradients(self._model, privacy, min(batch_size, self.samples))
         )
+        self._rules = rules
+        self._collector = None if rules is None else Collector(self._model)
         self._draws = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in model.modules())  # noqa: SLF001
 
     @property
@@ -87,11 +96,24 @@ class Classification:
         return math.ceil(self.samples / min(self._batch_size, self.samples))
 
     @property
+    def is_guarded(self) -> bool:
+        """Whether a leak guard decides what of the training is sent."""
+        return self._collector is not None
+
+    def guard_space(self, draws: int) -> int:
+        """Most bytes that a guard keeps between two releases.
+
+        Args:
+            draws: Samples that a trajectory draws, or fewer distinct ones.
+        """
+        return 0 if self._collector is None else self._collector.space(min(draws, self.samples))
+
+    @property
     def is_private(self) -> bool:
         """Whether differential privacy covers the training."""
         return self._private is not None
 
-    def trajectory(
+    def trajectory(  # noqa: PLR0913
         self,
         state: State,
         spec: OptimizerSpec,
@@ -100,41 +122,79 @@ class Classification:
         period: int,
         round: int,
         resume: Resume | None = None,
+        guard: LeakGuard | None = None,
     ) -> Iterator[Snapshot]:
         """Trains from `state` and yields the model at iterations 0, I, 2I, … below T, the first being `state` itself.
 
         The optimiser starts anew. Iterations after the last that is sampled would change nothing, so they are not made.
+        Where the task has a guard, each model is as it is sent; one that is refused is the last.
 
         Args:
             state: Model to start from, or to go on from.
             spec: The optimiser.
             iterations: T, at least 1.
             period: The sampling period I, at least 1.
-            round: Round that the training belongs to; decides the order of the samples.
+            round: Round that the training belongs to; decides the batches.
             resume: Where an earlier training stopped, `state` being its model there; what was yielded is not again.
+            guard: Collects what the caller will release with it: the models are then as they are trained.
 
         Yields:
             Models with what is needed to go on from them. The tensors are the live ones: copy what is to be kept.
         """
-        self._model.load_state_dict(state)
+        own, kept, of_optimizer = apart({} if resume is None else resume.optimizer)
+        releases = None
+        if guard is None and (guard := self.guard(state, kept)) is not None:
+            releases = Releases(guard, self._on_device(state))
+        self._model.load_state_dict({**state, **own})
         optimizer = build_optimizer(spec, self._model.parameters())
         stream = (SampleStream if self._private is None else PoissonStream)(
             self.samples, self._batch_size, self._secret, round
         )
 
         def step(iteration: int) -> None:
-            self._step(optimizer, stream.batch(iteration), round, iteration)
+            self._step(optimizer, stream.batch(iteration), round, iteration, guard)
 
-        yield from sampled(self._model, optimizer, step, iterations=iterations, period=period, resume=resume)
+        at = None if resume is None else Resume(resume.iteration, of_optimizer)
+        for made in sampled(self._model, optimizer, step, iterations=iterations, period=period, resume=at):
+            if releases is None:
+                yield made
+            elif made.iteration == 0:
+                yield releases.first(made.optimizer)
+            else:
+                released = releases.snapshot(made.iteration, made.state, made.optimizer)
+                yield released
+                if released.verdict is not None and released.verdict.is_refused:
+                    return
 
-    def _step(self, optimizer: torch.optim.Optimizer, batch: Tensor, round: int, iteration: int) -> None:
+    def guard(self, state: State, kept: State | None = None) -> LeakGuard | None:
+        """A leak guard of trainings of this task's model; None where it has none.
+
+        Args:
+            state: The model that they begin with.
+            kept: What an earlier guard kept, to go on from there.
+        """
+        if self._collector is None or self._rules is None:
+            return None
+        if kept:
+            return LeakGuard(self._collector, self._rules, kept=kept)
+        self._model.load_state_dict(state)
+        self._model.eval()
+        some = SampleStream(self.samples, _MEASURED, self._secret, purpose="mean inputs").batch(0).to(self._device)
+        means = self._collector.means(lambda: self._model(self._prepared(self._train_data, some)))
+        self._model.train()
+        return LeakGuard(self._collector, self._rules, means)
+
+    def _step(
+        self, optimizer: torch.optim.Optimizer, batch: Tensor, round: int, iteration: int, guard: LeakGuard | None
+    ) -> None:
         indices = batch.to(self._device)
         optimizer.zero_grad(set_to_none=True)
-        if self._private is None:
-            self._batch_loss(indices, round, iteration, "mean").backward()
-        else:
-            losses = partial(self._batch_loss, indices, round, iteration, "none") if len(indices) else None
-            self._private.compute(optimizer, losses, self._secret.seed("privacy noise", round, iteration))
+        with nullcontext() if guard is None else guard.batch(indices):
+            if self._private is None:
+                self._batch_loss(indices, round, iteration, "mean").backward()
+            else:
+                losses = partial(self._batch_loss, indices, round, iteration, "none") if len(indices) else None
+                self._private.compute(optimizer, losses, self._secret.seed("privacy noise", round, iteration))
         optimizer.step()
 
     def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: str) -> Tensor:
@@ -158,6 +218,7 @@ class Classification:
         *,
         steps: int,
         place: tuple[str, *tuple[int, ...]],
+        guard: LeakGuard | None = None,
     ) -> dict[str, Tensor]:
         """Trains on another loss, to the end, and returns the model.
 
@@ -166,7 +227,8 @@ class Classification:
             spec: The optimiser, made anew.
             loss: Of a batch's logits.
             steps: Steps, at or above 0.
-            place: What it is for, and when: decides the order of the samples.
+            place: What it is for, and when: decides the batches.
+            guard: Collects what the caller will release with it.
         """
         self._model.load_state_dict(state)
         optimizer = build_optimizer(spec, self._model.parameters())
@@ -176,9 +238,10 @@ class Classification:
             interruption.point()
             indices = stream.batch(step).to(self._device)
             optimizer.zero_grad(set_to_none=True)
-            with self._seeded(f"dropout, {purpose}", *when, step):
-                logits = self._model(self._prepared(self._train_data, indices))
-            loss(logits, indices).backward()
+            with nullcontext() if guard is None else guard.batch(indices):
+                with self._seeded(f"dropout, {purpose}", *when, step):
+                    logits = self._model(self._prepared(self._train_data, indices))
+                loss(logits, indices).backward()
             optimizer.step()
         return {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
 

@@ -6,7 +6,7 @@ Section A.2 of Chen et al., "Assisted Learning for Organizations with Limited Im
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -14,13 +14,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from comity.errors import InvalidValue
+from comity.privacy.leak_guard import LeakGuard
 from comity.tensors import State
 from comity.training.classification import Classification
+from comity.training.releases import Releases, apart
 from comity.training.terms import OptimizerSpec
 from comity.training.trajectories import Resume, Snapshot
 
 _OWN = "own."
 _OPTIMIZER = "optimizer."
+_SHARED = "shared."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class AssistedDistillation:
     picked itself.
 
     What a training needs to go on, its own model with it, is among the tensors of the samples' `optimizer`, which stay at
-    the party.
+    the party. Where the shared task has a leak guard, it judges by what the distillations made of the shared model.
 
     Args:
         own: The model of the party's own, with its data.
@@ -106,6 +109,15 @@ class AssistedDistillation:
         self._own = own
         self._shared = shared
         self._distillation = distillation
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a leak guard decides what of the distillations is sent."""
+        return self._shared.is_guarded
+
+    def guard_space(self, draws: int) -> int:
+        """See `Classification.guard_space`."""
+        return self._shared.guard_space(draws)
 
     @property
     def samples(self) -> int:
@@ -166,7 +178,10 @@ class AssistedDistillation:
         Yields:
             Shared models, with what is needed to go on from them.
         """
-        shared: dict[str, Tensor] = {name: tensor.clone() for name, tensor in state.items()}
+        apart_from_sent, kept, _ = apart({} if resume is None else _cut(resume.optimizer, _SHARED))
+        shared: dict[str, Tensor] = {name: tensor.clone() for name, tensor in {**state, **apart_from_sent}.items()}
+        guard = self._shared.guard(state, kept)
+        releases = None if guard is None else Releases(guard, state)
         if resume is None:
             own, own_resume = self.own_model(state, round), None
         else:
@@ -178,12 +193,18 @@ class AssistedDistillation:
             teacher = {name: tensor.clone() for name, tensor in sample.state.items()}
             if sample.iteration > 0:
                 steps, place = self._distillation.to_shared, ("to shared", round, sample.iteration)
-                shared = self._distill(self._own, teacher, self._shared, shared, steps, place)
-            kept = {f"{_OWN}{name}": tensor for name, tensor in teacher.items()}
-            kept |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in sample.optimizer.items()}
-            yield Snapshot(sample.iteration, shared, kept)
+                shared = self._distill(self._own, teacher, self._shared, shared, steps, place, guard)
+            needed = {f"{_OWN}{name}": tensor for name, tensor in teacher.items()}
+            needed |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in sample.optimizer.items()}
+            if releases is None:
+                yield Snapshot(sample.iteration, shared, needed)
+                continue
+            sent = releases.snapshot(sample.iteration, shared, {}) if sample.iteration > 0 else releases.first({})
+            yield replace(sent, optimizer=needed | {f"{_SHARED}{name}": each for name, each in sent.optimizer.items()})
+            if sent.verdict is not None and sent.verdict.is_refused:
+                return
 
-    def _distill(
+    def _distill(  # noqa: PLR0913, PLR0917
         self,
         teacher: Classification,
         teacher_state: State,
@@ -191,6 +212,7 @@ class AssistedDistillation:
         student_state: State,
         steps: int,
         place: tuple[str, *tuple[int, ...]],
+        guard: LeakGuard | None = None,
     ) -> dict[str, Tensor]:
         """The student after some steps."""
         how = self._distillation
@@ -199,7 +221,7 @@ class AssistedDistillation:
             answers, labels = teacher.logits(teacher_state, samples), student.labels(samples)
             return distillation_loss(logits, answers, labels, temperature=how.temperature, alpha=how.alpha)
 
-        return student.fit(student_state, how.optimizer, loss, steps=steps, place=place)
+        return student.fit(student_state, how.optimizer, loss, steps=steps, place=place, guard=guard)
 
 
 def _cut(state: State, prefix: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from torch import nn
 from comity.contract import TaskSpec
 from comity.data import Splits, no_samples
 from comity.privacy import Mechanism
+from comity.privacy.leak_guard import Rules
 from comity.tasks import task_kind
 from comity.training.classification import Classification
 from comity.training.device import choose_device
@@ -23,6 +24,7 @@ def classification(  # noqa: PLR0913
     secret: Secret,
     device: str,
     mechanism: Mechanism | None,
+    rules: Rules | None = None,
 ) -> Classification:
     """A task of samples.
 
@@ -34,6 +36,7 @@ def classification(  # noqa: PLR0913
         secret: The party's randomness in the session.
         device: Where to compute: `auto`, `cpu`, `cuda` …
         mechanism: The noise of the training; None for none.
+        rules: By which a leak guard decides what of the training is sent; None for no guard.
     """
     return Classification(
         model,
@@ -44,4 +47,5 @@ def classification(  # noqa: PLR0913
         secret=secret,
         device=choose_device(device),
         privacy=mechanism,
+        rules=rules,
     )

@@ -99,6 +99,9 @@ class PolicyGradient:
             secret.seed("evaluation episodes"),
         )
 
+    is_guarded = False
+    """A sample is an episode: nothing is judged."""
+
     @property
     def samples(self) -> int:
         """Episodes of an evaluation."""

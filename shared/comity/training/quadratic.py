@@ -35,6 +35,9 @@ class Quadratic:
         self.layout = Layout.of(self._model.state_dict())
         self.initial_state: State = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
 
+    is_guarded = False
+    """A sample is an episode: nothing is judged."""
+
     @property
     def samples(self) -> int:
         """Number of points."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from comity import interruption
+from comity.privacy.leak_guard import Verdict
 from comity.tensors import State
 from comity.training.optimizers import optimizer_state, restore_optimizer
 
@@ -19,13 +20,15 @@ class Snapshot:
 
     Attributes:
         iteration: Iterations behind it.
-        state: Its state dict.
-        optimizer: The optimiser's tensors.
+        state: Its state dict, as it is sent.
+        optimizer: The optimiser's tensors, and whatever else the training needs to go on; they stay at the party.
+        verdict: What the leak guard says of it; None where nobody guards.
     """
 
     iteration: int
     state: State
     optimizer: State
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Resume:
 
     Attributes:
         iteration: Iterations that were made.
-        optimizer: The optimiser's tensors there.
+        optimizer: What the snapshot there had under this name.
     """
 
     iteration: int

@@ -56,6 +56,7 @@ STATUS: dict[type[ComityError], grpc.StatusCode] = {
     errors.RemoteFailure: grpc.StatusCode.INTERNAL,
     errors.SessionFailed: grpc.StatusCode.ABORTED,
     errors.TrainingDiverged: grpc.StatusCode.ABORTED,
+    errors.ReleaseRefused: grpc.StatusCode.ABORTED,
     errors.LedgerBroken: grpc.StatusCode.DATA_LOSS,
     errors.StorageError: grpc.StatusCode.INTERNAL,
     errors.StorageFailed: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -23,10 +22,12 @@ from comity.node.party import LocalParty
 from comity.node.sessions.approval import Approvals, is_undecided
 from comity.node.sessions.budget import require_affordable
 from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_too_long
-from comity.node.sessions.initiator import require_same, stored, stored_contract
-from comity.node.sessions.joined import UntilOver, admit, not_open
+from comity.node.sessions.initiator import require_same, stored
+from comity.node.sessions.joined import admit, not_open
+from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
 from comity.node.sessions.room import promise
+from comity.node.sessions.work import SessionWork
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.session.events import Event
@@ -34,7 +35,7 @@ from comity.session.gate import EgressGate
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession, ActiveSession, SessionRegistry
 from comity.session.waiting import overdue
-from comity.session.worker import SessionWorker, Steppable, Worker
+from comity.session.worker import Steppable, Worker
 from comity.store.store import StoredSession
 from comity.transport.sessions import Ending
 from comity.wire.v1 import sessions_pb2
@@ -67,12 +68,10 @@ class Acceptor:
         self._role = role
         self._sessions = sessions
         self._ends = SessionEnds(party)
-        self._work = work or partial(SessionWorker, limits=party.config.limits)
+        self._work = SessionWork(party, sessions, self._ends, work)
         self._asks = asks and party.config.policy.approve == "ask"
         self._approvals = Approvals(party.store, party.name)
         self._deciding = threading.RLock()
-        # What is opened is there before its worker can end it.
-        self._opening = threading.Lock()
 
     def restore(self) -> None:
         """Takes up the sessions that were on when the node stopped; what an operator has to decide on still waits."""
@@ -171,7 +170,7 @@ class Acceptor:
         with self._deciding:
             self._approvals.waiting(session)
             # Before it is looked at: of several processes that are told to agree, one does.
-            self._party.enter(session, lambda: self._lose(session))
+            self._party.enter(session, lambda: self._work.lose(session))
             try:
                 self._approve(session)
             except BaseException:
@@ -246,21 +245,6 @@ class Acceptor:
             error = waited_too_long(waited, PolicyRefusal if is_undecided(kept) else SessionFailed)
             with self._deciding:
                 self._give_up(kept.session, error)
-
-    def _conclude(self, session: str) -> None:
-        """Ends a session that many joined; called in the thread that works on it."""
-        with self._opening:
-            active = self._sessions.find(session)
-        if active is None:
-            return
-        error = active.role.failure
-        if error is None:
-            self._ends.finish(active.contract, active.events.append, outcome=active.role.outcome())
-        else:
-            self._ends.fail(session, error, active.events.append)
-        # Not before: whoever asks meanwhile would find an active session, and that nobody works on.
-        self._sessions.remove(session)
-        active.events.close()
 
     def cancel(self, session: str) -> bool:
         """Ends a session before its time; its initiators are told at their next call. Returns whether it is on here."""
@@ -351,46 +335,5 @@ class Acceptor:
     def _set_up(
         self, contract: Contract, definition: ProtocolDefinition, own: Membership, peers: Sequence[Membership]
     ) -> ActiveSession:
-        """Has the role go on from what is kept, and somebody work on it."""
-        self._party.enter(contract.session, lambda: self._lose(contract.session))
-        try:
-            return self._work_on(contract, definition, own, peers)
-        except BaseException:
-            self._party.leave(contract.session)
-            raise
-
-    def _lose(self, session: str) -> None:
-        """Stops to work on a session that another process has taken over; it goes on there."""
-        active = self._sessions.find(session)
-        if active is not None:
-            self._sessions.remove(session)
-            active.events.append(Event("session-stopped", 0, {"what": "another process works on it"}))
-            active.events.close()
-
-    def _work_on(
-        self, contract: Contract, definition: ProtocolDefinition, own: Membership, peers: Sequence[Membership]
-    ) -> ActiveSession:
-        events = self._approvals.take_events(contract.session) or ReplayableStream[Event]()
-
-        def observe(event: Event) -> None:
-            log_event(contract.session, event)
-            events.append(event)
-
-        place = self._party.session_context(contract, own, observe, peers)
-        contexts = [self._party.peer_context(place, peer, apart=definition.topology.is_joined) for peer in peers]
-        observe(definition.started(contract, definition.acceptor, [peer.party for peer in peers]))
-        for record in place.journal.records():
-            if record.kind == "finished":
-                events.append(Event("round-finished", record.round, record.fields))
-        role: Any = definition.load().acceptor(place, contexts)
-        name = f"session-{contract.session}"
-        with self._opening:
-            worker: Worker
-            if definition.topology.is_joined:
-                work = UntilOver(role, lambda: self._conclude(contract.session))
-                worker = SessionWorker(work, name, work.wakes_in, limits=self._party.config.limits)
-            else:
-                worker = self._work(role, name)
-            session = ActiveSession(place, role, worker, events, {context.peer.party: context for context in contexts})
-            self._sessions.begin(session)
-        return session
+        """Has the role go on from what is kept, and somebody work on it; who looked on at its proposal still does."""
+        return self._work.begin(contract, definition, own, peers, self._approvals.take_events(contract.session))

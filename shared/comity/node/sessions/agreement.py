@@ -16,7 +16,7 @@ from comity.transport.negotiation import decode_agreement, encode_proposal
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import propose
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 2.0
 """Between two questions whether an operator has decided, in seconds."""
 
 

@@ -113,7 +113,8 @@ def _party(contexts: Sequence[PeerContext]) -> Party:
     one = contexts[0]
     peers = [context.peer for context in contexts]
     ahead = isinstance(one.settings, Settings) and one.settings.speculative
-    return Party(one.task, one.blobs, one.journal, one.contract, one.own, *peers, works_ahead=ahead)
+    verdicts = one.place.verdicts
+    return Party(one.task, one.blobs, one.journal, one.contract, one.own, *peers, works_ahead=ahead, verdicts=verdicts)
 
 
 def _initiator(contexts: Sequence[PeerContext], ports: Sequence[Assistance]) -> Learner:
@@ -133,4 +134,5 @@ IMPLEMENTATION = Implementation(
     initiator=_initiator,
     acceptor=_acceptor,
     private_training=private_training,
+    judged=("checkpoint",),
 )

@@ -154,6 +154,7 @@ class Learner:
             screening_work=party.choosing.work,
             seconds=time.monotonic() - began,
             model=picked.digest.hex(),
+            rows_held=party.making.rows_held,
             helps=helps,
         )
         party.journal.append("finished", number, **finished.to_json())

@@ -9,11 +9,13 @@ from comity import faults
 from comity.blobs.session_blobs import SessionBlobs
 from comity.errors import TrainingDiverged
 from comity.ledger.ledger import in_round
+from comity.privacy.leak_guard import Verdict
 from comity.protocols.assisted_learning.algorithm import Loss, sampled_iterations
 from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.own_losses import AssistedTask, OwnLosses
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.protocols.assisted_learning.speculation import Speculation
+from comity.session.verdicts import Verdicts
 from comity.store.journal import Journal
 from comity.tensors import Layout, State
 from comity.training import Resume, Snapshot
@@ -28,12 +30,21 @@ class TrajectoryMaker:
         journal: The session's journal at this party.
         schedule: How long it trains.
         losses: Its losses on models.
+        verdicts: Where it is recorded what the leak guard found; None where nobody asks.
     """
 
     def __init__(
-        self, task: AssistedTask, blobs: SessionBlobs, journal: Journal, schedule: Schedule, losses: OwnLosses
+        self,
+        task: AssistedTask,
+        blobs: SessionBlobs,
+        journal: Journal,
+        schedule: Schedule,
+        losses: OwnLosses,
+        verdicts: Verdicts | None = None,
     ) -> None:
         self.trained: list[Checkpoint] = []
+        self._found: list[Verdict] = []
+        self._verdicts = verdicts
         self._task = task
         self._blobs = blobs
         self._journal = journal
@@ -41,6 +52,12 @@ class TrajectoryMaker:
         self._losses = losses
         self._ahead: Speculation | None = None
         self._optimizer: bytes | None = None
+
+    @property
+    def rows_held(self) -> float | None:
+        """Share of the rows that the leak guard held back in the round so far; None where nobody guards."""
+        rows = sum(each.rows for each in self._found)
+        return sum(each.held_rows for each in self._found) / rows if rows else None
 
     @property
     def checkpoints(self) -> int:
@@ -58,6 +75,7 @@ class TrajectoryMaker:
 
         Raises:
             TrainingDiverged: A loss became NaN or infinite.
+            ReleaseRefused: The leak guard found that a checkpoint would give samples away.
         """
         if len(self.trained) == self.checkpoints:
             return
@@ -71,14 +89,15 @@ class TrajectoryMaker:
             faults.point("training")
             index = len(self.trained)
             # What is told of a model is told of the model as it is sent.
-            digest = start if index == 0 else self._released(snapshot.state, round)
+            digest = self._passed_on(start, round) if index == 0 else self._released(snapshot, round)
             optimizer = self._pack_optimizer(snapshot.optimizer)
             loss = self._finite_loss(digest, round, snapshot.iteration)
             checkpoint = Checkpoint(index, snapshot.iteration, digest, loss)
             before = self._optimizer
             state = None if optimizer is None else optimizer.hex()
-            self._journal.append("trained", round, **checkpoint.to_json(), optimizer=state)
-            self.keep(checkpoint, optimizer, round)
+            found = None if snapshot.verdict is None else snapshot.verdict.to_json()
+            self._journal.append("trained", round, **checkpoint.to_json(), optimizer=state, verdict=found)
+            self.keep(checkpoint, optimizer, snapshot.verdict, round)
             if before is not None and before != optimizer:
                 self._blobs.drop(before)
             yield checkpoint
@@ -89,15 +108,18 @@ class TrajectoryMaker:
             self._ahead = Speculation(start, self._training(start, round, None))
         return self._ahead.advance()
 
-    def keep(self, checkpoint: Checkpoint, optimizer: bytes | None, round: int) -> None:
+    def keep(self, checkpoint: Checkpoint, optimizer: bytes | None, verdict: Verdict | None, round: int) -> None:
         """Takes note of a checkpoint that is durable, and lets the other party have it."""
         self.trained.append(checkpoint)
+        if verdict is not None:
+            self._found.append(verdict)
         self._optimizer = optimizer
         self._blobs.publish(checkpoint.digest, "checkpoint", in_round(round))
 
     def begin_round(self) -> None:
         """Forgets the trajectory of the round before."""
         self.trained = []
+        self._found = []
         self._ahead = None
 
     def _training(self, start: bytes, round: int, resume: Resume | None) -> Iterator[Snapshot]:
@@ -124,8 +146,23 @@ class TrajectoryMaker:
     def _pack_optimizer(self, state: State) -> bytes | None:
         return self._blobs.add(Layout.of(state).pack(state)).digest if state else None
 
-    def _released(self, state: State, round: int) -> bytes:
-        return self._blobs.release(self._task.layout.pack(state), "checkpoint", in_round(round)).digest
+    def _passed_on(self, start: bytes, round: int) -> bytes:
+        """The model that a trajectory begins with: it came from a peer, left before, or is the contract's own."""
+        if self._verdicts is not None and not self._verdicts.may_leave(start):
+            self._verdicts.record("checkpoint", in_round(round), start, Verdict())
+        return start
+
+    def _released(self, snapshot: Snapshot, round: int) -> bytes:
+        """Keeps a model as it is sent, once it was found that it may be, and that is recorded."""
+        units, verdict = in_round(round), snapshot.verdict
+        if verdict is not None and verdict.is_refused and self._verdicts is not None:
+            self._verdicts.refuse("checkpoint", units, f"iteration {snapshot.iteration}", verdict)
+        if verdict is not None:
+            verdict.require()
+        digest = self._blobs.release(self._task.layout.pack(snapshot.state), "checkpoint", units).digest
+        if verdict is not None and self._verdicts is not None:
+            self._verdicts.record("checkpoint", units, digest, verdict)
+        return digest
 
     def _optimizer_state(self) -> State:
         return {} if self._optimizer is None else Layout.unpack(self._blobs.get(self._optimizer))

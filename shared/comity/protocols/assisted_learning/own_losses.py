@@ -21,6 +21,10 @@ class AssistedTask(Protocol):
     initial_state: State
 
     @property
+    def is_guarded(self) -> bool:
+        """Whether a leak guard decides what of the trajectory is sent."""
+
+    @property
     def samples(self) -> int:
         """Number of training samples."""
 

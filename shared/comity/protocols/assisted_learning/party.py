@@ -15,6 +15,7 @@ from comity.blobs.session_blobs import Expectation, SessionBlobs
 from comity.contract import Contract, Json, Membership
 from comity.errors import MalformedMessage, RoundOutOfOrder
 from comity.ledger.ledger import ROUND, Units
+from comity.privacy.leak_guard import Verdict
 from comity.protocols.assisted_learning.algorithm import JointLoss, Loss
 from comity.protocols.assisted_learning.choices import TrajectoryEncoding
 from comity.protocols.assisted_learning.choosing import CheckpointChooser
@@ -23,6 +24,7 @@ from comity.protocols.assisted_learning.making import TrajectoryMaker
 from comity.protocols.assisted_learning.messages import Checkpoint, loss_from_json, loss_to_json
 from comity.protocols.assisted_learning.own_losses import AssistedTask, OwnLosses
 from comity.protocols.assisted_learning.schedule import Schedule
+from comity.session.verdicts import Verdicts
 from comity.store.journal import Journal
 from comity.store.store import Record
 
@@ -38,6 +40,7 @@ class Party:
         own: This party's part in it.
         peers: The parts of those with whom it has to do: of the learner, or of every provider.
         works_ahead: Whether it trains from a model that may be picked while it has nothing else to do.
+        verdicts: Where it is recorded what was found of what it trains; None where nobody asks.
 
     Attributes:
         making: Its own trajectory.
@@ -46,7 +49,7 @@ class Party:
         assessed: What it said, in the active round, of models that it was asked about.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         task: AssistedTask,
         blobs: SessionBlobs,
@@ -55,6 +58,7 @@ class Party:
         own: Membership,
         *peers: Membership,
         works_ahead: bool = False,
+        verdicts: Verdicts | None = None,
     ) -> None:
         self.task = task
         self.blobs = blobs
@@ -66,7 +70,7 @@ class Party:
         self.round = 1
         self.assessed: dict[bytes, Loss] = {}
         self.losses = OwnLosses(task, blobs)
-        self.making = TrajectoryMaker(task, blobs, journal, self.schedule, self.losses)
+        self.making = TrajectoryMaker(task, blobs, journal, self.schedule, self.losses, verdicts)
         self.choosing = CheckpointChooser(self.schedule, self.losses, task.samples, contract.seed, self._of_others)
         self._trajectories: dict[str, list[Checkpoint]] = {}
         parties = [own.party, *(each.party for each in peers)]
@@ -110,7 +114,7 @@ class Party:
         match record.kind:
             case "trained":
                 checkpoint = Checkpoint.from_json(fields)
-                self.making.keep(checkpoint, _digest(fields["optimizer"]), record.round)
+                self.making.keep(checkpoint, _digest(fields["optimizer"]), _verdict(fields["verdict"]), record.round)
                 self._know(checkpoint, self.own.party)
             case "received":
                 self._keep_received(Checkpoint.from_json(fields), fields["party"])
@@ -279,6 +283,10 @@ def _own_loss(fields: Mapping[str, Any]) -> Loss:
     if not isinstance(loss, Loss):
         raise MalformedMessage("a record cannot be read", expected="one party's loss", received=loss)
     return loss
+
+
+def _verdict(fields: Mapping[str, Any] | None) -> Verdict | None:
+    return None if fields is None else Verdict.from_json(fields)
 
 
 def _digest(text: str | None) -> bytes | None:

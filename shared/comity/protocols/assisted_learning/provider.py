@@ -268,6 +268,7 @@ class Provider:
             "global_return": party.schedule.mean_return(party.choosing.pick_total) if picked is not None else None,
             "checkpoints": len(self._trajectory),
             "assessed": len(party.assessed),
+            "rows_held": party.making.rows_held,
             "seconds": time.monotonic() - self._began,
         }
         self._replay(party.journal.append("finished", self.round, **fields))

@@ -58,6 +58,7 @@ class Round:
         screening_work: Forward passes of the learner's evaluation, as a share of a full one.
         seconds: Wall time.
         model: Digest of θ^r, hexadecimal.
+        rows_held: Share of the rows of the learner's checkpoints that its leak guard held back; None without one.
         helps: What each provider that trained changed, in the order in which they did.
     """
 
@@ -71,6 +72,7 @@ class Round:
     screening_work: float
     seconds: float
     model: str
+    rows_held: float | None
     helps: tuple[Help, ...]
 
     @classmethod
@@ -116,6 +118,7 @@ def metrics(rounds: Sequence[Round], best: Round, providers: Sequence[str]) -> d
     return {
         **tested,
         "global_loss_by_round": [each.global_loss for each in rounds],
+        "rows_held_by_round": [each.rows_held for each in rounds],
         "learner_picks": [each.learner_pick for each in rounds],
         "providers": [*providers],
         **{f"{name}_by_round": _table(helps, name) for name in _STATED},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 
 from comity.tensors import State
 from comity.training import Snapshot
@@ -28,7 +29,7 @@ class Speculation:
         if sample is None:
             return False
         # The tensors are live: the training goes on with them.
-        self._made.append(Snapshot(sample.iteration, _copied(sample.state), _copied(sample.optimizer)))
+        self._made.append(replace(sample, state=_copied(sample.state), optimizer=_copied(sample.optimizer)))
         return True
 
     def __iter__(self) -> Iterator[Snapshot]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -66,15 +67,21 @@ class AssistedTaskBuilder(TaskBuilder):
             return shared
         seed = resources.secret.seed("own model")
         private = build_model(own.name, own.options, contract.task, seed, resources.own_models)
-        return AssistedDistillation(_classification(private, contract, terms, resources), shared, _distillation(own))
+        # What is trained of it leaves by way of the shared model alone, which is judged.
+        stays = replace(resources, rules=None)
+        return AssistedDistillation(_classification(private, contract, terms, stays), shared, _distillation(own))
 
 
 TASK = AssistedTaskBuilder()
 
 
 def disk_space(contract: Contract, own: Membership, peer: Membership, task: Any) -> int:
-    """Most models that a party keeps at a time."""
-    held: int = Schedule(contract, own, [peer]).blobs_held() * task.layout.size
+    """Most models that a party keeps at a time, and two states of a leak guard, one of which takes the other's place."""
+    schedule = Schedule(contract, own, [peer])
+    held: int = schedule.blobs_held() * task.layout.size
+    if task.is_guarded:
+        # What is trained beside what was sent counts as a model.
+        held += 2 * (task.layout.size + task.guard_space(schedule.iterations * schedule.terms.batch_size))
     return held
 
 
@@ -125,6 +132,7 @@ def _classification(
         secret=resources.secret,
         device=resources.device,
         mechanism=resources.mechanism,
+        rules=resources.rules,
     )
 
 

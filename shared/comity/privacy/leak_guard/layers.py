@@ -1,0 +1,258 @@
+"""The layers that are judged, and what is known of their rows since each last left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from comity.privacy.leak_guard.columns import Columns, aligned
+from comity.privacy.leak_guard.rules import Rules, combined, most_of_one, successive, whole
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was found in a layer.
+
+    Attributes:
+        held: Rows that stay.
+        isolated: Samples that combinations of rows show.
+        samples: Distinct samples behind the layer's change since the last release.
+    """
+
+    held: Bool[Tensor, " rows"]
+    isolated: int
+    samples: int
+
+
+class JudgedLayer(Protocol):
+    """A layer whose rows leave or stay.
+
+    Attributes:
+        parameters: Names of its parameters, of which each row is held with the same row of the others.
+        rows: How many rows.
+        moved: Whether something was contributed since the last release.
+    """
+
+    parameters: tuple[str, ...]
+    rows: int
+    moved: bool
+
+    def judge(self, rules: Rules) -> Judgement:
+        """Says which rows stay, by what was contributed."""
+
+    def settle(self, held: Bool[Tensor, " rows"], *, dropped: bool) -> None:
+        """Takes note that the other rows left; what stays goes on collecting, or is dropped for good."""
+
+    def kept(self) -> dict[str, Tensor]:
+        """What is to be kept between releases."""
+
+    def restore(self, kept: Mapping[str, Tensor]) -> None:
+        """Goes on from what was kept."""
+
+
+class LinearRows:
+    """The rows of a fully connected layer.
+
+    What was contributed since the last release is judged by all rules; what has come together behind a row that was held
+    before, by itself, and together with what was sent of the same row before.
+
+    Args:
+        parameters: See `JudgedLayer`.
+        rows: See `JudgedLayer`.
+        mean: The layer's mean input, from which inputs are told apart.
+    """
+
+    def __init__(self, parameters: tuple[str, ...], rows: int, mean: Float[Tensor, " inputs"]) -> None:
+        self.parameters = parameters
+        self.rows = rows
+        self.mean = mean
+        self._drawn: list[tuple[Int[Tensor, " batch"], Float[Tensor, "rows batch"]]] = []
+        self._now: Columns | None = None
+        self._held = torch.zeros(rows, dtype=torch.bool)
+        self._old = Columns.none(0)
+        # Since when, in releases, a row is held, and when a sample of the old columns came last.
+        self._release = 0
+        self._since = torch.zeros(rows, dtype=torch.long)
+        self._last = torch.empty(0, dtype=torch.long)
+        self._sent = Columns.none(rows)
+
+    @property
+    def moved(self) -> bool:
+        """See `JudgedLayer`."""
+        return bool(self._drawn)
+
+    def add(self, samples: Int[Tensor, " batch"], values: Float[Tensor, "rows batch"]) -> None:
+        """Takes what the samples of a step contributed."""
+        self._drawn.append((samples, values))
+
+    def judge(self, rules: Rules) -> Judgement:
+        """See `JudgedLayer.judge`."""
+        now = self._collected()
+        share, behind = most_of_one(now.values), torch.full((self.rows,), len(now.samples))
+        if self._held.any():
+            whole_of_held = self._old.plus(now.of(self._held))
+            share[self._held] = most_of_one(whole_of_held.values)
+            behind[self._held] = self._distinct(now)
+        held = (share > rules.row) | (behind < rules.fewest)
+        rest = torch.nonzero(~held).flatten()
+        more, shown = combined(now.values[rest], rules)
+        held[rest[more]] = True
+        held |= self._like_before(now, ~held, rules)
+        return Judgement(whole(held, rules), int(shown.sum()), len(now.samples))
+
+    def settle(self, held: Bool[Tensor, " rows"], *, dropped: bool) -> None:
+        """See `JudgedLayer.settle`."""
+        now = self._collected()
+        self._remember(now, ~held)
+        self._release += 1
+        if dropped or not held.any():
+            self._old, self._last = Columns.none(0), torch.empty(0, dtype=torch.long)
+            self._held = torch.zeros_like(held)
+        else:
+            self._wait(now, held)
+        self._drawn, self._now = [], None
+
+    def _wait(self, now: Columns, held: Bool[Tensor, " rows"]) -> None:
+        """Keeps what is behind the rows that stay: what is new, and of those that were held before, what is old."""
+        old = Columns(self._old.samples, torch.zeros(self.rows, len(self._old.samples)))
+        old.values[self._held] = self._old.values
+        together = old.of(held).plus(now.of(held))
+        last = torch.empty(len(together.samples), dtype=torch.long)
+        last[torch.searchsorted(together.samples, self._old.samples)] = self._last
+        last[torch.searchsorted(together.samples, now.samples)] = self._release
+        self._since = torch.where(held & ~self._held, self._release - 1, self._since)
+        self._held = held.clone()
+        recent = last > self._since[held].min()
+        self._old, self._last = Columns(together.samples[recent], together.values[:, recent]), last[recent]
+
+    def kept(self) -> dict[str, Tensor]:
+        """See `JudgedLayer.kept`."""
+        return {
+            "mean": self.mean.cpu(),
+            "held": self._held,
+            "release": torch.tensor(self._release),
+            "since": self._since,
+            "old.samples": self._old.samples,
+            "old.values": self._old.values,
+            "old.last": self._last,
+            "sent.samples": self._sent.samples,
+            "sent.values": self._sent.values,
+        }
+
+    def restore(self, kept: Mapping[str, Tensor]) -> None:
+        """See `JudgedLayer.restore`."""
+        self.mean = kept["mean"].to(self.mean.device)
+        self._held, self._since, self._last = kept["held"], kept["since"], kept["old.last"]
+        self._release = int(kept["release"])
+        self._old = Columns(kept["old.samples"], kept["old.values"])
+        self._sent = Columns(kept["sent.samples"], kept["sent.values"])
+
+    def _collected(self) -> Columns:
+        if self._now is None:
+            if self._drawn:
+                samples = torch.cat([each for each, _ in self._drawn])
+                values = torch.cat([each for _, each in self._drawn], dim=1)
+                self._now = Columns.summed(samples.cpu(), values.cpu())
+            else:
+                self._now = Columns.none(self.rows)
+        return self._now
+
+    def _distinct(self, now: Columns) -> Int[Tensor, " held"]:
+        """Distinct samples in the batches since each held row last left."""
+        samples = torch.cat([self._old.samples, now.samples]).unique()
+        last = torch.full((len(samples),), -1)
+        last[torch.searchsorted(samples, self._old.samples)] = self._last
+        last[torch.searchsorted(samples, now.samples)] = self._release + 1
+        return (last > self._since[self._held].unsqueeze(1)).sum(1)
+
+    def _like_before(self, now: Columns, leaving: Bool[Tensor, " rows"], rules: Rules) -> Bool[Tensor, " rows"]:
+        """Rows that stay since what leaves of them is like what was sent before, but for a sample."""
+        held = torch.zeros(self.rows, dtype=torch.bool)
+        if len(self._sent.samples) == 0:
+            return held
+        fresh, waiting = torch.nonzero(leaving & ~self._held).flatten(), torch.nonzero(leaving & self._held).flatten()
+        if len(fresh):
+            held[fresh] = successive(*aligned(now.of(fresh), self._sent.of(fresh)), rules)
+        if len(waiting):
+            mine = self._old.of(leaving[self._held]).plus(now.of(waiting))
+            held[waiting] = successive(*aligned(mine, self._sent.of(waiting)), rules)
+        return held
+
+    def _remember(self, now: Columns, left: Bool[Tensor, " rows"]) -> None:
+        """Keeps what is behind what was sent last of each row."""
+        if left.all() and not self._held.any():
+            self._sent = now
+            return
+        behind = Columns(now.samples, now.values * left.unsqueeze(1))
+        if (waited := left & self._held).any():
+            before = Columns(self._old.samples, torch.zeros(self.rows, len(self._old.samples)))
+            before.values[waited] = self._old.values[left[self._held]]
+            behind = behind.plus(before)
+        earlier = Columns(self._sent.samples, self._sent.values * ~left.unsqueeze(1))
+        self._sent = behind.plus(earlier).trimmed()
+
+
+class EmbeddingRows:
+    """The rows of a table of embeddings: one that a single sample moved, or mostly, stays.
+
+    Args:
+        parameters: See `JudgedLayer`.
+        rows: See `JudgedLayer`.
+    """
+
+    def __init__(self, parameters: tuple[str, ...], rows: int) -> None:
+        self.parameters = parameters
+        self.rows = rows
+        self._drawn: list[tuple[Tensor, Tensor]] = []
+        self._old: tuple[Tensor, Tensor] = _nothing()
+
+    @property
+    def moved(self) -> bool:
+        """See `JudgedLayer`."""
+        return bool(self._drawn)
+
+    def add(self, samples: Int[Tensor, " moves"], rows: Int[Tensor, " moves"], sizes: Float[Tensor, " moves"]) -> None:
+        """Takes by how much samples moved rows."""
+        # A key for each pair of row and sample.
+        self._drawn.append(((rows << 32) + samples, sizes))
+
+    def judge(self, rules: Rules) -> Judgement:
+        """See `JudgedLayer.judge`."""
+        keys, sizes = self._collected()
+        rows = keys >> 32
+        squares = sizes.double().square()
+        total = torch.zeros(self.rows, dtype=torch.float64).index_add_(0, rows, squares)
+        most = torch.zeros(self.rows, dtype=torch.float64).scatter_reduce_(0, rows, squares, "amax")
+        samples = len((keys & 0xFFFFFFFF).unique())
+        return Judgement((total > 0) & (most > rules.row * total), 0, samples)
+
+    def settle(self, held: Bool[Tensor, " rows"], *, dropped: bool) -> None:
+        """See `JudgedLayer.settle`."""
+        keys, sizes = self._collected()
+        stays = held[keys >> 32]
+        self._old = _nothing() if dropped else (keys[stays], sizes[stays])
+        self._drawn = []
+
+    def kept(self) -> dict[str, Tensor]:
+        """See `JudgedLayer.kept`."""
+        return {"keys": self._old[0], "sizes": self._old[1]}
+
+    def restore(self, kept: Mapping[str, Tensor]) -> None:
+        """See `JudgedLayer.restore`."""
+        self._old = kept["keys"], kept["sizes"]
+
+    def _collected(self) -> tuple[Tensor, Tensor]:
+        """Pairs of row and sample with how much came together."""
+        drawn = [self._old, *((keys.cpu(), sizes.cpu()) for keys, sizes in self._drawn)]
+        keys, places = torch.cat([each for each, _ in drawn]).unique(return_inverse=True)
+        sizes = torch.cat([each for _, each in drawn])
+        return keys, torch.zeros(len(keys)).index_add_(0, places, sizes)
+
+
+def _nothing() -> tuple[Tensor, Tensor]:
+    return torch.empty(0, dtype=torch.long), torch.empty(0)

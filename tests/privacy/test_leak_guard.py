@@ -1,0 +1,223 @@
+"""The leak guard's rules, what it collects, and what it does with models, updates and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from comity.models import build
+from comity.privacy.leak_guard import Collector, LeakGuard, Rules, Verdict, unjudged
+from comity.privacy.leak_guard.columns import Columns, aligned
+from comity.privacy.leak_guard.rules import combined, grouped, most_of_one, paired, scaled, successive, whole
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def leverage(rows: torch.Tensor) -> torch.Tensor:
+    """Δ_sᵀ (ΔΔᵀ + 1e-6·I)⁻¹ Δ_s, as it is written."""
+    products = rows @ rows.T + 1e-6 * torch.eye(len(rows), dtype=torch.float64)
+    return (rows * torch.linalg.solve(products, rows)).sum(0)
+
+
+def test_leverages_are_those_that_are_written_down() -> None:
+    rows = scaled(draw(12, 40))
+    pairs = paired(rows[:6], rows[6:])
+    for index in range(6):
+        assert torch.allclose(pairs[index], leverage(rows[[index, index + 6]]))
+    groups = torch.tensor([[0, 3, 5, 7], [2, 1, 11, 4]])
+    for members, found in zip(groups, grouped(rows, groups), strict=True):
+        assert torch.allclose(found, leverage(rows[members]))
+
+
+def test_nearly_parallel_rows_are_told_apart_by_their_difference() -> None:
+    rows = draw(1, 500).repeat(2, 1)
+    rows[1, 7] += 1.0
+    pair = paired(*scaled(rows).split(1))
+    assert int(pair.argmax()) == 7
+    assert float(pair.max()) > 0.99
+    held, shown = combined(rows, Rules())
+    assert held.all()
+    assert shown.nonzero().flatten().tolist() == [7]
+    assert successive(rows[:1], rows[1:], Rules()).tolist() == [True]
+
+
+def test_a_row_of_one_sample_is_seen_at_any_scale() -> None:
+    rows = draw(3, 50)
+    rows[0] *= 1e-18
+    rows[1] = 1e-20
+    rows[1, 4] = 1e-12
+    rows[2] = 0
+    found = most_of_one(rows)
+    assert found[0] < 0.5
+    assert found[1] == pytest.approx(1, abs=1e-6)
+    assert found[2] == 0
+
+
+def test_groups_see_what_pairs_do_not() -> None:
+    rows = draw(9, 300)
+    # Nine rows whose sum is one sample.
+    rows[8] = -rows[:8].sum(0)
+    rows[8, 5] += 40
+    near, _ = combined(rows, Rules(neighbours=0))
+    wide, shown = combined(rows, Rules(neighbours=8))
+    assert not near.any()
+    assert wide.all()
+    assert bool(shown[5])
+
+
+def test_where_most_rows_of_a_layer_stay_all_do() -> None:
+    assert whole(torch.tensor([True, True, True, False]), Rules()).all()
+    assert whole(torch.tensor([True, True, False, False]), Rules()).tolist() == [True, True, False, False]
+
+
+def test_columns_add_up_by_sample() -> None:
+    one = Columns.summed(torch.tensor([5, 2, 5]), torch.tensor([[1.0, 2.0, 3.0]]))
+    assert one.samples.tolist() == [2, 5]
+    assert one.values.tolist() == [[2.0, 4.0]]
+    two = Columns(torch.tensor([1, 5]), torch.tensor([[7.0, 0.5]]))
+    assert one.plus(two).values.tolist() == [[7.0, 2.0, 4.5]]
+    assert [each.tolist() for each in aligned(one, two)] == [[[0.0, 2.0, 4.0]], [[7.0, 0.0, 0.5]]]
+
+
+class Trial:
+    """A small model whose steps are made by hand."""
+
+    def __init__(self, model: nn.Module, rules: Rules) -> None:
+        self.model = model
+        self.guard = LeakGuard(Collector(model), rules)
+
+    def step(self, samples: list[int], inputs: torch.Tensor, weights: torch.Tensor, rate: float = 1.0) -> None:
+        self.model.zero_grad(set_to_none=True)
+        with self.guard.batch(torch.tensor(samples)):
+            (self.model(inputs) * weights).sum().backward()
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.sub_(rate * parameter.grad)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+
+FEW = Rules(fewest=1, layer=1.0)
+
+
+def test_a_row_that_waits_leaves_once_enough_is_behind_it() -> None:
+    trial = Trial(nn.Linear(4, 3), FEW)
+    start = trial.state()
+    # Sample 0 alone moves row 0; both others are moved by thirty samples, in different ways.
+    weights = draw(30, 3).float()
+    weights[:, 0] = torch.eye(30)[0]
+    inputs = torch.ones(30, 4)
+    trial.step(list(range(30)), inputs, weights)
+    first = trial.guard.release_model(trial.state(), start)
+    assert first.verdict == Verdict(30, {"": 1}, 3, 0)
+    assert torch.equal(first.state["weight"][0], start["weight"][0])
+    assert torch.equal(first.state["bias"][0], start["bias"][0])
+    assert not torch.equal(first.state["weight"][1:], start["weight"][1:])
+    weights = draw(30, 3, seed=1).float()
+    trial.step(list(range(30, 60)), inputs, weights)
+    second = trial.guard.release_model(trial.state(), first.state)
+    assert second.verdict.held_rows == 0
+    assert torch.equal(second.state["weight"], trial.state()["weight"])
+
+
+def test_an_updates_rows_that_stay_join_the_next_and_a_gradients_are_lost() -> None:
+    for keeps in (True, False):
+        trial = Trial(nn.Linear(4, 3), FEW)
+        inputs, sent = torch.ones(30, 4), []
+        made: list[dict[str, torch.Tensor]] = []
+        for number in range(2):
+            weights = draw(30, 3, seed=number).float()
+            if number == 0:
+                weights[:, 0] = torch.eye(30)[0]
+            before = trial.state()
+            trial.step(list(range(30 * number, 30 * number + 30)), inputs, weights)
+            made.append({name: tensor - before[name] for name, tensor in trial.state().items()})
+            release = trial.guard.release_update if keeps else trial.guard.release_gradient
+            sent.append(release(made[-1]).state)
+        assert not sent[0]["weight"][0].any()
+        assert torch.equal(sent[0]["weight"][1:], made[0]["weight"][1:])
+        whole = made[0]["weight"] + made[1]["weight"] if keeps else made[1]["weight"]
+        assert torch.equal(sent[1]["weight"][0], whole[0])
+        assert torch.equal(sent[1]["weight"][1:], made[1]["weight"][1:])
+
+
+def test_a_send_like_the_one_before_stays() -> None:
+    trial = Trial(nn.Linear(4, 3), FEW)
+    inputs, weights = torch.ones(40, 4), draw(40, 3).float()
+    for number in range(2):
+        weights[3] += 0.5 * number
+        before = trial.state()
+        trial.step(list(range(40)), inputs, weights)
+        difference = {name: tensor - before[name] for name, tensor in trial.state().items()}
+        released = trial.guard.release_gradient(difference)
+        assert released.verdict.held_rows == 3 * number
+
+
+def test_a_layer_that_changed_unseen_stays() -> None:
+    trial = Trial(nn.Linear(4, 3), FEW)
+    start = trial.state()
+    with torch.no_grad():
+        trial.model.weight.add_(1.0)
+    released = trial.guard.release_model(trial.state(), start)
+    assert released.verdict.held == {"": 3}
+    assert torch.equal(released.state["weight"], start["weight"])
+
+
+def test_rows_of_an_embedding_that_one_sample_moved_stay() -> None:
+    model = nn.Sequential(nn.Embedding(6, 3), nn.Flatten())
+    trial = Trial(model, FEW)
+    start = trial.state()
+    words = torch.tensor([[1, 2], [2, 3], [3, 3]])
+    trial.step([10, 11, 12], words, torch.ones(3, 6))
+    released = trial.guard.release_model(trial.state(), start)
+    moved = (released.state["0.weight"] != start["0.weight"]).any(1)
+    # Word 1 is in one sample; of word 3, sample 12 has two of three.
+    assert moved.tolist() == [False, False, True, False, False, False]
+    trial.step([13, 14], torch.tensor([[1, 4], [4, 4]]), torch.ones(2, 6))
+    released = trial.guard.release_model(trial.state(), released.state)
+    assert (released.state["0.weight"] == trial.state()["0.weight"]).all(1).tolist() == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_positions_of_a_sample_count_together() -> None:
+    trial = Trial(nn.Linear(4, 2), FEW)
+    start = trial.state()
+    inputs, weights = torch.ones(2, 5, 4), torch.zeros(2, 5, 2)
+    weights[0, :, 0] = 1.0
+    weights[:, :, 1] = 1.0
+    trial.step([0, 1], inputs, weights)
+    released = trial.guard.release_model(trial.state(), start)
+    # In row 0 λ is 1, in row 1 it is .5.
+    assert released.verdict == Verdict(2, {"": 1}, 2, 0)
+
+
+def test_what_is_not_judged_is_named() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+            self.lstm = nn.LSTM(3, 4)
+            self.attention = nn.MultiheadAttention(4, 2)
+            self.head = nn.Linear(4, 2)
+            self.convolution = nn.Conv1d(1, 1, 3)
+
+    named = unjudged(Odd())
+    assert named == {
+        "the model itself": "Odd",
+        "lstm": "LSTM",
+        "attention": "MultiheadAttention",
+        "attention.out_proj": "NonDynamicallyQuantizableLinear",
+    }
+    assert set(Collector(Odd()).linear) == {"head"}
+    assert unjudged(build("lenet5", input_shape=(1, 28, 28), outputs=10, options={}, seed=0)) == {}
