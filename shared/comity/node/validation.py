@@ -67,10 +67,6 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except RecursionError as error:
-        raise InvalidValue(
-            f"{source} is no TOML", expected="TOML", received="brackets in brackets without end", action="correct it"
-        ) from error
     except tomllib.TOMLDecodeError as error:
         action = "correct it at that place; texts stand in quotes"
         raise InvalidValue(f"{source} is no TOML", expected="TOML", received=error, action=action) from error
