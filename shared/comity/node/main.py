@@ -17,6 +17,7 @@ from comity.node.logs import catch_all, configure_logs
 
 def run(role: str, config: type[NodeConfig]) -> NoReturn:
     """Runs a daemon as this process, and ends the process."""
+    catch_all()
     code = main(role, config)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -45,7 +46,6 @@ def main(role: str, config: type[NodeConfig], arguments: list[str] | None = None
         loaded = load_config(config, options.config)
         _require_role(loaded, role, options.config)
         configure_logs(options.log_level, loaded.state_dir)
-        catch_all()
         run_daemon(role, loaded)
     except ComityError as error:
         print(f"{role}_node: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
