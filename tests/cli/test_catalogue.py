@@ -24,7 +24,7 @@ from comity.transport.addresses import split_address
     [
         (
             "protocols",
-            "assisted-learning",
+            "federated-count",
             {"initiator", "acceptor", "crosses", "models", "tasks", "terms", "settings"},
         ),
         ("models", "resnet18-cifar", {"what", "options"}),
@@ -36,7 +36,7 @@ def test_what_there_is(typed: Callable[..., Any], verb: str, name: str, fields: 
     rows = json.loads(typed(verb, "--json").out)[verb]
     one = next(row for row in rows if row["name"] == name)
     assert set(one) - {"version"} == {"name", "package", *fields}
-    assert one["package"] == "comity"
+    assert one["package"] == ("federated-count" if verb == "protocols" else "comity")
     spelled = name.partition(":")[0].replace("-", "_").upper()
     assert json.loads(typed(verb, spelled, "--json").out)[verb] == [one]
     assert name in typed(verb).out
@@ -45,11 +45,6 @@ def test_what_there_is(typed: Callable[..., Any], verb: str, name: str, fields: 
     assert wrong.code == 2
     assert f"did you mean {name.partition(':')[0]}?" in wrong.error
     assert "did you mean" not in typed(verb, "zzzzzz").error
-
-
-def test_protocols_of_other_packages_are_listed_with_them(typed: Callable[..., Any]) -> None:
-    rows = {row["name"]: row for row in json.loads(typed("protocols", "--json").out)["protocols"]}
-    assert rows["federated-count"]["package"] == "federated-count"
 
 
 def test_the_version_is_an_option(typed: Callable[..., Any]) -> None:
@@ -63,7 +58,7 @@ def test_a_mistake_in_the_command_line_exits_with_2(typed: Callable[..., Any]) -
 
 def test_what_is_printed_can_be_pasted(typed: Callable[..., Any], tmp_path: Path) -> None:
     made = typed(
-        "init", "learner", tmp_path / "our clinic", "--party", "clinic", "--peer", "hospital=127.0.0.1:1", "--json"
+        "init", "student", tmp_path / "our clinic", "--party", "clinic", "--peer", "hospital=127.0.0.1:1", "--json"
     )
     steps = json.loads(made.out)["next"]
     assert f"comity check --node '{tmp_path}/our clinic'" in steps
@@ -71,8 +66,8 @@ def test_what_is_printed_can_be_pasted(typed: Callable[..., Any], tmp_path: Path
 
 
 def test_suggestions_are_near_whatever_the_case() -> None:
-    assert near("Assisted_Learnin", ["assisted-learning", "x"]) == "assisted-learning"
-    assert near("zzz", ["assisted-learning"]) is None
+    assert near("Federated_Coun", ["federated-count", "x"]) == "federated-count"
+    assert near("zzz", ["federated-count"]) is None
 
 
 def test_an_address_of_version_6_without_brackets_is_told_how_to_write_it() -> None:

@@ -46,7 +46,7 @@ def read_text(path: Path, expected: str = "a TOML file", action: str = "check th
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidValue(
-            f"{path} is no text",
+            f"{path} cannot be read",
             expected="TOML in UTF-8",
             received=error.reason,
             action="save it in UTF-8; an editor or PowerShell may have made it UTF-16",
