@@ -49,7 +49,7 @@ fuzz: $(VENV)/.ready
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
 	if command -v uv >/dev/null 2>&1; then uv sync --quiet --frozen --group fuzz; \
 	else $(BIN)/python -m pip install --quiet --group fuzz; fi
-	$(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS) $(if $(DECODER),--decoder '$(DECODER)')
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS) $(if $(DECODER),--decoder '$(DECODER)')
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .

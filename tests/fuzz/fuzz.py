@@ -1,7 +1,7 @@
 """`make fuzz`: every decoder in turn under atheris, which looks for inputs that reach new code.
 
 Each runs in a process of its own, which ends at the first input that it does not survive: that is written to `.fuzz/`,
-and belongs into `tests/fuzz/corpus/` with a fix. What reaches new code is kept there from one run to the next.
+and belongs into `tests/fuzz/corpus/` with a fix. What reaches new code is kept in `.fuzz/` from one run to the next.
 """
 
 from __future__ import annotations
@@ -9,18 +9,25 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import subprocess
+import shutil
 import sys
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from tests.fuzz.corpus import folder_of
+import atheris
 
-ROOT = Path(__file__).parent.parent.parent
-FOUND = ROOT / ".fuzz"
-MEMORY_MIB = 2048
-"""Most memory of a process; torch alone takes a quarter of it."""
+from tests.packages.installation import PACKAGES, install, make_known
+
+if TYPE_CHECKING:
+    from tests.fuzz.decoder import Decoder
+
+FOUND = Path(__file__).parent.parent.parent / ".fuzz"
+MEMORY_MIB = 3072
+"""Most memory of a process; torch and the rest that is imported take a third of it."""
 LONGEST_S = 10
 """Most seconds for one input."""
 
@@ -46,23 +53,42 @@ def outcome_of(said: str, code: int) -> Outcome:
     """Reads what libFuzzer printed."""
     lines = re.findall(r"^#(\d+)\s+\w+\s+cov: (\d+) ft: \d+ corp: (\d+)", said, re.MULTILINE)
     executions, coverage, inputs = map(int, lines[-1]) if lines else (0, 0, 0)
-    tail = [line for line in said.splitlines() if re.match(r"\s*(\w+\.)*\w*(Error|Exception)\b|==\d+== ?ERROR", line)]
-    return Outcome(executions, coverage, inputs, "" if code == 0 else (tail or said.splitlines()[-1:] or ["it ended"])[0])
+    errors = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Warning)\b.*|^==\d+== ?ERROR.*", said, re.MULTILINE)
+    return Outcome(executions, coverage, inputs, "" if code == 0 else (errors or [f"it ended with {code}"])[0][:200])
 
 
-def run(name: str, seconds: int, folder: Path) -> Outcome:
-    """Fuzzes one decoder for so long."""
-    corpus = FOUND / folder_of(name).name
+def run(decoder: Decoder, seconds: int, folder: Path) -> Outcome:
+    """Fuzzes one decoder for so long, in a process that is forked: to import everything takes longer than some runs."""
+    log = folder / "log"
+    child = os.fork()
+    if child == 0:
+        with log.open("wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        _fuzz(decoder, seconds)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return outcome_of(log.read_text(errors="replace"), os.waitstatus_to_exitcode(status))
+
+
+def _fuzz(decoder: Decoder, seconds: int) -> None:
+    from comity.errors import ComityError  # noqa: PLC0415 - see main
+    from tests.fuzz.corpus import folder_of, kept  # noqa: PLC0415
+
+    corpus = FOUND / folder_of(decoder.name).name
     corpus.mkdir(parents=True, exist_ok=True)
-    kept = [str(folder_of(name))] if folder_of(name).is_dir() else []
-    flags = (f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MIB}", f"-timeout={LONGEST_S}", "-max_len=65536")
-    crashes = f"-artifact_prefix={corpus}-"
-    command = [sys.executable, "-m", "tests.fuzz.one", name, str(folder), *flags, crashes, str(corpus), *kept]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    return outcome_of(done.stdout.decode("utf-8", "replace"), done.returncode)
+    for number, seed in enumerate(decoder.seeds):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    for each in kept(decoder.name):
+        shutil.copy(each, corpus / each.name)
+
+    def try_one(data: bytes) -> None:
+        with suppress(ComityError):
+            decoder.decode(data)
+
+    limits = (f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MIB}", f"-timeout={LONGEST_S}", "-max_len=65536")
+    atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={corpus}-", str(corpus)], try_one)
+    atheris.Fuzz()
 
 
 def main() -> int:
@@ -72,20 +98,26 @@ def main() -> int:
     parser.add_argument("--decoder", default="", help="those whose names contain this")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="fuzz-") as folder:
-        listed = [sys.executable, "-m", "tests.fuzz.one", "--list", folder]
-        names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-        named = [name for name in names if options.decoder in name]
-        print(f"{'decoder':45} {'seconds':>7} {'executions':>10} {'coverage':>8} {'inputs':>6}")  # noqa: T201
+        install(Path(folder))
+        make_known(Path(folder))
+        # What is imported here counts what of it is reached.
+        with (
+            redirect_stderr(StringIO()),
+            atheris.instrument_imports(include=["comity", *(each.name for each in PACKAGES)]),
+        ):
+            from tests.fuzz.decoders import decoders  # noqa: PLC0415
+
+            found = [each for name, each in decoders().items() if options.decoder in name]
+        print(f"{'decoder':45} {'seconds':>7} {'executions':>10} {'coverage':>8} {'inputs':>6}", flush=True)  # noqa: T201
         outcomes = []
-        for name in named:
-            found = run(name, options.seconds, Path(folder))
-            outcomes.append(found)
-            line = f"{name:45} {options.seconds:7} {found.executions:10} {found.coverage:8} {found.inputs:6}"
-            print(f"{line}  {found.failed}".rstrip(), flush=True)  # noqa: T201
-    broken = sum(bool(each.failed) for each in outcomes)
-    total = sum(each.executions for each in outcomes)
-    print(f"{len(named)} decoders, {total} executions, {broken} broken")  # noqa: T201
-    return 1 if broken or not named else 0
+        for decoder in found:
+            outcomes.append(run(decoder, options.seconds, Path(folder)))
+            last = outcomes[-1]
+            line = f"{decoder.name:45} {options.seconds:7} {last.executions:10} {last.coverage:8} {last.inputs:6}"
+            print(f"{line}  {last.failed}".rstrip(), flush=True)  # noqa: T201
+    broken, total = sum(bool(each.failed) for each in outcomes), sum(each.executions for each in outcomes)
+    print(f"{len(found)} decoders, {total} executions, {broken} broken")  # noqa: T201
+    return 1 if broken or not found else 0
 
 
 if __name__ == "__main__":

@@ -74,7 +74,9 @@ def decoders() -> Iterator[Decoder]:
     statement = statement_to_proto(signed).SerializeToString()
     yield Decoder("statement", of_message(pb.SignedStatement, _statement), (statement,))
     said = encode_description(describing("clinic", "learner", {"a": 1})()).SerializeToString()
-    yield Decoder("description", of_message(pb.PeerDescription, lambda each: decode_description(each, "clinic")), (said,))
+    yield Decoder(
+        "description", of_message(pb.PeerDescription, lambda each: decode_description(each, "clinic")), (said,)
+    )
     for definition in protocols():
         yield from _of(definition)
 
@@ -102,7 +104,9 @@ def _of(definition: ProtocolDefinition) -> Iterator[Decoder]:
     answer = encode_agreement(contract, theirs, SIGNERS["hospital"]).SerializeToString()
     yield Decoder(f"{name} contract", of_message(pb.Contract, agreed), (message.SerializeToString(),))
     yield Decoder(f"{name} terms", of_terms, (message.terms.value,))
-    yield Decoder(f"{name} proposal", of_message(pb.Proposal, lambda each: decode_proposal(each, definition)), (proposal,))
+    yield Decoder(
+        f"{name} proposal", of_message(pb.Proposal, lambda each: decode_proposal(each, definition)), (proposal,)
+    )
     yield Decoder(f"{name} draft", of_message(pb.DraftRequest, lambda each: decode_draft(each, definition)), (draft,))
     yield Decoder(f"{name} agreement", of_message(pb.Agreement, agreement), (answer,))
     for method in definition.load().service.methods.values():

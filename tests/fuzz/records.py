@@ -62,9 +62,9 @@ def _ledger(store: Store | None = None) -> Store:
     for party, kind in (("clinic", "request"), ("hospital", "receipt"), ("clinic", "acknowledgement")):
         own, peer = (ours, "hospital") if party == "clinic" else (theirs, "clinic")
         signed = SIGNERS[party].state(kind, "s-1", CONTRACT, in_round(1), "f" * 64, own.head("s-1", peer))
-        for store, other in ((ours, "hospital"), (theirs, "clinic")):
-            direction = "sent" if store is own else "received"
-            store.record(Fact("receipt", "s-1", in_round(1), other, direction, None, kind, 0, signed.to_json()))
+        for holder, other in ((ours, "hospital"), (theirs, "clinic")):
+            direction = "sent" if holder is own else "received"
+            holder.record(Fact("receipt", "s-1", in_round(1), other, direction, None, kind, 0, signed.to_json()))
     return ours
 
 

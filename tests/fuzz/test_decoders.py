@@ -78,7 +78,9 @@ def test_what_was_once_found_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=settings().max_examples)
+@settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=settings().max_examples // 2
+)
 def test_no_bytes_break_a_decoder(name: str, data: st.DataObject) -> None:
     decoder = decoders()[name]
     drawn = data.draw(mutated(decoder.seeds))

@@ -12,7 +12,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile
 
 import numpy as np
 import torch
-from numpy.lib import format
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -41,7 +41,7 @@ _DAMAGED = (
 
 _MOST_OF_A_BYTE = 1032
 """Deflate makes so many bytes of one at most."""
-_HEADERS = {(1, 0): format.read_array_header_1_0, (2, 0): format.read_array_header_2_0}
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 _KNOWN = ("x", "y", "x_test", "y_test", "classes")
 
@@ -108,7 +108,7 @@ def _array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> NDArray[Any]
     if info.compress_type not in {ZIP_STORED, ZIP_DEFLATED} or info.file_size > _MOST_OF_A_BYTE * path.stat().st_size:
         raise ValueError(f"{name} claims {info.file_size} bytes, or is compressed in another way than numpy does")
     with archive.zip.open(info) as file:
-        version = format.read_magic(file)
+        version = npy.read_magic(file)
         if version not in _HEADERS:
             raise ValueError(f"{name} is of another version than numpy writes for numbers")
         shape, _, dtype = _HEADERS[version](file)
