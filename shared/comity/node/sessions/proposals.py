@@ -101,7 +101,7 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
         RefusedError: They do not.
     """
     contract, definition = proposal.contract, proposal.definition
-    party.config.policy.review(contract, own, (proposal.peer.party,), active=active)
+    party.review(contract, own, (proposal.peer.party,), active=active)
     if not set(contract.egress) <= set(definition.egress_of(contract.terms)):
         raise PolicyRefusal(
             "the contract lets more cross than its protocol needs",
