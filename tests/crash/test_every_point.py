@@ -18,7 +18,8 @@ from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script, parse_script
 from comity.protocol.registry import protocol
 from comity.simulation.in_process import simulate
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.training import Classification
 from tests.packages.scripts import SCRIPTS as PACKAGED
 

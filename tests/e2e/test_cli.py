@@ -180,7 +180,7 @@ def test_a_missing_node(comity: Any, tmp_path: Path) -> None:
     (tmp_path / "session.toml").write_text(session("s-1"))
     line = comity.fails("run", "session.toml", cwd=tmp_path, code=2)
     assert line.startswith(
-        "no node runs here: expected a control socket at control.sock or state/control.sock, received nothing; start"
+        "no node runs here: expected a control socket at state/control.sock, received nothing; start"
     )
 
 

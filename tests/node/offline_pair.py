@@ -17,7 +17,8 @@ from comity.node.sessions.script import Script, parse_script
 from comity.node.setup.init import NodeChoices, make_node
 from comity.node.setup.trust_store import CardImport, TrustStore
 from comity.session.events import nobody
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 
 ROLES = {"clinic": "learner", "hospital": "provider"}
 ROUNDS = 2

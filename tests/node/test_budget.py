@@ -16,7 +16,8 @@ from comity.node.sessions.budget import spent
 from comity.node.sessions.script import Script, parse_script
 from comity.privacy import NOT_COVERED
 from comity.simulation.in_process import simulate
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 
 PARTIES = ("learner", "provider")
 

@@ -21,7 +21,7 @@ from teacher_votes.settings import Settings
 from comity.contract import IDENTIFIER
 from comity.errors import InvalidValue, MissingFile, UsageError
 from comity.node.config import NodeConfig, load_config
-from comity.node.party import LocalParty, own_secrets
+from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
 from comity.node.setup.init import NodeChoices, make_node, make_operator
@@ -101,7 +101,7 @@ def test_the_card_is_of_the_keys_that_the_node_will_use(tmp_path: Path) -> None:
     (certificate,) = card.certificates
     assert named_party(certificate) == "hospital"
     assert fingerprint(certificate) == made.fingerprint
-    local = LocalParty("hospital", config, own_secrets(config, config.state_dir), MemoryStore())
+    local = LocalParty("hospital", config, config.secrets(config.state_dir), MemoryStore())
     assert card.receipt_key == made.receipt_key == local.signer.public_key
     key = load_pem_private_key((tmp_path / "key.pem").read_bytes(), None)
     spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

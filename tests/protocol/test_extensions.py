@@ -22,7 +22,8 @@ from comity.node.sessions.initiator import stored
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol, protocols, unusable
 from comity.protocol.services import ServiceContext, Services, ServiceSettings, served
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.tasks.classification import classification
 from comity.transport.identity import Identity
 from tests.protocol.conftest import DEFINITION, Install, forget

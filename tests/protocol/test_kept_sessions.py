@@ -15,7 +15,8 @@ from comity.node.control_client import ControlClient
 from comity.node.daemon import Node
 from comity.node.sessions.initiator import stored
 from comity.protocol.registry import protocol
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.tasks.classification import classification
 from tests.protocol.conftest import DEFINITION, IMPLEMENTATION, Install, forget
 

@@ -17,7 +17,8 @@ import pytest
 from comity.cli.main import main
 from comity.ledger.ledger import Fact, in_round
 from comity.ledger.receipts import SignedStatement, Signer
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 
 CONTRACT = "c" * 64
 
@@ -261,8 +262,8 @@ def test_a_removed_session_shows(ledger: Command, states: dict[str, Path]) -> No
 
 def test_it_needs_no_torch(states: dict[str, Path]) -> None:
     code = (
-        "import sys; from comity.cli.ledger import verify_ledger; from pathlib import Path;"
-        f"verify_ledger(Path({str(states['clinic'])!r}), '', '', as_json=False);"
+        "import sys; from comity.cli.ledger import verify_ledger; from comity.node.operating import NodeChoice; from pathlib import Path;"
+        f"verify_ledger(NodeChoice(state=Path({str(states['clinic'])!r})), '', '', as_json=False);"
         "sys.exit(','.join({'torch', 'grpc', 'numpy'} & sys.modules.keys()) or None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

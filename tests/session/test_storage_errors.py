@@ -32,7 +32,8 @@ from comity.errors import (
 from comity.ledger.ledger import Fact, in_round
 from comity.ledger.verification import verify
 from comity.store import sql_engine
-from comity.store.sql_store import CLOCK_SLACK, SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import CLOCK_SLACK, SqlStore
 from comity.store.store import Record, Store, StoredSession
 
 NOBODY = 65534

@@ -19,7 +19,8 @@ from comity.errors import InvalidValue, MissingFile, StateInUse, StorageFailed, 
 from comity.ledger.ledger import OWN, Chain, Fact, Head, LedgerSummary, Units, in_round, loaded
 from comity.ledger.verification import verify
 from comity.store.memory_store import MemoryStore
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.store.store import Record, Store, StoredSession, Waiting
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)

@@ -25,7 +25,8 @@ from comity.ledger.ledger import GENESIS, OWN, Chain, ChainName, Entry, Fact, He
 from comity.ledger.receipts import SignedStatement, Signer, Statement, subject_of
 from comity.ledger.verification import Verified, verify
 from comity.store.memory_store import MemoryStore
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.store.store import Store
 
 CONTRACT = "c" * 64

@@ -18,7 +18,8 @@ from comity.ledger.ledger import Direction, Entry, Fact, in_round
 from comity.ledger.receipts import Signer, StatementKind
 from comity.ledger.verification import verify
 from comity.store.memory_store import MemoryStore
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.store.store import Store
 
 REQUIRED = 20_000

@@ -9,11 +9,12 @@ from rich.table import Table
 
 from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue, MissingFile
-from comity.node.sessions.initiator import stored_contract
+from comity.node.sessions.kept import stored_contract
 from comity.protocol.audits import AuditContext, AuditRun
 from comity.protocol.extensions import loaded
 from comity.protocol.registry import protocols
-from comity.store.sql_store import FILE_NAME, SqlStore, store_url
+from comity.store.places import FILE_NAME, store_url
+from comity.store.sql_store import SqlStore
 
 
 def list_audits(*, as_json: bool) -> None:

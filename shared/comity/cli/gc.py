@@ -10,7 +10,8 @@ from comity.blobs.blob_store import BlobFolders
 from comity.cli.tables import show_json
 from comity.errors import MissingFile
 from comity.node.garbage import collect, exclusive
-from comity.store.sql_store import FILE_NAME, SqlStore, store_url
+from comity.store.places import FILE_NAME, store_url
+from comity.store.sql_store import SqlStore
 
 
 def collect_garbage(state: Path, *, as_json: bool) -> None:

@@ -18,10 +18,11 @@ from comity.ledger.comparison import common_sessions, compare
 from comity.ledger.exported import Exported, export, load, to_json
 from comity.ledger.ledger import OWN, Chain, Direction, Entry, Units, bytes_by_kind, loaded
 from comity.ledger.verification import verify
-from comity.store.sql_store import SqlStore, store_url
+from comity.node.operating import NodeChoice
+from comity.store.sql_store import SqlStore
 
 
-def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None:
+def show_ledger(node: NodeChoice, store: str, session: str, *, as_json: bool) -> None:
     """Prints entries, bytes by kind and what was charged.
 
     Raises:
@@ -29,7 +30,7 @@ def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None
         InvalidValue: The ledger has no such session.
         LedgerBroken: Something is unpaid or unearned.
     """
-    chains = _of_session(_read(state, store), session)
+    chains = _of_session(_read(node, store), session)
     entries = _in_time(chains)
     sent, received = bytes_by_kind(entries, "sent"), bytes_by_kind(entries, "received")
     charges = charges_of(entries)
@@ -56,7 +57,7 @@ def show_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None
         _print(f"{chain.name}: {_count(chain.head.length, 'entry')}, the last {chain.head.hash}")
 
 
-def verify_ledger(state: Path, store: str, session: str, *, as_json: bool) -> None:
+def verify_ledger(node: NodeChoice, store: str, session: str, *, as_json: bool) -> None:
     """Checks all chains, and prints what they hold; with a session, what its chains hold.
 
     Raises:
@@ -64,7 +65,7 @@ def verify_ledger(state: Path, store: str, session: str, *, as_json: bool) -> No
         InvalidValue: The ledger has no such session.
         LedgerBroken: The ledger does not hold.
     """
-    chains = _read(state, store)
+    chains = _read(node, store)
     verified = verify(chains)
     chosen = _of_session(chains, session)
     if session:
@@ -79,14 +80,14 @@ def verify_ledger(state: Path, store: str, session: str, *, as_json: bool) -> No
     _print(f"verified: {', '.join(said)}; {OWN} of {_count(own.length, 'entry')} ends in {own.hash}")
 
 
-def export_ledger(state: Path, store: str, session: str, peer: str, *, as_json: bool) -> None:
+def export_ledger(node: NodeChoice, store: str, session: str, peer: str, *, as_json: bool) -> None:
     """Writes the ledger to standard output, as JSON lines.
 
     Raises:
         MissingFile: There is no ledger.
         InvalidValue: The ledger has no such session, or the session no such peer.
     """
-    chains = _of_session(_read(state, store), session)
+    chains = _of_session(_read(node, store), session)
     if peer:
         peers = sorted({chain.name.peer for chain in chains} - {""})
         chains = [chain for chain in chains if chain.name.peer == peer]
@@ -103,7 +104,7 @@ def export_ledger(state: Path, store: str, session: str, peer: str, *, as_json: 
         sys.stdout.write(export(chains, is_whole=not session and not peer))
 
 
-def compare_ledgers(file: Path, state: Path, store: str, session: str, *, as_json: bool) -> bool:
+def compare_ledgers(file: Path, node: NodeChoice, store: str, session: str, *, as_json: bool) -> bool:
     """Compares the ledger with the one that the other party exported, and prints what differs.
 
     Returns:
@@ -115,7 +116,7 @@ def compare_ledgers(file: Path, state: Path, store: str, session: str, *, as_jso
         LedgerBroken: One of the two does not hold.
     """
     theirs = _load(file)
-    ours = _read(state, store)
+    ours = _read(node, store)
     verify(ours)
     try:
         verify(theirs.chains, is_whole=theirs.is_whole)
@@ -150,9 +151,9 @@ def compare_ledgers(file: Path, state: Path, store: str, session: str, *, as_jso
     return not differences
 
 
-def _read(state: Path, url: str) -> Sequence[Chain]:
+def _read(node: NodeChoice, url: str) -> Sequence[Chain]:
     """The chains as of one moment; a node may be at work."""
-    with closing(SqlStore(url or store_url(state), read_only=True)) as store, store.transaction():
+    with closing(SqlStore(url or node.store_url, read_only=True)) as store, store.transaction():
         return loaded(store.chains())
 
 

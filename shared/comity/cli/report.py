@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from comity.cli.nodes import NodeChoice, latest
 from comity.cli.tables import show_json
 from comity.errors import InvalidValue
 from comity.ledger.charges import in_words
 from comity.node.control_client import ControlClient
+from comity.node.operating import NodeChoice, latest
+from comity.node.state_reader import StateReader
 from comity.protocol.registry import protocol
 from comity.report import SessionReport, render
 from comity.session.events import Event
@@ -26,9 +27,9 @@ def write_report(session: str, out: Path | None, node: NodeChoice, *, as_json: b
     Raises:
         InvalidValue: There is no such session, the page cannot be written, or what it takes is not installed.
     """
-    with node.connect() as control:
-        details = control.details(session or latest(control))
-        events = list(_until_now(control, details.summary))
+    with node.read() as reader:
+        details = reader.details(session or latest(reader))
+        events = list(_until_now(reader, details.summary))
     path = out or Path(f"{details.summary.session}.html")
     page = render(_report(details, events))
     try:
@@ -69,11 +70,11 @@ def _report(details: pb.SessionDetails, events: list[Event]) -> SessionReport:
     )
 
 
-def _until_now(control: ControlClient, summary: pb.SessionSummary) -> Iterator[Event]:
+def _until_now(reader: ControlClient | StateReader, summary: pb.SessionSummary) -> Iterator[Event]:
     """What has happened; of a session that goes on, as much as its summary tells of."""
     if summary.state in _ON and not summary.rounds_finished:
         return
-    for event in control.watch(summary.session):
+    for event in reader.watch(summary.session):
         yield event
         if summary.state in _ON and event.kind == "round-finished" and event.round >= summary.rounds_finished:
             return

@@ -11,11 +11,11 @@ import typer
 from blake3 import blake3
 
 from comity.cli.files import read_script
-from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.progress import SessionProgress, waiting_line
 from comity.cli.tables import show_folder, show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
+from comity.node.operating import NodeChoice, latest
 from comity.protocol.presentation import Column, Summary
 from comity.protocol.registry import protocol
 from comity.session.events import Event
@@ -76,6 +76,7 @@ def join_session(acceptor: str, session: str, *, node: NodeChoice, detach: bool,
 
 def run_everywhere(path: Path, nodes: Path, *, rounds: int | None, as_json: bool) -> None:
     """Runs a session over the control ports of all its nodes, and shows the result."""
+    from comity.cli.several_nodes import connected
     from comity.node.sessions.script import parse_script
 
     script = parse_script(read_script(path, rounds), str(path))

@@ -11,9 +11,9 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from comity.cli.messages import fields_of
-from comity.cli.nodes import NodeChoice, connected, latest
 from comity.cli.tables import per_round_table, print_table, show_json
 from comity.ledger.charges import in_words
+from comity.node.operating import NodeChoice, latest
 from comity.node.sessions.failures import raised
 from comity.protocol.registry import protocol
 from comity.report.numbers import size
@@ -24,8 +24,8 @@ _STYLES = {"running": "green", "waiting": "cyan", "stopped": "yellow", "failed":
 
 def list_sessions(node: NodeChoice, *, as_json: bool) -> None:
     """Lists a node's sessions, oldest first."""
-    with node.connect() as control:
-        sessions = control.sessions()
+    with node.read() as reader:
+        sessions = reader.sessions()
     if as_json:
         show_json({"sessions": [fields_of(each) for each in sessions]})
         return
@@ -37,6 +37,8 @@ def list_sessions(node: NodeChoice, *, as_json: bool) -> None:
 
 def list_everywhere(nodes: Path, *, as_json: bool) -> None:
     """Lists the sessions of several nodes."""
+    from comity.cli.several_nodes import connected
+
     with connected(nodes) as clients:
         found = {party: client.sessions() for party, client in clients.items()}
     if as_json:
@@ -64,8 +66,8 @@ def print_sessions(sessions: Sequence[pb.SessionSummary]) -> None:
 
 def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     """Shows one session: its state, its contract, what crossed and what it ended with."""
-    with node.connect() as control:
-        details = control.details(session or latest(control))
+    with node.read() as reader:
+        details = reader.details(session or latest(reader))
     contract = json.loads(details.contract)
     result = json.loads(details.result) if details.result else None
     if as_json:

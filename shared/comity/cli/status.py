@@ -7,9 +7,9 @@ import re
 from rich.table import Table
 
 from comity.cli.messages import fields_of
-from comity.cli.nodes import NodeChoice
 from comity.cli.sessions import print_sessions
 from comity.cli.tables import print_table, show_json
+from comity.node.operating import NodeChoice
 from comity.report.numbers import duration, size
 from comity.wire.v1 import control_pb2 as pb
 

@@ -1,4 +1,4 @@
-"""What a node's configuration says about its data."""
+"""What a node's configuration says about its data. Light: whoever reads a configuration waits for no torch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
-from comity.data import partitions, sources
-from comity.data.dataset import Splits
-from comity.data.noise import corrupt_labels
-from comity.errors import InvalidValue
+Share = Literal["learner", "provider"]
+"""Which of two shares a party holds."""
+
+POWER_LAW_EXPONENT = 1.65911332899
+"""That of the experiments of Xu et al. 2021."""
 
 
 class _Config(BaseModel):
@@ -32,10 +32,6 @@ class UniformPartition(_Config):
     index: int = Field(ge=0)
     seed: int = 0
 
-    def indices(self, labels: Tensor) -> Tensor:
-        """This node's samples among those with these labels."""
-        return partitions.uniform(labels, parties=self.parties, index=self.index, seed=self.seed)
-
 
 class ImbalancePartition(_Config):
     """The learner's imbalanced share or the provider's balanced one (Chen et al. 2023, section 4.2).
@@ -49,15 +45,9 @@ class ImbalancePartition(_Config):
 
     name: Literal["imbalance"]
     gamma: float = Field(ge=0, le=1)
-    share: partitions.Share
+    share: Share
     seed: int = 0
     without_major: bool = False
-
-    def indices(self, labels: Tensor) -> Tensor:
-        """This node's samples among those with these labels."""
-        return partitions.imbalance(
-            labels, gamma=self.gamma, share=self.share, seed=self.seed, without_major=self.without_major
-        )
 
 
 class DominatedPartition(_Config):
@@ -75,14 +65,8 @@ class DominatedPartition(_Config):
     provider: int = Field(ge=1)
     learner: int = Field(ge=1)
     major: float = Field(ge=0, le=1)
-    share: partitions.Share
+    share: Share
     seed: int = 0
-
-    def indices(self, labels: Tensor) -> Tensor:
-        """This node's samples among those with these labels."""
-        return partitions.dominated(
-            labels, provider=self.provider, learner=self.learner, major=self.major, share=self.share, seed=self.seed
-        )
 
 
 class PowerLawPartition(_Config):
@@ -98,14 +82,8 @@ class PowerLawPartition(_Config):
     name: Literal["power-law"]
     parties: int = Field(ge=1)
     index: int = Field(ge=0)
-    exponent: float = Field(default=partitions.POWER_LAW_EXPONENT, gt=0, allow_inf_nan=False)
+    exponent: float = Field(default=POWER_LAW_EXPONENT, gt=0, allow_inf_nan=False)
     seed: int = 0
-
-    def indices(self, labels: Tensor) -> Tensor:
-        """This node's samples among those with these labels."""
-        return partitions.power_law(
-            labels, parties=self.parties, index=self.index, seed=self.seed, exponent=self.exponent
-        )
 
 
 class ClassesPartition(_Config):
@@ -124,12 +102,6 @@ class ClassesPartition(_Config):
     samples: int | None = Field(default=None, ge=1)
     seed: int = 0
 
-    def indices(self, labels: Tensor) -> Tensor:
-        """This node's samples among those with these labels."""
-        return partitions.class_range(
-            labels, parties=self.parties, index=self.index, seed=self.seed, samples=self.samples
-        )
-
 
 class ComplementaryPartition(_Config):
     """Most of one half of the classes (Chen et al. 2023, figure 2).
@@ -142,12 +114,8 @@ class ComplementaryPartition(_Config):
 
     name: Literal["complementary"]
     fraction: float = Field(default=0.9, ge=0, le=1)
-    share: partitions.Share
+    share: Share
     seed: int = 0
-
-    def indices(self, labels: Tensor) -> Tensor:
-        """This node's samples among those with these labels."""
-        return partitions.complementary(labels, fraction=self.fraction, share=self.share, seed=self.seed)
 
 
 PartitionConfig = Annotated[
@@ -186,25 +154,3 @@ class DataConfig(_Config):
     per_class: int | None = Field(default=None, ge=1)
     partition: PartitionConfig | None = None
     label_noise: float = Field(default=0.0, ge=0, le=1)
-
-
-def load_data(config: DataConfig) -> Splits:
-    """Reads a node's data: the source, then the limit for each class, then the node's share, then noise.
-
-    Raises:
-        MissingFile: A file or folder is not there or of the wrong kind.
-        InvalidValue: The source or a setting cannot be used, or nothing is left to train on.
-    """
-    splits = sources.load(
-        config.source, root=config.root, seed=config.seed, image_size=config.image_size, words=config.words
-    )
-    train = splits.train
-    if config.per_class is not None:
-        train = train.select(partitions.limit_per_class(train.labels, config.per_class))
-    if config.partition is not None:
-        train = train.select(config.partition.indices(train.labels))
-    if not len(train):
-        raise InvalidValue(
-            "No sample is left to train on", received=f"partition {config.partition}", action="keep more of each class"
-        )
-    return Splits(corrupt_labels(train, config.label_noise, config.seed), splits.test)

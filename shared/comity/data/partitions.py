@@ -7,18 +7,13 @@ by itself: the same labels and the same seed give every party the same cut, so t
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from comity.data.config import POWER_LAW_EXPONENT, Share
 from comity.errors import InvalidValue
 from comity.randomness import derive, generator
-
-Share = Literal["learner", "provider"]
-
-POWER_LAW_EXPONENT = 1.65911332899
-"""That of the experiments of Xu et al. 2021."""
 
 
 def limit_per_class(labels: Tensor, per_class: int) -> Tensor:

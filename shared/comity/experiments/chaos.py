@@ -35,7 +35,8 @@ from comity.protocol.registry import protocol
 from comity.randomness import derive
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, prepare
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 
 _SESSION_S = 240.0
 _POLL_S = 0.05

@@ -23,11 +23,6 @@ Factory = Callable[..., nn.Module]
 OwnModels = Mapping[str, str | Factory]
 """What a party calls models of its own, and where each is; a party in this process may have the factory itself."""
 
-TORCHVISION = "torchvision:"
-
-OWN_TARGET = r"^(python:[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|hf:.+|timm:[\w./-]+|torchvision:\w+)$"
-"""Where a node's configuration may say that a model is."""
-
 _OWN_ACTION = "correct [models] in node.toml"
 _SEVERAL_OUTPUTS = ("googlenet", "inception_v3")
 """Classifiers whose answer in training is no tensor."""

@@ -9,37 +9,20 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 
 import torch
 from torch import nn
 
 from comity.contract import Option
 from comity.errors import InvalidValue, UnknownModel
-from comity.models.own import TORCHVISION, Factory, OwnModels, imported, own_factory, torchvision_factory
+from comity.models.catalogue import BUILT_IN, TORCHVISION, targets
+from comity.models.own import Factory, OwnModels, imported, own_factory, torchvision_factory
 from comity.randomness import derive, seeded
 
-_BUILT_IN: Mapping[str, str] = {
-    "alexnet-cifar": "comity.models.alexnet_cifar:alexnet_cifar",
-    "cnn-cifar": "comity.models.cnn_cifar:cnn_cifar",
-    "cnn-kd": "comity.models.cnn_kd:cnn_kd",
-    "cnn-mnist": "comity.models.cnn_mnist:cnn_mnist",
-    "lenet5": "comity.models.lenet5:lenet5",
-    "mlp": "comity.models.mlp:mlp",
-    "policy-mlp": "comity.models.policy_mlp:policy_mlp",
-    "resnet18-cifar": "comity.models.resnet18_cifar:resnet18_cifar",
-    "text-cnn": "comity.models.text_cnn:text_cnn",
-}
-_ENTRY_POINTS = "comity.models"
 _MOST_OUTPUTS = 1_000_000
 """Far above any task, and low enough that a mistyped number ends in an error and not in a full memory."""
 
 _OPTION_TYPES: Mapping[str, tuple[type, ...]] = {"bool": (bool,), "float": (float, int), "int": (int,), "str": (str,)}
-
-
-def names() -> tuple[str, ...]:
-    """Every name that `build` knows here, sorted. What a package installs cannot replace a built-in name."""
-    return tuple(sorted(_targets()))
 
 
 def build(
@@ -105,35 +88,30 @@ def build(
     return model
 
 
-def _targets() -> dict[str, str]:
-    """Where each factory is, as `module:function`."""
-    return {point.name: point.value for point in entry_points(group=_ENTRY_POINTS)} | dict(_BUILT_IN)
-
-
 def _factory(name: str, own: OwnModels) -> Factory:
     # Nothing replaces a built-in model, and looking through all that is installed takes its time.
-    if name in own and name not in _BUILT_IN:
+    if name in own and name not in BUILT_IN:
         return own_factory(name, own[name])
     if name.startswith(TORCHVISION):
         return torchvision_factory(name.removeprefix(TORCHVISION))
-    targets = dict(_BUILT_IN) if name in _BUILT_IN else _targets()
-    if ":" in name and name not in targets:
+    known = dict(BUILT_IN) if name in BUILT_IN else targets()
+    if ":" in name and name not in known:
         raise UnknownModel(
             "A contract names models, not where their code is",
-            expected=f"a name that each side knows: {', '.join(sorted({*targets, *own}))}, or {TORCHVISION}<name>",
+            expected=f"a name that each side knows: {', '.join(sorted({*known, *own}))}, or {TORCHVISION}<name>",
             received=repr(name[:200]),
             action='give it a name in [models] of node.toml on both sides, for example net = "python:package.module:factory"',
         )
-    if name not in targets:
-        known = {*targets, *own}
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    if name not in known:
+        everything = {*known, *own}
+        nearest = difflib.get_close_matches(name, everything, n=1, cutoff=0.0)[0]
         raise UnknownModel(
             "There is no model of this name",
-            expected=f"one of {', '.join(sorted(known))}",
+            expected=f"one of {', '.join(sorted(everything))}",
             received=repr(name),
             action=f"did you mean {nearest!r}? Others are named in [models] of node.toml, or installed",
         )
-    return imported(name, targets[name], "repair or remove the package that adds it")
+    return imported(name, known[name], "repair or remove the package that adds it")
 
 
 def _check_options(

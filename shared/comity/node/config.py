@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -25,19 +25,25 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from comity.contract import Identifier, Text
-from comity.data import DataConfig, Splits
-from comity.environments import EnvironmentConfig, EnvironmentSet
+from comity.data import DataConfig
+from comity.environments import EnvironmentConfig
 from comity.errors import InvalidValue, UnknownKey
-from comity.models import OWN_TARGET, Factory, names
+from comity.models import OWN_TARGET, names
 from comity.node.settings import defaults, settings_of_all
 from comity.node.validation import explained, read_toml
 from comity.privacy.settings import PrivacySettings
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.limits import Limits
 from comity.session.policy import Policy
-from comity.store.sql_store import store_url
+from comity.store.places import store_url
+from comity.store.secrets import GivenSecrets, Secrets, secrets_in
 from comity.transport.identity import Identity
 from comity.transport.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from comity.data import Splits
+    from comity.environments import EnvironmentSet
+    from comity.models import Factory
 
 ENVIRONMENT_PREFIX = "COMITY_NODE_"
 
@@ -117,8 +123,12 @@ class PartyConfig(BaseModel):
         known = self.protocols.get(definition.name)
         return known if known is not None or kind is None else defaults(kind, definition.name)
 
+    def secrets(self, state_dir: Path) -> Secrets:
+        """Those that follow from the configured secret, or from the one that is kept in `state_dir`."""
+        return secrets_in(state_dir) if self.secret is None else GivenSecrets(self.secret.get_secret_value().encode())
+
     def receipt_key_of(self, party: str) -> str | None:
-        """The receipt key that a peer is known by, hexadecimal; None where nobody said."""
+        """The receipt key that a peer is known by, hexadecimal; None where none is known."""
         del party
         return None
 
@@ -234,7 +244,7 @@ class NodeConfig(BaseSettings, PartyConfig):
     @property
     def store_url(self) -> str:
         """The database of ledger, sessions and journals."""
-        return self.store.get_secret_value() or store_url(self.state_dir).render_as_string(hide_password=False)
+        return self.store.get_secret_value() or store_url(self.state_dir)
 
     @property
     def identity(self) -> Identity:

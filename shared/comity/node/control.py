@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
-from dataclasses import fields as dataclass_fields
-from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 import grpc
 
 from comity import version
-from comity.ledger.ledger import Entry
+from comity.node.control_messages import details_to_proto, event_to_proto, status_to_proto, summary_to_proto
 from comity.node.sessions.overview import SessionDetails, SessionSummary
 from comity.node.sessions.script import Script, parse_script
 from comity.node.status import NodeStatus
 from comity.protocol.registry import usable_for
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
-from comity.store.store import Waiting
 from comity.transport.streams import Streams, non_blocking
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
@@ -162,16 +157,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     def ShowSession(self, request: pb.ShowSessionRequest, context: grpc.ServicerContext) -> pb.SessionDetails:  # noqa: ARG002, N802
         """One session."""
-        details = self._node.details(request.session)
-        return pb.SessionDetails(
-            summary=summary_to_proto(details.summary),
-            contract_hash=details.contract_hash,
-            contract=json.dumps(details.contract),
-            result=json.dumps(details.result) if details.result else "",
-            bytes_sent=details.bytes_sent,
-            bytes_received=details.bytes_received,
-            charged=details.charged,
-        )
+        return details_to_proto(self._node.details(request.session))
 
     def Cancel(self, request: pb.CancelRequest, context: grpc.ServicerContext) -> pb.CancelReply:  # noqa: ARG002, N802
         """Ends a session before its time."""
@@ -191,79 +177,3 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         """Refuses a proposal."""
         self._node.refuse(request.session, request.reason)
         return pb.RefuseReply()
-
-
-def summary_to_proto(summary: SessionSummary) -> pb.SessionSummary:
-    """Encodes a session's summary."""
-    message = pb.SessionSummary(
-        session=summary.session,
-        protocol=summary.protocol,
-        role=summary.role,
-        peers=summary.peers,
-        state=summary.state,
-        rounds=summary.rounds,
-        rounds_finished=summary.rounds_finished,
-        waits=map(waiting_to_proto, summary.waits),
-    )
-    message.begun.FromDatetime(datetime.fromisoformat(summary.begun))
-    return message
-
-
-def status_to_proto(status: NodeStatus) -> pb.NodeStatus:
-    """Encodes the picture of a node."""
-    message = pb.NodeStatus(
-        node=pb.NodeDescription(
-            party=status.party,
-            role=status.role,
-            version=status.version,
-            address=status.address,
-            protocols=status.protocols,
-            sessions=[each.session for each in status.sessions],
-            pid=status.pid,
-            state_dir=str(status.state_dir),
-        ),
-        uptime_s=status.uptime_s,
-        sessions=map(summary_to_proto, status.sessions),
-        counted=status.counted,
-        max_sessions=status.max_sessions,
-        queues=status.queues,
-        bytes_sent=status.bytes_sent,
-        bytes_received=status.bytes_received,
-        disk=pb.Disk(**asdict(status.disk)),
-        privacy=pb.PrivacyBudget(**asdict(status.privacy)),
-        entries=status.entries,
-        tail=map(_line, status.tail),
-    )
-    message.started.FromDatetime(status.started)
-    return message
-
-
-def _line(entry: Entry) -> pb.LedgerLine:
-    fact = entry.fact
-    message = pb.LedgerLine(
-        matter=fact.matter,
-        session=fact.session,
-        peer=fact.peer,
-        direction=fact.direction or "",
-        kind=fact.kind or "",
-        subject=fact.subject,
-        size=fact.size,
-        hash=entry.hash,
-    )
-    message.time.FromDatetime(datetime.fromisoformat(entry.time))
-    return message
-
-
-def waiting_to_proto(waiting: Waiting) -> pb.Waiting:
-    """Encodes what a session waits for."""
-    fields = {each.name: getattr(waiting, each.name) for each in dataclass_fields(waiting) if each.name != "since"}
-    message = pb.Waiting(**fields)
-    message.since.FromDatetime(datetime.fromisoformat(waiting.since))
-    return message
-
-
-def event_to_proto(index: int, event: Event) -> pb.SessionEvent:
-    """Encodes an event."""
-    message = pb.SessionEvent(index=index, round=event.round, kind=event.kind, fields=json.dumps(event.fields))
-    message.time.FromDatetime(event.time)
-    return message

@@ -20,7 +20,7 @@ from comity.node.config import NodeConfig
 from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
 from comity.node.garbage import exclusive
-from comity.node.party import LocalParty, own_secrets
+from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiated import InitiatedSessions
 from comity.node.sessions.initiator import draft_contract
@@ -36,6 +36,7 @@ from comity.session.session_registry import SessionRegistry
 from comity.store.leases import Leases, owner_in
 from comity.store.sql_store import SqlStore
 from comity.transport import blobs, sessions
+from comity.transport.addresses import socket_url
 from comity.transport.bindings.servicer import serve
 from comity.transport.description import describing
 from comity.transport.identity import Identity
@@ -94,7 +95,7 @@ class Node:
                     received="; ".join(map(str, left_out)) or "none installed",
                     action="comity check lists the protocols that can be used here",
                 )
-            secrets = own_secrets(config, config.state_dir)
+            secrets = config.secrets(config.state_dir)
             self._local = LocalParty(config.party, config, secrets, store, config.state_dir)
             self._local.leases = stack.enter_context(contextlib.closing(Leases(store, owner_in(config.state_dir))))
             self._initiated = InitiatedSessions(self._local, config)
@@ -283,7 +284,7 @@ class Node:
         # The lock says that nobody listens on it: what is there was left by a node that was killed.
         socket.unlink(missing_ok=True)
         stack.callback(lambda: socket.unlink(missing_ok=True))
-        self._serve_control(stack, None, f"unix:{socket}")
+        self._serve_control(stack, None, socket_url(socket))
         socket.chmod(0o600)
         if self._config.control.listen:
             # Empty until somebody may drive the node; comity trust add --operator fills it while the node runs.

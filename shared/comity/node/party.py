@@ -31,7 +31,7 @@ from comity.session.verdicts import Verdicts
 from comity.session.waiting import Waits
 from comity.store.journal import Journal
 from comity.store.leases import Leases
-from comity.store.secrets import GivenSecrets, Secrets, secrets_in
+from comity.store.secrets import Secrets
 from comity.store.store import Store
 from comity.tasks import agreed_model, require_usable
 from comity.training import Secret
@@ -293,10 +293,3 @@ class LocalParty:
         """By which the leak guard of this party decides; None for a party whose data anybody may read."""
         privacy = self.config.privacy
         return Rules(fewest=privacy.min_distinct) if privacy.guards else None
-
-
-def own_secrets(config: PartyConfig, state_dir: Path) -> Secrets:
-    """Those that follow from the configured secret, or from the one that is kept in `state_dir`."""
-    if config.secret is not None:
-        return GivenSecrets(config.secret.get_secret_value().encode())
-    return secrets_in(state_dir)

@@ -17,12 +17,12 @@ class Column:
     Attributes:
         field: Its name among an event's or a result's fields.
         title: What it is called in a table.
-        kind: How it is written; `share` is from 0 to 1 and written in percent.
+        kind: How it is written; `share` is from 0 to 1 and written in percent; `text` is no number.
     """
 
     field: str
     title: str
-    kind: Literal["integer", "number", "share", "seconds"]
+    kind: Literal["integer", "number", "share", "seconds", "text"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class Curve:
     """
 
     title: str
-    kind: Literal["integer", "number", "share", "seconds"]
+    kind: Literal["integer", "number", "share", "seconds", "text"]
     rounds: Sequence[int]
     lines: Mapping[str, Sequence[float | None]]
 

@@ -9,8 +9,10 @@ from comity.contract import Json
 _MINUTE, _HOUR = 60, 3600
 
 
-def number(value: Json, kind: Literal["integer", "number", "share", "seconds"]) -> str:
-    """A number of a protocol's; a dash where there is none."""
+def number(value: Json, kind: Literal["integer", "number", "share", "seconds", "text"]) -> str:
+    """A number of a protocol's, or what it says in words; a dash where there is none."""
+    if kind == "text":
+        return str(value) if value else "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "-"
     match kind:

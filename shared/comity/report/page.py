@@ -102,7 +102,8 @@ def _of_statement(statement: PerRoundTable | None, metrics: Mapping[str, Any]) -
     curves = []
     for column in statement.columns:
         by_round = metrics.get(column.field)
-        if not by_round:
+        # Words make no curve.
+        if column.kind == "text" or not by_round:
             continue
         rounds = metrics.get(statement.rounds) or range(1, len(by_round) + 1)
         lines = {"": by_round} if parties is None else dict(zip(parties, zip(*by_round, strict=True), strict=True))

@@ -22,8 +22,9 @@ from comity.session.contexts import SessionContext
 from comity.session.events import Observer, nobody
 from comity.session.outcome import Outcome
 from comity.store.memory_store import MemoryStore
+from comity.store.places import store_url
 from comity.store.secrets import GivenSecrets
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.sql_store import SqlStore
 from comity.transport.bindings.in_process import InProcessChannel, encoded
 from comity.transport.negotiation import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 

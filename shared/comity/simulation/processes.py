@@ -27,6 +27,7 @@ from comity.errors import NodeProcessFailed, PeerUnreachable
 from comity.node.control_client import ControlClient
 from comity.node.sessions.script import PartySection, Script
 from comity.simulation.forking import context
+from comity.transport.addresses import socket_url
 from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
 
@@ -101,7 +102,7 @@ class NodeProcess:
     @property
     def control_url(self) -> str:
         """Where its operator reaches it."""
-        return f"unix:{self.folder / 'state' / 'control.sock'}"
+        return socket_url(self.folder / "state" / "control.sock")
 
     def wait_ready(self) -> str:
         """Waits until it serves; returns the address that peers reach it at, empty for a node that only asks.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -50,7 +52,7 @@ def parsed(url: str | URL) -> URL:
         ) from error
     kind = read.get_backend_name()
     if kind == "sqlite" and read.database not in {None, "", ":memory:"}:
-        return read.set(drivername="sqlite")
+        return read.set(drivername="sqlite", database=unquote(str(read.database)))
     if kind == "postgresql":
         if find_spec("psycopg") is None:
             raise InvalidValue(
@@ -66,6 +68,12 @@ def parsed(url: str | URL) -> URL:
         received=read.render_as_string(),
         action="correct `store`, or leave it out for SQLite in state_dir",
     )
+
+
+def upsert_of(dialect: str) -> Callable[..., Any]:
+    """The `insert` of a dialect, which says what becomes of a row that is there. Each takes its time to import."""
+    insert: Callable[..., Any] = resolve_name(f"sqlalchemy.dialects.{dialect}:insert")
+    return insert
 
 
 def place_of(url: URL) -> str:

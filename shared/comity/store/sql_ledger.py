@@ -11,7 +11,6 @@ from typing import Any
 
 from blake3 import blake3
 from sqlalchemy import Connection, Dialect, and_, bindparam, exists, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from comity.contract import Json, canonical
 from comity.errors import ClockSteppedBack, LedgerBroken
@@ -32,6 +31,7 @@ from comity.ledger.ledger import (
 )
 from comity.store import sql_schema as tables
 from comity.store.sql_connection import Prepared, SqlConnection
+from comity.store.sql_engine import upsert_of
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far the clock may be behind the last entry when a store is opened: what a correction of the time takes back."""
@@ -111,7 +111,7 @@ _REMOVED = (
 def _prepared(kind: Any) -> tuple[Prepared, Prepared, Prepared]:
     """What is executed for every entry: adds one, reads a chain's tail, moves it."""
     dialect: Dialect = kind()
-    upsert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+    upsert = upsert_of(dialect.name)
     add = upsert(_LEDGER).on_conflict_do_nothing(index_elements=["identity"])
     return Prepared(add, dialect, _LEDGER.c.keys()), Prepared(_TAIL, dialect), Prepared(_MOVE, dialect)
 
@@ -143,7 +143,7 @@ class SqlLedger:
     def __init__(self, database: SqlConnection, clock: Clock, dialect: str) -> None:
         self._database = database
         self._clock = clock
-        upsert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        upsert = upsert_of(dialect)
         kind: Any = type(database.engine.dialect)
         self._add_entry, self._read_tail, self._move = _prepared(kind)
         self._add_chain = upsert(_CHAINS).on_conflict_do_nothing(index_elements=["session", "peer"])

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 from sqlalchemy import URL, Connection, bindparam, delete, insert, inspect, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from comity.contract import Json, canonical
 from comity.errors import SchemaMismatch, StateInUse
@@ -20,15 +18,12 @@ from comity.ledger.chain import Clock, as_time, utc_now
 from comity.ledger.ledger import Chain, Entry, Fact, Head, LedgerSummary, Matter
 from comity.store import sql_schema as tables
 from comity.store.sql_connection import SqlConnection
-from comity.store.sql_engine import be_alone, make_engine, parsed, place_of
+from comity.store.sql_engine import be_alone, make_engine, parsed, place_of, upsert_of
 from comity.store.sql_errors import damaged
 from comity.store.sql_ledger import CLOCK_SLACK, SqlLedger
 from comity.store.store import FINISHED, Lease, Record, StoredSession, Waiting
 
-__all__ = ["CLOCK_SLACK", "FILE_NAME", "SqlStore", "store_url"]
-
-FILE_NAME = "comity.db"
-"""The store's name in a node's `state_dir`."""
+__all__ = ["CLOCK_SLACK", "SqlStore"]
 
 # Statements are built once: what they cost then is the database's, not ours.
 _META = select(tables.meta.c.value).where(tables.meta.c.key == bindparam("wanted"))
@@ -47,11 +42,6 @@ _LEASE = select(tables.leases).where(tables.leases.c.session == bindparam("name"
 _DROP_LEASE = delete(tables.leases).where(
     tables.leases.c.session == bindparam("name"), tables.leases.c.owner == bindparam("holder")
 )
-
-
-def store_url(state_dir: Path) -> URL:
-    """Where a node's store is when its configuration names no other place."""
-    return URL.create("sqlite", database=str(state_dir / FILE_NAME))
 
 
 class SqlStore:
@@ -90,7 +80,7 @@ class SqlStore:
         self._database = SqlConnection(make_engine(where, read_only=read_only, durable=durable), self._place)
         self._ledger = SqlLedger(self._database, clock, dialect)
         self._database.attach(self._ledger)
-        upsert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        upsert = upsert_of(dialect)
         added = upsert(tables.sessions)
         new = {
             name: added.excluded[name]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
+from urllib.parse import quote
 
 from comity.errors import InvalidValue
 
@@ -21,6 +23,11 @@ def split_address(address: str) -> tuple[str, int]:
             "not an address", expected="host:port", received=address, action="correct it in the configuration"
         )
     return host.strip("[]"), int(port)
+
+
+def socket_url(path: Path) -> str:
+    """The address of a Unix socket. gRPC takes it for a URL, in which `%`, `#` and `?` have a meaning of their own."""
+    return f"unix:{quote(str(path))}"
 
 
 def is_loopback(address: str) -> bool:

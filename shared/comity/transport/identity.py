@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import grpc
 import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,6 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from comity.errors import ComityError, InvalidValue, MissingFile, UnknownParty
 from comity.transport.trust import Trust
+
+if TYPE_CHECKING:
+    import grpc
 
 log = structlog.get_logger()
 
@@ -67,6 +69,8 @@ class Identity:
             InvalidValue: A file is not what it should be.
             PolicyRefusal: The peer's certificate is revoked.
         """
+        import grpc
+
         key, certificate = self._own()
         return grpc.ssl_channel_credentials(self.trusted().roots_for(peer), key, certificate)
 
@@ -80,6 +84,8 @@ class Identity:
             MissingFile: A file is not there.
             InvalidValue: A file is not what it should be.
         """
+        import grpc
+
         trust = trust or self.trusted()
         current = self._served(trust)
         self._warn_if_alone(current)
@@ -123,6 +129,8 @@ class Identity:
 
 
 def _configuration(files: tuple[bytes, bytes, bytes]) -> grpc.ServerCertificateConfiguration:
+    import grpc
+
     key, certificate, roots = files
     return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=roots)
 

@@ -12,7 +12,8 @@ from comity import errors
 from comity.node.control_client import ControlClient
 from comity.node.preflight import Context, preflight
 from comity.node.sessions.drafts import would_agree
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.transport import sessions
 from comity.transport.negotiation import encode_draft, encode_proposal
 from comity.transport.peer_connection import PeerConnection

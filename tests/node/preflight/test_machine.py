@@ -23,7 +23,8 @@ from comity.node.control_client import ControlClient
 from comity.node.daemon import Node
 from comity.node.garbage import exclusive
 from comity.node.preflight import CHECKS
-from comity.store.sql_store import FILE_NAME, SqlStore, store_url
+from comity.store.places import FILE_NAME, store_url
+from comity.store.sql_store import SqlStore
 
 SESSION = """
 [session]
@@ -351,7 +352,7 @@ def test_a_failure_that_nobody_thought_of_is_a_row(teacher: Any, monkeypatch: py
         raise ZeroDivisionError("in the\nmiddle")
         yield
 
-    monkeypatch.setitem(CHECKS, "device", broken)
+    monkeypatch.setattr("comity.node.preflight.computing.check_device", broken)
     found = teacher.check()
     found.only("device", "ZeroDivisionError: in the middle")
     assert found["data"].verdict == "passed"

@@ -503,6 +503,62 @@ def test_too_few_clients_end_the_session_for_all(convene: Convene) -> None:
     assert_refused(SessionFailed, lambda: company.role.admit(company.contexts["bob"]))
 
 
+def rounds_of_copies(company: Company, rounds: Sequence[int]) -> None:
+    """Rounds in which bob sends what ann sends."""
+    for round in rounds:
+        for client, seed in (("ann", 0), ("bob", 0), ("cleo", 2)):
+            company.confirm(client, company.submit(client, round, seed=seed), round)
+        for client in NAMES:
+            company.collect(client, round)
+
+
+def test_a_copy_is_excluded_by_a_decision_that_is_recorded(convene: Convene, implementation: str) -> None:
+    company = convene(implementation, min_clients=2, free_riders="exclude", exclude_after=2)
+    rounds_of_copies(company, [1, 2])
+    assert_refused(PolicyRefusal, lambda: company.next_news("bob", 2))
+    said = assert_refused(PolicyRefusal, lambda: company.submit("bob", 3))
+    assert "a copy, in 2 rounds in a row" in said
+    assert company.role.reward("bob", 2) is not None
+    for client in ("ann", "cleo"):
+        company.give(client, 3)
+    assert company.collect("ann", 3).details.round == 3
+    records = [record for record in company.place.journal.records() if record.kind == "excluded"]
+    assert [(record.round, record.fields["party"]) for record in records] == [(2, "bob")]
+    # What it had went to the others, of whom one gets everything.
+    result = company.role.outcome().metrics
+    assert max(each for each in result["fraction_by_round"][-1] if each is not None) == 1
+    assert result["excluded"] == ["bob"]
+    assert result["findings_by_round"] == [["a copy", "a copy", ""], ["a copy", "a copy", ""], ["", None, ""]]
+
+
+def test_an_exclusion_is_replayed_and_not_decided_again(convene: Convene) -> None:
+    company = convene(min_clients=2, free_riders="exclude", exclude_after=2)
+    rounds_of_copies(company, [1, 2])
+    again = Server(company.place, list(company.contexts.values()))
+    assert_refused(PolicyRefusal, lambda: again.admit(company.contexts["bob"]))
+    assert_refused(PolicyRefusal, lambda: again.submit("bob", 3, bytes(32), RELEASE))
+    again.admit(company.contexts["ann"])
+    assert again.outcome() == company.role.outcome()
+    assert [record.kind for record in company.place.journal.records()].count("excluded") == 1
+
+
+def test_who_is_warned_of_goes_on(convene: Convene) -> None:
+    company = convene(exclude_after=2)
+    rounds_of_copies(company, [1, 2, 3])
+    assert company.role.outcome().metrics["excluded"] == []
+
+
+def test_who_has_left_lowers_nobodys_share(convene: Convene) -> None:
+    company = convene(min_clients=2)
+    company.complete(1)
+    best = max(NAMES, key=lambda name: company.role.outcome().metrics["importance_by_round"][0][NAMES.index(name)])
+    company.role.leave(best)
+    others = [name for name in NAMES if name != best]
+    company.complete(2, others)
+    fractions = company.role.outcome().metrics["fraction_by_round"][1]
+    assert max(each for each in fractions if each is not None) == 1
+
+
 def test_one_that_never_downloads_disturbs_nobody(convene: Convene, implementation: str) -> None:
     company = convene(implementation, min_clients=2)
     for round in (1, 2, 3):

@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from comity.cli.verbs.app import ACCOUNT, app, ledger
-from comity.cli.verbs.options import STATE, Json, Session, State, StoreUrl
+from comity.cli.verbs.options import Json, Session, StoreUrl, of_own_node
+from comity.node.operating import NodeChoice
 
 
 @app.command(rich_help_panel=ACCOUNT)
+@of_own_node
 def gc(
     *,
-    state: Annotated[Path, typer.Option(help="The node's state_dir; the node must not run.")] = Path("state"),
+    node: NodeChoice,
     json_output: Json = False,
 ) -> None:
     """Frees the tensors that ended sessions left behind.
@@ -25,22 +27,24 @@ def gc(
     """
     from comity.cli.gc import collect_garbage
 
-    collect_garbage(state, as_json=json_output)
+    collect_garbage(node.state_dir, as_json=json_output)
 
 
 @ledger.command()
-def show(*, state: State = STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
+@of_own_node
+def show(*, node: NodeChoice, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
     """Lists the entries, bytes by kind and charges.
 
     Example: `comity ledger show --state clinic/state`
     """
     from comity.cli.ledger import show_ledger
 
-    show_ledger(state, store, session, as_json=json_output)
+    show_ledger(node, store, session, as_json=json_output)
 
 
 @ledger.command()
-def verify(*, state: State = STATE, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
+@of_own_node
+def verify(*, node: NodeChoice, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:
     """Checks every chain and every signed statement.
 
     Names the first entry that is bad, and exits with 1.
@@ -49,13 +53,14 @@ def verify(*, state: State = STATE, store: StoreUrl = "", session: Session = "",
     """
     from comity.cli.ledger import verify_ledger
 
-    verify_ledger(state, store, session, as_json=json_output)
+    verify_ledger(node, store, session, as_json=json_output)
 
 
 @ledger.command()
+@of_own_node
 def export(
     *,
-    state: State = STATE,
+    node: NodeChoice,
     store: StoreUrl = "",
     session: Session = "",
     peer: Annotated[str, typer.Option("--peer", help="Only what was done with this party.")] = "",
@@ -69,14 +74,15 @@ def export(
     """
     from comity.cli.ledger import export_ledger
 
-    export_ledger(state, store, session, peer, as_json=json_output)
+    export_ledger(node, store, session, peer, as_json=json_output)
 
 
 @ledger.command()
+@of_own_node
 def compare(
     file: Annotated[Path, typer.Argument(help="The ledger that the other party exported.")],
     *,
-    state: State = STATE,
+    node: NodeChoice,
     store: StoreUrl = "",
     session: Session = "",
     json_output: Json = False,
@@ -89,16 +95,17 @@ def compare(
     """
     from comity.cli.ledger import compare_ledgers
 
-    if not compare_ledgers(file, state, store, session, as_json=json_output):
+    if not compare_ledgers(file, node, store, session, as_json=json_output):
         raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=ACCOUNT)
+@of_own_node
 def audit(
     name: Annotated[str, typer.Argument(help="The audit; left out, all are listed.")] = "",
     session: Annotated[str, typer.Argument(help="The session's identifier; comity sessions lists them.")] = "",
     *,
-    state: State = STATE,
+    node: NodeChoice,
     json_output: Json = False,
 ) -> None:
     """Says what somebody could have learned from what a node sent.
@@ -112,4 +119,4 @@ def audit(
     if not name:
         list_audits(as_json=json_output)
         return
-    run_audit(name, session, state, as_json=json_output)
+    run_audit(name, session, node.state_dir, as_json=json_output)

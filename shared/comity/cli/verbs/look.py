@@ -7,15 +7,16 @@ from typing import Annotated
 import typer
 
 from comity.cli.verbs.app import LOOK, app, decisions
-from comity.cli.verbs.options import Json, LastSession, NodeName, Nodes, Operator, SessionName, chosen, require_alone
+from comity.cli.verbs.options import Json, LastSession, Nodes, SessionName, of_node, require_alone
+from comity.node.operating import NodeChoice
 
 
 @app.command(rich_help_panel=LOOK)
+@of_node
 def watch(
     session: LastSession = "",
     *,
-    node: NodeName = "",
-    operator: Operator = "",
+    node: NodeChoice,
     json_output: Json = False,
 ) -> None:
     """Follows a session live, from its first round to its end.
@@ -26,26 +27,27 @@ def watch(
     """
     from comity.cli.run import watch_session
 
-    watch_session(session, node=chosen(node, operator), as_json=json_output)
+    watch_session(session, node=node, as_json=json_output)
 
 
 @app.command(rich_help_panel=LOOK)
-def status(*, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+@of_node
+def status(*, node: NodeChoice, json_output: Json = False) -> None:
     """Shows one picture of a node: sessions, queues, bytes, disk, privacy budget and the tail of its ledger.
 
     Example: `comity status --node clinic`
     """
     from comity.cli.status import show_status
 
-    show_status(chosen(node, operator), as_json=json_output)
+    show_status(node, as_json=json_output)
 
 
 @decisions.callback(invoke_without_command=True)
+@of_node
 def sessions(
     context: typer.Context,
     *,
-    node: NodeName = "",
-    operator: Operator = "",
+    node: NodeChoice,
     nodes: Nodes = None,
     json_output: Json = False,
 ) -> None:
@@ -58,14 +60,15 @@ def sessions(
     if context.invoked_subcommand is not None:
         return
     if nodes is not None:
-        require_alone(context, "node", "operator")
+        require_alone(node)
         list_everywhere(nodes, as_json=json_output)
         return
-    list_sessions(chosen(node, operator), as_json=json_output)
+    list_sessions(node, as_json=json_output)
 
 
 @decisions.command(name="accept")
-def accept(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+@of_node
+def accept(session: SessionName, *, node: NodeChoice, json_output: Json = False) -> None:
     """Agrees to a proposal that waits for an operator of this node.
 
     Only where `policy.approve = "ask"`; the session then goes on by itself.
@@ -74,16 +77,16 @@ def accept(session: SessionName, *, node: NodeName = "", operator: Operator = ""
     """
     from comity.cli.sessions import accept_session
 
-    accept_session(session, chosen(node, operator), as_json=json_output)
+    accept_session(session, node, as_json=json_output)
 
 
 @decisions.command(name="refuse")
+@of_node
 def refuse(
     session: SessionName,
     *,
     reason: Annotated[str, typer.Option(help="Why; the other party is told.")] = "",
-    node: NodeName = "",
-    operator: Operator = "",
+    node: NodeChoice,
     json_output: Json = False,
 ) -> None:
     """Refuses a proposal that waits for an operator of this node.
@@ -92,17 +95,16 @@ def refuse(
     """
     from comity.cli.sessions import refuse_session
 
-    refuse_session(session, reason, chosen(node, operator), as_json=json_output)
+    refuse_session(session, reason, node, as_json=json_output)
 
 
 @app.command(name="show", rich_help_panel=LOOK)
-def show_session(
-    session: LastSession = "", *, node: NodeName = "", operator: Operator = "", json_output: Json = False
-) -> None:
+@of_node
+def show_session(session: LastSession = "", *, node: NodeChoice, json_output: Json = False) -> None:
     """Shows a session: state, contract, bytes and result.
 
     Example: `comity show s-3f9c01d2a7b4 --node clinic`
     """
     from comity.cli.sessions import show_session as run_show
 
-    run_show(session, chosen(node, operator), as_json=json_output)
+    run_show(session, node, as_json=json_output)

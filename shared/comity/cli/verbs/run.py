@@ -8,26 +8,16 @@ from typing import Annotated
 import typer
 
 from comity.cli.verbs.app import RUN, app, offline
-from comity.cli.verbs.options import (
-    Json,
-    LastSession,
-    NodeConfigFile,
-    NodeName,
-    Nodes,
-    Operator,
-    SessionName,
-    chosen,
-    require_alone,
-)
+from comity.cli.verbs.options import Json, LastSession, Nodes, SessionName, of_node, of_own_node, require_alone
+from comity.node.operating import NodeChoice
 
 
 @app.command(rich_help_panel=RUN)
+@of_node
 def run(
-    context: typer.Context,
     script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
     *,
-    node: NodeName = "",
-    operator: Operator = "",
+    node: NodeChoice,
     nodes: Nodes = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Buy so many rounds, whatever the script says.")] = None,
     detach: Annotated[
@@ -44,18 +34,18 @@ def run(
     from comity.cli.run import run_everywhere, run_script
 
     if nodes is not None:
-        require_alone(context, "node", "operator", "detach")
+        require_alone(node, detach=detach)
         run_everywhere(script, nodes, rounds=rounds, as_json=json_output)
         return
-    run_script(script, node=chosen(node, operator), rounds=rounds, detach=detach, as_json=json_output)
+    run_script(script, node=node, rounds=rounds, detach=detach, as_json=json_output)
 
 
 @app.command(name="open", rich_help_panel=RUN)
+@of_node
 def open_session(
     script: Annotated[Path, typer.Argument(help="A script with a [session] table.")],
     *,
-    node: NodeName = "",
-    operator: Operator = "",
+    node: NodeChoice,
     json_output: Json = False,
 ) -> None:
     """Opens a session at your node, which others may join.
@@ -64,16 +54,16 @@ def open_session(
     """
     from comity.cli.run import open_script
 
-    open_script(script, node=chosen(node, operator), as_json=json_output)
+    open_script(script, node=node, as_json=json_output)
 
 
 @app.command(rich_help_panel=RUN)
+@of_node
 def join(
     address: Annotated[str, typer.Argument(help="Who opened it: a configured peer, or its address.")],
     session: SessionName,
     *,
-    node: NodeName = "",
-    operator: Operator = "",
+    node: NodeChoice,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the session is joined.")] = False,
     json_output: Json = False,
 ) -> None:
@@ -83,16 +73,16 @@ def join(
     """
     from comity.cli.run import join_session
 
-    join_session(address, session, node=chosen(node, operator), detach=detach, as_json=json_output)
+    join_session(address, session, node=node, detach=detach, as_json=json_output)
 
 
 @app.command(rich_help_panel=RUN)
+@of_node
 def report(
     session: LastSession = "",
     *,
     out: Annotated[Path | None, typer.Option(help="Where the page goes; SESSION.html, if left out.")] = None,
-    node: NodeName = "",
-    operator: Operator = "",
+    node: NodeChoice,
     json_output: Json = False,
 ) -> None:
     """Writes a session as an HTML page: curves, bytes, contract.
@@ -103,11 +93,12 @@ def report(
     """
     from comity.cli.report import write_report
 
-    write_report(session, out, chosen(node, operator), as_json=json_output)
+    write_report(session, out, node, as_json=json_output)
 
 
 @app.command(rich_help_panel=RUN)
-def cancel(session: SessionName, *, node: NodeName = "", operator: Operator = "", json_output: Json = False) -> None:
+@of_node
+def cancel(session: SessionName, *, node: NodeChoice, json_output: Json = False) -> None:
     """Ends a session before its time, and tells the other party.
 
     What was bought until then stays in the ledger.
@@ -116,13 +107,12 @@ def cancel(session: SessionName, *, node: NodeName = "", operator: Operator = ""
     """
     from comity.cli.sessions import cancel_session
 
-    cancel_session(session, chosen(node, operator), as_json=json_output)
+    cancel_session(session, node, as_json=json_output)
 
 
 @app.command(rich_help_panel=RUN)
-def resume(
-    session: LastSession = "", *, node: NodeName = "", operator: Operator = "", json_output: Json = False
-) -> None:
+@of_node
+def resume(session: LastSession = "", *, node: NodeChoice, json_output: Json = False) -> None:
     """Goes on with a session that stopped.
 
     That is one that waited in vain for the other party, or for room on the disk: nothing of it is lost.
@@ -131,17 +121,18 @@ def resume(
     """
     from comity.cli.sessions import resume_session
 
-    resume_session(session, chosen(node, operator), as_json=json_output)
+    resume_session(session, node, as_json=json_output)
 
 
 @offline.command(name="export")
+@of_own_node
 def export_round(
     session: Annotated[
         str, typer.Argument(metavar="SESSION", help="The session; left out, the one that was entered last.")
     ] = "",
     *,
     script: Annotated[Path | None, typer.Option(help="Begin the session that this script describes.")] = None,
-    config: NodeConfigFile = Path("node.toml"),
+    node: NodeChoice,
     out: Annotated[Path, typer.Option(help="Folder where the bundle goes: the drive that travels, say.")] = Path(),
     json_output: Json = False,
 ) -> None:
@@ -153,14 +144,15 @@ def export_round(
     """
     from comity.cli.offline import export_bundle
 
-    export_bundle(session, script, config, out, as_json=json_output)
+    export_bundle(session, script, node.config_file, out, as_json=json_output)
 
 
 @offline.command(name="import")
+@of_own_node
 def import_round(
     bundle: Annotated[Path, typer.Argument(help="The other side's bundle.")],
     *,
-    config: NodeConfigFile = Path("node.toml"),
+    node: NodeChoice,
     json_output: Json = False,
 ) -> None:
     """Takes the other party's bundle.
@@ -171,4 +163,4 @@ def import_round(
     """
     from comity.cli.offline import import_bundle
 
-    import_bundle(bundle, config, as_json=json_output)
+    import_bundle(bundle, node.config_file, as_json=json_output)

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from comity.cli.verbs.app import SET_UP, app, trust
-from comity.cli.verbs.options import Json, NodeFolder
+from comity.cli.verbs.options import Json, of_own_node
+from comity.node.operating import NodeChoice
 
 
 @app.command(rich_help_panel=SET_UP)
@@ -58,10 +59,11 @@ def init(
 
 
 @app.command(rich_help_panel=SET_UP)
+@of_own_node
 def check(
     role: Annotated[str, typer.Argument(help="The node's role; left out, the one that its configuration fits.")] = "",
     *,
-    config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
+    node: NodeChoice,
     script: Annotated[Path | None, typer.Option(help="A session's script: its model, and the room it takes.")] = None,
     json_output: Json = False,
 ) -> None:
@@ -75,13 +77,15 @@ def check(
     """
     from comity.cli.check import check_node
 
-    raise typer.Exit(check_node(role, config, script, as_json=json_output))
+    raise typer.Exit(check_node(role, node.config_file, script, as_json=json_output))
 
 
 @app.command(rich_help_panel=SET_UP)
+@of_own_node
 def node(
     role: Annotated[str, typer.Argument(help="The node's role; left out, as the configuration says.")] = "",
-    config: Annotated[Path, typer.Option(help="The node's TOML file.")] = Path("node.toml"),
+    *,
+    node: NodeChoice,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Runs a node until it is told to stop.
@@ -92,15 +96,16 @@ def node(
     """
     from comity.cli.node import run_node
 
-    run_node(role, config, log_level)
+    run_node(role, node.config_file, log_level)
 
 
 @trust.command()
+@of_own_node
 def add(
     party: Annotated[str, typer.Argument(help="The party, as its certificate names it.")],
     file: Annotated[Path, typer.Argument(help="The card that it sent you.")],
     *,
-    node: NodeFolder = Path(),
+    node: NodeChoice,
     address: Annotated[str, typer.Option(help="Where its node listens, host:port, for a node that asks it.")] = "",
     operator: Annotated[bool, typer.Option("--operator", help="It may drive this node, and is no peer.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="In place of another card of this party.")] = False,
@@ -115,11 +120,12 @@ def add(
     from comity.cli.trust import add_party
     from comity.node.setup.trust_store import CardImport
 
-    add_party(CardImport(party, file, operator, address, replace), node=node, as_json=json_output)
+    add_party(CardImport(party, file, operator, address, replace), node=node.folder, as_json=json_output)
 
 
 @trust.command(name="list")
-def list_(*, node: NodeFolder = Path(), json_output: Json = False) -> None:
+@of_own_node
+def list_(*, node: NodeChoice, json_output: Json = False) -> None:
     """Lists the certificates that a node accepts.
 
     With their fingerprints, and until when they are good.
@@ -128,7 +134,7 @@ def list_(*, node: NodeFolder = Path(), json_output: Json = False) -> None:
     """
     from comity.cli.trust import list_trusted
 
-    list_trusted(node, as_json=json_output)
+    list_trusted(node.folder, as_json=json_output)
 
 
 @app.command(rich_help_panel=SET_UP)

@@ -7,7 +7,7 @@ from comity.ledger.ledger import WHOLE
 from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
-from comity.node.sessions.initiator import stored_contract
+from comity.node.sessions.kept import stored_contract
 from comity.protocol.registry import protocol
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.waiting import OFFLINE, Waits

@@ -12,8 +12,9 @@ from comity.node.config import NodeConfig
 from comity.node.garbage import exclusive
 from comity.node.offline.acceptor import OfflineAcceptor
 from comity.node.offline.initiator import OfflineInitiator
-from comity.node.party import LocalParty, own_secrets
-from comity.node.sessions.initiator import is_offline, stored_contract
+from comity.node.party import LocalParty
+from comity.node.sessions.initiator import is_offline
+from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script
 from comity.protocol.definition import ProtocolDefinition
@@ -101,7 +102,7 @@ def offline_commands(config: NodeConfig, observe: Observer) -> Iterator[OfflineC
         contextlib.closing(SqlStore(config.store_url, party=config.party)) as store,
         contextlib.closing(Leases(store, owner_in(config.state_dir))) as leases,
     ):
-        party = LocalParty(config.party, config, own_secrets(config, config.state_dir), store, config.state_dir)
+        party = LocalParty(config.party, config, config.secrets(config.state_dir), store, config.state_dir)
         party.leases = leases
         yield OfflineCommands(party, config, observe)
 

@@ -14,7 +14,8 @@ from comity.ledger.receipts import require_pinned
 from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
 from comity.node.sessions.ending import SessionEnds
-from comity.node.sessions.initiator import draft_contract, stored, stored_contract
+from comity.node.sessions.initiator import draft_contract, stored
+from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.room import promise
 from comity.node.sessions.script import Script

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comity.errors import ComityError, PeerUnreachable
 from comity.node.config import NodeConfig, load_config
-from comity.node.control_client import ControlClient
-from comity.node.party import LocalParty
 from comity.node.preflight.rows import NotChecked
 from comity.protocol.registry import protocols, protocols_for
-from comity.store.memory_store import MemoryStore
 from comity.store.secrets import GivenSecrets
+from comity.transport.addresses import socket_url
 from comity.transport.identity import Identity
-from comity.wire.v1 import control_pb2
+
+if TYPE_CHECKING:
+    from comity.node.party import LocalParty
+    from comity.wire.v1 import control_pb2
 
 
 @dataclass
@@ -70,8 +72,10 @@ class Context:
         socket = self.config.control_socket
         if not socket.exists():
             return None
+        from comity.node.control_client import ControlClient
+
         try:
-            with ControlClient(f"unix:{socket}") as control:
+            with ControlClient(socket_url(socket)) as control:
                 return control.describe()
         except PeerUnreachable:
             # Left by a node that was killed.
@@ -114,5 +118,8 @@ class Context:
     @cached_property
     def local(self) -> LocalParty:
         """The party with its data, and with a store and a key that are thrown away."""
+        from comity.node.party import LocalParty
+        from comity.store.memory_store import MemoryStore
+
         config = self.config
         return LocalParty(config.party, config, GivenSecrets(b"preflight"), MemoryStore(), config.state_dir)

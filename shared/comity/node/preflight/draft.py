@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from comity.errors import ComityError, UsageError
-from comity.node.party import LocalParty, own_secrets
+from comity.node.party import LocalParty
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row, of_error
 from comity.node.preflight.work import Drafted, drafted
@@ -58,4 +58,4 @@ def _signing(context: Context) -> LocalParty:
         raise NotChecked(
             "this node has no secret yet, which its receipt key comes from: comity init or a start makes it"
         )
-    return LocalParty(config.party, config, own_secrets(config, config.state_dir), MemoryStore())
+    return LocalParty(config.party, config, config.secrets(config.state_dir), MemoryStore())

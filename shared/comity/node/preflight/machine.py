@@ -14,21 +14,20 @@ from sqlalchemy import URL, inspect
 from sqlalchemy.exc import DBAPIError
 
 from comity.blobs.blob_store import BlobFolders
-from comity.errors import ClockSteppedBack, ComityError, InvalidValue, StateInUse, StorageFailed
+from comity.errors import ClockSteppedBack, InvalidValue, StateInUse, StorageFailed
 from comity.ledger.chain import utc_now
 from comity.ledger.charges import in_words
 from comity.ledger.verification import verify
 from comity.node.config import ENVIRONMENT_PREFIX
 from comity.node.garbage import exclusive
 from comity.node.preflight.context import Context
-from comity.node.preflight.rows import NotChecked, Row
+from comity.node.preflight.rows import Row
 from comity.node.sessions.room import bytes_free
-from comity.protocol.registry import protocols, unusable
+from comity.protocol.registry import protocols
 from comity.session.policy import Policy
 from comity.store.sql_engine import make_engine, parsed, place_of
 from comity.store.sql_errors import explained
 from comity.store.sql_store import CLOCK_SLACK, SqlStore
-from comity.training import choose_device
 
 _SOCKET_PATH = 100
 """Characters of a Unix socket's path that every system takes."""
@@ -57,16 +56,6 @@ def check_configuration(context: Context) -> Iterator[Row]:
             yield Row(
                 "configuration: egress", "warning", f"policy.egress names {kind}, which no protocol sends", action
             )
-
-
-def check_protocols(context: Context) -> Iterator[Row]:
-    """Every protocol's package can be used, with what needs torch, grpc and protobuf."""
-    del context
-    broken = unusable(implementations=True)
-    for each in broken:
-        yield Row(f"protocol {each.name}", "warning", " ".join(each.what.split()), f"repair or remove {each.package}")
-    left = [each.name for each in protocols() if each.name not in {one.name for one in broken}]
-    yield Row("protocols", "passed" if left else "failed", ", ".join(left) or "none that can be used")
 
 
 def check_role(context: Context) -> Iterator[Row]:
@@ -232,23 +221,6 @@ def check_disk(context: Context) -> Iterator[Row]:
         yield Row("disk", "warning", found, "free space: a session keeps the tensors of a round")
     else:
         yield Row("disk", "passed", found)
-
-
-def check_device(context: Context) -> Iterator[Row]:
-    """The configured device is one of this machine."""
-    import torch  # noqa: PLC0415 - the name alone
-
-    device = choose_device(context.config.device)
-    name = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
-    yield Row("device", "passed", f"{context.config.device!r} is {device}{name}, torch {torch.__version__}")
-
-
-def require_device(context: Context) -> None:
-    """Stops a check that needs the device where it cannot be used."""
-    try:
-        choose_device(context.config.device)
-    except ComityError as error:
-        raise NotChecked("the device cannot be used") from error
 
 
 def _size(count: int) -> str:

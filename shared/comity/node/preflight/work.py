@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, InvalidValue, MissingFile, PolicyRefusal
 from comity.node.party import LocalParty
+from comity.node.preflight.computing import require_device
 from comity.node.preflight.context import Context
-from comity.node.preflight.machine import require_device
 from comity.node.preflight.rows import NotChecked, Row
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.room import disk_space, promise

@@ -22,8 +22,9 @@ from comity.node.party import LocalParty
 from comity.node.sessions.approval import Approvals, is_undecided
 from comity.node.sessions.budget import require_affordable
 from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_too_long
-from comity.node.sessions.initiator import require_same, stored, stored_contract
+from comity.node.sessions.initiator import require_same, stored
 from comity.node.sessions.joined import admit, not_open
+from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
 from comity.node.sessions.room import promise
 from comity.node.sessions.work import SessionWork

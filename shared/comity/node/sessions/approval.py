@@ -10,7 +10,7 @@ from comity.contract import Membership
 from comity.errors import ContractMismatch, InvalidValue, PolicyRefusal
 from comity.node.sessions.ending import ended_by
 from comity.node.sessions.failures import raised
-from comity.node.sessions.initiator import stored_contract
+from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.proposals import Proposal
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream

@@ -20,7 +20,8 @@ from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
 from comity.node.sessions.ending import SessionEnds, own_wish, waited_too_long
 from comity.node.sessions.failures import failure
-from comity.node.sessions.initiator import PASSING, is_offline, require_same, run_session, stored, stored_contract
+from comity.node.sessions.initiator import PASSING, is_offline, require_same, run_session, stored
+from comity.node.sessions.kept import stored_contract
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from comity.contract import Contract, HeadSpec, InputSpec, Membership, TaskSpec, Terms
 from comity.errors import InvalidValue, NodeDraining, StorageError, TooManyCalls, TransportError
 from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
+from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.script import MODEL, ModelSection, Script, SessionSection
 from comity.node.validation import validated
 from comity.protocol.definition import ProtocolDefinition
@@ -174,11 +174,3 @@ def require_same(kept: StoredSession, contract: Contract) -> None:
 def is_offline(session: StoredSession) -> bool:
     """Whether a session's rounds are exchanged without a network."""
     return any(each.reason == OFFLINE.name for each in session.waits)
-
-
-def stored_contract(session: StoredSession) -> tuple[Contract, ProtocolDefinition]:
-    """The contract of a session that was kept, and its protocol."""
-    fields: dict[str, Any] = dict(session.contract)
-    definition = protocol(fields["protocol"])
-    terms = definition.terms.model_validate(fields["terms"])
-    return Contract.model_validate(fields | {"terms": terms}), definition

@@ -10,7 +10,7 @@ from comity.contract import Json
 from comity.errors import InvalidValue
 from comity.ledger.charges import charges_of, counted
 from comity.ledger.ledger import bytes_by_kind
-from comity.node.sessions.initiator import stored_contract
+from comity.node.sessions.kept import stored_contract
 from comity.session.events import Event
 from comity.session.waiting import began
 from comity.store.store import Store, StoredSession, Waiting

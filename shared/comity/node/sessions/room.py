@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from comity.blobs.blob_store import BlobStore
 from comity.contract import Contract, Membership
 from comity.errors import PolicyRefusal
-from comity.node.party import LocalParty
 from comity.protocol.definition import ProtocolDefinition
 from comity.store.store import Store
+
+if TYPE_CHECKING:
+    from comity.node.party import LocalParty
 
 
 def disk_space(

@@ -15,15 +15,12 @@ from typing import get_args
 import tomlkit
 
 from comity.contract import IDENTIFIER
-from comity.data import DataConfig
 from comity.errors import InvalidValue, MissingFile
-from comity.node.config import PartyConfig
-from comity.node.party import LocalParty, own_secrets
 from comity.privacy.settings import Preset
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocols, protocols_for
 from comity.session.policy import Policy
-from comity.store.memory_store import MemoryStore
+from comity.store.secrets import secrets_in
 from comity.transport.addresses import split_address
 from comity.transport.cards import Card, fingerprint
 from comity.transport.certificates import self_signed
@@ -113,10 +110,9 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
         for made in (folder, trust):
             made.mkdir(parents=True, exist_ok=True)
         state.mkdir(mode=0o700, exist_ok=True)
-        own = PartyConfig(data=DataConfig(source=choices.data))
-        local = LocalParty(party, own, own_secrets(own, state), MemoryStore())
+        receipt_key = secrets_in(state).receipt_key().public_key
         _write(key, private)
-        _write(card, Card((certificate,), local.signer.public_key).to_pem(), mode=0o644)
+        _write(card, Card((certificate,), receipt_key).to_pem(), mode=0o644)
         if script is not None:
             filled = Template(_text(template)).substitute(acceptor=acceptor, acceptor_value=_value(acceptor))
             _write(script, filled.encode(), mode=0o644)
@@ -125,7 +121,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
         raise _not_writable(folder, error) from error
     made_files = (config, key, card, trust, state / "secret", *([script] if script is not None else []))
     asks = any(each.initiator == role for each in definitions)
-    return Initial(made_files, card, fingerprint(certificate), local.signer.public_key, script, asks)
+    return Initial(made_files, card, fingerprint(certificate), receipt_key, script, asks)
 
 
 def make_operator(folder: Path, party: str) -> Initial:

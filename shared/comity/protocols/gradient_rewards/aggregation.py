@@ -12,7 +12,9 @@ from torch import Tensor
 from comity.contract import Json
 from comity.errors import MalformedMessage
 from comity.protocols.gradient_rewards.algorithm import RoundResult, ServerState, aggregate_round
+from comity.protocols.gradient_rewards.free_riders import Signs, signs
 from comity.protocols.gradient_rewards.messages import update_layout
+from comity.protocols.gradient_rewards.rewards import SparseUpdate
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.randomness import derive, generator
 from comity.session.contexts import SessionContext
@@ -79,13 +81,33 @@ class Aggregation:
                 action="bring it to the length that was agreed on",
             )
 
+    def signs(
+        self,
+        updates: Float[Tensor, "clients parameters"],
+        present: Sequence[int],
+        last_rewards: Mapping[int, SparseUpdate],
+    ) -> list[Signs]:
+        """What the updates of those who took part look like; see `free_riders.signs`."""
+        return signs(updates, self.state.importance[list(present)], last_rewards)
+
     def aggregate(
-        self, round: int, updates: Float[Tensor, "clients parameters"], present: Sequence[int]
+        self,
+        round: int,
+        updates: Float[Tensor, "clients parameters"],
+        present: Sequence[int],
+        left: Sequence[int],
+        shares: Sequence[float] | None,
     ) -> RoundResult:
         """What the updates of those who took part come to; see `aggregate_round`."""
         draws = generator(derive(self._session.contract.seed, "permutations", round))
         return aggregate_round(
-            updates, self.state, self._terms.mechanism, present=present, sizes=self._sizes, generator=draws
+            updates,
+            self.state.without(left),
+            self._terms.mechanism,
+            present=present,
+            shares=shares,
+            sizes=self._sizes,
+            generator=draws,
         )
 
     def model_after(self, result: RoundResult) -> State:
@@ -103,7 +125,7 @@ class Aggregation:
     def keep(self, model: bytes, kept: Mapping[str, Any]) -> None:
         """Takes note of a round that is durable: its model's digest, and what `state_to_json` gave."""
         first, importance = (torch.tensor(kept[name], dtype=torch.float64) for name in ("first_weights", "importance"))
-        self.state = ServerState(first, importance, torch.tensor(kept["valued"]))
+        self.state = ServerState(first, importance, torch.tensor(kept["valued"]), tuple(kept["left"]))
         self._model = model
 
     def _parameters(self) -> Float[Tensor, " parameters"]:
@@ -126,4 +148,5 @@ def state_to_json(state: ServerState) -> dict[str, Json]:
         "first_weights": state.first_weights.tolist(),
         "importance": state.importance.tolist(),
         "valued": state.valued.tolist(),
+        "left": [*state.left],
     }

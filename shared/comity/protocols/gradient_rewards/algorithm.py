@@ -35,13 +35,16 @@ class ServerState:
 
     Attributes:
         first_weights: Each client's weight before it is valued for the first time, float64 with a sum of 1.
-        importance: r, float64 with a sum of 1; a client that has not been valued has its first weight.
+        importance: r, float64, with a sum of 1 over those who have not left; a client that has not been valued has its
+            first weight, and one that has left what it had.
         valued: Whether a client has been valued.
+        left: The clients that have left, ascending.
     """
 
     first_weights: Float[Tensor, " clients"]
     importance: Float[Tensor, " clients"]
     valued: Tensor
+    left: tuple[int, ...] = ()
 
     @classmethod
     def first(cls, sizes: Sequence[float]) -> ServerState:
@@ -60,6 +63,27 @@ class ServerState:
         weights = torch.tensor(sizes, dtype=torch.float64)
         weights /= weights.sum()
         return cls(weights, weights, torch.zeros(len(sizes), dtype=torch.bool))
+
+    def without(self, left: Sequence[int]) -> ServerState:
+        """The same after these have left, and others of `left` have come back.
+
+        What those have goes to the others in proportion to what they have, who then have a sum of 1 as before: else
+        nobody but the most important client would ever get as much of the aggregate again. One that comes back has what
+        it had, beside the others'.
+
+        Raises:
+            InvalidValue: They are not clients, ascending, or nobody else is left.
+        """
+        gone, clients = tuple(left), len(self.importance)
+        if list(gone) != sorted({*gone} & {*range(clients)}) or len(gone) == clients:
+            raise InvalidValue("Clients that have left", expected="some of them, ascending", received=[*gone])
+        if not gone and not self.left:
+            # As the paper has it, to the last bit.
+            return self
+        here = torch.ones(clients, dtype=torch.bool)
+        here[list(gone)] = False
+        importance = torch.where(here, self.importance / self.importance[here].sum(), self.importance)
+        return ServerState(self.first_weights, importance, self.valued, gone)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +113,14 @@ def aggregate(
     """The weighted sum of updates, eq. (1).
 
     It is added up client by client, so that no entry depends on how many threads there are or where it stands.
+
+    Args:
+        updates: One update a row.
+        weights: What each is multiplied with.
+
+    Examples:
+        >>> aggregate(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0.75, 0.25]))
+        tensor([0.7500, 0.2500])
     """
     total = torch.zeros_like(updates[0])
     for update, weight in zip(updates, weights.tolist(), strict=True):
@@ -96,24 +128,28 @@ def aggregate(
     return total
 
 
-def aggregate_round(
+def aggregate_round(  # noqa: PLR0913
     updates: Float[Tensor, "present parameters"],
     state: ServerState,
     mechanism: Mechanism,
     *,
     present: Sequence[int] | None = None,
+    shares: Sequence[float] | None = None,
     sizes: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
 ) -> RoundResult:
     """A round: contributions, importance, and a reward for every client that took part.
 
-    A client that took no part keeps its importance: the others share what they had together.
+    A client that took no part keeps its importance: the others share what they had together. One that has left (see
+    `ServerState.without`) counts for nothing.
 
     Args:
         updates: Normalized updates (see `normalize_update`) of the clients that took part, one a row, on the CPU.
         state: What the round before ended in.
         mechanism: How contributions turn into rewards.
         present: Which clients took part, ascending; all where left out.
+        shares: What part of a client each of those counts as that took part, 0 to 1, in the aggregate and in what it
+            contributed; each as one where left out.
         sizes: Entries of each tensor in an update; needed by the reference rule alone.
         generator: On the CPU; needed by sampled contributions alone.
 
@@ -121,13 +157,25 @@ def aggregate_round(
         InvalidValue: Something does not fit together, or the weighted updates cancel.
         NonFiniteValue: A value is NaN or infinite.
         MalformedMessage: An update is all zeros.
+
+    Examples:
+        Two clients agree, a third goes another way: it is paid less of the aggregate.
+
+        >>> updates = torch.tensor([[3.0, 1.0, 0, 0], [3.0, 0, 1.0, 0], [0, 0, 1.0, 3.0]])
+        >>> updates = updates / updates.norm(dim=1, keepdim=True)
+        >>> found = aggregate_round(updates, ServerState.first([100, 100, 100]), Mechanism(alpha=0.0))
+        >>> found.state.importance
+        tensor([0.3800, 0.4000, 0.2200], dtype=torch.float64)
+        >>> [len(reward.values) for reward in found.rewards]
+        [3, 4, 2]
     """
     clients = len(state.importance)
     here = tuple(range(clients)) if present is None else tuple(present)
-    if not here or list(here) != sorted({*here} & {*range(clients)}) or len(updates) != len(here):
+    possible = {*range(clients)} - {*state.left}
+    if not here or list(here) != sorted({*here} & possible) or len(updates) != len(here):
         raise InvalidValue(
             "Clients that took part",
-            expected=f"some of 0 to {clients - 1}, ascending, with an update each",
+            expected=f"some of {', '.join(map(str, sorted(possible)))}, ascending, with an update each",
             received=f"{list(here)} with {len(updates)} updates",
         )
     for client, update in zip(here, updates, strict=True):
@@ -137,23 +185,33 @@ def aggregate_round(
             raise MalformedMessage(
                 f"The update of client {client}", expected="a direction", received="zeros only", action=action
             )
+    if shares is not None and (
+        len(shares) != len(here) or not all(0 <= each <= 1 for each in shares) or not any(shares)
+    ):
+        raise InvalidValue(
+            "Parts that clients count as", expected=f"{len(here)} from 0 to 1, one above 0", received=[*shares]
+        )
     places = torch.tensor(here)
     before = state.importance[places]
-    weights = before / before.sum()
+    counted = torch.ones(len(here), dtype=torch.float64) if shares is None else torch.tensor(shares).to(torch.float64)
+    weights = before * counted / (before * counted).sum()
     total = aggregate(updates, weights)
     if mechanism.coalition_weights == "importance":
         contribution = _value(updates, weights, total, mechanism, generator)
     else:
-        fixed = state.first_weights[places]
+        fixed = state.first_weights[places] * counted
         contribution = _value(updates, fixed, aggregate(updates, fixed), mechanism, generator)
 
+    contribution = contribution * counted
     importance = state.importance.clone()
     importance[places] = _share_importance(state, places, contribution, mechanism)
     valued = state.valued.clone()
     valued[places] = True
-    fractions = reward_fractions(importance, mechanism.beta)[places]
+    # Shares go by the greatest importance of those who are still here.
+    paid = importance.index_fill(0, torch.tensor(state.left, dtype=torch.int64), 0.0)
+    fractions = reward_fractions(paid, mechanism.beta)[places]
     rewards = sparsify_for_all(total, fractions.tolist(), rule=mechanism.rule, sizes=sizes)
-    after = ServerState(state.first_weights, importance, valued)
+    after = ServerState(state.first_weights, importance, valued, state.left)
     return RoundResult(here, contribution, after, fractions, total, tuple(rewards))
 
 

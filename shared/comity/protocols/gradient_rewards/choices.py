@@ -11,6 +11,9 @@ Rule = Literal["paper", "reference"]
 """Whose rule holds where the two differ: the published equations', or that of the code which the authors published."""
 Valuation = Literal["cosine", "shapley", "sampled"]
 """What a contribution is: the cosine of eq. (3), the exact value of eq. (2), or that value from random permutations."""
+FreeRiders = Literal["warn", "weigh_as_one", "exclude"]
+"""What follows where a client has nothing of its own: it is said; its update also counts as nothing, and copies as one
+client together; or it is also excluded when that has been so for some rounds."""
 CoalitionWeights = Literal["importance", "fixed"]
 """What a valuation weighs updates with: importance, as the aggregate does and the paper has it, which makes differences
 grow; or the same for ever, the clients' first weights."""

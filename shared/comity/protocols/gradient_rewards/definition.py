@@ -53,6 +53,8 @@ PROTOCOL = ProtocolDefinition(
                 Column("contribution_by_round", "contribution", "number"),
                 Column("importance_by_round", "importance", "number"),
                 Column("fraction_by_round", "gets of it", "share"),
+                Column("without_by_round", "contribution without it", "number"),
+                Column("findings_by_round", "of its own", "text"),
                 Column("bytes_by_round", "bytes", "integer"),
             ),
             parties="clients",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from comity.blobs.session_blobs import Expectation
-from comity.errors import RoundOutOfOrder
+from comity.errors import PolicyRefusal, RoundOutOfOrder
 from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.gradient_rewards.messages import News, Reward, RewardDetails
@@ -27,6 +27,7 @@ class Member:
         statement: That, signed, once the client has signed for its update.
         gone: Whether it has left.
         news: What it has to know, as it becomes known.
+        excluded: Why it takes part in no more rounds, where that is so.
     """
 
     context: PeerContext
@@ -36,6 +37,7 @@ class Member:
     statement: SignedStatement | None = None
     gone: bool = False
     news: ReplayableStream[News] = field(default_factory=ReplayableStream)
+    excluded: PolicyRefusal | None = None
 
     @property
     def reward(self) -> Reward | None:
@@ -43,6 +45,11 @@ class Member:
         if self.details is None or self.statement is None:
             return None
         return Reward(self.details, self.statement)
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it has left or is excluded."""
+        return self.gone or self.excluded is not None
 
     def state_reward(self) -> bool:
         """Signs what it gets, and gives it out, if it has signed for its update; returns whether that is so."""
@@ -62,6 +69,24 @@ class Member:
         self.details = details
         self.statement = None
 
+    def exclude(self, round: int, why: str, rounds: int) -> None:
+        """Takes note that it takes part in no more rounds; what it is due, it gets."""
+        self.excluded = PolicyRefusal(
+            f"this client was excluded after round {round}",
+            expected="updates from data of its own",
+            received=f"{why}, in {rounds} rounds in a row",
+            action="ask the server's operator; a new session's terms may have free_riders = \"warn\"",
+        )
+
+    def require_admitted(self) -> None:
+        """Checks that it is not excluded.
+
+        Raises:
+            PolicyRefusal: It is.
+        """
+        if self.excluded is not None:
+            raise self.excluded
+
     def expect_update(self, round: int | None, layout: Layout) -> None:
         """Lets it upload its update of a round; None for nothing."""
         expected = [] if round is None else [Expectation("update", in_round(round), layout.size, 1, layout.verify)]
@@ -80,6 +105,10 @@ class Member:
             self.news.show([News("opened", details.round)])
             return
         news = [] if reward is None else [News("settled", reward.details.round, reward)]
+        if self.excluded is not None:
+            self.news.show(news)
+            self.news.close(self.excluded)
+            return
         if opened is not None and (details is None or details.round < opened):
             news.append(News("opened", opened))
         elif over is not None:
@@ -124,8 +153,11 @@ class Members:
 
     @property
     def here(self) -> list[str]:
-        """Those who have not left, in the order in which they joined; from the first round on, in that of the clients."""
-        return [party for party in self.clients or self._members if not self._members[party].gone]
+        """Those who have not left and are not excluded.
+
+        They are in the order in which they joined; from the first round on, in that of the clients.
+        """
+        return [party for party in self.clients or self._members if not self._members[party].is_out]
 
     def join(self, context: PeerContext) -> Member:
         """Adds a client."""

@@ -14,11 +14,14 @@ from comity.contract import Json, Release
 from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, SessionFailed
 from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
+from comity.protocols.gradient_rewards import free_riders
 from comity.protocols.gradient_rewards.aggregation import Aggregation, state_to_json
 from comity.protocols.gradient_rewards.algorithm import RoundResult
+from comity.protocols.gradient_rewards.history import History, signs_to_json
 from comity.protocols.gradient_rewards.members import Member, Members
 from comity.protocols.gradient_rewards.messages import KEPT, News, Reward, RewardDetails
 from comity.protocols.gradient_rewards.report import of_round, of_rounds
+from comity.protocols.gradient_rewards.rewards import SparseUpdate
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
@@ -44,8 +47,8 @@ class ServerPhase(Enum):
 class Server:
     """The helping role of many clients; single-threaded. Its state follows from its journal.
 
-    Records: `begun` with the clients in their order, `submitted`, `confirmed`, `left`, `returned`, and `finished`, which
-    holds who took part in a round and the result; who was in time is decided once, by that record.
+    Records: `begun` with the clients in their order, `submitted`, `confirmed`, `left`, `returned`, `excluded`, and
+    `finished`, which holds who took part in a round and the result; who was in time is decided once, by that record.
 
     Args:
         place: This party's context.
@@ -65,6 +68,7 @@ class Server:
         self._phase = ServerPhase.GATHERING
         self._failure: ComityError | None = None
         self._finished: list[dict[str, Any]] = []
+        self._history = History(self._finished)
         self._opened_at = time.monotonic()
         for record in place.journal.records():
             self._replay(record)
@@ -76,7 +80,7 @@ class Server:
 
         All rounds are result, or the session has failed, and the clients have left; or a round's deadline has passed since.
         """
-        return self._is_ended and (all(each.gone for each in self._members) or not self._seconds_left)
+        return self._is_ended and (all(each.is_out for each in self._members) or not self._seconds_left)
 
     @property
     def _is_ended(self) -> bool:
@@ -109,7 +113,7 @@ class Server:
             # Whoever asked while the first round was about to begin comes too late as well.
             self.advance()
         if self._members.clients:
-            self._members[party]
+            self._members[party].require_admitted()
         is_new = party not in self._members
         member = self._members.join(context)
         if not is_new and not member.gone:
@@ -140,6 +144,7 @@ class Server:
                     action="a submitted update cannot change",
                 )
             return
+        member.require_admitted()
         if self._phase is not ServerPhase.OPEN or round != self._round:
             on = f"round {self._round}" if self._phase is ServerPhase.OPEN else "no round now"
             raise RoundOutOfOrder(
@@ -261,7 +266,9 @@ class Server:
 
     def outcome(self) -> Outcome:
         """The server's model, to which every aggregate was added, with what each client contributed and got."""
-        return Outcome((self._aggregation.model(),), of_rounds(self._members.clients, self._finished))
+        excluded = [each for each in self._members.clients if self._members[each].excluded is not None]
+        metrics = of_rounds(self._members.clients, self._finished) | self._history.metrics() | {"excluded": [*excluded]}
+        return Outcome((self._aggregation.model(),), metrics)
 
     def _aggregate(self, here: Sequence[str]) -> None:
         """What the updates of those who took part come to, and what each is paid."""
@@ -270,11 +277,21 @@ class Server:
         submitted = [(members[party].context.blobs, members[party].submitted[round]) for party in here]
         updates = torch.stack([aggregation.update(blobs.get(digest)) for blobs, digest in submitted])
         faults.point("evaluation")
-        result = aggregation.aggregate(round, updates, [members.clients.index(party) for party in here])
+        present = [members.clients.index(party) for party in here]
+        signs = aggregation.signs(updates, present, self._last_rewards(here))
+        findings = free_riders.findings(signs, [self._history.news_of(client) for client in present])
+        shares = None if self._terms.free_riders == "warn" else free_riders.shares(signs, findings)
+        left = [
+            client
+            for client, party in enumerate(members.clients)
+            if client not in present and (members[party].is_out or self._history.is_away(client))
+        ]
+        result = aggregation.aggregate(round, updates, present, left, shares)
         faults.point("selection")
         state = aggregation.model_after(result)
         model = self._session.blobs.add(aggregation.task.layout.pack(state))
         fields = of_round(members.clients, result, self._encode_rewards(here, result))
+        fields |= signs_to_json(len(members.clients), present, signs, findings)
         fields["participants"] = len(here)
         fields["model"] = model.hex
         fields["test_accuracy"] = aggregation.task.test_accuracy(state)
@@ -283,12 +300,34 @@ class Server:
         fields["standing"] = state_to_json(result.state)
         with self._session.journal.transaction():
             self._replay(self._session.journal.append("finished", round, **fields))
+            self._exclude(round)
         self._session.blobs.keep({model.digest})
         for member in members:
             member.context.blobs.keep({member.details.entries} if member.details is not None else set())
         self._expect_updates()
         del fields["standing"]
         self._session.observe(Event("round-finished", round, fields))
+
+    def _last_rewards(self, here: Sequence[str]) -> dict[int, SparseUpdate]:
+        """What those who took part were paid last, by place, as far as it is still here."""
+        parameters = self._aggregation.layout.tensors["update"].shape[0]
+        found = {}
+        for place, party in enumerate(here):
+            member = self._members[party]
+            if member.details is not None and member.details.entries in member.context.blobs:
+                encoded = bytes(member.context.blobs.get(member.details.entries).data)
+                found[place] = SparseUpdate(*sparse.decode(encoded, parameters), parameters)
+        return found
+
+    def _exclude(self, round: int) -> None:
+        """Decides, once, who takes part in no more rounds, if the terms say so."""
+        if self._terms.free_riders != "exclude":
+            return
+        for client, why in self._history.due_for_exclusion(self._terms.exclude_after).items():
+            party = self._members.clients[client]
+            if not self._members[party].is_out:
+                self._replay(self._session.journal.append("excluded", round, party=party, why=why))
+                self._session.observe(Event("client-excluded", round, {"client": party, "why": why}))
 
     def _encode_rewards(self, here: Sequence[str], result: RoundResult) -> dict[str, Blob]:
         """Encodes each client's entries, and keeps them until another round is result."""
@@ -304,6 +343,10 @@ class Server:
         match record.kind:
             case "left" | "returned" if fields["party"] in self._members:
                 self._members[fields["party"]].gone = record.kind == "left"
+            case "excluded":
+                member = self._members[fields["party"]]
+                member.exclude(record.round, fields["why"], self._terms.exclude_after)
+                self._tell(member)
             case "begun":
                 self._members.begin(fields["clients"])
                 self._aggregation.begin(fields["samples"])

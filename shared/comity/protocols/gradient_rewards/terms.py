@@ -6,7 +6,14 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from comity.protocols.gradient_rewards.choices import MOST_CLIENTS, CoalitionWeights, Mechanism, Rule, Valuation
+from comity.protocols.gradient_rewards.choices import (
+    MOST_CLIENTS,
+    CoalitionWeights,
+    FreeRiders,
+    Mechanism,
+    Rule,
+    Valuation,
+)
 from comity.training.terms import OptimizerName, OptimizerSpec, TrainingTerms
 
 
@@ -31,6 +38,8 @@ class GradientRewardsTerms(TrainingTerms):
         permutations: How many are drawn where contributions are sampled.
         coalition_weights: What a valuation weighs updates with.
         normalize_contributions: Bring a round's contributions to a sum of 1.
+        free_riders: What follows where a client has nothing of its own.
+        exclude_after: Rounds in a row in which that has to be so before a client is excluded, 2 or more.
     """
 
     optimizer: OptimizerName = "sgd"
@@ -49,6 +58,8 @@ class GradientRewardsTerms(TrainingTerms):
     permutations: Annotated[int, Field(ge=1, le=1_000_000)] = 150
     coalition_weights: CoalitionWeights = "importance"
     normalize_contributions: bool = False
+    free_riders: FreeRiders = "warn"
+    exclude_after: Annotated[int, Field(ge=2, le=1000)] = 5
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:

@@ -36,6 +36,8 @@ class GradientRewardsTerms(google.protobuf.message.Message):
     PERMUTATIONS_FIELD_NUMBER: builtins.int
     COALITION_WEIGHTS_FIELD_NUMBER: builtins.int
     NORMALIZE_CONTRIBUTIONS_FIELD_NUMBER: builtins.int
+    FREE_RIDERS_FIELD_NUMBER: builtins.int
+    EXCLUDE_AFTER_FIELD_NUMBER: builtins.int
     optimizer: builtins.str
     """"sgd" or "adam"; it restarts in every round."""
     learning_rate: builtins.float
@@ -68,6 +70,10 @@ class GradientRewardsTerms(google.protobuf.message.Message):
     coalition_weights: builtins.str
     """"importance" or "fixed"."""
     normalize_contributions: builtins.bool
+    free_riders: builtins.str
+    """"warn", "weigh_as_one" or "exclude"."""
+    exclude_after: builtins.int
+    """Rounds in a row with nothing of its own after which a client is excluded."""
     def __init__(
         self,
         *,
@@ -89,8 +95,10 @@ class GradientRewardsTerms(google.protobuf.message.Message):
         permutations: builtins.int = ...,
         coalition_weights: builtins.str = ...,
         normalize_contributions: builtins.bool = ...,
+        free_riders: builtins.str = ...,
+        exclude_after: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "batch_size", b"batch_size", "beta", b"beta", "clients", b"clients", "coalition_weights", b"coalition_weights", "epochs", b"epochs", "evaluation_batch_size", b"evaluation_batch_size", "floor", b"floor", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "length", b"length", "min_clients", b"min_clients", "normalize_contributions", b"normalize_contributions", "optimizer", b"optimizer", "permutations", b"permutations", "round_deadline_s", b"round_deadline_s", "rule", b"rule", "valuation", b"valuation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "batch_size", b"batch_size", "beta", b"beta", "clients", b"clients", "coalition_weights", b"coalition_weights", "epochs", b"epochs", "evaluation_batch_size", b"evaluation_batch_size", "exclude_after", b"exclude_after", "floor", b"floor", "free_riders", b"free_riders", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "length", b"length", "min_clients", b"min_clients", "normalize_contributions", b"normalize_contributions", "optimizer", b"optimizer", "permutations", b"permutations", "round_deadline_s", b"round_deadline_s", "rule", b"rule", "valuation", b"valuation"]) -> None: ...
 
 global___GradientRewardsTerms = GradientRewardsTerms
 

@@ -107,6 +107,16 @@ def test_the_workdir_keeps_configurations_logs_and_the_model(the_demo: Demo) -> 
     assert all((key.stat().st_mode & 0o077) == 0 for key in (folder / "kept").rglob("key.pem"))
 
 
+def test_its_sessions_are_read_when_no_node_runs_any_more(the_demo: Demo, typed: Any) -> None:
+    folder, result = the_demo
+    for party in ("learner", "provider"):
+        (session,) = typed.json("sessions", "--node", folder / "kept" / party, cwd=folder)["sessions"]
+        assert (session["session"], session["state"]) == ("demo-0", "finished")
+        shown = typed.json("show", "--node", folder / "kept" / party, cwd=folder)
+        assert shown["rounds_finished"] == result["rounds"]
+    assert shown["bytes_received"] == result["bytes_sent"]
+
+
 def test_the_simulation_of_the_demo_is_the_demo(the_demo: Demo, typed: Any, tmp_path: Path) -> None:
     _, result = the_demo
     printed = typed("demo", "--print-script", "--seed", 0, cwd=tmp_path)

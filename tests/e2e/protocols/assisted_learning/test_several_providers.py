@@ -24,7 +24,8 @@ from comity.node.sessions.script import Script, parse_script, session_text
 from comity.protocol.registry import protocol
 from comity.simulation.in_process import simulate
 from comity.simulation.processes import NodeProcess, running
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 
 SCRIPT = """
 [session]

@@ -22,12 +22,13 @@ from comity.ledger.ledger import Head, in_round, loaded
 from comity.ledger.receipts import Signer
 from comity.ledger.verification import verify
 from comity.node.control_client import ControlClient
-from comity.node.sessions.initiator import stored_contract
+from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.script import parse_script, session_text
 from comity.protocols.gradient_rewards.messages import update_layout
 from comity.session.codec import statement_to_proto
 from comity.simulation.processes import NodeProcess, running
-from comity.store.sql_store import SqlStore, store_url
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy

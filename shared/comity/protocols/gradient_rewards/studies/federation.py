@@ -19,7 +19,8 @@ from comity.contract import Contract
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
-from comity.protocols.gradient_rewards import ServerState, aggregate_round
+from comity.protocols.gradient_rewards import ServerState, SparseUpdate, aggregate_round, free_riders
+from comity.protocols.gradient_rewards.free_riders import Finding
 from comity.protocols.gradient_rewards.rewards import normalize_update
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.randomness import derive, generator
@@ -79,16 +80,28 @@ class Rule(Protocol):
 
 @dataclass
 class GradientRewards:
-    """The protocol's own rule: `aggregate_round`, from round to round."""
+    """The protocol's own rule: `aggregate_round`, from round to round; nobody is excluded.
+
+    Attributes:
+        terms: What was agreed.
+        found: What was found of each client's updates, for each round.
+    """
 
     terms: GradientRewardsTerms
+    found: list[list[tuple[Finding, ...]]] = field(default_factory=list)
     _state: ServerState | None = None
+    _news: list[list[float]] = field(default_factory=list)
+    _last: dict[int, SparseUpdate] = field(default_factory=dict)
 
     def pay(self, round: Round) -> Payment:
         """See `Rule`."""
         before = self._state or ServerState.first(round.sizes)
-        settled = aggregate_round(round.updates, before, self.terms.mechanism, generator=round.draws)
-        self._state = settled.state
+        now = free_riders.signs(round.updates, before.importance, self._last)
+        self.found.append(free_riders.findings(now, list(zip(*self._news, strict=True)) or [()] * len(now)))
+        self._news.append([each.news for each in now])
+        shares = None if self.terms.free_riders == "warn" else free_riders.shares(now, self.found[-1])
+        settled = aggregate_round(round.updates, before, self.terms.mechanism, shares=shares, generator=round.draws)
+        self._state, self._last = settled.state, dict(enumerate(settled.rewards))
         rewards = [reward.dense() for reward in settled.rewards]
         return Payment(settled.aggregate, rewards, settled.state.importance.tolist())
 

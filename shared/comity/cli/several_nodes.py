@@ -1,65 +1,17 @@
-"""Which nodes a command drives."""
+"""Several nodes that one operator drives."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from comity.errors import InvalidValue
 from comity.node.control_client import ControlClient
-from comity.node.operating import control_of
+from comity.node.operating import NodeChoice
 from comity.node.validation import read_toml, validated
-
-
-@dataclass(frozen=True, slots=True)
-class NodeChoice:
-    """A node that somebody named.
-
-    Attributes:
-        name: Its folder, its `state_dir`, `unix:PATH`, or `PARTY@HOST:PORT`.
-        operator: Folder of the operator's key and certificate, for a control port; none for a socket.
-        default: Whether nobody named it.
-    """
-
-    name: str
-    operator: str = ""
-    default: bool = False
-
-    def connect(self) -> ControlClient:
-        """A connection to its operator's service.
-
-        Raises:
-            MissingFile: No node runs there, or the operator has no key.
-            InvalidValue: It cannot be reached like this.
-        """
-        return control_of(self.name, Path(self.operator or "."))
-
-    @property
-    def option(self) -> str:
-        """What to add to a command that is to reach the same node."""
-        operator = f" --operator {self.operator}" if self.operator else ""
-        return "" if self.default else f" --node {self.name}{operator}"
-
-
-def latest(control: ControlClient) -> str:
-    """The session that a node entered last.
-
-    Raises:
-        InvalidValue: There is none.
-    """
-    sessions = control.sessions()
-    if not sessions:
-        raise InvalidValue(
-            "this node has no session yet",
-            expected="a session",
-            received="none",
-            action="comity run SCRIPT, or comity open SCRIPT, begins one at the node whose session it is",
-        )
-    return sessions[-1].session
 
 
 class NodesFile(BaseModel):
@@ -92,7 +44,7 @@ def connected(path: Path) -> Iterator[dict[str, ControlClient]]:
         for party, place in named.nodes.items():
             local = (path.parent / place).is_dir() or place.startswith("unix:")
             name = (place if place.startswith("unix:") else str(path.parent / place)) if local else f"{party}@{place}"
-            choice = NodeChoice(name, str(path.parent / named.operator))
+            choice = NodeChoice(name, operator=str(path.parent / named.operator))
             clients[party] = stack.enter_context(choice.connect())
         for party, client in clients.items():
             description = client.describe()

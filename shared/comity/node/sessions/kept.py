@@ -1,0 +1,18 @@
+"""What is kept of a session, read again. Light: whoever looks a session up waits for no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comity.contract import Contract
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocol
+from comity.store.store import StoredSession
+
+
+def stored_contract(session: StoredSession) -> tuple[Contract, ProtocolDefinition]:
+    """The contract of a session that was kept, and its protocol."""
+    fields: dict[str, Any] = dict(session.contract)
+    definition = protocol(fields["protocol"])
+    terms = definition.terms.model_validate(fields["terms"])
+    return Contract.model_validate(fields | {"terms": terms}), definition
