@@ -25,6 +25,7 @@ from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
+from comity.session.policy import NEVER_ASKED, Asked
 from comity.session.presence import Presence
 from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.session.verdicts import Verdicts
@@ -33,9 +34,13 @@ from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import Secrets
 from comity.store.store import Store
-from comity.tasks import agreed_model, require_usable
+from comity.tasks import agreed_model, model_bytes, require_usable
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
+
+_COPIES = 8
+"""How often a session has its models in memory: to train and to evaluate, as they began, gradients, two moments of an
+optimiser, what is packed and what is sent."""
 
 
 class LocalParty:
@@ -179,7 +184,9 @@ class LocalParty:
         guards = self._guards if verdicts is None else self._guards.with_inspectors(verdicts.inspectors)
         return EgressGate(contract, self.config.policy, self.store, peer, guards)
 
-    def review(self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int) -> None:
+    def review(
+        self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int, asked: Asked = NEVER_ASKED
+    ) -> None:
         """Decides whether this party may enter a contract, by its policy and by how it looks after its samples.
 
         Args:
@@ -187,12 +194,13 @@ class LocalParty:
             own: Its part in it.
             peers: The other parties.
             active: Sessions that it has already.
+            asked: What the party that asks has already.
 
         Raises:
             PolicyRefusal: It may not; names the first limit that the contract passes, and what would do.
             RefusedError: The contract's models cannot be had here.
         """
-        self.config.policy.review(contract, own, peers, active=active)
+        self.config.policy.review(contract, own, peers, active=active, asked=asked)
         privacy, plans = self.config.privacy, protocol(contract.protocol).load().training_plan
         plan = plans(contract, own) if privacy.guards and plans is not None else None
         if plan is None:
@@ -245,6 +253,20 @@ class LocalParty:
     def rounds_finished(self, session: str) -> int:
         """Rounds that this party is done with, of an active session."""
         return sum(record.kind == "finished" for record in self.store.records(session))
+
+    def memory_space(self, contract: Contract) -> int:
+        """Memory that a session takes while somebody works on it, in bytes, beside this party's data.
+
+        Its models are not built for that: what they would take may be more than there is.
+
+        Raises:
+            TaskMismatch: The data here are for another task.
+            UnknownModel: A model's name is unknown here.
+        """
+        require_usable(contract.task)
+        protocol(contract.protocol).load().task.require_fitting(self.name, self.holdings.data, contract.task)
+        weights = sum(model_bytes(contract, name, self.config.own_models) for name in contract.models)
+        return weights * (_COPIES + self.config.limits.half_uploads)
 
     def task(
         self,
