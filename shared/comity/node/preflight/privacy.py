@@ -6,19 +6,17 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from comity.errors import ComityError
 from comity.node.preflight.context import Context
-from comity.node.preflight.rows import Row
+from comity.node.preflight.rows import NotChecked, Row
 from comity.node.preflight.work import drafted
 from comity.privacy.leak_guard import unjudged
 from comity.tasks import agreed_model
 
-_NOT_PROTECTED = (
-    "convolutions, label counts, exact losses, who is among the samples and what many sends say together are not; "
-    "differential privacy alone bounds those"
-)
+_NOT_PROTECTED = "convolutions, losses, label counts and membership are not: noise alone bounds those"
 _SAID = {
-    "guarded": f"guarded: what single samples show in fully connected layers and embeddings stays here; {_NOT_PROTECTED}",
-    "dp": "dp: as guarded, and no session trains without noise; losses and the choice of checkpoints are not covered",
+    "guarded": f"guarded: what a single sample shows in linear layers and embeddings stays here; {_NOT_PROTECTED}",
+    "dp": "dp: as guarded, and no session trains without noise; losses and choices by them are not covered",
     "public": "public: nothing is held back; only data that anybody may read belong here",
 }
 _PARALLEL = 0.95
@@ -34,7 +32,11 @@ def check_privacy(context: Context) -> Iterator[Row]:
     yield Row("privacy", "passed", _SAID[context.config.privacy.preset])
     if context.script is None or not context.config.privacy.guards:
         return
-    session = drafted(context)
+    try:
+        session = drafted(context)
+    except (ComityError, NotChecked):
+        # Another row says what is wrong with it.
+        return
     if session.definition.load().training_plan is None or context.local.holdings.is_reinforcement:
         found = "nothing that this session sends is judged: a sample is an episode, or the protocol has no guard"
         yield Row("privacy", "warning", found, "rely on policy.egress and differential privacy")
