@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import PrivateAttr
@@ -39,6 +39,8 @@ class Party:
         device: `auto`, `cpu`, `cuda` …
         settings: Its own settings of the protocol, as `[protocols.NAME]` in `node.toml` has them.
         policy: What it agrees to, as `[policy]` in `node.toml` has it.
+        privacy: How it looks after its samples, as `[privacy]` in `node.toml` has it; left out, nothing is held back, since
+            nothing leaves this process.
         secret: What its own randomness comes from; left out, its name and the seed, so that a simulation repeats.
     """
 
@@ -51,6 +53,7 @@ class Party:
     device: str = "auto"
     settings: Mapping[str, Json] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
+    privacy: Mapping[str, Json] = field(default_factory=dict)
     secret: str | None = None
 
 
@@ -101,6 +104,8 @@ def section(
     values: dict[str, Any] = {"role": role, "device": party.device, "policy": dict(party.policy)}
     if party.secret is not None:
         values["secret"] = party.secret
+    if party.privacy:
+        values["privacy"] = dict(party.privacy)
     if party.settings:
         values["protocols"] = {protocol: dict(party.settings)}
     if (source := table(party.data)) is not None:
@@ -117,18 +122,25 @@ def table(data: Any) -> dict[str, Any] | None:
     return dict(data) if isinstance(data, Mapping) else None
 
 
+Parties = Iterable[Party] | Mapping[str, Party]
+"""Parties, or parties by name."""
+
+
 def require_parties(parties: Any) -> list[Party]:
     """Checks that these are parties.
 
     Raises:
         InvalidValue: They are not.
     """
-    found = list(parties) if isinstance(parties, list | tuple) else [parties]
+    if isinstance(parties, Mapping):
+        named = [replace(each, name=name) if isinstance(each, Party) else each for name, each in parties.items()]
+        return require_parties(named)
+    found = list(parties) if isinstance(parties, Iterable) and not isinstance(parties, str) else [parties]
     for each in found:
         if not isinstance(each, Party):
             raise InvalidValue(
                 "the parties cannot be used",
-                expected="a list of comity.Party",
+                expected="a list of comity.Party, or a dict of them by name",
                 received=type(each).__name__,
                 action="write [comity.Party(model=…, data=…), comity.Party(data=…)]",
             )
