@@ -39,6 +39,7 @@ class RewardedTaskBuilder(TaskBuilder):
             secret=resources.secret,
             device=resources.device,
             mechanism=resources.mechanism,
+            rules=resources.rules,
         )
 
 
@@ -46,10 +47,20 @@ TASK = RewardedTaskBuilder()
 
 
 def disk_space(contract: Contract, own: Membership, peer: Membership, task: Classification) -> int:  # noqa: ARG001
-    """At a client, two models, an update and a reward; at the server, an update and a reward of each client."""
+    """Most that a party keeps at a time.
+
+    At a client, two models, an update and a reward, and two states of a leak guard, one of which takes the other's place; at
+    the server, an update and a reward of each client.
+    """
     terms = contract.terms
-    clients = terms.clients if isinstance(terms, GradientRewardsTerms) and own.role == "server" else 1
-    return (2 + 2 * clients) * task.layout.size
+    if not isinstance(terms, GradientRewardsTerms):
+        raise MalformedMessage(
+            "the terms are another protocol's", expected="gradient_rewards", received=contract.protocol
+        )
+    if own.role == "server":
+        return (2 + 2 * terms.clients) * task.layout.size
+    kept = 2 * (task.layout.size + task.guard_space(task.samples * terms.epochs)) if task.is_guarded else 0
+    return 4 * task.layout.size + kept
 
 
 def _no_samples(environments: EnvironmentSet) -> TaskMismatch:
