@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from comity.front.connection import Node, Session, connect
     from comity.front.party import Party
     from comity.front.result import Result
+    from comity.front.scripts import terms
     from comity.front.simulate import simulate
     from comity.front.table import Rounds
     from comity.protocol.registry import protocol_names
@@ -34,6 +35,7 @@ _offered = lazily(
         "front.connection": ["Node", "Session", "connect"],
         "front.party": ["Party"],
         "front.result": ["Result"],
+        "front.scripts": ["terms"],
         "front.simulate": ["simulate"],
         "front.table": ["Rounds"],
         "protocol.registry": ["protocol_names"],
@@ -50,6 +52,7 @@ __all__ = [
     "connect",
     "protocol_names",
     "simulate",
+    "terms",
     "version",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -260,3 +261,29 @@ class TestNpz:
         damaged[damaged.index(self.x.tobytes())] ^= 1
         (tmp_path / "bad.npz").write_bytes(damaged)
         refused(InvalidValue, f"npz:{tmp_path}/bad.npz", "cannot be read")
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    """Whoever opened it would wait for somebody to write."""
+    (tmp_path / "cat").mkdir()
+    os.mkfifo(tmp_path / "cat" / "a.png")
+    refused(InvalidValue, f"imagefolder:{tmp_path}", "is no file")
+
+
+def test_an_archive_damaged_anywhere_is_one_line(tmp_path: Path) -> None:
+    """Methods and versions that nobody knows, sizes that nobody has, and streams that end amid a block."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.arange(60, dtype=np.uint8).reshape(6, 10), y=np.arange(6))
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        for flip in (0x01, 0x80, 0xFF):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :])
+            try:
+                read(f"npz:{path}")
+            except UsageError as error:
+                assert "\n" not in str(error)  # noqa: PT017
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (549755813888,), }"
+    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", array)
+    refused(InvalidValue, f"npz:{path}", "cannot be read")

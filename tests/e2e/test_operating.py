@@ -223,7 +223,7 @@ def test_a_node_in_one_picture(pair: Pair, comity: Any, wait_until: Callable[...
     assert (status["node"]["party"], status["node"]["role"]) == ("hospital", "teacher")
     (on,) = [each for each in status["sessions"] if each["session"] == session]
     assert (on["state"], on["rounds"]) == ("running", 500)
-    assert (status["counted"], status["max_sessions"]) == (1, 4)
+    assert (status["counted"], status["max_sessions"]) == (1, 16)
     assert set(status["queues"]) == {session}
     assert status["disk"]["promised"] > 0
     assert status["disk"]["quota"] is None

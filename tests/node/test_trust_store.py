@@ -274,3 +274,12 @@ def test_a_folder_without_a_node(folder: Path, tmp_path: Path) -> None:
     (folder / "node.toml").write_text("[policy]\nmax_round = 1")
     with pytest.raises(UnknownKey, match="max_rounds"):
         TrustStore(folder)
+
+
+@pytest.mark.parametrize("name", ["../hospital", "*", "", "/etc/hospital", "hos\x1b[2Jpital", "h" * 65, "a b"])
+def test_what_is_no_name_of_a_party_is_no_file_either(folder: Path, card: Callable[..., Path], name: str) -> None:
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(InvalidValue, match="no party's name") as caught:
+        TrustStore(folder).add(CardImport(name, card(file="card.pem")))
+    assert "\x1b" not in str(caught.value)
+    assert sorted(folder.rglob("*")) == before

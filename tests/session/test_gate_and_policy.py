@@ -130,7 +130,7 @@ def review(policy: Policy, contract: Contract, *, own: Membership = OWN, active:
 @pytest.mark.parametrize(
     ("policy", "changes", "active", "samples", "limit", "reason"),
     [
-        ({"parties": ["bank"]}, {}, 0, 10, "parties", "expected bank, received clinic"),
+        ({"parties": ["bank"]}, {}, 0, 10, "parties", "expected a party that it names, received clinic"),
         (
             {"protocols": ["federated_count"]},
             {},
@@ -141,7 +141,7 @@ def review(policy: Policy, contract: Contract, *, own: Membership = OWN, active:
         ),
         ({"max_rounds": 2}, {"rounds": 3}, 0, 10, "max_rounds", "expected at most 2, received 3"),
         ({"max_acceptors": 1}, {"acceptors": ("a", "b")}, 0, 10, "max_acceptors", "expected at most 1, received 2"),
-        ({"max_sessions": 2}, {}, 2, 10, "max_sessions", "expected at most 2, received 3"),
+        ({"max_sessions": 2}, {}, 2, 10, "max_sessions", "expected at most 2, received one more"),
         ({"min_samples": 10}, {}, 0, 9, "min_samples", "expected at least 10, received 9"),
         ({"egress": ["contract", "loss"]}, {}, 0, 10, "egress", "expected contract, loss, received vote"),
         ({}, {"egress": ("sample",)}, 0, 10, "egress", "received sample"),

@@ -616,12 +616,18 @@ class TestUrl:
         with pytest.raises(InvalidValue, match="store"):
             SqlStore(url)
 
-    def test_a_password_is_not_shown(self) -> None:
-        url = make_url("postgresql://comity:secret@127.0.0.1:1/comity")
+    @pytest.mark.parametrize("url", ["comity:secret@127.0.0.1:1/comity", "comity@127.0.0.1:1/comity?password=secret"])
+    def test_a_password_is_not_shown(self, url: str) -> None:
         with pytest.raises(StorageFailed) as caught:
-            SqlStore(url)
+            SqlStore(make_url(f"postgresql://{url}"))
         assert "secret" not in str(caught.value)
         assert "127.0.0.1" in str(caught.value)
+
+    @pytest.mark.parametrize("url", ["://u:se/cret@host/db", "my sql://u@host/db?password=se/cret"])
+    def test_nor_is_that_of_a_url_that_is_none(self, url: str) -> None:
+        with pytest.raises(InvalidValue) as caught:
+            SqlStore(url)
+        assert "cret" not in str(caught.value)
 
     def test_there_is_nothing_to_read(self, tmp_path: Path) -> None:
         with pytest.raises(MissingFile):

@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from comity.errors import PeerUnreachable, TooManyCalls
+from comity.errors import PeerUnreachable, StorageFailed, TooManyCalls
 from comity.session.limits import Limits
 from comity.transport import server as served
 from comity.transport.addresses import split_address
@@ -270,3 +270,28 @@ def test_callers_that_never_say_who_they_are_are_hung_up_on(issue: Callable[...,
             assert silent.recv(1) == b""
     finally:
         server.stop(0)
+
+
+def test_a_proxy_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, free_address: str) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    unreached = "failed to connect to all addresses"
+    assert "proxy" not in str(diagnose(free_address, "hospital", Identity("clinic"), unreached))
+    monkeypatch.setenv("http_proxy", "http://user:hidden@proxy.example.org:3128")
+    line = str(diagnose(free_address, "hospital", Identity("clinic"), unreached))
+    assert "http_proxy of the environment" in line
+    assert "no_proxy=127.0.0.1" in line
+    assert "hidden" not in line
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert "proxy" not in str(diagnose(free_address, "hospital", Identity("clinic"), unreached))
+
+
+def test_where_a_node_keeps_what_is_told_to_nobody(echo: Callable[..., Any], method: Callable[..., Any]) -> None:
+    def fail(request: bytes, context: grpc.ServicerContext) -> bytes:
+        raise StorageFailed("/srv/comity/state/blobs cannot be kept", expected="space", received="No space left")
+
+    with grpc.insecure_channel(echo(fail).address) as channel, pytest.raises(grpc.RpcError) as caught:
+        method(channel)(b"", timeout=DEADLINE_S)
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, StorageFailed)
+    assert "/srv" not in str(error)

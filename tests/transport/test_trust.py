@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from comity.errors import CertificateRejected, ComityError, MissingFile, PolicyRefusal, UnknownParty
@@ -24,6 +26,7 @@ from comity.transport.certificates import Authority, self_signed
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import Identity, caller
 from comity.transport.peer_connection import PeerConnection
+from comity.transport.server import NodeServer
 from comity.transport.trust import Trust
 
 ELSEWHERE = "127.0.0.2:0"
@@ -370,3 +373,34 @@ def test_diagnosis_says_that_a_node_with_a_card_is_there(hospital: Party, clinic
     clinic.trusts(hospital)
     error = diagnose(asked.serve(hospital.identity), "hospital", clinic.identity, "GOAWAY")
     assert "did not answer the call" in str(error)
+
+
+def test_damaged_cards_keep_nobody_out(hospital: Party, clinic: Party, mallory: Party, asked: Any) -> None:
+    """A byte of a card may be any other: at worst it is passed over, and its neighbours are who they are."""
+    hospital.trusts(clinic)
+    clinic.trusts(hospital)
+    der = mallory.certificate.public_bytes(serialization.Encoding.DER)
+    for at in range(len(der)):
+        damaged = der[:at] + bytes([der[at] ^ 0x01]) + der[at + 1 :]
+        text = base64.encodebytes(damaged).decode()
+        card = f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"
+        (hospital.folder / "trust" / f"a-{at:03}.pem").write_text(card)
+    assert asked(hospital.identity, clinic.identity) == b"clinic"
+
+
+def test_who_is_no_longer_trusted_follows_nothing_any_more(hospital: Party, clinic: Party) -> None:
+    hospital.trusts(clinic)
+    clinic.trusts(hospital)
+    server = NodeServer(hospital.identity, [])
+    address = server.start("127.0.0.1:0")
+    options = [("grpc.ssl_target_name_override", "hospital"), ("grpc.default_authority", "hospital")]
+    try:
+        with grpc.secure_channel(address, clinic.identity.client_credentials("hospital"), options) as channel:
+            following = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+            assert next(following).status == health_pb2.HealthCheckResponse.SERVING
+            (hospital.folder / "trust" / "clinic.pem").unlink()
+            with pytest.raises(grpc.RpcError) as caught:
+                next(following)
+            assert caught.value.code() is grpc.StatusCode.CANCELLED  # type: ignore[attr-defined]
+    finally:
+        server.stop(0)

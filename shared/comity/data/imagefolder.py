@@ -111,6 +111,9 @@ def _images(folder: Path) -> list[Path]:
 
 def _decode(path: Path, image_size: int | None) -> Pixels:
     """One image as uint8 `[3, height, width]`; with a size, its central square resized to that."""
+    if not path.is_file():
+        # A pipe would be waited for.
+        raise InvalidValue(f"{path} is no file", expected="an image", received="something else", action="remove it")
     try:
         with Image.open(path, formats=_FORMATS) as image:
             if image.mode.startswith(("I", "F")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -16,6 +18,22 @@ from comity.data.sources import Request
 from comity.errors import InvalidValue, MissingFile
 
 Arrays = dict[str, NDArray[Any]]
+
+_DAMAGED = (
+    BadZipFile,
+    EOFError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What a damaged archive ends in: versions and methods that nobody knows, sizes that nobody has, and whatever else."""
 
 _KNOWN = ("x", "y", "x_test", "y_test", "classes")
 
@@ -68,7 +86,7 @@ def _read(path: Path) -> Arrays:
                 )
             with archive:
                 return dict(archive)
-    except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
+    except _DAMAGED as error:
         raise InvalidValue(
             f"{path} cannot be read: {error}", action="write plain numbers, no objects, with numpy.savez"
         ) from error

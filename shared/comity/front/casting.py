@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from comity.contract import Option, Preprocessing
+from comity.contract import IDENTIFIER, Option, Preprocessing
 from comity.data import Dataset, Splits
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue
@@ -139,6 +140,13 @@ def _named(described: Sequence[Party], definition: ProtocolDefinition) -> dict[s
     for each in cast:
         seen[each.role] += 1
         name = each.name or (f"{each.role}-{seen[each.role]}" if of_role[each.role] > 1 else str(each.role))
+        if not re.fullmatch(IDENTIFIER, name):
+            raise InvalidValue(
+                "a party's name cannot be used",
+                expected="letters, digits, dots, hyphens and underscores, 64 at most",
+                received=repr(name)[:100],
+                action="give it a name as certificates have them, such as clinic-1",
+            )
         if name in found:
             raise InvalidValue("two parties have one name", expected="a name each", received=name)
         found[name] = each

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from pathlib import Path
+from threading import Event as Signal
 from types import TracebackType
 from typing import Any, Self
 
 from comity.contract import Contract, Option, Terms
-from comity.errors import InvalidValue, NodeDraining
+from comity.errors import InvalidValue, MissingFile, NodeDraining, PeerUnreachable
 from comity.front.progress import RoundsBar, row
 from comity.front.result import Left, Result, left_behind
 from comity.front.scripts import ScriptLike, protocol_of, script_of, session_script
@@ -22,22 +24,33 @@ from comity.protocol.registry import protocol
 from comity.session.events import Event
 from comity.tensors import Blob
 
+_LOOK_S = 0.1
+"""How often to look for a node that is being started."""
 _OVER_BADLY = {"session-failed", "session-cancelled", "session-stopped"}
 
 
-def connect(node: Path | str, operator: Path | str = ".") -> Node:
+def connect(node: Path | str, operator: Path | str = ".", *, wait_s: float = 0.0) -> Node:
     """A node that runs.
 
     Args:
         node: Its folder, its `state_dir`, its control socket, or `PARTY@HOST:PORT`, its control port.
         operator: Folder of the operator's key and certificate (`comity init operator`), for a control port.
+        wait_s: How long to wait for a node that is being started, in seconds.
 
     Raises:
         MissingFile: No node runs there, or the operator has no key.
         InvalidValue: It cannot be reached like this.
         PeerUnreachable: It does not answer.
     """
-    return Node(NodeChoice(str(node), operator=str(operator)).connect())
+    deadline = time.monotonic() + wait_s
+    between = Signal()
+    while True:
+        try:
+            return Node(NodeChoice(str(node), operator=str(operator)).connect())
+        except (MissingFile, PeerUnreachable):
+            if time.monotonic() >= deadline:
+                raise
+        between.wait(_LOOK_S)
 
 
 class Node:
@@ -50,14 +63,20 @@ class Node:
         party: The party whose node it is.
         role: What it does.
         protocols: The protocols that it takes part in.
+        address: Where its peers reach it; empty for a node that only asks.
     """
 
     def __init__(self, control: ControlClient) -> None:
         self._control = control
-        described = control.describe()
+        try:
+            described = control.describe()
+        except BaseException:
+            self.close()
+            raise
         self.party: str = described.party
         self.role: str = described.role
         self.protocols: list[str] = list(described.protocols)
+        self.address: str = described.address
         self._state = Path(described.state_dir)
 
     def __enter__(self) -> Self:

@@ -61,6 +61,7 @@ class Result:
         bytes_received: Bytes that came, by egress kind.
         seconds: How long it took.
         ledger_verified: Whether the ledger's chains hold.
+        notes: What the session said of rounds that went badly, and what to do.
     """
 
     def __init__(
@@ -80,6 +81,11 @@ class Result:
         table = protocol(self.protocol).presentation.per_round
         self.per_party = Rounds([]) if table is None else _per_party(table, self.metrics)
         self._summary = _summary(events)
+        self.notes = [
+            f"round {each.round}: {each.fields['what']}; {each.fields['action']}"
+            for each in events
+            if each.kind == "stalled"
+        ]
 
     @property
     def models(self) -> dict[str, nn.Module]:
@@ -157,7 +163,11 @@ class Result:
             "crossed": f"{sent} sent, {received} received",
             "digest": self.digest,
             "ledger": "verified" if self.ledger_verified else "BROKEN",
+            **({"note": self._noted()} if self.notes else {}),
         }
+
+    def _noted(self) -> str:
+        return self.notes[-1] if len(self.notes) == 1 else f"{self.notes[-1]} ({len(self.notes)} such rounds: .notes)"
 
     def _only(self) -> Left:
         left = self._reached()

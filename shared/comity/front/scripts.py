@@ -47,45 +47,60 @@ def script_of(value: ScriptLike) -> Script:
     )
 
 
-def terms_of(definition: ProtocolDefinition, terms: Terms | Mapping[str, Any] | None) -> dict[str, Any]:
+def terms_of(definition: ProtocolDefinition, given: Terms | Mapping[str, Any] | None) -> dict[str, Any]:
     """A protocol's terms as a script has them.
 
     Raises:
         UsageError: They are another protocol's, or no terms.
     """
-    if isinstance(terms, Terms):
-        if not isinstance(terms, definition.terms):
+    if isinstance(given, Terms):
+        if not isinstance(given, definition.terms):
             raise InvalidValue(
                 f"the terms are not {definition.name}'s",
                 expected=definition.terms.__name__,
-                received=type(terms).__name__,
+                received=type(given).__name__,
                 action=f"use {definition.terms.__module__}.{definition.terms.__name__}, or a dict",
             )
-        return terms.model_dump(mode="json", exclude_unset=True)
-    if terms is not None and not isinstance(terms, Mapping):
+        return given.model_dump(mode="json", exclude_unset=True)
+    if given is not None and not isinstance(given, Mapping):
         raise InvalidValue(
-            "the terms cannot be used", expected="a dict, or the protocol's terms", received=type(terms).__name__
+            "the terms cannot be used", expected="a dict, or the protocol's terms", received=type(given).__name__
         )
     # Here, so that what is wrong with them is said before any data are read.
-    validated(definition.terms, dict(terms or {}), f"the terms of {definition.name}")
-    return dict(terms or {})
+    validated(definition.terms, dict(given or {}), f"the terms of {definition.name}")
+    return dict(given or {})
 
 
-def protocol_of(terms: Terms) -> ProtocolDefinition:
+def terms(protocol_name: str, /, **values: Any) -> Terms:
+    """Terms of a protocol; what is left out has its default.
+
+    Args:
+        protocol_name: The protocol.
+        **values: Its terms, as its README and its terms class explain them.
+
+    Raises:
+        UnsupportedProtocol: There is no such protocol.
+        UsageError: A value cannot be used.
+    """
+    definition = protocol(protocol_name)
+    return validated(definition.terms, values, f"the terms of {definition.name}")
+
+
+def protocol_of(given: Terms) -> ProtocolDefinition:
     """The protocol whose terms these are.
 
     Raises:
         InvalidValue: There is none.
     """
     for each in protocols():
-        if isinstance(terms, each.terms):
+        if isinstance(given, each.terms):
             return each
-    raise InvalidValue("the terms are no protocol's", expected="terms of a protocol", received=type(terms).__name__)
+    raise InvalidValue("the terms are no protocol's", expected="terms of a protocol", received=type(given).__name__)
 
 
 def session_script(
     definition: str | ProtocolDefinition,
-    terms: Terms | Mapping[str, Any] | None,
+    given: Terms | Mapping[str, Any] | None,
     *,
     acceptors: list[str],
     rounds: int,
@@ -96,7 +111,7 @@ def session_script(
 
     Args:
         definition: The protocol.
-        terms: Its terms.
+        given: Its terms.
         acceptors: Who helps.
         rounds: Rounds to buy.
         seed: Seed of everything public.
@@ -111,7 +126,7 @@ def session_script(
         "acceptors": acceptors,
         "rounds": rounds,
         "seed": seed,
-        "terms": terms_of(found, terms),
+        "terms": terms_of(found, given),
         **{name: value for name, value in rest.items() if value is not None},
     }
     return validated(Script, {"session": session}, "the session")

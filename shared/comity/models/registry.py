@@ -25,7 +25,7 @@ _MOST_OUTPUTS = 1_000_000
 _OPTION_TYPES: Mapping[str, tuple[type, ...]] = {"bool": (bool,), "float": (float, int), "int": (int,), "str": (str,)}
 
 
-def build(
+def build(  # noqa: PLR0913
     name: str,
     *,
     input_shape: tuple[int, ...],
@@ -33,6 +33,7 @@ def build(
     options: Mapping[str, Option],
     seed: int,
     own: OwnModels | None = None,
+    device: str = "cpu",
 ) -> nn.Module:
     """Builds a model on the CPU, with initial weights that the seed alone decides.
 
@@ -43,6 +44,7 @@ def build(
         options: The factory's own keyword arguments.
         seed: The session's seed; the weights come from `derive(seed, "initial weights")`.
         own: What the party calls models of its own, and where they are; see `comity.models.own`.
+        device: `meta` for a model without weights, which takes no memory whatever its size.
 
     Returns:
         The model, in training mode. Its weights are bit-identical for the same torch build and instruction set; without
@@ -68,7 +70,7 @@ def build(
             action="check the labels of the data",
         )
     _check_options(name, factory, input_shape, outputs, options)
-    with seeded(derive(seed, "initial weights")), torch.device("cpu"):
+    with seeded(derive(seed, "initial weights")), torch.device(device):
         try:
             model = factory(input_shape, outputs, **options)
         except (RuntimeError, TypeError, ValueError) as error:

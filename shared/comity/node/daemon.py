@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import secrets
 import signal
 import threading
@@ -77,7 +78,8 @@ class Node:
         """
         config = self._config
         try:
-            (config.state_dir / "blobs").mkdir(parents=True, exist_ok=True)
+            config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (config.state_dir / "blobs").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             action = "make it writable, or configure another state_dir"
             raise StorageFailed(
@@ -322,6 +324,13 @@ class Node:
         stack.callback(self._acceptor.drain)
 
 
+def _open_more_files() -> None:
+    """Lets this process open as many files as it may: connections are files, too, and the usual limit is a thousand."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def run_daemon(role: str, config: NodeConfig) -> None:
     """Runs a node until SIGTERM or SIGINT.
 
@@ -329,6 +338,9 @@ def run_daemon(role: str, config: NodeConfig) -> None:
         UsageError: The configuration cannot be used.
     """
     faults.install_from_environment()
+    # What a node makes is for its own user: also its socket, from the moment that it is bound.
+    os.umask(0o077)
+    _open_more_files()
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:

@@ -33,9 +33,13 @@ from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import Secrets
 from comity.store.store import Store
-from comity.tasks import agreed_model, require_usable
+from comity.tasks import agreed_model, model_bytes, require_usable
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
+
+_COPIES = 8
+"""How often a session has its models in memory: to train and to evaluate, as they began, gradients, two moments of an
+optimiser, what is packed and what is sent."""
 
 
 class LocalParty:
@@ -224,6 +228,20 @@ class LocalParty:
     def rounds_finished(self, session: str) -> int:
         """Rounds that this party is done with, of an active session."""
         return sum(record.kind == "finished" for record in self.store.records(session))
+
+    def memory_space(self, contract: Contract) -> int:
+        """Memory that a session takes while somebody works on it, in bytes, beside this party's data.
+
+        Its models are not built for that: what they would take may be more than there is.
+
+        Raises:
+            TaskMismatch: The data here are for another task.
+            UnknownModel: A model's name is unknown here.
+        """
+        require_usable(contract.task)
+        protocol(contract.protocol).load().task.require_fitting(self.name, self.holdings.data, contract.task)
+        weights = sum(model_bytes(contract, name, self.config.own_models) for name in contract.models)
+        return weights * (_COPIES + self.config.limits.half_uploads)
 
     def task(
         self,

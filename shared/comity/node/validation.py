@@ -50,6 +50,11 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         action = "correct it at that place; texts stand in quotes"
         raise InvalidValue(f"{source} is no TOML", expected="TOML", received=error, action=action) from error
+    except (RecursionError, ValueError) as error:
+        # It is nested too deep, or has a number of thousands of digits.
+        received = "tables or lists that are nested too deep" if isinstance(error, RecursionError) else error
+        action = "correct it: nobody writes such a thing by hand"
+        raise InvalidValue(f"{source} cannot be used", expected="TOML", received=received, action=action) from error
 
 
 def validated(model: type[Model], values: Mapping[str, Any], source: str) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -17,6 +18,22 @@ Fingerprint = Annotated[
 """SHA-256 of a certificate, hexadecimal; read with the colons that openssl prints."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a party asks of this node already.
+
+    Attributes:
+        active: Sessions with it that count.
+        within_an_hour: Sessions that it has begun within the last hour.
+    """
+
+    active: int = 0
+    within_an_hour: int = 0
+
+
+_NEVER_ASKED = Asked()
+
+
 class Policy(BaseModel):
     """The limits of what this node agrees to; a contract outside them is refused with the reason.
 
@@ -26,6 +43,10 @@ class Policy(BaseModel):
         egress: Kinds that may leave this node; none that is not named here does, also not one that a package adds.
         max_rounds: Most rounds of one session.
         max_sessions: Most sessions at a time.
+        max_sessions_a_party: Most of them with one party, of those in which this node is asked.
+        max_new_sessions: Most that one party may begin within an hour, of those: what is recorded of each stays.
+        max_silence_s: How long a session goes on whose initiator does not call, in seconds; then it is ended, unless it waits
+            for somebody. None for ever.
         min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples. A node
             that does not train is not concerned.
         min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can reckon the
@@ -36,6 +57,7 @@ class Policy(BaseModel):
             (`ask`), until whom the session waits.
         max_wait_s: Longest that a session may wait where its reason to wait is bounded, in seconds; None for ever.
         max_state_bytes: Most that tensors of all sessions may take on disk; None for what the disk holds.
+        max_memory_bytes: Most that the models of all sessions may take in memory; None for three quarters of the machine's.
         max_epsilon: Most ε that all sessions together may spend on this node's samples, by the PRV accountant; sessions
             that train on them without noise are then refused. None for no limit.
         revoked: SHA-256 fingerprints of certificates that are refused though they are trusted, with colons or without.
@@ -47,17 +69,23 @@ class Policy(BaseModel):
     protocols: tuple[str, ...] = ()
     egress: tuple[str, ...] = ("contract", "checkpoint", "loss", "update", "reward", "features", "answer")
     max_rounds: Annotated[int, Field(ge=1)] = 1000
-    max_sessions: Annotated[int, Field(ge=1)] = 4
+    max_sessions: Annotated[int, Field(ge=1)] = 16
+    max_sessions_a_party: Annotated[int, Field(ge=1)] = 4
+    max_new_sessions: Annotated[int, Field(ge=1)] = 1000
+    max_silence_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 604800.0
     min_samples: Annotated[int, Field(ge=1)] = 10
     min_clients: Annotated[int, Field(ge=1)] = 3
     max_acceptors: Annotated[int, Field(ge=1)] = 8
     approve: Literal["policy", "ask"] = "policy"
     max_wait_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_state_bytes: Annotated[int, Field(ge=0)] | None = None
+    max_memory_bytes: Annotated[int, Field(ge=0)] | None = None
     max_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     revoked: frozenset[Fingerprint] = frozenset()
 
-    def review(self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int) -> None:
+    def review(
+        self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int, asked: Asked = _NEVER_ASKED
+    ) -> None:
         """Decides whether this node may enter a contract.
 
         Args:
@@ -65,6 +93,7 @@ class Policy(BaseModel):
             own: This node's part in it.
             peers: The other parties.
             active: Sessions that this node has already.
+            asked: What the party that asks has already.
 
         Raises:
             PolicyRefusal: The contract is outside this policy; names the first limit that it passes.
@@ -76,13 +105,17 @@ class Policy(BaseModel):
                 own.party, "protocols", ", ".join(self.protocols), contract.protocol, "choose one of these protocols"
             )
         fewer = "name fewer acceptors, or raise the limit if what this node says may be of use to so many"
-        for limit, most, wanted, action in (
-            ("max_rounds", self.max_rounds, contract.rounds, "buy fewer rounds"),
-            ("max_acceptors", self.max_acceptors, len(contract.acceptors), fewer),
-            ("max_sessions", self.max_sessions, active + 1, "wait until a session has ended"),
+        wait = "wait until a session has ended"
+        # How many others there are is nobody's business.
+        for limit, most, wanted, received, action in (
+            ("max_rounds", self.max_rounds, contract.rounds, str(contract.rounds), "buy fewer rounds"),
+            ("max_acceptors", self.max_acceptors, len(contract.acceptors), str(len(contract.acceptors)), fewer),
+            ("max_sessions_a_party", self.max_sessions_a_party, asked.active + 1, "one more", wait),
+            ("max_new_sessions", self.max_new_sessions, asked.within_an_hour + 1, "one more", "wait for an hour"),
+            ("max_sessions", self.max_sessions, active + 1, "one more", wait),
         ):
             if wanted > most:
-                raise _refusal(own.party, limit, f"at most {most}", wanted, action)
+                raise _refusal(own.party, limit, f"at most {most}", received, action)
         if 0 < own.samples < self.min_samples:
             action = "use more data, or lower the limit if what so few samples reveal may be known"
             raise _refusal(own.party, "min_samples", f"at least {self.min_samples}", own.samples, action)
@@ -107,7 +140,7 @@ class Policy(BaseModel):
             PolicyRefusal: It may not.
         """
         if self.parties and peer not in self.parties:
-            raise _refusal(own, "parties", ", ".join(self.parties), peer, "ask its operator to add the party")
+            raise _refusal(own, "parties", "a party that it names", peer, "ask its operator to add the party")
 
     def require_enough(self, samples: int) -> None:
         """Checks that what is about to leave stands on enough samples; data change within a session.

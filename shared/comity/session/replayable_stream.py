@@ -52,6 +52,11 @@ class ReplayableStream(Generic[Item]):
         """Whether no more items will come."""
         return self._closed
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether anybody subscribes to it."""
+        return bool(self._subscribers)
+
     def append(self, item: Item) -> None:
         """Adds an item and wakes the followers."""
         with self._changed:

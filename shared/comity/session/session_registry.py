@@ -109,6 +109,8 @@ class ActiveSession:
         events: What happened since the node started.
         contexts: This party's places opposite the peers, by their names; also those of peers who have left.
         left: Peers who have left, and may come back.
+        memory: What its models may take in memory, in bytes.
+        heard: When one of its peers last called, on the monotonic clock.
         stopping: Set when it is ended or its node stops.
         closing: Closed, with the reason, at the same time.
     """
@@ -119,6 +121,8 @@ class ActiveSession:
     events: ReplayableStream[Event] = field(default_factory=ReplayableStream)
     contexts: dict[str, PeerContext] = field(default_factory=dict)
     left: set[str] = field(default_factory=set)
+    memory: int = 0
+    heard: float = field(default_factory=time.monotonic)
     stopping: threading.Event = field(default_factory=threading.Event)
     closing: ReplayableStream[None] = field(default_factory=ReplayableStream)
 
@@ -133,6 +137,11 @@ class ActiveSession:
         if context is None:
             return None
         return AcceptedSession(context, self.role, self.worker, self.events, self.stopping, self.closing)
+
+    @property
+    def silent_s(self) -> float:
+        """How long none of its peers has called, in seconds; 0 while one follows something of it."""
+        return 0.0 if self.closing.is_followed else time.monotonic() - self.heard
 
     def begin_stop(self) -> None:
         """Has its thread end, without waiting for it."""
@@ -169,6 +178,21 @@ class SessionRegistry:
         """Identifiers of the sessions."""
         with self._lock:
             return set(self._active)
+
+    @property
+    def memory(self) -> int:
+        """What the sessions' models may take in memory, in bytes."""
+        with self._lock:
+            return sum(session.memory for session in self._active.values())
+
+    def silent(self, most_s: float) -> list[str]:
+        """The sessions that one party asked for and whose initiator has not called for longer than that, in seconds."""
+        with self._lock:
+            return [
+                name
+                for name, session in self._active.items()
+                if not session.contract.is_open and session.silent_s > most_s
+            ]
 
     def queues(self) -> dict[str, int]:
         """Requests that wait for their turn, by session."""
@@ -253,7 +277,7 @@ class SessionRegistry:
         if active is None:
             self._require_not_cancelled(session, party)
         # Whether the session exists is nobody's business but its parties'.
-        if found is None or protocol not in {None, found.contract.protocol}:
+        if active is None or found is None or protocol not in {None, found.contract.protocol}:
             raise UnknownSession(
                 "no such session here",
                 expected=f"a session of {party}",
@@ -269,6 +293,7 @@ class SessionRegistry:
             )
         # What it keeps may be gone already.
         found.require_running()
+        active.heard = time.monotonic()
         return found
 
     def _require_not_cancelled(self, session: str, party: str) -> None:

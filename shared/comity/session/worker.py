@@ -27,7 +27,10 @@ class Steppable(Protocol):
     """A role that works in small units."""
 
     def advance(self) -> bool:
-        """Does a unit of the work at hand; False when there is none until somebody asks for something."""
+        """Does a unit of the work at hand; False when there is none until somebody asks for something.
+
+        A unit that may take long passes `interruption.point` between its steps; the library's trainings do.
+        """
 
     def fail(self, error: ComityError) -> None:
         """Ends the session: those who follow it are told, and every later call is answered with the error."""

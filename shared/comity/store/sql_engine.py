@@ -47,7 +47,7 @@ def parsed(url: str | URL) -> URL:
         raise InvalidValue(
             "a store's URL cannot be read",
             expected=_FORMS,
-            received=re.sub(r"//[^/]*@", "//…@", str(url)),
+            received=re.sub(r"//.*@|[?].*", "//…@", str(url)),
             action="correct `store`",
         ) from error
     kind = read.get_backend_name()
@@ -65,9 +65,14 @@ def parsed(url: str | URL) -> URL:
     raise InvalidValue(
         "a store cannot be there",
         expected=_FORMS,
-        received=read.render_as_string(),
+        received=_shown(read),
         action="correct `store`, or leave it out for SQLite in state_dir",
     )
+
+
+def _shown(url: URL) -> str:
+    """A URL without what may be secret: a password also stands behind a question mark."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def upsert_of(dialect: str) -> Callable[..., Any]:
@@ -78,7 +83,7 @@ def upsert_of(dialect: str) -> Callable[..., Any]:
 
 def place_of(url: URL) -> str:
     """Where a store is, as it may be shown: a path, or a URL without its password."""
-    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    return str(url.database) if url.get_backend_name() == "sqlite" else _shown(url)
 
 
 def make_engine(url: URL, *, read_only: bool, durable: bool) -> Engine:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from comity.contract import Contract, ModelSpec, Option, TaskSpec
-from comity.errors import MalformedMessage, ModelSignatureMismatch
+from comity.errors import InvalidValue, MalformedMessage, ModelSignatureMismatch
 from comity.models import OwnModels, build
 from comity.tasks.registry import require_usable
 from comity.tensors import Layout
@@ -42,6 +42,35 @@ def signed_model(
     """A model spec with the signature that the model has here; see `build_model`."""
     model = build_model(name, options, task, seed, own)
     return ModelSpec(name=name, options=options, signature=Layout.of(model.state_dict()).signature)
+
+
+def model_bytes(contract: Contract, model: str, own: OwnModels = NO_MODELS) -> int:
+    """Bytes of a model's tensors, found out without making them; 0 for what cannot be built so.
+
+    Args:
+        contract: The contract, whose name and sizes may be a peer's.
+        model: What the protocol calls the model.
+        own: See `build_model`.
+
+    Raises:
+        UnknownModel: Its name is unknown here.
+    """
+    wanted, task = contract.models[model], contract.task
+    try:
+        outputs = require_usable(task).outputs(task)
+        built = build(
+            wanted.name,
+            input_shape=task.inputs.shape,
+            outputs=outputs,
+            options=wanted.options,
+            seed=contract.seed,
+            own=own,
+            device="meta",
+        )
+    except InvalidValue:
+        # Some factories look at weights as they make them; whoever builds it says what is wrong, if anything is.
+        return 0
+    return sum(each.numel() * each.element_size() for each in built.state_dict().values())
 
 
 def agreed_model(party: str, contract: Contract, model: str, own: OwnModels = NO_MODELS) -> nn.Module:

@@ -19,6 +19,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from comity.errors import InvalidValue, MissingFile
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_DAMAGED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What a damaged certificate ends in."""
+
 _LARGEST = 256 * 2**10
 """Bytes of a file that is read as a card; a certificate takes one or two thousand."""
 
@@ -92,9 +102,9 @@ def parse_card(data: bytes, source: str) -> Card:
             action="delete it here; its owner must make a new key, as this one has been given away",
         )
     try:
-        certificates = tuple(x509.load_pem_x509_certificate(pem) for label, pem in blocks if label == "CERTIFICATE")
+        certificates = tuple(_whole(pem) for label, pem in blocks if label == "CERTIFICATE")
         keys = [load_pem_public_key(pem) for label, pem in blocks if label == "PUBLIC KEY"]
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except _DAMAGED as error:
         raise InvalidValue(
             f"{source} cannot be used",
             expected="certificates in PEM",
@@ -114,6 +124,25 @@ def parse_card(data: bytes, source: str) -> Card:
         raise InvalidValue(f"{source} cannot be used", expected="one Ed25519 receipt key", received=received)
     receipt_key = keys[0].public_bytes(Encoding.Raw, PublicFormat.Raw).hex() if keys else None
     return Card(certificates, receipt_key)
+
+
+def _whole(pem: bytes) -> x509.Certificate:
+    """A certificate all of which can be read.
+
+    Parts are read when they are asked for, so that damage would be found where nobody expects it.
+    """
+    certificate = x509.load_pem_x509_certificate(pem)
+    certificate.public_key()
+    for part in (
+        "extensions",
+        "subject",
+        "issuer",
+        "not_valid_before_utc",
+        "not_valid_after_utc",
+        "signature_hash_algorithm",
+    ):
+        getattr(certificate, part)
+    return certificate
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

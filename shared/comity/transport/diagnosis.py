@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import urllib.request
 
 from cryptography.x509 import load_der_x509_certificate
 
@@ -19,6 +20,36 @@ _VERIFY = "the peer's certificate is not accepted here"
 
 
 def diagnose(address: str, party: str, identity: Identity, failure: str) -> TransportError:
+    """Finds out why a peer does not answer; names a proxy of the environment's that its calls go through.
+
+    Args:
+        address: Where the peer should be, `host:port`.
+        party: Who should be there.
+        identity: Who calls.
+        failure: What gRPC said.
+    """
+    error = _diagnosed(address, party, identity, failure)
+    proxy = _proxy_for(address)
+    if proxy is None or isinstance(error, CertificateRejected):
+        return error
+    return type(error)(
+        error.what,
+        expected=error.expected,
+        received=error.received,
+        action=f"{error.action}; calls go through {proxy} of the environment, which no_proxy={split_address(address)[0]} ends",
+    )
+
+
+def _proxy_for(address: str) -> str | None:
+    """The variable of the environment that has gRPC call an address through a proxy; None where none has."""
+    found = urllib.request.getproxies_environment()
+    scheme = next((each for each in ("grpc", "https", "http") if each in found), None)
+    if scheme is None or urllib.request.proxy_bypass(split_address(address)[0]):
+        return None
+    return f"{scheme}_proxy"
+
+
+def _diagnosed(address: str, party: str, identity: Identity, failure: str) -> TransportError:
     """Finds out why a peer does not answer.
 
     Args:

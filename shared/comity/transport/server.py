@@ -10,9 +10,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import grpc
+import structlog
 from grpc_reflection.v1alpha import reflection
 
-from comity.errors import AddressInUse, InvalidValue, TooManyCalls, UnknownParty
+from comity.errors import AddressInUse, ComityError, InvalidValue, TooManyCalls, UnknownParty
 from comity.session.limits import KEEPALIVE_S, SILENCE_S, Limits
 from comity.transport import health
 from comity.transport.addresses import is_loopback, split_address
@@ -21,6 +22,8 @@ from comity.transport.stalls import Stalls
 from comity.transport.status import to_status
 from comity.transport.streams import Streams, described, is_non_blocking, non_blocking, refuse
 from comity.transport.trust import Trust
+
+log = structlog.get_logger()
 
 _LIMITS = Limits()
 _MS = 1000
@@ -115,6 +118,7 @@ class ErrorBoundary(grpc.ServerInterceptor):
         self._only = only
         self._places = OpenCalls(limits.calls_a_party, limits.calls)
         self._streams = OpenCalls(limits.streams_a_party)
+        self._following: set[grpc.ServicerContext] = set()
         self.stalls = Stalls(limits)
 
     @contextmanager
@@ -137,8 +141,23 @@ class ErrorBoundary(grpc.ServerInterceptor):
     def _admit_stream(self, context: grpc.ServicerContext) -> None:
         """Takes a place for a stream of a party that is trusted, which is given back when the stream has ended."""
         give_back = self._streams.take(self._caller(context))
-        if not context.add_callback(give_back):
+        self._following.add(context)
+
+        def end() -> None:
+            self._following.discard(context)
             give_back()
+
+        if not context.add_callback(end):
+            end()
+
+    def end_untrusted(self) -> None:
+        """Ends the streams of those whose card was removed, or changed, since they began; they are told when they call."""
+        for context in self._following.copy():
+            try:
+                self._caller(context)
+            except ComityError as error:
+                log.warning("stream-cut", peer=context.peer(), error=error.reason(), detail=str(error))
+                context.cancel()
 
     def intercept_service(
         self,
@@ -250,6 +269,7 @@ class NodeServer:
         names = [*services, health.SERVICE, reflection.SERVICE_NAME]
         boundary = ErrorBoundary(self._trust, names, only, limits)
         self._stalls = boundary.stalls
+        self.streams.meanwhile = boundary.end_untrusted
         self.server = grpc.server(self._pool, interceptors=[boundary], options=options(limits))
         self._health = health.Health(services, self.streams)
         self._health.add_to(self.server)

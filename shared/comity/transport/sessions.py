@@ -80,8 +80,8 @@ class Negotiator(Protocol):
     def review(self, caller: str, draft: pb.DraftRequest) -> pb.DraftReply:
         """Whether it would agree to a contract; raises to say why not. Nothing of it is kept."""
 
-    def fetch(self, session: str) -> tuple[Contract, Negotiable]:
-        """The contract of a session that is open, with its protocol."""
+    def fetch(self, caller: str, session: str) -> tuple[Contract, Negotiable]:
+        """The contract of a session that is open, with its protocol, for a party that may have sessions here."""
 
     def gate(self, contract: Contract, party: str) -> EgressGate:
         """What may leave to a party with which there is no session yet."""
@@ -133,7 +133,7 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
 
     def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> pb.Contract:  # noqa: N802
         """Gives the contract of a session that is open."""
-        contract, definition = self._helping.fetch(request.session)
+        contract, definition = self._helping.fetch(caller(context), request.session)
         message = contract_to_proto(contract, definition.terms_message())
         self._helping.gate(contract, caller(context)).send(message, recorded=False)
         return message

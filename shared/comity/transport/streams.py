@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 import structlog
 
-from comity.errors import ComityError, RemoteFailure
+from comity.errors import ComityError, RemoteFailure, StorageError
 from comity.session.replayable_stream import StreamEnd
 from comity.transport.status import to_status
 
@@ -64,6 +64,8 @@ class Streams:
         self._threads: list[threading.Thread] = []
         self._sending: dict[_Follower, float] = {}
         self._stopped = threading.Event()
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Is called every second while anybody follows anything."""
 
     def serve(self, source: Source, context: grpc.ServicerContext, send: Send) -> None:
         """Sends, from now on, what a source gives, until it ends or its follower goes."""
@@ -109,6 +111,7 @@ class Streams:
             for follower in stuck:
                 log.warning("follower-stuck", peer=follower.name)
                 follower.cancel()
+            self.meanwhile()
 
 
 class _Follower:
@@ -193,6 +196,9 @@ def described(context: grpc.ServicerContext, method: str, error: Exception) -> C
     """What a peer is told of an error, which is logged in one line."""
     if isinstance(error, ComityError):
         log.warning("call-refused", method=method, peer=context.peer(), error=error.reason(), detail=str(error))
+        if isinstance(error, StorageError) and not context.peer().startswith("unix:"):
+            # Where this node keeps what is its operator's to know.
+            return type(error)("the node cannot keep what it must", action="its operator finds the reason in its log")
         return error
     log.error("call-failed", method=method, peer=context.peer(), exc_info=error)
     return RemoteFailure("the node failed at this call", action="its operator finds the reason in its log")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from comity.transport.certificates import Authority
 
@@ -126,3 +127,52 @@ def test_trust_in_a_folder_is_a_row_for_each(teacher: Any, make_home: Any) -> No
         shutil.copy(make_home(party).identity.certificate, folder / f"{party}.pem")
     rows = [row.found for row in teacher.check().rows if row.check == "trust"]
     assert [row.split()[0] for row in rows] == ["bank", "clinic"]
+
+
+def with_key(home: Any, key: Any, *uses: x509.ObjectIdentifier) -> None:
+    """Gives a party another key, and a certificate of its own over it."""
+    now = datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hospital")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - DAY)
+        .not_valid_after(now + 90 * DAY)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("hospital")]), critical=False)
+    )
+    if uses:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    home.identity.certificate.write_bytes(builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM))
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    home.identity.key.write_bytes(key.private_bytes(*form))
+
+
+@pytest.mark.parametrize(
+    ("key", "uses", "said"),
+    [
+        (ed25519.Ed25519PrivateKey.generate, (), "Ed25519"),
+        (lambda: ec.generate_private_key(ec.SECP521R1()), (), "secp521r1"),
+        (lambda: rsa.generate_private_key(65537, 1024), (), "RSA"),
+        (lambda: ec.generate_private_key(ec.SECP256R1()), (ExtendedKeyUsageOID.SERVER_AUTH,), "serverAuth"),
+        (lambda: ec.generate_private_key(ec.SECP256R1()), (ExtendedKeyUsageOID.CLIENT_AUTH,), "clientAuth"),
+    ],
+)
+def test_a_certificate_that_peers_would_refuse(teacher: Any, key: Any, uses: tuple[Any, ...], said: str) -> None:
+    """A machine of one's own may take it; the other side's TLS does not, and does not say why."""
+    with_key(teacher, key(), *uses)
+    row = teacher.check()["keys"]
+    assert row.verdict == "failed"
+    assert "peers refuse a certificate" in row.found
+    assert said in row.found
+    assert "comity init" in row.action
+
+
+def test_certificates_that_peers_take(teacher: Any) -> None:
+    both = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+    for key, uses in ((ec.generate_private_key(ec.SECP384R1()), both), (rsa.generate_private_key(65537, 2048), ())):
+        with_key(teacher, key, *uses)
+        assert teacher.check()["keys"].verdict == "passed"

@@ -91,7 +91,8 @@ def offline_commands(config: NodeConfig, observe: Observer) -> Iterator[OfflineC
         MissingFile: Nothing says whom this node trusts.
     """
     try:
-        (config.state_dir / "blobs").mkdir(parents=True, exist_ok=True)
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (config.state_dir / "blobs").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         action = "make it writable, or configure another state_dir"
         raise StorageFailed(

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from comity.errors import ComityError, InvalidValue, MissingFile
 from comity.node.preflight.context import Context
@@ -17,6 +19,7 @@ from comity.node.preflight.rows import NotChecked, Row
 from comity.transport.identity import Identity
 
 _SOON = timedelta(days=30)
+_SHORTEST_RSA = 2048
 _PLAINTEXT = "insecure = true: plaintext on loopback, without certificates"
 _NEW_CERTIFICATE = "make a new certificate and give it to the peers"
 
@@ -31,6 +34,7 @@ def check_keys(context: Context) -> Iterator[Row]:
     key = _named(identity.key, "key")
     _require_match(key, certificate)
     _require_name(identity, certificate)
+    _require_usable(certificate)
     mode = key.stat().st_mode
     if mode & stat.S_IROTH:
         raise InvalidValue(
@@ -130,6 +134,35 @@ def _require_match(path: Path, certificate: x509.Certificate) -> None:
             expected="the key that the certificate was made with",
             received=path,
             action="set tls.key and tls.certificate to files that were made together",
+        )
+
+
+def _require_usable(certificate: x509.Certificate) -> None:
+    """Checks that the other side's TLS takes such a certificate: gRPC's takes fewer than others do."""
+    key = certificate.public_key()
+    curves = ec.SECP256R1, ec.SECP384R1
+    is_taken = (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, curves)) or (
+        isinstance(key, rsa.RSAPublicKey) and key.key_size >= _SHORTEST_RSA
+    )
+    if not is_taken:
+        name = f"{key.curve.name}" if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__.strip("_")
+        raise InvalidValue(
+            "peers refuse a certificate with such a key",
+            expected=f"a key on P-256 or P-384, or RSA of {_SHORTEST_RSA} bits or more",
+            received=name,
+            action="make a new certificate, as comity init does, and give it to the peers",
+        )
+    try:
+        uses = set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return
+    both = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+    if not both <= uses and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in uses:
+        raise InvalidValue(
+            "peers refuse a certificate that is for one end of a line alone",
+            expected="extended key usage of serverAuth and clientAuth, or none",
+            received=", ".join(sorted(each._name for each in uses)),  # noqa: SLF001 - it has no other name
+            action="make a new certificate, as comity init does, and give it to the peers",
         )
 
 

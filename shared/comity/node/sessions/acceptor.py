@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
@@ -21,17 +21,18 @@ from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.sessions.approval import Approvals, is_undecided
 from comity.node.sessions.budget import require_affordable
-from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, waited_too_long
+from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, silent_too_long, waited_too_long
 from comity.node.sessions.initiator import require_same, stored
 from comity.node.sessions.joined import admit, not_open
 from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.proposals import Proposal, read_proposal, require_admissible
-from comity.node.sessions.room import promise
+from comity.node.sessions.room import promise, require_memory
 from comity.node.sessions.work import SessionWork
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.session.events import Event
 from comity.session.gate import EgressGate
+from comity.session.policy import Asked
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession, ActiveSession, SessionRegistry
 from comity.session.waiting import overdue
@@ -120,7 +121,7 @@ class Acceptor:
                 self._approvals.require_undecided(kept, proposal)
                 return None
             own = self._party.membership(definition.acceptor, contract)
-            promised = require_admissible(self._party, proposal, own, active=self.counted)
+            promised = self._require_admissible(proposal, own)
             entered = stored(contract, own, peer, promised=promised)
             if self._asks:
                 self._approvals.ask(entered, peer)
@@ -154,7 +155,7 @@ class Acceptor:
             if kept is not None:
                 self._approvals.require_undecided(kept, proposal)
             own = self._party.membership(definition.acceptor, contract)
-            require_admissible(self._party, proposal, own, active=self.counted - (kept is not None and kept.counts))
+            self._require_admissible(proposal, own, kept)
             require_affordable(self._store, policy, contract, own, [peer])
         asks = self._asks and not definition.topology.is_joined
         return sessions_pb2.DraftReply(contract_hash=contract.hash, asks_operator=asks)
@@ -183,9 +184,7 @@ class Acceptor:
         (peer,) = (Membership.model_validate(each) for each in kept.peers)
         # The data may be others since.
         own = self._party.membership(definition.acceptor, contract)
-        others = self.counted - kept.counts
-        proposal = Proposal(contract, definition, peer)
-        promised = require_admissible(self._party, proposal, own, active=others)
+        promised = self._require_admissible(Proposal(contract, definition, peer), own, kept)
         self._store.save(replace(stored(contract, own, peer, promised=promised), begun=kept.begun))
         try:
             self._set_up(contract, definition, own, [peer])
@@ -246,6 +245,31 @@ class Acceptor:
             with self._deciding:
                 self._give_up(kept.session, error)
 
+        most_s = self._party.config.policy.max_silence_s
+        for session in [] if most_s is None else self._sessions.silent(most_s):
+            found = self._store.find(session)
+            # What it waits for has bounds of its own.
+            if found is not None and not found.waits:
+                with self._deciding:
+                    self._give_up(session, silent_too_long())
+
+    def _require_admissible(self, proposal: Proposal, own: Membership, kept: StoredSession | None = None) -> int:
+        """What a proposal takes on disk, where policy and room admit it beside all other sessions; see there."""
+        others = [
+            each for each in self._store.sessions() if self._is_own(each) and each.session != (kept and kept.session)
+        ]
+        theirs = [each for each in others if proposal.peer.party in {peer["party"] for peer in each.peers}]
+        since = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="milliseconds")
+        asked = Asked(sum(each.counts for each in theirs), sum(each.begun >= since for each in theirs))
+        return require_admissible(
+            self._party,
+            proposal,
+            own,
+            active=sum(each.counts for each in others),
+            asked=asked,
+            reserved=self._sessions.memory,
+        )
+
     def cancel(self, session: str) -> bool:
         """Ends a session before its time; its initiators are told at their next call. Returns whether it is on here."""
         kept = self._store.find(session)
@@ -293,16 +317,23 @@ class Acceptor:
                 return
             own = self._party.membership(definition.acceptor, contract)
             self._party.config.policy.review(contract, own, (), active=self.counted)
+            require_memory(self._party, contract, self._sessions.memory)
             promised = promise(self._party, contract, own, own, definition)
             self._store.save(stored(contract, own, promised=promised))
             self._set_up(contract, definition, own, [])
 
-    def fetch(self, session: str) -> tuple[Contract, ProtocolDefinition]:
+    def fetch(self, caller: str, session: str) -> tuple[Contract, ProtocolDefinition]:
         """The contract of a session that is open, with its protocol.
 
+        Args:
+            caller: Party that asks, by its certificate.
+            session: The session.
+
         Raises:
+            PolicyRefusal: The party may have no session here.
             UnknownSession: There is none.
         """
+        self._party.config.policy.require_admitted(self._party.name, caller)
         active = self._sessions.find(session)
         if active is None or not active.contract.is_open:
             raise not_open(session)

@@ -148,6 +148,16 @@ def waited_too_long(waiting: Waiting, error: type[ComityError]) -> ComityError:
     )
 
 
+def silent_too_long() -> ComityError:
+    """Why a session is over whose initiator has not called for longer than policy lets it."""
+    return SessionFailed(
+        "the session's initiator does not call any more",
+        expected="a call within policy.max_silence_s",
+        received="none",
+        action="propose a new session",
+    )
+
+
 def own_wish() -> SessionCancelled:
     """Why a session is over that this node's own operator does not want any more."""
     return SessionCancelled(

@@ -8,9 +8,10 @@ from comity.contract import Contract, Membership
 from comity.errors import MalformedMessage, PolicyRefusal, UnknownParty, UnsupportedProtocol
 from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
-from comity.node.sessions.room import promise
+from comity.node.sessions.room import promise, require_memory
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
+from comity.session.policy import Asked
 from comity.transport.negotiation import decode_draft, decode_proposal, protocol_named
 from comity.wire.v1 import sessions_pb2
 
@@ -85,7 +86,9 @@ def read_proposal(
     return Proposal(contract, definition, peer)
 
 
-def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *, active: int) -> int:
+def require_admissible(
+    party: LocalParty, proposal: Proposal, own: Membership, *, active: int, asked: Asked, reserved: int
+) -> int:
     """Checks that this party's policy and its disk admit a proposal.
 
     Args:
@@ -93,6 +96,8 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
         proposal: The proposal.
         own: Its part in the session.
         active: Sessions that it has already.
+        asked: What the other party asks of it already.
+        reserved: Memory that the sessions that are on may take, in bytes.
 
     Returns:
         What the session may take on disk, in bytes.
@@ -101,7 +106,7 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
         RefusedError: They do not.
     """
     contract, definition = proposal.contract, proposal.definition
-    party.config.policy.review(contract, own, (proposal.peer.party,), active=active)
+    party.config.policy.review(contract, own, (proposal.peer.party,), active=active, asked=asked)
     if not set(contract.egress) <= set(definition.egress_of(contract.terms)):
         raise PolicyRefusal(
             "the contract lets more cross than its protocol needs",
@@ -109,6 +114,8 @@ def require_admissible(party: LocalParty, proposal: Proposal, own: Membership, *
             received=", ".join(contract.egress),
             action="leave the others out of the contract",
         )
+    # Before any model is built.
+    require_memory(party, contract, reserved)
     return promise(party, contract, own, proposal.peer, definition)
 
 

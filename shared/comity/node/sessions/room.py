@@ -1,7 +1,8 @@
-"""Room on disk: what sessions may take of it is promised before they begin, and kept with them."""
+"""Room for sessions: what they may take on disk is promised before they begin, and kept with them; memory likewise."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from comity.blobs.blob_store import BlobStore
@@ -47,8 +48,37 @@ def promise(
         raise PolicyRefusal(
             f"{party.name} has no room for the session",
             expected=f"{needed / 1e6:.0f} MB for what it keeps",
-            received=f"{max(free, 0) / 1e6:.0f} MB",
+            # How much others leave is nobody's business but this party's own.
+            received="less" if party.name in contract.acceptors else f"{max(free, 0) / 1e6:.0f} MB",
             action="raise policy.max_state_bytes, or free space with comity gc",
+        )
+    return needed
+
+
+def require_memory(party: LocalParty, contract: Contract, reserved: int) -> int:
+    """Checks, before a session's models are built, that there is memory for them beside other sessions'.
+
+    Args:
+        party: This party.
+        contract: The contract.
+        reserved: What the sessions that are on may take, in bytes.
+
+    Returns:
+        What the session may take, in bytes.
+
+    Raises:
+        PolicyRefusal: There is no memory for it.
+        RefusedError: This party's data or models do not fit.
+    """
+    needed, quota = party.memory_space(contract), party.config.policy.max_memory_bytes
+    if quota is None:
+        quota = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
+    if needed > quota - reserved:
+        raise PolicyRefusal(
+            f"{party.name} has no memory for the session",
+            expected=f"{needed / 1e6:.0f} MB for its models",
+            received="less",
+            action="choose a smaller model, wait until sessions have ended, or have policy.max_memory_bytes raised",
         )
     return needed
 

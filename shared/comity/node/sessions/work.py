@@ -106,7 +106,14 @@ class SessionWork:
                 worker = SessionWorker(work, name, work.wakes_in, limits=self._party.config.limits)
             else:
                 worker = self._work(role, name)
-            session = ActiveSession(place, role, worker, events, {context.peer.party: context for context in contexts})
+            session = ActiveSession(
+                place,
+                role,
+                worker,
+                events,
+                {context.peer.party: context for context in contexts},
+                memory=self._party.memory_space(contract),
+            )
             self._sessions.begin(session)
         return session
 

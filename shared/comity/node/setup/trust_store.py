@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import shutil
 import tomllib
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import tomlkit
 from cryptography import x509
 
+from comity.contract import IDENTIFIER
 from comity.errors import InvalidValue, MissingFile
 from comity.node.validation import read_toml, validated
 from comity.session.policy import Policy
@@ -149,6 +151,13 @@ class TrustStore:
 
     def _required(self, party: str, card: Card, file: Path, *, operator: bool) -> x509.Certificate:
         """The one certificate of a card that may be taken."""
+        if not re.fullmatch(IDENTIFIER, party):
+            raise InvalidValue(
+                "that is no party's name",
+                expected="letters, digits, dots, dashes and underscores, 64 at most",
+                received=repr(party[:80]),
+                action="name the party as its certificate does",
+            )
         if len(card.certificates) != 1:
             raise InvalidValue(f"{file} is no card", expected="one certificate", received=len(card.certificates))
         (certificate,) = card.certificates

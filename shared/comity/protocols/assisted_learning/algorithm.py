@@ -28,6 +28,10 @@ class Loss:
     Attributes:
         sum: Sum over the samples.
         count: Number of samples, at least 1.
+
+    Examples:
+        >>> Loss(12.0, 4).value("sum"), Loss(12.0, 4).value("mean")
+        (12.0, 3.0)
     """
 
     sum: float
@@ -58,7 +62,12 @@ class JointLoss:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> JointLoss:
-        """The sum of finite values."""
+        """The sum of finite values.
+
+        Examples:
+            >>> JointLoss.of([0.1] * 10).numbers[0], sum([0.1] * 10)
+            (1.0, 0.9999999999999999)
+        """
         left = list(values)
         numbers: list[float] = []
         while number := math.fsum(left):
@@ -80,13 +89,26 @@ def training_order(providers: Sequence[str], round: int, order: Order, trainers:
         round: The round, from 1.
         order: Who is first.
         trainers: How many train; 0 for all.
+
+    Examples:
+        >>> training_order(["hospital", "lab", "clinic"], 2, "rotating", 2)
+        ('lab', 'clinic')
     """
     first = (round - 1) % len(providers) if order == "rotating" else 0
     return (*providers[first:], *providers[:first])[: trainers or None]
 
 
 def sampled_iterations(iterations: int, period: int) -> range:
-    """The index set {0, I, 2I, …} below T: iterations whose models are sent (section 2.2). It always holds 0."""
+    """The index set {0, I, 2I, …} below T: iterations whose models are sent (section 2.2). It always holds 0.
+
+    Args:
+        iterations: T, at least 1.
+        period: I, at least 1.
+
+    Examples:
+        >>> list(sampled_iterations(12, 5))
+        [0, 5, 10]
+    """
     return range(0, iterations, period)
 
 
@@ -100,6 +122,10 @@ def split_iterations(total: int, learner_samples: int, provider_samples: int) ->
 
     Returns:
         T for the learner and T' for the provider.
+
+    Examples:
+        >>> split_iterations(100, learner_samples=37, provider_samples=100)
+        (27, 73)
     """
     share = round(total * learner_samples / (learner_samples + provider_samples))
     learner = min(max(share, 1), total - 1)
@@ -107,7 +133,12 @@ def split_iterations(total: int, learner_samples: int, provider_samples: int) ->
 
 
 def argmin(totals: Sequence[float]) -> int:
-    """Index of the least total, the lowest such index on ties."""
+    """Index of the least total, the lowest such index on ties.
+
+    Examples:
+        >>> argmin([3.0, 1.0, 2.0, 1.0])
+        1
+    """
     return min(range(len(totals)), key=lambda index: (totals[index], index))
 
 
@@ -152,6 +183,17 @@ class Screening:
         hardness: Losses of the receiver's samples, float64, under the model that the trajectory began with.
         block: Samples in a block.
         objective: How the parties' losses are added.
+
+    Examples:
+        Three checkpoints on four samples; the sender's loss of each is known. The last is never evaluated in full:
+
+        >>> losses = torch.tensor([[2.0, 2, 2, 2], [0.5, 1, 0.5, 1], [9.0, 9, 9, 9]])
+        >>> screening = Screening(lambda index, where: losses[index, where], losses[0].double(), block=2, objective="sum")
+        >>> for index, sent in enumerate([8.0, 5.0, 4.0]):
+        ...     screening.add(index, Loss(sent, 4))
+        >>> found = screening.select()
+        >>> found.index, found.total, round(found.work, 2)
+        (1, 8.0, 0.67)
     """
 
     def __init__(
@@ -207,7 +249,7 @@ class Screening:
             return False
         candidate = self._candidates[index]
         samples = self._blocks[candidate.done]
-        losses = self._evaluate(index, samples)
+        losses = self._evaluate(index, samples).to(torch.float64)
         candidate.losses[samples] = losses
         candidate.partial += float(losses.sum())
         candidate.done += 1

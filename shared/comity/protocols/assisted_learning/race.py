@@ -41,6 +41,16 @@ class Race:
         order: The receiver's samples in random order.
         block: Samples in a block.
         objective: How the parties' losses are added.
+
+    Examples:
+        >>> losses = torch.rand(5, 1024, generator=torch.Generator().manual_seed(0)) + torch.tensor([[2, 1, 0, 1, 2.0]]).T
+        >>> order = torch.randperm(1024, generator=torch.Generator().manual_seed(1))
+        >>> race = Race(lambda index, where: losses[index, where], order, block=256, objective="mean")
+        >>> for index in range(5):
+        ...     race.add(index, Loss(0.0, 1))
+        >>> found = race.select()
+        >>> found.index, found.work < 0.7
+        (2, True)
     """
 
     def __init__(
@@ -93,7 +103,7 @@ class Race:
             return False
         runner = self._runners[index]
         samples = self._blocks[done]
-        runner.losses[samples] = self._evaluate(index, samples)
+        runner.losses[samples] = self._evaluate(index, samples).to(torch.float64)
         runner.done += 1
         self._evaluated += len(samples)
         return True

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         sparsify_for_all,
         update_importance,
     )
+    from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 else:
     __getattr__ = lazily(
         __name__,
@@ -37,11 +38,13 @@ else:
                 "sparsify_for_all",
                 "update_importance",
             ],
+            "terms": ["GradientRewardsTerms"],
         },
     )
 
 __all__ = [
     "MOST_CLIENTS",
+    "GradientRewardsTerms",
     "Mechanism",
     "RoundResult",
     "Rule",

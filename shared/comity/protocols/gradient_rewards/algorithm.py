@@ -113,6 +113,14 @@ def aggregate(
     """The weighted sum of updates, eq. (1).
 
     It is added up client by client, so that no entry depends on how many threads there are or where it stands.
+
+    Args:
+        updates: One update a row.
+        weights: What each is multiplied with.
+
+    Examples:
+        >>> aggregate(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0.75, 0.25]))
+        tensor([0.7500, 0.2500])
     """
     total = torch.zeros_like(updates[0])
     for update, weight in zip(updates, weights.tolist(), strict=True):
@@ -149,6 +157,17 @@ def aggregate_round(  # noqa: PLR0913
         InvalidValue: Something does not fit together, or the weighted updates cancel.
         NonFiniteValue: A value is NaN or infinite.
         MalformedMessage: An update is all zeros.
+
+    Examples:
+        Two clients agree, a third goes another way: it is paid less of the aggregate.
+
+        >>> updates = torch.tensor([[3.0, 1.0, 0, 0], [3.0, 0, 1.0, 0], [0, 0, 1.0, 3.0]])
+        >>> updates = updates / updates.norm(dim=1, keepdim=True)
+        >>> found = aggregate_round(updates, ServerState.first([100, 100, 100]), Mechanism(alpha=0.0))
+        >>> found.state.importance
+        tensor([0.3800, 0.4000, 0.2200], dtype=torch.float64)
+        >>> [len(reward.values) for reward in found.rewards]
+        [3, 4, 2]
     """
     clients = len(state.importance)
     here = tuple(range(clients)) if present is None else tuple(present)

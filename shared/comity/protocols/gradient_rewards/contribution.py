@@ -43,6 +43,11 @@ def cosine_contribution(
     Raises:
         InvalidValue: A shape or a weight is wrong, or the weighted updates cancel.
         NonFiniteValue: An inner product is NaN or infinite.
+
+    Examples:
+        >>> updates = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> cosine_contribution(updates @ updates.T)
+        tensor([0.8944, 0.8944, 0.4472], dtype=torch.float64)
     """
     game = _Game.of(gram, weights)
     lengths = game.gram.diagonal().sqrt()
@@ -71,6 +76,12 @@ def cosine_gradient_shapley(
     Raises:
         InvalidValue: There are more than 24 clients, a shape or a weight is wrong, or the weighted updates cancel.
         NonFiniteValue: An inner product is NaN or infinite.
+
+    Examples:
+        >>> updates = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> values = cosine_gradient_shapley(updates @ updates.T)
+        >>> values, round(float(values.sum()), 6)
+        (tensor([0.3988, 0.3988, 0.2023], dtype=torch.float64), 1.0)
     """
     if len(gram) > MOST_CLIENTS:
         raise InvalidValue(
@@ -129,6 +140,14 @@ def sampled_cosine_gradient_shapley(
     Raises:
         InvalidValue: There is no permutation, a shape or a weight is wrong, or the weighted updates cancel.
         NonFiniteValue: An inner product is NaN or infinite.
+
+    Examples:
+        >>> updates = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> values = sampled_cosine_gradient_shapley(updates @ updates.T, None, 1000, draw)
+        >>> exact = cosine_gradient_shapley(updates @ updates.T)
+        >>> bool((values - exact).abs().max() < 0.05)
+        True
     """
     if permutations < 1:
         raise InvalidValue("Permutations to sample", expected="1 or more", received=permutations)

@@ -28,6 +28,11 @@ def gram(updates: Float[Tensor, "clients parameters"]) -> Float[Tensor, "clients
     Raises:
         InvalidValue: The updates are not a matrix of floating-point numbers with a row and a column at least.
         NonFiniteValue: A value is NaN or infinite.
+
+    Examples:
+        >>> gram(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
+        tensor([[5., 2.],
+                [2., 1.]], dtype=torch.float64)
     """
     _require_matrix(updates)
     products = _products(updates, updates.dtype if updates.dtype == torch.float64 else torch.float32)
@@ -51,6 +56,11 @@ def cosines_with(
     Raises:
         InvalidValue: The shapes do not fit each other, or the aggregate is zero.
         NonFiniteValue: A value is NaN or infinite.
+
+    Examples:
+        >>> updates = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        >>> cosines_with(updates, torch.tensor([3.0, 0.0]))
+        tensor([ 1.,  0., -1.], dtype=torch.float64)
     """
     _require_matrix(updates)
     if aggregate.shape != updates.shape[1:]:

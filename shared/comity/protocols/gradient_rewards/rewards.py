@@ -38,6 +38,10 @@ def normalize_update(
         InvalidValue: Gamma is out of range.
         NonFiniteValue: A value is NaN or infinite.
         MalformedMessage: An update is all zeros and so has no direction.
+
+    Examples:
+        >>> normalize_update(torch.tensor([3.0, 4.0]), length=0.5)
+        tensor([0.3000, 0.4000])
     """
     if not 0 < length < math.inf:
         raise InvalidValue(
@@ -80,6 +84,10 @@ def update_importance(
     Raises:
         InvalidValue: A shape, alpha or the floor is out of range.
         NonFiniteValue: A value is NaN or infinite.
+
+    Examples:
+        >>> update_importance(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]), alpha=0.8)
+        tensor([0.6000, 0.4000], dtype=torch.float64)
     """
     _require_rule(rule)
     clients = len(contribution) if contribution.ndim == 1 else 0
@@ -116,6 +124,12 @@ def reward_fractions(importance: Float[Tensor, " clients"], beta: float) -> Floa
 
     Raises:
         InvalidValue: An importance or beta is out of range.
+
+    Examples:
+        >>> reward_fractions(torch.tensor([0.5, 0.3, 0.2]), beta=1.0)
+        tensor([1.0000, 0.6304, 0.4271], dtype=torch.float64)
+        >>> reward_fractions(torch.tensor([0.5, 0.3, 0.2]), beta=10.0)
+        tensor([1.0000, 0.9951, 0.9641], dtype=torch.float64)
     """
     if importance.ndim != 1 or not bool(((importance >= 0) & (importance < torch.inf)).all() & importance.any()):
         raise InvalidValue(
@@ -171,6 +185,11 @@ def sparsify(
     Raises:
         InvalidValue: A shape, the fraction or the sizes are out of range.
         NonFiniteValue: A value is NaN or infinite.
+
+    Examples:
+        >>> kept = sparsify(torch.tensor([0.1, -0.9, 0.4, -0.2]), fraction=0.5)
+        >>> kept.indices, kept.dense()
+        (tensor([1, 2]), tensor([ 0.0000, -0.9000,  0.4000,  0.0000]))
     """
     return sparsify_for_all(update, [fraction], rule=rule, sizes=sizes)[0]
 
@@ -193,6 +212,11 @@ def sparsify_for_all(
     Raises:
         InvalidValue: A shape, a fraction or the sizes are out of range.
         NonFiniteValue: A value is NaN or infinite.
+
+    Examples:
+        >>> everybody = sparsify_for_all(torch.tensor([0.1, -0.9, 0.4, -0.2]), [1.0, 0.5, 0.25])
+        >>> [each.indices.tolist() for each in everybody]
+        [[0, 1, 2, 3], [1, 2], [1]]
     """
     _require_rule(rule)
     if update.ndim != 1 or not len(update) or not update.is_floating_point():

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import psutil
 import pytest
 
-from comity.errors import SessionFailed
+from comity.contract import ModelSpec
+from comity.errors import PolicyRefusal, SessionFailed
 from comity.node.control_client import ControlClient
+from comity.transport import sessions
+from comity.transport.negotiation import encode_proposal
 from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import blobs_pb2
 from tests.e2e.conftest import opened_site
@@ -19,13 +22,21 @@ from tests.e2e.hostile.parties import DEADLINE_S, NUMBERS, QUICK, Target, data, 
 from tests.e2e.protocols.assisted_learning.attacked.attacks import PLAY, Attack, agreed
 
 UNIT_S = 5.0
+SILENCE_S = 12.0
 ENDLESS = {"iterations": 2**32 - 1, "sampling_period": 2**31 - 1}
 
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Target]:
-    """A daemon of its own, whose units of work are short and which may open few files."""
-    policy = {"parties": ["learner", "mallory"], "max_sessions": 3}
+    """A daemon of its own, whose units of work are short, with little memory, which does not wait for long."""
+    policy = {
+        "parties": ["learner", "mallory"],
+        "max_sessions_a_party": 2,
+        "max_silence_s": SILENCE_S,
+        "max_memory_bytes": 100_000_000,
+        # For one session of 200 models, and some of a few.
+        "max_state_bytes": 1_700_000,
+    }
     config = {"secret": "provider's", "data": data("provider"), "policy": policy, "listen": "127.0.0.1:0"}
     with opened_site() as site:
         node = site.launch("provider", "provider", limits={"unit_s": UNIT_S}, **config)
@@ -109,6 +120,59 @@ def test_half_uploads_are_few(provider: Target, line: PeerConnection) -> None:
         held = [attack.connection._stat(_reference(each), metadata=attack.connection._metadata).held for each in begun]
         assert 0 < sum(each > 0 for each in held) <= 8
         assert held[-1] == size - 1
+
+
+def test_one_party_has_only_so_many_sessions(provider: Target) -> None:
+    with ExitStack() as stack:
+        for _ in range(2):
+            line = stack.enter_context(PeerConnection(provider.mallory, "provider", provider.address, QUICK))
+            stack.enter_context(session(line))
+        third = stack.enter_context(PeerConnection(provider.mallory, "provider", provider.address, QUICK))
+        with pytest.raises(PolicyRefusal, match="policy.max_sessions_a_party") as caught, session(third):
+            pass
+        assert caught.value.received == "one more"
+        assert PLAY.run_honestly(provider, "beside-two").digest
+
+
+def test_what_one_session_may_still_take_no_other_is_promised(provider: Target, line: PeerConnection) -> None:
+    with session(line, iterations=200, sampling_period=1):
+        with PeerConnection(provider.mallory, "provider", provider.address, QUICK) as second:
+            begun = session(second, iterations=200, sampling_period=1)
+            with pytest.raises(PolicyRefusal, match="has no room for the session") as caught, begun:
+                pass
+        assert caught.value.received == "less"
+        assert PLAY.run_honestly(provider, "beside-a-large-one").digest
+
+
+def test_models_for_which_there_is_no_memory_are_not_built(provider: Target, line: PeerConnection) -> None:
+    process = psutil.Process(provider.process.pid)
+    before, began = process.memory_info().rss, time.monotonic()
+    # Four gigabytes, which would take some time to fill.
+    large = ModelSpec(name="mlp", options={"hidden": 8192, "hidden_layers": 16}, signature="0" * 64)
+    proposal = PLAY.proposal(models={"model": large})
+    with pytest.raises(PolicyRefusal, match="has no memory for the session"):
+        sessions.propose(line, proposal)
+    assert time.monotonic() - began < 5.0
+    assert process.memory_info().rss < before + 50_000_000
+
+
+def test_a_session_whose_initiator_never_comes_back_is_ended(provider: Target, line: PeerConnection) -> None:
+    contract, party = PLAY.mallorys(f"w-{next(NUMBERS)}")
+    proposal = encode_proposal(contract, party.membership("learner"), party.signer, PLAY.definition)
+    assert sessions.propose(line, proposal) is not None
+    with ControlClient(provider.process.control_url) as control:
+        assert control.details(contract.session).summary.state == "running"
+        until(lambda: control.details(contract.session).summary.state == "failed", "it is ended")
+        assert "does not call any more" in control.details(contract.session).result
+
+
+def test_a_node_opens_what_files_it_may_and_keeps_them_to_itself(provider: Target) -> None:
+    soft, hard = psutil.Process(provider.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == hard
+    state = provider.process.folder / "state"
+    kept = [state, *state.rglob("*")]
+    assert state / "control.sock" in kept
+    assert [str(each) for each in kept if each.lstat().st_mode & 0o077] == []
 
 
 def _reference(digest: str) -> Any:
