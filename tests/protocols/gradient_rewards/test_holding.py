@@ -39,7 +39,7 @@ def script(preset: str, **privacy: object) -> Script:
     found = parsed.model_dump(mode="json", exclude_unset=True)
     for name, party in found["party"].items():
         if name != "server":
-            party |= section
+            found["party"][name] = {**party, **section}
     return Script.model_validate(found)
 
 
