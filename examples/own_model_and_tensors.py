@@ -52,7 +52,7 @@ print(result)
 
 # %% What each round came to: rows, arrays by column, or a data frame where pandas is installed.
 print(result.rounds)
-print("global loss never rises:", result.rounds.columns["global_loss"])
+print("global loss never rises:", result.rounds["global_loss"])
 
 # %% The model is an nn.Module, ready to use.
 with torch.no_grad():

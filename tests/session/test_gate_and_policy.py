@@ -14,7 +14,7 @@ from comity.contract import Contract, EgressKind, Membership
 from comity.errors import PolicyRefusal
 from comity.ledger.ledger import WHOLE, Units, bytes_by_kind, in_round
 from comity.session.gate import EgressGate
-from comity.session.policy import Policy
+from comity.session.policy import Asked, Policy
 from comity.store.memory_store import MemoryStore
 from comity.tensors import Blob
 
@@ -195,3 +195,12 @@ def test_what_is_counted_otherwise_is_delivered_by_its_own_units(make_contract: 
     gate.deliver_all(WHOLE, "contract")
     delivered = [str(each.fact.units) for each in store.entries() if each.fact.matter == "delivered"]
     assert delivered == ["requests 101 to 110", "requests 111 to 120"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit"), [(Asked(active=4), "max_sessions_a_party"), (Asked(within_an_hour=1000), "max_new_sessions")]
+)
+def test_one_party_asks_only_so_much(make_contract: Callable[..., Contract], asked: Asked, limit: str) -> None:
+    """It is told no more of what else goes on than that there is too much of its own."""
+    with pytest.raises(PolicyRefusal, match=rf"policy\.{limit} refuses the session: .*received one more"):
+        Policy().review(make_contract(), OWN, ("clinic",), active=0, asked=asked)

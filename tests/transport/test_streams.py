@@ -22,7 +22,7 @@ from comity.transport.status import from_rpc_error
 from comity.transport.streams import non_blocking
 
 LIMITS = Limits()
-FOLLOWERS, CHANNELS = 300, 10
+CHANNELS = 10
 DEADLINE_S = 60.0
 
 
@@ -118,11 +118,12 @@ def server_threads() -> int:
     return sum(each.name.startswith(("rpc", "stream")) for each in threading.enumerate())
 
 
-def test_hundreds_follow_and_hold_no_thread(serving: Served, follow: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("number_of_them", [300, pytest.param(1000, marks=pytest.mark.slow)])
+def test_hundreds_follow_and_hold_no_thread(serving: Served, follow: Callable[..., Any], number_of_them: int) -> None:
     serving.stream.append(b"first")
-    followers = [follow(number) for number in range(FOLLOWERS)]
+    followers = [follow(number) for number in range(number_of_them)]
     assert {next(each) for each in followers} == {b"first"}
-    assert serving.subscribers() == FOLLOWERS
+    assert serving.subscribers() == number_of_them
     # All of them wait, far more than the server has threads, and others are served.
     assert server_threads() <= LIMITS.calls + streams._SENDERS + 1
     assert call(serving) < 5.0
@@ -131,7 +132,7 @@ def test_hundreds_follow_and_hold_no_thread(serving: Served, follow: Callable[..
     # Who goes is forgotten.
     for each in followers[:100]:
         each.cancel()
-    until(lambda: serving.subscribers() == FOLLOWERS - 100)
+    until(lambda: serving.subscribers() == number_of_them - 100)
     serving.stream.append(b"third")
     serving.stream.close()
     assert {tuple(each) for each in followers[100:]} == {(b"third",)}

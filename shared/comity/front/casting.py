@@ -135,6 +135,14 @@ def _named(described: Sequence[Party], definition: ProtocolDefinition) -> dict[s
     if joined and not any(each.role == definition.acceptor for each in cast):
         cast.append(Party(role=definition.acceptor))
     of_role = Counter(each.role for each in cast)
+    for role in definition.roles:
+        if not of_role[role]:
+            raise InvalidValue(
+                f"nobody is the {role}",
+                expected=f"a {definition.initiator}, which asks, and a {definition.acceptor}, which helps",
+                received=", ".join(f"{count} of role {name}" for name, count in of_role.items()) or "no party",
+                action="add a comity.Party, or correct the roles",
+            )
     seen: Counter[str | None] = Counter()
     found: dict[str, Party] = {}
     for each in cast:

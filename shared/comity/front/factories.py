@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from comity.data import Dataset
 from comity.errors import InvalidValue, ModelSignatureMismatch
@@ -60,6 +61,22 @@ def _needed(model: Callable[..., Any]) -> list[str]:
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [each.name for each in parameters if each.default is each.empty and each.kind in kinds]
+
+
+def require_sized(model: object, party: str) -> None:
+    """Checks that every parameter of a module has its size.
+
+    Raises:
+        InvalidValue: A lazy layer has not.
+    """
+    lazy = [name for name, each in model.named_parameters() if is_lazy(each)] if isinstance(model, nn.Module) else []
+    if lazy:
+        raise InvalidValue(
+            f"{party}'s model has lazy layers",
+            expected="parameters whose sizes are known",
+            received=", ".join(lazy)[:200],
+            action="give the layers their sizes, or have the factory call the module once",
+        )
 
 
 def require_fits(model: nn.Module, samples: Dataset, normalization: tuple[Any, Any], outputs: int, party: str) -> None:

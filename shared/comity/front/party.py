@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import PrivateAttr
@@ -117,18 +117,25 @@ def table(data: Any) -> dict[str, Any] | None:
     return dict(data) if isinstance(data, Mapping) else None
 
 
+Parties = Iterable[Party] | Mapping[str, Party]
+"""Parties, or parties by name."""
+
+
 def require_parties(parties: Any) -> list[Party]:
     """Checks that these are parties.
 
     Raises:
         InvalidValue: They are not.
     """
-    found = list(parties) if isinstance(parties, list | tuple) else [parties]
+    if isinstance(parties, Mapping):
+        named = [replace(each, name=name) if isinstance(each, Party) else each for name, each in parties.items()]
+        return require_parties(named)
+    found = list(parties) if isinstance(parties, Iterable) and not isinstance(parties, str) else [parties]
     for each in found:
         if not isinstance(each, Party):
             raise InvalidValue(
                 "the parties cannot be used",
-                expected="a list of comity.Party",
+                expected="a list of comity.Party, or a dict of them by name",
                 received=type(each).__name__,
                 action="write [comity.Party(model=…, data=…), comity.Party(data=…)]",
             )

@@ -95,7 +95,7 @@ def _split(data: Any, what: str) -> tuple[Tensor, Tensor]:
             action="give its .dataset; batch_size is one of the terms",
         )
     if isinstance(data, tuple | list) and len(data) == 2 and all(_is_array(each) for each in data):
-        return _tensor(data[0]), _tensor(data[1])
+        return _tensor(data[0], what), _tensor(data[1], what)
     if isinstance(data, torch.utils.data.TensorDataset) and len(data.tensors) == 2:
         return data.tensors[0], data.tensors[1]
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | bytes | Tensor | dict):
@@ -112,7 +112,7 @@ def _stacked(data: Sequence[Any], what: str) -> tuple[Tensor, Tensor]:
     """All pairs of a data set, read once."""
     inputs, labels = [], []
     for index in range(len(data)):
-        item = data[index]
+        item = _item(data, index, what)
         if not isinstance(item, tuple | list) or len(item) != 2 or not _is_array(item[0]):
             kinds = [type(each).__name__ for each in item] if isinstance(item, tuple | list) else type(item).__name__
             raise InvalidValue(
@@ -121,8 +121,16 @@ def _stacked(data: Sequence[Any], what: str) -> tuple[Tensor, Tensor]:
                 received=kinds,
                 action="give the data set a transform that makes tensors, such as ToTensor()",
             )
-        inputs.append(_tensor(item[0]))
-        labels.append(int(item[1]))
+        inputs.append(_tensor(item[0], what))
+        try:
+            labels.append(int(item[1]))
+        except (TypeError, ValueError) as error:
+            raise InvalidValue(
+                f"{what}: the label of sample {index} cannot be used",
+                expected="the number of its class",
+                received=repr(item[1])[:100],
+                action="give the number of the class, for example with int(label.argmax())",
+            ) from error
     if len({each.shape for each in inputs}) > 1:
         raise InvalidValue(
             f"{what}: inputs differ in shape",
@@ -133,9 +141,28 @@ def _stacked(data: Sequence[Any], what: str) -> tuple[Tensor, Tensor]:
     return (torch.stack(inputs) if inputs else torch.empty(0, 1)), torch.tensor(labels, dtype=torch.int64)
 
 
+def _item(data: Sequence[Any], index: int, what: str) -> Any:
+    try:
+        return data[index]
+    except Exception as error:
+        raise InvalidValue(
+            f"{what}: sample {index} cannot be read",
+            expected=_EXPECTED,
+            received=f"{type(error).__name__}: {error}",
+            action="look at data[0], or give tensors",
+        ) from error
+
+
 def _is_array(value: Any) -> bool:
-    return isinstance(value, Tensor | np.ndarray)
+    return isinstance(value, Tensor) or hasattr(value, "__array__")
 
 
-def _tensor(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+def _tensor(value: Any, what: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.from_numpy(np.ascontiguousarray(value))
+    except TypeError as error:
+        raise InvalidValue(
+            f"{what}: an array cannot be used", expected="numbers", received=error, action="convert it to float32"
+        ) from error

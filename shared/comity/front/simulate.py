@@ -12,8 +12,8 @@ from comity.data import Splits
 from comity.errors import InvalidValue
 from comity.experiments import with_baselines
 from comity.front.casting import cast
-from comity.front.factories import require_fits, require_same
-from comity.front.party import HeldParty, Party, require_parties
+from comity.front.factories import require_fits, require_same, require_sized
+from comity.front.party import HeldParty, Parties, require_parties
 from comity.front.progress import RoundsBar
 from comity.front.result import Result, left_behind
 from comity.front.scripts import ScriptLike, is_script, script_of, session_script, terms_of
@@ -36,7 +36,7 @@ Normalization = tuple[Sequence[float], Sequence[float]]
 
 def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
     protocol: ScriptLike,
-    parties: Sequence[Party] | None = None,
+    parties: Parties | None = None,
     terms: Terms | Mapping[str, Any] | None = None,
     *,
     rounds: int = 10,
@@ -55,7 +55,7 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
     Args:
         protocol: The protocol's name (`comity.protocol_names()` lists them), or a whole script with `[party.NAME]` tables:
             a path, TOML or a dict. A script says all of it; of what follows it takes `state`, `progress` and `observe`.
-        parties: Those that take part.
+        parties: Those that take part, a list or a dict by name.
         terms: The protocol's terms, a dict or its terms class; what is left out has its default.
         rounds: Rounds to buy.
         seed: Seed of initial weights; a party without `secret` takes its own randomness from it too.
@@ -153,7 +153,7 @@ def _require_models(script: Script, parties: Sequence[LocalParty]) -> None:
             wanted = next(each for each in script.session.named_models.values() if each.name == name)
             try:
                 with seeded(script.session.seed):
-                    make(samples.train.input_shape, samples.train.classes, **wanted.options)
+                    made = make(samples.train.input_shape, samples.train.classes, **wanted.options)
             except Exception as error:
                 raise InvalidValue(
                     f"{party.name}'s model cannot be built",
@@ -161,6 +161,7 @@ def _require_models(script: Script, parties: Sequence[LocalParty]) -> None:
                     received=f"{type(error).__name__}: {error}",
                     action="correct the factory, or its options",
                 ) from error
+            require_sized(made, party.name)
 
 
 def _require_fits(contract: Contract, definition: ProtocolDefinition, parties: Sequence[LocalParty]) -> None:

@@ -19,7 +19,7 @@ _LONGEST = 20
 
 
 class Rounds(Sequence[Mapping[str, Any]]):
-    """Rows of numbers: `rounds[-1]["test_accuracy"]`, or `rounds.columns["test_accuracy"]`.
+    """Rows of numbers: `rounds[-1]["test_accuracy"]`, or the column `rounds["test_accuracy"]`.
 
     Args:
         rows: The rows.
@@ -38,8 +38,16 @@ class Rounds(Sequence[Mapping[str, Any]]):
     def __getitem__(self, index: int) -> Mapping[str, Any]: ...
     @overload
     def __getitem__(self, index: slice) -> Rounds: ...
-    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | Rounds:
-        """A row, or some of them."""
+    @overload
+    def __getitem__(self, index: str) -> NDArray[Any]: ...
+    def __getitem__(self, index: int | slice | str) -> Mapping[str, Any] | Rounds | NDArray[Any]:
+        """A row, some of them, or a column by its name.
+
+        Raises:
+            KeyError: There is no such column.
+        """
+        if isinstance(index, str):
+            return self.columns[index]
         if isinstance(index, slice):
             return Rounds(self._rows[index], self._shown)
         return self._rows[index]

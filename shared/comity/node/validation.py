@@ -118,10 +118,11 @@ def explained(
     if _HIDDEN & set(found["loc"]) or "-----BEGIN" in received:
         received = "a value that is not shown"
     return InvalidValue(
-        f"{source}: {place} cannot be used",
-        expected=found["msg"],
+        f"{source}: {place} cannot be used" if place else f"{source} cannot be used",
+        # Of our own checks, which pydantic announces as errors in a value.
+        expected=found["msg"].removeprefix("Value error, "),
         received=received[:120],
-        action=f"correct {place}",
+        action=f"correct {place}" if place else "correct what does not go together",
     )
 
 

@@ -175,6 +175,14 @@ def test_data_however_they_are_held_are_the_same(data: Any) -> None:
     assert digest(data) == digest(samples(30, seed=2))
 
 
+def test_parties_by_name_and_from_a_generator() -> None:
+    expected = comity.simulate("assisted_learning", pair(), TERMS, rounds=1)
+    named = dict(zip(("learner", "provider"), pair(), strict=True))
+    for parties in (named, (each for each in pair())):
+        assert comity.simulate("assisted_learning", parties, TERMS, rounds=1).digest == expected.digest
+    assert expected.rounds["test_accuracy"][0] == expected.rounds[0]["test_accuracy"]
+
+
 def test_games_by_name() -> None:
     parties = [
         comity.Party(model="policy-mlp", data="gymnasium:CartPole-v1"),
@@ -259,9 +267,29 @@ WRONG: dict[str, tuple[type[ComityError], str, Any]] = {
     "names": (InvalidValue, "one name", lambda: run(name="a", other={"name": "a"})),
     "policy": (PolicyRefusal, "samples", lambda: run(policy={"min_samples": 1000})),
     "setting": (UnknownKey, "own_modell", lambda: run(settings={"own_modell": 1})),
+    "lazy": (InvalidValue, "lazy layers", lambda: run(model=lambda: nn.Sequential(nn.LazyLinear(3)))),
+    "label of a pair": (InvalidValue, "label of sample 0", lambda: run(data=[(torch.ones(12), torch.ones(3))])),
+    "table": (InvalidValue, "sample 0 cannot be read", lambda: run(data=Broken())),
+    "texts": (InvalidValue, "convert it", lambda: run(data=(np.array(["a"], object), np.array([1])))),
+    "nobody helps": (InvalidValue, "nobody is the provider", lambda: comity.simulate("assisted_learning", pair()[:1])),
+    "terms together": (InvalidValue, "rewards cannot be used: expected min_clients", lambda: clients({"clients": 2})),
     "channels": (InvalidValue, "normalization", lambda: run(normalization=((0.5,), (0.5,)))),
     "script": (InvalidValue, "a script alone", lambda: comity.simulate({"session": {}}, pair())),
 }
+
+
+class Broken:
+    """What is no data set, though it looks like one."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Any:
+        raise KeyError(index)
+
+
+def clients(terms: Any) -> None:
+    comity.simulate("gradient_rewards", [comity.Party(model=Net, data=samples(30)) for _ in range(2)], terms)
 
 
 def run(
