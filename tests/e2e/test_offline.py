@@ -68,7 +68,7 @@ def test_the_page_word_for_word(short_path: Path) -> None:
     assert rounds == ROUND_COMMANDS, "four for the contract and for each round, and two at the end"
     result = json.loads((short_path / "clinic" / "state" / "sessions" / "help-1" / "result.json").read_text())
     parties = "".join(
-        f'[party.{side}]\nrole = "{role}"\nsecret = "{side}"\ndata = {{ source = "digits" }}\n'
+        f'[party.{side}]\nrole = "{role}"\nsecret = "{side}"\ndata = {{ source = "digits" }}\nprivacy = {{ preset = "guarded" }}\n'
         for side, role in SIDES.items()
     )
     expected, _ = simulate(parse_script(session_text() + parties))

@@ -79,7 +79,7 @@ class Journey:
         for party, role in roles.items():
             (root / party / "state").mkdir(parents=True)
             (root / party / "state" / "secret").write_text(secret_of(party))
-            make_node(root / party, NodeChoices(role, party))
+            make_node(root / party, NodeChoices(role, party, privacy="public"))
             config = root / party / "node.toml"
             text = config.read_text().replace('source = "digits"\n', DATA.format(role=ROLES[party]))
             config.write_text(text.replace("[policy]\n", f"[policy]\n{policy.get(party, '')}\n"))

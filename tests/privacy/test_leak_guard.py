@@ -9,7 +9,8 @@ from torch import nn
 from comity.models import build
 from comity.privacy.leak_guard import Collector, LeakGuard, Rules, Verdict, unjudged
 from comity.privacy.leak_guard.columns import Columns, aligned
-from comity.privacy.leak_guard.rules import combined, grouped, most_of_one, paired, scaled, successive, whole
+from comity.privacy.leak_guard.layers import successive
+from comity.privacy.leak_guard.rules import combined, could_pair, grouped, most_of_one, paired, scaled, whole
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -32,16 +33,28 @@ def test_leverages_are_those_that_are_written_down() -> None:
         assert torch.allclose(found, leverage(rows[members]))
 
 
+def test_what_a_pair_could_show_bounds_what_it_shows() -> None:
+    rows = scaled(
+        torch.cat([draw(40, 30), draw(40, 30, seed=1) * torch.eye(30, dtype=torch.float64).repeat(2, 1)[:40]])
+    )
+    one, other = rows[:40], rows[40:]
+    cosine = (one * other).sum(1)
+    assert (could_pair(most_of_one(one), most_of_one(other), cosine) >= paired(one, other).amax(1) - 1e-9).all()
+
+
 def test_nearly_parallel_rows_are_told_apart_by_their_difference() -> None:
     rows = draw(1, 500).repeat(2, 1)
     rows[1, 7] += 1.0
     pair = paired(*scaled(rows).split(1))
     assert int(pair.argmax()) == 7
     assert float(pair.max()) > 0.99
-    held, shown = combined(rows, Rules())
+    held, shown = combined(scaled(rows), Rules())
     assert held.all()
     assert shown.nonzero().flatten().tolist() == [7]
-    assert successive(rows[:1], rows[1:], Rules()).tolist() == [True]
+    one, other = (Columns(torch.arange(500), each) for each in scaled(rows).split(1))
+    assert successive(one, other, most_of_one(one.values), Rules()).tolist() == [True]
+    other = Columns(torch.arange(400, 900), other.values)
+    assert successive(one, other, most_of_one(one.values), Rules()).tolist() == [False]
 
 
 def test_a_row_of_one_sample_is_seen_at_any_scale() -> None:
@@ -50,7 +63,7 @@ def test_a_row_of_one_sample_is_seen_at_any_scale() -> None:
     rows[1] = 1e-20
     rows[1, 4] = 1e-12
     rows[2] = 0
-    found = most_of_one(rows)
+    found = most_of_one(scaled(rows))
     assert found[0] < 0.5
     assert found[1] == pytest.approx(1, abs=1e-6)
     assert found[2] == 0
@@ -61,8 +74,8 @@ def test_groups_see_what_pairs_do_not() -> None:
     # Nine rows whose sum is one sample.
     rows[8] = -rows[:8].sum(0)
     rows[8, 5] += 40
-    near, _ = combined(rows, Rules(neighbours=0))
-    wide, shown = combined(rows, Rules(neighbours=8))
+    near, _ = combined(scaled(rows), Rules(neighbours=0))
+    wide, shown = combined(scaled(rows), Rules(neighbours=8))
     assert not near.any()
     assert wide.all()
     assert bool(shown[5])

@@ -187,3 +187,26 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "opacus.validators", None)
     with pytest.raises(InvalidValue, match=r"comity\[dp\]"):
         require_private(model())
+
+
+def test_a_buffer_that_changes_by_itself_is_named() -> None:
+    """A running mean of the inputs would leave without noise."""
+
+    class Averaging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(4))
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                self.mean = 0.9 * self.mean + 0.1 * inputs.detach().mean(0)
+            result: torch.Tensor = self.linear(inputs - self.mean)
+            return result
+
+    model = Averaging()
+    private = PrivateGradients(model, Mechanism(1.0), 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    inputs = torch.randn(4, 4, requires_grad=True)
+    with pytest.raises(InvalidValue, match="The buffer mean changes in a forward pass"):
+        private.compute(optimizer, lambda: model(inputs).square().sum(1), 0)

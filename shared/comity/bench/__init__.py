@@ -23,6 +23,9 @@ _SHARED: Mapping[str, Benchmark] = MappingProxyType(
             "episodes a second of a policy in thousands of games at once, against one game", "comity.bench.rollouts:run"
         ),
         "startup": Benchmark("comity --help, against import torch", "comity.bench.startup:run"),
+        "guard": Benchmark(
+            "a training whose models a leak guard judges, against the training alone", "comity.bench.guard:run"
+        ),
         "ledger": Benchmark(
             "checking a ledger, against hashing it alone; writing it durably, against memory", "comity.bench.ledger:run"
         ),

@@ -39,8 +39,19 @@ def show_result(result: Mapping[str, Any], summary: Summary) -> None:
     console.print(f"session {result['session']}, {result['rounds']} rounds, {result['wall_s']:.1f} s")
     if protocol(result["protocol"]).models:
         console.print(f"model digest {result['digest']}", soft_wrap=True)
+    console.print(_protection(result), soft_wrap=True)
     ledger = "verified" if result["ledger_verified"] else "BROKEN"
     console.print(f"ledger {ledger}")
+
+
+def _protection(result: Mapping[str, Any]) -> str:
+    """What protected the samples of the party whose result it is, in one line."""
+    preset, judged = result.get("preset", "public"), result.get("rows_judged", 0)
+    if preset == "public":
+        return "privacy public: the samples count as public, and nothing of what was sent was held back"
+    if not judged:
+        return f"privacy {preset}: nothing that this protocol sends was judged"
+    return f"privacy {preset}: {result['rows_held'] / judged:.1%} of the rows that were to leave were held back"
 
 
 def show_folder(result: Mapping[str, Any], folder: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from comity.errors import InvalidValue
 from comity.experiments.studies import demo_named, demos, loaded, studies_of
 
 if TYPE_CHECKING:
@@ -17,18 +18,22 @@ def demo_names() -> list[str]:
     return list(demos())
 
 
-def demo_script(name: str, seed: int) -> str:
+def demo_script(name: str, seed: int, *, guarded: bool = False) -> str:
     """The script of a demo, as TOML.
 
     Args:
         name: The demo, with hyphens or underscores; empty for the first.
-        seed: Seed of its data, weights and order of samples.
+        seed: Seed of its data, weights and batches.
+        guarded: Whether to take the one with a leak guard.
 
     Raises:
-        InvalidValue: There is no such demo.
+        InvalidValue: There is no such demo, or none with a leak guard.
     """
-    _, demo = demo_named(name)
-    text: str = loaded(demo.script)(seed)
+    found, demo = demo_named(name)
+    if guarded and not demo.guarded:
+        known = ", ".join(each for each, one in demos().items() if one.guarded)
+        raise InvalidValue(f"{found} has no demo of a leak guard", expected=known or "none", received=found)
+    text: str = loaded(demo.guarded if guarded else demo.script)(seed)
     return text
 
 

@@ -27,11 +27,13 @@ class Demo:
 
     Attributes:
         script: `package.module:NAME` of the function that makes its script of a seed.
+        guarded: Likewise, of one with samples enough for a leak guard; empty for none.
         sessions: How many sessions it runs, one after the other, with seeds that follow.
         kill: Where `--kill` strikes, `point:n`: in the middle of a round.
     """
 
     script: str
+    guarded: str = ""
     sessions: int = 1
     kill: str = "commit:50"
 

@@ -39,6 +39,8 @@ class Party:
         device: `auto`, `cpu`, `cuda` …
         settings: Its own settings of the protocol, as `[protocols.NAME]` in `node.toml` has them.
         policy: What it agrees to, as `[policy]` in `node.toml` has it.
+        privacy: How it looks after its samples, as `[privacy]` in `node.toml` has it; left out, nothing is held back, since
+            nothing leaves this process.
         secret: What its own randomness comes from; left out, its name and the seed, so that a simulation repeats.
     """
 
@@ -51,6 +53,7 @@ class Party:
     device: str = "auto"
     settings: Mapping[str, Json] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
+    privacy: Mapping[str, Json] = field(default_factory=dict)
     secret: str | None = None
 
 
@@ -101,6 +104,8 @@ def section(
     values: dict[str, Any] = {"role": role, "device": party.device, "policy": dict(party.policy)}
     if party.secret is not None:
         values["secret"] = party.secret
+    if party.privacy:
+        values["privacy"] = dict(party.privacy)
     if party.settings:
         values["protocols"] = {protocol: dict(party.settings)}
     if (source := table(party.data)) is not None:

@@ -96,7 +96,8 @@ class PartyConfig(BaseModel):
         device: `auto`, `cpu`, `cuda` …
         protocols: Its own settings of protocols, by their names; the protocols say what there is to set.
         policy: What it agrees to.
-        privacy: How it looks after the samples that it trains on.
+        privacy: How it looks after the samples that it trains on. Within one process nothing leaves, so that nothing is
+            held back unless that is asked for; a node holds back unless its owner says otherwise.
         audit: What is kept of what it sends.
         limits: What it gives at most, however much is asked of it.
     """
@@ -109,7 +110,7 @@ class PartyConfig(BaseModel):
     device: str = "auto"
     protocols: dict[str, SerializeAsAny[BaseModel]] = {}
     policy: Policy = Policy()
-    privacy: PrivacySettings = PrivacySettings()
+    privacy: PrivacySettings = PrivacySettings(preset="public")
     audit: AuditSettings = AuditSettings()
     limits: Limits = Limits()
 
@@ -226,6 +227,7 @@ class NodeConfig(BaseSettings, PartyConfig):
     )
 
     party: Identifier = Field(examples=["hospital"])
+    privacy: PrivacySettings = PrivacySettings()
     role: str = ""
     state_dir: Path = Field(examples=["state"])
     store: SecretStr = SecretStr("")

@@ -19,12 +19,14 @@ from comity.node.holdings import Holdings
 from comity.node.sent_copies import SentCopies
 from comity.node.sessions.budget import planned, spend
 from comity.privacy import Mechanism
-from comity.privacy.leak_guard import Rules
+from comity.privacy.leak_guard import Rules, widest
+from comity.privacy.limits import require_within
 from comity.protocol.implementation import Resources
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
+from comity.session.policy import NEVER_ASKED, Asked
 from comity.session.presence import Presence
 from comity.session.receipt_book import ReceiptBook, record_opening
 from comity.session.verdicts import Verdicts
@@ -185,6 +187,33 @@ class LocalParty:
             # The last to look: what is held back did not leave.
             guards = guards.with_inspectors(SentCopies(self.folder).inspectors(contract, self.config.audit))
         return EgressGate(contract, self.config.policy, self.store, peer, guards)
+
+    def review(
+        self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int, asked: Asked = NEVER_ASKED
+    ) -> None:
+        """Decides whether this party may enter a contract, by its policy and by how it looks after its samples.
+
+        Args:
+            contract: The contract.
+            own: Its part in it.
+            peers: The other parties.
+            active: Sessions that it has already.
+            asked: What the party that asks has already.
+
+        Raises:
+            PolicyRefusal: It may not; names the first limit that the contract passes, and what would do.
+            RefusedError: The contract's models cannot be had here.
+        """
+        self.config.policy.review(contract, own, peers, active=active, asked=asked)
+        privacy, plans = self.config.privacy, protocol(contract.protocol).load().training_plan
+        plan = plans(contract, own) if privacy.guards and plans is not None else None
+        if plan is None:
+            return
+        widths = {
+            spec.name: widest(agreed_model(self.name, contract, name, self.config.own_models))
+            for name, spec in contract.models.items()
+        }
+        require_within(privacy, plan, own.samples, widths, self.name)
 
     def _verdicts(self, contract: Contract, task: Any, peers: Sequence[Membership]) -> Verdicts:
         """What is found of what is trained in a session; asked of every blob where the task is guarded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -60,6 +60,7 @@ class PrivateGradients:
         # Hooks on the model's own layers: the model is called as before.
         self._wrapped = load("opacus.grad_sample").GradSampleModule(model, loss_reduction="sum")
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._model = model
 
     def compute(self, optimizer: torch.optim.Optimizer, losses: Losses | None, seed: int) -> None:
         """Sets the parameters' gradients; the step itself is the caller's.
@@ -68,6 +69,9 @@ class PrivateGradients:
             optimizer: The optimiser of the model's parameters.
             losses: The batch; None for an empty one, which is noise alone.
             seed: Decides the noise: the same seed, the same noise.
+
+        Raises:
+            InvalidValue: The forward pass changes a buffer of the model.
         """
         device = self._parameters[0].device
         private = self._optimizer(
@@ -82,5 +86,22 @@ class PrivateGradients:
             for parameter in self._parameters:
                 parameter.grad_sample = torch.zeros(0, *parameter.shape, device=device)  # type: ignore[attr-defined]
         else:
+            before = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
             losses().sum().backward()
+            self._require_unmoved(before)
         private.pre_step()
+
+    def _require_unmoved(self, before: Mapping[str, Tensor]) -> None:
+        """Checks that the forward pass left no trace of the samples beside the gradients: nothing would cover it.
+
+        Raises:
+            InvalidValue: It did.
+        """
+        for name, buffer in self._model.named_buffers():
+            if not torch.equal(buffer, before[name]):
+                raise InvalidValue(
+                    f"The buffer {name} changes in a forward pass, and differential privacy would not cover that",
+                    expected="buffers that stay as they are in training",
+                    received="one that is made of the inputs",
+                    action="use a model without it",
+                )

@@ -16,15 +16,25 @@ class PrivacySettings(BaseModel):
     Attributes:
         preset: `guarded`: what single samples show of a model stays here. `dp`: besides, no session trains without
             differential privacy. `public`: data that anybody may read; nothing is held back.
-        min_distinct: Fewest distinct samples behind a row of a model since it last left.
-        width_factor: How many distinct samples there have to be for each unit of the widest layer.
+        min_distinct: Fewest distinct samples behind a row of a model since it last left; batches of a part of the samples
+            leave out as many.
+        width_factor: How many distinct samples there have to be, between two sends, for each unit of a model's widest fully
+            connected layer with more than 16 inputs.
+        models: The models that may be trained, and outputs of their widest such layer; empty for all.
+        max_learning_rate: Greatest learning rate, by optimiser.
+        max_iterations: Most steps of one training.
+        min_period: Fewest steps between two sends.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: Preset = "public"
+    preset: Preset = "guarded"
     min_distinct: Annotated[int, Field(ge=1)] = 64
     width_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    models: dict[str, Annotated[int, Field(ge=1)]] = {}
+    max_learning_rate: dict[str, Annotated[float, Field(gt=0)]] = {"sgd": 1.0, "adam": 0.01}
+    max_iterations: Annotated[int, Field(ge=1)] = 100_000
+    min_period: Annotated[int, Field(ge=1)] = 1
 
     @property
     def guards(self) -> bool:

@@ -14,6 +14,7 @@ from comity.environments import EnvironmentSet
 from comity.models import OwnModels
 from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules
+from comity.privacy.limits import TrainingPlan
 from comity.privacy.terms import PrivacyTerms
 from comity.protocol.roles import Initiator
 from comity.session.contexts import PeerContext, SessionContext
@@ -130,6 +131,7 @@ class Implementation:
         private_training: What of a party's training noise covers, from the contract, its membership and its peers'; None
             where it trains without noise.
         judged: Egress kinds of what a guarded task trains: such a blob leaves only with a verdict of the leak guard.
+        training_plan: What a contract has a party train on samples, from its membership; None where nothing is judged.
         merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
     """
 
@@ -140,6 +142,7 @@ class Implementation:
     disk_space: Callable[[Contract, Membership, Membership, Any], int] | None = None
     private_training: Callable[[Contract, Membership, Sequence[Membership]], PrivateTraining | None] | None = None
     judged: tuple[str, ...] = ()
+    training_plan: Callable[[Contract, Membership], TrainingPlan | None] | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 
     def connected(self, contexts: Sequence[PeerContext], channels: Sequence[Channel]) -> Initiator:

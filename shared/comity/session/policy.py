@@ -31,7 +31,7 @@ class Asked:
     within_an_hour: int = 0
 
 
-_NEVER_ASKED = Asked()
+NEVER_ASKED = Asked()
 
 
 class Policy(BaseModel):
@@ -86,7 +86,7 @@ class Policy(BaseModel):
     revoked: frozenset[Fingerprint] = frozenset()
 
     def review(
-        self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int, asked: Asked = _NEVER_ASKED
+        self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int, asked: Asked = NEVER_ASKED
     ) -> None:
         """Decides whether this node may enter a contract.
 

@@ -79,7 +79,7 @@ def simulate_with(
     helping = [(party, party.membership(definition.acceptor, contract)) for party in acceptors]
     for one, others in ((asking, helping), (helping, asking)):
         for party, own in one:
-            party.config.policy.review(contract, own, tuple(each.name for each, _ in others), active=0)
+            party.review(contract, own, tuple(each.name for each, _ in others), active=0)
     for ours in asking:
         for theirs in helping:
             _agree(contract, definition, ours, theirs)
@@ -113,7 +113,7 @@ def simulate_with(
             metrics = merge(metrics, {name: each.metrics for name, each in of.items()})
         models = tuple(model for name in sorted(of) for model in of[name].models)
         outcome = Outcome(models, metrics, joint=tuple(of[name].digest for name in sorted(of)))
-    result = summarize(contract, outcome, center.store, time.monotonic() - began)
+    result = summarize(contract, outcome, center.store, time.monotonic() - began, center.config.privacy.preset)
     observe(definition.finished(contract, result.to_json()))
     return result, outcome
 

@@ -173,6 +173,8 @@ def start_node(role: str, folder: Path, config: dict[str, Any]) -> NodeProcess:
 def node_config(name: str, section: PartySection, identity: Identity, **more: object) -> dict[str, Any]:
     """The configuration of a daemon that is this party of a script."""
     values = section.model_dump(mode="json", exclude_none=True, exclude_unset=True, exclude={"role", "secret"})
+    # A node without one would guard what a simulation does not.
+    values["privacy"] = section.privacy.model_dump(mode="json")
     if section.secret is not None:
         values["secret"] = section.secret.get_secret_value()
     files = {"certificate": identity.certificate, "key": identity.key, "trust": identity.trust}

@@ -36,6 +36,13 @@ def init(
             help="Where operators on other machines reach the node, host:port; its socket alone, if left out."
         ),
     ] = "",
+    privacy: Annotated[
+        str,
+        typer.Option(
+            help="What protects its samples: guarded, what single ones show stays; dp, besides, only sessions with "
+            "differential privacy; public, anybody may read them."
+        ),
+    ] = "guarded",
     json_output: Json = False,
 ) -> None:
     """Writes a node's first files: configuration, key and card.
@@ -47,7 +54,7 @@ def init(
     from comity.cli.init import initialize, parse_peers
     from comity.node.setup.init import NodeChoices
 
-    choices = NodeChoices(role, party, listen, data, parse_peers(peer or []), tuple(allow or ()), control)
+    choices = NodeChoices(role, party, listen, data, parse_peers(peer or []), tuple(allow or ()), control, privacy)
     initialize(folder, choices, as_json=json_output)
 
 

@@ -21,6 +21,9 @@ def demo(
         int | None,
         typer.Option(min=1, help="Sessions to run one after the other, with seeds that follow; by default the demo's."),
     ] = None,
+    guarded: Annotated[
+        bool, typer.Option("--guarded", help="The one with a leak guard, and samples enough for it.")
+    ] = False,
     print_script: Annotated[bool, typer.Option("--print-script", help="Print the demo's script and stop.")] = False,
     workdir: Annotated[Path | None, typer.Option(help="Keep the nodes' configurations, states and logs here.")] = None,
     kill: Annotated[
@@ -37,7 +40,7 @@ def demo(
     from comity.experiments import demo_script, demo_sessions
 
     if print_script:
-        sys.stdout.write(demo_script(protocol, seed))
+        sys.stdout.write(demo_script(protocol, seed, guarded=guarded))
         return
     from comity.simulation import forking
 
@@ -46,7 +49,7 @@ def demo(
     from comity.cli.demo import run_demo
 
     seeds = range(seed, seed + (sessions or demo_sessions(protocol)))
-    texts = [demo_script(protocol, each) for each in seeds]
+    texts = [demo_script(protocol, each, guarded=guarded) for each in seeds]
     run_demo(protocol, texts, workdir=workdir, kill=kill, as_json=json_output)
 
 

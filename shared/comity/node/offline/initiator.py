@@ -69,7 +69,7 @@ class OfflineInitiator:
                     action="leave out session.id, or give another",
                 )
             return contract.session
-        party.config.policy.review(contract, own, contract.acceptors, active=0)
+        party.review(contract, own, contract.acceptors, active=0)
         # What this party itself cannot do, it does not ask for.
         party.task(contract)
         with self._store.transaction():

@@ -24,6 +24,7 @@ CHECKS: dict[str, str] = {
     "device": "computing:check_device",
     "data": "work:check_data",
     "script": "work:check_script",
+    "privacy": "privacy:check_privacy",
     "peers": "network:check_peers",
     "session": "draft:check_draft",
 }

@@ -136,4 +136,4 @@ def _require_part(context: Context, session: Drafted) -> None:
         )
     # An acceptor learns who asks from the proposal.
     peers = acceptors if asks else config.policy.parties
-    config.policy.review(session.contract, session.own, peers, active=0)
+    session.local.review(session.contract, session.own, peers, active=0)

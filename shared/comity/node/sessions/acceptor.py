@@ -149,7 +149,7 @@ class Acceptor:
         if definition.topology.is_joined and active is None:
             raise not_open(contract.session)
         if active is not None and same and definition.topology.is_joined:
-            policy.review(contract, active.place.own, (peer.party,), active=0)
+            self._party.review(contract, active.place.own, (peer.party,), active=0)
         elif not same:
             kept = self._store.find(contract.session)
             if kept is not None:
@@ -316,7 +316,7 @@ class Acceptor:
                 require_same(kept, contract)
                 return
             own = self._party.membership(definition.acceptor, contract)
-            self._party.config.policy.review(contract, own, (), active=self.counted)
+            self._party.review(contract, own, (), active=self.counted)
             require_memory(self._party, contract, self._sessions.memory)
             promised = promise(self._party, contract, own, own, definition)
             self._store.save(stored(contract, own, promised=promised))

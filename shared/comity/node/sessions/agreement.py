@@ -92,7 +92,7 @@ class Negotiation:
     def _propose(self, connection: PeerConnection) -> tuple[Membership, int] | None:
         """Proposes the contract; returns the other's part and what is promised on disk, None while its operator decides."""
         party, contract = self.party, self.contract
-        party.config.policy.review(contract, self.own, contract.acceptors, active=0)
+        party.review(contract, self.own, contract.acceptors, active=0)
         # What this party itself cannot do, it does not ask for.
         party.task(contract)
         gate = party.gate(contract, connection.party)

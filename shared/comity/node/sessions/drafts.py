@@ -29,7 +29,7 @@ def would_agree(
         TransportError: It did not answer.
     """
     own = party.membership(definition.initiator, contract)
-    party.config.policy.review(contract, own, contract.acceptors, active=0)
+    party.review(contract, own, contract.acceptors, active=0)
     draft = encode_draft(contract, own, definition)
     party.gate(contract, connection.party).send(draft, recorded=False)
     return not send_draft(connection, draft, contract)

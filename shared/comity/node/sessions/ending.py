@@ -74,7 +74,13 @@ class SessionEnds:
         tell("finished")
         result = None
         if outcome is not None:
-            result = summarize(contract, outcome, self._party.store, self._seconds(contract.session))
+            result = summarize(
+                contract,
+                outcome,
+                self._party.store,
+                self._seconds(contract.session),
+                self._party.config.privacy.preset,
+            )
             keep_files(self._party.folder, contract.session, outcome, result)
         fields = self._end(contract.session, "finished", {} if result is None else result.to_json())
         if fields is not None:

@@ -58,7 +58,7 @@ def admit(party: LocalParty, active: ActiveSession, peer: Membership) -> Accepte
         ComityError: The role does not let it in.
     """
     contract, place = active.contract, active.place
-    party.config.policy.review(contract, place.own, (peer.party,), active=0)
+    party.review(contract, place.own, (peer.party,), active=0)
     known = active.contexts.get(peer.party)
     if known is not None and known.peer != peer:
         raise ContractMismatch(

@@ -106,7 +106,7 @@ def require_admissible(
         RefusedError: They do not.
     """
     contract, definition = proposal.contract, proposal.definition
-    party.config.policy.review(contract, own, (proposal.peer.party,), active=active, asked=asked)
+    party.review(contract, own, (proposal.peer.party,), active=active, asked=asked)
     if not set(contract.egress) <= set(definition.egress_of(contract.terms)):
         raise PolicyRefusal(
             "the contract lets more cross than its protocol needs",

@@ -9,6 +9,8 @@ from comity.contract import Contract, Json
 from comity.errors import LedgerBroken
 from comity.ledger.ledger import Ledger, bytes_by_kind
 from comity.ledger.verification import verify
+from comity.privacy.leak_guard.verdict import Verdict
+from comity.privacy.settings import Preset
 from comity.session.outcome import Outcome
 
 
@@ -27,6 +29,9 @@ class SessionResult:
         bytes_sent: Bytes that left, by egress kind.
         bytes_received: Bytes that came, by egress kind.
         ledger_verified: Whether the ledger's chains of the session hold.
+        preset: What protected the party's samples: `guarded`, `dp` or `public`.
+        rows_held: Rows of what it trained that its leak guard held back, of all sends together.
+        rows_judged: Rows that were judged.
         processes: Process identifiers of the nodes that took part; empty in simulation.
     """
 
@@ -40,6 +45,9 @@ class SessionResult:
     bytes_sent: Mapping[str, int]
     bytes_received: Mapping[str, int]
     ledger_verified: bool
+    preset: str = "public"
+    rows_held: int = 0
+    rows_judged: int = 0
     processes: Sequence[int] = field(default=())
 
     def to_json(self) -> dict[str, Json]:
@@ -47,9 +55,12 @@ class SessionResult:
         return asdict(self) | {"processes": list(self.processes)}
 
 
-def summarize(contract: Contract, outcome: Outcome, ledger: Ledger, wall_s: float) -> SessionResult:
-    """The result of a session, with what its ledger says of it."""
+def summarize(
+    contract: Contract, outcome: Outcome, ledger: Ledger, wall_s: float, preset: Preset = "public"
+) -> SessionResult:
+    """The result of a session, with what its ledger says of it, and what protected the party's samples."""
     entries = list(ledger.entries(contract.session))
+    judged = [Verdict.from_json(entry.fact.body) for entry in entries if entry.fact.matter == "judged"]
     return SessionResult(
         protocol=contract.protocol,
         session=contract.session,
@@ -61,6 +72,9 @@ def summarize(contract: Contract, outcome: Outcome, ledger: Ledger, wall_s: floa
         bytes_sent=bytes_by_kind(entries, "sent"),
         bytes_received=bytes_by_kind(entries, "received"),
         ledger_verified=_holds(ledger, contract.session),
+        preset=preset,
+        rows_held=sum(each.held_rows for each in judged),
+        rows_judged=sum(each.rows for each in judged),
     )
 
 

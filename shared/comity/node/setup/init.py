@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import get_args
 
 import tomlkit
 
 from comity.contract import IDENTIFIER
 from comity.errors import InvalidValue, MissingFile
+from comity.privacy.settings import Preset
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocols, protocols_for
 from comity.session.policy import Policy
@@ -44,6 +46,7 @@ class NodeChoices:
         peers: Addresses of the parties that it asks, by name.
         allow: Parties that may have sessions with it; none for all that it trusts.
         control: Where operators on other machines reach it, `host:port`; empty for its socket alone.
+        privacy: What protects its samples: `guarded`, `dp` or `public`.
     """
 
     role: str
@@ -53,6 +56,7 @@ class NodeChoices:
     peers: Mapping[str, str] | None = None
     allow: Sequence[str] = ()
     control: str = ""
+    privacy: str = "guarded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,13 @@ def _require_usable(choices: NodeChoices, *, listens: bool) -> None:
         raise InvalidValue(
             f"a {choices.role} does not listen", expected="no address", received=choices.listen, action=action
         )
+    if choices.privacy not in get_args(Preset):
+        raise InvalidValue(
+            "no such preset",
+            expected=", ".join(get_args(Preset)),
+            received=choices.privacy,
+            action="correct --privacy",
+        )
     if not choices.data:
         raise InvalidValue(
             "no data",
@@ -204,6 +215,7 @@ def _settings(choices: NodeChoices, *, listen: str) -> dict[str, str]:
         "card_value": _value(f"{choices.party}.pem"),
         "listen": f"listen = {_value(listen)}" if listen else '# listen = ""',
         "data": _value(choices.data),
+        "privacy": _value(choices.privacy),
         "control": f"listen = {_value(choices.control)}" if choices.control else '# listen = ""',
         "parties": f"parties = {_value(list(choices.allow))}" if choices.allow else "# parties = []",
         "peers": "\n\n".join(tables) or example,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from comity.lazy import lazily
 
 if TYPE_CHECKING:
-    from comity.privacy.leak_guard.collecting import Collector, unjudged
+    from comity.privacy.leak_guard.collecting import Collector, unjudged, widest
     from comity.privacy.leak_guard.guard import LeakGuard, Released
     from comity.privacy.leak_guard.rules import Rules
     from comity.privacy.leak_guard.verdict import Verdict
@@ -17,11 +17,11 @@ else:
     __getattr__ = lazily(
         __name__,
         {
-            "collecting": ["Collector", "unjudged"],
+            "collecting": ["Collector", "unjudged", "widest"],
             "guard": ["LeakGuard", "Released"],
             "rules": ["Rules"],
             "verdict": ["Verdict"],
         },
     )
 
-__all__ = ["Collector", "LeakGuard", "Released", "Rules", "Verdict", "unjudged"]
+__all__ = ["Collector", "LeakGuard", "Released", "Rules", "Verdict", "unjudged", "widest"]

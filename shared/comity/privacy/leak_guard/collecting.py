@@ -22,6 +22,8 @@ Layer = LinearRows | EmbeddingRows
 
 _NUMBER, _PAIR = 4, 12
 """Bytes of a contribution, and of one to a row of an embedding."""
+_FEW = 16
+"""Inputs up to which no row shows a sample."""
 _WORDS = 64
 """Different words that a sample is taken to have."""
 
@@ -139,6 +141,18 @@ class Collector:
         padding = embedding.padding_idx
         real = torch.ones_like(rows, dtype=torch.bool) if padding is None else rows != padding
         layer.add(samples[real], rows[real], sizes[real])
+
+
+def widest(model: nn.Module) -> int:
+    """Outputs of the widest fully connected layer that is trained and has more inputs than a few; 0 where there is none."""
+    return max(
+        (
+            module.out_features
+            for module in model.modules()
+            if isinstance(module, nn.Linear) and module.weight.requires_grad and module.in_features > _FEW
+        ),
+        default=0,
+    )
 
 
 def unjudged(model: nn.Module) -> dict[str, str]:

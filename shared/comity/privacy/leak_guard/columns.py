@@ -30,7 +30,9 @@ class Columns:
     def summed(cls, samples: Int[Tensor, " draws"], values: Float[Tensor, "rows draws"]) -> Columns:
         """Contributions in which samples come several times, added up."""
         distinct, places = samples.unique(return_inverse=True)
-        return cls(distinct, values.new_zeros(len(values), len(distinct)).index_add_(1, places, values))
+        # Sample by sample: rows that lie together are added at once.
+        together = values.new_zeros(len(distinct), len(values)).index_add_(0, places, values.T)
+        return cls(distinct, together.T.contiguous())
 
     def of(self, rows: Tensor) -> Columns:
         """Those to some of the rows, by mask or index."""

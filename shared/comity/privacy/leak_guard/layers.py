@@ -11,7 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from comity.privacy.leak_guard.columns import Columns, aligned
-from comity.privacy.leak_guard.rules import Rules, combined, most_of_one, successive, whole
+from comity.privacy.leak_guard.rules import Rules, combined, could_pair, most_of_one, paired, scaled, whole
+
+_CHUNK = 32
+"""Rows that are compared with what was sent before at once; bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class LinearRows:
         self._since = torch.zeros(rows, dtype=torch.long)
         self._last = torch.empty(0, dtype=torch.long)
         self._sent = Columns.none(rows)
+        self._leaving = _nobody()
 
     @property
     def moved(self) -> bool:
@@ -93,29 +97,38 @@ class LinearRows:
     def judge(self, rules: Rules) -> Judgement:
         """See `JudgedLayer.judge`."""
         now = self._collected()
-        share, behind = most_of_one(now.values), torch.full((self.rows,), len(now.samples))
+        rows = Columns(now.samples, scaled(now.values))
+        share, behind = most_of_one(rows.values), torch.full((self.rows,), len(now.samples))
         if self._held.any():
-            whole_of_held = self._old.plus(now.of(self._held))
-            share[self._held] = most_of_one(whole_of_held.values)
+            together = self._old.plus(now.of(self._held))
+            waiting = Columns(together.samples, scaled(together.values))
+            share[self._held] = most_of_one(waiting.values)
             behind[self._held] = self._distinct(now)
+        else:
+            waiting = self._old
         held = (share > rules.row) | (behind < rules.fewest)
         rest = torch.nonzero(~held).flatten()
-        more, shown = combined(now.values[rest], rules)
+        more, shown = combined(rows.values[rest], rules)
         held[rest[more]] = True
-        held |= self._like_before(now, ~held, rules)
-        return Judgement(whole(held, rules), int(shown.sum()), len(now.samples))
+        for all_of, some in ((~self._held, rows.of(~self._held)), (self._held, waiting)):
+            leaving = torch.nonzero(all_of & ~held).flatten()
+            mine = some.of(~held[all_of])
+            held[leaving] = successive(mine, self._sent.of(leaving), share[leaving], rules)
+        held = whole(held, rules)
+        self._leaving = rows, waiting
+        return Judgement(held, int(shown.sum()), len(now.samples))
 
     def settle(self, held: Bool[Tensor, " rows"], *, dropped: bool) -> None:
         """See `JudgedLayer.settle`."""
         now = self._collected()
-        self._remember(now, ~held)
+        self._remember(~held)
         self._release += 1
         if dropped or not held.any():
             self._old, self._last = Columns.none(0), torch.empty(0, dtype=torch.long)
             self._held = torch.zeros_like(held)
         else:
             self._wait(now, held)
-        self._drawn, self._now = [], None
+        self._drawn, self._now, self._leaving = [], None, _nobody()
 
     def _wait(self, now: Columns, held: Bool[Tensor, " rows"]) -> None:
         """Keeps what is behind the rows that stay: what is new, and of those that were held before, what is old."""
@@ -170,31 +183,43 @@ class LinearRows:
         last[torch.searchsorted(samples, now.samples)] = self._release + 1
         return (last > self._since[self._held].unsqueeze(1)).sum(1)
 
-    def _like_before(self, now: Columns, leaving: Bool[Tensor, " rows"], rules: Rules) -> Bool[Tensor, " rows"]:
-        """Rows that stay since what leaves of them is like what was sent before, but for a sample."""
-        held = torch.zeros(self.rows, dtype=torch.bool)
-        if len(self._sent.samples) == 0:
-            return held
-        fresh, waiting = torch.nonzero(leaving & ~self._held).flatten(), torch.nonzero(leaving & self._held).flatten()
-        if len(fresh):
-            held[fresh] = successive(*aligned(now.of(fresh), self._sent.of(fresh)), rules)
-        if len(waiting):
-            mine = self._old.of(leaving[self._held]).plus(now.of(waiting))
-            held[waiting] = successive(*aligned(mine, self._sent.of(waiting)), rules)
-        return held
+    def _remember(self, left: Bool[Tensor, " rows"]) -> None:
+        """Keeps what is behind what was sent last of each row, scaled."""
+        rows, waiting = self._leaving
+        fresh, waited = left & ~self._held, left & self._held
+        parts = [(torch.nonzero(fresh).flatten(), rows.of(fresh))]
+        if waited.any():
+            parts.append((torch.nonzero(waited).flatten(), waiting.of(left[self._held]).trimmed()))
+        if not left.all():
+            parts.append((torch.nonzero(~left).flatten(), self._sent.of(~left).trimmed()))
+        samples = torch.cat([part.samples for _, part in parts]).unique() if len(parts) > 1 else rows.samples
+        values = torch.zeros(self.rows, len(samples))
+        for places, part in parts:
+            values[places] = part.spread(samples).float()
+        self._sent = Columns(samples, values)
 
-    def _remember(self, now: Columns, left: Bool[Tensor, " rows"]) -> None:
-        """Keeps what is behind what was sent last of each row."""
-        if left.all() and not self._held.any():
-            self._sent = now
-            return
-        behind = Columns(now.samples, now.values * left.unsqueeze(1))
-        if (waited := left & self._held).any():
-            before = Columns(self._old.samples, torch.zeros(self.rows, len(self._old.samples)))
-            before.values[waited] = self._old.values[left[self._held]]
-            behind = behind.plus(before)
-        earlier = Columns(self._sent.samples, self._sent.values * ~left.unsqueeze(1))
-        self._sent = behind.plus(earlier).trimmed()
+
+def successive(now: Columns, before: Columns, share: Float[Tensor, " rows"], rules: Rules) -> Bool[Tensor, " rows"]:
+    """Rows that stay since their difference with what was sent of them before shows a sample.
+
+    Args:
+        now: What is behind the rows, scaled.
+        before: What was behind them when they left last, scaled.
+        share: The greatest λ of each row now.
+        rules: The thresholds.
+    """
+    held = torch.zeros(len(now.values), dtype=torch.bool)
+    if len(now.values) == 0 or len(before.samples) == 0 or len(now.samples) == 0:
+        return held
+    place = torch.searchsorted(before.samples, now.samples).clamp_max_(len(before.samples) - 1)
+    common = before.samples[place] == now.samples
+    cosine = (now.values[:, common] * before.values[:, place[common]]).sum(1)
+    earlier = before.values.square().amax(1).double()
+    suspect = (share > 0) & (earlier > 0) & (could_pair(share, earlier, cosine) > rules.combined)
+    for chunk in torch.nonzero(suspect).flatten().split(_CHUNK):
+        one, other = aligned(now.of(chunk), before.of(chunk))
+        held[chunk] = paired(one, scaled(other)).amax(1) > rules.combined
+    return held
 
 
 class EmbeddingRows:
@@ -252,6 +277,10 @@ class EmbeddingRows:
         keys, places = torch.cat([each for each, _ in drawn]).unique(return_inverse=True)
         sizes = torch.cat([each for _, each in drawn])
         return keys, torch.zeros(len(keys)).index_add_(0, places, sizes)
+
+
+def _nobody() -> tuple[Columns, Columns]:
+    return Columns.none(0), Columns.none(0)
 
 
 def _nothing() -> tuple[Tensor, Tensor]:

@@ -42,20 +42,19 @@ class Rules:
     fewest: int = 64
 
 
-def most_of_one(contributions: Contributions) -> Float[Tensor, " rows"]:
-    """The greatest λ of each row by itself; 0 for a row that nothing moved."""
-    if contributions.shape[1] == 0:
-        return torch.zeros(len(contributions), dtype=torch.float64)
-    return scaled(contributions).square().amax(1)
+def most_of_one(rows: Contributions) -> Float[Tensor, " rows"]:
+    """The greatest λ of each row by itself; rows are scaled."""
+    return rows.square().amax(1) if rows.shape[1] else torch.zeros(len(rows), dtype=torch.float64)
 
 
 def scaled(contributions: Contributions) -> Contributions:
     """Rows of length 1, in float64; a row that nothing moved stays 0."""
     rows = contributions.double()
+    if rows.shape[1] == 0:
+        return rows
     # Twice: squares of tiny contributions vanish.
-    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-    unit: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-    return unit
+    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min_(torch.finfo(torch.float64).tiny)
+    return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(torch.finfo(torch.float64).tiny))
 
 
 def paired(one: Contributions, other: Contributions) -> Contributions:
@@ -67,11 +66,12 @@ def paired(one: Contributions, other: Contributions) -> Contributions:
     return numerator / ((1 + _REGULARIZATION) ** 2 - cosine.square())
 
 
-def nearest(rows: Contributions, count: int) -> Int[Tensor, "rows count"]:
-    """The rows of greatest absolute cosine with each row, itself left out, in that order; rows are scaled."""
-    cosines = (rows @ rows.T).abs()
-    cosines.fill_diagonal_(-1)
-    return cosines.topk(min(count, len(rows) - 1), dim=1).indices
+def could_pair(
+    one: Float[Tensor, " rows"], other: Float[Tensor, " rows"], cosine: Float[Tensor, " rows"]
+) -> Float[Tensor, " rows"]:
+    """What no leverage in pairs exceeds, from the greatest λ of both rows by themselves and their cosine."""
+    cross = 2 * cosine.abs() * (one * other).sqrt()
+    return ((1 + _REGULARIZATION) * (one + other) + cross) / ((1 + _REGULARIZATION) ** 2 - cosine.square())
 
 
 def grouped(rows: Contributions, groups: Int[Tensor, "groups members"]) -> Float[Tensor, "groups samples"]:
@@ -84,39 +84,50 @@ def grouped(rows: Contributions, groups: Int[Tensor, "groups members"]) -> Float
     return leverage
 
 
-def combined(contributions: Contributions, rules: Rules) -> tuple[Bool[Tensor, " rows"], Bool[Tensor, " samples"]]:
-    """Pair and group rules: rows that stay, and samples that such combinations show."""
-    count, samples = contributions.shape
+def combined(rows: Contributions, rules: Rules) -> tuple[Bool[Tensor, " rows"], Bool[Tensor, " samples"]]:
+    """Pair and group rules: rows that stay, and samples that such combinations show; rows are scaled."""
+    count, samples = rows.shape
     held, shown = torch.zeros(count, dtype=torch.bool), torch.zeros(samples, dtype=torch.bool)
     if count < 2 or samples == 0:
         return held, shown
-    rows = scaled(contributions)
-    near = nearest(rows, max(1, rules.neighbours))
-    leverage = paired(rows, rows[near[:, 0]])
+    single, products = most_of_one(rows), rows @ rows.T
     # A row that nothing moved has nothing to combine.
-    above = (leverage > rules.combined) & (rows.abs().amax(1, keepdim=True) > 0)
-    held |= above.any(1)
-    shown |= above.any(0)
-    left = torch.nonzero(~held).flatten()
+    moved = single > 0
+    near = _nearest(products, 1)[1][:, 0]
+    cosines = products[torch.arange(count), near]
+    suspect = moved & (could_pair(single, single[near], cosines) > rules.combined)
+    for chunk in torch.nonzero(suspect).flatten().split(_CHUNK):
+        above = paired(rows[chunk], rows[near[chunk]]) > rules.combined
+        held[chunk] = above.any(1)
+        shown |= above.any(0)
+    left = torch.nonzero(~held & moved).flatten()
     if rules.neighbours > 1 and len(left) > 1:
-        rest = rows[left]
-        near = nearest(rest, rules.neighbours)
-        groups = torch.cat([torch.arange(len(left)).unsqueeze(1), near], dim=1)
-        for chunk in torch.arange(len(left)).split(_CHUNK):
-            above = grouped(rest, groups[chunk]) > rules.combined
-            above &= rest[chunk].abs().amax(1, keepdim=True) > 0
-            held[left[chunk]] |= above.any(1)
+        rest, products = rows[left], products[left][:, left]
+        groups = torch.cat(_nearest(products, rules.neighbours), dim=1)
+        for chunk in groups[_could_group(single[left], products, groups) > rules.combined].split(_CHUNK):
+            above = grouped(rest, chunk) > rules.combined
+            held[left[chunk[:, 0]]] |= above.any(1)
             shown |= above.any(0)
     return held, shown
 
 
-def successive(now: Contributions, before: Contributions, rules: Rules) -> Bool[Tensor, " rows"]:
-    """Rows that stay since their difference with what was sent before shows a sample; samples in the same order."""
-    if now.shape[1] == 0:
-        return torch.zeros(len(now), dtype=torch.bool)
-    one, other = scaled(now), scaled(before)
-    moved = (one.abs().amax(1) > 0) & (other.abs().amax(1) > 0)
-    return moved & (paired(one, other).amax(1) > rules.combined)
+def _nearest(
+    products: Float[Tensor, "rows rows"], count: int
+) -> tuple[Int[Tensor, "rows 1"], Int[Tensor, "rows count"]]:
+    """Each row, and the rows of greatest absolute cosine with it, itself left out, in that order."""
+    cosines = products.abs()
+    cosines.fill_diagonal_(-1)
+    place = torch.arange(len(products)).unsqueeze(1)
+    return place, cosines.topk(min(count, len(products) - 1), dim=1).indices
+
+
+def _could_group(
+    single: Float[Tensor, " rows"], products: Float[Tensor, "rows rows"], groups: Int[Tensor, "groups members"]
+) -> Float[Tensor, " groups"]:
+    """What no leverage in groups exceeds: the longest a column can be, over the least eigenvalue of the products."""
+    least = torch.linalg.eigvalsh(products[groups.unsqueeze(2), groups.unsqueeze(1)])[:, 0]
+    bound: Tensor = single[groups].sum(1) / (least.clamp_min(0) + _REGULARIZATION)
+    return bound
 
 
 def whole(held: Bool[Tensor, " rows"], rules: Rules) -> Bool[Tensor, " rows"]:

@@ -15,7 +15,7 @@ from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, delta_base, idle
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.protocols.assisted_learning.task import TASK, disk_space, private_training
+from comity.protocols.assisted_learning.task import TASK, disk_space, private_training, training_plan
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext, SessionContext
 from comity.transport.bindings.channel import Channel
@@ -135,4 +135,5 @@ IMPLEMENTATION = Implementation(
     acceptor=_acceptor,
     private_training=private_training,
     judged=("checkpoint",),
+    training_plan=training_plan,
 )

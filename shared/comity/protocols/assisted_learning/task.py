@@ -12,6 +12,7 @@ from comity.contract import Contract, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
 from comity.privacy import require_private
+from comity.privacy.limits import TrainingPlan
 from comity.protocol.implementation import Data, PrivateTraining, Resources, TaskBuilder
 from comity.protocols.assisted_learning.extensions import OwnModel, Settings
 from comity.protocols.assisted_learning.schedule import Schedule
@@ -92,6 +93,21 @@ def private_training(contract: Contract, own: Membership, peers: Sequence[Member
     if terms.privacy is None or own.samples == 0:
         return None
     return PrivateTraining(terms.privacy, sampling_rate(own.samples, terms.batch_size), schedule.steps())
+
+
+def training_plan(contract: Contract, own: Membership) -> TrainingPlan | None:
+    """What a party trains between two checkpoints; None for games, of which nothing is judged."""
+    terms = _terms(contract.terms)
+    if own.samples == 0 or terms.policy_gradient is not None:
+        return None
+    return TrainingPlan(
+        terms.batch_size,
+        terms.sampling_period,
+        terms.iterations,
+        terms.optimizer,
+        terms.learning_rate,
+        terms.privacy is not None,
+    )
 
 
 def _terms(terms: Terms) -> AssistedLearningTerms:

@@ -36,6 +36,9 @@ partition = {{ name = "imbalance", gamma = 0.3, share = "provider", seed = 5 }}
 [policy]
 parties = ["clinic"]
 max_rounds = 20
+
+[privacy]
+preset = "public"
 """
 LEARNER = """\
 party = "clinic"
@@ -55,6 +58,9 @@ partition = {{ name = "imbalance", gamma = 0.3, share = "learner", seed = 5 }}
 
 [policy]
 max_rounds = 30
+
+[privacy]
+preset = "public"
 
 [peers.hospital]
 address = "{address}"

@@ -30,6 +30,9 @@ SHARED_FIELDS = {
     "bytes_sent": dict,
     "bytes_received": dict,
     "ledger_verified": bool,
+    "preset": str,
+    "rows_held": int,
+    "rows_judged": int,
     "processes": list,
 }
 ACCURACIES = ("learner_alone", "provider_alone", "assisted", "pooled")

@@ -69,6 +69,7 @@ def config(party: str, folder: Path, /, **more: Any) -> dict[str, Any]:
     return {
         "data": {"source": f"npz:{folder / 'vault-of-the-sentinel' / party}.npz"},
         "secret": SECRETS[party],
+        "privacy": {"preset": "public"},
         "retry": {"call_s": 20.0, "retry_s": 5.0},
     } | more
 

@@ -8,7 +8,7 @@ STUDIES = Studies(
     protocol="assisted_learning",
     demos={
         # Its provider has made 45 checkpoints in three rounds, and is in its fourth.
-        "assisted-learning": Demo(f"{_HERE}.demo:script", kill="training:50"),
+        "assisted-learning": Demo(f"{_HERE}.demo:script", guarded=f"{_HERE}.demo:guarded", kill="training:50"),
         # Policies of few episodes differ much from seed to seed.
         "assisted-rl": Demo(f"{_HERE}.demo_rl:script", sessions=3, kill="training:50"),
     },

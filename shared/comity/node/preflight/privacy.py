@@ -1,0 +1,62 @@
+"""What of a node's samples is protected, and what is not, said before anything leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from comity.errors import ComityError
+from comity.node.preflight.context import Context
+from comity.node.preflight.rows import NotChecked, Row
+from comity.node.preflight.work import drafted
+from comity.privacy.leak_guard import unjudged
+from comity.tasks import agreed_model
+
+_NOT_PROTECTED = "convolutions, losses, label counts and membership are not: noise alone bounds those"
+_SAID = {
+    "guarded": f"guarded: what a single sample shows in linear layers and embeddings stays here; {_NOT_PROTECTED}",
+    "dp": "dp: as guarded, and no session trains without noise; losses and choices by them are not covered",
+    "public": "public: nothing is held back; only data that anybody may read belong here",
+}
+_PARALLEL = 0.95
+"""Absolute cosine of two rows above which they are told of."""
+_FEW = 16
+
+
+def check_privacy(context: Context) -> Iterator[Row]:
+    """What protects the samples; with a script, which layers of its models nobody judges, and what looks crafted."""
+    if context.config.data is None:
+        yield Row("privacy", "skipped", "no data to protect")
+        return
+    yield Row("privacy", "passed", _SAID[context.config.privacy.preset])
+    if context.script is None or not context.config.privacy.guards:
+        return
+    try:
+        session = drafted(context)
+    except (ComityError, NotChecked):
+        # Another row says what is wrong with it.
+        return
+    if session.definition.load().training_plan is None or context.local.holdings.is_reinforcement:
+        found = "nothing that this session sends is judged: a sample is an episode, or the protocol has no guard"
+        yield Row("privacy", "warning", found, "rely on policy.egress and differential privacy")
+        return
+    for name, spec in session.contract.models.items():
+        model = agreed_model(session.local.name, session.contract, name, context.config.own_models)
+        if odd := unjudged(model):
+            layers = ", ".join(f"{each} ({kind})" for each, kind in odd.items())
+            action = "use a model without them, or agree on differential privacy"
+            yield Row("privacy", "warning", f"layers of {spec.name} are not judged: {layers}", action)
+        if alike := _parallel(model):
+            action = "find out who built the model so: rows that are alike show single samples"
+            yield Row("privacy", "warning", f"{spec.name} begins with rows that are nearly parallel: {alike}", action)
+
+
+def _parallel(model: nn.Module) -> str:
+    """The first layer of which two rows are nearly parallel to begin with; empty for none."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module.in_features > _FEW and module.out_features > 1:
+            rows = nn.functional.normalize(module.weight.detach().float(), dim=1)
+            if float((rows @ rows.T).abs().fill_diagonal_(0).max()) > _PARALLEL:
+                return f"layer {name or 'the only one'}"
+    return ""
