@@ -138,15 +138,15 @@ SCRIPTS = {
         role = "server"
         [party.ann]
         role = "client"
-        privacy = { preset = "guarded", min_distinct = 8 }
+        privacy = { preset = "guarded", min_distinct = 8, width_factor = 0 }
         data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 0 } }
         [party.bob]
         role = "client"
-        privacy = { preset = "guarded", min_distinct = 8 }
+        privacy = { preset = "guarded", min_distinct = 8, width_factor = 0 }
         data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 1 } }
         [party.cleo]
         role = "client"
-        privacy = { preset = "guarded", min_distinct = 8 }
+        privacy = { preset = "guarded", min_distinct = 8, width_factor = 0 }
         data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 2 } }
     """,
 } | PACKAGED

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from comity.errors import SessionFailed
+from comity.errors import PolicyRefusal, SessionFailed
 from comity.node.audited import audited
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script, parse_script
@@ -66,6 +66,13 @@ def test_updates_and_their_differences_show_samples_unless_rows_are_held(tmp_pat
     assert metrics["together_mean"] > open_metrics["together_mean"] - 0.03
 
 
-def test_where_nothing_is_left_the_session_says_so(tmp_path: Path) -> None:
+def test_where_nothing_is_left_the_session_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the limits let pass: the rules alone are in its way.
+    monkeypatch.setattr("comity.node.party.require_within", lambda *_: None)
     with pytest.raises(SessionFailed, match="sit it out"):
         simulate(script("guarded", min_distinct=100_000), state=tmp_path)
+
+
+def test_a_guarded_client_refuses_terms_that_its_guard_cannot_rest_on() -> None:
+    with pytest.raises(PolicyRefusal, match="min_distinct"):
+        simulate(script("guarded", min_distinct=250))

@@ -15,7 +15,7 @@ from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding
 from comity.protocols.gradient_rewards.report import merged
 from comity.protocols.gradient_rewards.server import Server
-from comity.protocols.gradient_rewards.task import TASK, disk_space
+from comity.protocols.gradient_rewards.task import TASK, disk_space, training_plan
 from comity.session.contexts import PeerContext, SessionContext
 from comity.tensors import Blob, sparse
 from comity.transport.bindings.channel import Channel
@@ -133,4 +133,5 @@ IMPLEMENTATION = Implementation(
     acceptor=_acceptor,
     merge=merged,
     judged=("update",),
+    training_plan=training_plan,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comity.contract import Contract, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import MalformedMessage, TaskMismatch
+from comity.privacy.limits import TrainingPlan
 from comity.protocol.implementation import Data, Resources, TaskBuilder
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.training import Classification
@@ -61,6 +62,17 @@ def disk_space(contract: Contract, own: Membership, peer: Membership, task: Clas
         return (2 + 2 * terms.clients) * task.layout.size
     kept = 2 * (task.layout.size + task.guard_space(task.samples * terms.epochs)) if task.is_guarded else 0
     return 4 * task.layout.size + kept
+
+
+def training_plan(contract: Contract, own: Membership) -> TrainingPlan | None:
+    """What a client trains between two updates; None for the server, which trains nothing."""
+    terms = contract.terms
+    if not isinstance(terms, GradientRewardsTerms) or own.role == "server" or not own.samples:
+        return None
+    steps = terms.epochs * -(-own.samples // terms.batch_size)
+    return TrainingPlan(
+        terms.batch_size, steps, steps, terms.optimizer, terms.learning_rate, is_private=False, steps_term="epochs"
+    )
 
 
 def _no_samples(environments: EnvironmentSet) -> TaskMismatch:
