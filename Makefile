@@ -1,5 +1,5 @@
 # make demo and make test set themselves up: with uv where it is on the path, else with venv and pip.
-.PHONY: demo test test-slow check bench chaos protos format clean
+.PHONY: demo test test-slow check bench chaos fuzz protos format clean
 .DEFAULT_GOAL := demo
 
 VENV := .venv
@@ -41,6 +41,15 @@ KILLS := 20
 PROTOCOL :=
 chaos: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m comity.experiments.chaos --kills $(KILLS) $(if $(PROTOCOL),--protocol $(PROTOCOL))
+
+# Tries so many seconds to break each decoder; DECODER names those to try. atheris has wheels for Linux on x86-64.
+SECONDS := 600
+DECODER :=
+fuzz: $(VENV)/.ready
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	if command -v uv >/dev/null 2>&1; then uv sync --quiet --frozen --group fuzz; \
+	else $(BIN)/python -m pip install --quiet --group fuzz; fi
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS) $(if $(DECODER),--decoder '$(DECODER)')
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .
@@ -94,4 +103,4 @@ generate-package:
 	  -I protos -I $(PACKAGE)/protos --python_out=$(OUT) --mypy_out=quiet:$(OUT) $$(find $(PACKAGE)/protos -name '*.proto')
 
 clean:
-	rm -rf $(VENV) $(GENERATOR_VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(GENERATOR_VENV) .fuzz dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -30,6 +30,8 @@ WORDS = 56
 _NUMBERS = 2**24
 """Whole numbers below this are exact in float32."""
 _TEST_SHARE = 10
+_MOST_CLASSES = 2**16
+"""Classes of a contract have names, so many at most; each number up to the highest is a class."""
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 Labelled = list[tuple[str, str]]
@@ -112,8 +114,17 @@ def _read_lines(path: Path) -> Labelled:
 def _numbered(labelled: Labelled) -> list[str]:
     """The classes that the labels number; none where they are names."""
     labels = {label for label, _ in labelled}
-    if not all(label.isdecimal() and label == str(int(label)) for label in labels):
+    if not all(re.fullmatch("0|[1-9][0-9]*", label) for label in labels):
         return []
+    # By its length first: Python refuses to read a number of thousands of digits.
+    highest = max(labels, key=lambda label: (len(label), label), default="0")
+    if len(highest) > len(str(_MOST_CLASSES)) or int(highest) >= _MOST_CLASSES:
+        raise InvalidValue(
+            "A label is too high for the number of a class",
+            expected=f"0 to {_MOST_CLASSES - 1}",
+            received=highest[:40],
+            action="number the classes from 0, or give them names",
+        )
     return [str(label) for label in range(1 + max(map(int, labels), default=-1))]
 
 

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column as TableColumn
 
 from comity.front.table import Rounds
 from comity.protocol.presentation import Column
@@ -30,16 +31,17 @@ class RoundsBar:
         terminal = sys.stderr.isatty()
         self._line = self._notebook if shown is None else (shown and not terminal)
         self._bar = Progress(
-            TextColumn("{task.fields[protocol]}"),
-            BarColumn(bar_width=24),
+            TextColumn("round"),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[last]}"),
+            BarColumn(bar_width=12),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            # What does not fit is cut here, and nowhere else.
+            TextColumn("{task.fields[last]}", table_column=TableColumn(no_wrap=True, ratio=1)),
+            expand=True,
             console=Console(stderr=True, force_jupyter=False),
             disable=not (terminal and not self._notebook and shown is not False),
         )
-        self._task = self._bar.add_task("rounds", total=None, protocol="", last="")
+        self._task = self._bar.add_task("rounds", total=None, last="")
         self._columns: list[Column] = []
         self._of = 0
         self.events: list[Event] = []
@@ -64,7 +66,7 @@ class RoundsBar:
         if event.kind == "session-started":
             self._columns = [Column(**each) for each in fields["columns"]]
             self._of = fields["rounds"]
-            self._bar.update(self._task, total=self._of, protocol=fields["protocol"])
+            self._bar.update(self._task, total=self._of)
         if event.kind == "round-finished":
             said = [(each.title, number(fields.get(each.field), each.kind)) for each in self._columns]
             last = ", ".join(f"{title} {value}" for title, value in said if value != "-")

@@ -71,6 +71,20 @@ OwnModels = Annotated[dict[Text, Annotated[str, Field(pattern=OWN_TARGET)]], Aft
 """Names that a node gives to models, and where each is: `python:module:factory`, `hf:folder`, `timm:name`."""
 
 
+class AuditSettings(BaseModel):
+    """What is kept for `comity audit`.
+
+    Attributes:
+        keep: Keep a copy of every tensor blob that leaves, in `state_dir/audit`; else it goes after its round.
+        max_bytes: Most that copies of all sessions may take; what would pass it is not kept, and leaves all the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keep: bool = False
+    max_bytes: Annotated[int, Field(ge=0)] = 1_000_000_000
+
+
 class PartyConfig(BaseModel):
     """What a party brings to a session, wherever it runs.
 
@@ -84,6 +98,7 @@ class PartyConfig(BaseModel):
         policy: What it agrees to.
         privacy: How it looks after the samples that it trains on. Within one process nothing leaves, so that nothing is
             held back unless that is asked for; a node holds back unless its owner says otherwise.
+        audit: What is kept of what it sends.
         limits: What it gives at most, however much is asked of it.
     """
 
@@ -96,6 +111,7 @@ class PartyConfig(BaseModel):
     protocols: dict[str, SerializeAsAny[BaseModel]] = {}
     policy: Policy = Policy()
     privacy: PrivacySettings = PrivacySettings(preset="public")
+    audit: AuditSettings = AuditSettings()
     limits: Limits = Limits()
 
     @property

@@ -231,18 +231,15 @@ class SqlStore:
     def _session(self, row: Sequence[Any]) -> StoredSession:
         *values, digest = row
         name, contract, own, peers, state, result, begun, waits, promised = values
-        self._require_digest(values, digest, f"session {name}")
-        return StoredSession(
-            name,
-            json.loads(contract),
-            json.loads(own),
-            tuple(json.loads(peers)),
-            state,
-            json.loads(result),
-            begun,
-            tuple(Waiting(**each) for each in json.loads(waits)),
-            promised,
-        )
+        what = f"session {name}"
+        self._require_digest(values, digest, what)
+        try:
+            found = tuple(Waiting(**each) for each in self._json(waits, what))
+            members = tuple(dict(each) for each in self._json(peers, what))
+        except (TypeError, ValueError) as error:
+            raise damaged(self._place, f"{what} with lists of something else") from error
+        agreed, mine, ended = (self._object(each, what) for each in (contract, own, result))
+        return StoredSession(name, agreed, mine, members, state, ended, begun, found, promised)
 
     def append(self, session: str, record: Record) -> None:
         """Adds a record to a session's journal.
@@ -265,8 +262,21 @@ class SqlStore:
         found = []
         for kind, round, fields, digest in rows:
             self._require_digest([session, kind, round, fields], digest, f"the journal of session {session}")
-            found.append(Record(kind, round, json.loads(fields)))
+            found.append(Record(kind, round, self._object(fields, f"the journal of session {session}")))
         return found
+
+    def _object(self, text: str, what: str) -> dict[str, Any]:
+        """A JSON object that was kept; whoever edits the store can make the digest anew, too."""
+        value = self._json(text, what)
+        if not isinstance(value, dict):
+            raise damaged(self._place, f"{what} with something else than a JSON object")
+        return value
+
+    def _json(self, text: str, what: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise damaged(self._place, f"{what} with something else than JSON") from error
 
     def _require_digest(self, values: Iterable[object], digest: object, what: str) -> None:
         if _digest(values) != digest:

@@ -15,6 +15,7 @@ import comity
 from comity.errors import InvalidValue, PolicyRefusal, SessionCancelled, UnknownKey, UnknownModel
 from comity.front.scripts import script_of
 from comity.simulation.processes import NodeProcess, running
+from comity.tensors import Layout
 
 PARTIES: dict[str, Any] = {
     "clinic": {"role": "learner", "secret": "c", "data": {"source": "digits", "per_class": 10}},
@@ -130,3 +131,33 @@ acceptors = ["hospital"]
 rounds = 1001
 model = { name = "mlp" }
 """
+
+
+def test_a_session_that_many_join(tmp_path: Path) -> None:
+    clients = ["north", "south", "west"]
+    partition = {"name": "uniform", "parties": 3, "seed": 0}
+    data = {"source": "digits", "per_class": 30}
+    parties: dict[str, Any] = {
+        name: {"role": "client", "secret": name, "data": data | {"partition": partition | {"index": index}}}
+        for index, name in enumerate(clients)
+    }
+    parties["center"] = {"role": "server", "data": {"source": "digits"}}
+    terms = comity.terms("gradient_rewards", clients=3, epochs=1)
+    session = {"protocol": "gradient_rewards", "acceptors": ["center"], "rounds": 2, "id": "many", "seed": 0}
+    session |= {"model": {"name": "mlp", "options": {"hidden": 8}}, "terms": {"clients": 3, "epochs": 1}}
+    expected = comity.simulate({"session": session, "party": parties, "simulation": {"threads": 1}})
+    with running(script_of({"session": session, "party": parties}), tmp_path) as processes:
+        nodes = {name: comity.connect(each.folder) for name, each in processes.items()}
+        opened = nodes["center"].open(terms, model="mlp", options={"hidden": 8}, rounds=2, id="many")
+        joined = {name: nodes[name].join("center", opened.id) for name in clients}
+        results = {name: each.result() for name, each in joined.items()}
+        of_server = opened.result()
+        for node in nodes.values():
+            node.close()
+    assert {name: each.digest for name, each in results.items()} == {
+        name: Layout.of(model.state_dict()).pack(model.state_dict()).hex for name, model in expected.models.items()
+    }
+    assert [(row["party"], row["fraction"]) for row in of_server.per_party] == [
+        (row["party"], row["fraction"]) for row in expected.per_party
+    ]
+    assert of_server.model.state_dict().keys() == results["north"].model.state_dict().keys()

@@ -1,0 +1,124 @@
+"""`make fuzz`: every decoder in turn under atheris, which looks for inputs that reach new code.
+
+Each runs in a process of its own, which ends at the first input that it does not survive: that is written to `.fuzz/`,
+and belongs into `tests/fuzz/corpus/` with a fix. What reaches new code is kept in `.fuzz/` from one run to the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from contextlib import redirect_stderr, suppress
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import atheris
+
+from tests.packages.installation import PACKAGES, install, make_known
+
+if TYPE_CHECKING:
+    from tests.fuzz.decoder import Decoder
+
+FOUND = Path(__file__).parent.parent.parent / ".fuzz"
+MEMORY_MIB = 3072
+"""Most memory of a process; torch and the rest that is imported take a third of it."""
+LONGEST_S = 10
+"""Most seconds for one input."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of one decoder came to.
+
+    Attributes:
+        executions: Inputs tried.
+        coverage: Edges of Comity's code that were reached.
+        inputs: Inputs that are kept since each reaches something that no other does.
+        failed: What the process said at its end; empty where no input broke it.
+    """
+
+    executions: int
+    coverage: int
+    inputs: int
+    failed: str
+
+
+def outcome_of(said: str, code: int) -> Outcome:
+    """Reads what libFuzzer printed."""
+    lines = re.findall(r"^#(\d+)\s+\w+\s+cov: (\d+) ft: \d+ corp: (\d+)", said, re.MULTILINE)
+    executions, coverage, inputs = map(int, lines[-1]) if lines else (0, 0, 0)
+    errors = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Warning)\b.*|^==\d+== ?ERROR.*", said, re.MULTILINE)
+    return Outcome(executions, coverage, inputs, "" if code == 0 else (errors or [f"it ended with {code}"])[0][:200])
+
+
+def run(decoder: Decoder, seconds: int, folder: Path) -> Outcome:
+    """Fuzzes one decoder for so long, in a process that is forked: to import everything takes longer than some runs."""
+    log = folder / "log"
+    child = os.fork()
+    if child == 0:
+        with log.open("wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        _fuzz(decoder, seconds)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return outcome_of(log.read_text(errors="replace"), os.waitstatus_to_exitcode(status))
+
+
+def _fuzz(decoder: Decoder, seconds: int) -> None:
+    from comity.errors import ComityError  # noqa: PLC0415 - see main
+    from tests.fuzz.corpus import folder_of, kept  # noqa: PLC0415
+
+    corpus = FOUND / folder_of(decoder.name).name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(decoder.seeds):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    for each in kept(decoder.name):
+        shutil.copy(each, corpus / each.name)
+
+    def try_one(data: bytes) -> None:
+        with suppress(ComityError):
+            decoder.decode(data)
+
+    limits = (f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MIB}", f"-timeout={LONGEST_S}", "-max_len=65536")
+    atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={corpus}-", str(corpus)], try_one)
+    atheris.Fuzz()
+
+
+def main() -> int:
+    """Fuzzes the decoders that are named, or all."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--seconds", type=int, default=600, help="for each decoder")
+    parser.add_argument("--decoder", default="", help="those whose names contain this")
+    options = parser.parse_args()
+    with TemporaryDirectory(prefix="fuzz-") as folder:
+        install(Path(folder))
+        make_known(Path(folder))
+        # What is imported here counts what of it is reached.
+        with (
+            redirect_stderr(StringIO()),
+            atheris.instrument_imports(include=["comity", *(each.name for each in PACKAGES)]),
+        ):
+            from tests.fuzz.decoders import decoders  # noqa: PLC0415
+
+            found = [each for name, each in decoders().items() if options.decoder in name]
+        print(f"{'decoder':45} {'seconds':>7} {'executions':>10} {'coverage':>8} {'inputs':>6}", flush=True)  # noqa: T201
+        outcomes = []
+        for decoder in found:
+            outcomes.append(run(decoder, options.seconds, Path(folder)))
+            last = outcomes[-1]
+            line = f"{decoder.name:45} {options.seconds:7} {last.executions:10} {last.coverage:8} {last.inputs:6}"
+            print(f"{line}  {last.failed}".rstrip(), flush=True)  # noqa: T201
+    broken, total = sum(bool(each.failed) for each in outcomes), sum(each.executions for each in outcomes)
+    print(f"{len(found)} decoders, {total} executions, {broken} broken")  # noqa: T201
+    return 1 if broken or not found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
