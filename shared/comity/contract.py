@@ -80,6 +80,16 @@ class Terms(Agreed):
         """Fewest among whose contributions one is hidden; None where one party asks alone."""
         return None
 
+    def most_losses(self, rounds: int, acceptors: int) -> int:
+        """Most exact losses on its samples that a session asks one party for; each answers a question to its data.
+
+        Args:
+            rounds: Rounds of the session.
+            acceptors: How many help in it.
+        """
+        del rounds, acceptors
+        return 0
+
     @property
     def without(self) -> frozenset[str]:
         """Models, and kinds that leave, that the protocol names and that sessions with these terms do without."""

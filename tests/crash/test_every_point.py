@@ -23,7 +23,7 @@ from comity.store.sql_store import SqlStore
 from comity.training import Classification
 from tests.packages.scripts import SCRIPTS as PACKAGED
 
-REPEATED = {"assisted_learning": 2, "several_providers": 2, "gradient_rewards": 3}
+REPEATED = {"assisted_learning": 2, "several_providers": 2, "gradient_rewards": 3, "held_rows": 3}
 """Most iterations that are trained again: between two checkpoints; a round's of one client."""
 SOME = 11
 """Of so many points one is tried wherever all tests run; `make test-slow` tries them all."""
@@ -113,6 +113,40 @@ SCRIPTS = {
         data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 1 } }
         [party.cleo]
         role = "client"
+        data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 2 } }
+    """,
+    # What clients hold back of one update joins the next.
+    "held_rows": """
+        [session]
+        protocol = "gradient_rewards"
+        id = "crash"
+        acceptors = ["server"]
+        rounds = 2
+        seed = 3
+        [session.model]
+        name = "mlp"
+        options = { hidden = 6 }
+        [session.task]
+        input_shape = [1, 8, 8]
+        classes = 10
+        [session.terms]
+        clients = 3
+        learning_rate = 0.1
+        batch_size = 16
+        epochs = 1
+        [party.server]
+        role = "server"
+        [party.ann]
+        role = "client"
+        privacy = { preset = "guarded", min_distinct = 8, width_factor = 0 }
+        data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 0 } }
+        [party.bob]
+        role = "client"
+        privacy = { preset = "guarded", min_distinct = 8, width_factor = 0 }
+        data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 1 } }
+        [party.cleo]
+        role = "client"
+        privacy = { preset = "guarded", min_distinct = 8, width_factor = 0 }
         data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 2 } }
     """,
 } | PACKAGED

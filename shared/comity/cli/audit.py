@@ -9,6 +9,8 @@ from rich.table import Table
 
 from comity.cli.tables import print_table, show_json
 from comity.errors import InvalidValue, MissingFile
+from comity.node.audited import audited
+from comity.node.config import NodeConfig, load_config
 from comity.node.sessions.kept import stored_contract
 from comity.protocol.audits import AuditContext, AuditRun
 from comity.protocol.extensions import loaded
@@ -36,13 +38,15 @@ def list_audits(*, as_json: bool) -> None:
     print_table(table)
 
 
-def run_audit(name: str, session: str, state: Path, *, as_json: bool) -> None:
+def run_audit(name: str, session: str, state: Path, *, config: Path | None = None, as_json: bool) -> None:
     """Runs an audit of a session's protocol, and prints what it found.
 
     Raises:
+        ComityError: The node's configuration cannot be read.
         MissingFile: There is no node's state.
         InvalidValue: There is no such session, or its protocol has no such audit.
     """
+    node = None if config is None else load_config(NodeConfig, config)
     if not (state / FILE_NAME).exists():
         raise MissingFile("no node's state here", expected="a state_dir", received=state, action="name it with --state")
     with closing(SqlStore(store_url(state), read_only=True)) as store:
@@ -62,11 +66,12 @@ def run_audit(name: str, session: str, state: Path, *, as_json: bool) -> None:
                 action="comity audit lists them",
             )
         run: AuditRun = loaded(audits[name].run)
-        found = run(AuditContext(contract, kept, store, state))
+        party = None if node is None else audited(node, str(kept.own["party"]), contract, store, state)
+        found = run(AuditContext(contract, kept, store, state, party))
     if as_json:
         show_json({"session": session, "audit": name, "found": dict(found)})
         return
     table = Table("", "", box=None, pad_edge=False, show_header=False)
     for key, value in found.items():
-        table.add_row(key, str(value))
+        table.add_row(key.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
     print_table(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,6 +36,7 @@ from comity.session.limits import Limits
 from comity.session.policy import Policy
 from comity.store.places import store_url
 from comity.store.secrets import GivenSecrets, Secrets, secrets_in
+from comity.suggestions import did_you_mean
 from comity.transport.identity import Identity
 from comity.transport.retry import RetryPolicy
 
@@ -71,6 +71,20 @@ OwnModels = Annotated[dict[Text, Annotated[str, Field(pattern=OWN_TARGET)]], Aft
 """Names that a node gives to models, and where each is: `python:module:factory`, `hf:folder`, `timm:name`."""
 
 
+class AuditSettings(BaseModel):
+    """What is kept for `comity audit`.
+
+    Attributes:
+        keep: Keep a copy of every tensor blob that leaves, in `state_dir/audit`; else it goes after its round.
+        max_bytes: Most that copies of all sessions may take; what would pass it is not kept, and leaves all the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keep: bool = False
+    max_bytes: Annotated[int, Field(ge=0)] = 1_000_000_000
+
+
 class PartyConfig(BaseModel):
     """What a party brings to a session, wherever it runs.
 
@@ -84,6 +98,7 @@ class PartyConfig(BaseModel):
         policy: What it agrees to.
         privacy: How it looks after the samples that it trains on. Within one process nothing leaves, so that nothing is
             held back unless that is asked for; a node holds back unless its owner says otherwise.
+        audit: What is kept of what it sends.
         limits: What it gives at most, however much is asked of it.
     """
 
@@ -96,6 +111,7 @@ class PartyConfig(BaseModel):
     protocols: dict[str, SerializeAsAny[BaseModel]] = {}
     policy: Policy = Policy()
     privacy: PrivacySettings = PrivacySettings(preset="public")
+    audit: AuditSettings = AuditSettings()
     limits: Limits = Limits()
 
     @property
@@ -306,12 +322,15 @@ def _require_known_variables(kind: type[NodeConfig]) -> None:
         if name.startswith(ENVIRONMENT_PREFIX):
             field = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")[0].lower()
             if field not in kind.model_fields:
-                near = difflib.get_close_matches(field, kind.model_fields, n=1)
                 raise UnknownKey(
                     f"the environment: unknown variable {name}",
                     expected=f"one of {', '.join(kind.model_fields)}",
                     received=field,
-                    action=f"did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?" if near else "remove it",
+                    action=did_you_mean(
+                        name,
+                        [f"{ENVIRONMENT_PREFIX}{each.upper()}" for each in kind.model_fields],
+                        "remove it",
+                    ),
                 )
 
 

@@ -16,6 +16,7 @@ from comity.errors import InvalidValue
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
 from comity.node.holdings import Holdings
+from comity.node.sent_copies import SentCopies
 from comity.node.sessions.budget import planned, spend
 from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules, widest
@@ -182,6 +183,9 @@ class LocalParty:
             verdicts: What was found of what is trained in it; None where nothing is.
         """
         guards = self._guards if verdicts is None else self._guards.with_inspectors(verdicts.inspectors)
+        if self.folder is not None:
+            # The last to look: what is held back did not leave.
+            guards = guards.with_inspectors(SentCopies(self.folder).inspectors(contract, self.config.audit))
         return EgressGate(contract, self.config.policy, self.store, peer, guards)
 
     def review(

@@ -53,6 +53,7 @@ class Policy(BaseModel):
             other's update from what both made together.
         max_acceptors: Most acceptors of one session: where there are several, what one sends may reach the others, or be
             asked for what came of them. 1 for a node that helps alone.
+        max_losses: Most exact losses on this node's samples that a session may ask for: each is a question to them.
         approve: Who decides on a proposal that this policy admits: nobody else (`policy`), or an operator of this node
             (`ask`), until whom the session waits.
         max_wait_s: Longest that a session may wait where its reason to wait is bounded, in seconds; None for ever.
@@ -76,6 +77,7 @@ class Policy(BaseModel):
     min_samples: Annotated[int, Field(ge=1)] = 10
     min_clients: Annotated[int, Field(ge=1)] = 3
     max_acceptors: Annotated[int, Field(ge=1)] = 8
+    max_losses: Annotated[int, Field(ge=0)] = 10_000
     approve: Literal["policy", "ask"] = "policy"
     max_wait_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_state_bytes: Annotated[int, Field(ge=0)] | None = None
@@ -106,10 +108,13 @@ class Policy(BaseModel):
             )
         fewer = "name fewer acceptors, or raise the limit if what this node says may be of use to so many"
         wait = "wait until a session has ended"
+        losses = contract.terms.most_losses(contract.rounds, len(contract.acceptors))
+        ask_less = "buy fewer rounds or sample fewer models, or raise the limit if so many exact losses may be known"
         # How many others there are is nobody's business.
         for limit, most, wanted, received, action in (
             ("max_rounds", self.max_rounds, contract.rounds, str(contract.rounds), "buy fewer rounds"),
             ("max_acceptors", self.max_acceptors, len(contract.acceptors), str(len(contract.acceptors)), fewer),
+            ("max_losses", self.max_losses, losses, str(losses), ask_less),
             ("max_sessions_a_party", self.max_sessions_a_party, asked.active + 1, "one more", wait),
             ("max_new_sessions", self.max_new_sessions, asked.within_an_hour + 1, "one more", "wait for an hour"),
             ("max_sessions", self.max_sessions, active + 1, "one more", wait),

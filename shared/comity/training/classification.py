@@ -91,6 +91,11 @@ class Classification:
         return len(self._train_data)
 
     @property
+    def model(self) -> nn.Module:
+        """A model that evaluations use, with whatever weights they left."""
+        return self._evaluated
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps in which a training sees as many samples as there are, or a few more."""
         return math.ceil(self.samples / min(self._batch_size, self.samples))

@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.contract import Contract, ModelSpec, Preprocessing
-from comity.errors import MalformedMessage
+from comity.errors import MalformedMessage, PolicyRefusal
+from comity.experiments import demo_script
+from comity.node.sessions.script import parse_script
 from comity.privacy.terms import PrivacyTerms
 from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
 from comity.session.codec import contract_from_proto, contract_to_proto
+from comity.simulation.in_process import simulate
 from comity.tasks.classification import classification
 from comity.wire.v1 import sessions_pb2 as pb
 
@@ -147,3 +150,18 @@ def test_learning_rates_out_of_range_are_refused(make_contract: Callable[..., Co
     message.terms.Pack(terms)
     with pytest.raises(MalformedMessage, match="learning_rate"):
         decoded(message)
+
+
+def test_each_checkpoint_is_a_question_and_several_providers_are_asked_more() -> None:
+    terms = AssistedLearningTerms(iterations=101, sampling_period=5)
+    assert terms.most_losses(10, 1) == 200
+    assert terms.most_losses(10, 3) == 800
+    assert terms.model_copy(update={"trainers": 1}).most_losses(10, 3) == 400
+
+
+def test_exact_losses_are_bounded_by_policy() -> None:
+    text = demo_script(PROTOCOL.name, 0).replace("baselines = true", "")
+    with pytest.raises(
+        PolicyRefusal, match=r"policy\.max_losses refuses the session: expected at most 199, received 200"
+    ):
+        simulate(parse_script(text + "\n[party.provider.policy]\nmax_losses = 199\n"))

@@ -559,6 +559,35 @@ def test_who_has_left_lowers_nobodys_share(convene: Convene) -> None:
     assert max(each for each in fractions if each is not None) == 1
 
 
+def test_one_that_sits_out_is_not_waited_for(convene: Convene, implementation: str) -> None:
+    company = convene(implementation, min_clients=2)
+    company.ports["bob"].sit_out(1)
+    company.ports["bob"].sit_out(1)
+    for client in ("ann", "cleo"):
+        company.give(client)
+    assert company.collect("ann").details.round == 1
+    company.ports["bob"].sit_out(1)
+    for client in NAMES:
+        company.give(client, 2)
+    assert company.collect("bob", 2).details.round == 2
+    said = company.role.outcome().metrics["findings_by_round"]
+    assert "sat out" in said[0][1]
+    assert said[1] == ["", "", ""]
+    assert_refused(ConflictingOffer, lambda: company.ports["bob"].sit_out(2))
+    assert_refused(RoundOutOfOrder, lambda: company.ports["ann"].sit_out(5))
+    again = Server(company.place, list(company.contexts.values()))
+    assert again.outcome() == company.role.outcome()
+
+
+def test_a_round_that_too_many_sit_out_ends_the_session(convene: Convene) -> None:
+    company = convene(min_clients=2)
+    company.give("ann")
+    for client in ("bob", "cleo"):
+        company.ports[client].sit_out(1)
+    with pytest.raises(SessionFailed, match="2 of 3 sit it out"):
+        company.role.advance()
+
+
 def test_one_that_never_downloads_disturbs_nobody(convene: Convene, implementation: str) -> None:
     company = convene(implementation, min_clients=2)
     for round in (1, 2, 3):

@@ -112,11 +112,14 @@ def audit(
 
     Without a name, lists the audits that protocols bring.
 
-    Example: `comity audit`
+    Audits that compare with the node's own samples need its configuration.
+
+    Example: `comity audit membership SESSION --config clinic/node.toml`
     """
     from comity.cli.audit import list_audits, run_audit
 
     if not name:
         list_audits(as_json=json_output)
         return
-    run_audit(name, session, node.state_dir, as_json=json_output)
+    config = node.config_file if node.state is None and node.config_file.exists() else None
+    run_audit(name, session, node.state_dir, config=config, as_json=json_output)

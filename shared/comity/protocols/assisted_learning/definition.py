@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from comity.contract import Contract
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.extensions import Extensions
+from comity.protocol.extensions import Audit, Extensions
 from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View
 from comity.protocol.topology import Topology
 from comity.protocols.assisted_learning.choices import pick_field
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 
 NAME = "assisted_learning"
+_AUDITS = "comity.protocols.assisted_learning.audits"
 
 _PICKS = (
     Column("provider_pick", "provider's pick", "integer"),
@@ -100,6 +101,10 @@ PROTOCOL = ProtocolDefinition(
         settings="comity.protocols.assisted_learning.extensions:Settings",
         settings_template="comity.protocols.assisted_learning:settings.toml",
         script_template="comity.protocols.assisted_learning:session.toml",
+        audits=(
+            Audit("membership", "Who can be told to have been trained on.", f"{_AUDITS}:membership"),
+            Audit("reconstruction", "Which samples differences of checkpoints show.", f"{_AUDITS}:reconstruction"),
+        ),
     ),
 )
 """How nodes know it."""

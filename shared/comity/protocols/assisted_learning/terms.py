@@ -61,6 +61,12 @@ class AssistedLearningTerms(TrainingTerms):
     policy_gradient: PolicyGradientTerms | None = None
     privacy: PrivacyTerms | None = None
 
+    def most_losses(self, rounds: int, acceptors: int) -> int:
+        """See `Terms.most_losses`: one for each checkpoint that is offered, or that several ask a party to assess."""
+        longest = -(-(self.iterations - 1) // self.sampling_period)
+        trajectories = (self.trainers or acceptors) + 1 if acceptors > 1 else 1
+        return rounds * trajectories * longest
+
     @property
     def optimizer_spec(self) -> OptimizerSpec:
         """The optimiser that both parties use."""

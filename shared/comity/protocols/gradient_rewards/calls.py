@@ -15,7 +15,7 @@ from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding
 from comity.protocols.gradient_rewards.report import merged
 from comity.protocols.gradient_rewards.server import Server
-from comity.protocols.gradient_rewards.task import TASK, disk_space
+from comity.protocols.gradient_rewards.task import TASK, disk_space, training_plan
 from comity.session.contexts import PeerContext, SessionContext
 from comity.tensors import Blob, sparse
 from comity.transport.bindings.channel import Channel
@@ -39,6 +39,7 @@ SUBMIT = Unary(
     handle=lambda server, client, round, update, release: server.submit(client.peer.party, round, update, release),
     uploads=(BlobField("update", "update"),),
 )
+SIT_OUT = Unary(method="SitOut", handle=lambda server, client, round: server.sit_out(client.peer.party, round))
 CONFIRM = Unary(
     method="Confirm", handle=lambda server, client, round, request: server.confirm(client.peer.party, round, request)
 )
@@ -83,6 +84,10 @@ class ServerPort(PeerPort):
         """See `Rewarding.submit`."""
         self._call(SUBMIT, round, update, release)
 
+    def sit_out(self, round: int) -> None:
+        """See `Rewarding.sit_out`."""
+        self._call(SIT_OUT, round)
+
     def confirm(self, round: int, request: SignedStatement) -> SignedStatement:
         """See `Rewarding.confirm`."""
         signed: SignedStatement = self._call(CONFIRM, round, request)
@@ -104,7 +109,7 @@ class ServerPort(PeerPort):
 
 SERVICE = Service(
     pb.DESCRIPTOR.services_by_name["GradientRewards"],
-    (WATCH_ROUNDS, SUBMIT, CONFIRM, ACKNOWLEDGE),
+    (WATCH_ROUNDS, SUBMIT, SIT_OUT, CONFIRM, ACKNOWLEDGE),
     client=ServerPort,
     converters={pb.RoundNews: (codec.news_to_proto, codec.news_from_proto)},
     terms=pb.GradientRewardsTerms,
@@ -127,4 +132,6 @@ IMPLEMENTATION = Implementation(
     initiator=_initiator,
     acceptor=_acceptor,
     merge=merged,
+    judged=("update",),
+    training_plan=training_plan,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 from comity import faults
 from comity.contract import Json, Release
 from comity.errors import (
-    ComityError,
     MalformedMessage,
     NonFiniteValue,
     RoundOutOfOrder,
@@ -22,6 +21,7 @@ from comity.errors import (
     UnknownBlob,
 )
 from comity.ledger.ledger import in_round
+from comity.privacy.leak_guard import LeakGuard
 from comity.protocols.gradient_rewards.messages import KEPT, Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
@@ -43,7 +43,10 @@ class ClientTask(Protocol):
     def samples(self) -> int:
         """Number of training samples."""
 
-    def trajectory(
+    def guard(self, state: State, kept: State | None = None) -> LeakGuard | None:
+        """A leak guard of trainings that begin with `state`, or go on from what another kept; None for none."""
+
+    def trajectory(  # noqa: PLR0913
         self,
         state: State,
         spec: OptimizerSpec,
@@ -52,6 +55,7 @@ class ClientTask(Protocol):
         period: int,
         round: int,
         resume: Resume | None = None,
+        guard: LeakGuard | None = None,
     ) -> Iterator[Snapshot]:
         """Trains from `state` and yields the live model at iterations 0, I, 2I, … below T."""
 
@@ -80,14 +84,17 @@ class Client:
         self._model = self._task.layout.pack(self._task.initial_state).digest
         self._done = self._confirmed = 0
         self._over = False
-        self._contributed: dict[int, bytes] = {}
+        # None where nothing of an update was left to send.
+        self._contributed: dict[int, bytes | None] = {}
+        self._guard: bytes | None = None
+        self._held: float | None = None
         self._rounds: list[dict[str, Json]] = []
         self._began = time.monotonic()
         for record in context.journal.records():
             fields: Any = record.fields
             match record.kind:
                 case "contributed":
-                    self._contributed[record.round] = bytes.fromhex(fields["update"])
+                    self._take_note(record.round, fields)
                 case "missed":
                     self._done = record.round
                 case "over":
@@ -129,6 +136,7 @@ class Client:
             "importance_by_round": [each["importance"] for each in self._rounds],
             "fraction_by_round": [each["fraction"] for each in self._rounds],
             "kept_by_round": [each["kept"] for each in self._rounds],
+            "rows_held_by_round": [each["rows_held"] for each in self._rounds],
             "bytes_by_round": [each["bytes"] for each in self._rounds],
         }
         return Outcome((self._context.blobs.get(self._model),), metrics)
@@ -136,26 +144,27 @@ class Client:
     def _contribute(self, round: int) -> None:
         """Trains and submits; what was made before a restart or a cut is submitted again."""
         self._began = time.monotonic()
-        update = self._contributed.get(round)
-        if update is None:
-            made = update_layout(self._parameters).pack({"update": self._train(round)})
-            update = self._context.blobs.release(made, "update", in_round(round)).digest
-            self._context.journal.append("contributed", round, update=update.hex())
-            self._contributed[round] = update
+        if round not in self._contributed:
+            self._make(round)
+        update = self._contributed[round]
         try:
+            if update is None:
+                self._server.sit_out(round)
+                self._miss(round, f"nothing of the update of round {round} was left to send: it is held for the next")
+                return
             self._server.submit(round, update, Release(samples=self._task.samples, kept=KEPT))
         except (RoundOutOfOrder, UnexpectedBlob) as error:
-            self._miss(round, error)
+            self._miss(round, str(error))
             return
         faults.point("offering")
         self._confirm(round, update)
         self._context.observe(Event("update-submitted", round, {}))
 
-    def _miss(self, round: int, error: ComityError) -> None:
+    def _miss(self, round: int, why: str) -> None:
         self._context.journal.append("missed", round)
         self._contributed.clear()
         self._done = round
-        self._context.observe(Event("round-missed", round, {"what": str(error)}))
+        self._context.observe(Event("round-missed", round, {"what": why}))
 
     def _confirm(self, round: int, update: bytes) -> None:
         """Signs for the update and takes the server's receipt."""
@@ -163,21 +172,70 @@ class Client:
         self._context.receipt_book.accept(receipt, "receipt", in_round(round), update)
         self._confirmed = round
 
-    def _train(self, round: int) -> Float[Tensor, " parameters"]:
-        """The normalized difference that a round of local training makes, eq. (1).
+    def _make(self, round: int) -> None:
+        """Trains, and makes durable what is sent of it, what is held, and that it may be sent.
+
+        Raises:
+            TrainingDiverged: The update is NaN or infinite.
+            ReleaseRefused: It would give samples away.
+        """
+        context, units = self._context, in_round(round)
+        difference, guard = self._train(round)
+        verdict = None
+        if guard is not None:
+            released = guard.release_update(difference)
+            difference, verdict = dict(released.state), released.verdict
+            if verdict.is_refused and context.place.verdicts is not None:
+                context.place.verdicts.refuse("update", units, f"round {round}", verdict)
+            verdict.require()
+        flat = torch.cat([difference[name].flatten() for name in self._task.parameters])
+        update = None
+        # A difference that is zero without a guard has no direction: that is for `normalize_update` to say.
+        if verdict is None or bool(flat.any()):
+            blob = update_layout(self._parameters).pack({"update": self._normalized(flat, round)})
+            update = context.blobs.release(blob, "update", units).digest
+            if verdict is not None and context.place.verdicts is not None:
+                context.place.verdicts.record("update", units, update, verdict)
+        kept = {} if guard is None else guard.kept()
+        fields: dict[str, Json] = {
+            "update": None if update is None else update.hex(),
+            "guard": context.blobs.add(Layout.of(kept).pack(kept)).hex if kept else None,
+            "held": verdict.held_rows / verdict.rows if verdict is not None and verdict.rows else None,
+        }
+        context.journal.append("contributed", round, **fields)
+        self._take_note(round, fields)
+
+    def _take_note(self, round: int, fields: Mapping[str, Any]) -> None:
+        """Takes note of what was made for a round."""
+        self._contributed[round] = None if fields["update"] is None else bytes.fromhex(fields["update"])
+        self._guard = None if fields["guard"] is None else bytes.fromhex(fields["guard"])
+        self._held = fields["held"]
+
+    def _train(self, round: int) -> tuple[dict[str, Tensor], LeakGuard | None]:
+        """The difference that a round of local training makes, by parameter, and what looked on."""
+        before = {name: tensor.clone() for name, tensor in self._view(self._model).items()}
+        kept = None if self._guard is None else Layout.unpack(self._context.blobs.get(self._guard))
+        guard = self._task.guard(before, kept)
+        iterations = self._terms.epochs * -(-self._task.samples // self._terms.batch_size)
+        after: State = before
+        for sample in self._task.trajectory(
+            before,
+            self._terms.optimizer_spec(round),
+            iterations=iterations + 1,
+            period=iterations,
+            round=round,
+            guard=guard,
+        ):
+            faults.point("training")
+            after = sample.state
+        return {name: after[name].cpu() - before[name] for name in self._task.parameters}, guard
+
+    def _normalized(self, difference: Float[Tensor, " parameters"], round: int) -> Float[Tensor, " parameters"]:
+        """A difference as it is sent, eq. (1).
 
         Raises:
             TrainingDiverged: It is NaN or infinite.
         """
-        before = {name: tensor.clone() for name, tensor in self._view(self._model).items()}
-        iterations = self._terms.epochs * -(-self._task.samples // self._terms.batch_size)
-        after: State = before
-        for sample in self._task.trajectory(
-            before, self._terms.optimizer_spec(round), iterations=iterations + 1, period=iterations, round=round
-        ):
-            faults.point("training")
-            after = sample.state
-        difference = torch.cat([(after[name].cpu() - before[name]).flatten() for name in self._task.parameters])
         try:
             return normalize_update(difference, self._terms.length)
         except NonFiniteValue as error:
@@ -207,7 +265,7 @@ class Client:
             encoded = self._server.fetch(reward)
         except UnknownBlob as error:
             # The server has lost it: the client goes on with the model that it has.
-            self._miss(terms.round, error)
+            self._miss(terms.round, str(error))
             return
         indices, values = sparse.decode(encoded, self._parameters)
         if len(indices) != terms.kept:
@@ -233,6 +291,7 @@ class Client:
             "fraction": terms.fraction,
             "kept": terms.kept,
             "bytes": terms.size,
+            "rows_held": self._held,
             "test_accuracy": self._task.test_accuracy(self._view(model)),
             "seconds": time.monotonic() - self._began,
             "model": model.hex(),
@@ -241,7 +300,7 @@ class Client:
         self._server.acknowledge(terms.round, acknowledgement)
         context.journal.append("finished", terms.round, **fields)
         self._finish(terms.round, fields)
-        context.blobs.keep({self._model})
+        context.blobs.keep({self._model, *([] if self._guard is None else [self._guard])})
         context.observe(Event("round-finished", terms.round, fields))
 
     def _finish(self, round: int, fields: dict[str, Json]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.extensions import Extensions
+from comity.protocol.extensions import Audit, Extensions
 from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View
 from comity.protocol.topology import Topology
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 
 NAME = "gradient_rewards"
+_AUDITS = "comity.protocols.gradient_rewards.audits"
 
 PROTOCOL = ProtocolDefinition(
     name=NAME,
@@ -60,7 +61,13 @@ PROTOCOL = ProtocolDefinition(
             parties="clients",
         ),
     ),
-    extensions=Extensions(script_template="comity.protocols.gradient_rewards:session.toml"),
+    extensions=Extensions(
+        script_template="comity.protocols.gradient_rewards:session.toml",
+        audits=(
+            Audit("membership", "Who can be told to have been trained on.", f"{_AUDITS}:membership"),
+            Audit("reconstruction", "Which samples updates show.", f"{_AUDITS}:reconstruction"),
+        ),
+    ),
     implementation="comity.protocols.gradient_rewards.calls:IMPLEMENTATION",
 )
 """How nodes know it."""

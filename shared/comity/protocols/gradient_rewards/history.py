@@ -11,6 +11,8 @@ from comity.protocols.gradient_rewards.free_riders import NEWS_ROUNDS, Finding, 
 AWAY_AFTER = 3
 """A client that took part in none of so many rounds counts as one that has left, until it takes part again."""
 
+SAT_OUT = "sat out: nothing of its update left"
+
 
 def signs_to_json(
     clients: int, present: Sequence[int], signs: Sequence[Signs], findings: Sequence[Sequence[Finding]]
@@ -81,6 +83,10 @@ class History:
         return {
             "without_by_round": [each["without"] for each in self._rounds],
             "findings_by_round": [
-                [None if found is None else ", ".join(found) for found in each["findings"]] for each in self._rounds
+                [
+                    SAT_OUT if sat_out else None if found is None else ", ".join(found)
+                    for found, sat_out in zip(each["findings"], each["sat_out"], strict=True)
+                ]
+                for each in self._rounds
             ],
         }

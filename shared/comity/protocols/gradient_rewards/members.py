@@ -22,6 +22,7 @@ class Member:
     Attributes:
         context: The server's context opposite it.
         submitted: Digests of its updates, by round: of the one that is open, and of the last that it took part in.
+        sat_out: The last round in which it said that it submits nothing.
         confirmed: The last round whose update it has signed for.
         details: What it gets for the last round that it took part in.
         statement: That, signed, once the client has signed for its update.
@@ -32,6 +33,7 @@ class Member:
 
     context: PeerContext
     submitted: dict[int, bytes] = field(default_factory=dict)
+    sat_out: int = 0
     confirmed: int = 0
     details: RewardDetails | None = None
     statement: SignedStatement | None = None

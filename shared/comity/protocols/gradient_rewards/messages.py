@@ -108,6 +108,17 @@ class Rewarding(Protocol):
             ConflictingOffer: Another update was submitted already.
         """
 
+    def sit_out(self, round: int) -> None:
+        """Says that the client submits nothing in a round, and need not be waited for.
+
+        Args:
+            round: The round.
+
+        Raises:
+            RoundOutOfOrder: The round is not open any more.
+            ConflictingOffer: An update was submitted already.
+        """
+
     def confirm(self, round: int, request: SignedStatement) -> SignedStatement:
         """Signs for an update that the server took, which then takes part in the round; charges the round once.
 

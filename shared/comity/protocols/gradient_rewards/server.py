@@ -47,7 +47,7 @@ class ServerPhase(Enum):
 class Server:
     """The helping role of many clients; single-threaded. Its state follows from its journal.
 
-    Records: `begun` with the clients in their order, `submitted`, `confirmed`, `left`, `returned`, `excluded`, and
+    Records: `begun` with the clients in their order, `submitted`, `sat-out`, `confirmed`, `left`, `returned`, `excluded`, and
     `finished`, which holds who took part in a round and the result; who was in time is decided once, by that record.
 
     Args:
@@ -144,15 +144,7 @@ class Server:
                     action="a submitted update cannot change",
                 )
             return
-        member.require_admitted()
-        if self._phase is not ServerPhase.OPEN or round != self._round:
-            on = f"round {self._round}" if self._phase is ServerPhase.OPEN else "no round now"
-            raise RoundOutOfOrder(
-                f"round {round} is not open",
-                expected=on,
-                received=f"round {round}",
-                action="go on with the one that is",
-            )
+        self._require_open(member, round)
         if release.samples < 1 or release.kept != KEPT:
             raise MalformedMessage(
                 "the update cannot be taken as it is released",
@@ -165,6 +157,21 @@ class Server:
             self._session.journal.append("submitted", round, party=party, update=update.hex(), samples=release.samples)
         )
         faults.point("offering")
+
+    def sit_out(self, party: str, round: int) -> None:
+        """See `Rewarding.sit_out`."""
+        member = self._member(party)
+        if member.sat_out == round:
+            return
+        if round in member.submitted:
+            raise ConflictingOffer(
+                f"an update of round {round} was submitted already",
+                expected=member.submitted[round].hex(),
+                received="none",
+                action="a submitted update cannot change",
+            )
+        self._require_open(member, round)
+        self._replay(self._session.journal.append("sat-out", round, party=party))
 
     def confirm(self, party: str, round: int, request: SignedStatement) -> SignedStatement:
         """See `Rewarding.confirm`."""
@@ -238,9 +245,17 @@ class Server:
             )
         # Who has left after submitting is in the round all the same.
         here = [party for party in members.clients if self._round in members[party].submitted]
-        late = [party for party in active if members[party].confirmed != self._round]
+        awaited = [party for party in active if members[party].sat_out != self._round]
+        late = [party for party in awaited if members[party].confirmed != self._round]
         if late and self._seconds_left:
             return False
+        if len(here) < self._terms.min_clients and len(awaited) < self._terms.min_clients:
+            raise SessionFailed(
+                f"too few clients have anything to send in round {self._round}",
+                expected=f"updates of {self._terms.min_clients} or more",
+                received=f"{len(active) - len(awaited)} of {len(active)} sit it out",
+                action="begin a session with fewer units, more samples, or fewer min_clients",
+            )
         if len(here) < self._terms.min_clients:
             self._opened_at = time.monotonic()
             self._session.observe(Event("deadline-extended", self._round, {"submitted": len(here), "late": len(late)}))
@@ -293,6 +308,7 @@ class Server:
         fields = of_round(members.clients, result, self._encode_rewards(here, result))
         fields |= signs_to_json(len(members.clients), present, signs, findings)
         fields["participants"] = len(here)
+        fields["sat_out"] = [members[party].sat_out == round for party in members.clients]
         fields["model"] = model.hex
         fields["test_accuracy"] = aggregation.task.test_accuracy(state)
         fields["seconds"] = time.monotonic() - self._opened_at
@@ -356,6 +372,8 @@ class Server:
                 member.confirmed = record.round
                 if member.state_reward():
                     self._tell(member)
+            case "sat-out":
+                self._members[fields["party"]].sat_out = record.round
             case "submitted":
                 self._members[fields["party"]].submitted[record.round] = bytes.fromhex(fields["update"])
             case "finished":
@@ -397,6 +415,23 @@ class Server:
         over = self._round if self._phase is ServerPhase.OVER else None
         for member in members:
             member.tell(self._open_round, over)
+
+    def _require_open(self, member: Member, round: int) -> None:
+        """Checks that a client takes part, and that a round is the one that is open.
+
+        Raises:
+            PolicyRefusal: The client is excluded.
+            RoundOutOfOrder: Another round is open, or none.
+        """
+        member.require_admitted()
+        if self._phase is not ServerPhase.OPEN or round != self._round:
+            on = f"round {self._round}" if self._phase is ServerPhase.OPEN else "no round now"
+            raise RoundOutOfOrder(
+                f"round {round} is not open",
+                expected=on,
+                received=f"round {round}",
+                action="go on with the one that is",
+            )
 
     def _expect_updates(self) -> None:
         for member in self._members:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comity.contract import Contract, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import MalformedMessage, TaskMismatch
+from comity.privacy.limits import TrainingPlan
 from comity.protocol.implementation import Data, Resources, TaskBuilder
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.training import Classification
@@ -39,6 +40,7 @@ class RewardedTaskBuilder(TaskBuilder):
             secret=resources.secret,
             device=resources.device,
             mechanism=resources.mechanism,
+            rules=resources.rules,
         )
 
 
@@ -46,10 +48,31 @@ TASK = RewardedTaskBuilder()
 
 
 def disk_space(contract: Contract, own: Membership, peer: Membership, task: Classification) -> int:  # noqa: ARG001
-    """At a client, two models, an update and a reward; at the server, an update and a reward of each client."""
+    """Most that a party keeps at a time.
+
+    At a client, two models, an update and a reward, and two states of a leak guard, one of which takes the other's place; at
+    the server, an update and a reward of each client.
+    """
     terms = contract.terms
-    clients = terms.clients if isinstance(terms, GradientRewardsTerms) and own.role == "server" else 1
-    return (2 + 2 * clients) * task.layout.size
+    if not isinstance(terms, GradientRewardsTerms):
+        raise MalformedMessage(
+            "the terms are another protocol's", expected="gradient_rewards", received=contract.protocol
+        )
+    if own.role == "server":
+        return (2 + 2 * terms.clients) * task.layout.size
+    kept = 2 * (task.layout.size + task.guard_space(task.samples * terms.epochs)) if task.is_guarded else 0
+    return 4 * task.layout.size + kept
+
+
+def training_plan(contract: Contract, own: Membership) -> TrainingPlan | None:
+    """What a client trains between two updates; None for the server, which trains nothing."""
+    terms = contract.terms
+    if not isinstance(terms, GradientRewardsTerms) or own.role == "server" or not own.samples:
+        return None
+    steps = terms.epochs * -(-own.samples // terms.batch_size)
+    return TrainingPlan(
+        terms.batch_size, steps, steps, terms.optimizer, terms.learning_rate, is_private=False, steps_term="epochs"
+    )
 
 
 def _no_samples(environments: EnvironmentSet) -> TaskMismatch:

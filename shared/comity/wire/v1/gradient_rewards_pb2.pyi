@@ -186,6 +186,31 @@ class SubmitReply(google.protobuf.message.Message):
 global___SubmitReply = SubmitReply
 
 @typing.final
+class SitOutRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: builtins.int
+    round: builtins.int
+    def __init__(
+        self,
+        *,
+        round: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["round", b"round"]) -> None: ...
+
+global___SitOutRequest = SitOutRequest
+
+@typing.final
+class SitOutReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___SitOutReply = SitOutReply
+
+@typing.final
 class ConfirmRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -46,6 +46,11 @@ class GradientRewardsStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitReply.FromString,
                 _registered_method=True)
+        self.SitOut = channel.unary_unary(
+                '/comity.wire.v1.GradientRewards/SitOut',
+                request_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutReply.FromString,
+                _registered_method=True)
         self.Confirm = channel.unary_unary(
                 '/comity.wire.v1.GradientRewards/Confirm',
                 request_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.ConfirmRequest.SerializeToString,
@@ -71,6 +76,13 @@ class GradientRewardsServicer(object):
 
     def Submit(self, request, context):
         """A client's update for the round that is open. Its blob must be held already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SitOut(self, request, context):
+        """The client has nothing to submit in the round that is open: all of its update stays with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,6 +115,11 @@ def add_GradientRewardsServicer_to_server(servicer, server):
                     servicer.Submit,
                     request_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitReply.SerializeToString,
+            ),
+            'SitOut': grpc.unary_unary_rpc_method_handler(
+                    servicer.SitOut,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutReply.SerializeToString,
             ),
             'Confirm': grpc.unary_unary_rpc_method_handler(
                     servicer.Confirm,
@@ -170,6 +187,33 @@ class GradientRewards(object):
             '/comity.wire.v1.GradientRewards/Submit',
             comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SitOut(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.GradientRewards/SitOut',
+            comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutReply.FromString,
             options,
             channel_credentials,
             insecure,

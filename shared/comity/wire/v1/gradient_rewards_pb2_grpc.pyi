@@ -34,6 +34,12 @@ class GradientRewardsStub:
     ]
     """A client's update for the round that is open. Its blob must be held already."""
 
+    SitOut: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.gradient_rewards_pb2.SitOutRequest,
+        comity.wire.v1.gradient_rewards_pb2.SitOutReply,
+    ]
+    """The client has nothing to submit in the round that is open: all of its update stays with it."""
+
     Confirm: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.gradient_rewards_pb2.ConfirmRequest,
         comity.wire.v1.sessions_pb2.SignedStatement,
@@ -62,6 +68,12 @@ class GradientRewardsAsyncStub:
         comity.wire.v1.gradient_rewards_pb2.SubmitReply,
     ]
     """A client's update for the round that is open. Its blob must be held already."""
+
+    SitOut: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.gradient_rewards_pb2.SitOutRequest,
+        comity.wire.v1.gradient_rewards_pb2.SitOutReply,
+    ]
+    """The client has nothing to submit in the round that is open: all of its update stays with it."""
 
     Confirm: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.gradient_rewards_pb2.ConfirmRequest,
@@ -95,6 +107,14 @@ class GradientRewardsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.gradient_rewards_pb2.SubmitReply, collections.abc.Awaitable[comity.wire.v1.gradient_rewards_pb2.SubmitReply]]:
         """A client's update for the round that is open. Its blob must be held already."""
+
+    @abc.abstractmethod
+    def SitOut(
+        self,
+        request: comity.wire.v1.gradient_rewards_pb2.SitOutRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.gradient_rewards_pb2.SitOutReply, collections.abc.Awaitable[comity.wire.v1.gradient_rewards_pb2.SitOutReply]]:
+        """The client has nothing to submit in the round that is open: all of its update stays with it."""
 
     @abc.abstractmethod
     def Confirm(

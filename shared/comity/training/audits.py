@@ -1,0 +1,167 @@
+"""What the models and changes that a classifier's training sent say of its samples."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+
+from comity.contract import Json
+from comity.data import Dataset, Splits
+from comity.errors import InvalidValue
+from comity.privacy.audits import confidence, correlation, directions, likelihood, separation, shown
+from comity.randomness import derive, generator
+from comity.tensors import State
+from comity.training.classification import Classification
+from comity.training.terms import OptimizerSpec
+
+SHADOWS = 8
+"""Models that LiRA compares with; each sample is left out by half of them."""
+MOST_ITERATIONS = 2000
+"""Iterations of a shadow model at most."""
+_INVERTED = 8
+_INVERSION_STEPS = 300
+
+
+def membership(
+    models: Sequence[State],
+    splits: Splits,
+    task: Callable[[Splits], Classification],
+    spec: OptimizerSpec,
+    iterations: int,
+) -> dict[str, Json]:
+    """How well members are told from others by models that were sent.
+
+    Args:
+        models: The models, oldest first.
+        splits: The party's samples: members, and, to compare with, its test samples.
+        task: Builds a task of the session's model with other samples.
+        spec: The optimiser of the shadow models.
+        iterations: How long they train.
+
+    Raises:
+        InvalidValue: There is nothing to compare, or no model.
+    """
+    if splits.test is None or not len(splits.test) or not models:
+        raise InvalidValue(
+            "membership compares members with samples that were not trained on",
+            expected="test samples of this node, and models that were sent and kept",
+            received=f"{len(splits.test or ())} and {len(models)}",
+            action="give [data] test samples; set [audit] keep = true before a session",
+        )
+    members, others = len(splits.train), len(splits.test)
+    everything = splits.train.concat(splits.test)
+    judge = task(Splits(everything, None))
+    losses = torch.stack([judge.losses(state).cpu() for state in models])
+    by_model = [separation(-each[:members], -each[members:]) for each in losses]
+    best = max(by_model, key=lambda each: each.auc)
+    mean = -losses.double().mean(dim=0)
+    over = separation(mean[:members], mean[members:])
+    without = torch.zeros(SHADOWS, members + others, dtype=torch.bool)
+    scores = []
+    for number in range(SHADOWS):
+        # Each sample is left out by half of them, two by two.
+        order = torch.randperm(members + others, generator=generator(derive(0, "shadow models", number // 2)))
+        half = order[: len(order) // 2] if number % 2 else order[len(order) // 2 :]
+        without[number] = True
+        without[number, half] = False
+        shadow = task(Splits(everything.select(half), None))
+        state = shadow.initial_state
+        for snapshot in shadow.trajectory(
+            shadow.initial_state, spec, iterations=iterations + 1, period=iterations, round=number + 1
+        ):
+            state = {name: tensor.clone() for name, tensor in snapshot.state.items()}
+        scores.append(confidence(judge.losses(state).cpu()))
+    last = likelihood(confidence(losses[-1]), torch.stack(scores), without)
+    lira = separation(last[:members], last[members:])
+    return {
+        "models": len(models),
+        "members": members,
+        "others": others,
+        "loss_auc": by_model[-1].auc,
+        "loss_tpr_at_1_percent": by_model[-1].tpr,
+        "best_model_auc": best.auc,
+        "best_model_tpr_at_1_percent": best.tpr,
+        "all_models_auc": over.auc,
+        "all_models_tpr_at_1_percent": over.tpr,
+        "lira_auc": lira.auc,
+        "lira_tpr_at_1_percent": lira.tpr,
+        "shadow_models": SHADOWS,
+    }
+
+
+def reconstruction(changes: Sequence[State], data: Dataset, model: nn.Module, initial: State) -> dict[str, Json]:
+    """What changes that were sent show of samples.
+
+    Args:
+        changes: Differences of neighbouring models, or updates, oldest first.
+        data: The samples that stand behind them.
+        model: The model.
+        initial: Its weights when the session began.
+    """
+    samples = data.inputs.flatten(start_dim=1)
+    layer = _first_layer(model, samples.shape[1])
+    found: dict[str, Json] = {"changes": len(changes), "samples": len(samples), "first_layer": layer}
+    if layer is not None:
+        rows = [each[f"{layer}.weight"].cpu() for each in changes]
+        successive = [after - before for before, after in pairwise(rows)]
+        for name, those in (("", rows), ("successive_", successive)):
+            each_shows = [_shown(one, samples) for one in those]
+            found |= {
+                f"{name}changes_that_show_a_sample": sum(bool(each) for each in each_shows),
+                f"{name}samples_shown": sum(map(len, each_shows)),
+                f"{name}distinct_samples_shown": len(set().union(*each_shows)) if each_shows else 0,
+            }
+    counts = torch.bincount(data.labels, minlength=data.classes).double()
+    bias = [name for name, tensor in initial.items() if tensor.shape == (data.classes,)]
+    if bias and changes:
+        # A class that is behind more samples than the model expects pulls its own bias up.
+        pulled = sum((each[bias[-1]].cpu().double() for each in changes[:1]), torch.zeros(data.classes).double())
+        found["label_counts_correlation"] = correlation(pulled, counts)
+    if changes:
+        found["inverted"] = _INVERTED
+        found["inverted_that_show_a_sample"] = len(shown(_inverted(changes[0], data, model, initial), samples))
+    return found
+
+
+def _first_layer(model: nn.Module, inputs: int) -> str | None:
+    """The first linear layer that has the inputs themselves; None where none has."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return None
+        if isinstance(module, nn.Linear):
+            return name if module.in_features == inputs else None
+    return None
+
+
+def _shown(rows: Float[Tensor, "rows inputs"], samples: Tensor) -> set[int]:
+    return set().union(*(shown(each, samples).tolist() for each in directions(rows)))
+
+
+def _inverted(change: State, data: Dataset, model: nn.Module, initial: State) -> Float[Tensor, "few inputs"]:
+    """Inputs whose gradient at the first model points where the change does (Geiping et al. 2020), found by Adam."""
+    parameters = {name: initial[name].cpu() for name, _ in model.named_parameters()}
+    wanted = -torch.cat([change[name].cpu().flatten() for name in parameters])
+    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    draws = generator(derive(0, "inversion"))
+    inputs = torch.randn(_INVERTED, *data.inputs.shape[1:], generator=draws).requires_grad_()
+    logits = torch.zeros(_INVERTED, data.classes).requires_grad_()
+
+    def loss(weights: dict[str, Tensor], given: Tensor, targets: Tensor) -> Tensor:
+        made: Tensor = functional_call(model, weights, (given,)).log_softmax(dim=1)
+        entropy: Tensor = -(targets.softmax(dim=1) * made).sum(dim=1).mean()
+        return entropy
+
+    optimizer = torch.optim.Adam([inputs, logits], lr=0.05)
+    for _ in range(_INVERSION_STEPS):
+        optimizer.zero_grad()
+        made = grad(loss)(parameters, inputs, logits)
+        flat = torch.cat([made[name].flatten() for name in parameters])
+        torch.nn.functional.cosine_similarity(flat, wanted, dim=0).neg().backward()
+        optimizer.step()
+    return inputs.detach().flatten(start_dim=1)
