@@ -52,7 +52,9 @@ def parsed(url: str | URL) -> URL:
         ) from error
     kind = read.get_backend_name()
     if kind == "sqlite" and read.database not in {None, "", ":memory:"}:
-        return read.set(drivername="sqlite", database=unquote(str(read.database)))
+        # A text is a URL, in which a path is quoted; what was read already is not read again.
+        place = unquote(str(read.database)) if isinstance(url, str) else str(read.database)
+        return read.set(drivername="sqlite", database=place)
     if kind == "postgresql":
         if find_spec("psycopg") is None:
             raise InvalidValue(
