@@ -288,6 +288,19 @@ class NodeProcessFailed(SessionFailed):
     """A node process that this command started did not come up, or went down."""
 
 
+def of_system(error: OSError) -> InvalidValue | None:
+    """What a person can mend of what the system says of a file: its name, its kind, who may use it; None for the rest."""
+    if error.filename is None or isinstance(error.filename, int):
+        return None
+    name = str(error.filename)
+    return InvalidValue(
+        f"{name[:100]}{'…' if len(name) > 100 else ''} cannot be used",
+        expected="a file or folder that this user may use",
+        received=error.strerror or error,
+        action="correct the path, or who may use it",
+    )
+
+
 def tree() -> list[type[ComityError]]:
     """Every class of the tree, parents before children."""
     found: list[type[ComityError]] = [ComityError]

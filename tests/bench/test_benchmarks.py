@@ -145,7 +145,7 @@ def test_startup(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("startup", monkeypatch)
     baseline, *commands = report.rows
     assert baseline.label == "import torch"
-    assert {row.label for row in commands} == {"comity --help", "comity run --help", "comity version"}
+    assert {row.label for row in commands} == {"comity --help", "comity run --help", "comity --version"}
     assert [target.required for target in report.targets] == ["<= 0.4"]
     assert all(target.met for target in report.targets)
 

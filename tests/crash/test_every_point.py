@@ -23,7 +23,7 @@ from comity.store.sql_store import SqlStore
 from comity.training import Classification
 from tests.packages.scripts import SCRIPTS as PACKAGED
 
-REPEATED = {"assisted_learning": 2, "several_providers": 2, "gradient_rewards": 3, "held_rows": 3}
+REPEATED = {"assisted_learning": 2, "guarded": 3, "several_providers": 2, "gradient_rewards": 3, "held_rows": 3}
 """Most iterations that are trained again: between two checkpoints; a round's of one client."""
 SOME = 11
 """Of so many points one is tried wherever all tests run; `make test-slow` tries them all."""
@@ -52,6 +52,33 @@ SCRIPTS = {
         [party.provider]
         role = "provider"
         data = { source = "digits", per_class = 10, partition = { name = "imbalance", gamma = 0.6, share = "provider" } }
+    """,
+    # Whoever goes on holds the same rows back: they decide the digest, and their share is among the metrics.
+    "guarded": """
+        [session]
+        protocol = "assisted_learning"
+        id = "crash"
+        acceptors = ["provider"]
+        rounds = 2
+        seed = 3
+        [session.model]
+        name = "mlp"
+        options = { hidden = 8 }
+        [session.terms]
+        optimizer = "sgd"
+        learning_rate = 0.1
+        batch_size = 24
+        iterations = 20
+        sampling_period = 3
+        evaluation_batch_size = 64
+        [party.learner]
+        role = "learner"
+        data = { source = "digits", per_class = 20, partition = { name = "uniform", parties = 2, index = 0 } }
+        privacy = { preset = "guarded", min_distinct = 40 }
+        [party.provider]
+        role = "provider"
+        data = { source = "digits", per_class = 20, partition = { name = "uniform", parties = 2, index = 1 } }
+        privacy = { preset = "guarded", min_distinct = 40 }
     """,
     # In a round two train, one after the other, and the third says its losses.
     "several_providers": """

@@ -30,10 +30,15 @@ def refused(error: type[UsageError], source: str, said: str, **settings: Any) ->
     return caught.value
 
 
-@pytest.mark.parametrize("source", ["digit", "digits:x", "npz", "npz:", "image:folder", "", ":"])
+@pytest.mark.parametrize("source", ["digit", "digits:x", "npz", "npz:", "Image_Folder:x"])
 def test_an_unknown_source_is_refused_with_the_nearest(source: str) -> None:
     error = refused(InvalidValue, source, "no such data source")
     assert "did you mean" in error.action
+
+
+@pytest.mark.parametrize("source", ["", ":", "database"])
+def test_of_sources_that_are_nothing_like_it_none_is_suggested(source: str) -> None:
+    assert refused(InvalidValue, source, "no such data source").action == "comity data lists them"
 
 
 def test_only_imagefolder_takes_an_image_size(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def complaint(done: tuple[int, str, str], *, code: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], *([verb, "--help"] for verb in ("demo", "run", "node", "check")), ["version"]]
+    "arguments", [["--help"], *([verb, "--help"] for verb in ("demo", "run", "node", "check")), ["--version"]]
 )
 def test_help_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
     program = (
@@ -163,7 +163,7 @@ def test_help_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
-@pytest.mark.parametrize("verb", ["run", "sessions", "nodes", "trust"])
+@pytest.mark.parametrize("verb", ["run", "sessions", "several_nodes", "trust"])
 def test_verbs_that_only_talk_to_a_node_import_no_torch(verb: str) -> None:
     program = f"import sys, comity.cli.{verb}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
@@ -433,7 +433,7 @@ def test_a_configuration_that_cannot_be_used(
 ) -> None:
     folder = hand.write("hospital", text, folder="broken")
     # In this process: to import torch anew for each of them would take longer than all the rest.
-    monkeypatch.setattr("comity.node.main.configure_logs", lambda _: None)
+    monkeypatch.setattr("comity.node.main.configure_logs", lambda *_: None)
     monkeypatch.setattr("comity.node.daemon.signal.signal", lambda *_: None)
     assert main("provider", ProviderConfig, ["--config", str(folder / "node.toml")]) == 2
     told = capsys.readouterr().err.splitlines()[-1]

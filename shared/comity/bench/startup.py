@@ -17,7 +17,7 @@ from comity.bench.sampling import interleaved
 
 _MOST_OF_TORCH = 0.4
 _TORCH = "import torch"
-_COMMANDS = (("--help",), ("run", "--help"), ("version",))
+_COMMANDS = (("--help",), ("run", "--help"), ("--version",))
 
 
 def run(*, quick: bool = False) -> Report:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from comity.bench import known, run
 from comity.cli.tables import show_json
 from comity.errors import InvalidValue
+from comity.suggestions import did_you_mean
 
 
 def run_benchmarks(names: list[str], *, every: bool, quick: bool, as_json: bool) -> None:
@@ -19,8 +18,7 @@ def run_benchmarks(names: list[str], *, every: bool, quick: bool, as_json: bool)
     chosen = list(found) if every else names
     for name in chosen:
         if name not in found:
-            near = difflib.get_close_matches(name, found, n=1)
-            action = f"did you mean {near[0]}?" if near else ""
+            action = did_you_mean(name, found, "name one of these")
             raise InvalidValue("no such benchmark", expected=", ".join(found), received=name, action=action)
     if not chosen:
         print("\n".join(f"{name:<12} {each.measures}" for name, each in found.items()))  # noqa: T201

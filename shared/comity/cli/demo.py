@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 
 from comity import faults
@@ -99,9 +100,12 @@ def _show_next(name: str, seed: int, workdir: Path | None) -> None:
     kept = "configurations, logs and the result"
     commands = {
         f"{demo} --seed {seed}": "another seed",
+        **(
+            {f"{demo} --guarded": "with a leak guard, and samples enough for it"} if demo_named(name)[1].guarded else {}
+        ),
         f"{demo} --print-script > s.toml": "the session as a script; change it, then",
         "comity simulate s.toml": "run it in one process: the same result",
-        **({f"{demo} --workdir demo": f"keep {kept}"} if workdir is None else {f"ls {workdir}/*": kept}),
+        **({f"{demo} --workdir demo": f"keep {kept}"} if workdir is None else {f"ls {quote(str(workdir))}/*": kept}),
     }
     width = max(map(len, commands))
     lines = [f"  {command:<{width}}  {does}" for command, does in commands.items()]

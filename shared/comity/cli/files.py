@@ -6,8 +6,7 @@ from pathlib import Path
 
 import tomlkit
 
-from comity.errors import InvalidValue, MissingFile
-from comity.node.validation import parse_toml
+from comity.node.validation import parse_toml, read_text
 
 
 def read_script(path: Path, rounds: int | None = None) -> str:
@@ -22,20 +21,7 @@ def read_script(path: Path, rounds: int | None = None) -> str:
         MissingFile: It is not there, or is a folder.
         InvalidValue: It is no text, or no TOML.
     """
-    if not path.is_file():
-        received = "a folder" if path.is_dir() else "nothing"
-        raise MissingFile(
-            f"{path} cannot be read",
-            expected="a script in TOML",
-            received=received,
-            action="comity demo --print-script prints one",
-        )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError) as error:
-        raise InvalidValue(
-            f"{path} cannot be read", expected="a script in TOML, in UTF-8", received=error, action="save it as text"
-        ) from error
+    text = read_text(path, "a script in TOML", "comity demo --print-script prints one")
     if rounds is None:
         return text
     values = parse_toml(text, str(path))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 
 from comity.cli.tables import show_json
 from comity.errors import InvalidValue
-from comity.node.setup.init import CONFIG, OPERATOR, Initial, NodeChoices, make_node, make_operator
+from comity.node.setup.init import OPERATOR, Initial, NodeChoices, make_node, make_operator
 from comity.transport.cards import spelled
 
 
@@ -70,23 +71,26 @@ def parse_peers(given: list[str]) -> dict[str, str]:
 
 
 def _steps(folder: Path, choices: NodeChoices, made: Initial) -> list[str]:
-    at = "" if folder == Path() else f" --node {folder}"
+    at = "" if folder == Path() else f" --node {quote(str(folder))}"
     others = list(dict.fromkeys([*(choices.peers or {}), *choices.allow])) or ["PARTY"]
     unknown = " --address HOST:PORT" if made.asks and not choices.peers else ""
     adds = [f"comity trust add {each} {each}.pem{unknown}{at}" for each in others]
-    config = "" if folder == Path() else f" --config {folder / CONFIG}"
     steps = [
         f"send {made.card} to the parties you work with; nothing in it is secret, and key.pem stays here",
         f"take their cards: {'; '.join(adds)}",
         "compare fingerprints with them by telephone",
-        f"comity check{config}",
-        f"comity node {choices.role}{config}",
+        f"comity check{at}",
+        f"comity node {choices.role}{at}",
     ]
-    return [*steps, f"comity {'run' if made.asks else 'open'} {made.script}{at}"] if made.script is not None else steps
+    return (
+        [*steps, f"comity {'run' if made.asks else 'open'} {quote(str(made.script))}{at}"]
+        if made.script is not None
+        else steps
+    )
 
 
 def _operators_steps(folder: Path, party: str, made: Initial) -> list[str]:
-    at = "" if folder == Path() else f" --node {folder}"
+    at = "" if folder == Path() else f" --node {quote(str(folder))}"
     return [
         f"bring {made.card} to the nodes you are to drive; there: comity trust add {party} {made.card.name} --operator",
         f"take the nodes' cards: comity trust add PARTY PARTY.pem{at}",

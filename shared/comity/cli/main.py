@@ -5,21 +5,45 @@ from __future__ import annotations
 import json
 import sys
 from importlib import import_module
+from typing import Any, NoReturn
 
+from comity import crash
 from comity.cli.verbs.app import app
-from comity.errors import ComityError
+from comity.errors import ComityError, of_system
 
 # Each adds its verbs; in the order in which help shows what they are for.
-for _name in ("try_it", "run", "look", "set_up", "account"):
+for _name in ("try_it", "run", "look", "set_up", "account", "there_is"):
     import_module(f"comity.cli.verbs.{_name}")
 
 
 def main() -> None:
-    """Runs the command; an error is one line on standard error, and its class decides the exit code."""
+    """Runs the command; an error is one line on standard error, and its class decides the exit code.
+
+    What nobody thought of is one line too, and a file that says more.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character shows another.
+        getattr(stream, "reconfigure", _keep)(errors="replace")
     try:
         app(standalone_mode=True)
     except ComityError as error:
-        if "--json" in sys.argv:
-            sys.stdout.write(json.dumps({"error": error.reason(), "message": str(error)}) + "\n")
-        sys.stderr.write(f"comity: {error}\n")
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code, error=error.reason(), message=str(error))
+    except Exception as error:  # noqa: BLE001 - the last handler
+        known = of_system(error) if isinstance(error, OSError) else None
+        if known is not None:
+            _end(str(known), known.exit_code, error=known.reason(), message=str(known))
+        file = crash.write(error)
+        where = f"{file} says more" if file is not None else "no file could be written that says more"
+        line = f"this should not happen: {crash.described(error)}; please report it: {where}"
+        _end(line, 1, error="UNEXPECTED", message=crash.described(error), crash_file=str(file) if file else None)
+
+
+def _end(line: str, code: int, **fields: str | None) -> NoReturn:
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stderr.write(f"comity: {line}\n")
+    sys.exit(code)
+
+
+def _keep(**settings: Any) -> None:
+    """For streams that have no settings."""

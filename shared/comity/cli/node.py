@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from pathlib import Path
 from comity.errors import InvalidValue
 from comity.node.validation import read_toml
 from comity.protocol.registry import roles
+from comity.suggestions import did_you_mean
 
 
 def run_node(role: str, config: Path, log_level: str) -> None:
@@ -24,8 +24,7 @@ def run_node(role: str, config: Path, log_level: str) -> None:
     configured = read_toml(config).get("role", "") if role in {"", *known} else ""
     role = role or str(configured)
     if role not in known:
-        near = difflib.get_close_matches(role, known, n=1)
-        action = f"did you mean {near[0]}?" if near else "name one of these, or set role in the configuration"
+        action = did_you_mean(role, known, "name one of these, or set role in the configuration")
         raise InvalidValue("no such role", expected=" or ".join(known), received=role or "none", action=action)
     arguments = [*daemon_of(role), "--config", str(config), "--log-level", log_level]
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - this very interpreter, with a module of ours

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -25,9 +27,12 @@ class SessionProgress:
     Args:
         quiet: Show nothing.
         bytes_and_left: Show, for each round, what crossed so far and how long the rest will take.
+        lines: Print each round on standard output instead, as a JSON object on a line of its own.
     """
 
-    def __init__(self, *, quiet: bool = False, bytes_and_left: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, bytes_and_left: bool = False, lines: bool = False) -> None:
+        quiet = quiet or lines
+        self._lines = lines
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -68,6 +73,9 @@ class SessionProgress:
 
     def observe(self, event: Event) -> None:
         """Shows an event."""
+        if self._lines and event.kind == "round-finished":
+            sys.stdout.write(json.dumps({"round": event.round, **event.fields}) + "\n")
+            sys.stdout.flush()
         match event.kind:
             case "session-started":
                 self._begin(event.fields)

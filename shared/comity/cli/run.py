@@ -31,7 +31,9 @@ _BEGUN = {"session-started", "waiting", "session-failed", "session-cancelled", "
 """What decides how a session began."""
 
 
-def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool, as_json: bool) -> None:
+def run_script(
+    path: Path, *, node: NodeChoice, rounds: int | None, detach: bool, as_json: bool, lines: bool = False
+) -> None:
     """Starts a session at a node, follows it and shows the result.
 
     Args:
@@ -40,6 +42,7 @@ def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool
         rounds: How many rounds to buy; None for what the script says.
         detach: Return as soon as the contract is agreed on, or somebody's approval is waited for.
         as_json: Print one JSON object instead of tables.
+        lines: Print each round as a JSON object as it comes, and the result last.
     """
     text = read_script(path, rounds)
     with node.connect() as control:
@@ -48,7 +51,7 @@ def run_script(path: Path, *, node: NodeChoice, rounds: int | None, detach: bool
         if detach:
             _show_begun(control, session, node, as_json=as_json)
             return
-        _show(control, session, node, as_json=as_json)
+        _show(control, session, node, as_json=as_json, lines=lines)
 
 
 def open_script(path: Path, *, node: NodeChoice, as_json: bool) -> None:
@@ -63,7 +66,9 @@ def open_script(path: Path, *, node: NodeChoice, as_json: bool) -> None:
     print(f"session {session} is open; others join it with: comity join {party} {session}")  # noqa: T201
 
 
-def join_session(acceptor: str, session: str, *, node: NodeChoice, detach: bool, as_json: bool) -> None:
+def join_session(
+    acceptor: str, session: str, *, node: NodeChoice, detach: bool, as_json: bool, lines: bool = False
+) -> None:
     """Joins a session that another party has opened."""
     with node.connect() as control:
         with _interruptible("whether the session was joined, comity sessions tells"):
@@ -71,21 +76,21 @@ def join_session(acceptor: str, session: str, *, node: NodeChoice, detach: bool,
         if detach:
             _show_begun(control, session, node, as_json=as_json)
             return
-        _show(control, session, node, as_json=as_json)
+        _show(control, session, node, as_json=as_json, lines=lines)
 
 
-def run_everywhere(path: Path, nodes: Path, *, rounds: int | None, as_json: bool) -> None:
+def run_everywhere(path: Path, nodes: Path, *, rounds: int | None, as_json: bool, lines: bool = False) -> None:
     """Runs a session over the control ports of all its nodes, and shows the result."""
     from comity.cli.several_nodes import connected
     from comity.node.sessions.script import parse_script
 
     script = parse_script(read_script(path, rounds), str(path))
     script.require_no_parties()
-    with connected(nodes) as clients, SessionProgress(quiet=as_json, bytes_and_left=True) as progress:
+    with connected(nodes) as clients, SessionProgress(quiet=as_json, bytes_and_left=True, lines=lines) as progress:
         with _interruptible("the session goes on at the nodes; comity sessions --nodes shows it"):
             result, summary = drive(script, clients, progress)
         result["processes"] = [client.describe().pid for client in clients.values()]
-    if as_json:
+    if as_json or lines:
         show_json(result)
     else:
         show_result(result, summary)
@@ -140,12 +145,12 @@ def drive(
     return {**result, "metrics": metrics, "digest": blake3(digests).hexdigest()}, summary
 
 
-def watch_session(session: str, *, node: NodeChoice, as_json: bool) -> None:
+def watch_session(session: str, *, node: NodeChoice, as_json: bool, lines: bool = False) -> None:
     """Follows a session to its end and shows the result."""
     with node.connect() as control:
         if not session:
             session = latest(control)
-        _show(control, session, node, as_json=as_json)
+        _show(control, session, node, as_json=as_json, lines=lines)
 
 
 def _show_begun(control: ControlClient, session: str, node: NodeChoice, *, as_json: bool) -> None:
@@ -178,13 +183,15 @@ def _begun(control: ControlClient, session: str) -> Event:
     return first
 
 
-def _show(control: ControlClient, session: str, node: NodeChoice, *, as_json: bool) -> None:
+def _show(control: ControlClient, session: str, node: NodeChoice, *, as_json: bool, lines: bool) -> None:
     back = f"session {session} goes on at the node; come back with: comity watch {session}{node.option}"
-    with SessionProgress(quiet=as_json, bytes_and_left=True) as progress, _interruptible(back):
+    with SessionProgress(quiet=as_json, bytes_and_left=True, lines=lines) as progress, _interruptible(back):
         result, summary = follow(control, session, progress, node.option)
         description = control.describe()
         result["processes"] = [description.pid]
-    if as_json:
+        if "digest" in result:
+            result["folder"] = str(Path(description.state_dir) / "sessions" / session)
+    if as_json or lines:
         show_json(result)
         return
     if "digest" in result:

@@ -17,12 +17,12 @@ from comity.session.events import Event
 from comity.simulation.in_process import simulate
 
 
-def run_simulation(path: Path, *, as_json: bool) -> None:
+def run_simulation(path: Path, *, as_json: bool, lines: bool = False) -> None:
     """Runs a script in this process and shows the result."""
     script = parse_script(read_script(path), str(path))
     use_threads(script)
     events: list[Event] = []
-    with SessionProgress(quiet=as_json) as progress:
+    with SessionProgress(quiet=as_json, lines=lines) as progress:
 
         def observe(event: Event) -> None:
             events.append(event)
@@ -32,7 +32,7 @@ def run_simulation(path: Path, *, as_json: bool) -> None:
         if script.simulation.baselines:
             progress.say("training the baselines for comparison")
             result = with_metrics(result, with_baselines(script, result.metrics))
-    if as_json:
+    if as_json or lines:
         show_json(result.to_json())
     else:
         show_result(result.to_json(), summary_of(events[-1]))

@@ -14,6 +14,18 @@ POWER_LAW_EXPONENT = 1.65911332899
 """That of the experiments of Xu et al. 2021."""
 
 
+SOURCES = {
+    "digits": "scikit-learn's digits, which come with it",
+    "torchvision:<Name>": "a data set in torchvision's own layout under `root`, for example torchvision:MNIST",
+    "imagefolder:<dir>": "a folder of images for each class",
+    "cinic10:<dir>": "CINIC-10, its folder",
+    "synthetic:<name>": "points that a seed makes, for example synthetic:fig2",
+    "npz:<file>": "arrays of NumPy: x, y, x_test, y_test",
+    "text:<dir>": "a file of sentences for each class",
+}
+"""What data may be had from, and what each is."""
+
+
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

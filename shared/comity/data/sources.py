@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,20 @@ from pkgutil import resolve_name
 
 import torch
 
+from comity.data.config import SOURCES
 from comity.data.dataset import Dataset, Splits
 from comity.errors import InvalidValue
+from comity.suggestions import near
 
 # By name and not imported: each pulls in a large library, and a node reads one source.
-_SOURCES: Mapping[str, str] = {
+_LOADERS: Mapping[str, str] = {
     "digits": "comity.data.digits:load",
-    "torchvision:<Name>": "comity.data.vision:load",
-    "imagefolder:<dir>": "comity.data.imagefolder:load",
-    "cinic10:<dir>": "comity.data.cinic10:load",
-    "synthetic:<name>": "comity.data.synthetic:load",
-    "npz:<file>": "comity.data.npz:load",
-    "text:<dir>": "comity.data.text:load",
+    "torchvision": "comity.data.vision:load",
+    "imagefolder": "comity.data.imagefolder:load",
+    "cinic10": "comity.data.cinic10:load",
+    "synthetic": "comity.data.synthetic:load",
+    "npz": "comity.data.npz:load",
+    "text": "comity.data.text:load",
 }
 
 
@@ -69,14 +70,14 @@ def load(source: str, *, root: Path | None, seed: int, image_size: int | None, w
         InvalidValue: There is no such source, it takes no such setting, or what it holds cannot be used.
     """
     kind, _, location = source.partition(":")
-    forms = {form.partition(":")[0]: form for form in _SOURCES}
+    forms = {form.partition(":")[0]: form for form in SOURCES}
     if kind not in forms or bool(location) != (":" in forms[kind]):
-        nearest = forms[difflib.get_close_matches(kind, forms, n=1, cutoff=0.0)[0]]
+        meant = near(kind, forms)
         raise InvalidValue(
             "There is no such data source",
-            expected=f"one of {', '.join(_SOURCES)}",
+            expected=f"one of {', '.join(SOURCES)}",
             received=repr(source),
-            action=f"did you mean {nearest!r}?",
+            action=f"did you mean {forms[meant]!r}?" if meant is not None else "comity data lists them",
         )
     if image_size is not None and (kind != "imagefolder" or image_size < 1):
         raise InvalidValue(
@@ -91,7 +92,7 @@ def load(source: str, *, root: Path | None, seed: int, image_size: int | None, w
             expected="1 or more" if kind == "text" else "none, since only text has words",
             received=words,
         )
-    loader: Callable[[Request], Splits] = resolve_name(_SOURCES[forms[kind]])
+    loader: Callable[[Request], Splits] = resolve_name(_LOADERS[kind])
     splits = loader(Request(location, root, seed, image_size, words))
     _check(splits.train, f"{source!r}, training split")
     if splits.test is not None:

@@ -42,7 +42,8 @@ def chosen(patterns: list[str]) -> list[Experiment[Any]]:
     known, broken = _found()
     names: dict[str, None] = {}
     for pattern in patterns:
-        matching = [name for name in known if fnmatch(name, pattern)]
+        plain = pattern.replace("_", "-").casefold()
+        matching = [name for name in known if fnmatch(name.replace("_", "-"), plain)]
         if not matching:
             advice = "; ".join(["see comity reproduce --list", *broken])
             raise unknown("experiment", pattern, known, expected="a figure or a table", action=advice)

@@ -5,7 +5,6 @@ The entry-point group `comity.studies` names them, one entry for each protocol.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,6 +13,7 @@ from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from comity.errors import InvalidValue
+from comity.suggestions import did_you_mean
 
 GROUP = "comity.studies"
 _OWN = "comity"
@@ -156,8 +156,7 @@ def unknown(
         action: What to do where none of them is near.
     """
     names = list(known)
-    near = difflib.get_close_matches(name.replace("_", "-"), names, n=1)
-    advice = f"did you mean {near[0]}?" if near else action
+    advice = did_you_mean(name, names, action)
     return InvalidValue(
         f"no such {kind}",
         expected=expected or ", ".join(names),

@@ -6,7 +6,6 @@ code is.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 
@@ -18,6 +17,7 @@ from comity.errors import InvalidValue, UnknownModel
 from comity.models.catalogue import BUILT_IN, TORCHVISION, targets
 from comity.models.own import Factory, OwnModels, imported, own_factory, torchvision_factory
 from comity.randomness import derive, seeded
+from comity.suggestions import did_you_mean
 
 _MOST_OUTPUTS = 1_000_000
 """Far above any task, and low enough that a mistyped number ends in an error and not in a full memory."""
@@ -91,6 +91,8 @@ def build(  # noqa: PLR0913
 
 
 def _factory(name: str, own: OwnModels) -> Factory:
+    if name not in own and name.replace("_", "-") in BUILT_IN:
+        name = name.replace("_", "-")
     # Nothing replaces a built-in model, and looking through all that is installed takes its time.
     if name in own and name not in BUILT_IN:
         return own_factory(name, own[name])
@@ -106,12 +108,12 @@ def _factory(name: str, own: OwnModels) -> Factory:
         )
     if name not in known:
         everything = {*known, *own}
-        nearest = difflib.get_close_matches(name, everything, n=1, cutoff=0.0)[0]
+        others = "others are named in [models] of node.toml, or installed; comity models lists them"
         raise UnknownModel(
             "There is no model of this name",
             expected=f"one of {', '.join(sorted(everything))}",
             received=repr(name),
-            action=f"did you mean {nearest!r}? Others are named in [models] of node.toml, or installed",
+            action=did_you_mean(name, everything, others, spelled="{!r}"),
         )
     return imported(name, known[name], "repair or remove the package that adds it")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,6 +36,7 @@ from comity.session.limits import Limits
 from comity.session.policy import Policy
 from comity.store.places import store_url
 from comity.store.secrets import GivenSecrets, Secrets, secrets_in
+from comity.suggestions import did_you_mean
 from comity.transport.identity import Identity
 from comity.transport.retry import RetryPolicy
 
@@ -322,12 +322,15 @@ def _require_known_variables(kind: type[NodeConfig]) -> None:
         if name.startswith(ENVIRONMENT_PREFIX):
             field = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")[0].lower()
             if field not in kind.model_fields:
-                near = difflib.get_close_matches(field, kind.model_fields, n=1)
                 raise UnknownKey(
                     f"the environment: unknown variable {name}",
                     expected=f"one of {', '.join(kind.model_fields)}",
                     received=field,
-                    action=f"did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?" if near else "remove it",
+                    action=did_you_mean(
+                        name,
+                        [f"{ENVIRONMENT_PREFIX}{each.upper()}" for each in kind.model_fields],
+                        "remove it",
+                    ),
                 )
 
 

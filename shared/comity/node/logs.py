@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from pathlib import Path
 
 import structlog
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
+from comity import crash
 from comity.session.events import Event
 
 _log = structlog.get_logger()
 
 
-def configure_logs(level: str = "info") -> None:
+def configure_logs(level: str = "info", folder: Path | None = None) -> None:
     """Sets the process's logs up.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
+        folder: Where the files go that say more of what should not happen; None for the system's temporary folder.
     """
     terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
@@ -27,7 +31,7 @@ def configure_logs(level: str = "info") -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _crash_file(folder),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -35,6 +39,37 @@ def configure_logs(level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     set_on_retry_hooks([_log_retry])
+
+
+def _crash_file(folder: Path | None) -> structlog.typing.Processor:
+    """Keeps tracebacks out of the log: an error is told in a line, and a file says more."""
+
+    def keep(logger: object, method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        del logger, method
+        found = fields.pop("exc_info", None)
+        if found is True:
+            found = sys.exc_info()[1]
+        elif isinstance(found, tuple):
+            found = found[1]
+        if isinstance(found, BaseException):
+            file = crash.write(found, folder)
+            fields["unexpected"] = crash.described(found)
+            fields["crash_file"] = str(file) if file is not None else None
+        return fields
+
+    return keep
+
+
+def catch_all() -> None:
+    """Has what no thread caught be a line of the log, with a file that says more."""
+    sys.excepthook = lambda _kind, error, _trace: _log.critical("node-broken", exc_info=error)
+
+    def in_a_thread(failed: threading.ExceptHookArgs) -> None:
+        if failed.exc_type is not SystemExit:
+            name = failed.thread.name if failed.thread is not None else None
+            _log.critical("thread-broken", thread=name, exc_info=failed.exc_value)
+
+    threading.excepthook = in_a_thread
 
 
 def _log_retry(details: RetryDetails) -> None:

@@ -8,14 +8,16 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from comity.errors import ComityError, InvalidValue
+from comity import crash
+from comity.errors import ComityError, InvalidValue, of_system
 from comity.node.config import NodeConfig, load_config
 from comity.node.daemon import run_daemon
-from comity.node.logs import configure_logs
+from comity.node.logs import catch_all, configure_logs
 
 
 def run(role: str, config: type[NodeConfig]) -> NoReturn:
     """Runs a daemon as this process, and ends the process."""
+    catch_all()
     code = main(role, config)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -39,17 +41,32 @@ def main(role: str, config: type[NodeConfig], arguments: list[str] | None = None
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     options = parser.parse_args(arguments)
     configure_logs(options.log_level)
+    loaded: NodeConfig | None = None
     try:
         loaded = load_config(config, options.config)
-        if loaded.role not in {"", role}:
-            raise InvalidValue(
-                f"{options.config} is the configuration of another role",
-                expected=loaded.role,
-                received=role,
-                action=f"start it as a {loaded.role}, or name another --config",
-            )
+        _require_role(loaded, role, options.config)
+        configure_logs(options.log_level, loaded.state_dir)
         run_daemon(role, loaded)
     except ComityError as error:
         print(f"{role}_node: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
         return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last handler
+        known = of_system(error) if isinstance(error, OSError) else None
+        if known is not None:
+            print(f"{role}_node: {known}", file=sys.stderr)  # noqa: T201
+            return known.exit_code
+        file = crash.write(error, loaded.state_dir if loaded is not None else None)
+        line = f"this should not happen: {crash.described(error)}; please report it: {file} says more"
+        print(f"{role}_node: {line}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
+
+
+def _require_role(config: NodeConfig, role: str, path: Path) -> None:
+    if config.role not in {"", role}:
+        raise InvalidValue(
+            f"{path} is the configuration of another role",
+            expected=config.role,
+            received=role,
+            action=f"start it as a {config.role}, or name another --config",
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel
 from comity.errors import InvalidValue, UnknownKey, UnsupportedProtocol
 from comity.node.validation import validated
 from comity.protocol.registry import protocol, protocol_names, spelled
+from comity.suggestions import did_you_mean
 
 
 def settings_of_all(values: Mapping[str, Any]) -> dict[str, BaseModel]:
@@ -50,9 +50,9 @@ def defaults(kind: type[BaseModel], name: str) -> BaseModel:
 def _settings(given: str, name: str, values: object) -> BaseModel:
     known = protocol_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        action = f"did you mean {near[0].replace('_', '-')}?" if near else "remove it, or install the package"
-        expected = ", ".join(each.replace("_", "-") for each in known)
+        hyphened = [each.replace("_", "-") for each in known]
+        action = did_you_mean(name, hyphened, "remove it, or install the package")
+        expected = ", ".join(hyphened)
         raise UnknownKey(f"unknown key protocols.{given}", expected=expected, received=given, action=action)
     kind = protocol(name).extensions.settings_type()
     if kind is None:

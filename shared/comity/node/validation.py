@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import tomllib
@@ -12,7 +11,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from comity.errors import InvalidValue, MissingFile, UnknownKey, UsageError
+from comity.errors import InvalidValue, MissingFile, UnknownKey, UsageError, of_system
+from comity.suggestions import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,15 +24,35 @@ def read_toml(path: Path) -> dict[str, Any]:
         MissingFile: It is not there, or is a folder.
         InvalidValue: It is no TOML.
     """
-    if not path.is_file():
-        received = "a folder" if path.is_dir() else "nothing"
-        raise MissingFile(f"{path} cannot be read", expected="a TOML file", received=received, action="check the path")
+    return parse_toml(read_text(path), str(path))
+
+
+def read_text(path: Path, expected: str = "a TOML file", action: str = "check the path") -> str:
+    """The text of a TOML file, without the mark that some editors begin it with.
+
+    Args:
+        path: The file.
+        expected: What it is to be, for errors.
+        action: What to do where it is not there, for errors.
+
+    Raises:
+        MissingFile: It is not there, or is a folder.
+        InvalidValue: It is no text, or cannot be read.
+    """
     try:
-        return parse_toml(path.read_text(encoding="utf-8"), str(path))
+        if not path.is_file():
+            received = "a folder" if path.is_dir() else "nothing"
+            raise MissingFile(f"{path} cannot be read", expected=expected, received=received, action=action)
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidValue(
-            f"{path} is no text", expected="TOML in UTF-8", received=error.reason, action="save it as UTF-8"
+            f"{path} cannot be read",
+            expected="TOML in UTF-8",
+            received=error.reason,
+            action="save it in UTF-8; an editor or PowerShell may have made it UTF-16",
         ) from error
+    except OSError as error:
+        raise of_system(error) or error from error
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
@@ -99,8 +119,7 @@ def explained(
         source = f"{variable} in the environment" if variable in os.environ else source
     if found["type"] == "extra_forbidden":
         known = list(_beside(model, found["loc"]))
-        near = difflib.get_close_matches(str(found["loc"][-1]), known, n=1)
-        action = f"did you mean {near[0]}?" if near else "remove it"
+        action = did_you_mean(found["loc"][-1], known, "remove it")
         return UnknownKey(
             f"{source}: unknown key {place}",
             expected=f"one of {', '.join(sorted(known))}",

@@ -6,7 +6,6 @@ work.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -19,6 +18,7 @@ from pydantic import BaseModel
 
 from comity.errors import ComityError, UnsupportedProtocol
 from comity.protocol.definition import ProtocolDefinition
+from comity.suggestions import did_you_mean
 
 GROUP = "comity.protocols"
 _OWN = "comity"
@@ -63,8 +63,7 @@ def protocol(name: str) -> ProtocolDefinition:
     registered, _ = _registered()
     wanted = spelled(name)
     if wanted not in registered:
-        near = difflib.get_close_matches(wanted, registered, n=1)
-        action = f"did you mean {near[0]}?" if near else "install the package that registers it"
+        action = did_you_mean(wanted, registered, "install the package that registers it")
         raise UnsupportedProtocol(
             "no such protocol here", expected=", ".join(sorted(registered)), received=name, action=action
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -11,6 +10,7 @@ from pkgutil import resolve_name
 
 from comity.contract import Preprocessing, TaskSpec
 from comity.errors import InvalidValue, TaskMismatch, UnknownTask
+from comity.suggestions import did_you_mean
 from comity.tasks.kind import TaskKind
 
 GROUP = "comity.tasks"
@@ -34,8 +34,7 @@ def task_kind(name: str) -> TaskKind:
     """
     targets = _BUILT_IN if name in _BUILT_IN else _targets()
     if name not in targets:
-        near = difflib.get_close_matches(name, targets, n=1)
-        action = f"did you mean {near[0]!r}?" if near else f"others are added by the entry-point group {GROUP!r}"
+        action = did_you_mean(name, targets, f"others are added by the entry-point group {GROUP!r}", spelled="{!r}")
         raise UnknownTask(
             "There is no such kind of task here",
             expected=f"one of {', '.join(sorted(targets))}",

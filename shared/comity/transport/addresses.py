@@ -22,6 +22,13 @@ def split_address(address: str) -> tuple[str, int]:
         raise InvalidValue(
             "not an address", expected="host:port", received=address, action="correct it in the configuration"
         )
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise InvalidValue(
+            "not an address",
+            expected="host:port, with an IPv6 address in brackets",
+            received=address,
+            action=f"write [{host}]:{port}, or [{address}]:5500 where no port was meant",
+        )
     return host.strip("[]"), int(port)
 
 

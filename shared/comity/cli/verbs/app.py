@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 
 from comity.cli.extensions import VerbGroup
@@ -15,7 +18,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-TRY, RUN, LOOK, SET_UP, ACCOUNT = "Try it", "Run sessions", "Look on", "Set up a node", "Account for it"
+TRY, RUN, LOOK = "Try it", "Run sessions", "Look on"
+SET_UP, ACCOUNT, THERE_IS = "Set up a node", "Account for it", "What there is"
 """What verbs are for; help shows them so."""
 
 ledger = typer.Typer(help="What left this node, and what came: list, verify, compare.", no_args_is_help=True)
@@ -29,3 +33,21 @@ app.add_typer(offline, name="offline", rich_help_panel=RUN)
 
 decisions = typer.Typer()
 app.add_typer(decisions, name="sessions", rich_help_panel=LOOK)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from comity import version
+
+        sys.stdout.write(f"{version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def comity(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Organisations help each other's models while the data stays where it is."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from comity.cli.verbs.app import LOOK, app, decisions
-from comity.cli.verbs.options import Json, LastSession, Nodes, SessionName, of_node, require_alone
+from comity.cli.verbs.options import Json, JsonLines, LastSession, Nodes, SessionName, of_node, require_alone
 from comity.node.operating import NodeChoice
 
 
@@ -18,6 +18,7 @@ def watch(
     *,
     node: NodeChoice,
     json_output: Json = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Follows a session live, from its first round to its end.
 
@@ -27,7 +28,7 @@ def watch(
     """
     from comity.cli.run import watch_session
 
-    watch_session(session, node=node, as_json=json_output)
+    watch_session(session, node=node, as_json=json_output, lines=json_lines)
 
 
 @app.command(rich_help_panel=LOOK)

@@ -14,6 +14,12 @@ from comity.errors import InvalidValue
 from comity.node.operating import NodeChoice
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+JsonLines = Annotated[
+    bool,
+    typer.Option(
+        "--jsonl", help="Print each round as a JSON object on a line of its own as it comes, and the result last."
+    ),
+]
 Seed = Annotated[
     int, typer.Option(min=0, help="Seed of the data's split, the initial weights and the order of samples.")
 ]

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from comity.cli.verbs.app import RUN, app, offline
-from comity.cli.verbs.options import Json, LastSession, Nodes, SessionName, of_node, of_own_node, require_alone
+from comity.cli.verbs.options import (
+    Json,
+    JsonLines,
+    LastSession,
+    Nodes,
+    SessionName,
+    of_node,
+    of_own_node,
+    require_alone,
+)
 from comity.node.operating import NodeChoice
 
 
@@ -24,6 +33,7 @@ def run(
         bool, typer.Option("--detach", help="Return once the contract is agreed on, or an approval is waited for.")
     ] = False,
     json_output: Json = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Runs a session from your own node, and follows it.
 
@@ -35,9 +45,9 @@ def run(
 
     if nodes is not None:
         require_alone(node, detach=detach)
-        run_everywhere(script, nodes, rounds=rounds, as_json=json_output)
+        run_everywhere(script, nodes, rounds=rounds, as_json=json_output, lines=json_lines)
         return
-    run_script(script, node=node, rounds=rounds, detach=detach, as_json=json_output)
+    run_script(script, node=node, rounds=rounds, detach=detach, as_json=json_output, lines=json_lines)
 
 
 @app.command(name="open", rich_help_panel=RUN)
@@ -66,6 +76,7 @@ def join(
     node: NodeChoice,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the session is joined.")] = False,
     json_output: Json = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Joins a session that another party has opened, and follows it.
 
@@ -73,7 +84,7 @@ def join(
     """
     from comity.cli.run import join_session
 
-    join_session(address, session, node=node, detach=detach, as_json=json_output)
+    join_session(address, session, node=node, detach=detach, as_json=json_output, lines=json_lines)
 
 
 @app.command(rich_help_panel=RUN)

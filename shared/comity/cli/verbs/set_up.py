@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -135,14 +134,3 @@ def list_(*, node: NodeChoice, json_output: Json = False) -> None:
     from comity.cli.trust import list_trusted
 
     list_trusted(node.folder, as_json=json_output)
-
-
-@app.command(rich_help_panel=SET_UP)
-def version() -> None:
-    """Prints the installed version.
-
-    Example: `comity version`
-    """
-    from comity import version as installed
-
-    sys.stdout.write(f"{installed()}\n")

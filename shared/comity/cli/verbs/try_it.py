@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from comity.cli.verbs.app import TRY, app
-from comity.cli.verbs.options import Json, Seed
+from comity.cli.verbs.options import Json, JsonLines, Seed
 
 
 @app.command(rich_help_panel=TRY)
@@ -58,6 +58,7 @@ def simulate(
     script: Annotated[Path, typer.Argument(help="A script with a [party.NAME] table for each party.")],
     *,
     json_output: Json = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Runs a session with all its parties in one process.
 
@@ -67,7 +68,7 @@ def simulate(
     """
     from comity.cli.simulate import run_simulation
 
-    run_simulation(script, as_json=json_output)
+    run_simulation(script, as_json=json_output, lines=json_lines)
 
 
 @app.command(rich_help_panel=TRY)

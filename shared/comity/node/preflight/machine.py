@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from comity.session.policy import Policy
 from comity.store.sql_engine import make_engine, parsed, place_of
 from comity.store.sql_errors import explained
 from comity.store.sql_store import CLOCK_SLACK, SqlStore
+from comity.suggestions import did_you_mean
 
 _SOCKET_PATH = 100
 """Characters of a Unix socket's path that every system takes."""
@@ -51,8 +51,7 @@ def check_configuration(context: Context) -> Iterator[Row]:
     known = {*Policy().egress, "sample", *(kind for each in protocols() for kind in each.egress)}
     for kind in config.policy.egress:
         if kind not in known:
-            near = difflib.get_close_matches(kind, known, n=1)
-            action = f"did you mean {near[0]}?" if near else "install the package that sends it, or remove it"
+            action = did_you_mean(kind, known, "install the package that sends it, or remove it")
             yield Row(
                 "configuration: egress", "warning", f"policy.egress names {kind}, which no protocol sends", action
             )

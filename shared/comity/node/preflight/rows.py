@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from comity.errors import ComityError
+from comity.errors import ComityError, of_system
 
 Verdict = Literal["passed", "warning", "failed", "skipped"]
 
@@ -41,6 +41,8 @@ def of_error(check: str, error: Exception, side: Side = "node") -> Row:
     """The row of a check that failed; an error that nobody thought of shows as its class."""
     if isinstance(error, NotChecked):
         return Row(check, "skipped", str(error))
+    if isinstance(error, OSError):
+        error = of_system(error) or error
     if isinstance(error, ComityError):
         found = ComityError(error.what, expected=error.expected, received=error.received)
         return Row(check, "failed", str(found), error.action or f"see {error.reason()} in docs/errors.md", side)

@@ -14,6 +14,7 @@ from comity.node.preflight.rows import NotChecked, Row
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.room import disk_space, promise
 from comity.node.sessions.script import Script, parse_script
+from comity.node.validation import read_text
 from comity.protocol.definition import ProtocolDefinition
 
 _NO_KEY = "0" * 64
@@ -78,9 +79,9 @@ def drafted(context: Context) -> Drafted:
 
 def _read(context: Context) -> Script:
     path = context.script
-    if path is None or not path.is_file():
+    if path is None:
         raise MissingFile("the script cannot be read", expected="a TOML file", received=path, action="check --script")
-    return parse_script(path.read_text(encoding="utf-8"), str(path))
+    return parse_script(read_text(path, action="check --script"), str(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocols, protocols_for
 from comity.session.policy import Policy
 from comity.store.secrets import secrets_in
+from comity.suggestions import did_you_mean
 from comity.transport.addresses import split_address
 from comity.transport.cards import Card, fingerprint
 from comity.transport.certificates import self_signed
@@ -91,8 +91,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
     definitions = protocols_for(role)
     if not definitions:
         known = sorted({name for each in protocols() for name in each.roles})
-        near = difflib.get_close_matches(role, [*known, OPERATOR], n=1)
-        action = f"did you mean {near[0]}?" if near else "name one of these"
+        action = did_you_mean(role, [*known, OPERATOR], "name one of these")
         raise InvalidValue("no such role", expected=" or ".join([*known, OPERATOR]), received=role, action=action)
     listens = any(each.acceptor == role for each in definitions)
     _require_usable(choices, listens=listens)
