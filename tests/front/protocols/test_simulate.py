@@ -108,12 +108,12 @@ def test_clients_as_in_the_demo_script() -> None:
     table = tomllib.loads(script)
     terms = table["session"]["terms"]
     clients = [
-        comity.Party(name=name, data=each["data"], secret=f"{name}-3")
+        comity.Party(name=name, data=each["data"], secret=f"{name}-3", privacy=each["privacy"])
         for name, each in table["party"].items()
         if each["role"] == "client"
     ]
     server = comity.Party(
-        role="server", data=table["party"]["server"]["data"], model="mlp", options={"hidden": 64}, secret="server-3"
+        role="server", data=table["party"]["server"]["data"], model="mlp", options={"hidden": 32}, secret="server-3"
     )
     said = comity.simulate("gradient-rewards", [*clients, server], terms, rounds=2, seed=3, id="demo-3")
     assert said.digest == expected.digest

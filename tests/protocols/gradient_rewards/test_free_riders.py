@@ -200,6 +200,7 @@ def script(clients: Sequence[tuple[int, float]], rounds: int) -> Script:
     """The demo's script with these shares of the digits and wrong labels; one share has one secret."""
     found: dict[str, Any] = tomllib.loads(demo.script(0))
     found["session"]["rounds"] = rounds
+    found["session"]["model"]["options"] = {"hidden": 64}
     found["session"]["terms"] |= {"clients": len(clients), "min_clients": 3}
     found["simulation"]["baselines"] = False
     found["party"] = {"server": found["party"]["server"]}

@@ -25,11 +25,9 @@ ROUNDS = 30
 
 
 def script(preset: str, **privacy: object) -> Script:
-    """The demo in the setting that passes: 32 units, and batches that are independent draws."""
+    """The demo, shorter, under a preset."""
     text = demo.script(0)
     for each, other in (
-        ("hidden = 64", "hidden = 32"),
-        ("min_clients = 5", "min_clients = 3"),
         ("rounds = 100", f"rounds = {ROUNDS}"),
         ("baselines = true", "baselines = false"),
     ):
