@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -52,9 +52,7 @@ def parsed(url: str | URL) -> URL:
         ) from error
     kind = read.get_backend_name()
     if kind == "sqlite" and read.database not in {None, "", ":memory:"}:
-        # A text is a URL, in which a path is quoted; what was read already is not read again.
-        place = unquote(str(read.database)) if isinstance(url, str) else str(read.database)
-        return read.set(drivername="sqlite", database=place)
+        return read.set(drivername="sqlite")
     if kind == "postgresql":
         if find_spec("psycopg") is None:
             raise InvalidValue(
