@@ -78,7 +78,9 @@ class Play:
         """A party of a script."""
         share = "learner" if role == self.definition.initiator else "provider"
         policy = {"egress": self.definition.egress, **policy}
-        return {"role": role, "secret": f"{role}'s", "data": data(share), "policy": policy}
+        # Few samples, which anybody has: what the attacks are about is not what samples show.
+        open_data = {"data": data(share), "privacy": {"preset": "public"}}
+        return {"role": role, "secret": f"{role}'s", "policy": policy, **open_data}
 
     def script(self, id: str, *, acceptor: str = "", rounds: int = 2, initiator: str = "") -> Script:
         """A script, and the parties that play it in a simulation."""

@@ -66,7 +66,8 @@ class Voter:
 
     def most_scored(self, scores: Sequence[Blob]) -> list[int]:
         """The class for which most of several scores together are, of each input."""
-        labels: list[int] = sum(self.scores_layout.view(each.data)["scores"] for each in scores).argmax(1).tolist()
+        each = torch.stack([self.scores_layout.view(one.data)["scores"] for one in scores])
+        labels: list[int] = each.sum(0).argmax(1).tolist()
         return labels
 
     def _distances(self, round: int) -> Tensor:

@@ -65,7 +65,8 @@ def learner(site: Site, target: Target) -> Iterator[Learner]:
         address = f"127.0.0.1:{found.getsockname()[1]}"
     peers = {"provider": {"address": target.address}, "cheat": {"address": address}}
     retry = {"call_s": 10.0, "retry_s": 1.0}
-    config = {"secret": "learner's", "data": data("learner"), "peers": peers, "retry": retry}
+    privacy = {"preset": "public"}
+    config = {"secret": "learner's", "data": data("learner"), "peers": peers, "retry": retry, "privacy": privacy}
     node = Learner(site.start("learner", "learner", **config), site.identity("cheat"), address)
     yield node
     assert node.node.exit_code() is None, node.node.last_words()

@@ -37,7 +37,8 @@ def provider() -> Iterator[Target]:
         # For one session of 200 models, and some of a few.
         "max_state_bytes": 1_700_000,
     }
-    config = {"secret": "provider's", "data": data("provider"), "policy": policy, "listen": "127.0.0.1:0"}
+    shown = {"data": data("provider"), "privacy": {"preset": "public"}}
+    config = {"secret": "provider's", "policy": policy, "listen": "127.0.0.1:0", **shown}
     with opened_site() as site:
         node = site.launch("provider", "provider", limits={"unit_s": UNIT_S}, **config)
         yield Target(node, node.wait_ready(), *(site.identity(name) for name in ("learner", "mallory", "stranger")))
