@@ -35,7 +35,7 @@ from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import Secrets
 from comity.store.store import Store
-from comity.tasks import agreed_model, model_bytes, require_usable
+from comity.tasks import agreed_model, model_bytes, model_outline, require_usable
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
 
@@ -209,8 +209,12 @@ class LocalParty:
         plan = plans(contract, own) if privacy.guards and plans is not None else None
         if plan is None:
             return
+        # Not built for that: there may be no memory for what a peer names.
+        own_models = self.config.own_models
         widths = {
-            spec.name: widest(agreed_model(self.name, contract, name, self.config.own_models))
+            spec.name: widest(
+                model_outline(contract, name, own_models) or agreed_model(self.name, contract, name, own_models)
+            )
             for name, spec in contract.models.items()
         }
         require_within(privacy, plan, own.samples, widths, self.name)

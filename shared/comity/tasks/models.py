@@ -44,8 +44,8 @@ def signed_model(
     return ModelSpec(name=name, options=options, signature=Layout.of(model.state_dict()).signature)
 
 
-def model_bytes(contract: Contract, model: str, own: OwnModels = NO_MODELS) -> int:
-    """Bytes of a model's tensors, found out without making them; 0 for what cannot be built so.
+def model_outline(contract: Contract, model: str, own: OwnModels = NO_MODELS) -> nn.Module | None:
+    """A model without weights, on the device `meta`, which takes no memory; None for what cannot be built so.
 
     Args:
         contract: The contract, whose name and sizes may be a peer's.
@@ -58,7 +58,7 @@ def model_bytes(contract: Contract, model: str, own: OwnModels = NO_MODELS) -> i
     wanted, task = contract.models[model], contract.task
     try:
         outputs = require_usable(task).outputs(task)
-        built = build(
+        return build(
             wanted.name,
             input_shape=task.inputs.shape,
             outputs=outputs,
@@ -69,8 +69,14 @@ def model_bytes(contract: Contract, model: str, own: OwnModels = NO_MODELS) -> i
         )
     except InvalidValue:
         # Some factories look at weights as they make them; whoever builds it says what is wrong, if anything is.
-        return 0
-    return sum(each.numel() * each.element_size() for each in built.state_dict().values())
+        return None
+
+
+def model_bytes(contract: Contract, model: str, own: OwnModels = NO_MODELS) -> int:
+    """Bytes of a model's tensors, found out without making them; see `model_outline`. 0 for what has no outline."""
+    outline = model_outline(contract, model, own)
+    tensors = {} if outline is None else outline.state_dict()
+    return sum(each.numel() * each.element_size() for each in tensors.values())
 
 
 def agreed_model(party: str, contract: Contract, model: str, own: OwnModels = NO_MODELS) -> nn.Module:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import pytest
 
+from comity.contract import ModelSpec
 from comity.errors import PolicyRefusal, ReleaseRefused
 from comity.ledger.ledger import in_round
 from comity.ledger.verification import verify
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
 from comity.privacy.leak_guard import Verdict
 from comity.session.gate import EgressGate, Guards
-from comity.session.policy import Policy
+from comity.session.policy import Asked, Policy
 from comity.session.verdicts import Verdicts
 from comity.simulation.in_process import parties, simulate
 from comity.tensors import Blob
@@ -91,6 +94,20 @@ def test_a_checkpoint_without_a_verdict_does_not_leave(make_pair: Callable[..., 
     # What a peer sent is passed on.
     gate.admit_blob(other.digest, "checkpoint", in_round(1), other.size)
     lab.send_blob(other, "checkpoint", in_round(1))
+
+
+def test_limits_are_looked_at_without_building_what_a_peer_names() -> None:
+    script = parse_script(SCRIPT.format(preset="guarded"))
+    ((clinic,), (hospital,)) = parties(script)
+    contract, definition = draft_contract(script, clinic, "s-1")
+    # Four gigabytes, and wider than the samples allow.
+    large = ModelSpec(name="mlp", options={"hidden": 8192, "hidden_layers": 16}, signature="0" * 64)
+    contract = contract.model_copy(update={"models": {"model": large}})
+    own = hospital.membership(definition.acceptor, contract)
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    with pytest.raises(PolicyRefusal, match=r"privacy\.width_factor refuses"):
+        hospital.review(contract, own, ("clinic",), active=0, asked=Asked())
+    assert getrusage(RUSAGE_SELF).ru_maxrss < before + 1_000_000
 
 
 CRAFTED = """
