@@ -194,7 +194,7 @@ def test_without_tls_a_node_must_be_told_to_be_insecure(load: Load) -> None:
         (None, MissingFile, "received nothing"),
         (b"party = ", InvalidValue, "no TOML"),
         (b"party = 1\nparty = 2", InvalidValue, "no TOML"),
-        (b"party = '\xff'", InvalidValue, "no text"),
+        (b"party = '\xff'", InvalidValue, "TOML in UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(

@@ -136,7 +136,7 @@ def test_the_statement_says_what_each_providers_help_changed(trio: Trio) -> None
 
 
 def test_the_others_are_told_when_one_cancels(trio: Trio, script: Script) -> None:
-    terms = script.session.terms | {"iterations": 20_000}
+    terms = script.session.terms | {"iterations": 20_000, "sampling_period": 20}
     slow = script.session.model_copy(update={"id": "slow", "terms": terms})
     with trio.control("clinic") as control, trio.control("lab") as lab:
         control.run(session_text(script.model_copy(update={"session": slow})))
