@@ -47,6 +47,8 @@ def show_result(result: Mapping[str, Any], summary: Summary) -> None:
 def _protection(result: Mapping[str, Any]) -> str:
     """What protected the samples of the party whose result it is, in one line."""
     preset, judged = result.get("preset", "public"), result.get("rows_judged", 0)
+    if preset is None:
+        return "privacy as each trainer's own result says: this node trained on no samples"
     if preset == "public":
         return "privacy public: the samples count as public, and nothing of what was sent was held back"
     if not judged:

@@ -21,6 +21,7 @@ from comity.node.sessions.budget import planned, spend
 from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules, widest
 from comity.privacy.limits import require_within
+from comity.privacy.settings import Preset
 from comity.protocol.implementation import Resources
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
@@ -82,6 +83,12 @@ class LocalParty:
         self.leases: Leases | None = None
         self._secrets = secrets
         self._guards = guards or Guards()
+
+    def protection(self, contract: Contract) -> Preset | None:
+        """What protects this party's samples in a session; None where its role trains on none."""
+        definition = protocol(contract.protocol)
+        role = definition.acceptor if self.name in contract.acceptors else definition.initiator
+        return self.config.privacy.preset if role in definition.trains else None
 
     def membership(self, role: str, contract: Contract | None = None) -> Membership:
         """This party's part in a session.

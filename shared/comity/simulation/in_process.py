@@ -113,7 +113,7 @@ def simulate_with(
             metrics = merge(metrics, {name: each.metrics for name, each in of.items()})
         models = tuple(model for name in sorted(of) for model in of[name].models)
         outcome = Outcome(models, metrics, joint=tuple(of[name].digest for name in sorted(of)))
-    result = summarize(contract, outcome, center.store, time.monotonic() - began, center.config.privacy.preset)
+    result = summarize(contract, outcome, center.store, time.monotonic() - began, center.protection(contract))
     observe(definition.finished(contract, result.to_json()))
     return result, outcome
 

@@ -79,7 +79,7 @@ class SessionEnds:
                 outcome,
                 self._party.store,
                 self._seconds(contract.session),
-                self._party.config.privacy.preset,
+                self._party.protection(contract),
             )
             keep_files(self._party.folder, contract.session, outcome, result)
         fields = self._end(contract.session, "finished", {} if result is None else result.to_json())

@@ -29,7 +29,7 @@ class SessionResult:
         bytes_sent: Bytes that left, by egress kind.
         bytes_received: Bytes that came, by egress kind.
         ledger_verified: Whether the ledger's chains of the session hold.
-        preset: What protected the party's samples: `guarded`, `dp` or `public`.
+        preset: What protected the party's samples: `guarded`, `dp` or `public`; None where it trains on none.
         rows_held: Rows of what it trained that its leak guard held back, of all sends together.
         rows_judged: Rows that were judged.
         processes: Process identifiers of the nodes that took part; empty in simulation.
@@ -45,7 +45,7 @@ class SessionResult:
     bytes_sent: Mapping[str, int]
     bytes_received: Mapping[str, int]
     ledger_verified: bool
-    preset: str = "public"
+    preset: str | None = "public"
     rows_held: int = 0
     rows_judged: int = 0
     processes: Sequence[int] = field(default=())
@@ -56,7 +56,7 @@ class SessionResult:
 
 
 def summarize(
-    contract: Contract, outcome: Outcome, ledger: Ledger, wall_s: float, preset: Preset = "public"
+    contract: Contract, outcome: Outcome, ledger: Ledger, wall_s: float, preset: Preset | None = "public"
 ) -> SessionResult:
     """The result of a session, with what its ledger says of it, and what protected the party's samples."""
     entries = list(ledger.entries(contract.session))
