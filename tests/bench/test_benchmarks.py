@@ -182,6 +182,16 @@ def test_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {target.required for target in report.targets} >= {"<= 1.5", ">= 1000", ">= 25", "<= 0.055", ">= 100"}
 
 
+def test_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("guard", monkeypatch)
+    labels = {row.label for row in report.rows}
+    for setting in ("LeNet-5, period 5", "LeNet-5, period 20", "MLP 64 on digits, period 5"):
+        ways = ("training alone", "with rows and pairs", "with groups of 8 too")
+        assert {f"{setting}, {way}" for way in ways} <= labels
+    assert "MLP 64 on digits, period 5, a release" in labels
+    assert {target.required for target in report.targets} == {"<= 1.1"}
+
+
 def test_a_wrong_name_is_answered_with_the_near_one() -> None:
     with pytest.raises(InvalidValue, match="received transfr; did you mean transfer"):
         run("transfr")
