@@ -39,8 +39,8 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
     parties: Parties | None = None,
     terms: Terms | Mapping[str, Any] | None = None,
     *,
-    rounds: int = 10,
-    seed: int = 0,
+    rounds: int | None = None,
+    seed: int | None = None,
     id: str | None = None,
     normalization: Normalization | None = None,
     classes: int | None = None,
@@ -57,8 +57,8 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
             a path, TOML or a dict. A script says all of it; of what follows it takes `state`, `progress` and `observe`.
         parties: Those that take part, a list or a dict by name.
         terms: The protocol's terms, a dict or its terms class; what is left out has its default.
-        rounds: Rounds to buy.
-        seed: Seed of initial weights; a party without `secret` takes its own randomness from it too.
+        rounds: Rounds to buy; 10 where nothing is said.
+        seed: Seed of initial weights, 0 where nothing is said; a party without `secret` takes its own randomness from it too.
         id: Identifier of the session.
         normalization: Mean and standard deviation by channel, which every party takes off its inputs.
         classes: How many classes there are; left out, what the labels of all parties say.
@@ -74,12 +74,23 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
         SessionFailed: The session failed.
     """
     if is_script(protocol):
-        if parties is not None or terms is not None:
+        beside = {
+            "parties": parties,
+            "terms": terms,
+            "rounds": rounds,
+            "seed": seed,
+            "id": id,
+            "normalization": normalization,
+            "classes": classes,
+            "threads": threads,
+            "baselines": baselines or None,
+        }
+        if given := [name for name, value in beside.items() if value is not None]:
             raise InvalidValue(
                 "a script says who takes part and on which terms",
                 expected="a script alone, or the name of a protocol with parties and terms",
-                received="both",
-                action="remove the parties and terms, or name the protocol",
+                received=f"both: {', '.join(given)}",
+                action="say it in the script, or name the protocol",
             )
         return _run(script_of(protocol), state, progress, observe)
     if parties is None:
@@ -95,8 +106,8 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
         definition,
         terms,
         acceptors=found.acceptors,
-        rounds=rounds,
-        seed=seed,
+        rounds=10 if rounds is None else rounds,
+        seed=seed or 0,
         id=id,
         models=found.models,
         task=found.task,

@@ -328,3 +328,14 @@ def test_what_is_wrong_is_one_line_before_any_training(what: str) -> None:
         call()
     assert "\n" not in str(raised.value)
     assert not trained
+
+
+@pytest.mark.parametrize(
+    ("beside", "value"),
+    [("rounds", 3), ("seed", 0), ("id", "a"), ("classes", 10), ("threads", 1), ("baselines", True), ("terms", {})],
+)
+def test_a_script_says_all_of_its_session(beside: str, value: Any) -> None:
+    """What it would pass over is refused; zero and nothing said are not the same."""
+    script = "[session]\nprotocol = 'assisted_learning'\nacceptors = ['hospital']\n[party.clinic]\nrole = 'learner'\n"
+    with pytest.raises(InvalidValue, match=f"received both: {beside}"):
+        comity.simulate(script, **{beside: value})
