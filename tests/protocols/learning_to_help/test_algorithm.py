@@ -257,4 +257,5 @@ def test_the_examples_in_the_docstrings(module: str) -> None:
     found = doctest.testmod(
         import_module(f"comity.protocols.learning_to_help.{module}"), optionflags=doctest.NORMALIZE_WHITESPACE
     )
-    assert found.attempted and not found.failed
+    assert found.attempted
+    assert not found.failed
