@@ -22,9 +22,18 @@ from comity.store.places import store_url
 from comity.store.sql_store import SqlStore
 from comity.training import Classification
 from tests.packages.scripts import SCRIPTS as PACKAGED
+from tests.protocols.nash_bargaining.sessions import SCRIPT as SMALL
+from tests.protocols.nash_bargaining.sessions import guarded
 
-REPEATED = {"assisted_learning": 2, "guarded": 3, "several_providers": 2, "gradient_rewards": 3, "held_rows": 3}
-"""Most iterations that are trained again: between two checkpoints; a round's of one client."""
+REPEATED = {
+    "assisted_learning": 2,
+    "guarded": 3,
+    "several_providers": 2,
+    "gradient_rewards": 3,
+    "held_rows": 3,
+    "nash_bargaining": 4,
+}
+"""Most iterations that are trained again: between two checkpoints; a round's of one client, or of a learner's two gradients."""
 SOME = 11
 """Of so many points one is tried wherever all tests run; `make test-slow` tries them all."""
 PARTS = 4
@@ -176,6 +185,8 @@ SCRIPTS = {
         privacy = { preset = "guarded", min_distinct = 8, width_factor = 0 }
         data = { source = "digits", per_class = 12, partition = { name = "uniform", parties = 3, index = 2 } }
     """,
+    # Providers with a head of their own, and rows that are held back; powers move from round to round.
+    "nash_bargaining": guarded(SMALL).replace("rounds = 4", "rounds = 3").replace('id = "small"', 'id = "crash"'),
 } | PACKAGED
 """Every protocol, and every shape of one, is tested by being listed."""
 

@@ -156,6 +156,8 @@ class DataConfig(_Config):
         per_class: Keep only the first samples of each class for training, this many; the test split stays whole.
         partition: Keep only a share of those; absent for data that are this node's own.
         label_noise: Give this share of the samples to train on the label of another class, in experiments.
+        relabel: What the label of each class becomes, in the order of the classes: `[0, 1, 0, 1]` makes two classes of
+            four; left out, labels stay.
     """
 
     source: str = Field(examples=["imagefolder:scans"])
@@ -166,3 +168,4 @@ class DataConfig(_Config):
     per_class: int | None = Field(default=None, ge=1)
     partition: PartitionConfig | None = None
     label_noise: float = Field(default=0.0, ge=0, le=1)
+    relabel: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None = None

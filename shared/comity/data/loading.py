@@ -16,12 +16,12 @@ from comity.data.config import (
     UniformPartition,
 )
 from comity.data.dataset import Splits
-from comity.data.noise import corrupt_labels
+from comity.data.noise import corrupt_labels, relabeled
 from comity.errors import InvalidValue
 
 
 def load_data(config: DataConfig) -> Splits:
-    """Reads a node's data: the source, then the limit for each class, then the node's share, then noise.
+    """Reads a node's data: the source, then the limit for each class, then the node's share, then other labels, then noise.
 
     Raises:
         MissingFile: A file or folder is not there or of the wrong kind.
@@ -39,7 +39,11 @@ def load_data(config: DataConfig) -> Splits:
         raise InvalidValue(
             "No sample is left to train on", received=f"partition {config.partition}", action="keep more of each class"
         )
-    return Splits(corrupt_labels(train, config.label_noise, config.seed), splits.test)
+    test = splits.test
+    if config.relabel is not None:
+        train = relabeled(train, config.relabel)
+        test = None if test is None else relabeled(test, config.relabel)
+    return Splits(corrupt_labels(train, config.label_noise, config.seed), test)
 
 
 def _indices(partition: PartitionConfig, labels: Tensor) -> Tensor:
