@@ -57,5 +57,8 @@ def relabeled(dataset: Dataset, relabel: Sequence[int]) -> Dataset:
             expected=f"{dataset.classes} in data.relabel, one for each class",
             received=len(relabel),
         )
-    labels = torch.tensor(relabel, dtype=torch.int64)[dataset.labels]
-    return replace(dataset, labels=labels, classes=max(relabel) + 1)
+    # A label below 0 says that nobody knows it.
+    labels = torch.tensor(relabel, dtype=torch.int64)[dataset.labels.clamp(min=0)].where(dataset.labels >= 0, -1)
+    classes = max(relabel) + 1
+    meaning = dataset.meaning if classes == dataset.classes else replace(dataset.meaning, labels=())
+    return replace(dataset, labels=labels, classes=classes, meaning=meaning)
