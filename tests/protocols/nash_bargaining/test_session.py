@@ -120,6 +120,7 @@ def test_a_round_goes_on_without_a_provider_that_is_away(joined: Callable[..., J
     assert again[1].receipt_book.is_withdrawn(in_round(2))
     assert definition.load().initiator(again, ports).outcome() == learner.outcome()
     found.serve(host.address, (theirs, role))
+    learner._wait_s = 60.0
     next(work)
     next(work)
     assert next(work, None) is None

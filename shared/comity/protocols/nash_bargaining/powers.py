@@ -90,25 +90,36 @@ def updated_powers(
     hypergradient: Float[Tensor, " players"],
     rate: float,
     floor: float,
+    most_main: float | None = None,
 ) -> Float[Tensor, " players"]:
-    """The powers after an exponentiated-gradient step on all but the main task's, which is fixed.
+    """The powers after an exponentiated-gradient step, with the sum that they had.
 
-    p_i ← p_i·exp(−η·(h_i − Σp·h)), at least the floor, with the sum that they had.
+    p_i ← p_i·exp(−η·(h_i − Σp·h)), at least the floor.
 
     Args:
         power: p; the main task's first.
         hypergradient: h, in the mean of some rounds; NaN for players who were in none, whose powers move with the others'.
         rate: η.
         floor: The least power of a player.
+        most_main: The greatest power of the main task, which is then learned too; None where it stays as it is.
     """
-    others, change = power[1:], hypergradient[1:]
-    known = ~change.isnan()
+    if most_main is None:
+        return torch.cat([power[:1], _moved(power[1:], hypergradient[1:], rate, floor)])
+    moved = _moved(power, hypergradient, rate, floor)
+    if float(moved[0]) <= most_main:
+        return moved
+    return torch.cat([moved.new_tensor([most_main]), _with_floor(moved[1:], floor, float(power.sum()) - most_main)])
+
+
+def _moved(
+    power: Float[Tensor, " n"], hypergradient: Float[Tensor, " n"], rate: float, floor: float
+) -> Float[Tensor, " n"]:
+    known = ~hypergradient.isnan()
     if not bool(known.any()):
         return power
-    mean = (others[known] * change[known]).sum() / others[known].sum()
-    relative = torch.where(known, (change - mean).clamp(-_MOST, _MOST), 0.0)
-    moved = others * torch.exp(-rate * relative)
-    return torch.cat([power[:1], _with_floor(moved, floor, float(others.sum()))])
+    mean = (power[known] * hypergradient[known]).sum() / power[known].sum()
+    relative = torch.where(known, (hypergradient - mean).clamp(-_MOST, _MOST), 0.0)
+    return _with_floor(power * torch.exp(-rate * relative), floor, float(power.sum()))
 
 
 def _with_floor(values: Float[Tensor, " n"], floor: float, total: float) -> Float[Tensor, " n"]:
