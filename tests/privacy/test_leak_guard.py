@@ -82,8 +82,8 @@ def test_groups_see_what_pairs_do_not() -> None:
 
 
 def test_where_most_rows_of_a_layer_stay_all_do() -> None:
-    assert whole(torch.tensor([True, True, True, False]), Rules()).all()
-    assert whole(torch.tensor([True, True, False, False]), Rules()).tolist() == [True, True, False, False]
+    assert whole(torch.tensor([True, True, True, True, False]), Rules()).all()
+    assert whole(torch.tensor([True, True, True, False]), Rules()).tolist() == [True, True, True, False]
 
 
 def test_columns_add_up_by_sample() -> None:

@@ -19,6 +19,9 @@ _REGULARIZATION = 1e-6
 """Added to the rows' products: what differs by less drowns in the rounding of float32 weights."""
 _CHUNK = 32
 """Rows whose groups are judged at once; bounds the memory."""
+_SAME = 0.9999
+"""Absolute cosine of two rows that say the same."""
+_SAMPLES_A_ROW = 8
 SLACK = 0.9
 """Share of a threshold from which a bound that was reckoned in float32 is followed up in float64."""
 
@@ -31,6 +34,8 @@ class Rules:
         row: Greatest λ in a row by itself; .5 is a correlation of about .71.
         combined: Greatest leverage in a row with others; .8 is a correlation of about .9.
         neighbours: Most similar rows with which a row is judged, beside the nearest; 0 for the nearest alone.
+        wide: Most similar rows of groups that hold nothing back, and count for refusing; fewer where there are less than
+            eight samples for each, of which so many rows would show some in any case.
         layer: Share of a layer's rows above which, where so many are held, all are.
         most_isolated: Most samples with a leverage above `combined` in one layer before all is refused.
         fewest: Distinct samples behind a row that leaves.
@@ -39,7 +44,8 @@ class Rules:
     row: float = 0.5
     combined: float = 0.8
     neighbours: int = 8
-    layer: float = 0.5
+    wide: int = 16
+    layer: float = 0.75
     most_isolated: int = 16
     fewest: int = 64
 
@@ -109,11 +115,38 @@ def combined(rows: Contributions, rules: Rules) -> tuple[Bool[Tensor, " rows"], 
         shown |= above.any(0)
     left = torch.nonzero(~held & moved).flatten()
     if rules.neighbours > 1 and len(left) > 1:
-        rest, products = scaled(rows[left]), products[left][:, left].double()
-        groups = torch.cat(_nearest(products, rules.neighbours), dim=1)
-        for chunk in groups[_could_group(single[left], products, groups) > SLACK * rules.combined].split(_CHUNK):
-            above = grouped(rest, chunk) > rules.combined
-            held[left[chunk[:, 0]]] |= above.any(1)
+        alone, place = _told_apart(products[left][:, left])
+        left_alone = left[alone]
+        rest, near = scaled(rows[left_alone]), products[left_alone][:, left_alone].double()
+        stay, seen = _in_groups(rest, single[left_alone], near, rules, rules.neighbours)
+        held[left] |= stay[place]
+        shown |= seen
+        if (wide := min(rules.wide, samples // _SAMPLES_A_ROW)) > rules.neighbours:
+            shown |= _in_groups(rest, single[left_alone], near, rules, wide)[1]
+    return held, shown
+
+
+def _told_apart(products: Float[Tensor, "rows rows"]) -> tuple[Int[Tensor, " alone"], Int[Tensor, " rows"]]:
+    """One row for all that say the same, and for each row, which of those stands for it: copies would fill its group."""
+    first = (products.abs() > _SAME).to(torch.uint8).argmax(1)
+    return first.unique(return_inverse=True)
+
+
+def _in_groups(
+    rows: Contributions,
+    single: Float[Tensor, " rows"],
+    products: Float[Tensor, "rows rows"],
+    rules: Rules,
+    neighbours: int,
+) -> tuple[Bool[Tensor, " rows"], Bool[Tensor, " samples"]]:
+    """The rows of which a group shows a sample, and the samples."""
+    held = torch.zeros(len(rows), dtype=torch.bool)
+    shown = torch.zeros(rows.shape[1], dtype=torch.bool)
+    if len(rows) > 1:
+        groups = torch.cat(_nearest(products, neighbours), dim=1)
+        for chunk in groups[_could_group(single, products, groups) > SLACK * rules.combined].split(_CHUNK):
+            above = grouped(rows, chunk) > rules.combined
+            held[chunk[:, 0]] = above.any(1)
             shown |= above.any(0)
     return held, shown
 
