@@ -298,7 +298,7 @@ def test_honest_networks_leak_too_and_are_not_refused(batch: int, period: int) -
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("batch", [8, 16, 64])
 def test_unmixing_of_honest_rows(batch: int) -> None:
-    """Independent components of the rows of one step, off the shelf: what it finds of few samples is not sent."""
+    """Independent components of the rows of one step, by FastICA: what it finds of few samples is not sent."""
     digits = target("digits")
     start = digits.task(None).initial_state
     sent, _ = sends(digits.task(LIMITS_OFF, batch=batch), start, OptimizerSpec("sgd", 0.1), period=1, count=4)

@@ -129,7 +129,8 @@ def combined(rows: Contributions, rules: Rules) -> tuple[Bool[Tensor, " rows"], 
 def _told_apart(products: Float[Tensor, "rows rows"]) -> tuple[Int[Tensor, " alone"], Int[Tensor, " rows"]]:
     """One row for all that say the same, and for each row, which of those stands for it: copies would fill its group."""
     first = (products.abs() > _SAME).to(torch.uint8).argmax(1)
-    return first.unique(return_inverse=True)
+    alone, place = first.unique(return_inverse=True)
+    return alone, place
 
 
 def _in_groups(
