@@ -107,6 +107,8 @@ class Contract(google.protobuf.message.Message):
     ACCEPTORS_FIELD_NUMBER: builtins.int
     EGRESS_FIELD_NUMBER: builtins.int
     TERMS_FIELD_NUMBER: builtins.int
+    MAX_SILENCE_S_FIELD_NUMBER: builtins.int
+    MAX_DURATION_S_FIELD_NUMBER: builtins.int
     protocol: builtins.str
     """Protocol by its registered name, for example "assisted_learning"."""
     version: builtins.int
@@ -118,6 +120,10 @@ class Contract(google.protobuf.message.Message):
     """Rounds bought."""
     initiator: builtins.str
     """Party that asks for help; empty where whom the acceptor admits may join."""
+    max_silence_s: builtins.float
+    """How long the acceptor goes on without a call of the initiator's, in seconds; absent for ever."""
+    max_duration_s: builtins.float
+    """How long the session is valid from when the acceptor entered it, in seconds; absent for no limit."""
     @property
     def models(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Model]:
         """The models that cross, by what the protocol calls them, for example "model"."""
@@ -150,9 +156,15 @@ class Contract(google.protobuf.message.Message):
         acceptors: collections.abc.Iterable[builtins.str] | None = ...,
         egress: collections.abc.Iterable[builtins.str] | None = ...,
         terms: google.protobuf.any_pb2.Any | None = ...,
+        max_silence_s: builtins.float | None = ...,
+        max_duration_s: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["task", b"task", "terms", b"terms"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acceptors", b"acceptors", "egress", b"egress", "initiator", b"initiator", "models", b"models", "protocol", b"protocol", "rounds", b"rounds", "seed", b"seed", "session", b"session", "task", b"task", "terms", b"terms", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_duration_s", b"_max_duration_s", "_max_silence_s", b"_max_silence_s", "max_duration_s", b"max_duration_s", "max_silence_s", b"max_silence_s", "task", b"task", "terms", b"terms"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_duration_s", b"_max_duration_s", "_max_silence_s", b"_max_silence_s", "acceptors", b"acceptors", "egress", b"egress", "initiator", b"initiator", "max_duration_s", b"max_duration_s", "max_silence_s", b"max_silence_s", "models", b"models", "protocol", b"protocol", "rounds", b"rounds", "seed", b"seed", "session", b"session", "task", b"task", "terms", b"terms", "version", b"version"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_duration_s", b"_max_duration_s"]) -> typing.Literal["max_duration_s"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_silence_s", b"_max_silence_s"]) -> typing.Literal["max_silence_s"] | None: ...
 
 global___Contract = Contract
 
