@@ -28,7 +28,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63omity/wire/v1/sessions.proto\x12\x0e\x63omity.wire.v1\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x03\n\x08\x43ontract\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x34\n\x06models\x18\x06 \x03(\x0b\x32$.comity.wire.v1.Contract.ModelsEntry\x12\"\n\x04task\x18\x07 \x01(\x0b\x32\x14.comity.wire.v1.Task\x12\x11\n\tinitiator\x18\x08 \x01(\t\x12\x11\n\tacceptors\x18\t \x03(\t\x12\x0e\n\x06\x65gress\x18\n \x03(\t\x12\x31\n\x05terms\x18\x0b \x01(\x0b\x32\x14.google.protobuf.AnyB\x0c\x92\xce\x18\x08\x63ontract\x12(\n\rmax_silence_s\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x00\x88\x01\x01\x12)\n\x0emax_duration_s\x18\r \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x01\x88\x01\x01\x1a\x44\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.comity.wire.v1.Model:\x02\x38\x01:\x18\x8a\xce\x18\x14\n\x08\x63ontract\x12\x08\x63ontractB\x10\n\x0e_max_silence_sB\x11\n\x0f_max_duration_s\"`\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x0c\x92\xce\x18\x08\x63ontract\x12\x11\n\tsignature\x18\x03 \x01(\t\"\x99\x01\n\x04Task\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x36\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x0c\x92\xce\x18\x08\x63ontract\x12&\n\x06inputs\x18\x03 \x01(\x0b\x32\x16.comity.wire.v1.Inputs\x12#\n\x05heads\x18\x04 \x03(\x0b\x32\x14.comity.wire.v1.Head\"\x9a\x01\n\x06Inputs\x12\r\n\x05shape\x18\x01 \x03(\r\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12 \n\x05scale\x18\x03 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x00\x88\x01\x01\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x34\n\rpreprocessing\x18\x05 \x01(\x0b\x32\x1d.comity.wire.v1.PreprocessingB\x08\n\x06_scale\"F\n\rPreprocessing\x12\x1a\n\x04mean\x18\x01 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x19\n\x03std\x18\x02 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\"\x86\x01\n\x04Head\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\r\n\x05units\x18\x05 \x03(\t\x12\x1a\n\x04mean\x18\x06 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x19\n\x03std\x18\x07 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\"C\n\x07Release\x12\x0f\n\x07samples\x18\x01 \x01(\x04\x12\'\n\x04kept\x18\x02 \x01(\x0e\x32\x19.comity.wire.v1.Retention\"O\n\nMembership\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07samples\x18\x03 \x01(\x04\x12\x13\n\x0breceipt_key\x18\x04 \x01(\t\"\xd9\x02\n\x0fSignedStatement\x12\x1c\n\x04kind\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1d\n\x05party\x18\x02 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1f\n\x07session\x18\x03 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12 \n\x08\x63ontract\x18\x04 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1c\n\x04unit\x18\x05 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\r\n\x05\x66irst\x18\x06 \x01(\x04\x12\r\n\x05\x63ount\x18\x07 \x01(\x04\x12\x1f\n\x07subject\x18\x08 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x13\n\x0bhead_length\x18\t \x01(\x04\x12!\n\thead_hash\x18\n \x01(\tB\x0e\x92\xce\x18\nidentifier\x12 \n\tsignature\x18\x0b \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x0f\x8a\xce\x18\x0b\n\tstatement\"\xa2\x01\n\x08Proposal\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12 \n\tsignature\x18\x03 \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x18\x8a\xce\x18\x14\n\x08\x63ontract\x12\x08proposal\"\x89\x01\n\rProposalReply\x12.\n\tagreement\x18\x01 \x01(\x0b\x32\x19.comity.wire.v1.AgreementH\x00\x12.\n\tundecided\x18\x02 \x01(\x0b\x32\x19.comity.wire.v1.UndecidedH\x00:\x0e\x8a\xce\x18\n\n\x08messagesB\x08\n\x06\x61nswer\"\x1a\n\tUndecided:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x81\x01\n\x0c\x44raftRequest\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership:\x15\x8a\xce\x18\x11\n\x08\x63ontract\x12\x05\x64raft\"Y\n\nDraftReply\x12%\n\rcontract_hash\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x15\n\rasks_operator\x18\x02 \x01(\x08:\r\x8a\xce\x18\t\n\x07\x63ontrol\">\n\x0c\x46\x65tchRequest\x12\x1f\n\x07session\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x8f\x01\n\tAgreement\x12\x15\n\rcontract_hash\x18\x01 \x01(\t\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12 \n\tsignature\x18\x03 \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x19\x8a\xce\x18\x15\n\x08\x63ontract\x12\tagreement\"C\n\nEndRequest\x12&\n\x06\x65nding\x18\x01 \x01(\x0e\x32\x16.comity.wire.v1.Ending:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x19\n\x08\x45ndReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"$\n\x13\x44\x65scribePeerRequest:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\xdc\x01\n\x0fPeerDescription\x12\x1d\n\x05party\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1c\n\x04role\x18\x02 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1f\n\x07version\x18\x03 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x32\n\tprotocols\x18\x04 \x03(\x0b\x32\x1f.comity.wire.v1.ProtocolVersion\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\r\x8a\xce\x18\t\n\x07\x63ontrol\"@\n\x0fProtocolVersion\x12\x1c\n\x04name\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x0f\n\x07version\x18\x02 \x01(\r*h\n\tRetention\x12\x19\n\x15RETENTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fRETENTION_ROUND\x10\x01\x12\x15\n\x11RETENTION_SESSION\x10\x02\x12\x14\n\x10RETENTION_RESULT\x10\x03*^\n\x06\x45nding\x12\x16\n\x12\x45NDING_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NDING_FINISHED\x10\x01\x12\x11\n\rENDING_FAILED\x10\x02\x12\x14\n\x10\x45NDING_CANCELLED\x10\x03\x32\xe1\x02\n\x08Sessions\x12\x42\n\x07Propose\x12\x18.comity.wire.v1.Proposal\x1a\x1d.comity.wire.v1.ProposalReply\x12\x41\n\x05\x44raft\x12\x1c.comity.wire.v1.DraftRequest\x1a\x1a.comity.wire.v1.DraftReply\x12?\n\x05\x46\x65tch\x12\x1c.comity.wire.v1.FetchRequest\x1a\x18.comity.wire.v1.Contract\x12;\n\x03\x45nd\x12\x1a.comity.wire.v1.EndRequest\x1a\x18.comity.wire.v1.EndReply\x12P\n\x08\x44\x65scribe\x12#.comity.wire.v1.DescribePeerRequest\x1a\x1f.comity.wire.v1.PeerDescriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63omity/wire/v1/sessions.proto\x12\x0e\x63omity.wire.v1\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x03\n\x08\x43ontract\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x34\n\x06models\x18\x06 \x03(\x0b\x32$.comity.wire.v1.Contract.ModelsEntry\x12\"\n\x04task\x18\x07 \x01(\x0b\x32\x14.comity.wire.v1.Task\x12\x11\n\tinitiator\x18\x08 \x01(\t\x12\x11\n\tacceptors\x18\t \x03(\t\x12\x0e\n\x06\x65gress\x18\n \x03(\t\x12\x31\n\x05terms\x18\x0b \x01(\x0b\x32\x14.google.protobuf.AnyB\x0c\x92\xce\x18\x08\x63ontract\x12(\n\rmax_silence_s\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x00\x88\x01\x01\x12)\n\x0emax_duration_s\x18\r \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x01\x88\x01\x01\x1a\x44\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.comity.wire.v1.Model:\x02\x38\x01:\x18\x8a\xce\x18\x14\n\x08\x63ontract\x12\x08\x63ontractB\x10\n\x0e_max_silence_sB\x11\n\x0f_max_duration_s\"`\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x0c\x92\xce\x18\x08\x63ontract\x12\x11\n\tsignature\x18\x03 \x01(\t\"\x99\x01\n\x04Task\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x36\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x0c\x92\xce\x18\x08\x63ontract\x12&\n\x06inputs\x18\x03 \x01(\x0b\x32\x16.comity.wire.v1.Inputs\x12#\n\x05heads\x18\x04 \x03(\x0b\x32\x14.comity.wire.v1.Head\"\x9a\x01\n\x06Inputs\x12\r\n\x05shape\x18\x01 \x03(\r\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12 \n\x05scale\x18\x03 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x00\x88\x01\x01\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x34\n\rpreprocessing\x18\x05 \x01(\x0b\x32\x1d.comity.wire.v1.PreprocessingB\x08\n\x06_scale\"F\n\rPreprocessing\x12\x1a\n\x04mean\x18\x01 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x19\n\x03std\x18\x02 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\"\x86\x01\n\x04Head\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\r\n\x05units\x18\x05 \x03(\t\x12\x1a\n\x04mean\x18\x06 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x19\n\x03std\x18\x07 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\"C\n\x07Release\x12\x0f\n\x07samples\x18\x01 \x01(\x04\x12\'\n\x04kept\x18\x02 \x01(\x0e\x32\x19.comity.wire.v1.Retention\"O\n\nMembership\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07samples\x18\x03 \x01(\x04\x12\x13\n\x0breceipt_key\x18\x04 \x01(\t\"\xd9\x02\n\x0fSignedStatement\x12\x1c\n\x04kind\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1d\n\x05party\x18\x02 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1f\n\x07session\x18\x03 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12 \n\x08\x63ontract\x18\x04 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1c\n\x04unit\x18\x05 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\r\n\x05\x66irst\x18\x06 \x01(\x04\x12\r\n\x05\x63ount\x18\x07 \x01(\x04\x12\x1f\n\x07subject\x18\x08 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x13\n\x0bhead_length\x18\t \x01(\x04\x12!\n\thead_hash\x18\n \x01(\tB\x0e\x92\xce\x18\nidentifier\x12 \n\tsignature\x18\x0b \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x0f\x8a\xce\x18\x0b\n\tstatement\"9\n\x0bNumberRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04:\r\x8a\xce\x18\t\n\x07\x63ontrol\"t\n\x05Tally\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12,\n\x07numbers\x18\x02 \x03(\x0b\x32\x1b.comity.wire.v1.NumberRange\x12\r\n\x05\x61sked\x18\x03 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x04 \x01(\x04:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\xa2\x01\n\x08Proposal\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12 \n\tsignature\x18\x03 \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x18\x8a\xce\x18\x14\n\x08\x63ontract\x12\x08proposal\"\x89\x01\n\rProposalReply\x12.\n\tagreement\x18\x01 \x01(\x0b\x32\x19.comity.wire.v1.AgreementH\x00\x12.\n\tundecided\x18\x02 \x01(\x0b\x32\x19.comity.wire.v1.UndecidedH\x00:\x0e\x8a\xce\x18\n\n\x08messagesB\x08\n\x06\x61nswer\"\x1a\n\tUndecided:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x81\x01\n\x0c\x44raftRequest\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership:\x15\x8a\xce\x18\x11\n\x08\x63ontract\x12\x05\x64raft\"Y\n\nDraftReply\x12%\n\rcontract_hash\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x15\n\rasks_operator\x18\x02 \x01(\x08:\r\x8a\xce\x18\t\n\x07\x63ontrol\">\n\x0c\x46\x65tchRequest\x12\x1f\n\x07session\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x8f\x01\n\tAgreement\x12\x15\n\rcontract_hash\x18\x01 \x01(\t\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12 \n\tsignature\x18\x03 \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x19\x8a\xce\x18\x15\n\x08\x63ontract\x12\tagreement\"C\n\nEndRequest\x12&\n\x06\x65nding\x18\x01 \x01(\x0e\x32\x16.comity.wire.v1.Ending:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x19\n\x08\x45ndReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"$\n\x13\x44\x65scribePeerRequest:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\xdc\x01\n\x0fPeerDescription\x12\x1d\n\x05party\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1c\n\x04role\x18\x02 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1f\n\x07version\x18\x03 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x32\n\tprotocols\x18\x04 \x03(\x0b\x32\x1f.comity.wire.v1.ProtocolVersion\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\r\x8a\xce\x18\t\n\x07\x63ontrol\"@\n\x0fProtocolVersion\x12\x1c\n\x04name\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x0f\n\x07version\x18\x02 \x01(\r*h\n\tRetention\x12\x19\n\x15RETENTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fRETENTION_ROUND\x10\x01\x12\x15\n\x11RETENTION_SESSION\x10\x02\x12\x14\n\x10RETENTION_RESULT\x10\x03*^\n\x06\x45nding\x12\x16\n\x12\x45NDING_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NDING_FINISHED\x10\x01\x12\x11\n\rENDING_FAILED\x10\x02\x12\x14\n\x10\x45NDING_CANCELLED\x10\x03\x32\xe1\x02\n\x08Sessions\x12\x42\n\x07Propose\x12\x18.comity.wire.v1.Proposal\x1a\x1d.comity.wire.v1.ProposalReply\x12\x41\n\x05\x44raft\x12\x1c.comity.wire.v1.DraftRequest\x1a\x1a.comity.wire.v1.DraftReply\x12?\n\x05\x46\x65tch\x12\x1c.comity.wire.v1.FetchRequest\x1a\x18.comity.wire.v1.Contract\x12;\n\x03\x45nd\x12\x1a.comity.wire.v1.EndRequest\x1a\x18.comity.wire.v1.EndReply\x12P\n\x08\x44\x65scribe\x12#.comity.wire.v1.DescribePeerRequest\x1a\x1f.comity.wire.v1.PeerDescriptionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -77,6 +77,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNEDSTATEMENT'].fields_by_name['signature']._serialized_options = b'\222\316\030\tsignature'
   _globals['_SIGNEDSTATEMENT']._loaded_options = None
   _globals['_SIGNEDSTATEMENT']._serialized_options = b'\212\316\030\013\n\tstatement'
+  _globals['_NUMBERRANGE']._loaded_options = None
+  _globals['_NUMBERRANGE']._serialized_options = b'\212\316\030\t\n\007control'
+  _globals['_TALLY']._loaded_options = None
+  _globals['_TALLY']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_PROPOSAL'].fields_by_name['signature']._loaded_options = None
   _globals['_PROPOSAL'].fields_by_name['signature']._serialized_options = b'\222\316\030\tsignature'
   _globals['_PROPOSAL']._loaded_options = None
@@ -115,10 +119,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PEERDESCRIPTION']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_PROTOCOLVERSION'].fields_by_name['name']._loaded_options = None
   _globals['_PROTOCOLVERSION'].fields_by_name['name']._serialized_options = b'\222\316\030\nidentifier'
-  _globals['_RETENTION']._serialized_start=2983
-  _globals['_RETENTION']._serialized_end=3087
-  _globals['_ENDING']._serialized_start=3089
-  _globals['_ENDING']._serialized_end=3183
+  _globals['_RETENTION']._serialized_start=3160
+  _globals['_RETENTION']._serialized_end=3264
+  _globals['_ENDING']._serialized_start=3266
+  _globals['_ENDING']._serialized_end=3360
   _globals['_CONTRACT']._serialized_start=169
   _globals['_CONTRACT']._serialized_end=674
   _globals['_CONTRACT_MODELSENTRY']._serialized_start=543
@@ -139,30 +143,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMBERSHIP']._serialized_end=1444
   _globals['_SIGNEDSTATEMENT']._serialized_start=1447
   _globals['_SIGNEDSTATEMENT']._serialized_end=1792
-  _globals['_PROPOSAL']._serialized_start=1795
-  _globals['_PROPOSAL']._serialized_end=1957
-  _globals['_PROPOSALREPLY']._serialized_start=1960
-  _globals['_PROPOSALREPLY']._serialized_end=2097
-  _globals['_UNDECIDED']._serialized_start=2099
-  _globals['_UNDECIDED']._serialized_end=2125
-  _globals['_DRAFTREQUEST']._serialized_start=2128
-  _globals['_DRAFTREQUEST']._serialized_end=2257
-  _globals['_DRAFTREPLY']._serialized_start=2259
-  _globals['_DRAFTREPLY']._serialized_end=2348
-  _globals['_FETCHREQUEST']._serialized_start=2350
-  _globals['_FETCHREQUEST']._serialized_end=2412
-  _globals['_AGREEMENT']._serialized_start=2415
-  _globals['_AGREEMENT']._serialized_end=2558
-  _globals['_ENDREQUEST']._serialized_start=2560
-  _globals['_ENDREQUEST']._serialized_end=2627
-  _globals['_ENDREPLY']._serialized_start=2629
-  _globals['_ENDREPLY']._serialized_end=2654
-  _globals['_DESCRIBEPEERREQUEST']._serialized_start=2656
-  _globals['_DESCRIBEPEERREQUEST']._serialized_end=2692
-  _globals['_PEERDESCRIPTION']._serialized_start=2695
-  _globals['_PEERDESCRIPTION']._serialized_end=2915
-  _globals['_PROTOCOLVERSION']._serialized_start=2917
-  _globals['_PROTOCOLVERSION']._serialized_end=2981
-  _globals['_SESSIONS']._serialized_start=3186
-  _globals['_SESSIONS']._serialized_end=3539
+  _globals['_NUMBERRANGE']._serialized_start=1794
+  _globals['_NUMBERRANGE']._serialized_end=1851
+  _globals['_TALLY']._serialized_start=1853
+  _globals['_TALLY']._serialized_end=1969
+  _globals['_PROPOSAL']._serialized_start=1972
+  _globals['_PROPOSAL']._serialized_end=2134
+  _globals['_PROPOSALREPLY']._serialized_start=2137
+  _globals['_PROPOSALREPLY']._serialized_end=2274
+  _globals['_UNDECIDED']._serialized_start=2276
+  _globals['_UNDECIDED']._serialized_end=2302
+  _globals['_DRAFTREQUEST']._serialized_start=2305
+  _globals['_DRAFTREQUEST']._serialized_end=2434
+  _globals['_DRAFTREPLY']._serialized_start=2436
+  _globals['_DRAFTREPLY']._serialized_end=2525
+  _globals['_FETCHREQUEST']._serialized_start=2527
+  _globals['_FETCHREQUEST']._serialized_end=2589
+  _globals['_AGREEMENT']._serialized_start=2592
+  _globals['_AGREEMENT']._serialized_end=2735
+  _globals['_ENDREQUEST']._serialized_start=2737
+  _globals['_ENDREQUEST']._serialized_end=2804
+  _globals['_ENDREPLY']._serialized_start=2806
+  _globals['_ENDREPLY']._serialized_end=2831
+  _globals['_DESCRIBEPEERREQUEST']._serialized_start=2833
+  _globals['_DESCRIBEPEERREQUEST']._serialized_end=2869
+  _globals['_PEERDESCRIPTION']._serialized_start=2872
+  _globals['_PEERDESCRIPTION']._serialized_end=3092
+  _globals['_PROTOCOLVERSION']._serialized_start=3094
+  _globals['_PROTOCOLVERSION']._serialized_end=3158
+  _globals['_SESSIONS']._serialized_start=3363
+  _globals['_SESSIONS']._serialized_end=3716
 # @@protoc_insertion_point(module_scope)

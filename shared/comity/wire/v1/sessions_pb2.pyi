@@ -447,6 +447,59 @@ class SignedStatement(google.protobuf.message.Message):
 global___SignedStatement = SignedStatement
 
 @typing.final
+class NumberRange(google.protobuf.message.Message):
+    """Numbers that follow each other."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    first: builtins.int
+    last: builtins.int
+    def __init__(
+        self,
+        *,
+        first: builtins.int = ...,
+        last: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first", b"first", "last", b"last"]) -> None: ...
+
+global___NumberRange = NumberRange
+
+@typing.final
+class Tally(google.protobuf.message.Message):
+    """What was answered of small requests, each of which has a number, and is not charged yet: the party that asked signs a
+    request for as many units, the party that answered a receipt, both over these fields.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: builtins.int
+    NUMBERS_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
+    ANSWERED_FIELD_NUMBER: builtins.int
+    first: builtins.int
+    """The first unit that is not charged yet, from 1."""
+    asked: builtins.int
+    """What the requests took on the wire, and the answers, in bytes."""
+    answered: builtins.int
+    @property
+    def numbers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NumberRange]:
+        """The numbers that were answered, as ranges in order and apart."""
+
+    def __init__(
+        self,
+        *,
+        first: builtins.int = ...,
+        numbers: collections.abc.Iterable[global___NumberRange] | None = ...,
+        asked: builtins.int = ...,
+        answered: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answered", b"answered", "asked", b"asked", "first", b"first", "numbers", b"numbers"]) -> None: ...
+
+global___Tally = Tally
+
+@typing.final
 class Proposal(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
