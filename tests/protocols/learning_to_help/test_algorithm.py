@@ -187,7 +187,8 @@ def test_the_threshold_holds_the_limit_in_expectation(seed: int, limit: float, s
 
     def rate(rule_scores: Tensor, on: Tensor) -> float:
         rule = fit_reject_rule(rule_scores, limit)
-        return float(((on > rule.threshold) + rule.tie_probability * (on == rule.threshold)).mean())
+        ties = (on == rule.threshold).double()
+        return float(((on > rule.threshold).double() + rule.tie_probability * ties).mean())
 
     calibration = scores[:-1]
     assert rate(calibration, calibration) <= limit + 1e-9
@@ -252,7 +253,7 @@ def test_what_has_no_meaning_is_refused(call: object, error: type[ComityError], 
         call()
 
 
-@pytest.mark.parametrize("module", ["algorithm", "reject_rate"])
+@pytest.mark.parametrize("module", ["algorithm", "features", "reject_rate"])
 def test_the_examples_in_the_docstrings(module: str) -> None:
     found = doctest.testmod(
         import_module(f"comity.protocols.learning_to_help.{module}"), optionflags=doctest.NORMALIZE_WHITESPACE
