@@ -156,6 +156,8 @@ CHANGES: dict[str, Any] = {
     "models": {"student": ModelSpec(name="mlp", options={"hidden": 9}, signature="0" * 64)},
     "task": classification((1, 8, 9), 10),
     "initiator": "hospital",
+    "max_silence_s": 60.0,
+    "max_duration_s": 3600.0,
     "acceptors": ("hospital", "clinic"),
     "egress": ("contract", "loss"),
     "terms": TeacherVotesTerms(steps=51),

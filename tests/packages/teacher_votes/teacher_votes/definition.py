@@ -67,7 +67,7 @@ POOL = ProtocolDefinition(
 QUESTIONS = ProtocolDefinition(
     name="vote_questions",
     version=1,
-    initiator="asker",
+    initiator="inquirer",
     acceptor="oracle",
     topology=Topology.PAIR,
     egress=("contract", "vote"),
@@ -75,7 +75,7 @@ QUESTIONS = ProtocolDefinition(
     trains=frozenset({"oracle"}),
     tasks=("classification",),
     terms=QuestionTerms,
-    presentation=Presentation(View({"asker": (_VOTED,), "oracle": ()}, _SUMMARY)),
+    presentation=Presentation(View({"inquirer": (_VOTED,), "oracle": ()}, _SUMMARY)),
     unit="request",
     implementation="teacher_votes.implementation:QUESTIONS",
 )

@@ -26,9 +26,9 @@ def _oracle(session: SessionContext, contexts: Sequence[PeerContext]) -> questio
     return questions.Oracle(session, context)
 
 
-def _asker(contexts: Sequence[PeerContext], ports: Sequence[questions.Questioning]) -> questions.Asker:
+def _inquirer(contexts: Sequence[PeerContext], ports: Sequence[questions.Questioning]) -> questions.Inquirer:
     (context,), (port,) = contexts, ports
-    return questions.Asker(context, port)
+    return questions.Inquirer(context, port)
 
 
 def _disk_space(contract: Contract, own: Membership, peer: Membership, task: Voter) -> int:
@@ -53,6 +53,6 @@ POOLING = Implementation(
 QUESTIONS = Implementation(
     service=calls.QUESTIONING,
     task=VotingTask(),
-    initiator=_asker,
+    initiator=_inquirer,
     acceptor=_oracle,
 )

@@ -38,7 +38,7 @@ class Questioning(Protocol):
         """See `Settling.settle`."""
 
 
-class Asker:
+class Inquirer:
     """The initiator. Records: those of `RequestMeter`, and `finished`, with the labels of a round.
 
     Args:

@@ -51,7 +51,7 @@ threads = 1
 
 def questioning(seed: int) -> str:
     """A student and an oracle."""
-    return _script(_QUESTIONING, [("clinic", "asker"), ("hospital", "oracle")], seed)
+    return _script(_QUESTIONING, [("clinic", "inquirer"), ("hospital", "oracle")], seed)
 
 
 def teaching(seed: int) -> str:
