@@ -144,7 +144,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "423210a1dfe9e1f3326ee36fb9373a071bd6f3e6aaa2fc5021d15170d5f19319"
+    assert contract.hash == "46e12f82312f8e7aedbeb259e1b2388b4d6bbb3060248ca5ace4a8ebb0cc9089"
 
 
 CHANGES: dict[str, Any] = {
