@@ -47,7 +47,7 @@ data = { source = "digits", per_class = 20 }
 
 
 def user(folder: Path, *words: str, deadline_s: float = 200) -> subprocess.CompletedProcess[str]:
-    """Runs Python as somebody who has the package installed, from a folder of their own."""
+    """Runs Python as a user who has the package installed, from a folder of their own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("COMITY_", "PYTEST_", "PYTHONPATH"))}
     # Beside other tests, more threads than cores would wait for each other most of the time.
     return subprocess.run(

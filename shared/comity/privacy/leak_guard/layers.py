@@ -83,7 +83,7 @@ class LinearRows:
         self._since = torch.zeros(rows, dtype=torch.long)
         self._last = torch.empty(0, dtype=torch.long)
         self._sent = Columns.none(rows)
-        self._leaving = _nobody()
+        self._leaving = _no_columns()
 
     @property
     def moved(self) -> bool:
@@ -128,7 +128,7 @@ class LinearRows:
             self._held = torch.zeros_like(held)
         else:
             self._wait(now, held)
-        self._drawn, self._now, self._leaving = [], None, _nobody()
+        self._drawn, self._now, self._leaving = [], None, _no_columns()
 
     def _wait(self, now: Columns, held: Bool[Tensor, " rows"]) -> None:
         """Keeps what is behind the rows that stay: what is new, and of those that were held before, what is old."""
@@ -279,7 +279,7 @@ class EmbeddingRows:
         return keys, torch.zeros(len(keys)).index_add_(0, places, sizes)
 
 
-def _nobody() -> tuple[Columns, Columns]:
+def _no_columns() -> tuple[Columns, Columns]:
     return Columns.none(0), Columns.none(0)
 
 
