@@ -53,7 +53,7 @@ Duration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 WEEK_S = 604_800.0
 
 Text = Annotated[str, Field(max_length=200)]
-"""A name or a unit that somebody gave."""
+"""A name or a unit."""
 
 Names = Annotated[tuple[Text, ...], Field(max_length=2**16)]
 """Names of classes or features, in order."""
@@ -67,7 +67,7 @@ Options = Annotated[
 
 
 class Agreed(BaseModel):
-    """A part of a contract: immutable, and without keys that nobody reads."""
+    """A part of a contract: immutable, and without keys that are not read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -177,9 +177,9 @@ class InputSpec(Agreed):
 
     Attributes:
         shape: Shape of one input, channels first, or of one observation.
-        dtype: How values are stored, for example `uint8`; empty where nobody said.
-        scale: What a stored value is multiplied with; None where nobody said.
-        features: Names of the columns of a table, in order; empty where there are none, or nobody said.
+        dtype: How values are stored, for example `uint8`; empty where not stated.
+        scale: What a stored value is multiplied with; None where not stated.
+        features: Names of the columns of a table, in order; empty where there are none, or none is stated.
         preprocessing: What is done to every input.
     """
 
@@ -204,8 +204,8 @@ class HeadSpec(Agreed):
         name: What it is called among the task's heads.
         kind: Kind of task that it is by itself, in tasks of several; empty where it is the task's.
         size: How many numbers it has: classes, actions, targets.
-        labels: What these are called, in order; empty where nobody said.
-        units: Units of targets, in order; empty where they have none, or nobody said.
+        labels: What these are called, in order; empty where not stated.
+        units: Units of targets, in order; empty where they have none, or none is stated.
         mean: What is taken off each target; empty for nothing.
         std: What each target is then divided by; empty for nothing.
     """

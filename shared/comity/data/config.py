@@ -1,4 +1,4 @@
-"""What a node's configuration says about its data. Light: whoever reads a configuration waits for no torch."""
+"""What a node's configuration says about its data. Light: reading a configuration imports no torch."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _like(apart: Dataset, train: Dataset, name: SplitName) -> Dataset:
 
 
 def _marked(dataset: Dataset, wanted: SplitConfig, config: DataConfig, name: SplitName) -> Dataset:
-    """A split with the marks of what is protected, and without labels where nobody knows them."""
+    """A split with the marks of what is protected, and without labels where they are unknown."""
     if not wanted.labelled:
         dataset = replace(dataset, labels=torch.full_like(dataset.labels, -1))
     marks = wanted.protected

@@ -1,4 +1,4 @@
-"""Who does what in a simulation: roles, names, data and models of the parties that somebody described."""
+"""Who does what in a simulation: roles, names, data and models of the parties that a user described."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _named(described: Sequence[Party], definition: ProtocolDefinition) -> dict[s
     for role in definition.roles:
         if not of_role[role]:
             raise InvalidValue(
-                f"nobody is the {role}",
+                f"no party is the {role}",
                 expected=f"a {definition.initiator}, which asks, and a {definition.acceptor}, which helps",
                 received=", ".join(f"{count} of role {name}" for name, count in of_role.items()) or "no party",
                 action="add a comity.Party, or correct the roles",

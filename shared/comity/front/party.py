@@ -1,4 +1,4 @@
-"""A party of a simulation, as somebody describes it in Python."""
+"""A party of a simulation, as a user describes it in Python."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Party:
         data: Its samples: tensors or arrays `(inputs, labels)`, a torch `Dataset` of such pairs, the name of a source
             such as `"digits"` or `"npz:scans.npz"`, or a table as `node.toml` has it; or several by what they are for,
             `{"train": …, "calibration": …, "pool": …}`, of which a third member of a tuple marks protected samples, and
-            labels that nobody knows are None. None for a party without.
+            unknown labels are None. None for a party without.
         test: Samples to test on, likewise; a named source brings its own.
         role: What it does, as the protocol calls it. Left out, the first party asks and the others help; where many ask
             one, all ask.

@@ -1,4 +1,4 @@
-"""Samples that somebody has in memory: tensors, arrays, and data sets of torch."""
+"""Samples that a user has in memory: tensors, arrays, and data sets of torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Samples:
 
     Attributes:
         inputs: uint8 or float32 `[samples, ...]`.
-        labels: int64 `[samples]`; -1 where nobody knows.
+        labels: int64 `[samples]`; -1 where unknown.
         protected: bool `[samples]`; None for none.
     """
 

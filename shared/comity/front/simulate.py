@@ -94,7 +94,7 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
             )
         return _run(script_of(protocol), state, progress, observe)
     if parties is None:
-        raise InvalidValue("nobody takes part", expected="a list of comity.Party", received="none")
+        raise InvalidValue("there are no parties", expected="a list of comity.Party", received="none")
     definition = protocol_named(str(protocol))
     agreed = definition.terms.model_validate(terms_of(definition, terms))
     preprocessing = Preprocessing()

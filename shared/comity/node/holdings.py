@@ -1,4 +1,4 @@
-"""What a party's data are: samples or games, read once, and never shown to anybody else."""
+"""What a party's data are: samples or games, read once, and never shown to another party."""
 
 from __future__ import annotations
 

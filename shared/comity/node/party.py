@@ -135,7 +135,7 @@ class LocalParty:
             own: This party's part in it.
             observe: Is told what happens.
             peers: The others' parts, as far as they are known.
-            waits: What the session waits for, where somebody looks at it already.
+            waits: What the session waits for, where it is being watched.
 
         Raises:
             PolicyRefusal: The session would pass this party's privacy budget.
@@ -288,7 +288,7 @@ class LocalParty:
         return sum(record.kind == "finished" for record in self.store.records(session))
 
     def memory_space(self, contract: Contract) -> int:
-        """Memory that a session takes while somebody works on it, in bytes, beside this party's data.
+        """Memory that a session takes while it is active, in bytes, beside this party's data.
 
         Its models are not built for that: what they would take may be more than there is.
 
@@ -392,7 +392,7 @@ class LocalParty:
         return None if found is None else Mechanism(1.0, clipping_norm=found.terms.clipping_norm)
 
     def _rules(self) -> Rules | None:
-        """By which the leak guard of this party decides; None for a party whose data anybody may read."""
+        """By which the leak guard of this party decides; None for a party whose data are public."""
         privacy = self.config.privacy
         return Rules(fewest=privacy.min_distinct) if privacy.guards else None
 

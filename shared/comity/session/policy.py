@@ -51,12 +51,12 @@ class Policy(BaseModel):
         max_duration_s: Most that a contract may say of how long it is valid, in seconds. None for ever.
         min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples. A node
             that does not train is not concerned.
-        min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can reckon the
+        min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can compute the
             other's update from what both made together.
         max_acceptors: Most acceptors of one session: where there are several, what one sends may reach the others, or be
             asked for what came of them. 1 for a node that helps alone.
         max_losses: Most exact losses on this node's samples that a session may ask for: each is a question to them.
-        approve: Who decides on a proposal that this policy admits: nobody else (`policy`), or an operator of this node
+        approve: Who decides on a proposal that this policy admits: the policy alone (`policy`), or an operator of this node
             (`ask`), until whom the session waits.
         max_wait_s: Longest that a session may wait where its reason to wait is bounded, in seconds; None for ever.
         max_state_bytes: Most that the tensors of all sessions, and what is recorded of them, may take on disk; None for what
@@ -122,7 +122,7 @@ class Policy(BaseModel):
         wait = "wait until a session has ended"
         losses = contract.terms.most_losses(contract.rounds, len(contract.acceptors))
         ask_less = "buy fewer rounds or sample fewer models, or raise the limit if so many exact losses may be known"
-        # How many others there are is nobody's business.
+        # How many others there are is confidential.
         for limit, most, wanted, received, action in (
             ("max_rounds", self.max_rounds, contract.rounds, str(contract.rounds), "buy fewer rounds"),
             ("max_acceptors", self.max_acceptors, len(contract.acceptors), str(len(contract.acceptors)), fewer),

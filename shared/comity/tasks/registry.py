@@ -52,7 +52,7 @@ def task_kind(name: str) -> TaskKind:
 
 
 def kind_for(data: object) -> TaskKind:
-    """The kind of task that data are for where nobody says which: the first of those that take them.
+    """The kind of task that data are for where it is not stated: the first of those that take them.
 
     Raises:
         InvalidValue: None does.

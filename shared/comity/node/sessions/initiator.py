@@ -124,7 +124,7 @@ def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection],
     peers = negotiation.agree(connections)
     observe(definition.started(contract, definition.initiator, contract.acceptors))
     for record in party.store.records(contract.session):
-        # Those who look on after a restart see what was before it.
+        # Observers after a restart see what was before it.
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
     place = party.session_context(contract, negotiation.own, observe, peers, negotiation.waits)

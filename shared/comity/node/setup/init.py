@@ -27,7 +27,7 @@ from comity.transport.certificates import self_signed
 
 CONFIG = "node.toml"
 OPERATOR = "operator"
-"""What `comity init` takes beside the roles: somebody who drives nodes from another machine."""
+"""What `comity init` takes beside the roles: an operator who drives nodes from another machine."""
 
 _KEY = Path("key.pem")
 _NODE = "comity.node.setup:templates/node.toml"
@@ -68,7 +68,7 @@ class Initial:
         card: The file for other parties.
         fingerprint: SHA-256 of the certificate, hexadecimal.
         receipt_key: Key that the node signs its receipts with, hexadecimal; None for an operator.
-        script: A session to run, or to open; None where nobody to ask is known.
+        script: A session to run, or to open; None where no peer to ask is known.
         asks: Whether it is a node that needs to know where others are.
     """
 
@@ -124,7 +124,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
 
 
 def make_operator(folder: Path, party: str) -> Initial:
-    """Writes what somebody needs to drive nodes from another machine: a key, a certificate, a folder for nodes' cards.
+    """Writes what an operator needs to drive nodes from another machine: a key, a certificate, a folder for nodes' cards.
 
     Raises:
         InvalidValue: The name cannot be used, or there is a key already.
@@ -164,7 +164,7 @@ def require_name(name: str) -> None:
 
 
 def _require_usable(choices: NodeChoices, *, listens: bool) -> None:
-    """Checks what somebody chose for a role that listens or not."""
+    """Checks what was chosen for a role that listens or not."""
     party, peers = choices.party, choices.peers or {}
     for name in (party, *peers, *choices.allow):
         require_name(name)
@@ -232,7 +232,7 @@ def _text(place: str) -> str:
 
 
 def _script_of(definitions: Sequence[ProtocolDefinition], choices: NodeChoices) -> tuple[str, str]:
-    """The template of a first script, and whose session it is; nothing where the node begins none, or knows nobody to ask."""
+    """The template of a first script, and whose session it is; nothing where the node begins none, or knows no peer to ask."""
     for each in definitions:
         if each.center == choices.role and each.extensions.script_template:
             acceptor = choices.party if each.topology.is_joined else next(iter(choices.peers or {}), "")
@@ -242,7 +242,7 @@ def _script_of(definitions: Sequence[ProtocolDefinition], choices: NodeChoices) 
 
 
 def _egress(definitions: Sequence[ProtocolDefinition]) -> str:
-    """What a policy has to name for protocols of whose kinds some leave by nobody's default."""
+    """What a policy has to name for protocols of whose kinds some leave by no default."""
     named = set(Policy().egress)
     return "".join(
         f"\n# What crosses in {each.name.replace('_', '-')}, which the above does not name: list it to take part.\n"
@@ -273,7 +273,7 @@ def _require_new(folder: Path, *paths: Path) -> None:
         )
     for path in paths:
         if path.exists() or path.is_symlink():
-            action = "it is left as it is; choose another folder, or remove it if nobody needs it"
+            action = "it is left as it is; choose another folder, or remove it if it is not needed"
             raise InvalidValue(
                 f"{path} is there already", expected="a folder without it", received="a file", action=action
             )
