@@ -17,10 +17,13 @@ BUILT_IN = {
     "cnn-cifar": ((3, 32, 32), 930_826),
     "cnn-kd": ((3, 32, 32), 5_607_498),
     "cnn-mnist": ((1, 28, 28), 81_842),
+    "cnn-small": ((1, 8, 8), 8_714),
     "lenet5": ((1, 28, 28), 61_706),
     "mlp": ((1, 8, 8), 4_810),
     "policy-mlp": ((4,), 70),
+    "resnet14": ((3, 32, 32), 175_258),
     "resnet18-cifar": ((3, 32, 32), 11_173_962),
+    "resnet8": ((3, 32, 32), 78_042),
     "text-cnn": ((56,), 1_761_710),
 }
 
@@ -118,6 +121,9 @@ def test_text_cnn_options_out_of_range_are_refused(options: dict[str, int]) -> N
         ("cnn-cifar", (3, 28, 28)),
         ("cnn-kd", (3, 28, 28)),
         ("cnn-mnist", (1, 27, 28)),
+        ("cnn-small", (1, 1, 8)),
+        ("resnet8", (2, 32, 32)),
+        ("resnet14", (3, 3, 32)),
         ("text-cnn", (4,)),
         ("text-cnn", (1, 56)),
         ("mlp", (0,)),

@@ -3,32 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from comity.data import Dataset
+from comity.data import Dataset, Meaning, SplitName
 from comity.errors import InvalidValue
 
 _EXPECTED = "(inputs, labels) as tensors or arrays, or a torch Dataset of such pairs"
 
 
-def pairs(data: Any, what: str) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Samples:
+    """Samples as tensors.
+
+    Attributes:
+        inputs: uint8 or float32 `[samples, ...]`.
+        labels: int64 `[samples]`; -1 where nobody knows.
+        protected: bool `[samples]`; None for none.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    protected: Tensor | None = None
+
+
+def samples(data: Any, what: str, split: SplitName = "train") -> Samples:
     """Inputs and labels as a `comity.data.Dataset` has them.
 
     Args:
-        data: Tensors or arrays `(inputs, labels)`, or a torch `Dataset` that gives such pairs.
+        data: Tensors or arrays `(inputs, labels)`, or a torch `Dataset` that gives such pairs; of other samples than those
+            to train and to test on labels may be None, and a third member may mark what is protected.
         what: What they are, for errors, for example `clinic's data`.
-
-    Returns:
-        uint8 or float32 `[samples, ...]`, and int64 `[samples]`.
+        split: What they are for.
 
     Raises:
         InvalidValue: They are something else, empty, or not finite.
     """
-    inputs, labels = _split(data, what)
+    marks = None
+    if split not in {"train", "test"} and isinstance(data, tuple | list) and len(data) in {2, 3} and _is_array(data[0]):
+        if len(data) == 3:
+            marks = _marks(data[2], len(data[0]), what)
+        labels = torch.full((len(data[0]),), -1) if data[1] is None else data[1]
+        return Samples(*_checked(data[0], labels, what, fewest=-1), marks)
+    return Samples(*_checked(*_split(data, what), what))
+
+
+def _marks(marks: Any, count: int, what: str) -> Tensor:
+    found = _tensor(marks, what)
+    if found.dtype != torch.bool or found.shape != (count,):
+        raise InvalidValue(
+            f"{what}: the marks of protected samples cannot be used",
+            expected=f"bool [{count}], one for each input",
+            received=f"{found.dtype} {list(found.shape)}",
+            action="mark each sample with True or False",
+        )
+    return found
+
+
+def _checked(given: Any, numbers: Any, what: str, fewest: int = 0) -> tuple[Tensor, Tensor]:
+    inputs, labels = _tensor(given, what), _tensor(numbers, what)
     if inputs.dtype != torch.uint8:
         if inputs.is_complex() or inputs.dtype == torch.bool:
             raise InvalidValue(
@@ -59,7 +96,7 @@ def pairs(data: Any, what: str) -> tuple[Tensor, Tensor]:
             received=f"{int((~torch.isfinite(inputs)).sum())} that are NaN or infinite",
             action="remove or fill them in",
         )
-    if int(labels.min()) < 0:
+    if int(labels.min()) < fewest:
         raise InvalidValue(
             f"{what}: a label is below 0",
             expected="classes from 0",
@@ -69,13 +106,19 @@ def pairs(data: Any, what: str) -> tuple[Tensor, Tensor]:
     return inputs.detach().cpu(), labels.detach().cpu().to(torch.int64)
 
 
-def dataset(samples: tuple[Tensor, Tensor], classes: int, what: str) -> Dataset:
+def dataset(samples: Samples, classes: int, what: str, names: tuple[str, ...] = ()) -> Dataset:
     """Samples of a task with so many classes.
+
+    Args:
+        samples: The samples.
+        classes: How many classes there are.
+        what: What they are, for errors.
+        names: What the classes are called, where that is known of all.
 
     Raises:
         InvalidValue: A label is none of them.
     """
-    inputs, labels = samples
+    inputs, labels = samples.inputs, samples.labels
     if int(labels.max()) >= classes:
         raise InvalidValue(
             f"{what}: a label is no class",
@@ -83,7 +126,9 @@ def dataset(samples: tuple[Tensor, Tensor], classes: int, what: str) -> Dataset:
             received=int(labels.max()),
             action="raise classes, or number the labels from 0",
         )
-    return Dataset(inputs, labels, scale=1 / 255 if inputs.dtype == torch.uint8 else 1.0, classes=classes)
+    meaning = Meaning(labels=names if len(names) == classes else ())
+    scale = 1 / 255 if inputs.dtype == torch.uint8 else 1.0
+    return Dataset(inputs, labels, scale, classes, protected=samples.protected, meaning=meaning)
 
 
 def _split(data: Any, what: str) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import tomllib
 from typing import Any
 
@@ -220,15 +221,16 @@ def test_a_server_is_made_where_none_is_named_and_may_have_tests() -> None:
     assert tested.digest == result.digest
 
 
-def test_nothing_but_its_error_class_is_lost_without_pandas() -> None:
-    rounds = comity.simulate("assisted_learning", pair(), TERMS, rounds=1).rounds
-    try:
-        import pandas as pd  # noqa: PLC0415
-    except ImportError:
-        with pytest.raises(InvalidValue, match=r"\.columns"):
-            rounds.to_pandas()
-    else:
-        assert len(pd.DataFrame(rounds.to_pandas())) == 1
+def test_rounds_are_a_data_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = comity.simulate("assisted_learning", pair(), TERMS, rounds=2).rounds
+    frame = rounds.to_pandas()
+    assert type(frame).__module__.startswith("pandas")
+    assert list(frame["round"]) == [1, 2]
+    assert list(frame["global_loss"]) == list(rounds["global_loss"])
+    # As where it is not installed.
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InvalidValue, match=r"pip install pandas, or use \.columns"):
+        rounds.to_pandas()
 
 
 WRONG: dict[str, tuple[type[ComityError], str, Any]] = {
