@@ -96,18 +96,63 @@ class Terms(Agreed):
         return frozenset()
 
 
-class ModelSpec(Agreed):
+Patterns = Annotated[tuple[Text, ...], Field(max_length=256)]
+"""Names of layers or tensors, or patterns of them, such as `head.*`."""
+
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+"""BLAKE3, hexadecimal; empty for none."""
+
+
+class LoraSpec(Agreed):
+    """Low-rank adapters (LoRA, Hu et al. 2021), which are trained in the place of the layers that they stand beside.
+
+    Attributes:
+        rank: r, the adapters' rank.
+        alpha: α: what they add is multiplied with α / r.
+        dropout: Share of their inputs that training drops.
+        layers: Names or patterns of layers that have adapters; empty for every fully connected and convolutional one that is
+            not trained itself.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    layers: Patterns = ()
+
+
+class ModelForm(Agreed):
+    """What of a model is trained, how it begins, and what of its answer is meant.
+
+    Attributes:
+        answer: Which part of what the model gives is its answer: a key, an attribute or a position; empty for all of it.
+        until: Name of a layer before which the model ends: it gives what would go into it; empty for the whole model.
+        trainable: Names or patterns of the parameters that are trained, which alone cross; empty for all that the factory
+            leaves trainable, or, with adapters, for these alone.
+        lora: Adapters; None for none.
+    """
+
+    answer: Text = ""
+    until: Text = ""
+    trainable: Patterns = ()
+    lora: LoraSpec | None = None
+
+
+class ModelSpec(ModelForm):
     """A model by name.
 
     Attributes:
         name: Name under which every party has the model; what builds it, each party's own installation and `[models]` say.
         options: Options of the factory.
-        signature: BLAKE3 (hexadecimal) of the safetensors header of its state dict.
+        signature: BLAKE3 (hexadecimal) of the safetensors header of what crosses of its state dict.
+        initial: Digest of the weights that it begins with; empty for those that the seed decides.
+        base: Digest of what of it stays, the same at all parties; empty where all of it crosses.
     """
 
     name: Text
     options: Options = {}
     signature: Text = ""
+    initial: Digest = ""
+    base: Digest = ""
 
 
 class Preprocessing(Agreed):

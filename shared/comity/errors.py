@@ -15,6 +15,7 @@ has to act, and so which code a command exits with; `comity.transport.status` gi
     │   ├── UnknownParty
     │   ├── UnsupportedProtocol
     │   ├── UnknownModel
+    │   ├── UnknownWeights
     │   ├── UnknownTask
     │   ├── ModelSignatureMismatch
     │   ├── TaskMismatch
@@ -142,6 +143,10 @@ class UnsupportedProtocol(RefusedError):
 
 class UnknownModel(RefusedError):
     """The contract names a model that this node cannot build."""
+
+
+class UnknownWeights(RefusedError):
+    """The contract names weights to begin with that this node does not have."""
 
 
 class UnknownTask(RefusedError):

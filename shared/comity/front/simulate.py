@@ -12,7 +12,7 @@ from comity.data import Splits
 from comity.errors import InvalidValue
 from comity.experiments import with_baselines
 from comity.front.casting import cast
-from comity.front.factories import require_fits, require_same, require_sized
+from comity.front.factories import require_same
 from comity.front.party import HeldParty, Parties, require_parties
 from comity.front.progress import RoundsBar
 from comity.front.result import Result, left_behind
@@ -29,7 +29,7 @@ from comity.session.events import Event
 from comity.simulation.in_process import parties as parties_of
 from comity.simulation.in_process import simulate_with
 from comity.simulation.threads import threads as computing_with
-from comity.tasks import build_model, task_kind
+from comity.tasks import build_model
 
 Normalization = tuple[Sequence[float], Sequence[float]]
 
@@ -143,7 +143,7 @@ def _run(
         if script.simulation.baselines:
             result = with_metrics(result, with_baselines(script, result.metrics))
     apart = sorted(each.name for each in initiators) if definition.topology.is_joined else []
-    left = left_behind(contract, outcome.models, apart, center.config.own_models)
+    left = left_behind(contract, outcome.models, apart, center.config.own_models, center.weights)
     return Result(result.to_json(), left, bar.rounds, bar.events)
 
 
@@ -164,7 +164,7 @@ def _require_models(script: Script, parties: Sequence[LocalParty]) -> None:
             wanted = next(each for each in script.session.named_models.values() if each.name == name)
             try:
                 with seeded(script.session.seed):
-                    made = make(samples.train.input_shape, samples.train.classes, **wanted.options)
+                    make(samples.train.input_shape, samples.train.classes, **wanted.options)
             except Exception as error:
                 raise InvalidValue(
                     f"{party.name}'s model cannot be built",
@@ -172,13 +172,10 @@ def _require_models(script: Script, parties: Sequence[LocalParty]) -> None:
                     received=f"{type(error).__name__}: {error}",
                     action="correct the factory, or its options",
                 ) from error
-            require_sized(made, party.name)
 
 
 def _require_fits(contract: Contract, definition: ProtocolDefinition, parties: Sequence[LocalParty]) -> None:
     """Checks that models that came as code go with the parties' data, and with each other."""
-    outputs = task_kind(contract.task.kind).outputs(contract.task)
-    preprocessing = contract.task.inputs.preprocessing
     for spec in contract.models.values():
         first = None
         for party in parties:
@@ -186,10 +183,8 @@ def _require_fits(contract: Contract, definition: ProtocolDefinition, parties: S
             if samples is None or isinstance(party.config.own_models.get(spec.name, ""), str):
                 continue
             definition.load().task.require_fitting(party.name, samples, contract.task)
-            built = build_model(spec.name, spec.options, contract.task, contract.seed, party.config.own_models)
+            built = build_model(spec, contract.task, contract.seed, party.config.own_models, party.weights)
             if first is not None:
                 require_same(first[0], built, (first[1], party.name))
             first = first or (built, party.name)
-            tried = samples.train if len(samples.train) else samples.test
-            if tried is not None and len(contract.models) == 1:
-                require_fits(built, tried, (preprocessing.mean, preprocessing.std), outputs, party.name)
+            party.tried_task(contract)

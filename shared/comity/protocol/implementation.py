@@ -101,6 +101,19 @@ class TaskBuilder(Protocol):
             InvalidValue: The terms, or the settings, do not go with the model or the data.
         """
 
+    def try_out(self, contract: Contract, task: Any) -> None:
+        """Does once what a session does with a task many times: a step, an evaluation, a way over the wire.
+
+        Nothing, if a protocol says nothing else. The task is afterwards as it was.
+
+        Args:
+            contract: The contract.
+            task: What `build` gave for it.
+
+        Raises:
+            ComityError: It does not work; says what does not fit.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class PrivateTraining:

@@ -42,7 +42,9 @@ def check_privacy(context: Context) -> Iterator[Row]:
         yield Row("privacy", "warning", found, "rely on policy.egress and differential privacy")
         return
     for name, spec in session.contract.models.items():
-        model = agreed_model(session.local.name, session.contract, name, context.config.own_models)
+        model = agreed_model(
+            session.local.name, session.contract, name, context.config.own_models, session.local.weights
+        )
         if odd := unjudged(model):
             layers = ", ".join(f"{each} ({kind})" for each, kind in odd.items())
             action = "use a model without them, or agree on differential privacy"

@@ -92,7 +92,7 @@ class Negotiation:
         party, contract = self.party, self.contract
         party.review(contract, self.own, contract.acceptors, active=0)
         # What this party itself cannot do, it does not ask for.
-        party.task(contract)
+        party.tried_task(contract)
         gate = party.gate(contract, connection.party)
         proposal = encode_proposal(contract, self.own, party.signer, self.definition)
         gate.send(proposal)

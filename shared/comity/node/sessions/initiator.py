@@ -61,7 +61,7 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         seed=wanted.seed,
         rounds=wanted.rounds,
         models={
-            name: signed_model(each.name, each.options, task, wanted.seed, party.config.own_models)
+            name: signed_model(each.spec(), task, wanted.seed, party.config.own_models, party.weights)
             for name, each in _models(wanted, definition, terms).items()
         },
         task=task,

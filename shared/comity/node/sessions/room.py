@@ -19,7 +19,7 @@ def disk_space(
     party: LocalParty, contract: Contract, own: Membership, peer: Membership, definition: ProtocolDefinition
 ) -> int:
     """Most bytes that a party will keep for a session at a time, beside its records; see `promise`."""
-    task, space = party.task(contract), definition.load().disk_space
+    task, space = party.tried_task(contract), definition.load().disk_space
     return 0 if space is None else space(contract, own, peer, task)
 
 

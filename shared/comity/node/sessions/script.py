@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field
 
-from comity.contract import HeadSpec, Identifier, Kind, Option, Options, Preprocessing
+from comity.contract import HeadSpec, Identifier, Kind, ModelForm, ModelSpec, Options, Preprocessing
 from comity.errors import InvalidValue
 from comity.node.config import PartyConfig
 from comity.node.validation import parse_toml, validated
@@ -20,7 +20,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ModelSection(_Section):
+class ModelSection(ModelForm):
     """A model.
 
     Attributes:
@@ -29,7 +29,11 @@ class ModelSection(_Section):
     """
 
     name: str
-    options: dict[str, Option] = {}
+    options: Options = Field(default_factory=dict)
+
+    def spec(self) -> ModelSpec:
+        """The model as a contract names it, before it is signed."""
+        return ModelSpec(**self.model_dump())
 
 
 class TaskSection(_Section):
