@@ -45,7 +45,7 @@ from comity.transport.retry import RetryPolicy
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
 from tests.packages.installation import install, make_known
-from tests.proxy import Proxy
+from tests.proxy import Proxy, cut_after
 
 # Everything is in memory where there is enough of it: to wait for a disk at each of many thousand commits shows nothing.
 if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 30:
@@ -354,7 +354,7 @@ def cut() -> Iterator[Callable[..., Proxy]]:
     with ExitStack() as stack:
 
         def start(target: str, *, after: int, upstream: bool, once: threading.Event | None = None) -> Proxy:
-            proxy = Proxy(target, after=after, upstream=upstream, once=once)
+            proxy = Proxy(target, cut_after(after, upstream=upstream, once=once))
             stack.callback(proxy.stop)
             return proxy
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from blake3 import blake3
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
@@ -225,6 +225,12 @@ class HeadSpec(Agreed):
             if given not in {0, self.size}:
                 raise ValueError(f"{name} needs one for each of the {self.size}, or none, not {given}")
         return self
+
+
+Aspect = Literal["inputs", "outputs"]
+"""What of a task parties may have to mean alike: what a model takes, and what it says of it."""
+
+ASPECTS: frozenset[Aspect] = frozenset(get_args(Aspect))
 
 
 class TaskSpec(Agreed):

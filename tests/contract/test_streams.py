@@ -13,6 +13,7 @@ import pytest
 from teacher_votes.calls import CONVERSE, QUESTIONING, OraclePort
 from teacher_votes.questions import Oracle
 from teacher_votes.v1 import teacher_votes_pb2 as pb
+from tests.packages.company import Company, company
 
 from comity.errors import DeadlineExceeded, PolicyRefusal, TooManyCalls, UnsupportedProtocol
 from comity.ledger.comparison import compare
@@ -24,8 +25,7 @@ from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.calls import Service, Unary, Waiting
 from comity.transport.identity import Identity
 from comity.transport.streams import PolledRequests
-from tests.packages.company import Company, company
-from tests.packages.scripts import SCRIPTS
+from tests.cases import plain
 
 DEADLINE_S = 30.0
 
@@ -98,7 +98,7 @@ class Asking:
 
 @pytest.fixture
 def asking(serve: Callable[..., Any], connect: Callable[..., Any]) -> Iterator[Asking]:
-    found = Asking(company(SCRIPTS["vote_questions"]), serve, connect)
+    found = Asking(company(plain("vote_questions").text), serve, connect)
     yield found
     found.gate.set()
 

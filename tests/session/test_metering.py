@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teacher_votes.questions import metered
+from tests.packages.company import Company, company
 
 from comity.errors import MalformedMessage, PeerUnreachable, PolicyRefusal, ReceiptInvalid, TooManyCalls
 from comity.ledger.charges import charges_of
@@ -19,8 +20,7 @@ from comity.ledger.numbers import Numbers
 from comity.ledger.receipts import SignedStatement
 from comity.ledger.verification import verify
 from comity.session.metering import AnswerMeter, RequestMeter, Tally
-from tests.packages.company import Company, company
-from tests.packages.scripts import SCRIPTS
+from tests.cases import plain
 
 SIZES = (7, 4)
 
@@ -29,7 +29,7 @@ class Two:
     """Who asks and who answers, each of whom may be begun anew from what is kept; and the line between them."""
 
     def __init__(self) -> None:
-        self.of: Company = company(SCRIPTS["vote_questions"])
+        self.of: Company = company(plain("vote_questions").text)
         (self.asks,), (self.answers,) = self.of.initiators[0], self.of.acceptors[0]
         self.metered = metered(self.of.contract)
         self.lost: set[str] = set()

@@ -10,8 +10,8 @@ from pydantic import PrivateAttr
 from torch import nn
 
 from comity.contract import Json, Option
-from comity.data import DataConfig, SplitName, Splits
-from comity.data.config import SPLITS
+from comity.data import DataConfig, Splits
+from comity.data.objects import by_split
 from comity.environments import EnvironmentConfig, EnvironmentSet
 from comity.errors import InvalidValue
 from comity.models import Factory
@@ -123,24 +123,6 @@ def table(data: Any) -> dict[str, Any] | None:
     if isinstance(data, str):
         return {"source": data}
     return dict(data) if isinstance(data, Mapping) and by_split(data) is None else None
-
-
-def by_split(data: Any) -> Mapping[SplitName, Any] | None:
-    """Data by what they are for; None for data that are something else.
-
-    Raises:
-        InvalidValue: There are none to train on, or a split is unknown.
-    """
-    if not isinstance(data, Mapping) or "source" in data or not {*SPLITS} & {*data}:
-        return None
-    if "train" not in data or not {*data} <= {*SPLITS}:
-        raise InvalidValue(
-            "data by what they are for cannot be used",
-            expected=f"train, and any of {', '.join(SPLITS[1:])}",
-            received=", ".join(map(str, data)),
-            action="rename the splits so",
-        )
-    return data
 
 
 Parties = Iterable[Party] | Mapping[str, Party]

@@ -1,4 +1,4 @@
-"""What a node gives at most, however much is asked of it: the one place for its limits and its times."""
+"""What a node gives at most, however much is asked of it: the one place for its limits; what it waits for, `comity.transport.retry` says."""
 
 from __future__ import annotations
 
@@ -41,10 +41,3 @@ class Limits(BaseModel):
     slowest: Annotated[int, Field(ge=0)] = 50_000
     idle_s: Seconds = 900.0
     handshake_s: Seconds = 20.0
-
-
-KEEPALIVE_S = 20.0
-"""How often each end of a line asks whether the other is there while calls are on, in seconds."""
-
-SILENCE_S = 10.0
-"""How long it waits for the answer: a peer that is gone without a word is noticed after the sum."""

@@ -27,9 +27,12 @@ def init(
     *,
     party: Annotated[str, typer.Option(help="Name of your party, which its certificate states.")],
     listen: Annotated[str, typer.Option(help="Where peers are to reach the node, host:port.")] = "",
-    data: Annotated[str, typer.Option(help="Its data: digits, imagefolder:DIR, npz:FILE or torchvision:NAME.")] = (
-        "digits"
-    ),
+    data: Annotated[
+        str, typer.Option(help="Its data: csv:FILE, imagefolder:DIR, npz:FILE …; comity data lists what there is.")
+    ] = "digits",
+    target: Annotated[
+        str, typer.Option(help="Of a table, the column with the class or the number; its last one, if left out.")
+    ] = "",
     peer: Annotated[list[str] | None, typer.Option(help="A party that it asks, NAME=HOST:PORT.")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="A party that may have sessions with it.")] = None,
     control: Annotated[
@@ -56,7 +59,8 @@ def init(
     from comity.cli.init import initialize, parse_peers
     from comity.node.setup.init import NodeChoices
 
-    choices = NodeChoices(role, party, listen, data, parse_peers(peer or []), tuple(allow or ()), control, privacy)
+    peers = parse_peers(peer or [])
+    choices = NodeChoices(role, party, listen, data, peers, tuple(allow or ()), control, privacy, target)
     initialize(folder, choices, as_json=json_output)
 
 

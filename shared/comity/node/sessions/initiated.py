@@ -28,13 +28,10 @@ from comity.session.replayable_stream import ReplayableStream
 from comity.session.waiting import PEER_AWAY, Waits, began, overdue
 from comity.store.store import StoredSession
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.retry import RetryPolicy
+from comity.transport.retry import FAREWELL, RetryPolicy
 from comity.transport.sessions import Ending, end
 
 log = structlog.get_logger()
-
-_FAREWELL = RetryPolicy(call_s=3.0, retry_s=0.0)
-"""For telling an acceptor that a session is cancelled: it may be away, which may be why."""
 
 _STOP_S = 30.0
 """How long a cancelled session is waited for, in seconds: its unit of work is finished first."""
@@ -230,7 +227,7 @@ class InitiatedSessions:
         told = True
         for acceptor in contract.acceptors:
             try:
-                with self.connection_to(acceptor, _FAREWELL) as connection:
+                with self.connection_to(acceptor, FAREWELL) as connection:
                     connection.enter(contract.session, contract.hash)
                     end(connection, ending)
             except ComityError as error:

@@ -15,6 +15,7 @@ import tomlkit
 
 from comity.contract import IDENTIFIER
 from comity.errors import InvalidValue, MissingFile
+from comity.node.setup.data_section import data_section
 from comity.privacy.settings import Preset
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocols, protocols_for
@@ -31,6 +32,8 @@ OPERATOR = "operator"
 
 _KEY = Path("key.pem")
 _NODE = "comity.node.setup:templates/node.toml"
+_PLACED = frozenset({"cinic10", "csv", "imagefolder", "npz", "parquet", "text"})
+"""Sources that are files or folders."""
 _LISTEN = "0.0.0.0:5500"
 
 
@@ -43,6 +46,7 @@ class NodeChoices:
         party: Name of its party.
         listen: Where peers are to reach it, `host:port`; empty for any address at port 5500, if its role listens.
         data: Source of its data.
+        target: Of a table, the column with the class or the number; its last one if empty.
         peers: Addresses of the parties that it asks, by name.
         allow: Parties that may have sessions with it; none for all that it trusts.
         control: Where operators on other machines reach it, `host:port`; empty for its socket alone.
@@ -57,6 +61,7 @@ class NodeChoices:
     allow: Sequence[str] = ()
     control: str = ""
     privacy: str = "guarded"
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
     state, trust = folder / "state", folder / "trust"
     _require_new(folder, config, key, card, *([script] if script is not None else []))
     settings = _settings(choices, listen=choices.listen or (_LISTEN if listens else ""))
+    settings["data"] = data_section(_from(choices.data, folder), folder, choices.target)
     settings["protocols"] = _protocols(definitions)
     settings["egress"] = _egress(definitions)
     certificate, private = self_signed(party)
@@ -213,12 +219,20 @@ def _settings(choices: NodeChoices, *, listen: str) -> dict[str, str]:
         "party_value": _value(choices.party),
         "card_value": _value(f"{choices.party}.pem"),
         "listen": f"listen = {_value(listen)}" if listen else '# listen = ""',
-        "data": _value(choices.data),
         "privacy": _value(choices.privacy),
         "control": f"listen = {_value(choices.control)}" if choices.control else '# listen = ""',
         "parties": f"parties = {_value(list(choices.allow))}" if choices.allow else "# parties = []",
         "peers": "\n\n".join(tables) or example,
     }
+
+
+def _from(source: str, folder: Path) -> str:
+    """A source whose place, if it is one from here, is found from the node's folder as well."""
+    kind, _, location = source.partition(":")
+    path = Path(location).expanduser()
+    if kind not in _PLACED or path.is_absolute() or (folder / path).exists() or not location or not path.exists():
+        return source
+    return f"{kind}:{path.absolute()}"
 
 
 def _value(value: str | list[str]) -> str:
