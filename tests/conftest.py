@@ -26,7 +26,7 @@ from comity.ledger.receipts import Signer
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook, record_opening
@@ -236,7 +236,7 @@ def _peer_context(contract: Contract, own: Membership, peer: Membership, store: 
     gate = EgressGate(contract, Policy(egress=contract.egress), store, peer.party)
     receipt_book = ReceiptBook(_make_signer(own.party), store, contract, peer)
     blobs, journal, waits = SessionBlobs(), Journal(store, contract.session), Waits(store, contract.session)
-    place = SessionContext(contract, own, None, blobs, journal, nobody, waits)
+    place = SessionContext(contract, own, None, blobs, journal, ignore, waits)
     return PeerContext(place, peer, blobs, gate, receipt_book)
 
 

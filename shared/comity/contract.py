@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from blake3 import blake3
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
@@ -48,7 +48,7 @@ def _integral(options: dict[str, Option]) -> dict[str, Option]:
 
 
 Text = Annotated[str, Field(max_length=200)]
-"""A name or a unit that somebody gave."""
+"""A name or a unit."""
 
 Names = Annotated[tuple[Text, ...], Field(max_length=2**16)]
 """Names of classes or features, in order."""
@@ -62,7 +62,7 @@ Options = Annotated[
 
 
 class Agreed(BaseModel):
-    """A part of a contract: immutable, and without keys that nobody reads."""
+    """A part of a contract: immutable, and without keys that are not read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -172,9 +172,9 @@ class InputSpec(Agreed):
 
     Attributes:
         shape: Shape of one input, channels first, or of one observation.
-        dtype: How values are stored, for example `uint8`; empty where nobody said.
-        scale: What a stored value is multiplied with; None where nobody said.
-        features: Names of the columns of a table, in order; empty where there are none, or nobody said.
+        dtype: How values are stored, for example `uint8`; empty where not stated.
+        scale: What a stored value is multiplied with; None where not stated.
+        features: Names of the columns of a table, in order; empty where there are none, or none is stated.
         preprocessing: What is done to every input.
     """
 
@@ -199,8 +199,8 @@ class HeadSpec(Agreed):
         name: What it is called among the task's heads.
         kind: Kind of task that it is by itself, in tasks of several; empty where it is the task's.
         size: How many numbers it has: classes, actions, targets.
-        labels: What these are called, in order; empty where nobody said.
-        units: Units of targets, in order; empty where they have none, or nobody said.
+        labels: What these are called, in order; empty where not stated.
+        units: Units of targets, in order; empty where they have none, or none is stated.
         mean: What is taken off each target; empty for nothing.
         std: What each target is then divided by; empty for nothing.
     """
@@ -220,6 +220,12 @@ class HeadSpec(Agreed):
             if given not in {0, self.size}:
                 raise ValueError(f"{name} needs one for each of the {self.size}, or none, not {given}")
         return self
+
+
+Aspect = Literal["inputs", "outputs"]
+"""What of a task parties may have to mean alike: what a model takes, and what it says of it."""
+
+ASPECTS: frozenset[Aspect] = frozenset(get_args(Aspect))
 
 
 class TaskSpec(Agreed):

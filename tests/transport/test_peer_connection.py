@@ -32,7 +32,7 @@ from comity.errors import (
 from comity.ledger.ledger import Units, in_round
 from comity.ledger.receipts import Signer
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook
@@ -101,7 +101,7 @@ class Peer:
         gate = EgressGate(self.contract, Policy(egress=self.contract.egress), self.store, "clinic")
         receipt_book = ReceiptBook(Signer.from_seed(bytes(32), "hospital"), self.store, self.contract, peer)
         journal, waits = Journal(self.store, self.contract.session), Waits(self.store, self.contract.session)
-        place = SessionContext(self.contract, own, None, self.blobs, journal, nobody, waits)
+        place = SessionContext(self.contract, own, None, self.blobs, journal, ignore, waits)
         return PeerContext(place, peer, self.blobs, gate, receipt_book)
 
 

@@ -14,7 +14,7 @@ class Limits(BaseModel):
     """Limits of a node's process, beside what its policy says of sessions. The defaults touch no session that works.
 
     Attributes:
-        calls: Calls that are served at a time; each holds a thread, whoever follows a stream holds none.
+        calls: Calls that are served at a time; each holds a thread, a follower of a stream holds none.
         calls_a_party: Those of one party. The last quarter of all is kept for parties that have none.
         streams_a_party: Streams that one party follows at a time.
         call_s: Longest that a call waits for its turn in a session that is at work, in seconds; the caller then tries again.

@@ -282,7 +282,7 @@ class NodeServer:
 
         Raises:
             InvalidValue: It is no address, or plaintext would leave this machine.
-            AddressInUse: Somebody else listens there.
+            AddressInUse: The address is in use.
         """
         port = self._bind(address)
         self.server.start()

@@ -33,7 +33,7 @@ def check_peers(context: Context) -> Iterator[Row]:
     """Every peer that the node asks can be reached, accepts it, speaks its protocols and has its time."""
     peers = context.config.peers
     if not context.asks:
-        yield Row("peers", "skipped", f"nobody: the {context.role} is called and calls nobody")
+        yield Row("peers", "skipped", f"none: the {context.role} listens, and opens no connections")
         return
     if not peers:
         raise InvalidValue(

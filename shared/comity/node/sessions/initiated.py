@@ -61,7 +61,7 @@ class InitiatedSession:
 
     @property
     def running(self) -> bool:
-        """Whether somebody works on it."""
+        """Whether it is active."""
         return self.thread is not None and self.thread.is_alive()
 
     def observe(self, event: Event) -> None:
@@ -147,7 +147,7 @@ class InitiatedSessions:
         return self._sessions.get(session)
 
     def running(self) -> set[str]:
-        """Identifiers of the sessions that somebody works on."""
+        """Identifiers of the active sessions."""
         return {name for name, session in self._sessions.items() if session.running}
 
     def resume(self, session: str) -> None:
@@ -207,7 +207,7 @@ class InitiatedSessions:
             found.thread.join(_STOP_S)
         if not self._is_on(session):
             raise not_on(session, self._state(session))
-        # Those who look on from now on find how it ended in the store.
+        # Observers from now on find how it ended in the store.
         told = self._ends.fail(
             session, error, found.observe, tell=lambda ending: self._farewell(found.contract, ending)
         )
@@ -263,7 +263,7 @@ class InitiatedSessions:
         return InitiatedSession(contract, definition, Waits(self._store, contract.session, observe), events)
 
     def _start(self, session: InitiatedSession) -> None:
-        """Has somebody work on a session.
+        """Starts work on a session.
 
         Raises:
             StateInUse: Another process does.
@@ -310,7 +310,7 @@ class InitiatedSessions:
     def _fail(self, session: InitiatedSession, error: Exception) -> None:
         name = session.contract.session
         if session.cancelled.is_set():
-            # Whoever gives it up ends it.
+            # The caller that gives it up ends it.
             return
         if isinstance(error, PASSING) or not isinstance(error, ComityError):
             # Not the session's fault: it goes on when its operator says so, or when the node is started again.
@@ -325,7 +325,7 @@ class InitiatedSessions:
 
 
 def _offline(session: str) -> InvalidValue:
-    """The error of whoever expects the daemon to go on with a session whose rounds are exchanged offline."""
+    """The error for a caller who expects the daemon to go on with a session whose rounds are exchanged offline."""
     return InvalidValue(
         f"the rounds of session {session} are exchanged offline",
         expected="comity offline",
@@ -335,7 +335,7 @@ def _offline(session: str) -> InvalidValue:
 
 
 def not_on(session: str, state: str) -> InvalidValue:
-    """The error of whoever wants to end a session that is not on."""
+    """The error for a caller who wants to end a session that is not on."""
     return InvalidValue(
         f"session {session} cannot be cancelled",
         expected="an active one",
@@ -357,7 +357,7 @@ def _lose(session: InitiatedSession) -> None:
         # As if the peers were away: the session stays as it is.
         connection.close()
     session.waits.give_up(
-        NodeDraining("another process works on the session", action="look on with comity watch there")
+        NodeDraining("another process works on the session", action="follow it with comity watch there")
     )
 
 

@@ -288,9 +288,9 @@ class Inputs(google.protobuf.message.Message):
     FEATURES_FIELD_NUMBER: builtins.int
     PREPROCESSING_FIELD_NUMBER: builtins.int
     dtype: builtins.str
-    """How values are stored, for example "uint8"; empty where nobody said."""
+    """How values are stored, for example "uint8"; empty where not stated."""
     scale: builtins.float
-    """What a stored value is multiplied with; absent where nobody said."""
+    """What a stored value is multiplied with; absent where not stated."""
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Shape of one input, channels first, or of one observation."""
@@ -360,7 +360,7 @@ class Head(google.protobuf.message.Message):
     """Classes, actions or targets."""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """What these are called, in order; empty where nobody said."""
+        """What these are called, in order; empty where not stated."""
 
     @property
     def units(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
