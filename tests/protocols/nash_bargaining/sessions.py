@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.cases import Session
+
 SCRIPT = """
 [session]
 protocol = "nash_bargaining"
@@ -46,3 +48,10 @@ def guarded(script: str = SCRIPT) -> str:
     head, *providers = script.split('role = "provider"\nprivacy = { preset = "public" }')
     privacy = 'role = "provider"\nprivacy = { preset = "guarded", min_distinct = 16, width_factor = 1 }'
     return privacy.join([head, *providers])
+
+
+SESSIONS = {
+    "plain": Session(SCRIPT.replace("rounds = 4", "rounds = 3"), repeated=4),
+    # A head of its own, and rows that are held back.
+    "guarded": Session(guarded().replace("rounds = 4", "rounds = 3"), repeated=4),
+}

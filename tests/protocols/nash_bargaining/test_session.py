@@ -23,8 +23,8 @@ from comity.protocols.nash_bargaining.learner import AWAY, HERE, NOTHING, UNFIT,
 from comity.protocols.nash_bargaining.messages import Gradient, gradient_layout
 from comity.simulation.in_process import simulate
 from comity.transport.bindings.in_process import InProcessChannel
+from tests.company import Company, company
 from tests.contract.test_bindings import Joined
-from tests.packages.company import Company, company
 from tests.protocols.nash_bargaining.sessions import SCRIPT, guarded
 
 
@@ -236,7 +236,7 @@ def test_inputs_of_another_shape_do_not_go_into_the_trunk(tmp_path: Path) -> Non
         'data = { source = "digits", partition = { name = "uniform", parties = 20, index = 1 } }',
         '[party.same]\nrole = "provider"\nprivacy = { preset = "public" }\ndata = { source = "synthetic:fig2" }',
     )
-    with pytest.raises(TaskMismatch, match="same's inputs do not go into the session's trunk"):
+    with pytest.raises(TaskMismatch, match="same's data are for another task"):
         simulate(parse_script(text))
 
 

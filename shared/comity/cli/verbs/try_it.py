@@ -18,7 +18,8 @@ def demo(
     protocol: Annotated[
         str,
         typer.Argument(
-            metavar="[DEMO]", help="What to show; left out, the first demo. Some have switches of their own."
+            metavar="DEMO",
+            help="Which demo, most often a protocol's name; left out, the first. Some have switches of their own.",
         ),
     ] = "",
     *,

@@ -20,6 +20,8 @@ PROTOCOL = ProtocolDefinition(
     egress=("contract", "checkpoint", "update"),
     trains=frozenset({"learner", "provider"}),
     tasks=("classification",),
+    # The trunk takes the same inputs at all parties; what is told of them may differ.
+    agrees={"provider": frozenset({"inputs"})},
     terms=NashBargainingTerms,
     presentation=Presentation(
         view=View(

@@ -59,12 +59,14 @@ class Own:
     Attributes:
         gradient: As it goes into the bargaining, after the learner's guard.
         main_gradient: On another batch, by which the others are judged; it stays here.
+        buffers: The model's buffers after the learner's steps.
         guard: Digest of what the guard keeps, hexadecimal; None without one.
         held: Share of its rows that the guard kept out of the model; None without one.
     """
 
     gradient: Tensor
     main_gradient: Tensor
+    buffers: State
     guard: str | None
     held: float | None
 
@@ -141,7 +143,7 @@ class Learner:
         power = self._power()
         came_to = bargained_round(players, power, present, own.main_gradient, self._terms.ridge)
         length = self._terms.step_length(round, context.contract.rounds)
-        stepped = context.blobs.add(self._stepped(sent, came_to.direction, length)).digest
+        stepped = context.blobs.add(self._stepped(sent, came_to.direction, length, own.buffers)).digest
         faults.point("selection")
         steps = self._terms.local_steps
         fields: dict[str, Any] = {
@@ -269,10 +271,10 @@ class Learner:
         kept = self._finished[-1]["guard"] if self._finished else None
         guard = task.guard(state, None if kept is None else Layout.unpack(context.blobs.get(bytes.fromhex(kept))))
         faults.point("training")
-        gradients, _ = task.gradient(state, None, self._terms, place=round, guard=guard)
+        local = task.gradient(state, None, self._terms, place=round, guard=guard)
         place = context.contract.rounds + round
-        main, _ = task.gradient(state, None, self._terms, place=place)
-        own = released(context, task, gradients, guard, in_round(round), clip_norm=math.inf)
+        main = task.gradient(state, None, self._terms, place=place).gradients
+        own = released(context, task, local.gradients, guard, in_round(round), clip_norm=math.inf)
         flat = torch.zeros(self._parameters)
         if own.blob is not None:
             flat = task.gradient_layout.view(context.blobs.get(bytes.fromhex(own.blob)).data)["gradient"].clone()
@@ -287,10 +289,10 @@ class Learner:
         digest = None
         if guard is not None and (keeps := guard.kept()):
             digest = context.blobs.add(Layout.of(keeps).pack(keeps)).hex
-        return Own(flat, main_flat, digest, own.held)
+        return Own(flat, main_flat, local.buffers, digest, own.held)
 
-    def _stepped(self, model: Blob, direction: Tensor, length: float) -> Blob:
-        """The model after a step against the bargained update."""
+    def _stepped(self, model: Blob, direction: Tensor, length: float, buffers: State) -> Blob:
+        """The model after a step against the bargained update, with the buffers of the learner's own."""
         layout = self._task.layout
         state: State = layout.view(bytearray(model.data))
         at = 0
@@ -299,6 +301,8 @@ class Learner:
             part = direction[at : at + tensor.numel()].view(tensor.shape)
             tensor.sub_(length * part.to(tensor.dtype))
             at += tensor.numel()
+        for name, buffer in buffers.items():
+            state[name].copy_(buffer)
         made: Blob = layout.pack(state)
         return made
 

@@ -127,21 +127,21 @@ class Provider:
         state = task.layout.view(context.blobs.get(model).data)
         guard = task.guard(state, self._kept(before.get("guard")))
         faults.point("training")
-        gradients, head = task.gradient(state, self._kept(before.get("head")), terms, place=round, guard=guard)
-        if not all(bool(each.isfinite().all()) for each in gradients.values()):
+        local = task.gradient(state, self._kept(before.get("head")), terms, place=round, guard=guard)
+        if not all(bool(each.isfinite().all()) for each in local.gradients.values()):
             raise TrainingDiverged(
                 f"training diverged in round {round}",
                 expected="a finite gradient",
                 received="NaN or infinity",
                 action="lower the session's local_learning_rate",
             )
-        sent = released(context, task, gradients, guard, units, clip_norm=terms.clip_norm)
+        sent = released(context, task, local.gradients, guard, units, clip_norm=terms.clip_norm)
         fields: dict[str, Json] = {
             "model": model.hex(),
             "gradient": sent.blob,
             "length": sent.length,
             "rows_held": sent.held,
-            "head": self._added(head),
+            "head": self._added(local.head),
             "guard": self._added({} if guard is None else guard.kept()),
             "samples": task.samples,
             "seconds": time.monotonic() - began,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from comity.contract import Contract, Membership, TaskSpec, Terms
-from comity.data import Splits
+from comity.contract import Contract, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
+from comity.models.crossing import Crossing
 from comity.privacy.leak_guard import LeakGuard
 from comity.privacy.limits import TrainingPlan
 from comity.protocol.implementation import Data, Resources, TaskBuilder
@@ -19,13 +20,28 @@ from comity.protocols.nash_bargaining.extensions import Settings
 from comity.protocols.nash_bargaining.messages import gradient_layout
 from comity.protocols.nash_bargaining.terms import NashBargainingTerms
 from comity.randomness import seeded
-from comity.tasks import kind_for, require_usable, task_kind
+from comity.tasks import kind_for, task_kind
 from comity.tensors import Layout, State
 from comity.training import Classification
 from comity.training.local import classification
 
 MODEL = "model"
 """What the protocol calls the model that is shared: the trunk, and the learner's head."""
+
+
+@dataclass(frozen=True)
+class LocalGradient:
+    """What some local steps came to.
+
+    Attributes:
+        gradients: The sums of their gradients by parameter, with those of the own head, which stay.
+        head: The own head after them; empty where there is none.
+        buffers: The model's buffers after them.
+    """
+
+    gradients: dict[str, Tensor]
+    head: dict[str, Tensor]
+    buffers: dict[str, Tensor]
 
 
 class BargainingTask:
@@ -97,8 +113,8 @@ class BargainingTask:
         *,
         place: int,
         guard: LeakGuard | None = None,
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The sum of the gradients of some local steps, which the party's own head keeps.
+    ) -> LocalGradient:
+        """The sum of the gradients of some local steps, of which the party's own head keeps what it learned.
 
         Args:
             model: Where they begin.
@@ -106,9 +122,6 @@ class BargainingTask:
             terms: How they are made.
             place: Decides the batches.
             guard: Collects what the caller will release with it.
-
-        Returns:
-            The gradients by name, those of the own head, which stay, too; and that head after the steps.
         """
         before = {name: tensor.clone() for name, tensor in self._whole(model, head).items()}
         after: State = before
@@ -120,10 +133,14 @@ class BargainingTask:
             round=place,
             guard=guard,
         ):
-            after = made.state
+            after = {name: tensor.cpu() for name, tensor in made.state.items()}
         rate = terms.local_learning_rate
-        gradients = {name: (before[name] - after[name].cpu()) / rate for name in self.local.parameters}
-        return gradients, {name: after[name].cpu().clone() for name in self.own}
+        gradients = {name: (before[name].float() - after[name].float()) / rate for name in self.local.parameters}
+        return LocalGradient(
+            gradients,
+            {name: after[name].clone() for name in self.own},
+            {name: tensor.clone() for name, tensor in after.items() if name not in gradients},
+        )
 
     def flat(self, gradients: State) -> Float[Tensor, " parameters"]:
         """Gradients by name as they cross: in a row, zeros in the place of the own head's."""
@@ -153,22 +170,6 @@ class BargainingTaskBuilder(TaskBuilder):
             raise _no_samples(data)
         return super().samples(terms, data)
 
-    def require_fitting(self, party: str, data: Data, task: TaskSpec) -> None:
-        """See `TaskBuilder.require_fitting`: the inputs have to be the same, for the trunk is; tasks may differ."""
-        require_usable(task)
-        if data is None:
-            return
-        if not isinstance(data, Splits):
-            raise _no_samples(data)
-        shape = data.train.input_shape
-        if shape != task.inputs.shape:
-            raise TaskMismatch(
-                f"{party}'s inputs do not go into the session's trunk",
-                expected=f"shape {task.inputs.shape}",
-                received=f"shape {shape}",
-                action="use inputs of one shape at all parties",
-            )
-
     def build(self, contract: Contract, resources: Resources) -> BargainingTask:
         """See `TaskBuilder.build`."""
         terms, data = bargaining_terms(contract.terms), resources.data
@@ -192,9 +193,15 @@ class BargainingTaskBuilder(TaskBuilder):
             mechanism=resources.mechanism,
             rules=resources.rules,
         )
-        state = {name: tensor.cpu().clone() for name, tensor in shared.state_dict().items()}
-        parameters = tuple(name for name, _ in shared.named_parameters())
+        if not own:
+            return BargainingTask(local, local.layout, local.initial_state, local.parameters, own)
+        state = {name: tensor.cpu().clone() for name, tensor in Crossing.of(shared).state(shared).items()}
+        parameters = tuple(name for name, each in shared.named_parameters() if each.requires_grad)
         return BargainingTask(local, Layout.of(state), state, parameters, own)
+
+    def try_out(self, contract: Contract, task: BargainingTask) -> None:
+        """See `TaskBuilder.try_out`."""
+        task.local.try_out(bargaining_terms(contract.terms).local_optimizer)
 
     def _has_own_head(self, contract: Contract, resources: Resources) -> bool:
         if resources.party not in contract.acceptors:
