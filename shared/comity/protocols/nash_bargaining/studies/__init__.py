@@ -1,6 +1,6 @@
 """Nash bargaining, tried and measured: its demo, what it is compared with, the paper's figures, its benchmarks."""
 
-from comity.experiments.studies import Demo, Studies
+from comity.experiments.studies import Benchmark, Demo, Studies
 
 _HERE = "comity.protocols.nash_bargaining.studies"
 
@@ -17,6 +17,12 @@ STUDIES = Studies(
         )
     },
     baselines=f"{_HERE}.alone:added",
+    benchmarks={
+        "bargaining": Benchmark(
+            "the bargaining solution, against cvxpy and TorchJD's NashMTL, and batches against a loop",
+            f"{_HERE}.benchmarks.bargaining:run",
+        )
+    },
     faults={
         "learner": {"training": 12, "evaluation": 12, "selection": 12},
         "provider": {"training": 12},
