@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comity.contract import Contract, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import MalformedMessage, TaskMismatch
@@ -64,7 +66,7 @@ def disk_space(contract: Contract, own: Membership, peer: Membership, task: Clas
     return 4 * task.layout.size + kept
 
 
-def training_plan(contract: Contract, own: Membership) -> TrainingPlan | None:
+def training_plan(contract: Contract, own: Membership, settings: Any) -> TrainingPlan | None:  # noqa: ARG001
     """What a client trains between two updates; None for the server, which trains nothing."""
     terms = contract.terms
     if not isinstance(terms, GradientRewardsTerms) or own.role == "server" or not own.samples:
