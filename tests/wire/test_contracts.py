@@ -144,7 +144,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "6ea8275da960dc2d53b3188ffa38465fca2afe0f62346572cbe0fb0bc992ae40"
+    assert contract.hash == "46e12f82312f8e7aedbeb259e1b2388b4d6bbb3060248ca5ace4a8ebb0cc9089"
 
 
 CHANGES: dict[str, Any] = {
@@ -156,6 +156,8 @@ CHANGES: dict[str, Any] = {
     "models": {"student": ModelSpec(name="mlp", options={"hidden": 9}, signature="0" * 64)},
     "task": classification((1, 8, 9), 10),
     "initiator": "hospital",
+    "max_silence_s": 60.0,
+    "max_duration_s": 3600.0,
     "acceptors": ("hospital", "clinic"),
     "egress": ("contract", "loss"),
     "terms": TeacherVotesTerms(steps=51),

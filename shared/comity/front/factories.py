@@ -1,4 +1,4 @@
-"""Models that somebody has as code: whether a factory of theirs can be used, before any training begins."""
+"""Models that a user has as code: whether a factory of theirs can be used, before any training begins."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
-from comity.data import Dataset
 from comity.errors import InvalidValue, ModelSignatureMismatch
 from comity.models import Factory
 
@@ -61,54 +58,6 @@ def _needed(model: Callable[..., Any]) -> list[str]:
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [each.name for each in parameters if each.default is each.empty and each.kind in kinds]
-
-
-def require_sized(model: object, party: str) -> None:
-    """Checks that every parameter of a module has its size.
-
-    Raises:
-        InvalidValue: A lazy layer has not.
-    """
-    lazy = [name for name, each in model.named_parameters() if is_lazy(each)] if isinstance(model, nn.Module) else []
-    if lazy:
-        raise InvalidValue(
-            f"{party}'s model has lazy layers",
-            expected="parameters whose sizes are known",
-            received=", ".join(lazy)[:200],
-            action="give the layers their sizes, or have the factory call the module once",
-        )
-
-
-def require_fits(model: nn.Module, samples: Dataset, normalization: tuple[Any, Any], outputs: int, party: str) -> None:
-    """Tries a model on two samples.
-
-    Raises:
-        InvalidValue: It cannot take them, or says something else of them than a score for each class.
-    """
-    mean, std = normalization
-    inputs = samples.prepare(samples.inputs[:2], mean, std)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            found: Any = model(inputs)
-    except Exception as error:
-        raise InvalidValue(
-            f"{party}'s model cannot take {party}'s data",
-            expected=f"a model of {list(samples.input_shape)} inputs, {inputs.dtype}",
-            received=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            action="correct the model, or the shape of the data",
-        ) from error
-    finally:
-        model.train(training)
-    shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-    if not isinstance(found, Tensor) or shape != [len(inputs), outputs] or not found.is_floating_point():
-        raise InvalidValue(
-            f"{party}'s model says something else than a score for each class",
-            expected=f"floats [{len(inputs)}, {outputs}] for {len(inputs)} samples",
-            received=f"{found.dtype} {shape}" if isinstance(found, Tensor) else shape,
-            action="give its last layer as many outputs as there are classes, and no softmax",
-        )
 
 
 def require_same(one: nn.Module, other: nn.Module, parties: tuple[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comity.errors import PolicyRefusal
 from comity.ledger.ledger import Fact, Ledger, Units
 from comity.privacy.leak_guard.verdict import Verdict
-from comity.session.events import Event, Observer, nobody
+from comity.session.events import Event, Observer, ignore
 from comity.session.gate import Inspector, Outgoing
 from comity.tensors import Blob
 
@@ -22,7 +22,7 @@ class Verdicts:
     """
 
     def __init__(
-        self, ledger: Ledger, session: str, peer: str, kinds: tuple[str, ...], observe: Observer = nobody
+        self, ledger: Ledger, session: str, peer: str, kinds: tuple[str, ...], observe: Observer = ignore
     ) -> None:
         self._ledger = ledger
         self._session = session
@@ -56,7 +56,7 @@ class Verdicts:
             self._observe(Event("start-weights", units.first, {"what": what, "action": action}))
 
     def record(self, kind: str, units: Units, digest: bytes, verdict: Verdict) -> None:
-        """Records that a blob may leave, before anybody can ask for it."""
+        """Records that a blob may leave, before a peer can ask for it."""
         if self._kinds and digest.hex() not in self._known:
             self._ledger.record(self._fact(kind, units, digest.hex(), verdict))
             self._known.add(digest.hex())
@@ -68,7 +68,7 @@ class Verdicts:
     def _inspect(self, outgoing: Outgoing) -> None:
         if isinstance(outgoing.content, Blob) and not self._is_known(outgoing.content.hex):
             raise PolicyRefusal(
-                f"privacy.preset keeps a {outgoing.kind} from leaving that nobody judged",
+                f"privacy.preset keeps a {outgoing.kind} from leaving that was not judged",
                 expected="a verdict of the leak guard",
                 received=outgoing.content.hex,
                 action="nothing was sent; a protocol has to have what it trains judged before it sends it",
