@@ -20,7 +20,7 @@ from comity.protocol.registry import protocol
 from comity.simulation.in_process import simulate
 from comity.store.places import store_url
 from comity.store.sql_store import SqlStore
-from comity.training import Classification
+from comity.training import Supervised
 from tests.packages.scripts import SCRIPTS as PACKAGED
 
 REPEATED = {"assisted_learning": 2, "guarded": 3, "several_providers": 2, "gradient_rewards": 3, "held_rows": 3}
@@ -272,11 +272,11 @@ def _simulate_until(script: Script, state: Path, point: int) -> None:
 
 def _counted_steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     steps = {"made": 0}
-    step = Classification._step
+    step = Supervised._step
 
-    def counted(self: Classification, *arguments: object) -> None:
+    def counted(self: Supervised, *arguments: object) -> None:
         steps["made"] += 1
         step(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Classification, "_step", counted)
+    monkeypatch.setattr(Supervised, "_step", counted)
     return steps

@@ -19,7 +19,7 @@ from comity.data import DataConfig, Splits, load_data
 from comity.models import build
 from comity.privacy.leak_guard import Rules, Verdict
 from comity.tensors import State
-from comity.training import Classification, OptimizerSpec, Secret
+from comity.training import OptimizerSpec, Secret, Supervised
 
 LIMITS_OFF = Rules(fewest=1)
 NO_CAP = Rules(fewest=1, most_isolated=10**9)
@@ -53,9 +53,9 @@ def recovered(reads: Tensor) -> set[int]:
     return set(best[(fits.amax(1) > 0.95) & (residual < nearest[best] / 2)].tolist())
 
 
-def task(rules: Rules | None, *, hidden: int = 64, layers: int = 1, batch: int = 256) -> Classification:
+def task(rules: Rules | None, *, hidden: int = 64, layers: int = 1, batch: int = 256) -> Supervised:
     options = {"hidden": hidden, "hidden_layers": layers}
-    return Classification(
+    return Supervised(
         build("mlp", input_shape=(1, 8, 8), outputs=10, options=options, seed=1),
         digits(),
         normalization=((), ()),
@@ -68,7 +68,7 @@ def task(rules: Rules | None, *, hidden: int = 64, layers: int = 1, batch: int =
 
 
 def sends(
-    learner: Classification, state: State, spec: OptimizerSpec, *, period: int, count: int = 1, round: int = 1
+    learner: Supervised, state: State, spec: OptimizerSpec, *, period: int, count: int = 1, round: int = 1
 ) -> tuple[list[State], list[Verdict]]:
     """The models that leave, the first being the one that came, and what was found of each."""
     training = learner.trajectory(state, spec, iterations=period * count + 1, period=period, round=round)

@@ -16,11 +16,11 @@ from comity.privacy import Mechanism
 from comity.tensors import State
 from comity.training import (
     AssistedDistillation,
-    Classification,
     Distillation,
     OptimizerSpec,
     Resume,
     Secret,
+    Supervised,
     distillation_loss,
 )
 
@@ -32,7 +32,7 @@ def digits() -> Splits:
     return load_data(DataConfig(source="digits", per_class=10))
 
 
-def classification(splits: Splits, hidden: int, *, seed: int = 1, **changes: Any) -> Classification:
+def classification(splits: Splits, hidden: int, *, seed: int = 1, **changes: Any) -> Supervised:
     model = build("mlp", input_shape=(1, 8, 8), outputs=10, options={"hidden": hidden}, seed=seed)
     settings = {
         "normalization": ((), ()),
@@ -41,7 +41,7 @@ def classification(splits: Splits, hidden: int, *, seed: int = 1, **changes: Any
         "secret": Secret(b"clinic", "s-1"),
         "device": torch.device("cpu"),
     }
-    return Classification(model, splits, **(settings | changes))
+    return Supervised(model, splits, **(settings | changes))
 
 
 def task(splits: Splits, **changes: Any) -> AssistedDistillation:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from comity.contract import HeadSpec
 from comity.errors import InvalidValue
+
+CLASSIFICATION = "classification"
+
+HEADS: Mapping[str, str] = {
+    CLASSIFICATION: "class",
+    "multilabel": "label",
+    "regression": "target",
+    "segmentation": "mask",
+}
+"""What the one head of a task is called, by kind; of kinds that packages add it is called as the kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,10 +29,15 @@ class Dataset:
 
     Attributes:
         inputs: uint8 or float32, `[samples, *input_shape]`; images are `[samples, channels, height, width]`.
-        labels: int64 `[samples]`, each in [0, classes).
+        labels: What is to be told of each sample: int64 `[samples]`, each in [0, classes). In other tasks than
+            classification, targets as the kind of task has them, the samples in the first dimension: bool `[samples, labels]`,
+            float32 `[samples, targets]`, uint8 `[samples, height, width]`.
         scale: What a stored value is multiplied with: 1/255 for uint8 images, 1/16 for digits, 1 where nothing is to
             be done.
-        classes: How many classes the task has, also those without a sample here.
+        classes: How many classes the task has, also those without a sample here; or labels, or targets.
+        task: The kind of task that they are for.
+        heads: For tasks of several heads, what these are, in order.
+        more: For such tasks, the targets of every head but the first, whose targets are `labels`; by the head's name.
 
     Raises:
         InvalidValue: The tensors do not fit each other or this description. The values in them are not looked at.
@@ -30,6 +47,9 @@ class Dataset:
     labels: Tensor
     scale: float
     classes: int
+    task: str = CLASSIFICATION
+    heads: tuple[HeadSpec, ...] = ()
+    more: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.inputs.dtype not in (torch.uint8, torch.float32) or self.inputs.ndim <= 1:
@@ -38,12 +58,27 @@ class Dataset:
                 expected="uint8 or float32 [samples, ...]",
                 received=f"{self.inputs.dtype} {list(self.inputs.shape)}",
             )
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.inputs.shape[:1]:
+        if self.task == CLASSIFICATION and (
+            self.labels.dtype != torch.int64 or self.labels.shape != self.inputs.shape[:1]
+        ):
             raise InvalidValue(
                 "The labels of a data set",
                 expected=f"torch.int64 [{len(self.inputs)}], one for each input",
                 received=f"{self.labels.dtype} {list(self.labels.shape)}",
             )
+        if len(self.heads) != len(self.more) + 1 and (self.heads or self.more):
+            raise InvalidValue(
+                "The heads of a data set",
+                expected="targets for each of them",
+                received=f"{len(self.heads)} heads, targets of {len(self.more) + 1}",
+            )
+        for name, each in self.targets.items():
+            if each.shape[:1] != self.inputs.shape[:1]:
+                raise InvalidValue(
+                    f"The targets {name} of a data set",
+                    expected=f"{len(self.inputs)}, one for each input",
+                    received=list(each.shape),
+                )
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InvalidValue("The scale of a data set", expected="a finite number above 0", received=self.scale)
         if self.classes < 1:
@@ -62,7 +97,28 @@ class Dataset:
     def kind(self) -> str:
         """What one sample is, in words; two data sets can be used together where theirs are equal."""
         shape = list(self.input_shape)
-        return f"{self.inputs.dtype} samples of shape {shape}, scale {self.scale}, {self.classes} classes"
+        if self.task == CLASSIFICATION:
+            what = f"{self.classes} classes"
+        else:
+            targets = ", ".join(f"{each.dtype} {list(each.shape[1:])}" for each in self.targets.values())
+            what = f"{self.task} with targets {targets}"
+        return f"{self.inputs.dtype} samples of shape {shape}, scale {self.scale}, {what}"
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives for a sample, or for each of its pixels: those of all heads."""
+        return sum(head.size for head in self.heads) if self.heads else self.classes
+
+    @property
+    def targets(self) -> dict[str, Tensor]:
+        """What is to be told of each sample, by head; of a task with one head, as the kind of task calls it."""
+        if not self.heads:
+            return {HEADS.get(self.task, self.task): self.labels}
+        return {self.heads[0].name: self.labels, **self.more}
+
+    def targets_of(self, indices: Tensor) -> dict[str, Tensor]:
+        """The targets of the samples at these places, by head."""
+        return {name: each[indices] for name, each in self.targets.items()}
 
     def select(self, indices: Tensor) -> Dataset:
         """The samples at these places, in this order, copied.
@@ -70,7 +126,8 @@ class Dataset:
         Args:
             indices: int64 `[selected]`, each in [0, len(self)), on the device of the data.
         """
-        return replace(self, inputs=self.inputs[indices], labels=self.labels[indices])
+        more = {name: each[indices] for name, each in self.more.items()}
+        return replace(self, inputs=self.inputs[indices], labels=self.labels[indices], more=more)
 
     def concat(self, other: Dataset) -> Dataset:
         """These samples and then the other's, for baselines on pooled data.
@@ -81,12 +138,16 @@ class Dataset:
         if self.kind != other.kind:
             raise InvalidValue("Two data sets cannot be pooled", expected=self.kind, received=other.kind)
         return replace(
-            self, inputs=torch.cat((self.inputs, other.inputs)), labels=torch.cat((self.labels, other.labels))
+            self,
+            inputs=torch.cat((self.inputs, other.inputs)),
+            labels=torch.cat((self.labels, other.labels)),
+            more={name: torch.cat((each, other.more[name])) for name, each in self.more.items()},
         )
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same samples on a device, still as stored."""
-        return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device))
+        more = {name: each.to(device) for name, each in self.more.items()}
+        return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device), more=more)
 
     def prepare(self, batch_inputs: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
         """Stored inputs as a model takes them: scaled, and then normalized where mean and standard deviation are given.
@@ -128,5 +189,5 @@ class Splits:
 
 
 def no_samples(input_shape: tuple[int, ...], classes: int) -> Splits:
-    """The data of a party that has none."""
+    """The data of a party that has none: nothing is trained or tested with them, whatever the task."""
     return Splits(Dataset(torch.empty(0, *input_shape), torch.empty(0, dtype=torch.int64), 1.0, classes), None)

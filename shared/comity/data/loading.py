@@ -15,7 +15,7 @@ from comity.data.config import (
     PowerLawPartition,
     UniformPartition,
 )
-from comity.data.dataset import Splits
+from comity.data.dataset import CLASSIFICATION, Splits
 from comity.data.noise import corrupt_labels
 from comity.errors import InvalidValue
 
@@ -31,6 +31,7 @@ def load_data(config: DataConfig) -> Splits:
         config.source, root=config.root, seed=config.seed, image_size=config.image_size, words=config.words
     )
     train = splits.train
+    _require_classes(config, train.task)
     if config.per_class is not None:
         train = train.select(partitions.limit_per_class(train.labels, config.per_class))
     if config.partition is not None:
@@ -40,6 +41,20 @@ def load_data(config: DataConfig) -> Splits:
             "No sample is left to train on", received=f"partition {config.partition}", action="keep more of each class"
         )
     return Splits(corrupt_labels(train, config.label_noise, config.seed), splits.test)
+
+
+def _require_classes(config: DataConfig, task: str) -> None:
+    """Checks that nothing is asked for that goes by classes, where samples have none."""
+    partition = config.partition
+    by_class = partition is not None and not isinstance(partition, UniformPartition | PowerLawPartition)
+    asked = {"per_class": config.per_class is not None, "partition": by_class, "label_noise": config.label_noise > 0}
+    if task != CLASSIFICATION and any(asked.values()):
+        raise InvalidValue(
+            f"[data] {next(name for name, given in asked.items() if given)} goes by classes",
+            expected=f"uniform or power-law partitions for {task}",
+            received=partition.name if by_class and partition is not None else "a setting for classes",
+            action="leave it out, or use data with classes",
+        )
 
 
 def _indices(partition: PartitionConfig, labels: Tensor) -> Tensor:

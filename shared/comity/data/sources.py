@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 import torch
 
 from comity.data.config import SOURCES
-from comity.data.dataset import Dataset, Splits
+from comity.data.dataset import CLASSIFICATION, Dataset, Splits
 from comity.errors import InvalidValue
 from comity.suggestions import near
 
@@ -110,7 +110,10 @@ def load(source: str, *, root: Path | None, seed: int, image_size: int | None, w
 def _check(dataset: Dataset, what: str) -> None:
     if not len(dataset):
         raise InvalidValue(f"{what}: there is no sample", action="name a source that holds data")
-    low, high = (int(bound) for bound in dataset.labels.aminmax())
+    if dataset.task != CLASSIFICATION:
+        low = high = 0
+    else:
+        low, high = (int(bound) for bound in dataset.labels.aminmax())
     if low < 0 or high >= dataset.classes:
         raise InvalidValue(
             f"{what}: a label is out of range",

@@ -17,13 +17,13 @@ from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue
 from comity.front.factories import factory
 from comity.front.party import HeldParty, Model, Party, section, table
-from comity.front.samples import dataset, pairs
+from comity.front.samples import Labels, classes_of, dataset, pairs
 from comity.models import Factory
 from comity.node.holdings import Holdings
 from comity.protocol.definition import ProtocolDefinition
 from comity.tasks import kind_for
 
-Pairs = tuple[Tensor, Tensor]
+Pairs = tuple[Tensor, Labels]
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _data(
             loaded[name] = party.data
         test[name] = None if party.test is None else pairs(party.test, f"{name}'s test data")
     counts = [each.train.classes for each in loaded.values() if isinstance(each, Splits)]
-    counts += [int(each[1].max()) + 1 for each in (*train.values(), *test.values()) if each is not None]
+    counts += [classes_of(each) for each in (*train.values(), *test.values()) if each is not None]
     counts += [len(getattr(each.data, "classes", ())) for each in named.values() if _lists_classes(each.data)]
     count = classes or max([2, *counts])
     found: dict[str, Splits | EnvironmentSet | None] = {}

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from comity.contract import TaskSpec
 from comity.data import Dataset
-from comity.errors import InvalidValue, ModelSignatureMismatch
+from comity.data.dataset import CLASSIFICATION
+from comity.errors import ComityError, InvalidValue, ModelSignatureMismatch
 from comity.models import Factory
+from comity.tasks import Objective, objective_of, require_usable
 
 
 def factory(model: Callable[..., nn.Module], party: str) -> Factory:
@@ -79,14 +82,20 @@ def require_sized(model: object, party: str) -> None:
         )
 
 
-def require_fits(model: nn.Module, samples: Dataset, normalization: tuple[Any, Any], outputs: int, party: str) -> None:
+def require_fits(model: nn.Module, samples: Dataset, task: TaskSpec, party: str) -> None:
     """Tries a model on two samples.
+
+    Args:
+        model: The model.
+        samples: The party's samples.
+        task: What the model is for.
+        party: The party, for errors.
 
     Raises:
         InvalidValue: It cannot take them, or says something else of them than a score for each class.
     """
-    mean, std = normalization
-    inputs = samples.prepare(samples.inputs[:2], mean, std)
+    preprocessing, outputs = task.inputs.preprocessing, require_usable(task).outputs(task)
+    inputs = samples.prepare(samples.inputs[:2], preprocessing.mean, preprocessing.std)
     training = model.training
     model.eval()
     try:
@@ -101,6 +110,9 @@ def require_fits(model: nn.Module, samples: Dataset, normalization: tuple[Any, A
         ) from error
     finally:
         model.train(training)
+    if samples.task != CLASSIFICATION:
+        _require_answer(found, samples, objective_of(task), party)
+        return
     shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
     if not isinstance(found, Tensor) or shape != [len(inputs), outputs] or not found.is_floating_point():
         raise InvalidValue(
@@ -109,6 +121,19 @@ def require_fits(model: nn.Module, samples: Dataset, normalization: tuple[Any, A
             received=f"{found.dtype} {shape}" if isinstance(found, Tensor) else shape,
             action="give its last layer as many outputs as there are classes, and no softmax",
         )
+
+
+def _require_answer(found: Any, samples: Dataset, objective: Objective, party: str) -> None:
+    """Checks that an answer is one to the task of samples without classes."""
+    try:
+        objective.loss(found, samples.targets_of(torch.arange(min(2, len(samples)))), "none")
+    except (ComityError, RuntimeError, TypeError, ValueError) as error:
+        raise InvalidValue(
+            f"{party}'s model says something else than {party}'s data want",
+            expected=f"{samples.outputs} numbers for each sample, or for each of its pixels",
+            received=str(error).splitlines()[0],
+            action="correct its last layer",
+        ) from error
 
 
 def require_same(one: nn.Module, other: nn.Module, parties: tuple[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,18 @@ import torch
 from torch import Tensor
 
 from comity.data import Dataset
+from comity.data.dataset import CLASSIFICATION
+from comity.data.targets import labelled, size_of, told
 from comity.errors import InvalidValue
 
 _EXPECTED = "(inputs, labels) as tensors or arrays, or a torch Dataset of such pairs"
 
 
-def pairs(data: Any, what: str) -> tuple[Tensor, Tensor]:
+Labels = Tensor | dict[str, Tensor]
+"""What is to be told of samples: of one head, or of several by name."""
+
+
+def pairs(data: Any, what: str) -> tuple[Tensor, Labels]:
     """Inputs and labels as a `comity.data.Dataset` has them.
 
     Args:
@@ -23,7 +29,8 @@ def pairs(data: Any, what: str) -> tuple[Tensor, Tensor]:
         what: What they are, for errors, for example `clinic's data`.
 
     Returns:
-        uint8 or float32 `[samples, ...]`, and int64 `[samples]`.
+        uint8 or float32 `[samples, ...]`, and the labels, whose dtype and shape say what they are for: see
+        `comity.data.targets`.
 
     Raises:
         InvalidValue: They are something else, empty, or not finite.
@@ -38,18 +45,13 @@ def pairs(data: Any, what: str) -> tuple[Tensor, Tensor]:
                 action="convert them, for example with .float()",
             )
         inputs = inputs.to(torch.float32)
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool or labels.ndim != 1:
-        raise InvalidValue(
-            f"{what}: the labels cannot be used",
-            expected="whole numbers [samples], the classes from 0",
-            received=f"{labels.dtype} {list(labels.shape)}",
-            action="use the number of the class, for example with .argmax(dim=1) or .long()",
-        )
-    if inputs.ndim < 2 or len(inputs) != len(labels) or not len(labels):
+    all_of = labels if isinstance(labels, dict) else {"": labels}
+    if inputs.ndim < 2 or not len(inputs) or any(len(inputs) != len(each) for each in all_of.values()):
+        received = " and ".join(str(list(each.shape)) for each in (inputs, *all_of.values()))
         raise InvalidValue(
             f"{what}: inputs and labels do not go together",
             expected="inputs [samples, ...] and labels [samples], one or more",
-            received=f"{list(inputs.shape)} and {list(labels.shape)}",
+            received=received,
             action="give one label for each input, and each input a shape",
         )
     if not bool(torch.isfinite(inputs).all()):
@@ -59,34 +61,47 @@ def pairs(data: Any, what: str) -> tuple[Tensor, Tensor]:
             received=f"{int((~torch.isfinite(inputs)).sum())} that are NaN or infinite",
             action="remove or fill them in",
         )
-    if int(labels.min()) < 0:
+    if isinstance(labels, dict):
+        return inputs.detach().cpu(), {name: each.detach().cpu() for name, each in labels.items()}
+    task, targets = told(labels.detach().cpu(), tuple(inputs.shape[1:]), f"{what}: the labels")
+    if task == CLASSIFICATION and int(targets.min()) < 0:
         raise InvalidValue(
             f"{what}: a label is below 0",
             expected="classes from 0",
-            received=int(labels.min()),
+            received=int(targets.min()),
             action="number them so",
         )
-    return inputs.detach().cpu(), labels.detach().cpu().to(torch.int64)
+    return inputs.detach().cpu(), targets
 
 
-def dataset(samples: tuple[Tensor, Tensor], classes: int, what: str) -> Dataset:
+def classes_of(samples: tuple[Tensor, Labels]) -> int:
+    """How many classes samples show that there are; 0 where they have none."""
+    inputs, labels = samples
+    if isinstance(labels, dict):
+        return 0
+    task, targets = told(labels, tuple(inputs.shape[1:]), "the labels")
+    return size_of(task, targets) if task in {CLASSIFICATION, "segmentation"} else 0
+
+
+def dataset(samples: tuple[Tensor, Labels], classes: int, what: str) -> Dataset:
     """Samples of a task with so many classes.
 
     Raises:
         InvalidValue: A label is none of them.
     """
     inputs, labels = samples
-    if int(labels.max()) >= classes:
+    found = labelled(inputs, labels, 1 / 255 if inputs.dtype == torch.uint8 else 1.0, what, classes)
+    if found.task == CLASSIFICATION and int(found.labels.max()) >= classes:
         raise InvalidValue(
             f"{what}: a label is no class",
             expected=f"0 to {classes - 1}",
-            received=int(labels.max()),
+            received=int(found.labels.max()),
             action="raise classes, or number the labels from 0",
         )
-    return Dataset(inputs, labels, scale=1 / 255 if inputs.dtype == torch.uint8 else 1.0, classes=classes)
+    return found
 
 
-def _split(data: Any, what: str) -> tuple[Tensor, Tensor]:
+def _split(data: Any, what: str) -> tuple[Tensor, Labels]:
     if isinstance(data, torch.utils.data.DataLoader):
         raise InvalidValue(
             f"{what}: a DataLoader has its batches made already",
@@ -94,6 +109,8 @@ def _split(data: Any, what: str) -> tuple[Tensor, Tensor]:
             received="a DataLoader",
             action="give its .dataset; batch_size is one of the terms",
         )
+    if isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0]) and isinstance(data[1], Mapping):
+        return _tensor(data[0], what), {str(name): _tensor(each, what) for name, each in data[1].items()}
     if isinstance(data, tuple | list) and len(data) == 2 and all(_is_array(each) for each in data):
         return _tensor(data[0], what), _tensor(data[1], what)
     if isinstance(data, torch.utils.data.TensorDataset) and len(data.tensors) == 2:
@@ -110,7 +127,8 @@ def _split(data: Any, what: str) -> tuple[Tensor, Tensor]:
 
 def _stacked(data: Sequence[Any], what: str) -> tuple[Tensor, Tensor]:
     """All pairs of a data set, read once."""
-    inputs, labels = [], []
+    inputs: list[Tensor] = []
+    labels: list[Tensor] = []
     for index in range(len(data)):
         item = _item(data, index, what)
         if not isinstance(item, tuple | list) or len(item) != 2 or not _is_array(item[0]):
@@ -123,11 +141,11 @@ def _stacked(data: Sequence[Any], what: str) -> tuple[Tensor, Tensor]:
             )
         inputs.append(_tensor(item[0], what))
         try:
-            labels.append(int(item[1]))
-        except (TypeError, ValueError) as error:
+            labels.append(_tensor(item[1], what) if _is_array(item[1]) else torch.as_tensor(item[1]))
+        except (RuntimeError, TypeError, ValueError) as error:
             raise InvalidValue(
                 f"{what}: the label of sample {index} cannot be used",
-                expected="the number of its class",
+                expected="the number of its class, or a tensor of what else is to be told of it",
                 received=repr(item[1])[:100],
                 action="give the number of the class, for example with int(label.argmax())",
             ) from error
@@ -138,7 +156,16 @@ def _stacked(data: Sequence[Any], what: str) -> tuple[Tensor, Tensor]:
             received=", ".join(sorted({str(list(each.shape)) for each in inputs})[:3]),
             action="bring them to one shape with a transform",
         )
-    return (torch.stack(inputs) if inputs else torch.empty(0, 1)), torch.tensor(labels, dtype=torch.int64)
+    if len({(each.shape, each.dtype) for each in labels}) > 1:
+        raise InvalidValue(
+            f"{what}: labels differ in shape or dtype",
+            expected="one of each",
+            received=", ".join(sorted({f"{each.dtype} {list(each.shape)}" for each in labels})[:3]),
+            action="make them alike",
+        )
+    if not inputs:
+        return torch.empty(0, 1), torch.empty(0, dtype=torch.int64)
+    return torch.stack(inputs), torch.stack(labels)
 
 
 def _item(data: Sequence[Any], index: int, what: str) -> Any:

@@ -11,7 +11,7 @@ from comity.errors import InvalidValue
 from comity.protocol.audits import AuditContext
 from comity.tensors import State
 from comity.training import audits
-from comity.training.classification import Classification
+from comity.training.supervised import Supervised
 
 
 def membership(context: AuditContext) -> Mapping[str, Json]:
@@ -49,7 +49,7 @@ def _checkpoints(context: AuditContext) -> list[tuple[int, State]]:
 
 
 def _terms(context: AuditContext) -> Any:
-    if not isinstance(context.require_party().task(None), Classification):
+    if not isinstance(context.require_party().task(None), Supervised):
         raise InvalidValue(
             "audits are of what is trained on samples",
             expected="a task with samples",

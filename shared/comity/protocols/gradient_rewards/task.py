@@ -8,8 +8,8 @@ from comity.errors import MalformedMessage, TaskMismatch
 from comity.privacy.limits import TrainingPlan
 from comity.protocol.implementation import Data, Resources, TaskBuilder
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
-from comity.training import Classification
-from comity.training.local import classification
+from comity.training import Supervised
+from comity.training.local import supervised
 
 MODEL = "model"
 """What the protocol calls the model that is trained."""
@@ -24,7 +24,7 @@ class RewardedTaskBuilder(TaskBuilder):
             raise _no_samples(data)
         return super().samples(terms, data)
 
-    def build(self, contract: Contract, resources: Resources) -> Classification:
+    def build(self, contract: Contract, resources: Resources) -> Supervised:
         """See `TaskBuilder.build`."""
         if not isinstance(contract.terms, GradientRewardsTerms):
             raise MalformedMessage(
@@ -32,7 +32,7 @@ class RewardedTaskBuilder(TaskBuilder):
             )
         if isinstance(resources.data, EnvironmentSet):
             raise _no_samples(resources.data)
-        return classification(
+        return supervised(
             resources.models[MODEL],
             resources.data,
             contract.task,
@@ -47,7 +47,7 @@ class RewardedTaskBuilder(TaskBuilder):
 TASK = RewardedTaskBuilder()
 
 
-def disk_space(contract: Contract, own: Membership, peer: Membership, task: Classification) -> int:  # noqa: ARG001
+def disk_space(contract: Contract, own: Membership, peer: Membership, task: Supervised) -> int:  # noqa: ARG001
     """Most that a party keeps at a time.
 
     At a client, two models, an update and a reward, and two states of a leak guard, one of which takes the other's place; at

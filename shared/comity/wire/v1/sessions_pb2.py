@@ -28,7 +28,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63omity/wire/v1/sessions.proto\x12\x0e\x63omity.wire.v1\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x02\n\x08\x43ontract\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x34\n\x06models\x18\x06 \x03(\x0b\x32$.comity.wire.v1.Contract.ModelsEntry\x12\"\n\x04task\x18\x07 \x01(\x0b\x32\x14.comity.wire.v1.Task\x12\x11\n\tinitiator\x18\x08 \x01(\t\x12\x11\n\tacceptors\x18\t \x03(\t\x12\x0e\n\x06\x65gress\x18\n \x03(\t\x12\x31\n\x05terms\x18\x0b \x01(\x0b\x32\x14.google.protobuf.AnyB\x0c\x92\xce\x18\x08\x63ontract\x1a\x44\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.comity.wire.v1.Model:\x02\x38\x01:\x18\x8a\xce\x18\x14\n\x08\x63ontract\x12\x08\x63ontract\"`\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x0c\x92\xce\x18\x08\x63ontract\x12\x11\n\tsignature\x18\x03 \x01(\t\"\x99\x01\n\x04Task\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x36\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x0c\x92\xce\x18\x08\x63ontract\x12&\n\x06inputs\x18\x03 \x01(\x0b\x32\x16.comity.wire.v1.Inputs\x12#\n\x05heads\x18\x04 \x03(\x0b\x32\x14.comity.wire.v1.Head\"\x9a\x01\n\x06Inputs\x12\r\n\x05shape\x18\x01 \x03(\r\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12 \n\x05scale\x18\x03 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x00\x88\x01\x01\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x34\n\rpreprocessing\x18\x05 \x01(\x0b\x32\x1d.comity.wire.v1.PreprocessingB\x08\n\x06_scale\"F\n\rPreprocessing\x12\x1a\n\x04mean\x18\x01 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x19\n\x03std\x18\x02 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\"\x86\x01\n\x04Head\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\r\n\x05units\x18\x05 \x03(\t\x12\x1a\n\x04mean\x18\x06 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x19\n\x03std\x18\x07 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\"C\n\x07Release\x12\x0f\n\x07samples\x18\x01 \x01(\x04\x12\'\n\x04kept\x18\x02 \x01(\x0e\x32\x19.comity.wire.v1.Retention\"O\n\nMembership\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07samples\x18\x03 \x01(\x04\x12\x13\n\x0breceipt_key\x18\x04 \x01(\t\"\xd9\x02\n\x0fSignedStatement\x12\x1c\n\x04kind\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1d\n\x05party\x18\x02 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1f\n\x07session\x18\x03 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12 \n\x08\x63ontract\x18\x04 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1c\n\x04unit\x18\x05 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\r\n\x05\x66irst\x18\x06 \x01(\x04\x12\r\n\x05\x63ount\x18\x07 \x01(\x04\x12\x1f\n\x07subject\x18\x08 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x13\n\x0bhead_length\x18\t \x01(\x04\x12!\n\thead_hash\x18\n \x01(\tB\x0e\x92\xce\x18\nidentifier\x12 \n\tsignature\x18\x0b \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x0f\x8a\xce\x18\x0b\n\tstatement\"\xa2\x01\n\x08Proposal\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12 \n\tsignature\x18\x03 \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x18\x8a\xce\x18\x14\n\x08\x63ontract\x12\x08proposal\"\x89\x01\n\rProposalReply\x12.\n\tagreement\x18\x01 \x01(\x0b\x32\x19.comity.wire.v1.AgreementH\x00\x12.\n\tundecided\x18\x02 \x01(\x0b\x32\x19.comity.wire.v1.UndecidedH\x00:\x0e\x8a\xce\x18\n\n\x08messagesB\x08\n\x06\x61nswer\"\x1a\n\tUndecided:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x81\x01\n\x0c\x44raftRequest\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership:\x15\x8a\xce\x18\x11\n\x08\x63ontract\x12\x05\x64raft\"Y\n\nDraftReply\x12%\n\rcontract_hash\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x15\n\rasks_operator\x18\x02 \x01(\x08:\r\x8a\xce\x18\t\n\x07\x63ontrol\">\n\x0c\x46\x65tchRequest\x12\x1f\n\x07session\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x8f\x01\n\tAgreement\x12\x15\n\rcontract_hash\x18\x01 \x01(\t\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12 \n\tsignature\x18\x03 \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x19\x8a\xce\x18\x15\n\x08\x63ontract\x12\tagreement\"C\n\nEndRequest\x12&\n\x06\x65nding\x18\x01 \x01(\x0e\x32\x16.comity.wire.v1.Ending:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x19\n\x08\x45ndReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"$\n\x13\x44\x65scribePeerRequest:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\xdc\x01\n\x0fPeerDescription\x12\x1d\n\x05party\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1c\n\x04role\x18\x02 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1f\n\x07version\x18\x03 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x32\n\tprotocols\x18\x04 \x03(\x0b\x32\x1f.comity.wire.v1.ProtocolVersion\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\r\x8a\xce\x18\t\n\x07\x63ontrol\"@\n\x0fProtocolVersion\x12\x1c\n\x04name\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x0f\n\x07version\x18\x02 \x01(\r*h\n\tRetention\x12\x19\n\x15RETENTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fRETENTION_ROUND\x10\x01\x12\x15\n\x11RETENTION_SESSION\x10\x02\x12\x14\n\x10RETENTION_RESULT\x10\x03*^\n\x06\x45nding\x12\x16\n\x12\x45NDING_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NDING_FINISHED\x10\x01\x12\x11\n\rENDING_FAILED\x10\x02\x12\x14\n\x10\x45NDING_CANCELLED\x10\x03\x32\xe1\x02\n\x08Sessions\x12\x42\n\x07Propose\x12\x18.comity.wire.v1.Proposal\x1a\x1d.comity.wire.v1.ProposalReply\x12\x41\n\x05\x44raft\x12\x1c.comity.wire.v1.DraftRequest\x1a\x1a.comity.wire.v1.DraftReply\x12?\n\x05\x46\x65tch\x12\x1c.comity.wire.v1.FetchRequest\x1a\x18.comity.wire.v1.Contract\x12;\n\x03\x45nd\x12\x1a.comity.wire.v1.EndRequest\x1a\x18.comity.wire.v1.EndReply\x12P\n\x08\x44\x65scribe\x12#.comity.wire.v1.DescribePeerRequest\x1a\x1f.comity.wire.v1.PeerDescriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63omity/wire/v1/sessions.proto\x12\x0e\x63omity.wire.v1\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x02\n\x08\x43ontract\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x34\n\x06models\x18\x06 \x03(\x0b\x32$.comity.wire.v1.Contract.ModelsEntry\x12\"\n\x04task\x18\x07 \x01(\x0b\x32\x14.comity.wire.v1.Task\x12\x11\n\tinitiator\x18\x08 \x01(\t\x12\x11\n\tacceptors\x18\t \x03(\t\x12\x0e\n\x06\x65gress\x18\n \x03(\t\x12\x31\n\x05terms\x18\x0b \x01(\x0b\x32\x14.google.protobuf.AnyB\x0c\x92\xce\x18\x08\x63ontract\x1a\x44\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.comity.wire.v1.Model:\x02\x38\x01:\x18\x8a\xce\x18\x14\n\x08\x63ontract\x12\x08\x63ontract\"`\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x0c\x92\xce\x18\x08\x63ontract\x12\x11\n\tsignature\x18\x03 \x01(\t\"\x99\x01\n\x04Task\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x36\n\x07options\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x0c\x92\xce\x18\x08\x63ontract\x12&\n\x06inputs\x18\x03 \x01(\x0b\x32\x16.comity.wire.v1.Inputs\x12#\n\x05heads\x18\x04 \x03(\x0b\x32\x14.comity.wire.v1.Head\"\x9a\x01\n\x06Inputs\x12\r\n\x05shape\x18\x01 \x03(\r\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12 \n\x05scale\x18\x03 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x00\x88\x01\x01\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\x34\n\rpreprocessing\x18\x05 \x01(\x0b\x32\x1d.comity.wire.v1.PreprocessingB\x08\n\x06_scale\"F\n\rPreprocessing\x12\x1a\n\x04mean\x18\x01 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x19\n\x03std\x18\x02 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\"\xa5\x01\n\x04Head\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\r\n\x05units\x18\x05 \x03(\t\x12\x1a\n\x04mean\x18\x06 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x19\n\x03std\x18\x07 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1d\n\x07weights\x18\x08 \x03(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\"C\n\x07Release\x12\x0f\n\x07samples\x18\x01 \x01(\x04\x12\'\n\x04kept\x18\x02 \x01(\x0e\x32\x19.comity.wire.v1.Retention\"O\n\nMembership\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07samples\x18\x03 \x01(\x04\x12\x13\n\x0breceipt_key\x18\x04 \x01(\t\"\xd9\x02\n\x0fSignedStatement\x12\x1c\n\x04kind\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1d\n\x05party\x18\x02 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1f\n\x07session\x18\x03 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12 \n\x08\x63ontract\x18\x04 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1c\n\x04unit\x18\x05 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\r\n\x05\x66irst\x18\x06 \x01(\x04\x12\r\n\x05\x63ount\x18\x07 \x01(\x04\x12\x1f\n\x07subject\x18\x08 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x13\n\x0bhead_length\x18\t \x01(\x04\x12!\n\thead_hash\x18\n \x01(\tB\x0e\x92\xce\x18\nidentifier\x12 \n\tsignature\x18\x0b \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x0f\x8a\xce\x18\x0b\n\tstatement\"\xa2\x01\n\x08Proposal\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12 \n\tsignature\x18\x03 \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x18\x8a\xce\x18\x14\n\x08\x63ontract\x12\x08proposal\"\x89\x01\n\rProposalReply\x12.\n\tagreement\x18\x01 \x01(\x0b\x32\x19.comity.wire.v1.AgreementH\x00\x12.\n\tundecided\x18\x02 \x01(\x0b\x32\x19.comity.wire.v1.UndecidedH\x00:\x0e\x8a\xce\x18\n\n\x08messagesB\x08\n\x06\x61nswer\"\x1a\n\tUndecided:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x81\x01\n\x0c\x44raftRequest\x12*\n\x08\x63ontract\x18\x01 \x01(\x0b\x32\x18.comity.wire.v1.Contract\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership:\x15\x8a\xce\x18\x11\n\x08\x63ontract\x12\x05\x64raft\"Y\n\nDraftReply\x12%\n\rcontract_hash\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x15\n\rasks_operator\x18\x02 \x01(\x08:\r\x8a\xce\x18\t\n\x07\x63ontrol\">\n\x0c\x46\x65tchRequest\x12\x1f\n\x07session\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x8f\x01\n\tAgreement\x12\x15\n\rcontract_hash\x18\x01 \x01(\t\x12.\n\nmembership\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Membership\x12 \n\tsignature\x18\x03 \x01(\x0c\x42\r\x92\xce\x18\tsignature:\x19\x8a\xce\x18\x15\n\x08\x63ontract\x12\tagreement\"C\n\nEndRequest\x12&\n\x06\x65nding\x18\x01 \x01(\x0e\x32\x16.comity.wire.v1.Ending:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x19\n\x08\x45ndReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"$\n\x13\x44\x65scribePeerRequest:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\xdc\x01\n\x0fPeerDescription\x12\x1d\n\x05party\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1c\n\x04role\x18\x02 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x1f\n\x07version\x18\x03 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x32\n\tprotocols\x18\x04 \x03(\x0b\x32\x1f.comity.wire.v1.ProtocolVersion\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\r\x8a\xce\x18\t\n\x07\x63ontrol\"@\n\x0fProtocolVersion\x12\x1c\n\x04name\x18\x01 \x01(\tB\x0e\x92\xce\x18\nidentifier\x12\x0f\n\x07version\x18\x02 \x01(\r*h\n\tRetention\x12\x19\n\x15RETENTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fRETENTION_ROUND\x10\x01\x12\x15\n\x11RETENTION_SESSION\x10\x02\x12\x14\n\x10RETENTION_RESULT\x10\x03*^\n\x06\x45nding\x12\x16\n\x12\x45NDING_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NDING_FINISHED\x10\x01\x12\x11\n\rENDING_FAILED\x10\x02\x12\x14\n\x10\x45NDING_CANCELLED\x10\x03\x32\xe1\x02\n\x08Sessions\x12\x42\n\x07Propose\x12\x18.comity.wire.v1.Proposal\x1a\x1d.comity.wire.v1.ProposalReply\x12\x41\n\x05\x44raft\x12\x1c.comity.wire.v1.DraftRequest\x1a\x1a.comity.wire.v1.DraftReply\x12?\n\x05\x46\x65tch\x12\x1c.comity.wire.v1.FetchRequest\x1a\x18.comity.wire.v1.Contract\x12;\n\x03\x45nd\x12\x1a.comity.wire.v1.EndRequest\x1a\x18.comity.wire.v1.EndReply\x12P\n\x08\x44\x65scribe\x12#.comity.wire.v1.DescribePeerRequest\x1a\x1f.comity.wire.v1.PeerDescriptionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEAD'].fields_by_name['mean']._serialized_options = b'\222\316\030\010contract'
   _globals['_HEAD'].fields_by_name['std']._loaded_options = None
   _globals['_HEAD'].fields_by_name['std']._serialized_options = b'\222\316\030\010contract'
+  _globals['_HEAD'].fields_by_name['weights']._loaded_options = None
+  _globals['_HEAD'].fields_by_name['weights']._serialized_options = b'\222\316\030\010contract'
   _globals['_SIGNEDSTATEMENT'].fields_by_name['kind']._loaded_options = None
   _globals['_SIGNEDSTATEMENT'].fields_by_name['kind']._serialized_options = b'\222\316\030\nidentifier'
   _globals['_SIGNEDSTATEMENT'].fields_by_name['party']._loaded_options = None
@@ -111,10 +113,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PEERDESCRIPTION']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_PROTOCOLVERSION'].fields_by_name['name']._loaded_options = None
   _globals['_PROTOCOLVERSION'].fields_by_name['name']._serialized_options = b'\222\316\030\nidentifier'
-  _globals['_RETENTION']._serialized_start=2861
-  _globals['_RETENTION']._serialized_end=2965
-  _globals['_ENDING']._serialized_start=2967
-  _globals['_ENDING']._serialized_end=3061
+  _globals['_RETENTION']._serialized_start=2892
+  _globals['_RETENTION']._serialized_end=2996
+  _globals['_ENDING']._serialized_start=2998
+  _globals['_ENDING']._serialized_end=3092
   _globals['_CONTRACT']._serialized_start=169
   _globals['_CONTRACT']._serialized_end=552
   _globals['_CONTRACT_MODELSENTRY']._serialized_start=458
@@ -128,37 +130,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPROCESSING']._serialized_start=965
   _globals['_PREPROCESSING']._serialized_end=1035
   _globals['_HEAD']._serialized_start=1038
-  _globals['_HEAD']._serialized_end=1172
-  _globals['_RELEASE']._serialized_start=1174
-  _globals['_RELEASE']._serialized_end=1241
-  _globals['_MEMBERSHIP']._serialized_start=1243
-  _globals['_MEMBERSHIP']._serialized_end=1322
-  _globals['_SIGNEDSTATEMENT']._serialized_start=1325
-  _globals['_SIGNEDSTATEMENT']._serialized_end=1670
-  _globals['_PROPOSAL']._serialized_start=1673
-  _globals['_PROPOSAL']._serialized_end=1835
-  _globals['_PROPOSALREPLY']._serialized_start=1838
-  _globals['_PROPOSALREPLY']._serialized_end=1975
-  _globals['_UNDECIDED']._serialized_start=1977
-  _globals['_UNDECIDED']._serialized_end=2003
-  _globals['_DRAFTREQUEST']._serialized_start=2006
-  _globals['_DRAFTREQUEST']._serialized_end=2135
-  _globals['_DRAFTREPLY']._serialized_start=2137
-  _globals['_DRAFTREPLY']._serialized_end=2226
-  _globals['_FETCHREQUEST']._serialized_start=2228
-  _globals['_FETCHREQUEST']._serialized_end=2290
-  _globals['_AGREEMENT']._serialized_start=2293
-  _globals['_AGREEMENT']._serialized_end=2436
-  _globals['_ENDREQUEST']._serialized_start=2438
-  _globals['_ENDREQUEST']._serialized_end=2505
-  _globals['_ENDREPLY']._serialized_start=2507
-  _globals['_ENDREPLY']._serialized_end=2532
-  _globals['_DESCRIBEPEERREQUEST']._serialized_start=2534
-  _globals['_DESCRIBEPEERREQUEST']._serialized_end=2570
-  _globals['_PEERDESCRIPTION']._serialized_start=2573
-  _globals['_PEERDESCRIPTION']._serialized_end=2793
-  _globals['_PROTOCOLVERSION']._serialized_start=2795
-  _globals['_PROTOCOLVERSION']._serialized_end=2859
-  _globals['_SESSIONS']._serialized_start=3064
-  _globals['_SESSIONS']._serialized_end=3417
+  _globals['_HEAD']._serialized_end=1203
+  _globals['_RELEASE']._serialized_start=1205
+  _globals['_RELEASE']._serialized_end=1272
+  _globals['_MEMBERSHIP']._serialized_start=1274
+  _globals['_MEMBERSHIP']._serialized_end=1353
+  _globals['_SIGNEDSTATEMENT']._serialized_start=1356
+  _globals['_SIGNEDSTATEMENT']._serialized_end=1701
+  _globals['_PROPOSAL']._serialized_start=1704
+  _globals['_PROPOSAL']._serialized_end=1866
+  _globals['_PROPOSALREPLY']._serialized_start=1869
+  _globals['_PROPOSALREPLY']._serialized_end=2006
+  _globals['_UNDECIDED']._serialized_start=2008
+  _globals['_UNDECIDED']._serialized_end=2034
+  _globals['_DRAFTREQUEST']._serialized_start=2037
+  _globals['_DRAFTREQUEST']._serialized_end=2166
+  _globals['_DRAFTREPLY']._serialized_start=2168
+  _globals['_DRAFTREPLY']._serialized_end=2257
+  _globals['_FETCHREQUEST']._serialized_start=2259
+  _globals['_FETCHREQUEST']._serialized_end=2321
+  _globals['_AGREEMENT']._serialized_start=2324
+  _globals['_AGREEMENT']._serialized_end=2467
+  _globals['_ENDREQUEST']._serialized_start=2469
+  _globals['_ENDREQUEST']._serialized_end=2536
+  _globals['_ENDREPLY']._serialized_start=2538
+  _globals['_ENDREPLY']._serialized_end=2563
+  _globals['_DESCRIBEPEERREQUEST']._serialized_start=2565
+  _globals['_DESCRIBEPEERREQUEST']._serialized_end=2601
+  _globals['_PEERDESCRIPTION']._serialized_start=2604
+  _globals['_PEERDESCRIPTION']._serialized_end=2824
+  _globals['_PROTOCOLVERSION']._serialized_start=2826
+  _globals['_PROTOCOLVERSION']._serialized_end=2890
+  _globals['_SESSIONS']._serialized_start=3095
+  _globals['_SESSIONS']._serialized_end=3448
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,4 @@
-"""Training and evaluating a classifier on a party's own data."""
+"""Training and testing a model on a party's own samples, whatever its task says of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 from comity import interruption
+from comity.contract import HeadSpec, Json
 from comity.data import Dataset, Splits
+from comity.errors import TaskMismatch
 from comity.privacy import Mechanism, PrivateGradients
 from comity.privacy.leak_guard import Collector, LeakGuard, Rules
 from comity.randomness import seeded
+from comity.tasks.classification import CrossEntropy
+from comity.tasks.objective import Objective, Outputs, Reduction
 from comity.tensors import Layout, State
 from comity.training.optimizers import build_optimizer
 from comity.training.releases import Releases, apart
@@ -33,7 +36,7 @@ _MEASURED = 256
 """Samples over which the layers' mean inputs are taken."""
 
 
-class Classification:
+class Supervised:
     """A party's local task: a model, and the party's samples, which stay here.
 
     Args:
@@ -47,6 +50,7 @@ class Classification:
         privacy: The noise that covers each training sample; None for none. Batches are then drawn by Poisson, and
             `batch_size` is their average. Losses and accuracies are not covered.
         rules: By which a leak guard decides what of a trajectory's models is sent; None for no guard.
+        objective: What the model is trained and tested for; None for the cross-entropy of the samples' classes.
 
     Raises:
         InvalidValue: Differential privacy does not go with the model.
@@ -64,7 +68,9 @@ class Classification:
         device: torch.device,
         privacy: Mechanism | None = None,
         rules: Rules | None = None,
+        objective: Objective | None = None,
     ) -> None:
+        self.objective: Objective = objective or CrossEntropy(HeadSpec(name="class", size=splits.train.classes))
         self.layout = Layout.of(model.state_dict())
         self.initial_state: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         self.parameters = tuple(name for name, _ in model.named_parameters())
@@ -202,14 +208,14 @@ class Classification:
                 self._private.compute(optimizer, losses, self._secret.seed("privacy noise", round, iteration))
         optimizer.step()
 
-    def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: str) -> Tensor:
+    def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: Reduction) -> Tensor:
         """Loss of a batch: its mean, a scalar, or with reduction `none` that of each sample."""
         inputs = self._prepared(self._train_data, indices)
         # Opacus's hooks expect gradients of the inputs; torch warns where there are none.
         inputs.requires_grad_(self._private is not None)
         with self._seeded("dropout", round, iteration):
-            logits = self._model(inputs)
-        return cross_entropy(logits, self._train_data.labels[indices], reduction=reduction)
+            outputs = self._model(inputs)
+        return self.objective.loss(outputs, self._train_data.targets_of(indices), reduction)
 
     def _seeded(self, purpose: str, *place: int) -> AbstractContextManager[None]:
         """Seeds what the model's layers draw, where they draw anything."""
@@ -260,7 +266,7 @@ class Classification:
         return self._train_data.labels[samples.to(self._device)]
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
-        """Cross-entropy of each sample under a model, in evaluation mode.
+        """The loss of each sample under a model, in evaluation mode.
 
         Args:
             state: The model.
@@ -272,15 +278,31 @@ class Classification:
         order = torch.arange(self.samples) if samples is None else samples
         weights = self._on_device(state)
         parts = [
-            cross_entropy(
-                self._logits(weights, self._train_data, block), self._train_data.labels[block], reduction="none"
+            self.objective.loss(
+                self._outputs(weights, self._train_data, block), self._train_data.targets_of(block), "none"
             )
             for block in order.to(self._device).split(self.evaluation_batch_size)
         ]
         return torch.cat(parts).double().cpu()
 
+    def tested(self, state: State) -> dict[str, Json]:
+        """What a test of a model says on the test samples, by metric; empty where there are none.
+
+        Beside the numbers of the kind of task there is `loss`, the mean of the samples' losses.
+        """
+        data = self._test_data
+        if data is None or not len(data):
+            return {}
+        weights, tally, total = self._on_device(state), self.objective.tally(), 0.0
+        for block in torch.arange(len(data), device=self._device).split(self.evaluation_batch_size):
+            outputs, targets = self._outputs(weights, data, block), data.targets_of(block)
+            tally.add(outputs, targets)
+            total += float(self.objective.loss(outputs, targets, "none").double().sum())
+        loss = total / len(data)
+        return {**tally.results(), "loss": loss if math.isfinite(loss) else None}
+
     def test_accuracy(self, state: State) -> float | None:
-        """Share of the test samples that a model classifies right, 0 to 1; None where there are no test samples."""
+        """Share of the test samples that a classifier classifies right, 0 to 1; None where there are no test samples."""
         if self._test_data is None:
             return None
         weights = self._on_device(state)
@@ -290,21 +312,28 @@ class Classification:
             right += int((predicted == self._test_data.labels[block]).sum())
         return right / len(self._test_data)
 
-    def test_returns(self, state: State) -> dict[str, float]:
-        """Samples have none; see `test_accuracy`."""
-        del state
-        return {}
-
     def _on_device(self, state: State) -> dict[str, Tensor]:
         return {name: tensor.to(self._device, non_blocking=True) for name, tensor in state.items()}
 
     @torch.inference_mode()
+    def _outputs(self, weights: dict[str, Tensor], data: Dataset, indices: Int[Tensor, " batch"]) -> Outputs:
+        interruption.point()
+        outputs: Outputs = functional_call(self._evaluated, weights, (self._prepared(data, indices),), strict=True)
+        return outputs
+
     def _logits(
         self, weights: dict[str, Tensor], data: Dataset, indices: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch classes"]:
-        interruption.point()
-        logits: Tensor = functional_call(self._evaluated, weights, (self._prepared(data, indices),), strict=True)
-        return logits
+        """The outputs of a classifier."""
+        outputs = self._outputs(weights, data, indices)
+        if not isinstance(outputs, Tensor):
+            raise TaskMismatch(
+                "a classifier answers with one tensor",
+                expected="logits [batch, classes]",
+                received=type(outputs).__name__,
+                action="have the model give the logits alone",
+            )
+        return outputs
 
     def _prepared(self, data: Dataset, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
         return data.prepare(data.inputs[indices], *self._normalization)
