@@ -181,7 +181,7 @@ class TestImagefolder:
     def test_the_splits_must_have_one_size(self, tmp_path: Path) -> None:
         save_images(tmp_path / "train" / "cat", 1)
         save_images(tmp_path / "test" / "cat", 1, side=(7, 7))
-        refused(InvalidValue, f"imagefolder:{tmp_path}", "not like the training split")
+        refused(InvalidValue, f"imagefolder:{tmp_path}", "not like the one to train on")
 
     def test_an_unreadable_image_is_named(self, tmp_path: Path) -> None:
         save_images(tmp_path / "cat", 3)
@@ -235,7 +235,6 @@ class TestNpz:
             ({"y": np.array([0, -1, 1])}, "label is out of range"),
             ({"classes": 2}, "label is out of range"),
             ({"classes": 0}, "classes"),
-            ({"y": np.array([0.0, 1.0, 2.0])}, "y in"),
             ({"y": np.array([0, 1])}, "x in"),
             ({"y": np.array([[0], [1], [2]])}, "y in"),
             ({"x": np.zeros(3)}, "x in"),
@@ -246,8 +245,8 @@ class TestNpz:
             ({"x": np.zeros((0, 2)), "y": np.array([], dtype=np.int64)}, "no sample"),
             ({"x": np.array([{}, {}, {}], dtype=object)}, "cannot be read"),
             ({"x_test": np.zeros((1, 2, 2), dtype=np.uint8)}, "y_test"),
-            ({"x_test": np.zeros((1, 2, 3), dtype=np.uint8), "y_test": np.array([0])}, "not like the training split"),
-            ({"x_test": np.zeros((1, 2, 2)), "y_test": np.array([0])}, "not like the training split"),
+            ({"x_test": np.zeros((1, 2, 3), dtype=np.uint8), "y_test": np.array([0])}, "not like the one to train on"),
+            ({"x_test": np.zeros((1, 2, 2)), "y_test": np.array([0])}, "not like the one to train on"),
             ({"labels": np.array([0])}, "arrays"),
         ],
     )

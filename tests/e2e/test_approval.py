@@ -119,10 +119,10 @@ def test_a_refusal_reaches_the_initiator_with_its_reason(
         refused = comity.json(
             "sessions", "refuse", "unwanted", "--reason", "not before spring", "--node", "hospital", cwd=pair.folder
         )
-        assert (refused["state"], refused["reason"]) == ("cancelled", "not before spring")
+        assert (refused["state"], refused["reason"]) == ("refused", "not before spring")
         assert follower.wait(60) == 3
         assert "hospital's operator refuses the session: received not before spring" in follower.stderr.read()
-    assert (pair.state("clinic", "unwanted"), pair.state("hospital", "unwanted")) == ("failed", "cancelled")
+    assert (pair.state("clinic", "unwanted"), pair.state("hospital", "unwanted")) == ("refused", "refused")
     shown = comity("show", "unwanted", "--node", "clinic", cwd=pair.folder).stdout
     assert "why     hospital's operator refuses the session: received not before spring" in shown
 
@@ -145,4 +145,4 @@ def test_what_waits_counts_and_its_time_is_bounded(
         assert "policy.max_sessions" in line
         line = comity.fails("watch", "first", "--node", "clinic", cwd=pair.folder, code=3)
         assert "policy.max_wait_s" in line
-        wait_until(lambda: pair.state("hospital", "first") == "cancelled", "the hospital has given up")
+        wait_until(lambda: pair.state("hospital", "first") == "refused", "the hospital has given up")

@@ -60,7 +60,6 @@ partition = {{ name = "imbalance", gamma = 0.3, share = "learner", seed = 5 }}
 
 [policy]
 max_rounds = 30
-egress = ["contract", "vote"]
 
 [peers.hospital]
 address = "{address}"
@@ -256,6 +255,21 @@ def test_an_error_is_an_object_where_json_was_asked_for(comity: Any, tmp_path: P
     told = json.loads(done.stdout)
     assert told["error"] == "MISSING_FILE"
     assert done.stderr == f"comity: {told['message']}\n"
+
+
+@pytest.mark.parametrize("option", ["--json", "--jsonl"])
+def test_so_is_a_command_line_that_cannot_be_read(comity: Any, tmp_path: Path, option: str) -> None:
+    for arguments, part in (
+        (["demo", "--sed", "1"], "No such option"),
+        (["run"], "Missing argument"),
+        (["simulate", "s.toml", "--frob"], "No such option"),
+        (["frob"], "No such command"),
+    ):
+        done = comity(*arguments, option, cwd=tmp_path)
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["error"]) == (2, "USAGE_ERROR")
+        assert part in told["message"]
+        assert done.stderr == f"comity: {told['message']}\n"
 
 
 # --- Nodes, started as a user starts them --------------------------------------------------------------------------------

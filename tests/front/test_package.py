@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 
 import comity
+from comity.contract import Preprocessing
+from comity.data import Splits
 from comity.errors import InvalidValue, MissingFile
+from comity.front.casting import cast
 from comity.front.table import Rounds
 from comity.protocol.presentation import Column
+from comity.protocol.registry import protocol
 
 
 def test_importing_it_imports_nothing_heavy() -> None:
@@ -79,3 +83,42 @@ def test_rounds_as_rows_columns_and_text() -> None:
     assert "…" in text
     assert rounds._repr_html_().count("<tr>") == 22
     assert repr(Rounds([])) == ""
+
+
+def test_a_party_has_samples_by_what_they_are_for() -> None:
+    x, y = _samples()
+    party = comity.Party(
+        data={"train": (x, y), "test": (x, y), "calibration": (x[:4], y[:4]), "pool": (x[:3], None, y[:3] == 1)}
+    )
+    (found,) = (each.own_data for each in _held(party))
+    assert isinstance(found, Splits)
+    assert [(name, len(each)) for name, each in found.items()] == [
+        ("train", 20),
+        ("test", 20),
+        ("calibration", 4),
+        ("pool", 3),
+    ]
+    pool = found.split("pool")
+    assert pool.labels.tolist() == [-1, -1, -1]
+    assert pool.protected is not None
+    assert pool.protected.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"pool": _samples()}, "expected train"),
+        ({"train": _samples(), "spare": _samples()}, "expected train"),
+        ({"train": _samples(), "pool": (np.zeros((3, 3), np.float32), None, np.zeros(2, bool))}, "marks of protected"),
+        ({"train": _samples(), "pool": (np.zeros((3, 4), np.float32), None)}, "pool samples are not like"),
+    ],
+)
+def test_samples_that_are_for_nothing_are_refused(data: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidValue, match=said) as caught:
+        _held(comity.Party(data=data))
+    assert "\n" not in str(caught.value)
+
+
+def _held(party: comity.Party) -> list[Any]:
+    parties = [party, comity.Party(data=_samples())]
+    return list(cast(parties, protocol("federated_count"), (), Preprocessing(), None).parties.values())[:1]

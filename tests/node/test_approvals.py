@@ -101,7 +101,7 @@ def test_those_who_look_on_see_it_begin(asked: Asked) -> None:
 def test_a_refusal_is_kept_with_its_reason(asked: Asked) -> None:
     asked.is_agreed()
     asked.acceptor.refuse("asked", "not before spring")
-    assert asked.state == "cancelled"
+    assert asked.state == "refused"
     for _ in range(2):
         with pytest.raises(PolicyRefusal, match="received not before spring"):
             asked.is_agreed()
@@ -139,7 +139,7 @@ def test_what_nobody_decides_ends_in_time(asked: Asked) -> None:
     asked.acceptor.expire(now + timedelta(seconds=30))
     assert asked.state == "waiting"
     asked.acceptor.expire(now + timedelta(seconds=90))
-    assert asked.state == "cancelled"
+    assert asked.state == "refused"
     with pytest.raises(PolicyRefusal, match="policy.max_wait_s"):
         asked.is_agreed()
 

@@ -46,6 +46,15 @@ def test_everything_that_a_definition_names_is_there(name: str) -> None:
     assert settings is None or settings() is not None
 
 
+@pytest.mark.parametrize("name", protocol_names())
+def test_what_each_side_sends_follows_from_its_calls(name: str) -> None:
+    definition = protocol(name)
+    service = definition.load().service
+    by_initiator, by_acceptor = (service.kinds_sent(by_initiator=each) for each in (True, False))
+    assert by_initiator | by_acceptor == {*definition.egress}
+    assert "contract" in by_initiator & by_acceptor
+
+
 def test_a_topology_says_who_sees_the_whole_session() -> None:
     assert Topology.OPEN.is_joined
     assert Topology.OPEN.center("client", "server") == "server"

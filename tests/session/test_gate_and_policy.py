@@ -204,3 +204,10 @@ def test_one_party_asks_only_so_much(make_contract: Callable[..., Contract], ask
     """It is told no more of what else goes on than that there is too much of its own."""
     with pytest.raises(PolicyRefusal, match=rf"policy\.{limit} refuses the session: .*received one more"):
         Policy().review(make_contract(), OWN, ("clinic",), active=0, asked=asked)
+
+
+def test_a_policy_need_not_name_what_only_the_other_side_sends(make_contract: Callable[..., Contract]) -> None:
+    policy, contract = Policy(egress=("contract",)), make_contract(egress=("contract", "vote"))
+    policy.review(contract, OWN, ("clinic",), active=0, received_only={"vote"})
+    with pytest.raises(PolicyRefusal, match=r"policy\.egress refuses the session: expected contract, received vote"):
+        policy.review(contract, OWN, ("clinic",), active=0)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,8 +17,8 @@ from comity.contract import HeadSpec, InputSpec, Preprocessing, TaskSpec
 from comity.data import Dataset, Splits
 from comity.data.targets import labelled
 from comity.errors import InvalidValue, TaskMismatch
-from comity.protocols.assisted_learning import Loss, Screening
-from comity.tasks import kind_for, objective_of, require_task, require_usable, task_kind
+from comity.tasks import kind_for, kind_names, objective_of, require_task, require_usable, task_kind
+from comity.tasks.reinforcement import reinforcement
 from comity.tasks.scores import METRICS, detail_of, score_of
 
 SHAPE = (1, 4, 4)
@@ -108,23 +109,6 @@ def test_every_samples_loss_is_at_or_above_zero_and_follows_from_that_sample_alo
 
 
 @pytest.mark.parametrize("kind", TRAINED)
-def test_screening_finds_what_a_full_evaluation_finds(kind: str) -> None:
-    objective, data = objective_of(task(kind)), splits(kind).train
-    models = [outputs(kind, scale=scale, seed=seed) for seed, scale in enumerate((3.0, 1.0, 0.5, 2.0, 0.0, 4.0))]
-    models[3] = perfect(kind)
-    losses = torch.stack([objective.loss(each, data.targets, "none").double() for each in models])
-    others = [5.0, 4.0, 3.0, 2.0, 6.0, 1.0]
-    totals = [other + float(each.sum()) for other, each in zip(others, losses, strict=True)]
-    screening = Screening(lambda index, at: losses[index, at], losses[0], block=4, objective="sum")
-    for index, other in enumerate(others):
-        screening.add(index, Loss(other, COUNT))
-    found = screening.select()
-    assert found.index == min(range(len(totals)), key=totals.__getitem__)
-    assert found.total == pytest.approx(min(totals))
-    assert found.work < 1
-
-
-@pytest.mark.parametrize("kind", TRAINED)
 def test_a_perfect_model_has_perfect_metrics(kind: str) -> None:
     objective, data = objective_of(task(kind)), splits(kind).train
     tally = objective.tally()
@@ -157,8 +141,6 @@ def test_metrics_of_classes_count_each_class_alike() -> None:
 
 
 def test_metrics_agree_with_scikit_learn() -> None:
-    from sklearn import metrics
-
     draws = torch.Generator().manual_seed(3)
     labels, logits = torch.randint(3, (200,), generator=draws), torch.randn(200, 3, generator=draws)
     tally = objective_of(task("classification")).tally()
@@ -295,21 +277,17 @@ def test_what_a_kind_does_not_know_is_refused(kind: str, changes: dict[str, Any]
 )
 def test_targets_that_a_kind_does_not_take_are_refused(kind: str, wrong: Tensor, said: str) -> None:
     good = splits(kind).train
-    data = Splits(Dataset(good.inputs, wrong, 1.0, good.classes, kind), None)
+    data = Splits(Dataset(good.inputs, wrong, 1.0, good.classes, task=kind), None)
     with pytest.raises(InvalidValue, match=said):
         task_kind(kind).of(data, Preprocessing())
 
 
 def test_reinforcement_has_no_losses_of_samples() -> None:
-    from comity.tasks.reinforcement import reinforcement
-
     with pytest.raises(TaskMismatch, match="a kind of task of samples"):
         objective_of(reinforcement("CartPole-v1", 4, 2))
 
 
 def test_what_tables_know_of_kinds_is_what_kinds_say() -> None:
-    from comity.tasks import kind_names
-
     for name in kind_names():
         assert score_of(name).name in METRICS
     assert score_of("ranking").name == "loss"

@@ -111,7 +111,7 @@ def test_the_initial_model_teaches_the_own_one_nothing_and_a_picked_one_does(dig
     *_, last = teacher.trajectory(teacher.initial_state, ADAM, iterations=201, period=100, round=1)
     picked = kept(last.state)
     taught = learner.own_model(picked, 1)
-    untaught, reached = learner.own_test_accuracy(own.initial_state), learner.own_test_accuracy(taught)
+    untaught, reached = (learner.own_tested(state)["accuracy"] for state in (own.initial_state, taught))
     assert untaught is not None
     assert reached is not None
     assert reached > untaught + 0.4

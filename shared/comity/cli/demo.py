@@ -25,7 +25,9 @@ from comity.node.sessions.script import parse_script
 from comity.simulation.processes import NodeProcess, running
 
 
-def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str | None, as_json: bool) -> None:
+def run_demo(
+    name: str, texts: Sequence[str], *, workdir: Path | None, kill: str | None, as_json: bool, lines: bool = False
+) -> None:
     """Runs a script's parties as processes of this machine and shows the result.
 
     Args:
@@ -34,6 +36,7 @@ def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str
         workdir: Where to keep the nodes' files; None for a folder that is removed.
         kill: Party whose daemon is killed in the middle of a round; None for none.
         as_json: Print one JSON object instead of tables.
+        lines: Print each round as a JSON object as it comes, and the result last.
 
     Raises:
         InvalidValue: The party to kill is none that helps.
@@ -43,7 +46,7 @@ def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str
     script = scripts[0]
     if kill is not None and kill not in script.session.acceptors:
         raise InvalidValue(
-            "nobody to kill",
+            "there is no such party to kill",
             expected=", ".join(script.session.acceptors),
             received=kill,
             action="name a party that helps",
@@ -51,11 +54,11 @@ def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str
     environments = {kill: {faults.ENVIRONMENT: demo.kill}} if kill is not None else {}
     with ExitStack() as stack:
         for each in (signal.SIGTERM, signal.SIGHUP):
-            # As an interrupt does: or the daemons would go on without anybody who knows of them.
+            # As an interrupt does: or the daemons would be left running.
             stack.callback(signal.signal, each, signal.signal(each, _leave))
         folder = workdir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="comity-")))
         folder.mkdir(parents=True, exist_ok=True)
-        progress = stack.enter_context(SessionProgress(quiet=as_json))
+        progress = stack.enter_context(SessionProgress(quiet=as_json, lines=lines))
         progress.say("starting a daemon for each party, on loopback, with mutual TLS")
         with running(script, folder, threads=script.simulation.threads, environments=environments) as nodes:
             for party, node in nodes.items():
@@ -74,7 +77,7 @@ def run_demo(name: str, texts: Sequence[str], *, workdir: Path | None, kill: str
             result["processes"] = processes
             result["metrics"] = with_baselines(run, result["metrics"])
     result = results[0] if len(results) == 1 else together(results, summary)
-    if as_json:
+    if as_json or lines:
         show_json(result)
     else:
         show_result(result, summary)

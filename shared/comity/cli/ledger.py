@@ -281,7 +281,7 @@ def _bytes_table(entries: Sequence[Entry]) -> Table:
     totals = [bytes_by_kind(entries, direction) for direction in directions]
     for direction in directions:
         table.add_column(f"bytes {direction}", justify="right", no_wrap=True)
-    for kind in dict.fromkeys(kind for total in totals for kind in total):
+    for kind in sorted({kind for total in totals for kind in total}):
         table.add_row(_cell(kind), *(_cell(f"{total.get(kind, 0):,}") for total in totals))
     table.add_row("all", *(_cell(f"{sum(total.values()):,}") for total in totals), style="bold")
     return table

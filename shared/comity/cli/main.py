@@ -7,25 +7,36 @@ import sys
 from importlib import import_module
 from typing import Any, NoReturn
 
+import typer
+
 from comity import crash
 from comity.cli.verbs.app import app
-from comity.errors import ComityError, of_system
+from comity.errors import ComityError, UsageError, of_system
 
 # Each adds its verbs; in the order in which help shows what they are for.
 for _name in ("try_it", "run", "look", "set_up", "account", "there_is"):
     import_module(f"comity.cli.verbs.{_name}")
 
+_WRONG_USAGE: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer raises for a command line that it cannot read; it has no public name for all of them."""
+
 
 def main() -> None:
     """Runs the command; an error is one line on standard error, and its class decides the exit code.
 
-    What nobody thought of is one line too, and a file that says more.
+    An unexpected error is one line too, and a file that says more.
     """
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character shows another.
         getattr(stream, "reconfigure", _keep)(errors="replace")
+    as_json = _wants_json()
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=not as_json)
+        sys.exit(code if isinstance(code, int) else 0)
+    except _WRONG_USAGE as error:
+        # Only where JSON is wanted: typer prints it otherwise.
+        message = str(getattr(error, "format_message", error.__str__)())
+        _end(message, UsageError.exit_code, error=UsageError.reason(), message=message)
     except ComityError as error:
         _end(str(error), error.exit_code, error=error.reason(), message=str(error))
     except Exception as error:  # noqa: BLE001 - the last handler
@@ -39,10 +50,14 @@ def main() -> None:
 
 
 def _end(line: str, code: int, **fields: str | None) -> NoReturn:
-    if "--json" in sys.argv:
+    if _wants_json():
         sys.stdout.write(json.dumps(fields) + "\n")
     sys.stderr.write(f"comity: {line}\n")
     sys.exit(code)
+
+
+def _wants_json() -> bool:
+    return not {"--json", "--jsonl"}.isdisjoint(sys.argv)
 
 
 def _keep(**settings: Any) -> None:

@@ -14,7 +14,7 @@ def fields_of(message: Message) -> dict[str, Any]:
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            found[field.name] = {key: _plain(value[key]) for key in value}
+            found[field.name] = {key: _plain(value[key]) for key in sorted(value)}
         elif field.is_repeated:
             found[field.name] = [_plain(each) for each in value]
         elif field.has_presence and not message.HasField(field.name):

@@ -24,6 +24,9 @@ _REDRAWS_A_SECOND = 4
 class SessionProgress:
     """Shows the events of a session as they come; which numbers, its first event says.
 
+    Attributes:
+        session: The session, where a line that says what it waits for is to name it.
+
     Args:
         quiet: Show nothing.
         bytes_and_left: Show, for each round, what crossed so far and how long the rest will take.
@@ -31,6 +34,7 @@ class SessionProgress:
     """
 
     def __init__(self, *, quiet: bool = False, bytes_and_left: bool = False, lines: bool = False) -> None:
+        self.session = ""
         quiet = quiet or lines
         self._lines = lines
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
@@ -81,7 +85,8 @@ class SessionProgress:
                 self._begin(event.fields)
             case "waiting":
                 self._waits[_key(event)] = str(event.fields["waits_for"])
-                self.say(waiting_line(event.fields))
+                which = f"session {self.session} " if self.session else ""
+                self.say(which + waiting_line(event.fields))
             case "waiting-over":
                 self.say(f"the wait for {self._waits.pop(_key(event), 'it')} is over")
             case "round-finished":

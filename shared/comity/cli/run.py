@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
-_BEGUN = {"session-started", "waiting", "session-failed", "session-cancelled", "session-stopped"}
+_BEGUN = {"session-started", "waiting", "session-failed", "session-cancelled", "session-refused", "session-stopped"}
 """What decides how a session began."""
 
 
@@ -231,11 +231,12 @@ def follow(
     Raises:
         ComityError: What the session failed with.
     """
+    progress.session = session
     for event in control.watch(session):
         progress.observe(event)
         fields: Any = event.fields
         match event.kind:
-            case "session-failed" | "session-cancelled":
+            case "session-failed" | "session-cancelled" | "session-refused":
                 raise_failure(event)
             case "session-stopped":
                 progress.say(f"session {session} has stopped; comity resume {session}{option} goes on with it")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,15 +11,21 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from comity.cli.messages import fields_of
-from comity.cli.tables import per_round_table, print_table, show_json, show_tests
+from comity.cli.tables import crossed_table, per_round_table, print_table, show_json, show_tests
 from comity.ledger.charges import in_words
 from comity.node.operating import NodeChoice, latest
 from comity.node.sessions.failures import raised
 from comity.protocol.registry import protocol
-from comity.report.numbers import size
 from comity.wire.v1 import control_pb2 as pb
 
-_STYLES = {"running": "green", "waiting": "cyan", "stopped": "yellow", "failed": "red", "cancelled": "dim"}
+_STYLES = {
+    "running": "green",
+    "waiting": "cyan",
+    "stopped": "yellow",
+    "failed": "red",
+    "cancelled": "dim",
+    "refused": "red",
+}
 
 
 def list_sessions(node: NodeChoice, *, as_json: bool) -> None:
@@ -71,7 +77,7 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     contract = json.loads(details.contract)
     result = json.loads(details.result) if details.result else None
     if as_json:
-        crossed = {"bytes_sent": dict(details.bytes_sent), "bytes_received": dict(details.bytes_received)}
+        crossed = {"bytes_sent": _by_name(details.bytes_sent), "bytes_received": _by_name(details.bytes_received)}
         charged = {"contract_hash": details.contract_hash, "charged": dict(details.charged)}
         show_json(fields_of(details.summary) | charged | crossed | {"contract": contract, "result": result})
         return
@@ -88,9 +94,7 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
         result = None
     console.print(f"begun   {summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC, {in_words(details.charged)}")
     console.print(f"hash    {details.contract_hash}")
-    table = Table("crossed the wire", "sent", "received", box=None, pad_edge=False)
-    for kind in dict.fromkeys([*details.bytes_sent, *details.bytes_received]):
-        table.add_row(kind, size(details.bytes_sent.get(kind, 0)), size(details.bytes_received.get(kind, 0)))
+    table = crossed_table(details.bytes_sent, details.bytes_received)
     if table.row_count:
         console.print()
         print_table(table)
@@ -110,6 +114,10 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
             console.print(
                 Syntax(text, "json", background_color="default") if console.is_terminal else text, markup=False
             )
+
+
+def _by_name(totals: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(totals.items()))
 
 
 def cancel_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
@@ -149,6 +157,6 @@ def refuse_session(session: str, reason: str, node: NodeChoice, *, as_json: bool
     with node.connect() as control:
         control.refuse(session, reason)
     if as_json:
-        show_json({"session": session, "state": "cancelled", "reason": reason})
+        show_json({"session": session, "state": "refused", "reason": reason})
         return
     print(f"session {session} is refused; the other party is told when it asks again")  # noqa: T201

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from comity.cli.messages import fields_of
 from comity.cli.sessions import print_sessions
-from comity.cli.tables import print_table, show_json
+from comity.cli.tables import crossed_table, print_table, show_json
 from comity.node.operating import NodeChoice
 from comity.report.numbers import duration, size
 from comity.wire.v1 import control_pb2 as pb
@@ -38,13 +38,10 @@ def show_status(node: NodeChoice, *, as_json: bool) -> None:
     if status.sessions:
         _say("")
         print_sessions(status.sessions)
-    kinds = dict.fromkeys([*status.bytes_sent, *status.bytes_received])
-    if kinds:
+    crossed = crossed_table(status.bytes_sent, status.bytes_received)
+    if crossed.row_count:
         _say("")
-        table = Table("crossed the wire", "sent", "received", box=None, pad_edge=False)
-        for kind in kinds:
-            table.add_row(kind, size(status.bytes_sent.get(kind, 0)), size(status.bytes_received.get(kind, 0)))
-        print_table(table)
+        print_table(crossed)
     if status.tail:
         entries = "1 entry" if status.entries == 1 else f"{status.entries} entries, the last of them"
         _say(f"\nledger: {entries}")

@@ -36,7 +36,9 @@ def show_result(result: Mapping[str, Any], summary: Summary) -> None:
         console.print(_metric_table(summary, shown, metrics))
     show_tests(summary, metrics)
     console.print()
-    console.print(_bytes_table(result))
+    table = crossed_table(result["bytes_sent"], result["bytes_received"])
+    table.add_row("samples", "none", "none", style="dim")
+    console.print(table)
     console.print()
     console.print(f"session {result['session']}, {result['rounds']} rounds, {result['wall_s']:.1f} s")
     if protocol(result["protocol"]).models:
@@ -88,12 +90,11 @@ def _metric_table(summary: Summary, columns: Sequence[Column], metrics: Mapping[
     return table
 
 
-def _bytes_table(result: Mapping[str, Any]) -> Table:
+def crossed_table(sent: Mapping[str, int], received: Mapping[str, int]) -> Table:
+    """What crossed the wire, a row for each egress kind, by name: the order is that of every command."""
     table = Table("crossed the wire", "sent", "received", box=None, pad_edge=False)
-    sent, received = result["bytes_sent"], result["bytes_received"]
-    for kind in dict.fromkeys([*sent, *received]):
+    for kind in sorted({*sent, *received}):
         table.add_row(kind, size(sent.get(kind, 0)), size(received.get(kind, 0)))
-    table.add_row("samples", "none", "none", style="dim")
     return table
 
 

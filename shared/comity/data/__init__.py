@@ -13,10 +13,13 @@ if TYPE_CHECKING:
         ImbalancePartition,
         PartitionConfig,
         PowerLawPartition,
+        SplitConfig,
+        SplitName,
         UniformPartition,
     )
     from comity.data.dataset import Dataset, Splits, no_samples
     from comity.data.loading import load_data
+    from comity.data.meaning import Meaning
     from comity.data.noise import corrupt_labels
     from comity.data.partitions import (
         class_range,
@@ -40,10 +43,13 @@ else:
                 "ImbalancePartition",
                 "PartitionConfig",
                 "PowerLawPartition",
+                "SplitConfig",
+                "SplitName",
                 "UniformPartition",
             ],
             "dataset": ["Dataset", "Splits", "no_samples"],
             "loading": ["load_data"],
+            "meaning": ["Meaning"],
             "noise": ["corrupt_labels"],
             "partitions": [
                 "class_range",
@@ -65,8 +71,11 @@ __all__ = [
     "Dataset",
     "DominatedPartition",
     "ImbalancePartition",
+    "Meaning",
     "PartitionConfig",
     "PowerLawPartition",
+    "SplitConfig",
+    "SplitName",
     "Splits",
     "UniformPartition",
     "class_range",

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SplitName = Literal["train", "test", "validation", "calibration", "pool"]
+"""What samples are for."""
+
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 Share = Literal["learner", "provider"]
 """Which of two shares a party holds."""
@@ -130,6 +135,12 @@ class ComplementaryPartition(_Config):
     seed: int = 0
 
 
+Classes = (
+    Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=2**16)]
+    | Annotated[dict[str, Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=2**16)]
+)
+"""Names of classes: in the agreed order, or from a node's own names to the agreed ones, in the agreed order."""
+
 PartitionConfig = Annotated[
     UniformPartition
     | ImbalancePartition
@@ -140,6 +151,30 @@ PartitionConfig = Annotated[
     Field(discriminator="name"),
 ]
 """A partition, told apart by its `name`."""
+
+
+class SplitConfig(_Config):
+    """Samples for something else than training: of a source of their own, or a share of those to train on.
+
+    Attributes:
+        source: Their source, read with the settings that `[data]` has; exactly one of this and `share`.
+        share: The share of the training samples that is taken out for them, of each class the same, in (0, 1); drawn by
+            `[data] seed` and by the samples' ids, so that it stays the same whatever else there is.
+        protected: Samples of them that never leave this node: a file with an id a line, or, for experiments, a share drawn
+            likewise.
+        labelled: Whether their labels are known here; of a pool that people have yet to label they are not.
+    """
+
+    source: str | None = Field(default=None, examples=["imagefolder:pool"])
+    share: float | None = Field(default=None, gt=0, lt=1)
+    protected: Annotated[float, Field(ge=0, le=1)] | Path | None = None
+    labelled: bool = True
+
+    @model_validator(mode="after")
+    def _of_one_origin(self) -> Self:
+        if (self.source is None) == (self.share is None):
+            raise ValueError("give a source, or the share of the training samples, one of the two")
+        return self
 
 
 class DataConfig(_Config):
@@ -155,6 +190,10 @@ class DataConfig(_Config):
         words: How many words of each sentence of a `text` to keep.
         per_class: Keep only the first samples of each class for training, this many; the test split stays whole.
         partition: Keep only a share of those; absent for data that are this node's own.
+        splits: Further splits: `test`, where the source brings none or another is wanted, `validation`, `calibration`,
+            `pool`.
+        classes: The classes in the order that is agreed, as a list, or as a table from this node's own names to those that
+            are agreed; left out, they are as the source has them.
         label_noise: Give this share of the samples to train on the label of another class, in experiments.
     """
 
@@ -165,4 +204,12 @@ class DataConfig(_Config):
     words: int | None = Field(default=None, ge=1)
     per_class: int | None = Field(default=None, ge=1)
     partition: PartitionConfig | None = None
+    splits: dict[SplitName, SplitConfig] = {}
+    classes: Classes = ()
     label_noise: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _trained_on_the_source(self) -> Self:
+        if "train" in self.splits:
+            raise ValueError("splits.train is what `source` is: name the others")
+        return self

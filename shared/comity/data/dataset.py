@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from comity.contract import HeadSpec
+from comity.data.config import SPLITS, SplitName
+from comity.data.meaning import UNSAID, Meaning
 from comity.errors import InvalidValue
 
 CLASSIFICATION = "classification"
@@ -38,6 +40,10 @@ class Dataset:
         task: The kind of task that they are for.
         heads: For tasks of several heads, what these are, in order.
         more: For such tasks, the targets of every head but the first, whose targets are `labels`; by the head's name.
+        ids: What each sample is called, each once: the same whenever the source is read, whatever share of it is kept.
+            Left out, they are numbered.
+        protected: bool `[samples]`, samples that may never leave their owner; None for none.
+        meaning: What the numbers stand for.
 
     Raises:
         InvalidValue: The tensors do not fit each other or this description. The values in them are not looked at.
@@ -47,6 +53,9 @@ class Dataset:
     labels: Tensor
     scale: float
     classes: int
+    ids: tuple[str, ...] = ()
+    protected: Tensor | None = None
+    meaning: Meaning = UNSAID
     task: str = CLASSIFICATION
     heads: tuple[HeadSpec, ...] = ()
     more: Mapping[str, Tensor] = field(default_factory=dict)
@@ -58,6 +67,30 @@ class Dataset:
                 expected="uint8 or float32 [samples, ...]",
                 received=f"{self.inputs.dtype} {list(self.inputs.shape)}",
             )
+        self._require_targets()
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise InvalidValue("The scale of a data set", expected="a finite number above 0", received=self.scale)
+        if self.classes < 1:
+            raise InvalidValue("The classes of a data set", expected="1 or more", received=self.classes)
+        count = len(self.inputs)
+        if not self.ids:
+            object.__setattr__(self, "ids", tuple(map(str, range(count))))
+        if len(self.ids) != count or len(set(self.ids)) != count:
+            raise InvalidValue(
+                "The ids of a data set",
+                expected=f"{count}, each once",
+                received=f"{len(self.ids)}, {len(set(self.ids))} of them different",
+                action="give every sample an id of its own",
+            )
+        marks = self.protected
+        if marks is not None and (marks.dtype != torch.bool or marks.shape != (count,)):
+            raise InvalidValue(
+                "The marks of protected samples",
+                expected=f"torch.bool [{count}], one for each input",
+                received=f"{marks.dtype} {list(marks.shape)}",
+            )
+
+    def _require_targets(self) -> None:
         if self.task == CLASSIFICATION and (
             self.labels.dtype != torch.int64 or self.labels.shape != self.inputs.shape[:1]
         ):
@@ -79,10 +112,6 @@ class Dataset:
                     expected=f"{len(self.inputs)}, one for each input",
                     received=list(each.shape),
                 )
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise InvalidValue("The scale of a data set", expected="a finite number above 0", received=self.scale)
-        if self.classes < 1:
-            raise InvalidValue("The classes of a data set", expected="1 or more", received=self.classes)
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -126,11 +155,17 @@ class Dataset:
         Args:
             indices: int64 `[selected]`, each in [0, len(self)), on the device of the data.
         """
-        more = {name: each[indices] for name, each in self.more.items()}
-        return replace(self, inputs=self.inputs[indices], labels=self.labels[indices], more=more)
+        return replace(
+            self,
+            inputs=self.inputs[indices],
+            labels=self.labels[indices],
+            ids=tuple(self.ids[each] for each in indices.tolist()),
+            protected=None if self.protected is None else self.protected[indices],
+            more={name: each[indices] for name, each in self.more.items()},
+        )
 
     def concat(self, other: Dataset) -> Dataset:
-        """These samples and then the other's, for baselines on pooled data.
+        """These samples and then the other's, for baselines on pooled data; they are numbered anew.
 
         Raises:
             InvalidValue: The two differ in shape, dtype, scale or classes.
@@ -142,12 +177,15 @@ class Dataset:
             inputs=torch.cat((self.inputs, other.inputs)),
             labels=torch.cat((self.labels, other.labels)),
             more={name: torch.cat((each, other.more[name])) for name, each in self.more.items()},
+            ids=(),
+            protected=None,
         )
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same samples on a device, still as stored."""
+        marks = None if self.protected is None else self.protected.to(device)
         more = {name: each.to(device) for name, each in self.more.items()}
-        return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device), more=more)
+        return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device), protected=marks, more=more)
 
     def prepare(self, batch_inputs: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
         """Stored inputs as a model takes them: scaled, and then normalized where mean and standard deviation are given.
@@ -182,10 +220,64 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Splits:
-    """What to train on, and what to test on where the source has such a split."""
+    """A party's samples, by what they are for.
+
+    Attributes:
+        train: What to train on.
+        test: What to test on, where there is such a split.
+        others: Further splits by name: `validation`, `calibration`, `pool`.
+        notes: What there is to say of them, a line each: what was passed over, which class has no sample.
+
+    Raises:
+        InvalidValue: There is no such split, or it is not like the one to train on.
+    """
 
     train: Dataset
-    test: Dataset | None
+    test: Dataset | None = None
+    others: Mapping[SplitName, Dataset] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if wrong := [name for name in self.others if name not in SPLITS or name in {"train", "test"}]:
+            raise InvalidValue(
+                "There is no such split", expected=", ".join(SPLITS[2:]), received=wrong[0], action="rename it"
+            )
+        for name, each in self.items():
+            if each.kind != self.train.kind:
+                raise InvalidValue(
+                    f"The split {name} is not like the one to train on",
+                    expected=self.train.kind,
+                    received=each.kind,
+                    action="prepare both in the same way",
+                )
+
+    def find(self, name: SplitName) -> Dataset | None:
+        """A split by its name; None where there is none."""
+        return dict(self.items()).get(name)
+
+    def split(self, name: SplitName) -> Dataset:
+        """A split by its name.
+
+        Raises:
+            InvalidValue: There is none.
+        """
+        found = self.find(name)
+        if found is None:
+            raise InvalidValue(
+                f"The data have no split {name}",
+                expected=f"[data.splits.{name}] with a source, or with the share of the training samples that it takes",
+                received=", ".join(each for each, _ in self.items()),
+                action=f"configure it, for example share = 0.2; in Python, data={{'train': …, {name!r}: …}}",
+            )
+        return found
+
+    def items(self) -> Iterator[tuple[SplitName, Dataset]]:
+        """Every split that there is, by its name, in the order of `SPLITS`."""
+        known: dict[SplitName, Dataset | None] = {"train": self.train, "test": self.test, **self.others}
+        for name in SPLITS:
+            each = known.get(name)
+            if each is not None:
+                yield name, each
 
 
 def no_samples(input_shape: tuple[int, ...], classes: int) -> Splits:

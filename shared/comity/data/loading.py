@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import torch
 from torch import Tensor
 
-from comity.data import partitions, sources
+from comity.data import partitions, sources, splitting
+from comity.data.classes import named
 from comity.data.config import (
+    SPLITS,
     ClassesPartition,
     ComplementaryPartition,
     DataConfig,
@@ -13,41 +19,125 @@ from comity.data.config import (
     ImbalancePartition,
     PartitionConfig,
     PowerLawPartition,
+    SplitConfig,
+    SplitName,
     UniformPartition,
 )
-from comity.data.dataset import CLASSIFICATION, Splits
+from comity.data.dataset import CLASSIFICATION, Dataset, Splits
 from comity.data.noise import corrupt_labels
 from comity.errors import InvalidValue
 
 
 def load_data(config: DataConfig) -> Splits:
-    """Reads a node's data: the source, then the limit for each class, then the node's share, then noise.
+    """Reads a node's data: the source, then the limit for each class, then the node's share, then its splits, then noise.
 
     Raises:
         MissingFile: A file or folder is not there or of the wrong kind.
         InvalidValue: The source or a setting cannot be used, or nothing is left to train on.
     """
-    splits = sources.load(
-        config.source, root=config.root, seed=config.seed, image_size=config.image_size, words=config.words
-    )
-    train = splits.train
+    read = _read(config, config.source, labelled=True)
+    train = read.train
     _require_classes(config, train.task)
     if config.per_class is not None:
         train = train.select(partitions.limit_per_class(train.labels, config.per_class))
     if config.partition is not None:
         train = train.select(_indices(config.partition, train.labels))
-    if not len(train):
+    found: dict[SplitName, Dataset] = dict(read.items())
+    notes = list(read.notes)
+    left = torch.ones(len(train), dtype=torch.bool)
+    for name in SPLITS:
+        wanted = config.splits.get(name)
+        if wanted is None:
+            continue
+        if wanted.source is not None:
+            apart = _read(config, wanted.source, labelled=wanted.labelled)
+            found[name] = _like(apart.train, train, name)
+            notes += [f"{name}: {note}" for note in apart.notes]
+        else:
+            share = splitting.taken(train, wanted.share or 0.0, config.seed, name, left)
+            left &= ~share
+            found[name] = _some(train.select(torch.nonzero(share).flatten()), f"splits.{name}.share")
+        found[name] = _marked(found[name], wanted, config, name)
+    train = _some(train.select(torch.nonzero(left).flatten()) if config.splits else train, "partition and splits")
+    others = {name: each for name, each in found.items() if name not in {"train", "test"}}
+    train = corrupt_labels(train, config.label_noise, config.seed)
+    return Splits(train, found.get("test"), others, (*notes, *_lacking(train)))
+
+
+def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
+    """A source, with its classes named as the configuration has them."""
+    read = sources.load(
+        source, root=config.root, seed=config.seed, image_size=config.image_size, words=config.words, labelled=labelled
+    )
+    if not config.classes:
+        return read
+    others = {name: named(each, config.classes) for name, each in read.others.items()}
+    test = None if read.test is None else named(read.test, config.classes)
+    return Splits(named(read.train, config.classes), test, others, read.notes)
+
+
+def _like(apart: Dataset, train: Dataset, name: SplitName) -> Dataset:
+    """A split from a source of its own, numbered as the training samples are.
+
+    Raises:
+        InvalidValue: It has classes that those lack.
+    """
+    own, wanted = apart.meaning.labels, train.meaning.labels
+    if own == wanted or not own or not wanted:
+        return replace(apart, classes=max(apart.classes, train.classes)) if apart.classes < train.classes else apart
+    if surplus := [each for each in own if each not in wanted]:
         raise InvalidValue(
-            "No sample is left to train on", received=f"partition {config.partition}", action="keep more of each class"
+            f"the split {name} has a class that the training samples lack",
+            expected=", ".join(wanted)[:500],
+            received=surplus[0],
+            action="rename it, or list all of them in [data] classes",
         )
-    return Splits(corrupt_labels(train, config.label_noise, config.seed), splits.test)
+    return named(apart, wanted)
+
+
+def _marked(dataset: Dataset, wanted: SplitConfig, config: DataConfig, name: SplitName) -> Dataset:
+    """A split with the marks of what is protected, and without labels where nobody knows them."""
+    if not wanted.labelled:
+        dataset = replace(dataset, labels=torch.full_like(dataset.labels, -1))
+    marks = wanted.protected
+    if marks is None:
+        return dataset
+    if isinstance(marks, Path):
+        marks = (config.root or Path()).expanduser() / marks.expanduser()
+    return splitting.protected(dataset, marks, config.seed, f"the split {name}")
+
+
+def _some(dataset: Dataset, what: str) -> Dataset:
+    if not len(dataset):
+        raise InvalidValue(
+            "No sample is left to train on" if what.startswith("partition") else "No sample is left for a split",
+            expected="1 or more",
+            received=f"none, by {what}",
+            action="keep more of each class, or lower the shares of the splits",
+        )
+    return dataset
+
+
+def _lacking(train: Dataset) -> tuple[str, ...]:
+    """A line that names classes without a sample."""
+    if train.task != CLASSIFICATION:
+        return ()
+    counts = torch.bincount(train.labels.clamp(min=0), minlength=train.classes).tolist()
+    names = train.meaning.labels or tuple(map(str, range(train.classes)))
+    empty = [name for name, count in zip(names, counts, strict=False) if not count]
+    return (f"no sample to train on of {', '.join(empty)[:200]}",) if empty else ()
 
 
 def _require_classes(config: DataConfig, task: str) -> None:
     """Checks that nothing is asked for that goes by classes, where samples have none."""
     partition = config.partition
     by_class = partition is not None and not isinstance(partition, UniformPartition | PowerLawPartition)
-    asked = {"per_class": config.per_class is not None, "partition": by_class, "label_noise": config.label_noise > 0}
+    asked = {
+        "classes": bool(config.classes),
+        "per_class": config.per_class is not None,
+        "partition": by_class,
+        "label_noise": config.label_noise > 0,
+    }
     if task != CLASSIFICATION and any(asked.values()):
         raise InvalidValue(
             f"[data] {next(name for name, given in asked.items() if given)} goes by classes",

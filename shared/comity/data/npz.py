@@ -74,9 +74,9 @@ def load(request: Request) -> Splits:
             action="name them so in numpy.savez(path, x=…, y=…)",
         )
     classes = _classes(arrays, path) if "classes" in arrays else None
-    train = _dataset(arrays["x"], targets["y"], classes, f"x in {path}")
+    train = _dataset(arrays["x"], targets["y"], classes, ("x", "y"), path)
     tested = targets["y_test"]
-    test = None if tested is None else _dataset(arrays["x_test"], tested, classes, f"x_test in {path}")
+    test = None if tested is None else _dataset(arrays["x_test"], tested, classes, ("x_test", "y_test"), path)
     return _alike(train, test)
 
 
@@ -149,7 +149,10 @@ def _array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> NDArray[Any]
     return array
 
 
-def _dataset(x: NDArray[Any], targets: Tensor | dict[str, Tensor], classes: int | None, what: str) -> Dataset:
+def _dataset(
+    x: NDArray[Any], targets: Tensor | dict[str, Tensor], classes: int | None, names: tuple[str, str], path: Path
+) -> Dataset:
+    what, of_targets = (f"{name} in {path}" for name in names)
     count = len(targets if isinstance(targets, Tensor) else next(iter(targets.values())))
     if not (x.dtype == np.uint8 or x.dtype.kind == "f") or x.shape[:1] != (count,) or x.ndim <= 1:
         raise InvalidValue(
@@ -159,10 +162,10 @@ def _dataset(x: NDArray[Any], targets: Tensor | dict[str, Tensor], classes: int 
             action="convert it, with one sample for each label",
         )
     if x.dtype == np.uint8:
-        return labelled(torch.from_numpy(x), targets, 1 / 255, what, classes)
+        return labelled(torch.from_numpy(x), targets, 1 / 255, of_targets, classes)
     # What float32 cannot hold becomes infinite here and is refused with the other values that are not finite.
     with np.errstate(over="ignore"):
-        return labelled(torch.from_numpy(np.asarray(x, dtype=np.float32)), targets, 1.0, what, classes)
+        return labelled(torch.from_numpy(np.asarray(x, dtype=np.float32)), targets, 1.0, of_targets, classes)
 
 
 def _target(y: NDArray[Any], what: str) -> Tensor:

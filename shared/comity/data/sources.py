@@ -36,6 +36,7 @@ class Request:
         seed: Decides a split that the source does not bring itself.
         image_size: The height and width to bring images to, in pixels; None keeps theirs.
         words: How many words to keep of a sentence; None is what the source takes.
+        labelled: Whether the samples have labels; of those without, each is -1.
     """
 
     location: str
@@ -43,6 +44,7 @@ class Request:
     seed: int
     image_size: int | None
     words: int | None = None
+    labelled: bool = True
 
     @property
     def path(self) -> Path:
@@ -50,7 +52,15 @@ class Request:
         return ((self.root or Path()).expanduser() / Path(self.location).expanduser()).absolute()
 
 
-def load(source: str, *, root: Path | None, seed: int, image_size: int | None, words: int | None = None) -> Splits:
+def load(
+    source: str,
+    *,
+    root: Path | None,
+    seed: int,
+    image_size: int | None,
+    words: int | None = None,
+    labelled: bool = True,
+) -> Splits:
     """Reads a data set into memory.
 
     Args:
@@ -61,6 +71,7 @@ def load(source: str, *, root: Path | None, seed: int, image_size: int | None, w
             `synthetic`, everything.
         image_size: For `imagefolder`, the height and width to bring images to, in pixels; None keeps theirs.
         words: For `text`, how many words to keep of a sentence; None is 56.
+        labelled: Whether the samples have labels; where they may have none, each is -1.
 
     Returns:
         The whole source on the CPU, not empty, with finite values and labels in range.
@@ -93,28 +104,18 @@ def load(source: str, *, root: Path | None, seed: int, image_size: int | None, w
             received=words,
         )
     loader: Callable[[Request], Splits] = resolve_name(_LOADERS[kind])
-    splits = loader(Request(location, root, seed, image_size, words))
-    _check(splits.train, f"{source!r}, training split")
-    if splits.test is not None:
-        _check(splits.test, f"{source!r}, test split")
-        if splits.test.kind != splits.train.kind:
-            raise InvalidValue(
-                f"{source!r}: the test split is not like the training split",
-                expected=splits.train.kind,
-                received=splits.test.kind,
-                action="prepare both in the same way",
-            )
+    splits = loader(Request(location, root, seed, image_size, words, labelled))
+    for name, each in splits.items():
+        _check(each, f"{source!r}, {'training' if name == 'train' else name} split", labelled=labelled)
     return splits
 
 
-def _check(dataset: Dataset, what: str) -> None:
+def _check(dataset: Dataset, what: str, *, labelled: bool) -> None:
     if not len(dataset):
         raise InvalidValue(f"{what}: there is no sample", action="name a source that holds data")
-    if dataset.task != CLASSIFICATION:
-        low = high = 0
-    else:
-        low, high = (int(bound) for bound in dataset.labels.aminmax())
-    if low < 0 or high >= dataset.classes:
+    # Of other tasks their kinds look at the targets.
+    low, high = (int(bound) for bound in dataset.labels.aminmax()) if dataset.task == CLASSIFICATION else (0, 0)
+    if low < (0 if labelled else -1) or high >= dataset.classes:
         raise InvalidValue(
             f"{what}: a label is out of range",
             expected=f"0 to {dataset.classes - 1}",

@@ -81,7 +81,7 @@ def labelled(
         task, told_of = told(targets, shape, what)
         by_class = task in {CLASSIFICATION, "segmentation"}
         size = classes if by_class and classes is not None else size_of(task, told_of)
-        return Dataset(inputs, told_of, scale, size, task)
+        return Dataset(inputs, told_of, scale, size, task=task)
     found = {name: told(each, shape, f"{what}: {name}") for name, each in targets.items()}
     if len(found) < 2:
         raise InvalidValue(
@@ -96,4 +96,5 @@ def labelled(
     )
     first, *others = found
     more = {name: found[name][1] for name in others}
-    return Dataset(inputs, found[first][1], scale, heads[0].size, SEVERAL, heads, more)
+    targets_of_first = found[first][1]
+    return Dataset(inputs, targets_of_first, scale, heads[0].size, task=SEVERAL, heads=heads, more=more)

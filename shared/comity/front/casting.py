@@ -9,21 +9,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from comity.contract import IDENTIFIER, Option, Preprocessing
-from comity.data import Dataset, Splits
+from comity.data import Dataset, SplitName, Splits
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue
 from comity.front.factories import factory
-from comity.front.party import HeldParty, Model, Party, section, table
-from comity.front.samples import Labels, classes_of, dataset, pairs
+from comity.front.party import HeldParty, Model, Party, by_split, section, table
+from comity.front.samples import Samples, classes_of, dataset, samples
 from comity.models import Factory
 from comity.node.holdings import Holdings
 from comity.protocol.definition import ProtocolDefinition
 from comity.tasks import kind_for
-
-Pairs = tuple[Tensor, Labels]
 
 
 @dataclass(frozen=True)
@@ -202,47 +200,69 @@ def _data(
 ) -> dict[str, Splits | EnvironmentSet | None]:
     """The data of all parties, whose classes are those of all together."""
     loaded = {name: Holdings(name, each.data).data for name, each in sections.items()}
-    train: dict[str, Pairs | None] = {}
-    test: dict[str, Pairs | None] = {}
+    own: dict[str, dict[SplitName, Samples]] = {}
     for name, party in named.items():
-        own = party.data is not None and table(party.data) is None and not isinstance(party.data, Splits)
-        train[name] = pairs(party.data, f"{name}'s data") if own else None
+        own[name] = _given(party, name)
         if isinstance(party.data, Splits):
             loaded[name] = party.data
-        test[name] = None if party.test is None else pairs(party.test, f"{name}'s test data")
     counts = [each.train.classes for each in loaded.values() if isinstance(each, Splits)]
-    counts += [classes_of(each) for each in (*train.values(), *test.values()) if each is not None]
-    counts += [len(getattr(each.data, "classes", ())) for each in named.values() if _lists_classes(each.data)]
+    counts += [classes_of(each) for given in own.values() for each in given.values()]
+    counts += [len(names) for each in named.values() if (names := _names(each.data))]
     count = classes or max([2, *counts])
     found: dict[str, Splits | EnvironmentSet | None] = {}
-    for name in named:
-        tested = test[name]
-        testing = None if tested is None else dataset(tested, count, f"{name}'s test data")
-        known, samples = loaded[name], train[name]
-        if samples is not None:
-            found[name] = Splits(dataset(samples, count, f"{name}'s data"), testing)
+    for name, party in named.items():
+        made = {
+            split: dataset(each, count, f"{name}'s {'' if split == 'train' else split + ' '}data", _names(party.data))
+            for split, each in own[name].items()
+        }
+        others = {split: each for split, each in made.items() if split not in {"train", "test"}}
+        known, testing = loaded[name], made.get("test")
+        if "train" in made:
+            found[name] = _alike(name, made["train"], testing, others)
         elif isinstance(known, Splits):
-            found[name] = known if testing is None else Splits(known.train, testing)
+            found[name] = known if testing is None else _alike(name, known.train, testing, known.others)
         elif known is None and testing is not None:
             found[name] = Splits(testing.select(torch.empty(0, dtype=torch.int64)), testing)
         else:
             found[name] = known
-        _require_alike(found[name], name)
     return found
 
 
-def _lists_classes(data: Any) -> bool:
-    return isinstance(getattr(data, "classes", None), list | tuple) and not isinstance(data, Splits | Dataset)
+def _given(party: Party, name: str) -> dict[SplitName, Samples]:
+    """The samples that a party has in memory, by what they are for."""
+    found: dict[SplitName, Samples] = {}
+    apart = by_split(party.data)
+    if apart is not None:
+        found = {
+            split: samples(each, f"{name}'s {'' if split == 'train' else split + ' '}data", split)
+            for split, each in apart.items()
+        }
+    elif party.data is not None and table(party.data) is None and not isinstance(party.data, Splits):
+        found["train"] = samples(party.data, f"{name}'s data")
+    if party.test is not None:
+        if "test" in found:
+            raise InvalidValue(f"{name} has test data twice", expected="test= or data['test']", received="both")
+        found["test"] = samples(party.test, f"{name}'s test data", "test")
+    return found
 
 
-def _require_alike(data: Splits | EnvironmentSet | None, name: str) -> None:
-    if isinstance(data, Splits) and data.test is not None and data.test.kind != data.train.kind:
-        raise InvalidValue(
-            f"{name}'s test samples are not like those to train on",
-            expected=data.train.kind,
-            received=data.test.kind,
-            action="prepare both in the same way",
-        )
+def _names(data: Any) -> tuple[str, ...]:
+    """The names of the classes of a torch data set that lists them, or of the one to train on."""
+    apart = data.get("train") if isinstance(data, Mapping) else data
+    classes = getattr(apart, "classes", None)
+    return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
+
+
+def _alike(name: str, train: Dataset, test: Dataset | None, others: Mapping[SplitName, Dataset]) -> Splits:
+    for split, each in {"test": test, **others}.items():
+        if each is not None and each.kind != train.kind:
+            raise InvalidValue(
+                f"{name}'s {split} samples are not like those to train on",
+                expected=train.kind,
+                received=each.kind,
+                action="prepare both in the same way",
+            )
+    return Splits(train, test, others)
 
 
 def _task(data: Splits | EnvironmentSet | None, normalization: Preprocessing) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from comity.tensors import Blob
 
 _LOOK_S = 0.1
 """How often to look for a node that is being started."""
-_OVER_BADLY = {"session-failed", "session-cancelled", "session-stopped"}
+_OVER_BADLY = {"session-failed", "session-cancelled", "session-refused", "session-stopped"}
 
 
 def connect(node: Path | str, operator: Path | str = ".", *, wait_s: float = 0.0) -> Node:
@@ -276,7 +276,7 @@ class Session:
 
     @property
     def state(self) -> str:
-        """`running`, `waiting`, `stopped`, `finished`, `failed` or `cancelled`."""
+        """`running`, `waiting`, `stopped`, `finished`, `failed`, `cancelled` or `refused`."""
         return next((each.state for each in self._node.sessions() if each.session == self.id), "unknown")
 
     def watch(self) -> Iterator[dict[str, Any]]:

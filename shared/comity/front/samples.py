@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from comity.data import Dataset
+from comity.data import Dataset, Meaning, SplitName
 from comity.data.dataset import CLASSIFICATION
 from comity.data.targets import labelled, size_of, told
 from comity.errors import InvalidValue
@@ -21,21 +22,56 @@ Labels = Tensor | dict[str, Tensor]
 """What is to be told of samples: of one head, or of several by name."""
 
 
-def pairs(data: Any, what: str) -> tuple[Tensor, Labels]:
+@dataclass(frozen=True)
+class Samples:
+    """Samples as tensors.
+
+    Attributes:
+        inputs: uint8 or float32 `[samples, ...]`.
+        labels: What is to be told of them, as `comity.data.targets` tells it apart; of classes -1 where nobody knows.
+        protected: bool `[samples]`; None for none.
+    """
+
+    inputs: Tensor
+    labels: Labels
+    protected: Tensor | None = None
+
+
+def samples(data: Any, what: str, split: SplitName = "train") -> Samples:
     """Inputs and labels as a `comity.data.Dataset` has them.
 
     Args:
-        data: Tensors or arrays `(inputs, labels)`, or a torch `Dataset` that gives such pairs.
+        data: Tensors or arrays `(inputs, labels)`, or a torch `Dataset` that gives such pairs; of other samples than those
+            to train and to test on labels may be None, and a third member may mark what is protected.
         what: What they are, for errors, for example `clinic's data`.
-
-    Returns:
-        uint8 or float32 `[samples, ...]`, and the labels, whose dtype and shape say what they are for: see
-        `comity.data.targets`.
+        split: What they are for.
 
     Raises:
         InvalidValue: They are something else, empty, or not finite.
     """
-    inputs, labels = _split(data, what)
+    marks = None
+    if split not in {"train", "test"} and isinstance(data, tuple | list) and len(data) in {2, 3} and _is_array(data[0]):
+        if len(data) == 3:
+            marks = _marks(data[2], len(data[0]), what)
+        labels = torch.full((len(data[0]),), -1) if data[1] is None else data[1]
+        return Samples(*_checked(data[0], labels, what, fewest=-1), marks)
+    return Samples(*_checked(*_split(data, what), what))
+
+
+def _marks(marks: Any, count: int, what: str) -> Tensor:
+    found = _tensor(marks, what)
+    if found.dtype != torch.bool or found.shape != (count,):
+        raise InvalidValue(
+            f"{what}: the marks of protected samples cannot be used",
+            expected=f"bool [{count}], one for each input",
+            received=f"{found.dtype} {list(found.shape)}",
+            action="mark each sample with True or False",
+        )
+    return found
+
+
+def _checked(given: Any, numbers: Any, what: str, fewest: int = 0) -> tuple[Tensor, Labels]:
+    inputs, labels = _tensor(given, what), numbers if isinstance(numbers, dict) else _tensor(numbers, what)
     if inputs.dtype != torch.uint8:
         if inputs.is_complex() or inputs.dtype == torch.bool:
             raise InvalidValue(
@@ -45,13 +81,12 @@ def pairs(data: Any, what: str) -> tuple[Tensor, Labels]:
                 action="convert them, for example with .float()",
             )
         inputs = inputs.to(torch.float32)
-    all_of = labels if isinstance(labels, dict) else {"": labels}
+    all_of: dict[str, Tensor] = labels if isinstance(labels, dict) else {"": labels}
     if inputs.ndim < 2 or not len(inputs) or any(len(inputs) != len(each) for each in all_of.values()):
-        received = " and ".join(str(list(each.shape)) for each in (inputs, *all_of.values()))
         raise InvalidValue(
             f"{what}: inputs and labels do not go together",
             expected="inputs [samples, ...] and labels [samples], one or more",
-            received=received,
+            received=" and ".join(str(list(each.shape)) for each in (inputs, *all_of.values())),
             action="give one label for each input, and each input a shape",
         )
     if not bool(torch.isfinite(inputs).all()):
@@ -64,7 +99,7 @@ def pairs(data: Any, what: str) -> tuple[Tensor, Labels]:
     if isinstance(labels, dict):
         return inputs.detach().cpu(), {name: each.detach().cpu() for name, each in labels.items()}
     task, targets = told(labels.detach().cpu(), tuple(inputs.shape[1:]), f"{what}: the labels")
-    if task == CLASSIFICATION and int(targets.min()) < 0:
+    if task == CLASSIFICATION and int(targets.min()) < fewest:
         raise InvalidValue(
             f"{what}: a label is below 0",
             expected="classes from 0",
@@ -74,23 +109,29 @@ def pairs(data: Any, what: str) -> tuple[Tensor, Labels]:
     return inputs.detach().cpu(), targets
 
 
-def classes_of(samples: tuple[Tensor, Labels]) -> int:
+def classes_of(samples: Samples) -> int:
     """How many classes samples show that there are; 0 where they have none."""
-    inputs, labels = samples
-    if isinstance(labels, dict):
+    if isinstance(samples.labels, dict):
         return 0
-    task, targets = told(labels, tuple(inputs.shape[1:]), "the labels")
+    task, targets = told(samples.labels, tuple(samples.inputs.shape[1:]), "the labels")
     return size_of(task, targets) if task in {CLASSIFICATION, "segmentation"} else 0
 
 
-def dataset(samples: tuple[Tensor, Labels], classes: int, what: str) -> Dataset:
+def dataset(samples: Samples, classes: int, what: str, names: tuple[str, ...] = ()) -> Dataset:
     """Samples of a task with so many classes.
+
+    Args:
+        samples: The samples.
+        classes: How many classes there are.
+        what: What they are, for errors.
+        names: What the classes are called, where that is known of all.
 
     Raises:
         InvalidValue: A label is none of them.
     """
-    inputs, labels = samples
-    found = labelled(inputs, labels, 1 / 255 if inputs.dtype == torch.uint8 else 1.0, what, classes)
+    inputs = samples.inputs
+    scale = 1 / 255 if inputs.dtype == torch.uint8 else 1.0
+    found = labelled(inputs, samples.labels, scale, what, classes)
     if found.task == CLASSIFICATION and int(found.labels.max()) >= classes:
         raise InvalidValue(
             f"{what}: a label is no class",
@@ -98,7 +139,8 @@ def dataset(samples: tuple[Tensor, Labels], classes: int, what: str) -> Dataset:
             received=int(found.labels.max()),
             action="raise classes, or number the labels from 0",
         )
-    return found
+    meaning = Meaning(labels=names if len(names) == found.classes else ())
+    return replace(found, protected=samples.protected, meaning=meaning)
 
 
 def _split(data: Any, what: str) -> tuple[Tensor, Labels]:

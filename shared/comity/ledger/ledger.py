@@ -248,10 +248,10 @@ def loaded(chains: Iterable[Chain]) -> list[Chain]:
 
 
 def bytes_by_kind(entries: Iterable[Entry], direction: Direction) -> dict[str, int]:
-    """Bytes that were delivered in one direction, by egress kind."""
+    """Bytes that were delivered in one direction, by egress kind, in the order of their names."""
     totals: dict[str, int] = {}
     for entry in entries:
         fact = entry.fact
         if fact.matter == "delivered" and fact.direction == direction and fact.kind is not None:
             totals[fact.kind] = totals.get(fact.kind, 0) + fact.size
-    return totals
+    return dict(sorted(totals.items()))

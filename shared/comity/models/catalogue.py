@@ -15,11 +15,14 @@ BUILT_IN: Mapping[str, str] = {
     "cnn-cifar": "comity.models.cnn_cifar:cnn_cifar",
     "cnn-kd": "comity.models.cnn_kd:cnn_kd",
     "cnn-mnist": "comity.models.cnn_mnist:cnn_mnist",
+    "cnn-small": "comity.models.cnn_small:cnn_small",
     "fcn": "comity.models.fcn:fcn",
     "lenet5": "comity.models.lenet5:lenet5",
     "mlp": "comity.models.mlp:mlp",
     "policy-mlp": "comity.models.policy_mlp:policy_mlp",
+    "resnet14": "comity.models.resnet_cifar:resnet14",
     "resnet18-cifar": "comity.models.resnet18_cifar:resnet18_cifar",
+    "resnet8": "comity.models.resnet_cifar:resnet8",
     "text-cnn": "comity.models.text_cnn:text_cnn",
 }
 _ENTRY_POINTS = "comity.models"

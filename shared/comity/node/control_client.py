@@ -144,5 +144,5 @@ class ControlClient:
 
 
 def raise_failure(event: Event) -> None:
-    """Raises the error that a `session-failed`, `-stopped` or `-cancelled` event tells of."""
+    """Raises the error that a `session-failed`, `-stopped`, `-cancelled` or `-refused` event tells of."""
     raise raised(event.fields)

@@ -16,11 +16,11 @@ import structlog
 
 from comity import faults
 from comity.contract import Contract
-from comity.errors import ComityError, InvalidValue, NodeDraining, StorageFailed, UnsupportedProtocol
+from comity.errors import ComityError, InvalidValue, NodeDraining, UnsupportedProtocol
 from comity.node.config import NodeConfig
 from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
-from comity.node.garbage import exclusive
+from comity.node.garbage import occupied
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiated import InitiatedSessions
@@ -77,16 +77,8 @@ class Node:
             StorageError: What the node keeps cannot be read.
         """
         config = self._config
-        try:
-            config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (config.state_dir / "blobs").mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            action = "make it writable, or configure another state_dir"
-            raise StorageFailed(
-                "state_dir cannot be used", expected="a writable folder", received=error, action=action
-            ) from error
         with contextlib.ExitStack() as stack:
-            stack.enter_context(exclusive(config.state_dir))
+            stack.enter_context(occupied(config.state_dir))
             store = stack.enter_context(contextlib.closing(SqlStore(config.store_url, party=config.party)))
             left_out = unusable(implementations=True)
             for each in left_out:

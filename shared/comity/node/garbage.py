@@ -8,8 +8,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from comity.blobs.blob_store import BlobStore
-from comity.errors import StateInUse
+from comity.errors import InvalidValue, StateInUse
 from comity.store.store import Store
+
+
+@contextlib.contextmanager
+def occupied(state_dir: Path) -> Iterator[None]:
+    """Makes a state directory where there is none, and holds its lock.
+
+    Raises:
+        InvalidValue: It cannot be used.
+        StateInUse: Another process works in it.
+    """
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (state_dir / "blobs").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise InvalidValue(
+            f"state_dir {state_dir} cannot be used",
+            expected="a writable folder",
+            received=error.strerror or error,
+            action="make it writable, or configure another state_dir",
+        ) from error
+    with exclusive(state_dir):
+        yield
 
 
 @contextlib.contextmanager

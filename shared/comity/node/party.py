@@ -211,8 +211,12 @@ class LocalParty:
             PolicyRefusal: It may not; names the first limit that the contract passes, and what would do.
             RefusedError: The contract's models cannot be had here.
         """
-        self.config.policy.review(contract, own, peers, active=active, asked=asked)
-        privacy, plans = self.config.privacy, protocol(contract.protocol).load().training_plan
+        definition = protocol(contract.protocol)
+        implementation = definition.load()
+        sent = implementation.service.kinds_sent(by_initiator=own.role == definition.initiator)
+        received_only = set(contract.egress) - sent
+        self.config.policy.review(contract, own, peers, active=active, asked=asked, received_only=received_only)
+        privacy, plans = self.config.privacy, implementation.training_plan
         plan = plans(contract, own) if privacy.guards and plans is not None else None
         if plan is None:
             return

@@ -71,7 +71,7 @@ def render(report: SessionReport) -> str:
         stated=[Markup(draw(each)) for each in stated],  # noqa: S704
         crossed=[
             (kind, size(report.sent.get(kind, 0)), size(report.received.get(kind, 0)))
-            for kind in dict.fromkeys([*report.sent, *report.received])
+            for kind in sorted({*report.sent, *report.received})
         ],
         contract=json.dumps(report.contract, indent=2),
     )

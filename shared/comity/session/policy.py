@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -86,7 +87,14 @@ class Policy(BaseModel):
     revoked: frozenset[Fingerprint] = frozenset()
 
     def review(
-        self, contract: Contract, own: Membership, peers: tuple[str, ...], *, active: int, asked: Asked = NEVER_ASKED
+        self,
+        contract: Contract,
+        own: Membership,
+        peers: tuple[str, ...],
+        *,
+        active: int,
+        asked: Asked = NEVER_ASKED,
+        received_only: Collection[str] = (),
     ) -> None:
         """Decides whether this node may enter a contract.
 
@@ -96,6 +104,7 @@ class Policy(BaseModel):
             peers: The other parties.
             active: Sessions that this node has already.
             asked: What the party that asks has already.
+            received_only: Kinds of the contract that only the other side sends: this policy need not name them.
 
         Raises:
             PolicyRefusal: The contract is outside this policy; names the first limit that it passes.
@@ -129,7 +138,7 @@ class Policy(BaseModel):
             action = "raise the session's min_clients, or lower the limit if each may know the other's update"
             raise _refusal(own.party, "min_clients", f"at least {self.min_clients}", fewest, action)
         for kind in contract.egress:
-            if kind not in self.egress:
+            if kind not in self.egress and kind not in received_only:
                 raise _refusal(
                     own.party, "egress", ", ".join(self.egress), kind, "ask its operator whether this may leave"
                 )

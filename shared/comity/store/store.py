@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from comity.contract import Json
 from comity.ledger.ledger import Ledger
 
-SessionState = Literal["active", "waiting", "finished", "failed", "cancelled"]
+SessionState = Literal["active", "waiting", "finished", "failed", "cancelled", "refused"]
 """How a session stands: worked on, waiting for something that is not in this node's hands, or over in one of three ways."""
 
 FINISHED = "finished"

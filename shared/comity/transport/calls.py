@@ -296,6 +296,16 @@ class Service:
         """Whether its calls can be brought to the other party, and the answers back."""
         return all(isinstance(each.call, Watch) and each.call.offline is not None for each in self.watches)
 
+    def kinds_sent(self, *, by_initiator: bool) -> set[str]:
+        """The egress kinds that one side sends: in requests and uploads the initiator, in answers and downloads the acceptor."""
+        found = {"contract"}
+        for each in self.methods.values():
+            rule = each.request_rule if by_initiator else each.answer_rule
+            blobs = each.call.uploads if by_initiator else each.call.downloads
+            found |= {rule.kind} if rule.is_recorded else set()
+            found |= {blob.kind for blob in blobs}
+        return found
+
     def method(self, call: Call) -> Method:
         """A declared call's method."""
         return self.methods[call.method]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import tomllib
 from typing import Any
 
@@ -220,15 +221,16 @@ def test_a_server_is_made_where_none_is_named_and_may_have_tests() -> None:
     assert tested.digest == result.digest
 
 
-def test_nothing_but_its_error_class_is_lost_without_pandas() -> None:
-    rounds = comity.simulate("assisted_learning", pair(), TERMS, rounds=1).rounds
-    try:
-        import pandas as pd  # noqa: PLC0415
-    except ImportError:
-        with pytest.raises(InvalidValue, match=r"\.columns"):
-            rounds.to_pandas()
-    else:
-        assert len(pd.DataFrame(rounds.to_pandas())) == 1
+def test_rounds_are_a_data_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = comity.simulate("assisted_learning", pair(), TERMS, rounds=2).rounds
+    frame = rounds.to_pandas()
+    assert type(frame).__module__.startswith("pandas")
+    assert list(frame["round"]) == [1, 2]
+    assert list(frame["global_loss"]) == list(rounds["global_loss"])
+    # As where it is not installed.
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InvalidValue, match=r"pip install pandas, or use \.columns"):
+        rounds.to_pandas()
 
 
 WRONG: dict[str, tuple[type[ComityError], str, Any]] = {
@@ -254,7 +256,7 @@ WRONG: dict[str, tuple[type[ComityError], str, Any]] = {
     "data": (InvalidValue, "learner's data cannot be used", lambda: run(data=3)),
     "source": (InvalidValue, "no such data source", lambda: run(data="digit")),
     "loader": (InvalidValue, ".dataset", lambda: run(data=DataLoader(Scans()))),
-    "labels": (InvalidValue, "whole numbers", lambda: run(data=(samples(30)[0], torch.rand(30)))),
+    "labels": (InvalidValue, "says something else", lambda: run(data=(samples(30)[0], torch.rand(30)))),
     "lengths": (InvalidValue, "go together", lambda: run(data=(samples(30)[0], samples(20)[1]))),
     "not finite": (InvalidValue, "NaN", lambda: run(data=(samples(30)[0] * torch.nan, samples(30)[1]))),
     "below 0": (InvalidValue, "below 0", lambda: run(data=(samples(30)[0], samples(30)[1] - 1))),
@@ -268,7 +270,8 @@ WRONG: dict[str, tuple[type[ComityError], str, Any]] = {
     "policy": (PolicyRefusal, "samples", lambda: run(policy={"min_samples": 1000})),
     "setting": (UnknownKey, "own_modell", lambda: run(settings={"own_modell": 1})),
     "lazy": (InvalidValue, "lazy layers", lambda: run(model=lambda: nn.Sequential(nn.LazyLinear(3)))),
-    "label of a pair": (InvalidValue, "label of sample 0", lambda: run(data=[(torch.ones(12), torch.ones(3))])),
+    "label of a pair": (TaskMismatch, "into 3 classes", lambda: run(data=[(torch.ones(12), torch.ones(3))])),
+    "text of a pair": (InvalidValue, "label of sample 0", lambda: run(data=[(torch.ones(12), "benign")])),
     "table": (InvalidValue, "sample 0 cannot be read", lambda: run(data=Broken())),
     "texts": (InvalidValue, "convert it", lambda: run(data=(np.array(["a"], object), np.array([1])))),
     "nobody helps": (InvalidValue, "nobody is the provider", lambda: comity.simulate("assisted_learning", pair()[:1])),

@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import comity
+from comity.contract import Preprocessing
+from comity.data import Splits
+from comity.data.targets import labelled
 from comity.errors import TaskMismatch
 from comity.node.sessions.script import parse_script
+from comity.protocols.assisted_learning import Loss, Screening
 from comity.simulation.in_process import simulate
+from comity.tasks import kind_for, objective_of
 from tests.samples_of_tasks import KINDS, MODELS, archive, samples, script
 
 ROLES = {"learner": "learner", "provider": "provider"}
@@ -86,3 +92,28 @@ def test_an_own_model_is_for_classification_alone(tmp_path: Path) -> None:
     text += '\n[party.learner.protocols.assisted-learning.own_model]\nname = "mlp"\n'
     with pytest.raises(TaskMismatch, match="own_model is for classification"):
         simulate(parse_script(text))
+
+
+@pytest.mark.parametrize("kind", ["classification", *KINDS])
+def test_screening_finds_what_a_full_evaluation_finds(kind: str) -> None:
+    inputs, targets = samples("segmentation" if kind == "classification" else kind, 12, 0)
+    if kind == "classification":
+        targets = torch.arange(12) % 2
+    data = labelled(inputs, targets, 1.0, "data")
+    held = Splits(data)
+    found = kind_for(held)
+    assert found.name == kind
+    objective = objective_of(found.of(held, Preprocessing()))
+    pixels = (6, 6) if kind in {"segmentation", "several"} else ()
+    draws = torch.Generator().manual_seed(3)
+    models = [scale * torch.randn(12, data.outputs, *pixels, generator=draws) for scale in (3.0, 1.0, 0.0, 2.0, 9.0)]
+    losses = torch.stack([objective.loss(each, data.targets, "none").double() for each in models])
+    others = [5.0, 4.0, 3.0, 6.0, 1.0]
+    totals = [other + float(each.sum()) for other, each in zip(others, losses, strict=True)]
+    screening = Screening(lambda index, at: losses[index, at], losses[0], block=3, objective="sum")
+    for index, other in enumerate(others):
+        screening.add(index, Loss(other, 12))
+    chosen = screening.select()
+    assert chosen.index == totals.index(min(totals))
+    assert chosen.total == pytest.approx(min(totals))
+    assert chosen.work < 1

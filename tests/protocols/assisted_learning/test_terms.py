@@ -84,7 +84,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "31c3686e9d7eebf1824de36f3a6a1179ee5877bf20ca5af15dca087efe128e57"
+    assert contract.hash == "d166842f9a6d9a42abc60471e41202da20bd1f9cbeff7189ef7acffde7ab3a4a"
 
 
 def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> None:

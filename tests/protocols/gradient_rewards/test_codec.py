@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError, MalformedMessage, NonFiniteValue
 from comity.ledger.receipts import SignedStatement, Statement
+from comity.protocol.registry import protocol
 from comity.protocols.gradient_rewards.codec import (
     news_from_proto,
     news_to_proto,
@@ -127,3 +128,9 @@ def test_rewards_that_do_not_fit_are_refused(changes: dict[str, Any], error: typ
 def test_news_that_says_nothing_is_refused(message: pb.RoundNews) -> None:
     with pytest.raises(MalformedMessage, match="cannot be read"):
         news_from_proto(message)
+
+
+def test_neither_policy_need_name_what_the_other_sends() -> None:
+    service = protocol("gradient_rewards").load().service
+    assert service.kinds_sent(by_initiator=True) == {"contract", "update"}
+    assert service.kinds_sent(by_initiator=False) == {"contract", "reward"}

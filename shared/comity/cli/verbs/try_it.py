@@ -30,6 +30,7 @@ def demo(
         str | None, typer.Option(help="Kill this party's daemon in the middle of a round, and start it again.")
     ] = None,
     json_output: Json = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Runs a session between node processes of this machine.
 
@@ -50,7 +51,7 @@ def demo(
 
     seeds = range(seed, seed + (sessions or demo_sessions(protocol)))
     texts = [demo_script(protocol, each, guarded=guarded) for each in seeds]
-    run_demo(protocol, texts, workdir=workdir, kill=kill, as_json=json_output)
+    run_demo(protocol, texts, workdir=workdir, kill=kill, as_json=json_output, lines=json_lines)
 
 
 @app.command(rich_help_panel=TRY)

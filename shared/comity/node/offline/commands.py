@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from comity.errors import ContractMismatch, InvalidValue, MissingFile, StorageFailed, UnknownParty, UnknownSession
+from comity.errors import ContractMismatch, InvalidValue, MissingFile, UnknownParty, UnknownSession
 from comity.node.config import NodeConfig
-from comity.node.garbage import exclusive
+from comity.node.garbage import occupied
 from comity.node.offline.acceptor import OfflineAcceptor
 from comity.node.offline.initiator import OfflineInitiator
 from comity.node.party import LocalParty
@@ -90,16 +90,8 @@ def offline_commands(config: NodeConfig, observe: Observer) -> Iterator[OfflineC
         StorageError: What the node keeps cannot be read or written.
         MissingFile: Nothing says whom this node trusts.
     """
-    try:
-        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (config.state_dir / "blobs").mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        action = "make it writable, or configure another state_dir"
-        raise StorageFailed(
-            "state_dir cannot be used", expected="a writable folder", received=error, action=action
-        ) from error
     with (
-        exclusive(config.state_dir),
+        occupied(config.state_dir),
         contextlib.closing(SqlStore(config.store_url, party=config.party)) as store,
         contextlib.closing(Leases(store, owner_in(config.state_dir))) as leases,
     ):

@@ -69,10 +69,10 @@ def check_trust(context: Context) -> Iterator[Row]:
     files = sorted(each for each in trust.iterdir() if each.is_file()) if trust and trust.is_dir() else [trust]
     if not files:
         raise MissingFile(
-            "nobody is trusted",
-            expected="certificates of peers",
+            "no party is trusted",
+            expected="the card of each peer",
             received=f"nothing in {trust}",
-            action="ask the peers for their certificates",
+            action="ask each peer for its card, and take it with: comity trust add PARTY FILE",
         )
     for path in files:
         for certificate in _certificates(_named(path, "trust")):

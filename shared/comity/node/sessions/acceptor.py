@@ -285,13 +285,7 @@ class Acceptor:
             # It stays known until its end is kept: who asks meanwhile asks again, and is then told of it.
             active.stop()
         events = self._approvals.take_events(session) if active is None else active.events
-        refused = isinstance(error, PolicyRefusal)
-        self._ends.fail(
-            session,
-            error,
-            partial(log_event, session) if events is None else events.append,
-            ending="cancelled" if refused else None,
-        )
+        self._ends.fail(session, error, partial(log_event, session) if events is None else events.append)
         self._sessions.remove(session)
         if events is not None:
             events.close()

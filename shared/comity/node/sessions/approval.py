@@ -49,9 +49,10 @@ class Approvals:
         same = stored_contract(kept)[0].hash == contract.hash and peer.model_dump(mode="json") in kept.peers
         if same and is_undecided(kept):
             return
+        if same and kept.state == "refused":
+            raise raised(kept.result)
         if same and kept.state == "cancelled":
-            error = raised(kept.result)
-            raise error if isinstance(error, PolicyRefusal) else ended_by(self._party, "cancelled")
+            raise ended_by(self._party, "cancelled")
         raise ContractMismatch(
             "the session exists already, with another contract or ended",
             expected="a new id",

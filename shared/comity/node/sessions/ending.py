@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from comity.contract import Contract, Json
-from comity.errors import ComityError, SessionCancelled, SessionFailed
+from comity.errors import ComityError, RefusedError, SessionCancelled, SessionFailed
 from comity.ledger.ledger import Fact
 from comity.node.party import LocalParty
 from comity.node.sessions.failures import failure
@@ -20,7 +20,8 @@ from comity.node.sessions.result import SessionResult, summarize
 from comity.protocol.registry import protocol
 from comity.session.events import Event, Observer, nobody
 from comity.session.outcome import Outcome
-from comity.store.store import Waiting
+from comity.session.waiting import APPROVAL
+from comity.store.store import SessionState, Waiting
 from comity.transport.sessions import Ending
 
 log = structlog.get_logger()
@@ -93,23 +94,30 @@ class SessionEnds:
         error: ComityError,
         observe: Observer = nobody,
         *,
-        ending: Ending | None = None,
         tell: Tell = nobody_to_tell,
     ) -> bool:
         """Ends a session that does not come to its end; returns whether every peer was told.
+
+        A proposal that was refused ends as `refused` at both sides; a session that was cancelled as `cancelled`, and any
+        other as `failed`.
 
         Args:
             session: Its identifier.
             error: Why.
             observe: Is told.
-            ending: How it ends; as cancelled for a cancellation, else as failed, if nothing is said.
             tell: Tells the peers that do not know yet; those that are away find out when they call.
         """
-        ending = ending or ("cancelled" if isinstance(error, SessionCancelled) else "failed")
+        ending: Ending = "cancelled" if isinstance(error, SessionCancelled) else "failed"
         told = tell(ending)
-        if self._end(session, ending, failure(error)) is not None:
-            observe(Event(f"session-{ending}", 0, failure(error)))
+        state = "refused" if isinstance(error, RefusedError) and self._is_proposal(session) else ending
+        if self._end(session, state, failure(error)) is not None:
+            observe(Event(f"session-{state}", 0, failure(error)))
         return told
+
+    def _is_proposal(self, session: str) -> bool:
+        """Whether nothing has been agreed on yet: no peer is known, or this node's operator still has to decide."""
+        kept = self._party.store.find(session)
+        return kept is not None and (not kept.peers or any(each.reason == APPROVAL.name for each in kept.waits))
 
     def _seconds(self, session: str) -> float:
         kept = self._party.store.find(session)
@@ -117,7 +125,7 @@ class SessionEnds:
             return 0.0
         return (datetime.now(UTC) - datetime.fromisoformat(kept.begun)).total_seconds()
 
-    def _end(self, session: str, ending: Ending, result: Mapping[str, Json]) -> Mapping[str, Json] | None:
+    def _end(self, session: str, ending: SessionState, result: Mapping[str, Json]) -> Mapping[str, Json] | None:
         """Keeps how a session ended, and drops what only its rounds needed; None for one that is over already."""
         party = self._party
         with party.store.transaction():

@@ -15,7 +15,7 @@ from comity.session.events import Event
 from comity.session.waiting import began
 from comity.store.store import Store, StoredSession, Waiting
 
-SeenState = Literal["running", "waiting", "stopped", "finished", "failed", "cancelled"]
+SeenState = Literal["running", "waiting", "stopped", "finished", "failed", "cancelled", "refused"]
 
 
 @dataclass(frozen=True, slots=True)

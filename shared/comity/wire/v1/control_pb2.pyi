@@ -479,7 +479,9 @@ class SessionSummary(google.protobuf.message.Message):
     role: builtins.str
     """What this node does in it."""
     state: builtins.str
-    """"running", "waiting" (for what, `waits` says), "stopped" (it can be resumed), "finished", "failed" or "cancelled"."""
+    """"running", "waiting" (for what, `waits` says), "stopped" (it can be resumed), "finished", "failed",
+    "cancelled" or "refused" (a proposal, at both sides).
+    """
     rounds: builtins.int
     rounds_finished: builtins.int
     @property

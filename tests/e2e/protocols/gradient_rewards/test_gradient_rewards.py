@@ -117,7 +117,7 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, typed
     together, digests = [], []
     for client in CLIENTS:
         own = comity.json("watch", session, "--node", nodes.nodes[client].control_url, cwd=nodes.folder)
-        together.append(own["metrics"]["accuracy"])
+        together.append(own["metrics"]["own_score"])
         digests.append(bytes.fromhex(own["digest"]))
         # A client sees its own, and nothing of the others.
         assert own["metrics"]["importance_by_round"] == [
