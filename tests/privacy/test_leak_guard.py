@@ -82,12 +82,12 @@ def test_groups_see_what_pairs_do_not() -> None:
 
 
 def test_where_most_rows_of_a_layer_stay_all_do() -> None:
-    assert whole(torch.tensor([True, True, True, False]), Rules()).all()
-    assert whole(torch.tensor([True, True, False, False]), Rules()).tolist() == [True, True, False, False]
+    assert whole(torch.tensor([True, True, True, True, False]), Rules()).all()
+    assert whole(torch.tensor([True, True, True, False]), Rules()).tolist() == [True, True, True, False]
 
 
 def test_columns_add_up_by_sample() -> None:
-    one = Columns.summed(torch.tensor([5, 2, 5]), torch.tensor([[1.0, 2.0, 3.0]]))
+    one = Columns.summed(torch.tensor([5, 2, 5]), torch.tensor([[1.0], [2.0], [3.0]]))
     assert one.samples.tolist() == [2, 5]
     assert one.values.tolist() == [[2.0, 4.0]]
     two = Columns(torch.tensor([1, 5]), torch.tensor([[7.0, 0.5]]))

@@ -76,8 +76,9 @@ class Collector:
     def space(self, samples: int) -> int:
         """Most bytes of what a guard keeps of so many samples: a number for what is held and one for what was sent last."""
         rows = sum(layer.out_features for layer in self.linear.values())
-        # Of embeddings, a pair for each word of each sample.
-        return samples * (2 * _NUMBER * rows + 4 * _NUMBER + _PAIR * _WORDS * len(self.embeddings))
+        # What was sent of each row may have left by itself, with an index of its samples; of embeddings, a pair for each
+        # word of each sample.
+        return samples * (4 * _NUMBER * rows + 4 * _NUMBER + _PAIR * _WORDS * len(self.embeddings))
 
     def means(self, forward: Callable[[], object]) -> dict[str, Float[Tensor, " inputs"]]:
         """The mean input of each fully connected layer in a forward pass."""
@@ -122,7 +123,7 @@ class Collector:
         moved = (gradient.detach() * lengths).float()
         # Positions of a sample add up, whether they stand in a dimension of their own or beside each other.
         moved = moved.reshape(len(batch.samples), -1, moved.shape[-1])
-        layer.add(batch.samples, (moved[:, 0] if moved.shape[1] == 1 else moved.sum(1)).T)
+        layer.add(batch.samples, moved[:, 0] if moved.shape[1] == 1 else moved.sum(1))
 
     def _after_embedding(self, name: str, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if self._batch is not None and output.requires_grad:

@@ -27,11 +27,10 @@ class Columns:
         return cls(torch.empty(0, dtype=torch.long), torch.empty(rows, 0))
 
     @classmethod
-    def summed(cls, samples: Int[Tensor, " draws"], values: Float[Tensor, "rows draws"]) -> Columns:
+    def summed(cls, samples: Int[Tensor, " draws"], values: Float[Tensor, "draws rows"]) -> Columns:
         """Contributions in which samples come several times, added up."""
         distinct, places = samples.unique(return_inverse=True)
-        # Sample by sample: rows that lie together are added at once.
-        together = values.new_zeros(len(distinct), len(values)).index_add_(0, places, values.T)
+        together = values.new_zeros(len(distinct), values.shape[1]).index_add_(0, places, values)
         return cls(distinct, together.T.contiguous())
 
     def of(self, rows: Tensor) -> Columns:
@@ -40,14 +39,15 @@ class Columns:
 
     def spread(self, samples: Int[Tensor, " more"]) -> Float[Tensor, "rows more"]:
         """The values over more samples, all of these among them."""
+        if len(samples) == len(self.samples):
+            return self.values
         spread = self.values.new_zeros(len(self.values), len(samples))
-        spread[:, torch.searchsorted(samples, self.samples)] = self.values
-        return spread
+        return spread.index_copy_(1, torch.searchsorted(samples, self.samples), self.values)
 
     def plus(self, other: Columns) -> Columns:
         """The sum of contributions to the same rows."""
         samples = torch.cat([self.samples, other.samples]).unique()
-        return Columns(samples, self.spread(samples).add_(other.spread(samples)))
+        return Columns(samples, self.spread(samples) + other.spread(samples))
 
     def trimmed(self) -> Columns:
         """Without samples that contributed nothing."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from comity.privacy.leak_guard.columns import Columns, aligned
-from comity.privacy.leak_guard.rules import Rules, combined, could_pair, most_of_one, paired, scaled, whole
+from comity.privacy.leak_guard.rules import SLACK, Rules, combined, could_pair, most_of_one, paired, scaled, unit, whole
 
 _CHUNK = 32
 """Rows that are compared with what was sent before at once; bounds the memory."""
@@ -58,6 +58,21 @@ class JudgedLayer(Protocol):
         """Goes on from what was kept."""
 
 
+class _Sent(NamedTuple):
+    """What is behind rows that left together, for as long as none of them left again."""
+
+    rows: Int[Tensor, " some"]
+    columns: Columns
+
+
+class _Judged(NamedTuple):
+    """What a judgement has reckoned: what came now, scaled; and behind rows that wait, all that came, and that scaled."""
+
+    rows: Columns
+    together: Columns
+    waiting: Columns
+
+
 class LinearRows:
     """The rows of a fully connected layer.
 
@@ -74,7 +89,7 @@ class LinearRows:
         self.parameters = parameters
         self.rows = rows
         self.mean = mean
-        self._drawn: list[tuple[Int[Tensor, " batch"], Float[Tensor, "rows batch"]]] = []
+        self._drawn: list[tuple[Int[Tensor, " batch"], Float[Tensor, "batch rows"]]] = []
         self._now: Columns | None = None
         self._held = torch.zeros(rows, dtype=torch.bool)
         self._old = Columns.none(0)
@@ -82,40 +97,44 @@ class LinearRows:
         self._release = 0
         self._since = torch.zeros(rows, dtype=torch.long)
         self._last = torch.empty(0, dtype=torch.long)
-        self._sent = Columns.none(rows)
-        self._leaving = _nobody()
+        self._sent: list[_Sent] = []
+        self._judged = _Judged(Columns.none(0), Columns.none(0), Columns.none(0))
 
     @property
     def moved(self) -> bool:
         """See `JudgedLayer`."""
         return bool(self._drawn)
 
-    def add(self, samples: Int[Tensor, " batch"], values: Float[Tensor, "rows batch"]) -> None:
+    def add(self, samples: Int[Tensor, " batch"], values: Float[Tensor, "batch rows"]) -> None:
         """Takes what the samples of a step contributed."""
         self._drawn.append((samples, values))
 
     def judge(self, rules: Rules) -> Judgement:
         """See `JudgedLayer.judge`."""
         now = self._collected()
-        rows = Columns(now.samples, scaled(now.values))
+        rows = Columns(now.samples, unit(now.values))
         share, behind = most_of_one(rows.values), torch.full((self.rows,), len(now.samples))
+        together, waiting = self._old, self._old
         if self._held.any():
             together = self._old.plus(now.of(self._held))
-            waiting = Columns(together.samples, scaled(together.values))
+            waiting = Columns(together.samples, unit(together.values))
             share[self._held] = most_of_one(waiting.values)
             behind[self._held] = self._distinct(now)
-        else:
-            waiting = self._old
+        self._judged = _Judged(rows, together, waiting)
         held = (share > rules.row) | (behind < rules.fewest)
         rest = torch.nonzero(~held).flatten()
         more, shown = combined(rows.values[rest], rules)
         held[rest[more]] = True
-        for all_of, some in ((~self._held, rows.of(~self._held)), (self._held, waiting)):
-            leaving = torch.nonzero(all_of & ~held).flatten()
-            mine = some.of(~held[all_of])
-            held[leaving] = successive(mine, self._sent.of(leaving), share[leaving], rules)
+        # Where a row that waits is in what waits.
+        place = self._held.cumsum(0) - 1
+        for before in self._sent:
+            waits, leaves = self._held[before.rows], ~held[before.rows]
+            # Rows that wait are compared with all that came together, others with what came now.
+            for which in (leaves & ~waits, leaves & waits):
+                at = before.rows[which]
+                mine = waiting.of(place[at]) if self._held[at].any() else rows.of(at)
+                held[at] = successive(mine, before.columns.of(which), share[at], rules)
         held = whole(held, rules)
-        self._leaving = rows, waiting
         return Judgement(held, int(shown.sum()), len(now.samples))
 
     def settle(self, held: Bool[Tensor, " rows"], *, dropped: bool) -> None:
@@ -128,24 +147,27 @@ class LinearRows:
             self._held = torch.zeros_like(held)
         else:
             self._wait(now, held)
-        self._drawn, self._now, self._leaving = [], None, _nobody()
+        self._drawn, self._now = [], None
+        self._judged = _Judged(Columns.none(0), Columns.none(0), Columns.none(0))
 
     def _wait(self, now: Columns, held: Bool[Tensor, " rows"]) -> None:
         """Keeps what is behind the rows that stay: what is new, and of those that were held before, what is old."""
-        old = Columns(self._old.samples, torch.zeros(self.rows, len(self._old.samples)))
-        old.values[self._held] = self._old.values
-        together = old.of(held).plus(now.of(held))
-        last = torch.empty(len(together.samples), dtype=torch.long)
-        last[torch.searchsorted(together.samples, self._old.samples)] = self._last
-        last[torch.searchsorted(together.samples, now.samples)] = self._release
+        together, stayed = self._judged.together, held & self._held
+        samples = torch.cat([together.samples, now.samples]).unique()
+        values = torch.zeros(self.rows, len(samples))
+        values[stayed] = together.of(held[self._held]).spread(samples)
+        values[held & ~self._held] = now.of(held & ~self._held).spread(samples)
+        last = torch.empty(len(samples), dtype=torch.long)
+        last[torch.searchsorted(samples, self._old.samples)] = self._last
+        last[torch.searchsorted(samples, now.samples)] = self._release
         self._since = torch.where(held & ~self._held, self._release - 1, self._since)
         self._held = held.clone()
         recent = last > self._since[held].min()
-        self._old, self._last = Columns(together.samples[recent], together.values[:, recent]), last[recent]
+        self._old, self._last = Columns(samples[recent], values[held][:, recent]), last[recent]
 
     def kept(self) -> dict[str, Tensor]:
         """See `JudgedLayer.kept`."""
-        return {
+        kept = {
             "mean": self.mean.cpu(),
             "held": self._held,
             "release": torch.tensor(self._release),
@@ -153,9 +175,12 @@ class LinearRows:
             "old.samples": self._old.samples,
             "old.values": self._old.values,
             "old.last": self._last,
-            "sent.samples": self._sent.samples,
-            "sent.values": self._sent.values,
         }
+        for number, sent in enumerate(self._sent):
+            kept[f"sent.{number}.rows"] = sent.rows
+            kept[f"sent.{number}.samples"] = sent.columns.samples
+            kept[f"sent.{number}.values"] = sent.columns.values
+        return kept
 
     def restore(self, kept: Mapping[str, Tensor]) -> None:
         """See `JudgedLayer.restore`."""
@@ -163,13 +188,16 @@ class LinearRows:
         self._held, self._since, self._last = kept["held"], kept["since"], kept["old.last"]
         self._release = int(kept["release"])
         self._old = Columns(kept["old.samples"], kept["old.values"])
-        self._sent = Columns(kept["sent.samples"], kept["sent.values"])
+        self._sent = []
+        while (rows := kept.get(f"sent.{len(self._sent)}.rows")) is not None:
+            at = f"sent.{len(self._sent)}"
+            self._sent.append(_Sent(rows, Columns(kept[f"{at}.samples"], kept[f"{at}.values"])))
 
     def _collected(self) -> Columns:
         if self._now is None:
             if self._drawn:
                 samples = torch.cat([each for each, _ in self._drawn])
-                values = torch.cat([each for _, each in self._drawn], dim=1)
+                values = torch.cat([each for _, each in self._drawn])
                 self._now = Columns.summed(samples.cpu(), values.cpu())
             else:
                 self._now = Columns.none(self.rows)
@@ -185,18 +213,15 @@ class LinearRows:
 
     def _remember(self, left: Bool[Tensor, " rows"]) -> None:
         """Keeps what is behind what was sent last of each row, scaled."""
-        rows, waiting = self._leaving
         fresh, waited = left & ~self._held, left & self._held
-        parts = [(torch.nonzero(fresh).flatten(), rows.of(fresh))]
+        leaving = [(fresh, self._judged.rows.of(fresh))]
         if waited.any():
-            parts.append((torch.nonzero(waited).flatten(), waiting.of(left[self._held]).trimmed()))
-        if not left.all():
-            parts.append((torch.nonzero(~left).flatten(), self._sent.of(~left).trimmed()))
-        samples = torch.cat([part.samples for _, part in parts]).unique() if len(parts) > 1 else rows.samples
-        values = torch.zeros(self.rows, len(samples))
-        for places, part in parts:
-            values[places] = part.spread(samples).float()
-        self._sent = Columns(samples, values)
+            leaving.append((waited, self._judged.waiting.of(left[self._held]).trimmed()))
+        stays = ((each, ~left[each.rows]) for each in self._sent)
+        self._sent = [
+            *(_Sent(each.rows[some], each.columns.of(some).trimmed()) for each, some in stays if some.any()),
+            *(_Sent(torch.nonzero(some).flatten(), columns) for some, columns in leaving if some.any()),
+        ]
 
 
 def successive(now: Columns, before: Columns, share: Float[Tensor, " rows"], rules: Rules) -> Bool[Tensor, " rows"]:
@@ -212,13 +237,13 @@ def successive(now: Columns, before: Columns, share: Float[Tensor, " rows"], rul
     if len(now.values) == 0 or len(before.samples) == 0 or len(now.samples) == 0:
         return held
     place = torch.searchsorted(before.samples, now.samples).clamp_max_(len(before.samples) - 1)
-    common = before.samples[place] == now.samples
-    cosine = (now.values[:, common] * before.values[:, place[common]]).sum(1)
-    earlier = before.values.square().amax(1).double()
-    suspect = (share > 0) & (earlier > 0) & (could_pair(share, earlier, cosine) > rules.combined)
+    common = torch.nonzero(before.samples[place] == now.samples).flatten()
+    cosine = (now.values.index_select(1, common) * before.values.index_select(1, place[common])).sum(1)
+    earlier = most_of_one(before.values)
+    suspect = (share > 0) & (earlier > 0) & (could_pair(share, earlier, cosine) > SLACK * rules.combined)
     for chunk in torch.nonzero(suspect).flatten().split(_CHUNK):
         one, other = aligned(now.of(chunk), before.of(chunk))
-        held[chunk] = paired(one, scaled(other)).amax(1) > rules.combined
+        held[chunk] = paired(scaled(one), scaled(other)).amax(1) > rules.combined
     return held
 
 
@@ -277,10 +302,6 @@ class EmbeddingRows:
         keys, places = torch.cat([each for each, _ in drawn]).unique(return_inverse=True)
         sizes = torch.cat([each for _, each in drawn])
         return keys, torch.zeros(len(keys)).index_add_(0, places, sizes)
-
-
-def _nobody() -> tuple[Columns, Columns]:
-    return Columns.none(0), Columns.none(0)
 
 
 def _nothing() -> tuple[Tensor, Tensor]:

@@ -19,6 +19,11 @@ _REGULARIZATION = 1e-6
 """Added to the rows' products: what differs by less drowns in the rounding of float32 weights."""
 _CHUNK = 32
 """Rows whose groups are judged at once; bounds the memory."""
+_SAME = 0.9999
+"""Absolute cosine of two rows that say the same."""
+_SAMPLES_A_ROW = 8
+SLACK = 0.9
+"""Share of a threshold from which a bound that was reckoned in float32 is followed up in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class Rules:
         row: Greatest λ in a row by itself; .5 is a correlation of about .71.
         combined: Greatest leverage in a row with others; .8 is a correlation of about .9.
         neighbours: Most similar rows with which a row is judged, beside the nearest; 0 for the nearest alone.
+        wide: Most similar rows of groups that hold nothing back, and count for refusing; fewer where there are less than
+            eight samples for each, of which so many rows would show some in any case.
         layer: Share of a layer's rows above which, where so many are held, all are.
         most_isolated: Most samples with a leverage above `combined` in one layer before all is refused.
         fewest: Distinct samples behind a row that leaves.
@@ -37,24 +44,30 @@ class Rules:
     row: float = 0.5
     combined: float = 0.8
     neighbours: int = 8
-    layer: float = 0.5
+    wide: int = 16
+    layer: float = 0.75
     most_isolated: int = 16
     fewest: int = 64
 
 
 def most_of_one(rows: Contributions) -> Float[Tensor, " rows"]:
     """The greatest λ of each row by itself; rows are scaled."""
-    return rows.square().amax(1) if rows.shape[1] else torch.zeros(len(rows), dtype=torch.float64)
+    return rows.abs().amax(1).square() if rows.shape[1] else rows.new_zeros(len(rows))
+
+
+def unit(contributions: Contributions) -> Contributions:
+    """Rows of length 1 as they are, for what needs no more than their precision; a row that nothing moved stays 0."""
+    if contributions.shape[1] == 0:
+        return contributions
+    least = torch.finfo(contributions.dtype).tiny
+    # Twice: squares of tiny contributions vanish.
+    rows = contributions / contributions.abs().amax(1, keepdim=True).clamp_min_(least)
+    return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(least))
 
 
 def scaled(contributions: Contributions) -> Contributions:
     """Rows of length 1, in float64; a row that nothing moved stays 0."""
-    rows = contributions.double()
-    if rows.shape[1] == 0:
-        return rows
-    # Twice: squares of tiny contributions vanish.
-    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min_(torch.finfo(torch.float64).tiny)
-    return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(torch.finfo(torch.float64).tiny))
+    return unit(contributions.double())
 
 
 def paired(one: Contributions, other: Contributions) -> Contributions:
@@ -85,7 +98,7 @@ def grouped(rows: Contributions, groups: Int[Tensor, "groups members"]) -> Float
 
 
 def combined(rows: Contributions, rules: Rules) -> tuple[Bool[Tensor, " rows"], Bool[Tensor, " samples"]]:
-    """Pair and group rules: rows that stay, and samples that such combinations show; rows are scaled."""
+    """Pair and group rules: rows that stay, and samples that such combinations show; rows are of length 1."""
     count, samples = rows.shape
     held, shown = torch.zeros(count, dtype=torch.bool), torch.zeros(samples, dtype=torch.bool)
     if count < 2 or samples == 0:
@@ -95,18 +108,46 @@ def combined(rows: Contributions, rules: Rules) -> tuple[Bool[Tensor, " rows"], 
     moved = single > 0
     near = _nearest(products, 1)[1][:, 0]
     cosines = products[torch.arange(count), near]
-    suspect = moved & (could_pair(single, single[near], cosines) > rules.combined)
+    suspect = moved & (could_pair(single, single[near], cosines) > SLACK * rules.combined)
     for chunk in torch.nonzero(suspect).flatten().split(_CHUNK):
-        above = paired(rows[chunk], rows[near[chunk]]) > rules.combined
+        above = paired(scaled(rows[chunk]), scaled(rows[near[chunk]])) > rules.combined
         held[chunk] = above.any(1)
         shown |= above.any(0)
     left = torch.nonzero(~held & moved).flatten()
     if rules.neighbours > 1 and len(left) > 1:
-        rest, products = rows[left], products[left][:, left]
-        groups = torch.cat(_nearest(products, rules.neighbours), dim=1)
-        for chunk in groups[_could_group(single[left], products, groups) > rules.combined].split(_CHUNK):
-            above = grouped(rest, chunk) > rules.combined
-            held[left[chunk[:, 0]]] |= above.any(1)
+        alone, place = _told_apart(products[left][:, left])
+        left_alone = left[alone]
+        rest, near = scaled(rows[left_alone]), products[left_alone][:, left_alone].double()
+        stay, seen = _in_groups(rest, single[left_alone], near, rules, rules.neighbours)
+        held[left] |= stay[place]
+        shown |= seen
+        if (wide := min(rules.wide, samples // _SAMPLES_A_ROW)) > rules.neighbours:
+            shown |= _in_groups(rest, single[left_alone], near, rules, wide)[1]
+    return held, shown
+
+
+def _told_apart(products: Float[Tensor, "rows rows"]) -> tuple[Int[Tensor, " alone"], Int[Tensor, " rows"]]:
+    """One row for all that say the same, and for each row, which of those stands for it: copies would fill its group."""
+    first = (products.abs() > _SAME).to(torch.uint8).argmax(1)
+    alone, place = first.unique(return_inverse=True)
+    return alone, place
+
+
+def _in_groups(
+    rows: Contributions,
+    single: Float[Tensor, " rows"],
+    products: Float[Tensor, "rows rows"],
+    rules: Rules,
+    neighbours: int,
+) -> tuple[Bool[Tensor, " rows"], Bool[Tensor, " samples"]]:
+    """The rows of which a group shows a sample, and the samples."""
+    held = torch.zeros(len(rows), dtype=torch.bool)
+    shown = torch.zeros(rows.shape[1], dtype=torch.bool)
+    if len(rows) > 1:
+        groups = torch.cat(_nearest(products, neighbours), dim=1)
+        for chunk in groups[_could_group(single, products, groups) > SLACK * rules.combined].split(_CHUNK):
+            above = grouped(rows, chunk) > rules.combined
+            held[chunk[:, 0]] = above.any(1)
             shown |= above.any(0)
     return held, shown
 
@@ -126,7 +167,7 @@ def _could_group(
 ) -> Float[Tensor, " groups"]:
     """What no leverage in groups exceeds: the longest a column can be, over the least eigenvalue of the products."""
     least = torch.linalg.eigvalsh(products[groups.unsqueeze(2), groups.unsqueeze(1)])[:, 0]
-    bound: Tensor = single[groups].sum(1) / (least.clamp_min(0) + _REGULARIZATION)
+    bound: Tensor = single.double()[groups].sum(1) / (least.clamp_min(0) + _REGULARIZATION)
     return bound
 
 

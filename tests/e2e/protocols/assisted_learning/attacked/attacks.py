@@ -151,9 +151,9 @@ class Attack:
 
 
 @contextmanager
-def agreed(line: PeerConnection, id: str, **changes: Any) -> Iterator[Attack]:
+def agreed(line: PeerConnection, id: str, play: Play = PLAY, **changes: Any) -> Iterator[Attack]:
     """A session of Mallory's, that is agreed on in good order and ended."""
-    contract, party = PLAY.mallorys(id, **changes)
+    contract, party = play.mallorys(id, **changes)
     own = party.membership("learner")
     agreement = sessions.propose(line, encode_proposal(contract, own, party.signer, PROTOCOL))
     assert agreement is not None
