@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from blake3 import blake3
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
@@ -48,7 +48,7 @@ def _integral(options: dict[str, Option]) -> dict[str, Option]:
 
 
 Text = Annotated[str, Field(max_length=200)]
-"""A name or a unit that somebody gave."""
+"""A name or a unit."""
 
 Names = Annotated[tuple[Text, ...], Field(max_length=2**16)]
 """Names of classes or features, in order."""
@@ -62,7 +62,7 @@ Options = Annotated[
 
 
 class Agreed(BaseModel):
-    """A part of a contract: immutable, and without keys that nobody reads."""
+    """A part of a contract: immutable, and without keys that are not read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -96,18 +96,63 @@ class Terms(Agreed):
         return frozenset()
 
 
-class ModelSpec(Agreed):
+Patterns = Annotated[tuple[Text, ...], Field(max_length=256)]
+"""Names of layers or tensors, or patterns of them, such as `head.*`."""
+
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+"""BLAKE3, hexadecimal; empty for none."""
+
+
+class LoraSpec(Agreed):
+    """Low-rank adapters (LoRA, Hu et al. 2021), which are trained in the place of the layers that they stand beside.
+
+    Attributes:
+        rank: r, the adapters' rank.
+        alpha: α: what they add is multiplied with α / r.
+        dropout: Share of their inputs that training drops.
+        layers: Names or patterns of layers that have adapters; empty for every fully connected and convolutional one that is
+            not trained itself.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    layers: Patterns = ()
+
+
+class ModelForm(Agreed):
+    """What of a model is trained, how it begins, and what of its answer is meant.
+
+    Attributes:
+        answer: Which part of what the model gives is its answer: a key, an attribute or a position; empty for all of it.
+        until: Name of a layer before which the model ends: it gives what would go into it; empty for the whole model.
+        trainable: Names or patterns of the parameters that are trained, which alone cross; empty for all that the factory
+            leaves trainable, or, with adapters, for these alone.
+        lora: Adapters; None for none.
+    """
+
+    answer: Text = ""
+    until: Text = ""
+    trainable: Patterns = ()
+    lora: LoraSpec | None = None
+
+
+class ModelSpec(ModelForm):
     """A model by name.
 
     Attributes:
         name: Name under which every party has the model; what builds it, each party's own installation and `[models]` say.
         options: Options of the factory.
-        signature: BLAKE3 (hexadecimal) of the safetensors header of its state dict.
+        signature: BLAKE3 (hexadecimal) of the safetensors header of what crosses of its state dict.
+        initial: Digest of the weights that it begins with; empty for those that the seed decides.
+        base: Digest of what of it stays, the same at all parties; empty where all of it crosses.
     """
 
     name: Text
     options: Options = {}
     signature: Text = ""
+    initial: Digest = ""
+    base: Digest = ""
 
 
 class Preprocessing(Agreed):
@@ -127,9 +172,9 @@ class InputSpec(Agreed):
 
     Attributes:
         shape: Shape of one input, channels first, or of one observation.
-        dtype: How values are stored, for example `uint8`; empty where nobody said.
-        scale: What a stored value is multiplied with; None where nobody said.
-        features: Names of the columns of a table, in order; empty where there are none, or nobody said.
+        dtype: How values are stored, for example `uint8`; empty where not stated.
+        scale: What a stored value is multiplied with; None where not stated.
+        features: Names of the columns of a table, in order; empty where there are none, or none is stated.
         preprocessing: What is done to every input.
     """
 
@@ -154,8 +199,8 @@ class HeadSpec(Agreed):
         name: What it is called among the task's heads.
         kind: Kind of task that it is by itself, in tasks of several; empty where it is the task's.
         size: How many numbers it has: classes, actions, targets.
-        labels: What these are called, in order; empty where nobody said.
-        units: Units of targets, in order; empty where they have none, or nobody said.
+        labels: What these are called, in order; empty where not stated.
+        units: Units of targets, in order; empty where they have none, or none is stated.
         mean: What is taken off each target; empty for nothing.
         std: What each target is then divided by; empty for nothing.
         weights: What the loss of each class, label or target is multiplied with; empty for 1 each.
@@ -177,6 +222,12 @@ class HeadSpec(Agreed):
             if given not in {0, self.size}:
                 raise ValueError(f"{name} needs one for each of the {self.size}, or none, not {given}")
         return self
+
+
+Aspect = Literal["inputs", "outputs"]
+"""What of a task parties may have to mean alike: what a model takes, and what it says of it."""
+
+ASPECTS: frozenset[Aspect] = frozenset(get_args(Aspect))
 
 
 class TaskSpec(Agreed):

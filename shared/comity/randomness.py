@@ -45,18 +45,24 @@ def generator(seed: int) -> torch.Generator:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seeds torch's global CPU generator for the body alone, for code that takes no generator (a layer's constructor).
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seeds torch's global generator for the body alone, for code that takes none (a layer's constructor, a forward pass).
 
-    One thread at a time is let in, and on the way out the generator is as it was. Other devices are neither seeded nor
-    restored. A draw that another thread makes from the global generator without coming through here is not kept out.
+    One thread at a time is let in, and on the way out the generator is as it was. Devices other than the CPU and the one
+    that is named are neither seeded nor restored. A draw that another thread makes from the global generator without
+    coming through here is not kept out.
 
     Args:
         seed: In [-2**63, 2**64), as torch takes it; `derive` gives one.
+        device: Where the body draws, beside the CPU.
     """
-    with _global_generator, torch.random.fork_rng(devices=[]):
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with _global_generator, torch.random.fork_rng(devices=cuda):
         # Not torch.manual_seed: it seeds every CUDA device too, which nothing here would set back.
         torch.default_generator.manual_seed(seed)
+        for each in cuda:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
         yield
 
 

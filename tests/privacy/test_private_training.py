@@ -157,8 +157,8 @@ def test_steps_see_each_sample_at_its_rate() -> None:
 
 def test_a_batch_may_be_empty() -> None:
     learner = task(data(1).select(torch.tensor([0])), Mechanism(1.0))
-    learner._private.compute(build_optimizer(ADAM, learner._model.parameters()), None, 0)  # type: ignore[union-attr]
-    assert all(parameter.grad is not None for parameter in learner._model.parameters())
+    learner._private.compute(build_optimizer(ADAM, learner._network.module.parameters()), None, 0)  # type: ignore[union-attr]
+    assert all(parameter.grad is not None for parameter in learner._network.module.parameters())
 
 
 def test_batch_norm_is_named_and_group_norm_offered() -> None:

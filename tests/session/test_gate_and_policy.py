@@ -177,7 +177,7 @@ def test_a_contract_at_every_limit_is_entered(make_contract: Callable[..., Contr
 def test_fewer_clients_than_the_policy_wants_are_refused(
     make_contract: Callable[..., Contract], make_member: Callable[[str, str, int], Membership]
 ) -> None:
-    # Of two, each can reckon the other's votes.
+    # Of two, each can compute the other's votes.
     contract = make_contract(initiator="", terms=VotePoolTerms(clients=2))
     for own in (make_member("clinic", "client", 100), make_member("hospital", "server", 0)):
         with pytest.raises(PolicyRefusal, match=r"policy.min_clients.*expected at least 3, received 2"):

@@ -283,7 +283,7 @@ class SessionBlobs:
             if each.fits(kind, units):
                 return each
         raise UnexpectedBlob(
-            "nobody waits for this blob",
+            "this blob is not expected",
             expected=self._waited_for(),
             received=f"{kind} of {units}",
             action="wait until it is asked for",
@@ -342,7 +342,7 @@ class SessionBlobs:
             waited_for = self._waited_for()
         if expected is None:
             raise UnexpectedBlob(
-                "nobody waits for this blob any more",
+                "this blob is not expected any more",
                 expected=waited_for,
                 received=incoming.digest.hex(),
                 action="wait until it is asked for",

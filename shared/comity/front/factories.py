@@ -1,4 +1,4 @@
-"""Models that somebody has as code: whether a factory of theirs can be used, before any training begins."""
+"""Models that a user has as code: whether a factory of theirs can be used, before any training begins."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
-from comity.contract import TaskSpec
-from comity.data import Dataset
-from comity.data.dataset import CLASSIFICATION
-from comity.errors import ComityError, InvalidValue, ModelSignatureMismatch
+from comity.errors import InvalidValue, ModelSignatureMismatch
 from comity.models import Factory
-from comity.tasks import Objective, objective_of, require_usable
 
 
 def factory(model: Callable[..., nn.Module], party: str) -> Factory:
@@ -64,76 +58,6 @@ def _needed(model: Callable[..., Any]) -> list[str]:
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [each.name for each in parameters if each.default is each.empty and each.kind in kinds]
-
-
-def require_sized(model: object, party: str) -> None:
-    """Checks that every parameter of a module has its size.
-
-    Raises:
-        InvalidValue: A lazy layer has not.
-    """
-    lazy = [name for name, each in model.named_parameters() if is_lazy(each)] if isinstance(model, nn.Module) else []
-    if lazy:
-        raise InvalidValue(
-            f"{party}'s model has lazy layers",
-            expected="parameters whose sizes are known",
-            received=", ".join(lazy)[:200],
-            action="give the layers their sizes, or have the factory call the module once",
-        )
-
-
-def require_fits(model: nn.Module, samples: Dataset, task: TaskSpec, party: str) -> None:
-    """Tries a model on two samples.
-
-    Args:
-        model: The model.
-        samples: The party's samples.
-        task: What the model is for.
-        party: The party, for errors.
-
-    Raises:
-        InvalidValue: It cannot take them, or says something else of them than a score for each class.
-    """
-    preprocessing, outputs = task.inputs.preprocessing, require_usable(task).outputs(task)
-    inputs = samples.prepare(samples.inputs[:2], preprocessing.mean, preprocessing.std)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            found: Any = model(inputs)
-    except Exception as error:
-        raise InvalidValue(
-            f"{party}'s model cannot take {party}'s data",
-            expected=f"a model of {list(samples.input_shape)} inputs, {inputs.dtype}",
-            received=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            action="correct the model, or the shape of the data",
-        ) from error
-    finally:
-        model.train(training)
-    if samples.task != CLASSIFICATION:
-        _require_answer(found, samples, objective_of(task), party)
-        return
-    shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-    if not isinstance(found, Tensor) or shape != [len(inputs), outputs] or not found.is_floating_point():
-        raise InvalidValue(
-            f"{party}'s model says something else than a score for each class",
-            expected=f"floats [{len(inputs)}, {outputs}] for {len(inputs)} samples",
-            received=f"{found.dtype} {shape}" if isinstance(found, Tensor) else shape,
-            action="give its last layer as many outputs as there are classes, and no softmax",
-        )
-
-
-def _require_answer(found: Any, samples: Dataset, objective: Objective, party: str) -> None:
-    """Checks that an answer is one to the task of samples without classes."""
-    try:
-        objective.loss(found, samples.targets_of(torch.arange(min(2, len(samples)))), "none")
-    except (ComityError, RuntimeError, TypeError, ValueError) as error:
-        raise InvalidValue(
-            f"{party}'s model says something else than {party}'s data want",
-            expected=f"{samples.outputs} numbers for each sample, or for each of its pixels",
-            received=str(error).splitlines()[0],
-            action="correct its last layer",
-        ) from error
 
 
 def require_same(one: nn.Module, other: nn.Module, parties: tuple[str, str]) -> None:

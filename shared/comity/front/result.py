@@ -12,14 +12,16 @@ from typing import Any
 from torch import nn
 
 from comity.contract import Contract
-from comity.errors import InvalidValue, UnknownModel
+from comity.errors import InvalidValue, TensorMismatch, UnknownModel
 from comity.front.table import Rounds
 from comity.models import OwnModels
+from comity.models.crossing import Crossing
 from comity.protocol.presentation import Column, ColumnKind, PerRoundTable, Summary
 from comity.protocol.registry import protocol
 from comity.report.numbers import number, size
 from comity.session.events import Event
-from comity.tasks import build_model
+from comity.tasks import build_model, no_weights
+from comity.tasks.models import Weights
 from comity.tasks.scores import metric
 from comity.tensors import Blob, Layout
 
@@ -39,7 +41,7 @@ class Left:
     def module(self, model: nn.Module | None = None) -> nn.Module:
         """The model, ready to use: with its weights, and in evaluation mode."""
         module = self.build() if model is None else model
-        module.load_state_dict({name: each.clone() for name, each in Layout.unpack(self.blob).items()})
+        Crossing.of(module).load(module, {name: each.clone() for name, each in Layout.unpack(self.blob).items()})
         return module.eval()
 
 
@@ -114,7 +116,7 @@ class Result:
         """
         try:
             return self._only().module(model)
-        except RuntimeError as error:
+        except (RuntimeError, TensorMismatch) as error:
             raise InvalidValue(
                 "the module has other tensors than the session's model",
                 expected="a module of the same kind",
@@ -211,7 +213,9 @@ class Result:
         return self._left
 
 
-def left_behind(contract: Contract, blobs: Sequence[Blob], parties: Sequence[str], own: OwnModels) -> dict[str, Left]:
+def left_behind(
+    contract: Contract, blobs: Sequence[Blob], parties: Sequence[str], own: OwnModels, weights: Weights = no_weights
+) -> dict[str, Left]:
     """The models that a session left, by what they are called.
 
     Args:
@@ -219,6 +223,7 @@ def left_behind(contract: Contract, blobs: Sequence[Blob], parties: Sequence[str
         blobs: Their tensors.
         parties: Those that each have a model of their own, in the order of the models; none where all have the same.
         own: What the party that looks calls models of its own.
+        weights: Gives the weights that models began with.
     """
     names = list(contract.models)
     if len(blobs) == len(parties) and len(names) == 1:
@@ -228,15 +233,15 @@ def left_behind(contract: Contract, blobs: Sequence[Blob], parties: Sequence[str
     else:
         labels, kinds = [f"model-{index}" for index in range(len(blobs))], [names[0] if names else ""] * len(blobs)
     return {
-        label: Left(blob, lambda kind=kind: _built(contract, kind, own))  # type: ignore[misc]
+        label: Left(blob, lambda kind=kind: _built(contract, kind, own, weights))  # type: ignore[misc]
         for label, kind, blob in zip(labels, kinds, blobs, strict=True)
     }
 
 
-def _built(contract: Contract, model: str, own: OwnModels) -> nn.Module:
+def _built(contract: Contract, model: str, own: OwnModels, weights: Weights) -> nn.Module:
     spec = contract.models[model]
     try:
-        return build_model(spec.name, spec.options, contract.task, contract.seed, own)
+        return build_model(spec, contract.task, contract.seed, own, weights)
     except UnknownModel as error:
         raise InvalidValue(
             f"the session's model {spec.name!r} is the node's own code",

@@ -12,7 +12,7 @@ from comity.data import Splits
 from comity.errors import InvalidValue
 from comity.experiments import with_baselines
 from comity.front.casting import cast
-from comity.front.factories import require_fits, require_same, require_sized
+from comity.front.factories import require_same
 from comity.front.party import HeldParty, Parties, require_parties
 from comity.front.progress import RoundsBar
 from comity.front.result import Result, left_behind
@@ -22,7 +22,6 @@ from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.result import with_metrics
 from comity.node.sessions.script import Script
 from comity.node.validation import validated
-from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol as protocol_named
 from comity.randomness import seeded
 from comity.session.events import Event
@@ -97,7 +96,7 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
             )
         return _run(script_of(protocol), state, progress, observe)
     if parties is None:
-        raise InvalidValue("nobody takes part", expected="a list of comity.Party", received="none")
+        raise InvalidValue("there are no parties", expected="a list of comity.Party", received="none")
     definition = protocol_named(str(protocol))
     agreed = definition.terms.model_validate(terms_of(definition, terms))
     preprocessing = Preprocessing()
@@ -134,7 +133,7 @@ def _run(
         center = acceptors[0] if definition.topology.is_joined else initiators[0]
         _require_models(script, everybody)
         contract, _ = draft_contract(script, center, f"simulation-{script.session.seed}")
-        _require_fits(contract, definition, everybody)
+        _require_fits(contract, everybody)
         bar = stack.enter_context(RoundsBar(progress))
 
         def told(event: Event) -> None:
@@ -146,7 +145,7 @@ def _run(
         if script.simulation.baselines:
             result = with_metrics(result, with_baselines(script, result.metrics))
     apart = sorted(each.name for each in initiators) if definition.topology.is_joined else []
-    left = left_behind(contract, outcome.models, apart, center.config.own_models)
+    left = left_behind(contract, outcome.models, apart, center.config.own_models, center.weights)
     return Result(result.to_json(), left, bar.rounds, bar.events)
 
 
@@ -167,7 +166,7 @@ def _require_models(script: Script, parties: Sequence[LocalParty]) -> None:
             wanted = next(each for each in script.session.named_models.values() if each.name == name)
             try:
                 with seeded(script.session.seed):
-                    made = make(samples.train.input_shape, samples.train.outputs, **wanted.options)
+                    make(samples.train.input_shape, samples.train.outputs, **wanted.options)
             except Exception as error:
                 raise InvalidValue(
                     f"{party.name}'s model cannot be built",
@@ -175,10 +174,9 @@ def _require_models(script: Script, parties: Sequence[LocalParty]) -> None:
                     received=f"{type(error).__name__}: {error}",
                     action="correct the factory, or its options",
                 ) from error
-            require_sized(made, party.name)
 
 
-def _require_fits(contract: Contract, definition: ProtocolDefinition, parties: Sequence[LocalParty]) -> None:
+def _require_fits(contract: Contract, parties: Sequence[LocalParty]) -> None:
     """Checks that models that came as code go with the parties' data, and with each other."""
     for spec in contract.models.values():
         first = None
@@ -186,11 +184,9 @@ def _require_fits(contract: Contract, definition: ProtocolDefinition, parties: S
             samples = _held(party)
             if samples is None or isinstance(party.config.own_models.get(spec.name, ""), str):
                 continue
-            definition.load().task.require_fitting(party.name, samples, contract.task)
-            built = build_model(spec.name, spec.options, contract.task, contract.seed, party.config.own_models)
+            party.require_fitting(contract, samples)
+            built = build_model(spec, contract.task, contract.seed, party.config.own_models, party.weights)
             if first is not None:
                 require_same(first[0], built, (first[1], party.name))
             first = first or (built, party.name)
-            tried = samples.train if len(samples.train) else samples.test
-            if tried is not None and len(contract.models) == 1:
-                require_fits(built, tried, contract.task, party.name)
+            party.tried_task(contract)

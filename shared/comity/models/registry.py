@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from comity.contract import Option
 from comity.errors import InvalidValue, UnknownModel
@@ -21,6 +22,15 @@ from comity.suggestions import did_you_mean
 
 _MOST_OUTPUTS = 1_000_000
 """Far above any task, and low enough that a mistyped number ends in an error and not in a full memory."""
+
+_WRAPPERS: Mapping[str, str] = {
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "FullyShardedDataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+    "AveragedModel": "module",
+}
+"""What wraps a module, by the class, and what it calls the module."""
 
 _OPTION_TYPES: Mapping[str, tuple[type, ...]] = {"bool": (bool,), "float": (float, int), "int": (int,), "str": (str,)}
 
@@ -73,6 +83,8 @@ def build(  # noqa: PLR0913
     with seeded(derive(seed, "initial weights")), torch.device(device):
         try:
             model = factory(input_shape, outputs, **options)
+            if isinstance(model, nn.Module):
+                _give_sizes(model, input_shape)
         except (RuntimeError, TypeError, ValueError) as error:
             raise InvalidValue(
                 f"Model {name!r} cannot be built for input shape {input_shape} and {outputs} outputs",
@@ -87,7 +99,34 @@ def build(  # noqa: PLR0913
             received=type(model).__name__,
             action="correct the factory in the package that registers it",
         )
+    _require_bare(name, model)
     return model
+
+
+def _give_sizes(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Gives lazy layers their sizes, by a forward pass that leaves no other trace."""
+    if any(is_lazy(each) for each in [*model.parameters(), *model.buffers()]):
+        model.eval()
+        with torch.no_grad():
+            model(torch.zeros(2, *input_shape))
+        model.train()
+
+
+def _require_bare(name: str, model: nn.Module) -> None:
+    """Checks that a factory gives the module itself, not one that a tool has wrapped, whose names are longer.
+
+    Raises:
+        InvalidValue: It does not.
+    """
+    for place, module in model.named_modules():
+        inner = _WRAPPERS.get(type(module).__name__)
+        if inner is not None:
+            raise InvalidValue(
+                f"Model {name!r} is wrapped: {place or 'the module itself'} is a {type(module).__name__}",
+                expected="the module in it: other parties' tensors have no such prefix in their names",
+                received=f"names with {inner}.",
+                action=f"have the factory give what it wraps, which is its .{inner}",
+            )
 
 
 def _factory(name: str, own: OwnModels) -> Factory:

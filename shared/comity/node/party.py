@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+from torch import Tensor
+
+from comity import interruption
 from comity.blobs.blob_store import BlobFolders, BlobMemories, BlobStore
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Membership
+from comity.contract import ASPECTS, Contract, Membership
 from comity.data import Splits
 from comity.environments import EnvironmentSet
-from comity.errors import InvalidValue
+from comity.errors import ComityError, InvalidValue, SessionFailed
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
 from comity.node.holdings import Holdings
@@ -22,7 +26,7 @@ from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules, widest
 from comity.privacy.limits import require_within
 from comity.privacy.settings import Preset
-from comity.protocol.implementation import Resources
+from comity.protocol.implementation import Data, Resources
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
@@ -36,7 +40,7 @@ from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import Secrets
 from comity.store.store import Store
-from comity.tasks import agreed_model, model_bytes, model_outline, require_usable
+from comity.tasks import agreed_model, model_bytes, model_outline, no_weights, require_usable
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
 
@@ -83,6 +87,15 @@ class LocalParty:
         self.leases: Leases | None = None
         self._secrets = secrets
         self._guards = guards or Guards()
+        self._tried = ""
+
+    def weights(self, digest: str) -> Mapping[str, Tensor]:
+        """The weights of a digest that models may begin with.
+
+        Raises:
+            UnknownWeights: This party does not have them.
+        """
+        return no_weights(digest)
 
     def protection(self, contract: Contract) -> Preset | None:
         """What protects this party's samples in a session; None where its role trains on none."""
@@ -122,7 +135,7 @@ class LocalParty:
             own: This party's part in it.
             observe: Is told what happens.
             peers: The others' parts, as far as they are known.
-            waits: What the session waits for, where somebody looks at it already.
+            waits: What the session waits for, where it is being watched.
 
         Raises:
             PolicyRefusal: The session would pass this party's privacy budget.
@@ -224,7 +237,8 @@ class LocalParty:
         own_models = self.config.own_models
         widths = {
             spec.name: widest(
-                model_outline(contract, name, own_models) or agreed_model(self.name, contract, name, own_models)
+                model_outline(contract, name, own_models)
+                or agreed_model(self.name, contract, name, own_models, self.weights)
             )
             for name, spec in contract.models.items()
         }
@@ -274,7 +288,7 @@ class LocalParty:
         return sum(record.kind == "finished" for record in self.store.records(session))
 
     def memory_space(self, contract: Contract) -> int:
-        """Memory that a session takes while somebody works on it, in bytes, beside this party's data.
+        """Memory that a session takes while it is active, in bytes, beside this party's data.
 
         Its models are not built for that: what they would take may be more than there is.
 
@@ -283,9 +297,20 @@ class LocalParty:
             UnknownModel: A model's name is unknown here.
         """
         require_usable(contract.task)
-        protocol(contract.protocol).load().task.require_fitting(self.name, self.holdings.data, contract.task)
+        self.require_fitting(contract, self.holdings.data)
         weights = sum(model_bytes(contract, name, self.config.own_models) for name in contract.models)
         return weights * (_COPIES + self.config.limits.half_uploads)
+
+    def require_fitting(self, contract: Contract, data: Data) -> None:
+        """Checks that data go with a contract, as far as its protocol wants that of this party's role.
+
+        Raises:
+            TaskMismatch: They do not.
+        """
+        definition = protocol(contract.protocol)
+        role = definition.acceptor if self.name in contract.acceptors else definition.initiator
+        aspects = definition.agrees.get(role, ASPECTS)
+        definition.load().task.require_fitting(self.name, data, contract.task, aspects)
 
     def task(
         self,
@@ -315,8 +340,9 @@ class LocalParty:
         definition = protocol(contract.protocol)
         require_usable(contract.task)
         builder, data = definition.load().task, splits or environments or self.holdings.data
-        builder.require_fitting(self.name, data, contract.task)
-        models = {name: agreed_model(self.name, contract, name, self.config.own_models) for name in contract.models}
+        self.require_fitting(contract, data)
+        own_models, weights = self.config.own_models, self.weights
+        models = {name: agreed_model(self.name, contract, name, own_models, weights) for name in contract.models}
         resources = Resources(
             self.name,
             models,
@@ -330,7 +356,69 @@ class LocalParty:
         )
         return builder.build(contract, resources)
 
+    def tried_task(self, contract: Contract) -> Any:
+        """This party's task, after it did once what a session does with it many times.
+
+        Args:
+            contract: The contract.
+
+        Raises:
+            ComityError: See `task`; or it does not work, and says what does not fit.
+        """
+        builder = protocol(contract.protocol).load().task
+        try:
+            task = self.task(contract, mechanism=self._some_noise(contract))
+            if contract.hash != self._tried:
+                with interruption.checked(_deadline(self.config.limits.unit_s)):
+                    builder.try_out(contract, task)
+        except ComityError:
+            raise
+        except Exception as error:
+            said = str(error).strip().splitlines()
+            raise InvalidValue(
+                f"{self.name} cannot train {', '.join(each.name for each in contract.models.values())} on its data",
+                expected="a model that takes the data's inputs, and answers for its task",
+                received=f"{type(error).__name__}: {said[0][:300] if said else ''}",
+                action="correct the model, or the terms that do not go with it",
+            ) from error
+        self._tried = contract.hash
+        return task
+
+    def _some_noise(self, contract: Contract) -> Mechanism | None:
+        """Noise as a contract's training has it, but for how much; None for a training without.
+
+        How much is reckoned where a session begins: it takes its time.
+        """
+        definition = protocol(contract.protocol)
+        training = definition.load().private_training
+        if training is None:
+            return None
+        helps = self.name in contract.acceptors
+        role, other = definition.acceptor, definition.initiator
+        own = self.membership(role if helps else other, contract)
+        others = [contract.initiator or self.name] if helps else contract.acceptors
+        # Of the others there is known what stands in the contract.
+        peers = [own.model_copy(update={"party": each, "role": other if helps else role}) for each in others]
+        found = training(contract, own, peers)
+        return None if found is None else Mechanism(1.0, clipping_norm=found.terms.clipping_norm)
+
     def _rules(self) -> Rules | None:
-        """By which the leak guard of this party decides; None for a party whose data anybody may read."""
+        """By which the leak guard of this party decides; None for a party whose data are public."""
         privacy = self.config.privacy
         return Rules(fewest=privacy.min_distinct) if privacy.guards else None
+
+
+def _deadline(seconds: float) -> Callable[[], None]:
+    """A check that stops work that takes longer."""
+    end = monotonic() + seconds
+
+    def check() -> None:
+        if monotonic() > end:
+            raise SessionFailed(
+                "the model takes too long",
+                expected=f"one step and one evaluation within {seconds:g} s, by limits.unit_s",
+                received="more",
+                action="choose a smaller model or batch",
+            )
+
+    return check

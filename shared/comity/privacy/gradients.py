@@ -58,7 +58,15 @@ class PrivateGradients:
         self._batch_size = batch_size
         self._optimizer = load("opacus.optimizers").DPOptimizer
         # Hooks on the model's own layers: the model is called as before.
-        self._wrapped = load("opacus.grad_sample").GradSampleModule(model, loss_reduction="sum")
+        try:
+            self._wrapped = load("opacus.grad_sample").GradSampleModule(model, loss_reduction="sum")
+        except NotImplementedError as error:
+            raise InvalidValue(
+                "Differential privacy does not go with this model",
+                expected="layers whose gradients Opacus can take apart by sample",
+                received=" ".join(str(_first(error)).split())[:300],
+                action="use another model",
+            ) from error
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._model = model
 
@@ -87,7 +95,12 @@ class PrivateGradients:
                 parameter.grad_sample = torch.zeros(0, *parameter.shape, device=device)  # type: ignore[attr-defined]
         else:
             before = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-            losses().sum().backward()
+            found = losses()
+            found.sum().backward()
+            for parameter in self._parameters:
+                # What the forward pass leaves out has no gradient, of any sample.
+                if getattr(parameter, "grad_sample", None) is None:
+                    parameter.grad_sample = parameter.new_zeros(len(found), *parameter.shape)  # type: ignore[attr-defined]
             self._require_unmoved(before)
         private.pre_step()
 
@@ -105,3 +118,9 @@ class PrivateGradients:
                     received="one that is made of the inputs",
                     action="use a model without it",
                 )
+
+
+def _first(error: BaseException) -> object:
+    """What Opacus says first; it raises a list."""
+    said = error.args[0] if error.args else error
+    return said[0] if isinstance(said, list) and said else said

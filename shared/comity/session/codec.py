@@ -21,7 +21,7 @@ from comity.wire.v1 import sessions_pb2 as pb
 _PROPOSE_AGAIN = "correct it and propose again"
 
 LARGEST_CONTRACT = 2**20
-"""Bytes of a contract: far more than the names of ten thousand classes, and too few to keep anybody busy."""
+"""Bytes of a contract: far more than the names of ten thousand classes, and too few to keep a node busy."""
 
 _RETENTIONS: dict[int, Retention] = {
     pb.RETENTION_ROUND: "round",

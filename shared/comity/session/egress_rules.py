@@ -215,7 +215,7 @@ def holding(field: Any) -> str:
 
 
 def is_for_operators(message: Descriptor) -> bool:
-    """Whether a message reaches a node's own operator and nobody else."""
+    """Whether a message reaches a node's own operator alone."""
     return bool(message.file.GetOptions().Extensions[egress_pb2.operator_only])
 
 

@@ -1,4 +1,4 @@
-"""What a node gives at most, however much is asked of it: the one place for its limits and its times."""
+"""What a node gives at most, however much is asked of it: the one place for its limits; what it waits for, `comity.transport.retry` says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Limits(BaseModel):
     """Limits of a node's process, beside what its policy says of sessions. The defaults touch no session that works.
 
     Attributes:
-        calls: Calls that are served at a time; each holds a thread, whoever follows a stream holds none.
+        calls: Calls that are served at a time; each holds a thread, a follower of a stream holds none.
         calls_a_party: Those of one party. The last quarter of all is kept for parties that have none.
         streams_a_party: Streams that one party follows at a time.
         call_s: Longest that a call waits for its turn in a session that is at work, in seconds; the caller then tries again.
@@ -39,10 +39,3 @@ class Limits(BaseModel):
     slowest: Annotated[int, Field(ge=0)] = 50_000
     idle_s: Seconds = 900.0
     handshake_s: Seconds = 20.0
-
-
-KEEPALIVE_S = 20.0
-"""How often each end of a line asks whether the other is there while calls are on, in seconds."""
-
-SILENCE_S = 10.0
-"""How long it waits for the answer: a peer that is gone without a word is noticed after the sum."""

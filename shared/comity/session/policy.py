@@ -47,15 +47,15 @@ class Policy(BaseModel):
         max_sessions_a_party: Most of them with one party, of those in which this node is asked.
         max_new_sessions: Most that one party may begin within an hour, of those: what is recorded of each stays.
         max_silence_s: How long a session goes on whose initiator does not call, in seconds; then it is ended, unless it waits
-            for somebody. None for ever.
+            for a person. None for ever.
         min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples. A node
             that does not train is not concerned.
-        min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can reckon the
+        min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can compute the
             other's update from what both made together.
         max_acceptors: Most acceptors of one session: where there are several, what one sends may reach the others, or be
             asked for what came of them. 1 for a node that helps alone.
         max_losses: Most exact losses on this node's samples that a session may ask for: each is a question to them.
-        approve: Who decides on a proposal that this policy admits: nobody else (`policy`), or an operator of this node
+        approve: Who decides on a proposal that this policy admits: the policy alone (`policy`), or an operator of this node
             (`ask`), until whom the session waits.
         max_wait_s: Longest that a session may wait where its reason to wait is bounded, in seconds; None for ever.
         max_state_bytes: Most that tensors of all sessions may take on disk; None for what the disk holds.
@@ -119,7 +119,7 @@ class Policy(BaseModel):
         wait = "wait until a session has ended"
         losses = contract.terms.most_losses(contract.rounds, len(contract.acceptors))
         ask_less = "buy fewer rounds or sample fewer models, or raise the limit if so many exact losses may be known"
-        # How many others there are is nobody's business.
+        # How many others there are is confidential.
         for limit, most, wanted, received, action in (
             ("max_rounds", self.max_rounds, contract.rounds, str(contract.rounds), "buy fewer rounds"),
             ("max_acceptors", self.max_acceptors, len(contract.acceptors), str(len(contract.acceptors)), fewer),

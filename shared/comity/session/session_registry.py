@@ -100,7 +100,7 @@ class AcceptedSession:
 
 @dataclass
 class ActiveSession:
-    """A session on which somebody works.
+    """An active session.
 
     Attributes:
         place: This party's place in it, whoever is opposite.
@@ -157,7 +157,7 @@ class ActiveSession:
 
 
 class SessionRegistry:
-    """The sessions that somebody works on, by identifier; what a call belongs to is found here.
+    """The active sessions, by identifier; what a call belongs to is found here.
 
     Args:
         store: Where all of them are kept; None where none are.
@@ -237,7 +237,7 @@ class SessionRegistry:
             )
 
     def begin(self, session: ActiveSession) -> None:
-        """Adds a session that somebody works on from now on."""
+        """Adds a session that is active from now on."""
         with self._lock:
             self._active[session.contract.session] = session
 
@@ -276,7 +276,7 @@ class SessionRegistry:
         found = None if active is None else active.of(party)
         if active is None:
             self._require_not_cancelled(session, party)
-        # Whether the session exists is nobody's business but its parties'.
+        # Whether the session exists is confidential to its parties.
         if active is None or found is None or protocol not in {None, found.contract.protocol}:
             raise UnknownSession(
                 "no such session here",

@@ -6,7 +6,14 @@ from comity.lazy import lazily
 
 if TYPE_CHECKING:
     from comity.tasks.kind import TaskKind, TrainedKind
-    from comity.tasks.models import agreed_model, build_model, model_bytes, model_outline, signed_model
+    from comity.tasks.models import (
+        agreed_model,
+        build_model,
+        model_bytes,
+        model_outline,
+        no_weights,
+        signed_model,
+    )
     from comity.tasks.objective import Objective, Outputs, Tally, Targets
     from comity.tasks.registry import (
         kind_for,
@@ -21,7 +28,7 @@ else:
         __name__,
         {
             "kind": ["TaskKind", "TrainedKind"],
-            "models": ["agreed_model", "build_model", "model_bytes", "model_outline", "signed_model"],
+            "models": ["agreed_model", "build_model", "model_bytes", "model_outline", "no_weights", "signed_model"],
             "objective": ["Objective", "Outputs", "Tally", "Targets"],
             "registry": [
                 "kind_for",
@@ -47,6 +54,7 @@ __all__ = [
     "kind_names",
     "model_bytes",
     "model_outline",
+    "no_weights",
     "objective_of",
     "require_task",
     "require_usable",

@@ -76,6 +76,8 @@ class CrossEntropy:
         smoothing: Share of each label that is spread over all classes.
     """
 
+    heads: tuple[str, ...] = ()
+
     def __init__(self, head: HeadSpec, smoothing: float = 0.0) -> None:
         self._head = head
         self._smoothing = smoothing

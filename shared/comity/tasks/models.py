@@ -2,46 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from comity.contract import Contract, ModelSpec, Option, TaskSpec
-from comity.errors import InvalidValue, MalformedMessage, ModelSignatureMismatch
+from comity.contract import Contract, ModelSpec, TaskSpec
+from comity.errors import InvalidValue, MalformedMessage, ModelSignatureMismatch, UnknownWeights
 from comity.models import OwnModels, build
+from comity.models.crossing import Crossing
+from comity.models.form import give_form
+from comity.randomness import derive, seeded
 from comity.tasks.registry import require_usable
 from comity.tensors import Layout
 
 NO_MODELS: OwnModels = {}
 
+Weights = Callable[[str], Mapping[str, Tensor]]
+"""The weights of a digest, where this party has them; raises `UnknownWeights` where it has not."""
+
+
+def no_weights(digest: str) -> Mapping[str, Tensor]:
+    """For who keeps none.
+
+    Raises:
+        UnknownWeights: Always.
+    """
+    raise UnknownWeights(
+        "There are no weights here to begin with",
+        expected=digest,
+        received="none",
+        action="name their file in [weights] of node.toml",
+    )
+
 
 def build_model(
-    name: str, options: Mapping[str, Option], task: TaskSpec, seed: int, own: OwnModels = NO_MODELS
+    spec: ModelSpec, task: TaskSpec, seed: int, own: OwnModels = NO_MODELS, weights: Weights = no_weights
 ) -> nn.Module:
-    """A model of the size that a task needs, with initial weights that the seed alone decides.
+    """A model of the size that a task needs, of the form and with the weights that a contract names.
 
     Args:
-        name: The model's name.
-        options: Options of its factory.
+        spec: The model.
         task: What it is for.
-        seed: Decides the weights.
+        seed: Decides the weights that are not given.
         own: What the node's own configuration calls models, and where they are.
+        weights: Gives those that the model begins with.
 
     Raises:
         UnknownModel: The name is unknown here.
         UnknownTask: The kind of task is unknown here.
-        InvalidValue: The task is described wrongly, or the options do not fit.
+        UnknownWeights: The weights that it begins with are not here.
+        InvalidValue: The task is described wrongly, or options, form or weights do not fit.
     """
     outputs = require_usable(task).outputs(task)
-    return build(name, input_shape=task.inputs.shape, outputs=outputs, options=options, seed=seed, own=own)
+    model = build(spec.name, input_shape=task.inputs.shape, outputs=outputs, options=spec.options, seed=seed, own=own)
+    if spec.initial:
+        begin_with(model, weights(spec.initial))
+    return _formed(model, spec, seed)
+
+
+def begin_with(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Gives a model, before it has adapters, the weights to begin with.
+
+    Raises:
+        InvalidValue: They are another model's.
+    """
+    own = model.state_dict()
+    for name in [*own, *weights]:
+        said = [
+            f"{each[name].dtype} {list(each[name].shape)}" if name in each else "no such tensor"
+            for each in (own, weights)
+        ]
+        if said[0] != said[1]:
+            raise InvalidValue(
+                f"the weights to begin with are another model's: {name}",
+                expected=said[0],
+                received=said[1],
+                action="name the model that they were taken from, with the same options",
+            )
+    model.load_state_dict(weights)
 
 
 def signed_model(
-    name: str, options: dict[str, Option], task: TaskSpec, seed: int, own: OwnModels = NO_MODELS
+    spec: ModelSpec, task: TaskSpec, seed: int, own: OwnModels = NO_MODELS, weights: Weights = no_weights
 ) -> ModelSpec:
     """A model spec with the signature that the model has here; see `build_model`."""
-    model = build_model(name, options, task, seed, own)
-    return ModelSpec(name=name, options=options, signature=Layout.of(model.state_dict()).signature)
+    model = build_model(spec, task, seed, own, weights)
+    return spec.model_copy(update=dict(zip(("signature", "base"), _signature(model), strict=True)))
+
+
+def _formed(model: nn.Module, spec: ModelSpec, seed: int, device: str = "cpu") -> nn.Module:
+    with seeded(derive(seed, "adapters")), torch.device(device):
+        return give_form(model, spec)
+
+
+def _signature(model: nn.Module) -> tuple[str, str]:
+    """The signature of what crosses of a model, and the digest of what stays; empty where nothing does."""
+    crossing = Crossing.of(model)
+    kept = crossing.kept(model)
+    return Layout.of(crossing.state(model)).signature, Layout.of(kept).digest(kept) if kept else ""
 
 
 def model_outline(contract: Contract, model: str, own: OwnModels = NO_MODELS) -> nn.Module | None:
@@ -58,7 +117,7 @@ def model_outline(contract: Contract, model: str, own: OwnModels = NO_MODELS) ->
     wanted, task = contract.models[model], contract.task
     try:
         outputs = require_usable(task).outputs(task)
-        return build(
+        outline = build(
             wanted.name,
             input_shape=task.inputs.shape,
             outputs=outputs,
@@ -67,6 +126,7 @@ def model_outline(contract: Contract, model: str, own: OwnModels = NO_MODELS) ->
             own=own,
             device="meta",
         )
+        return _formed(outline, wanted, contract.seed, "meta")
     except InvalidValue:
         # Some factories look at weights as they make them; whoever builds it says what is wrong, if anything is.
         return None
@@ -79,7 +139,9 @@ def model_bytes(contract: Contract, model: str, own: OwnModels = NO_MODELS) -> i
     return sum(each.numel() * each.element_size() for each in tensors.values())
 
 
-def agreed_model(party: str, contract: Contract, model: str, own: OwnModels = NO_MODELS) -> nn.Module:
+def agreed_model(
+    party: str, contract: Contract, model: str, own: OwnModels = NO_MODELS, weights: Weights = no_weights
+) -> nn.Module:
     """One of a contract's models, with its initial weights.
 
     Args:
@@ -87,6 +149,7 @@ def agreed_model(party: str, contract: Contract, model: str, own: OwnModels = NO
         contract: The contract.
         model: What the protocol calls the model.
         own: What the node's own configuration calls models, and where they are.
+        weights: Gives those that models begin with.
 
     Raises:
         MalformedMessage: The contract has no such model.
@@ -102,13 +165,20 @@ def agreed_model(party: str, contract: Contract, model: str, own: OwnModels = NO
             received=", ".join(contract.models) or "none",
             action=f"name it in session.models.{model}",
         )
-    built = build_model(wanted.name, wanted.options, contract.task, contract.seed, own)
-    signature = Layout.of(built.state_dict()).signature
+    built = build_model(wanted, contract.task, contract.seed, own, weights)
+    signature, base = _signature(built)
     if signature != wanted.signature:
         raise ModelSignatureMismatch(
             f"{party} builds other tensors for {wanted.name}",
             expected=wanted.signature,
             received=signature,
             action="run the same version of comity, and of the model, on both sides",
+        )
+    if base != wanted.base:
+        raise ModelSignatureMismatch(
+            f"{party} has other weights in what is not trained of {wanted.name}",
+            expected=wanted.base or "nothing that stays",
+            received=base or "nothing that stays",
+            action="begin with the same weights on both sides, and the same build of torch where the seed decides them",
         )
     return built

@@ -44,6 +44,8 @@ class BinaryCrossEntropy:
         head: The head. A label's weight multiplies its loss where a sample has the label, as `pos_weight` of torch does.
     """
 
+    heads: tuple[str, ...] = ()
+
     def __init__(self, head: HeadSpec) -> None:
         self._head = head
         self._weights = torch.tensor(head.weights) if head.weights else None

@@ -34,7 +34,13 @@ class Tally(Protocol):
 
 
 class Objective(Protocol):
-    """What models of a task are trained and tested for."""
+    """What models of a task are trained and tested for.
+
+    Attributes:
+        heads: The heads, where a model may answer with a dict of them; nothing where it answers with one tensor.
+    """
+
+    heads: tuple[str, ...]
 
     def loss(self, outputs: Outputs, targets: Targets, reduction: Reduction) -> Tensor:
         """The loss of a batch: of each sample, or their mean.

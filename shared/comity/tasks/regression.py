@@ -73,6 +73,8 @@ class Deviation:
         loss: One of `LOSSES`.
     """
 
+    heads: tuple[str, ...] = ()
+
     def __init__(self, head: HeadSpec, loss: str) -> None:
         self._head = head
         self._loss = loss

@@ -63,6 +63,8 @@ class PixelCrossEntropy:
         ignored: Label of pixels that do not count.
     """
 
+    heads: tuple[str, ...] = ()
+
     def __init__(self, head: HeadSpec, ignored: int) -> None:
         self._head = head
         self._ignored = ignored

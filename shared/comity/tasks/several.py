@@ -113,6 +113,7 @@ class Sum:
 
     def __init__(self, parts: Mapping[str, _Part]) -> None:
         self._parts = parts
+        self.heads = tuple(parts)
 
     def loss(self, outputs: Outputs, targets: Targets, reduction: Reduction) -> Tensor:
         """See `Objective.loss`."""

@@ -130,6 +130,19 @@ class Layout:
             target.copy_(state[name].detach())
         return Blob(blake3(buffer, max_threads=blake3.AUTO).digest(), buffer)
 
+    def digest(self, state: State) -> str:
+        """Digest (hexadecimal) of the blob that `pack` would make, which is not made.
+
+        Args:
+            state: A state dict of this layout, on the CPU.
+        """
+        hasher = blake3(self.header, max_threads=blake3.AUTO)
+        for name in self.tensors:
+            tensor = state[name].detach().cpu().contiguous().reshape(-1)
+            if tensor.numel():
+                hasher.update(tensor.view(torch.uint8).numpy().data)
+        return hasher.hexdigest()
+
     def view(self, data: bytearray | memoryview) -> dict[str, Tensor]:
         """The tensors in a blob's bytes, without a copy; writing to one writes to the blob."""
         start = len(self.header)

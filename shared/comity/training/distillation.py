@@ -133,6 +133,11 @@ class AssistedDistillation:
         """What a test of a shared model says; see `Supervised.tested`."""
         return self._shared.tested(state)
 
+    def try_out(self, spec: OptimizerSpec) -> None:
+        """Tries both models; see `Supervised.try_out`."""
+        self._shared.try_out(self._distillation.optimizer)
+        self._own.try_out(spec)
+
     def own_model(self, state: State, round: int) -> dict[str, Tensor]:
         """The own model that learned from a shared one: with what a round's training begins, and a session ends.
 

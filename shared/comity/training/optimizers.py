@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from comity.training.master_weights import MasterWeights, is_half
 from comity.training.terms import OptimizerSpec
 
 
 def build_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """An optimiser for these parameters."""
+    """An optimiser for these parameters; where they are in half precision, of wide copies of them."""
+    weights = list(parameters)
+    if is_half(weights):
+        return MasterWeights(weights, partial(_build, spec))
+    return _build(spec, weights)
+
+
+def _build(spec: OptimizerSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     match spec.name:
         case "adam":
             return torch.optim.Adam(parameters, lr=spec.learning_rate)

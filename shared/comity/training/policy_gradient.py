@@ -138,7 +138,21 @@ class PolicyGradient:
         self._model.load_state_dict(state)
         optimizer = build_optimizer(spec, self._model.parameters())
         step = partial(self._step, optimizer, round)
-        yield from sampled(self._model, optimizer, step, iterations=iterations, period=period, resume=resume)
+        yield from sampled(self._model.state_dict, optimizer, step, iterations=iterations, period=period, resume=resume)
+
+    def try_out(self, spec: OptimizerSpec) -> None:
+        """Makes one step of a training, and sends its model there and back.
+
+        Args:
+            spec: The optimiser.
+
+        Raises:
+            TrainingDiverged: The policy's scores became NaN or infinite.
+            NonFiniteValue: The weights did.
+        """
+        *_, made = self.trajectory(self.initial_state, spec, iterations=2, period=1, round=0)
+        self.layout.verify(self.layout.pack(made.state))
+        self._model.load_state_dict(self.initial_state)
 
     def gradient(self, state: State, draws: Draws) -> dict[str, Tensor]:
         """The estimate of ∇J(θ) from a batch of episodes, by parameter: the mean over them of R(τ) Σ ∇ log π(a|s)."""

@@ -65,7 +65,7 @@ class Quadratic:
             self._losses(self._model.theta, self._points).mean().backward()
             optimizer.step()
 
-        yield from sampled(self._model, optimizer, step, iterations=iterations, period=period, resume=resume)
+        yield from sampled(self._model.state_dict, optimizer, step, iterations=iterations, period=period, resume=resume)
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
         """Half the squared distance to each point, or to those named, float64."""

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from comity import interruption
 from comity.contract import HeadSpec, Json
 from comity.data import Dataset, Splits
-from comity.errors import TaskMismatch
+from comity.data.dataset import CLASSIFICATION
+from comity.errors import InvalidValue, NonFiniteValue, TrainingDiverged
 from comity.privacy import Mechanism, PrivateGradients
 from comity.privacy.leak_guard import Collector, LeakGuard, Rules
-from comity.randomness import seeded
 from comity.tasks.classification import CrossEntropy
-from comity.tasks.objective import Objective, Outputs, Reduction
-from comity.tensors import Layout, State
+from comity.tasks.objective import Objective, Outputs, Reduction, sole
+from comity.tensors import State
+from comity.training.network import Network, densify
 from comity.training.optimizers import build_optimizer
 from comity.training.releases import Releases, apart
 from comity.training.samples import PoissonStream, SampleStream, Secret
@@ -31,6 +30,8 @@ from comity.training.trajectories import Resume, Snapshot, sampled
 
 BatchLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 """A loss, from the logits of a batch and the indices of its samples."""
+
+_CLASSES = HeadSpec(name="class", size=1)
 
 _MEASURED = 256
 """Samples over which the layers' mean inputs are taken."""
@@ -71,9 +72,10 @@ class Supervised:
         objective: Objective | None = None,
     ) -> None:
         self.objective: Objective = objective or CrossEntropy(HeadSpec(name="class", size=splits.train.classes))
-        self.layout = Layout.of(model.state_dict())
-        self.initial_state: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        self.parameters = tuple(name for name, _ in model.named_parameters())
+        self._network = Network(model, device, self.objective.heads)
+        self.layout = self._network.layout
+        self.initial_state: State = self._network.initial_state
+        self.parameters = self._network.parameters
         self.evaluation_batch_size = evaluation_batch_size
         self._device = device
         self._train_data = splits.train.to(device)
@@ -81,15 +83,13 @@ class Supervised:
         self._normalization = normalization
         self._batch_size = batch_size
         self._secret = secret
-        self._model = model.to(device).train()
-        # Evaluation calls a copy with the weights in question, so that it never touches a training in progress.
-        self._evaluated = copy.deepcopy(self._model).eval().requires_grad_(False)
+        # What a model draws when it is evaluated is part of the question that an evaluation answers: always the same.
+        self._evaluation = secret.seed("evaluation")
         self._private = (
-            None if privacy is None else PrivateGradients(self._model, privacy, min(batch_size, self.samples))
+            None if privacy is None else PrivateGradients(self._network.module, privacy, min(batch_size, self.samples))
         )
         self._rules = rules
-        self._collector = None if rules is None else Collector(self._model)
-        self._draws = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in model.modules())  # noqa: SLF001
+        self._collector = None if rules is None else Collector(self._network.module)
 
     @property
     def samples(self) -> int:
@@ -99,7 +99,7 @@ class Supervised:
     @property
     def model(self) -> nn.Module:
         """A model that evaluations use, with whatever weights they left."""
-        return self._evaluated
+        return self._network.evaluated
 
     @property
     def steps_per_epoch(self) -> int:
@@ -155,9 +155,9 @@ class Supervised:
         own, kept, of_optimizer = apart({} if resume is None else resume.optimizer)
         releases = None
         if guard is None and (guard := self.guard(state, kept)) is not None:
-            releases = Releases(guard, self._on_device(state))
-        self._model.load_state_dict({**state, **own})
-        optimizer = build_optimizer(spec, self._model.parameters())
+            releases = Releases(guard, self._network.on_device(state))
+        self._network.load({**state, **own})
+        optimizer = build_optimizer(spec, self._network.trained)
         stream = (SampleStream if self._private is None else PoissonStream)(
             self.samples, self._batch_size, self._secret, round
         )
@@ -166,7 +166,7 @@ class Supervised:
             self._step(optimizer, stream.batch(iteration), round, iteration, guard)
 
         at = None if resume is None else Resume(resume.iteration, of_optimizer)
-        for made in sampled(self._model, optimizer, step, iterations=iterations, period=period, resume=at):
+        for made in sampled(self._network.state, optimizer, step, iterations=iterations, period=period, resume=at):
             if releases is None:
                 yield made
             elif made.iteration == 0:
@@ -188,12 +188,83 @@ class Supervised:
             return None
         if kept:
             return LeakGuard(self._collector, self._rules, kept=kept)
-        self._model.load_state_dict(state)
-        self._model.eval()
+        self._network.load(state)
+        self._network.module.eval()
         some = SampleStream(self.samples, _MEASURED, self._secret, purpose="mean inputs").batch(0).to(self._device)
-        means = self._collector.means(lambda: self._model(self._prepared(self._train_data, some)))
-        self._model.train()
+        means = self._collector.means(
+            lambda: self._network.forward(self._prepared(self._train_data, some), self._evaluation)
+        )
+        self._network.load(state)
         return LeakGuard(self._collector, self._rules, means)
+
+    def try_out(self, spec: OptimizerSpec) -> None:
+        """Does once what a session does many times: a step, an evaluation, and a way over the wire.
+
+        Args:
+            spec: The optimiser.
+
+        Raises:
+            InvalidValue: The model does not give a score for each class, nothing of it is trained, or it evaluates otherwise
+                after it has crossed.
+            TaskMismatch: It answers otherwise than another task wants.
+            TrainingDiverged: One step makes weights that are not finite.
+        """
+        network, data = self._network, self._train_data if self.samples else self._test_data
+        is_of_classes = isinstance(self.objective, CrossEntropy)
+        if data is None or not len(data):
+            data = Dataset(
+                torch.zeros(2, *self._train_data.input_shape, device=self._device),
+                torch.zeros(2).long(),
+                1.0,
+                self._train_data.classes,
+            )
+        some = torch.arange(min(self._batch_size, self.evaluation_batch_size, len(data)), device=self._device)
+        network.load(self.initial_state)
+        first = self._outputs(network.on_device(self.initial_state), data, some)
+        wanted = [len(some), data.classes]
+        if data.task != CLASSIFICATION:
+            self.objective.loss(first, data.targets_of(some), "none")
+        elif is_of_classes and (
+            not isinstance(first, Tensor) or list(first.shape) != wanted or not first.is_floating_point()
+        ):
+            raise InvalidValue(
+                "the model says something else than a score for each class",
+                expected=f"floats {wanted} for {len(some)} samples",
+                received=f"{first.dtype} {list(first.shape)}" if isinstance(first, Tensor) else "a dict",
+                action="give its last layer as many outputs as there are classes, and no softmax",
+            )
+        if self.samples:
+            if not self.parameters:
+                raise InvalidValue(
+                    "nothing of the model is trained",
+                    expected="parameters that want gradients",
+                    received="none",
+                    action="correct session.model.trainable, or the factory",
+                )
+            optimizer = build_optimizer(spec, network.trained)
+            self._step(optimizer, some.cpu(), 0, 0, None)
+            if not any(each.grad is not None for each in network.trained):
+                raise InvalidValue("a step moves nothing of the model", expected="gradients", received="none")
+        state = {name: each.cpu() for name, each in network.state().items()}
+        try:
+            blob = self.layout.pack(state)
+            self.layout.verify(blob)
+        except NonFiniteValue as error:
+            raise TrainingDiverged(
+                "one step makes weights that are not finite",
+                expected="finite weights",
+                received=str(error),
+                action="lower the session's learning_rate",
+            ) from error
+        answers = [self._outputs(network.on_device(each), data, some) for each in (state, self.layout.view(blob.data))]
+        if not _equal(*answers):
+            raise InvalidValue(
+                "the model answers otherwise after it has crossed",
+                expected="answers that follow from its state dict and the inputs alone",
+                received="others",
+                action="keep what it remembers in buffers, or not at all",
+            )
+        network.load(self.initial_state)
 
     def _step(
         self, optimizer: torch.optim.Optimizer, batch: Tensor, round: int, iteration: int, guard: LeakGuard | None
@@ -206,6 +277,7 @@ class Supervised:
             else:
                 losses = partial(self._batch_loss, indices, round, iteration, "none") if len(indices) else None
                 self._private.compute(optimizer, losses, self._secret.seed("privacy noise", round, iteration))
+        densify(self._network.trained)
         optimizer.step()
 
     def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: Reduction) -> Tensor:
@@ -213,13 +285,8 @@ class Supervised:
         inputs = self._prepared(self._train_data, indices)
         # Opacus's hooks expect gradients of the inputs; torch warns where there are none.
         inputs.requires_grad_(self._private is not None)
-        with self._seeded("dropout", round, iteration):
-            outputs = self._model(inputs)
+        outputs = self._network.forward(inputs, self._secret.seed("dropout", round, iteration))
         return self.objective.loss(outputs, self._train_data.targets_of(indices), reduction)
-
-    def _seeded(self, purpose: str, *place: int) -> AbstractContextManager[None]:
-        """Seeds what the model's layers draw, where they draw anything."""
-        return seeded(self._secret.seed(purpose, *place)) if self._draws else nullcontext()
 
     def fit(
         self,
@@ -241,8 +308,8 @@ class Supervised:
             place: What it is for, and when: decides the batches.
             guard: Collects what the caller will release with it.
         """
-        self._model.load_state_dict(state)
-        optimizer = build_optimizer(spec, self._model.parameters())
+        self._network.load(state)
+        optimizer = build_optimizer(spec, self._network.trained)
         purpose, *when = place
         stream = SampleStream(self.samples, self._batch_size, self._secret, *when, purpose=f"batches, {purpose}")
         for step in range(steps):
@@ -250,16 +317,17 @@ class Supervised:
             indices = stream.batch(step).to(self._device)
             optimizer.zero_grad(set_to_none=True)
             with nullcontext() if guard is None else guard.batch(indices):
-                with self._seeded(f"dropout, {purpose}", *when, step):
-                    logits = self._model(self._prepared(self._train_data, indices))
-                loss(logits, indices).backward()
+                seed = self._secret.seed(f"dropout, {purpose}", *when, step)
+                outputs = self._network.forward(self._prepared(self._train_data, indices), seed)
+                loss(sole(outputs, _CLASSES), indices).backward()
+            densify(self._network.trained)
             optimizer.step()
-        return {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
+        return {name: tensor.clone() for name, tensor in self._network.state().items()}
 
     def logits(self, state: State, samples: Int[Tensor, " n"]) -> Float[Tensor, "n classes"]:
         """Logits of training samples under a model, in evaluation mode."""
         # A copy that autograd may keep.
-        return self._logits(self._on_device(state), self._train_data, samples.to(self._device)).clone()
+        return self._logits(self._network.on_device(state), self._train_data, samples.to(self._device)).clone()
 
     def labels(self, samples: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """Labels of training samples, where the data are."""
@@ -276,7 +344,7 @@ class Supervised:
             Losses at or above 0 in float64, on the CPU, in the order of `samples`.
         """
         order = torch.arange(self.samples) if samples is None else samples
-        weights = self._on_device(state)
+        weights = self._network.on_device(state)
         parts = [
             self.objective.loss(
                 self._outputs(weights, self._train_data, block), self._train_data.targets_of(block), "none"
@@ -293,7 +361,7 @@ class Supervised:
         data = self._test_data
         if data is None or not len(data):
             return {}
-        weights, tally, total = self._on_device(state), self.objective.tally(), 0.0
+        weights, tally, total = self._network.on_device(state), self.objective.tally(), 0.0
         for block in torch.arange(len(data), device=self._device).split(self.evaluation_batch_size):
             outputs, targets = self._outputs(weights, data, block), data.targets_of(block)
             tally.add(outputs, targets)
@@ -305,35 +373,29 @@ class Supervised:
         """Share of the test samples that a classifier classifies right, 0 to 1; None where there are no test samples."""
         if self._test_data is None:
             return None
-        weights = self._on_device(state)
+        weights = self._network.on_device(state)
         right = 0
         for block in torch.arange(len(self._test_data), device=self._device).split(self.evaluation_batch_size):
             predicted = self._logits(weights, self._test_data, block).argmax(dim=1)
             right += int((predicted == self._test_data.labels[block]).sum())
         return right / len(self._test_data)
 
-    def _on_device(self, state: State) -> dict[str, Tensor]:
-        return {name: tensor.to(self._device, non_blocking=True) for name, tensor in state.items()}
-
-    @torch.inference_mode()
     def _outputs(self, weights: dict[str, Tensor], data: Dataset, indices: Int[Tensor, " batch"]) -> Outputs:
         interruption.point()
-        outputs: Outputs = functional_call(self._evaluated, weights, (self._prepared(data, indices),), strict=True)
-        return outputs
+        return self._network.evaluate(weights, self._prepared(data, indices), self._evaluation)
 
     def _logits(
         self, weights: dict[str, Tensor], data: Dataset, indices: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch classes"]:
         """The outputs of a classifier."""
-        outputs = self._outputs(weights, data, indices)
-        if not isinstance(outputs, Tensor):
-            raise TaskMismatch(
-                "a classifier answers with one tensor",
-                expected="logits [batch, classes]",
-                received=type(outputs).__name__,
-                action="have the model give the logits alone",
-            )
-        return outputs
+        return sole(self._outputs(weights, data, indices), _CLASSES)
 
     def _prepared(self, data: Dataset, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
         return data.prepare(data.inputs[indices], *self._normalization)
+
+
+def _equal(one: Outputs, other: Outputs) -> bool:
+    """Whether two answers are the same to the last bit."""
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

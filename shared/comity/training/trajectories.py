@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from comity import interruption
 from comity.privacy.leak_guard import Verdict
@@ -22,7 +21,7 @@ class Snapshot:
         iteration: Iterations behind it.
         state: Its state dict, as it is sent.
         optimizer: The optimiser's tensors, and whatever else the training needs to go on; they stay at the party.
-        verdict: What the leak guard says of it; None where nobody guards.
+        verdict: What the leak guard says of it; None without a leak guard.
     """
 
     iteration: int
@@ -45,7 +44,7 @@ class Resume:
 
 
 def sampled(
-    model: nn.Module,
+    state: Callable[[], State],
     optimizer: torch.optim.Optimizer,
     step: Callable[[int], None],
     *,
@@ -58,8 +57,8 @@ def sampled(
     Iterations after the last that is sampled would change nothing, so they are not made.
 
     Args:
-        model: The model, with the weights to begin with.
-        optimizer: Its optimiser, new.
+        state: Gives the model's live tensors, as they are.
+        optimizer: The model's optimiser, new.
         step: Makes the iteration of a number, which alone decides what it draws.
         iterations: T, at least 1.
         period: The sampling period I, at least 1.
@@ -74,7 +73,7 @@ def sampled(
     for iteration in range(first, iterations):
         if iteration % period == 0:
             if resume is None or iteration > first:
-                yield Snapshot(iteration, model.state_dict(), optimizer_state(optimizer))
+                yield Snapshot(iteration, state(), optimizer_state(optimizer))
             if iteration + period >= iterations:
                 return
         interruption.point()

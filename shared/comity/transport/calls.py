@@ -72,7 +72,7 @@ class Unary:
         handle: What the role does, from the role, its context opposite the caller, and the request's arguments.
         uploads: Blobs that must be there before the request.
         downloads: Blobs that come with the answer, before it is given to the caller.
-        delivers: Whether whoever makes it has everything that was sent in the units that it names.
+        delivers: Whether its caller has everything that was sent in the units that it names.
     """
 
     method: str

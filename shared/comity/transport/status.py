@@ -30,6 +30,7 @@ STATUS: dict[type[ComityError], grpc.StatusCode] = {
     errors.UnknownParty: grpc.StatusCode.UNAUTHENTICATED,
     errors.UnsupportedProtocol: grpc.StatusCode.UNIMPLEMENTED,
     errors.UnknownTask: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnknownWeights: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnknownModel: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelSignatureMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TaskMismatch: grpc.StatusCode.FAILED_PRECONDITION,

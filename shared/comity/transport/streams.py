@@ -18,6 +18,7 @@ import structlog
 
 from comity.errors import ComityError, RemoteFailure, StorageError
 from comity.session.replayable_stream import StreamEnd
+from comity.transport.retry import STUCK_S
 from comity.transport.status import to_status
 
 log = structlog.get_logger()
@@ -27,8 +28,6 @@ Send = Callable[[Any], None]
 """Sends a message, and waits until the transport has taken it; None ends the stream."""
 
 _SENDERS = 4
-_GUARD_S = 8.0
-"""How long a message may wait for a follower who has stopped to read, in seconds; then its stream is cancelled."""
 
 
 def non_blocking(handler: Handler) -> Handler:
@@ -104,8 +103,8 @@ class Streams:
 
     def _guard(self) -> None:
         """Frees the senders of followers who have stopped to read: a send waits for them."""
-        while not self._stopped.wait(_GUARD_S / 8):
-            late = time.monotonic() - _GUARD_S
+        while not self._stopped.wait(STUCK_S / 8):
+            late = time.monotonic() - STUCK_S
             with self._lock:
                 stuck = [follower for follower, since in self._sending.items() if since < late]
             for follower in stuck:

@@ -20,7 +20,7 @@ from comity.models import build
 from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook, record_opening
@@ -131,5 +131,5 @@ def _peer_context(
     gate = EgressGate(contract, Policy(), store, peer.party)
     receipt_book = ReceiptBook(signer, store, contract, peer)
     blobs, journal, waits = SessionBlobs(), Journal(store, contract.session), Waits(store, contract.session)
-    place = SessionContext(contract, own, task, blobs, journal, nobody, waits)
+    place = SessionContext(contract, own, task, blobs, journal, ignore, waits)
     return PeerContext(place, peer, blobs, gate, receipt_book)

@@ -185,7 +185,7 @@ def independent_loss(session: Session, party: str, digest: bytes) -> float:
         for name, tensor in peer_context.task.layout.view(bytearray(session.record.models[digest])).items()
     }
     with torch.no_grad():
-        model = peer_context.task._evaluated.double()
+        model = peer_context.task.model.double()
         try:
             logits = torch.func.functional_call(model, state, (data.inputs.double() * data.scale,))
         finally:

@@ -37,7 +37,7 @@ class Workload:
         """The workload of a model's name; small models take small inputs."""
         side = 32 if model == "resnet18-cifar" else 8
         task = classification((3, side, side), 10)
-        state = build_model(model, {}, task, seed=0).state_dict()
+        state = build_model(ModelSpec(name=model), task, seed=0).state_dict()
         layout = Layout.of(state)
         contract = Contract(
             protocol="bench",

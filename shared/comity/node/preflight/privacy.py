@@ -17,7 +17,7 @@ _NOT_PROTECTED = "convolutions, losses, label counts and membership are not: noi
 _SAID = {
     "guarded": f"guarded: what a single sample shows in linear layers and embeddings stays here; {_NOT_PROTECTED}",
     "dp": "dp: as guarded, and no session trains without noise; losses and choices by them are not covered",
-    "public": "public: nothing is held back; only data that anybody may read belong here",
+    "public": "public: nothing is held back; for public data only",
 }
 _PARALLEL = 0.95
 """Absolute cosine of two rows above which they are told of."""
@@ -42,7 +42,9 @@ def check_privacy(context: Context) -> Iterator[Row]:
         yield Row("privacy", "warning", found, "rely on policy.egress and differential privacy")
         return
     for name, spec in session.contract.models.items():
-        model = agreed_model(session.local.name, session.contract, name, context.config.own_models)
+        model = agreed_model(
+            session.local.name, session.contract, name, context.config.own_models, session.local.weights
+        )
         if odd := unjudged(model):
             layers = ", ".join(f"{each} ({kind})" for each, kind in odd.items())
             action = "use a model without them, or agree on differential privacy"

@@ -45,12 +45,12 @@ log = structlog.get_logger()
 
 
 class Acceptor:
-    """Decides on proposals, and has somebody work on what is agreed.
+    """Decides on proposals, and starts work on what is agreed.
 
     Args:
         party: This party.
         role: The role in which it helps.
-        sessions: Those that somebody works on.
+        sessions: The active ones.
         work: What drives the role of a session with one initiator; a thread of its own if nothing is said.
         asks: Whether policy may have an operator asked; one who stands by has decided.
     """
@@ -279,7 +279,7 @@ class Acceptor:
         return True
 
     def _give_up(self, session: str, error: ComityError) -> None:
-        """Ends a session early: whoever works on it stops, and those who look on are told."""
+        """Ends a session early: its worker stops, and observers are told."""
         active = self._sessions.find(session)
         if active is not None:
             # It stays known until its end is kept: who asks meanwhile asks again, and is then told of it.
@@ -299,7 +299,7 @@ class Acceptor:
         """
         if contract.acceptors != (self._party.name,):
             raise InvalidValue(
-                "session.acceptors names somebody else",
+                "session.acceptors names another party",
                 expected=self._party.name,
                 received=", ".join(contract.acceptors),
                 action="open the session at the node that it names, or name this one",
@@ -360,5 +360,5 @@ class Acceptor:
     def _set_up(
         self, contract: Contract, definition: ProtocolDefinition, own: Membership, peers: Sequence[Membership]
     ) -> ActiveSession:
-        """Has the role go on from what is kept, and somebody work on it; who looked on at its proposal still does."""
+        """Has the role go on from what is kept, and starts work on it; observers of its proposal stay."""
         return self._work.begin(contract, definition, own, peers, self._approvals.take_events(contract.session))

@@ -18,7 +18,7 @@ from comity.node.party import LocalParty
 from comity.node.sessions.failures import failure
 from comity.node.sessions.result import SessionResult, summarize
 from comity.protocol.registry import protocol
-from comity.session.events import Event, Observer, nobody
+from comity.session.events import Event, Observer, ignore
 from comity.session.outcome import Outcome
 from comity.session.waiting import APPROVAL
 from comity.store.store import SessionState, Waiting
@@ -30,7 +30,7 @@ Tell = Callable[[Ending], bool]
 """Tells the peers of a session how it ended; returns whether all of them heard it."""
 
 
-def nobody_to_tell(ending: Ending) -> bool:
+def peers_know(ending: Ending) -> bool:
     """For sessions whose peers know, or find out in another way."""
     del ending
     return True
@@ -40,7 +40,7 @@ class SessionEnds:
     """Ends the sessions of a party, each once: a session that is over stays as it ended.
 
     In this order: the peers are told, the models and the result are written, the ledger and the store say that it is
-    over, blobs and journal go, and those who look on hear of it. Whoever is killed in between does it again.
+    over, blobs and journal go, and observers are told. A node that is killed in between does it again.
 
     Args:
         party: This party.
@@ -52,10 +52,10 @@ class SessionEnds:
     def finish(
         self,
         contract: Contract,
-        observe: Observer = nobody,
+        observe: Observer = ignore,
         *,
         outcome: Outcome | None = None,
-        tell: Tell = nobody_to_tell,
+        tell: Tell = peers_know,
     ) -> SessionResult | None:
         """Ends a session that came to its end.
 
@@ -92,9 +92,9 @@ class SessionEnds:
         self,
         session: str,
         error: ComityError,
-        observe: Observer = nobody,
+        observe: Observer = ignore,
         *,
-        tell: Tell = nobody_to_tell,
+        tell: Tell = peers_know,
     ) -> bool:
         """Ends a session that does not come to its end; returns whether every peer was told.
 
@@ -155,7 +155,7 @@ def ended_by(peer: str, ending: Ending) -> ComityError:
 def waited_too_long(waiting: Waiting, error: type[ComityError]) -> ComityError:
     """Why a session is over that has waited longer than policy lets it."""
     return error(
-        f"nobody ended the session's wait for {waiting.waits_for}",
+        f"the session has waited too long for {waiting.waits_for}",
         expected="policy.max_wait_s at most",
         received=f"since {waiting.since}",
         action="propose it again as a new session, once they have time for it",

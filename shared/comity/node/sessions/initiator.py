@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from comity.contract import Contract, HeadSpec, InputSpec, Membership, TaskSpec, Terms
+from comity.contract import Contract, HeadSpec, InputSpec, Membership, Preprocessing, TaskSpec, Terms
 from comity.errors import InvalidValue, NodeDraining, StorageError, TooManyCalls, TransportError
 from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
@@ -51,17 +51,18 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
             received=", ".join(wanted.acceptors),
             action="name each once" if several else "name one; a session with another is another session",
         )
-    task = _task(wanted, party)
+    identifier = wanted.id or session
+    task = _task(wanted, party, identifier)
     require_task_kind(task.kind, definition)
     terms = validated(definition.terms, wanted.terms, "session.terms")
     contract = Contract(
         protocol=definition.name,
         version=definition.version,
-        session=wanted.id or session,
+        session=identifier,
         seed=wanted.seed,
         rounds=wanted.rounds,
         models={
-            name: signed_model(each.name, each.options, task, wanted.seed, party.config.own_models)
+            name: signed_model(each.spec(), task, wanted.seed, party.config.own_models, party.weights)
             for name, each in _models(wanted, definition, terms).items()
         },
         task=task,
@@ -88,21 +89,22 @@ def _models(wanted: SessionSection, definition: ProtocolDefinition, terms: Terms
     return given
 
 
-def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
+def _task(wanted: SessionSection, party: LocalParty, session: str) -> TaskSpec:
     """What a script says that the models are for; where it does not, what the party's data are for.
 
     Raises:
         InvalidValue: What it says cannot be used, or does not go with the data.
     """
-    section = wanted.task
+    section, preprocessing = wanted.task, _normalization(wanted, party)
     if section is None:
-        return party.holdings.task_spec(wanted.normalization)
+        return party.holdings.task_spec(preprocessing, session)
     if section.input_shape:
         kind = task_kind(section.kind or "classification")
-        heads = section.heads
-        if section.classes is not None and not heads:
-            heads = (HeadSpec(name=kind.head, size=section.classes),)
-        inputs = {"shape": section.input_shape, "preprocessing": wanted.normalization}
+        heads, classes = section.heads, section.classes
+        if classes is not None and not heads:
+            size, labels = (classes, ()) if isinstance(classes, int) else (len(classes), classes)
+            heads = (HeadSpec(name=kind.head, size=size, labels=labels),)
+        inputs = {"shape": section.input_shape, "features": section.features, "preprocessing": preprocessing}
         task = TaskSpec(
             kind=kind.name,
             options=section.options,
@@ -110,7 +112,7 @@ def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
             heads=heads,
         )
     else:
-        task = _with(section, party.holdings.task_spec(wanted.normalization))
+        task = _with(section, party.holdings.task_spec(preprocessing, session))
     task = _weighed(task, section.weights)
     require_usable(task)
     return task
@@ -118,15 +120,15 @@ def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
 
 def _with(section: TaskSection, own: TaskSpec) -> TaskSpec:
     """A task of data with what a script says of it."""
-    heads = section.heads or own.heads
-    if section.kind not in {None, own.kind} or (section.classes not in {None, own.heads[0].size}):
+    said = section.model_dump(include={"kind", "classes", "features"}, exclude_defaults=True, exclude_none=True)
+    if said.pop("kind", own.kind) != own.kind or said:
         raise InvalidValue(
             "session.task does not go with the data",
             expected=task_kind(own.kind).described(own),
-            received=f"{section.kind or own.kind}, {section.classes or own.heads[0].size} classes",
+            received=", ".join(said) or section.kind,
             action="leave out what the data say, or give input_shape too",
         )
-    return own.model_copy(update={"options": {**own.options, **section.options}, "heads": heads})
+    return own.model_copy(update={"options": {**own.options, **section.options}, "heads": section.heads or own.heads})
 
 
 def _weighed(task: TaskSpec, weights: Sequence[float]) -> TaskSpec:
@@ -144,6 +146,13 @@ def _weighed(task: TaskSpec, weights: Sequence[float]) -> TaskSpec:
     return task.model_copy(update={"heads": (head,)})
 
 
+def _normalization(wanted: SessionSection, party: LocalParty) -> Preprocessing:
+    """What is done to every input: as the script says, or as the party's training samples are."""
+    if isinstance(wanted.normalization, Preprocessing):
+        return wanted.normalization
+    return party.holdings.normalization()
+
+
 def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection], observe: Observer) -> Outcome:
     """Works on a session over the network, from the proposal, or from where it stopped; returns what it came to.
 
@@ -159,7 +168,7 @@ def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection],
     peers = negotiation.agree(connections)
     observe(definition.started(contract, definition.initiator, contract.acceptors))
     for record in party.store.records(contract.session):
-        # Those who look on after a restart see what was before it.
+        # Observers after a restart see what was before it.
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
     place = party.session_context(contract, negotiation.own, observe, peers, negotiation.waits)

@@ -19,7 +19,7 @@ def disk_space(
     party: LocalParty, contract: Contract, own: Membership, peer: Membership, definition: ProtocolDefinition
 ) -> int:
     """Most bytes that a party will keep for a session at a time, beside its records; see `promise`."""
-    task, space = party.task(contract), definition.load().disk_space
+    task, space = party.tried_task(contract), definition.load().disk_space
     return 0 if space is None else space(contract, own, peer, task)
 
 
@@ -48,7 +48,7 @@ def promise(
         raise PolicyRefusal(
             f"{party.name} has no room for the session",
             expected=f"{needed / 1e6:.0f} MB for what it keeps",
-            # How much others leave is nobody's business but this party's own.
+            # How much others leave is confidential.
             received="less" if party.name in contract.acceptors else f"{max(free, 0) / 1e6:.0f} MB",
             action="raise policy.max_state_bytes, or free space with comity gc",
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field
 
-from comity.contract import HeadSpec, Identifier, Kind, Option, Options, Preprocessing
+from comity.contract import HeadSpec, Identifier, Kind, ModelForm, ModelSpec, Names, Options, Preprocessing
 from comity.errors import InvalidValue
 from comity.node.config import PartyConfig
 from comity.node.validation import parse_toml, validated
@@ -20,7 +20,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ModelSection(_Section):
+class ModelSection(ModelForm):
     """A model.
 
     Attributes:
@@ -29,7 +29,11 @@ class ModelSection(_Section):
     """
 
     name: str
-    options: dict[str, Option] = {}
+    options: Options = Field(default_factory=dict)
+
+    def spec(self) -> ModelSpec:
+        """The model as a contract names it, before it is signed."""
+        return ModelSpec(**self.model_dump())
 
 
 class TaskSection(_Section):
@@ -39,7 +43,8 @@ class TaskSection(_Section):
         kind: Kind of task; left out, the one that the data are for.
         options: What the kind needs to know beside it, such as `smoothing` of classification.
         input_shape: Shape of one input, channels first; a task with it says everything, and the data nothing.
-        classes: Number of classes, or of what else the one head of such a task gives.
+        features: Names of the features, in order, where inputs are rows of a table.
+        classes: Number of classes, or of what else the one head of such a task gives; or their names, in order.
         weights: What the loss of each class, label or target of the one head is multiplied with.
         heads: What a model says of an input, where `classes` does not tell all of it.
     """
@@ -47,7 +52,8 @@ class TaskSection(_Section):
     kind: Kind | None = None
     options: Options = {}
     input_shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    classes: Annotated[int, Field(ge=1)] | None = None
+    features: Names = ()
+    classes: Annotated[int, Field(ge=1)] | Names | None = None
     weights: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = ()
     heads: tuple[HeadSpec, ...] = ()
 
@@ -65,6 +71,8 @@ class SessionSection(_Section):
         models: The models, by what the protocol calls them.
         task: What the models are for.
         normalization: What is done to every input, in model range; part of the contract, so that all parties do the same.
+            `computed`: mean and standard deviation of the drafting party's training samples, to two digits, which the
+            other parties learn.
         terms: The protocol's own terms.
     """
 
@@ -76,7 +84,7 @@ class SessionSection(_Section):
     model: ModelSection | None = None
     models: dict[Kind, ModelSection] = {}
     task: TaskSection | None = None
-    normalization: Preprocessing = Preprocessing()
+    normalization: Preprocessing | Literal["computed"] = Preprocessing()
     terms: dict[str, Any] = {}
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from comity.contract import Contract, Membership, Terms
+from comity.contract import Contract, Membership, ModelSpec, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
 from comity.privacy import require_private
@@ -74,10 +74,14 @@ class AssistedTaskBuilder(TaskBuilder):
         if own is None:
             return shared
         seed = resources.secret.seed("own model")
-        private = build_model(own.name, own.options, contract.task, seed, resources.own_models)
+        private = build_model(ModelSpec(name=own.name, options=own.options), contract.task, seed, resources.own_models)
         # What is trained of it leaves by way of the shared model alone, which is judged.
         stays = replace(resources, rules=None)
         return AssistedDistillation(_supervised(private, contract, terms, stays), shared, _distillation(own))
+
+    def try_out(self, contract: Contract, task: Supervised | PolicyGradient | AssistedDistillation) -> None:
+        """See `TaskBuilder.try_out`."""
+        task.try_out(_terms(contract.terms).optimizer_spec)
 
 
 TASK = AssistedTaskBuilder()

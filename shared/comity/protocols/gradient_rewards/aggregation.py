@@ -13,8 +13,8 @@ from comity.contract import Json
 from comity.errors import MalformedMessage
 from comity.protocols.gradient_rewards.algorithm import RoundResult, ServerState, aggregate_round
 from comity.protocols.gradient_rewards.free_riders import Signs, signs
-from comity.protocols.gradient_rewards.messages import update_layout
-from comity.protocols.gradient_rewards.rewards import SparseUpdate
+from comity.protocols.gradient_rewards.messages import update_layout, widened
+from comity.protocols.gradient_rewards.rewards import SparseUpdate, length_of
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.randomness import derive, generator
 from comity.session.contexts import SessionContext
@@ -72,7 +72,7 @@ class Aggregation:
         Raises:
             MalformedMessage: It has another.
         """
-        norm = float(update.norm())
+        norm = float(length_of(update))
         if not abs(norm - self._terms.length) <= _SLACK * self._terms.length:
             raise MalformedMessage(
                 "the update is not normalized",
@@ -133,12 +133,12 @@ class Aggregation:
         state = self.task.initial_state
         if self._model is not None:
             state = self.task.layout.view(self._session.blobs.get(self._model).data)
-        return torch.cat([state[name].flatten() for name in self.task.parameters])
+        return torch.cat([widened(state[name]).flatten() for name in self.task.parameters])
 
     def _state_dict(self, parameters: Float[Tensor, " parameters"]) -> State:
         state = dict(self.task.initial_state)
         for name, values in zip(self.task.parameters, parameters.split(self._sizes), strict=True):
-            state[name] = values.view(state[name].shape)
+            state[name] = values.view(state[name].shape).to(state[name].dtype)
         return state
 
 

@@ -22,7 +22,7 @@ from comity.errors import (
 )
 from comity.ledger.ledger import in_round
 from comity.privacy.leak_guard import LeakGuard
-from comity.protocols.gradient_rewards.messages import KEPT, Reward, Rewarding, update_layout
+from comity.protocols.gradient_rewards.messages import KEPT, Reward, Rewarding, update_layout, widened
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext
@@ -88,6 +88,8 @@ class Client:
         # None where nothing of an update was left to send.
         self._contributed: dict[int, bytes | None] = {}
         self._guard: bytes | None = None
+        # What training made of the model's buffers: they never leave, and stay with the model that the reward is added to.
+        self._buffers: bytes | None = None
         self._held: float | None = None
         self._rounds: list[dict[str, Json]] = []
         self._began = time.monotonic()
@@ -184,7 +186,7 @@ class Client:
             ReleaseRefused: It would give samples away.
         """
         context, units = self._context, in_round(round)
-        difference, guard = self._train(round)
+        difference, buffers, guard = self._train(round)
         verdict = None
         if guard is not None:
             released = guard.release_update(difference)
@@ -192,7 +194,7 @@ class Client:
             if verdict.is_refused and context.place.verdicts is not None:
                 context.place.verdicts.refuse("update", units, f"round {round}", verdict)
             verdict.require()
-        flat = torch.cat([difference[name].flatten() for name in self._task.parameters])
+        flat = torch.cat([difference[name].flatten() for name in self._task.parameters]).float()
         update = None
         # A difference that is zero without a guard has no direction: that is for `normalize_update` to say.
         if verdict is None or bool(flat.any()):
@@ -204,6 +206,7 @@ class Client:
         fields: dict[str, Json] = {
             "update": None if update is None else update.hex(),
             "guard": context.blobs.add(Layout.of(kept).pack(kept)).hex if kept else None,
+            "buffers": context.blobs.add(Layout.of(buffers).pack(buffers)).hex if buffers else None,
             "held": verdict.held_rows / verdict.rows if verdict is not None and verdict.rows else None,
         }
         context.journal.append("contributed", round, **fields)
@@ -213,10 +216,11 @@ class Client:
         """Takes note of what was made for a round."""
         self._contributed[round] = None if fields["update"] is None else bytes.fromhex(fields["update"])
         self._guard = None if fields["guard"] is None else bytes.fromhex(fields["guard"])
+        self._buffers = None if fields["buffers"] is None else bytes.fromhex(fields["buffers"])
         self._held = fields["held"]
 
-    def _train(self, round: int) -> tuple[dict[str, Tensor], LeakGuard | None]:
-        """The difference that a round of local training makes, by parameter, and what looked on."""
+    def _train(self, round: int) -> tuple[dict[str, Tensor], dict[str, Tensor], LeakGuard | None]:
+        """The difference that a round of local training makes, by parameter, the buffers after it, and what observed the training."""
         before = {name: tensor.clone() for name, tensor in self._view(self._model).items()}
         kept = None if self._guard is None else Layout.unpack(self._context.blobs.get(self._guard))
         guard = self._task.guard(before, kept)
@@ -232,7 +236,8 @@ class Client:
         ):
             faults.point("training")
             after = sample.state
-        return {name: after[name].cpu() - before[name] for name in self._task.parameters}, guard
+        difference = {name: widened(after[name].cpu()) - widened(before[name]) for name in self._task.parameters}
+        return difference, {name: each.cpu() for name, each in after.items() if name not in difference}, guard
 
     def _normalized(self, difference: Float[Tensor, " parameters"], round: int) -> Float[Tensor, " parameters"]:
         """A difference as it is sent, eq. (1).
@@ -287,6 +292,9 @@ class Client:
             tensor = state[name]
             tensor.add_(added[at : at + tensor.numel()].view(tensor.shape))
             at += tensor.numel()
+        if self._buffers is not None:
+            for name, buffer in Layout.unpack(context.blobs.get(self._buffers)).items():
+                state[name].copy_(buffer)
         model = context.blobs.add(self._task.layout.pack(state)).digest
         faults.point("selection")
         fields: dict[str, Json] = {
@@ -310,6 +318,7 @@ class Client:
     def _finish(self, round: int, fields: dict[str, Json]) -> None:
         self._rounds.append({**fields, "round": round})
         self._model = bytes.fromhex(str(fields["model"]))
+        self._buffers = None
         self._contributed.clear()
         self._done = round
 

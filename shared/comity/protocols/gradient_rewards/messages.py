@@ -21,6 +21,11 @@ def update_layout(parameters: int) -> Layout:
     return Layout.of({"update": torch.empty(parameters)})
 
 
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """A parameter in the precision in which updates are reckoned: float32, or its own where that is wider."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 @dataclass(frozen=True, slots=True)
 class RewardDetails:
     """What the server states about a client's reward.

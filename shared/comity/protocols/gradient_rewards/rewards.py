@@ -49,7 +49,7 @@ def normalize_update(
         )
     rows = update.flatten(end_dim=-2) if update.ndim > 1 else update[None]
     # Squares of what float32 holds do not all fit into it.
-    norms = torch.stack([row.to(torch.float64).norm() for row in rows]).view(*update.shape[:-1], 1)
+    norms = torch.stack([length_of(row) for row in rows]).view(*update.shape[:-1], 1)
     if not bool(torch.isfinite(norms).all()):
         raise NonFiniteValue("An update", expected="finite values", received="NaN or infinity")
     if not bool((norms > 0).all()):
@@ -57,6 +57,12 @@ def normalize_update(
             "An update", expected="a direction", received="zeros only", action="train before sending"
         )
     return update * (length / norms).to(update.dtype)
+
+
+def length_of(update: Float[Tensor, " parameters"]) -> Float[Tensor, ""]:
+    """An update's length, in float64: a sum of millions of squares has too few digits in float32."""
+    length: Tensor = update.to(torch.float64).norm()
+    return length
 
 
 def update_importance(

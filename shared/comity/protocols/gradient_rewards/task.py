@@ -43,6 +43,11 @@ class RewardedTaskBuilder(TaskBuilder):
             rules=resources.rules,
         )
 
+    def try_out(self, contract: Contract, task: Supervised) -> None:
+        """See `TaskBuilder.try_out`."""
+        if isinstance(contract.terms, GradientRewardsTerms):
+            task.try_out(contract.terms.optimizer_spec(1))
+
 
 TASK = RewardedTaskBuilder()
 

@@ -1,4 +1,4 @@
-"""Calls in bundles that somebody brings, where no network joins two parties.
+"""Calls in bundles that are carried, where no network joins two parties.
 
 The caller's part of a round is one bundle and what answers it is another. Calls whose answers say nothing wait to be brought;
 one whose answer is not here ends the caller's work with `AnswerDue`. The other side does call by call what a network would

@@ -69,4 +69,4 @@ elsewhere; or "signature". Needed where it is bytes, a number with a fraction, o
 "control" or "statement" where it is text or a list.
 """
 operator_only: google.protobuf.internal.extension_dict._ExtensionFieldDescriptor[google.protobuf.descriptor_pb2.FileOptions, builtins.bool]
-"""Whether its messages reach this node's own operator and nobody else; they need no rules."""
+"""Whether its messages reach this node's own operator alone; they need no rules."""

@@ -165,12 +165,34 @@ class Model(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
     SIGNATURE_FIELD_NUMBER: builtins.int
+    ANSWER_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    TRAINABLE_FIELD_NUMBER: builtins.int
+    LORA_FIELD_NUMBER: builtins.int
+    INITIAL_FIELD_NUMBER: builtins.int
+    BASE_FIELD_NUMBER: builtins.int
     name: builtins.str
     signature: builtins.str
-    """BLAKE3 (hexadecimal) of the safetensors header of its state dict: names, dtypes and shapes."""
+    """BLAKE3 (hexadecimal) of the safetensors header of what crosses of its state dict: names, dtypes and shapes."""
+    answer: builtins.str
+    """Which part of what the model gives is its answer: a key, an attribute or a position; empty for all of it."""
+    until: builtins.str
+    """Name of a layer before which the model ends; empty for the whole model."""
+    initial: builtins.str
+    """BLAKE3 (hexadecimal) of the weights that it begins with; empty for those that the seed decides."""
+    base: builtins.str
+    """BLAKE3 (hexadecimal) of what of it stays, the same at all parties; empty where all of it crosses."""
     @property
     def options(self) -> google.protobuf.struct_pb2.Struct:
         """Options of the model's factory; values are numbers, texts or booleans."""
+
+    @property
+    def trainable(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names or patterns of the parameters that are trained, which alone cross; empty for all."""
+
+    @property
+    def lora(self) -> global___Lora:
+        """Adapters that are trained in the place of layers; left out for none."""
 
     def __init__(
         self,
@@ -178,11 +200,46 @@ class Model(google.protobuf.message.Message):
         name: builtins.str = ...,
         options: google.protobuf.struct_pb2.Struct | None = ...,
         signature: builtins.str = ...,
+        answer: builtins.str = ...,
+        until: builtins.str = ...,
+        trainable: collections.abc.Iterable[builtins.str] | None = ...,
+        lora: global___Lora | None = ...,
+        initial: builtins.str = ...,
+        base: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["options", b"options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "options", b"options", "signature", b"signature"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["lora", b"lora", "options", b"options"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer", "base", b"base", "initial", b"initial", "lora", b"lora", "name", b"name", "options", b"options", "signature", b"signature", "trainable", b"trainable", "until", b"until"]) -> None: ...
 
 global___Model = Model
+
+@typing.final
+class Lora(google.protobuf.message.Message):
+    """Low-rank adapters."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: builtins.int
+    ALPHA_FIELD_NUMBER: builtins.int
+    DROPOUT_FIELD_NUMBER: builtins.int
+    LAYERS_FIELD_NUMBER: builtins.int
+    rank: builtins.int
+    alpha: builtins.float
+    dropout: builtins.float
+    @property
+    def layers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names or patterns of layers that have adapters; empty for all that can."""
+
+    def __init__(
+        self,
+        *,
+        rank: builtins.int = ...,
+        alpha: builtins.float = ...,
+        dropout: builtins.float = ...,
+        layers: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "dropout", b"dropout", "layers", b"layers", "rank", b"rank"]) -> None: ...
+
+global___Lora = Lora
 
 @typing.final
 class Task(google.protobuf.message.Message):
@@ -231,9 +288,9 @@ class Inputs(google.protobuf.message.Message):
     FEATURES_FIELD_NUMBER: builtins.int
     PREPROCESSING_FIELD_NUMBER: builtins.int
     dtype: builtins.str
-    """How values are stored, for example "uint8"; empty where nobody said."""
+    """How values are stored, for example "uint8"; empty where not stated."""
     scale: builtins.float
-    """What a stored value is multiplied with; absent where nobody said."""
+    """What a stored value is multiplied with; absent where not stated."""
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Shape of one input, channels first, or of one observation."""
@@ -304,7 +361,7 @@ class Head(google.protobuf.message.Message):
     """Classes, actions or targets."""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """What these are called, in order; empty where nobody said."""
+        """What these are called, in order; empty where not stated."""
 
     @property
     def units(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...

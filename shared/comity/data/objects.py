@@ -1,4 +1,4 @@
-"""Samples that somebody has in memory: tensors, arrays, and data sets of torch."""
+"""Samples that a user has in memory: tensors, arrays, and data sets of torch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comity.data import Dataset, Meaning, SplitName
-from comity.data.dataset import CLASSIFICATION
+from comity.data.config import SPLITS, SplitName
+from comity.data.dataset import CLASSIFICATION, Dataset, Splits
+from comity.data.meaning import UNSAID, Meaning
 from comity.data.targets import labelled, size_of, told
 from comity.errors import InvalidValue
 
@@ -28,7 +29,7 @@ class Samples:
 
     Attributes:
         inputs: uint8 or float32 `[samples, ...]`.
-        labels: What is to be told of them, as `comity.data.targets` tells it apart; of classes -1 where nobody knows.
+        labels: What is to be told of them, as `comity.data.targets` tells it apart; of classes -1 where unknown.
         protected: bool `[samples]`; None for none.
     """
 
@@ -117,14 +118,14 @@ def classes_of(samples: Samples) -> int:
     return size_of(task, targets) if task in {CLASSIFICATION, "segmentation"} else 0
 
 
-def dataset(samples: Samples, classes: int, what: str, names: tuple[str, ...] = ()) -> Dataset:
+def dataset(samples: Samples, classes: int, what: str, meaning: Meaning = UNSAID) -> Dataset:
     """Samples of a task with so many classes.
 
     Args:
         samples: The samples.
         classes: How many classes there are.
         what: What they are, for errors.
-        names: What the classes are called, where that is known of all.
+        meaning: What the numbers stand for, as far as it fits their sizes.
 
     Raises:
         InvalidValue: A label is none of them.
@@ -139,8 +140,11 @@ def dataset(samples: Samples, classes: int, what: str, names: tuple[str, ...] = 
             received=int(found.labels.max()),
             action="raise classes, or number the labels from 0",
         )
-    meaning = Meaning(labels=names if len(names) == found.classes else ())
-    return replace(found, protected=samples.protected, meaning=meaning)
+    fits = Meaning(
+        labels=meaning.labels if len(meaning.labels) == found.classes else (),
+        features=meaning.features if inputs.shape[1:] == (len(meaning.features),) else (),
+    )
+    return replace(found, protected=samples.protected, meaning=fits)
 
 
 def _split(data: Any, what: str) -> tuple[Tensor, Labels]:
@@ -235,3 +239,53 @@ def _tensor(value: Any, what: str) -> Tensor:
         raise InvalidValue(
             f"{what}: an array cannot be used", expected="numbers", received=error, action="convert it to float32"
         ) from error
+
+
+def by_split(data: Any) -> Mapping[SplitName, Any] | None:
+    """Data by what they are for; None for data that are something else.
+
+    Raises:
+        InvalidValue: There are none to train on, or a split is unknown.
+    """
+    if not isinstance(data, Mapping) or "source" in data or not {*SPLITS} & {*data}:
+        return None
+    if "train" not in data or not {*data} <= {*SPLITS}:
+        raise InvalidValue(
+            "data by what they are for cannot be used",
+            expected=f"train, and any of {', '.join(SPLITS[1:])}",
+            received=", ".join(map(str, data)),
+            action="rename the splits so",
+        )
+    return data
+
+
+def listed_classes(data: Any) -> tuple[str, ...]:
+    """The names of the classes of a torch data set that lists them, or of the one to train on."""
+    apart = data.get("train") if isinstance(data, Mapping) else data
+    classes = getattr(apart, "classes", None)
+    return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
+
+
+def splits_of(data: Any, what: str) -> Splits:
+    """Samples by what they are for, of whatever somebody has.
+
+    Args:
+        data: `Splits`, a `Dataset` of this package, what `samples` takes, or a dict of that by split.
+        what: What they are, for errors.
+
+    Raises:
+        InvalidValue: They cannot be used.
+    """
+    if isinstance(data, Splits):
+        return data
+    if isinstance(data, Dataset):
+        return Splits(data)
+    apart = by_split(data) or {"train": data}
+    given = {split: samples(each, f"{what}, {split} data", split) for split, each in apart.items()}
+    names = listed_classes(data)
+    count = max([2, len(names), *(classes_of(each) for each in given.values())])
+    made = {
+        split: dataset(each, count, f"{what}, {split} data", Meaning(labels=names)) for split, each in given.items()
+    }
+    others = {split: each for split, each in made.items() if split not in {"train", "test"}}
+    return Splits(made["train"], made.get("test"), others)
