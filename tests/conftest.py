@@ -21,7 +21,7 @@ import torch
 from hypothesis import settings
 
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Membership, ModelSpec
+from comity.contract import WEEK_S, Contract, Membership, ModelSpec
 from comity.ledger.receipts import Signer
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
@@ -174,6 +174,7 @@ def _make_contract(**changes: Any) -> Contract:
         "rounds": 3,
         "models": {"student": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64)},
         "task": classification((1, 8, 8), 10),
+        "max_silence_s": WEEK_S,
         "initiator": "clinic",
         "acceptors": ("hospital",),
         "egress": definition.egress_of(definition.terms()),

@@ -47,6 +47,11 @@ def _integral(options: dict[str, Option]) -> dict[str, Option]:
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in options.items()}
 
 
+Duration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A time span in seconds."""
+
+WEEK_S = 604_800.0
+
 Text = Annotated[str, Field(max_length=200)]
 """A name or a unit."""
 
@@ -300,6 +305,10 @@ class Contract(Agreed):
         initiator: Party that asks for help; empty where an acceptor opened the session to many, who join it.
         acceptors: Parties that help.
         egress: Kinds that may cross, in either direction.
+        max_silence_s: How long the acceptor goes on without a call of the initiator's, in seconds; then it ends the session,
+            unless it waits for a person or a party. None for ever; an open session has no one initiator.
+        max_duration_s: How long the session is valid from when the acceptor entered it, in seconds: then it is ended, also
+            where it serves answers and would have no end of its own. None for no limit.
         terms: The protocol's own terms.
     """
 
@@ -313,6 +322,8 @@ class Contract(Agreed):
     initiator: Identifier | Literal[""]
     acceptors: Annotated[tuple[Identifier, ...], Field(max_length=1000)]
     egress: Annotated[tuple[EgressKind, ...], Field(max_length=64)]
+    max_silence_s: Duration | None = None
+    max_duration_s: Duration | None = None
     terms: SerializeAsAny[Terms]
 
     @property

@@ -205,7 +205,7 @@ def test_the_template_names_every_setting_with_its_default(tmp_path: Path) -> No
     # Where there is a default, it is the one that is shown.
     del shown["secret"]
     shown["data"] = {"source": shown["data"]["source"]}
-    for name in ("max_state_bytes", "max_memory_bytes", "max_epsilon", "max_wait_s"):
+    for name in ("max_state_bytes", "max_memory_bytes", "max_epsilon", "max_wait_s", "max_duration_s"):
         shown["policy"][name] = None
     shown["protocols"]["teacher-votes"] = {}
     del shown["models"]

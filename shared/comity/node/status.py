@@ -24,7 +24,7 @@ TAIL = 10
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What the sessions' blobs take.
+    """What the sessions' blobs and records take.
 
     Attributes:
         used: What is there, in bytes.
@@ -156,4 +156,4 @@ def status_of(party: LocalParty, running: Running) -> NodeStatus:
 
 
 def _disk(store: Store, blobs: BlobStore, quota: int | None) -> Disk:
-    return Disk(blobs.used(), promised(store), max(0, bytes_free(blobs, quota)), quota)
+    return Disk(blobs.used() + store.size(), promised(store), max(0, bytes_free(blobs, store, quota)), quota)

@@ -21,6 +21,7 @@ class Limits(BaseModel):
         unit_s: Longest that one unit of a session's work may take, in seconds, such as a training up to the next model that is
             sent; a session in which one takes longer fails.
         half_uploads: Uploads of one session that are on their way or half here, at a time; each takes memory.
+        half_upload_s: How long half an upload waits for the other half, in seconds.
         grace_s: How long an upload or a download may take beside what it moves, in seconds.
         slowest: Bytes per second that it has to move after that; what is slower is cut, and goes on where it was.
         idle_s: How long a connection without calls is kept, in seconds.
@@ -35,6 +36,7 @@ class Limits(BaseModel):
     call_s: Seconds = 25.0
     unit_s: Seconds = 3600.0
     half_uploads: Count = 8
+    half_upload_s: Seconds = 900.0
     grace_s: Seconds = 60.0
     slowest: Annotated[int, Field(ge=0)] = 50_000
     idle_s: Seconds = 900.0

@@ -185,14 +185,24 @@ class SessionRegistry:
         with self._lock:
             return sum(session.memory for session in self._active.values())
 
-    def silent(self, most_s: float) -> list[str]:
-        """The sessions that one party asked for and whose initiator has not called for longer than that, in seconds."""
+    def silent(self) -> list[str]:
+        """The sessions that one party asked for and whose initiator has not called for longer than the contract says."""
         with self._lock:
             return [
                 name
                 for name, session in self._active.items()
-                if not session.contract.is_open and session.silent_s > most_s
+                if not session.contract.is_open
+                and session.contract.max_silence_s is not None
+                and session.silent_s > session.contract.max_silence_s
             ]
+
+    def drop_half_uploads(self, after_s: float) -> None:
+        """Drops what was half uploaded, in any session, and that nobody has gone on with for so many seconds."""
+        with self._lock:
+            active = list(self._active.values())
+        for session in active:
+            for context in list(session.contexts.values()):
+                context.blobs.drop_half_uploads(after_s)
 
     def queues(self) -> dict[str, int]:
         """Requests that wait for their turn, by session."""

@@ -53,8 +53,9 @@ APPROVAL = Reason(
     "approval",
     "this node's operator to approve what {subject} proposes",
     "comity sessions accept {session}, or comity sessions refuse {session}",
+    counts=False,
 )
-"""A proposal, at the party that was asked."""
+"""A proposal, at the party that was asked. It counts among those of the party that proposes it, and takes no other's place."""
 
 APPROVAL_ELSEWHERE = Reason(
     "approval-elsewhere",

@@ -144,12 +144,14 @@ class PeerConnection:
         return self._retried(lambda: method(request, timeout=self.retry.call_s, metadata=self._metadata))
 
     def watch(
-        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Callable[[], Request]
+        self,
+        method: grpc.UnaryStreamMultiCallable[Request, Response] | grpc.StreamStreamMultiCallable[Any, Response],
+        request: Callable[[], Any],
     ) -> Iterator[Response]:
         """Follows a stream to its end, starting it again after a cut.
 
         Args:
-            method: The stub's method.
+            method: The stub's method; of one in both directions the request is an iterator of them.
             request: Makes the request anew for each start, so that it says what came already.
 
         Raises:

@@ -54,6 +54,51 @@ class Source(Protocol):
         """Follows no more."""
 
 
+class PolledRequests:
+    """What a caller sends in a stream, looked for without a thread that waits; until it is looked for, nothing more is read.
+
+    grpc has no such thing: what it gives is an iterator whose `next` waits on a condition. This asks the iterator for what
+    there is, and has itself called where the condition is notified. A test would see it change.
+
+    Args:
+        requests: The iterator.
+    """
+
+    def __init__(self, requests: Any) -> None:
+        self._requests = requests
+        self._state = requests._state  # noqa: SLF001 - see above
+        self._is_reading = False
+
+    def subscribe(self, notify: Callable[[], None]) -> None:
+        """Has something called, from any thread, whenever there may be a request, or the caller is gone."""
+        condition = self._state.condition
+        notify_all = condition.notify_all
+
+        def notify_them() -> None:
+            notify_all()
+            notify()
+
+        condition.notify_all = notify_them
+
+    def poll(self) -> Any:
+        """The next request; None where there is none yet.
+
+        Raises:
+            StreamEnd: There will be none: the caller has said so, or is gone.
+        """
+        with self._state.condition:
+            try:
+                if not self._is_reading:
+                    self._requests._raise_or_start_receive_message()  # noqa: SLF001
+                    self._is_reading = True
+                request = self._requests._look_for_request()  # noqa: SLF001
+            except (StopIteration, grpc.RpcError) as end:
+                raise StreamEnd from end
+            if request is not None:
+                self._is_reading = False
+        return request
+
+
 class Streams:
     """Sends to all who follow something at a server."""
 

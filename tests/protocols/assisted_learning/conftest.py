@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Membership, ModelSpec
+from comity.contract import WEEK_S, Contract, Membership, ModelSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.ledger.receipts import Signer
 from comity.models import build
@@ -41,6 +41,7 @@ def _make_contract(**changes: Any) -> Contract:
         "rounds": 3,
         "models": {"model": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64)},
         "task": classification((1, 8, 8), 10),
+        "max_silence_s": WEEK_S,
         "initiator": "clinic",
         "acceptors": ("hospital",),
         "egress": PROTOCOL.egress,

@@ -21,7 +21,15 @@ from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.sessions.approval import Approvals, is_undecided
 from comity.node.sessions.budget import require_affordable
-from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, silent_too_long, waited_too_long
+from comity.node.sessions.ending import (
+    SessionEnds,
+    ended_by,
+    is_past,
+    own_wish,
+    silent_too_long,
+    valid_no_more,
+    waited_too_long,
+)
 from comity.node.sessions.initiator import require_same, stored
 from comity.node.sessions.joined import admit, not_open
 from comity.node.sessions.kept import stored_contract
@@ -236,22 +244,30 @@ class Acceptor:
                 self._give_up(session, ended_by(caller, ending))
 
     def expire(self, now: datetime) -> None:
-        """Ends what has waited longer than the policy lets it."""
+        """Ends what has waited longer than the policy lets it, and what is not valid any more by its contract.
+
+        What was half uploaded, and that nobody goes on with, is dropped.
+        """
         for kept in self._store.sessions():
-            waited = overdue(kept, self._party.config.policy.max_wait_s, now)
-            if waited is None or not self._is_own(kept):
+            if not kept.is_on or not self._is_own(kept):
                 continue
-            error = waited_too_long(waited, PolicyRefusal if is_undecided(kept) else SessionFailed)
+            waited = overdue(kept, self._party.config.policy.max_wait_s, now)
+            if waited is not None:
+                error = waited_too_long(waited, PolicyRefusal if is_undecided(kept) else SessionFailed)
+            elif is_past(kept, now):
+                error = valid_no_more(kept)
+            else:
+                continue
             with self._deciding:
                 self._give_up(kept.session, error)
 
-        most_s = self._party.config.policy.max_silence_s
-        for session in [] if most_s is None else self._sessions.silent(most_s):
+        for session in self._sessions.silent():
             found = self._store.find(session)
             # What it waits for has bounds of its own.
             if found is not None and not found.waits:
                 with self._deciding:
                     self._give_up(session, silent_too_long())
+        self._sessions.drop_half_uploads(self._party.config.limits.half_upload_s)
 
     def _require_admissible(self, proposal: Proposal, own: Membership, kept: StoredSession | None = None) -> int:
         """What a proposal takes on disk, where policy and room admit it beside all other sessions; see there."""
@@ -260,7 +276,7 @@ class Acceptor:
         ]
         theirs = [each for each in others if proposal.peer.party in {peer["party"] for peer in each.peers}]
         since = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="milliseconds")
-        asked = Asked(sum(each.counts for each in theirs), sum(each.begun >= since for each in theirs))
+        asked = Asked(sum(each.is_on for each in theirs), sum(each.begun >= since for each in theirs))
         return require_admissible(
             self._party,
             proposal,

@@ -21,7 +21,7 @@ from comity.protocol.registry import protocol
 from comity.session.events import Event, Observer, ignore
 from comity.session.outcome import Outcome
 from comity.session.waiting import APPROVAL
-from comity.store.store import SessionState, Waiting
+from comity.store.store import SessionState, StoredSession, Waiting
 from comity.transport.sessions import Ending
 
 log = structlog.get_logger()
@@ -162,11 +162,29 @@ def waited_too_long(waiting: Waiting, error: type[ComityError]) -> ComityError:
     )
 
 
+def is_past(session: StoredSession, now: datetime) -> bool:
+    """Whether a session is not valid any more, by its contract."""
+    most_s = session.contract.get("max_duration_s")
+    if not isinstance(most_s, int | float) or not session.begun:
+        return False
+    return (now - datetime.fromisoformat(session.begun)).total_seconds() > most_s
+
+
+def valid_no_more(session: StoredSession) -> ComityError:
+    """Why a session is over that went on for as long as its contract says."""
+    return SessionFailed(
+        "the session is not valid any more",
+        expected=f"its end within {session.contract['max_duration_s']:g} s, by its contract",
+        received=f"begun {session.begun}",
+        action="begin a new session, with a longer session.max_duration_s where both sides want that",
+    )
+
+
 def silent_too_long() -> ComityError:
-    """Why a session is over whose initiator has not called for longer than policy lets it."""
+    """Why a session is over whose initiator has not called for longer than its contract says."""
     return SessionFailed(
         "the session's initiator does not call any more",
-        expected="a call within policy.max_silence_s",
+        expected="a call within the contract's max_silence_s",
         received="none",
         action="propose a new session",
     )

@@ -69,6 +69,8 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         initiator="" if definition.topology.is_joined else party.name,
         acceptors=wanted.acceptors,
         egress=definition.egress_of(terms),
+        max_silence_s=wanted.max_silence_s,
+        max_duration_s=wanted.max_duration_s,
         terms=definition.load().task.complete(terms, party.holdings.data),
     )
     return contract, definition

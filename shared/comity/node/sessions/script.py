@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field
 
-from comity.contract import HeadSpec, Identifier, Kind, ModelForm, ModelSpec, Names, Options, Preprocessing
+from comity.contract import (
+    WEEK_S,
+    Duration,
+    HeadSpec,
+    Identifier,
+    Kind,
+    ModelForm,
+    ModelSpec,
+    Names,
+    Options,
+    Preprocessing,
+)
 from comity.errors import InvalidValue
 from comity.node.config import PartyConfig
 from comity.node.validation import parse_toml, validated
@@ -73,6 +84,8 @@ class SessionSection(_Section):
         normalization: What is done to every input, in model range; part of the contract, so that all parties do the same.
             `computed`: mean and standard deviation of the drafting party's training samples, to two digits, which the
             other parties learn.
+        max_silence_s: How long the acceptor goes on without a call of the initiator's, in seconds.
+        max_duration_s: How long the session is valid, in seconds; left out, for as long as it takes.
         terms: The protocol's own terms.
     """
 
@@ -85,6 +98,8 @@ class SessionSection(_Section):
     models: dict[Kind, ModelSection] = {}
     task: TaskSection | None = None
     normalization: Preprocessing | Literal["computed"] = Preprocessing()
+    max_silence_s: Duration = WEEK_S
+    max_duration_s: Duration | None = None
     terms: dict[str, Any] = {}
 
     @property
