@@ -270,3 +270,21 @@ def test_a_round_that_was_answered_is_answered_alike() -> None:
 def test_learner_s_powers_need_the_protocol_s_own_terms() -> None:
     found = company(SCRIPT)
     assert isinstance(found.definition.load().initiator(found.initiators[0], [None] * 3), Learner)
+
+
+def test_noise_covers_every_party_s_training() -> None:
+    private = SCRIPT.replace(
+        "power_every = 2",
+        'power_every = 2\nprivacy = { scope = "total", epsilon = 3.0, delta = 1e-5, clipping_norm = 1.0 }',
+    )
+    noisy, plain = company(private), company(SCRIPT)
+    steps = [
+        noisy.definition.load().private_training(noisy.contract, each[0].own, [each[0].peer])
+        for each in (*noisy.initiators, *noisy.acceptors)
+    ]
+    assert [each.steps for each in steps] == [16, 8, 8, 8]
+    for each in (*noisy.acceptors, *noisy.initiators):
+        assert each[0].task.local.is_private
+    (one,), (other,) = noisy.run(in_process), plain.run(in_process)
+    assert one.digest != other.digest
+    assert plain.definition.load().private_training(plain.contract, plain.acceptors[0][0].own, []) is None

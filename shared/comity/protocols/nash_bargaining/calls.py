@@ -12,7 +12,7 @@ from comity.protocols.nash_bargaining import codec
 from comity.protocols.nash_bargaining.learner import Learner
 from comity.protocols.nash_bargaining.messages import Gradient
 from comity.protocols.nash_bargaining.provider import Provider
-from comity.protocols.nash_bargaining.task import TASK, disk_space, training_plan
+from comity.protocols.nash_bargaining.task import TASK, disk_space, private_training, training_plan
 from comity.session.contexts import PeerContext, SessionContext
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
@@ -85,6 +85,7 @@ IMPLEMENTATION = Implementation(
     disk_space=disk_space,
     initiator=Learner,
     acceptor=_acceptor,
+    private_training=private_training,
     judged=("update",),
     training_plan=training_plan,
 )

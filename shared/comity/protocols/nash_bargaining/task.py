@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,17 +15,18 @@ from comity.contract import Contract, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
 from comity.models.crossing import Crossing
+from comity.privacy import require_private
 from comity.privacy.leak_guard import LeakGuard
 from comity.privacy.limits import TrainingPlan
-from comity.protocol.implementation import Data, Resources, TaskBuilder
+from comity.protocol.implementation import Data, PrivateTraining, Resources, TaskBuilder
 from comity.protocols.nash_bargaining.extensions import Settings
 from comity.protocols.nash_bargaining.messages import gradient_layout
 from comity.protocols.nash_bargaining.terms import NashBargainingTerms
 from comity.randomness import seeded
 from comity.tasks import kind_for, task_kind
 from comity.tensors import Layout, State
-from comity.training import Classification
-from comity.training.local import classification
+from comity.training import Supervised, sampling_rate
+from comity.training.local import supervised
 
 MODEL = "model"
 """What the protocol calls the model that is shared: the trunk, and the learner's head."""
@@ -64,7 +67,7 @@ class BargainingTask:
 
     def __init__(
         self,
-        local: Classification,
+        local: Supervised,
         layout: Layout,
         initial: State,
         parameters: tuple[str, ...],
@@ -183,7 +186,9 @@ class BargainingTaskBuilder(TaskBuilder):
             task = kind.of(data, contract.task.inputs.preprocessing)
             seed = resources.secret.seed("own head")
             model, own = with_own_head(shared, outputs, kind.outputs(task), seed)
-        local = classification(
+        if terms.privacy is not None:
+            require_private(model)
+        local = supervised(
             model,
             data,
             task,
@@ -270,15 +275,33 @@ def disk_space(contract: Contract, own: Membership, peer: Membership, task: Barg
     return 4 * task.layout.size + gradients * task.gradient_layout.size + kept
 
 
-def training_plan(contract: Contract, own: Membership) -> TrainingPlan | None:
+def training_plan(contract: Contract, own: Membership, settings: Any) -> TrainingPlan | None:  # noqa: ARG001
     """What a party trains between two gradients."""
     terms = bargaining_terms(contract.terms)
     if not own.samples:
         return None
     steps = terms.local_steps
     return TrainingPlan(
-        terms.batch_size, steps, steps, "sgd", terms.local_learning_rate, is_private=False, steps_term="local_steps"
+        terms.batch_size,
+        steps,
+        steps,
+        "sgd",
+        terms.local_learning_rate,
+        is_private=terms.privacy is not None,
+        steps_term="local_steps",
     )
+
+
+def private_training(contract: Contract, own: Membership, peers: Sequence[Membership]) -> PrivateTraining | None:  # noqa: ARG001
+    """What of a party's training noise covers: all steps of all rounds, also of those that it may miss.
+
+    A learner makes them twice, once to bargain and once to judge by.
+    """
+    terms = bargaining_terms(contract.terms)
+    if terms.privacy is None or not own.samples:
+        return None
+    steps = terms.local_steps * contract.rounds * (2 if own.party == contract.initiator else 1)
+    return PrivateTraining(terms.privacy, sampling_rate(own.samples, terms.batch_size), steps)
 
 
 def _no_samples(environments: EnvironmentSet) -> TaskMismatch:

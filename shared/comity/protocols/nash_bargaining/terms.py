@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from comity.privacy.terms import PrivacyTerms
 from comity.protocols.nash_bargaining.choices import Schedule, Unfit
 from comity.training.terms import OptimizerSpec, TrainingTerms
 
@@ -27,6 +28,7 @@ class NashBargainingTerms(TrainingTerms):
         power_floor: The least power of a provider.
         clip_norm: Greatest length of what a provider sends. Lengths do not change the bargained update.
         unfit: What follows where a provider's gradient cannot be used.
+        privacy: The noise of every party's training; None for none.
     """
 
     batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 64
@@ -41,6 +43,7 @@ class NashBargainingTerms(TrainingTerms):
     power_floor: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     clip_norm: Annotated[float, Field(gt=0, le=1e30)] = 1.0
     unfit: Unfit = "leave_out"
+    privacy: PrivacyTerms | None = None
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from comity.wire.v1 import blobs_pb2 as comity_dot_wire_dot_v1_dot_blobs__pb2
 from comity.wire.v1 import egress_pb2 as comity_dot_wire_dot_v1_dot_egress__pb2
+from comity.wire.v1 import privacy_pb2 as comity_dot_wire_dot_v1_dot_privacy__pb2
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$comity/wire/v1/nash_bargaining.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\x88\x03\n\x13NashBargainingTerms\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x1d\n\x15\x65valuation_batch_size\x18\x02 \x01(\r\x12\x13\n\x0blocal_steps\x18\x03 \x01(\r\x12)\n\x13local_learning_rate\x18\x04 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12#\n\rlearning_rate\x18\x05 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x10\n\x08schedule\x18\x06 \x01(\t\x12\x1b\n\x05ridge\x18\x07 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12 \n\nmain_power\x18\x08 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x13\n\x0bpower_every\x18\t \x01(\r\x12 \n\npower_rate\x18\n \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12!\n\x0bpower_floor\x18\x0b \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1f\n\tclip_norm\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\r\n\x05unfit\x18\r \x01(\t\"\xc6\x01\n\x14\x44ifferentiateRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12&\n\x05model\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\x12\x34\n\x0bwithdrawals\x18\x04 \x03(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"\xbe\x01\n\x12\x44ifferentiateReply\x12.\n\x08gradient\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefH\x00\x88\x01\x01\x12(\n\x07release\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.Release\x12\x30\n\x07receipt\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatementB\x0b\n\t_gradient\"X\n\x1b\x41\x63knowledgeGradientsRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04:\x1b\x8a\xce\x18\x17\n\x07\x63ontrol\x1a\x05\x66irst*\x05\x63ount\"*\n\x19\x41\x63knowledgeGradientsReply:\r\x8a\xce\x18\t\n\x07\x63ontrol2\xd4\x01\n\x0eNashBargaining\x12[\n\rDifferentiate\x12$.comity.wire.v1.DifferentiateRequest\x1a\".comity.wire.v1.DifferentiateReply0\x01\x12\x65\n\x0b\x41\x63knowledge\x12+.comity.wire.v1.AcknowledgeGradientsRequest\x1a).comity.wire.v1.AcknowledgeGradientsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$comity/wire/v1/nash_bargaining.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1c\x63omity/wire/v1/privacy.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xb7\x03\n\x13NashBargainingTerms\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x1d\n\x15\x65valuation_batch_size\x18\x02 \x01(\r\x12\x13\n\x0blocal_steps\x18\x03 \x01(\r\x12)\n\x13local_learning_rate\x18\x04 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12#\n\rlearning_rate\x18\x05 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x10\n\x08schedule\x18\x06 \x01(\t\x12\x1b\n\x05ridge\x18\x07 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12 \n\nmain_power\x18\x08 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x13\n\x0bpower_every\x18\t \x01(\r\x12 \n\npower_rate\x18\n \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12!\n\x0bpower_floor\x18\x0b \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1f\n\tclip_norm\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\r\n\x05unfit\x18\r \x01(\t\x12-\n\x07privacy\x18\x0e \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\"\xc6\x01\n\x14\x44ifferentiateRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12&\n\x05model\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\x12\x34\n\x0bwithdrawals\x18\x04 \x03(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"\xbe\x01\n\x12\x44ifferentiateReply\x12.\n\x08gradient\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefH\x00\x88\x01\x01\x12(\n\x07release\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.Release\x12\x30\n\x07receipt\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatementB\x0b\n\t_gradient\"X\n\x1b\x41\x63knowledgeGradientsRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04:\x1b\x8a\xce\x18\x17\n\x07\x63ontrol\x1a\x05\x66irst*\x05\x63ount\"*\n\x19\x41\x63knowledgeGradientsReply:\r\x8a\xce\x18\t\n\x07\x63ontrol2\xd4\x01\n\x0eNashBargaining\x12[\n\rDifferentiate\x12$.comity.wire.v1.DifferentiateRequest\x1a\".comity.wire.v1.DifferentiateReply0\x01\x12\x65\n\x0b\x41\x63knowledge\x12+.comity.wire.v1.AcknowledgeGradientsRequest\x1a).comity.wire.v1.AcknowledgeGradientsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,16 +57,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACKNOWLEDGEGRADIENTSREQUEST']._serialized_options = b'\212\316\030\027\n\007control\032\005first*\005count'
   _globals['_ACKNOWLEDGEGRADIENTSREPLY']._loaded_options = None
   _globals['_ACKNOWLEDGEGRADIENTSREPLY']._serialized_options = b'\212\316\030\t\n\007control'
-  _globals['_NASHBARGAININGTERMS']._serialized_start=145
-  _globals['_NASHBARGAININGTERMS']._serialized_end=537
-  _globals['_DIFFERENTIATEREQUEST']._serialized_start=540
-  _globals['_DIFFERENTIATEREQUEST']._serialized_end=738
-  _globals['_DIFFERENTIATEREPLY']._serialized_start=741
-  _globals['_DIFFERENTIATEREPLY']._serialized_end=931
-  _globals['_ACKNOWLEDGEGRADIENTSREQUEST']._serialized_start=933
-  _globals['_ACKNOWLEDGEGRADIENTSREQUEST']._serialized_end=1021
-  _globals['_ACKNOWLEDGEGRADIENTSREPLY']._serialized_start=1023
-  _globals['_ACKNOWLEDGEGRADIENTSREPLY']._serialized_end=1065
-  _globals['_NASHBARGAINING']._serialized_start=1068
-  _globals['_NASHBARGAINING']._serialized_end=1280
+  _globals['_NASHBARGAININGTERMS']._serialized_start=175
+  _globals['_NASHBARGAININGTERMS']._serialized_end=614
+  _globals['_DIFFERENTIATEREQUEST']._serialized_start=617
+  _globals['_DIFFERENTIATEREQUEST']._serialized_end=815
+  _globals['_DIFFERENTIATEREPLY']._serialized_start=818
+  _globals['_DIFFERENTIATEREPLY']._serialized_end=1008
+  _globals['_ACKNOWLEDGEGRADIENTSREQUEST']._serialized_start=1010
+  _globals['_ACKNOWLEDGEGRADIENTSREQUEST']._serialized_end=1098
+  _globals['_ACKNOWLEDGEGRADIENTSREPLY']._serialized_start=1100
+  _globals['_ACKNOWLEDGEGRADIENTSREPLY']._serialized_end=1142
+  _globals['_NASHBARGAINING']._serialized_start=1145
+  _globals['_NASHBARGAINING']._serialized_end=1357
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ AuxiNash (Shamsian et al. 2023) between a learner and several providers at once.
 import builtins
 import collections.abc
 import comity.wire.v1.blobs_pb2
+import comity.wire.v1.privacy_pb2
 import comity.wire.v1.sessions_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
@@ -33,6 +34,7 @@ class NashBargainingTerms(google.protobuf.message.Message):
     POWER_FLOOR_FIELD_NUMBER: builtins.int
     CLIP_NORM_FIELD_NUMBER: builtins.int
     UNFIT_FIELD_NUMBER: builtins.int
+    PRIVACY_FIELD_NUMBER: builtins.int
     batch_size: builtins.int
     evaluation_batch_size: builtins.int
     """Samples in a block of an evaluation; part of the contract since it decides the rounding."""
@@ -58,6 +60,10 @@ class NashBargainingTerms(google.protobuf.message.Message):
     """Greatest length of what a provider sends."""
     unfit: builtins.str
     """What follows when a provider's gradient cannot be used: "leave_out" takes the step without it, "fail" ends the session."""
+    @property
+    def privacy(self) -> comity.wire.v1.privacy_pb2.PrivacyTerms:
+        """Which noise covers the samples that a party trains on; absent for none."""
+
     def __init__(
         self,
         *,
@@ -74,8 +80,10 @@ class NashBargainingTerms(google.protobuf.message.Message):
         power_floor: builtins.float = ...,
         clip_norm: builtins.float = ...,
         unfit: builtins.str = ...,
+        privacy: comity.wire.v1.privacy_pb2.PrivacyTerms | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "clip_norm", b"clip_norm", "evaluation_batch_size", b"evaluation_batch_size", "learning_rate", b"learning_rate", "local_learning_rate", b"local_learning_rate", "local_steps", b"local_steps", "main_power", b"main_power", "power_every", b"power_every", "power_floor", b"power_floor", "power_rate", b"power_rate", "ridge", b"ridge", "schedule", b"schedule", "unfit", b"unfit"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["privacy", b"privacy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "clip_norm", b"clip_norm", "evaluation_batch_size", b"evaluation_batch_size", "learning_rate", b"learning_rate", "local_learning_rate", b"local_learning_rate", "local_steps", b"local_steps", "main_power", b"main_power", "power_every", b"power_every", "power_floor", b"power_floor", "power_rate", b"power_rate", "privacy", b"privacy", "ridge", b"ridge", "schedule", b"schedule", "unfit", b"unfit"]) -> None: ...
 
 global___NashBargainingTerms = NashBargainingTerms
 
