@@ -118,6 +118,7 @@ class Node:
         try:
             self._initiated.expire(now)
             self._acceptor.expire(now)
+            self._acceptor.look_at_data()
         except ComityError as error:
             # Its turn comes again.
             log.warning("expiry-failed", error=str(error))

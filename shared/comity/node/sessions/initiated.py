@@ -13,7 +13,15 @@ import structlog
 
 from comity import interruption
 from comity.contract import Contract, Membership
-from comity.errors import ComityError, InvalidValue, NodeDraining, SessionFailed, StateInUse, UnknownSession
+from comity.errors import (
+    ComityError,
+    DataChanged,
+    InvalidValue,
+    NodeDraining,
+    SessionFailed,
+    StateInUse,
+    UnknownSession,
+)
 from comity.node.config import NodeConfig
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
@@ -25,13 +33,16 @@ from comity.node.sessions.kept import stored_contract
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
-from comity.session.waiting import PEER_AWAY, Waits, began, overdue
+from comity.session.waiting import DATA, PEER_AWAY, Waits, began, overdue
 from comity.store.store import StoredSession
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import FAREWELL, RetryPolicy
 from comity.transport.sessions import Ending, end
 
 log = structlog.get_logger()
+
+_DATA_S = 2.0
+"""Between two looks at data that have changed, in seconds."""
 
 _STOP_S = 30.0
 """How long a cancelled session is waited for, in seconds: its unit of work is finished first."""
@@ -277,7 +288,7 @@ class InitiatedSessions:
     def _work(self, session: InitiatedSession) -> None:
         contract = session.contract
         # Who was away when the node stopped need not be now.
-        session.waits.clear(PEER_AWAY)
+        session.waits.clear(PEER_AWAY, DATA)
         try:
             with contextlib.ExitStack() as stack, interruption.checked(session.require_wanted):
                 session.connections = [
@@ -285,6 +296,7 @@ class InitiatedSessions:
                 ]
                 for connection in session.connections:
                     connection.presence.on_change = functools.partial(_observe_absence, session, connection)
+                self._await_data(session)
                 own = self._own(contract.session)
                 negotiation = Negotiation(contract, session.definition, self._party, own, session.waits, session.pause)
                 outcome = run_session(negotiation, session.connections, session.observe)
@@ -299,6 +311,21 @@ class InitiatedSessions:
             self._party.leave(contract.session)
         if not session.cancelled.is_set():
             session.events.close()
+
+    def _await_data(self, session: InitiatedSession) -> None:
+        """Waits until this party's data are those that a session was agreed on."""
+        name = session.contract.session
+        try:
+            self._party.require_same_data(name)
+            return
+        except DataChanged as error:
+            session.waits.begin(DATA, why=str(error))
+        while True:
+            session.pause(_DATA_S)
+            with contextlib.suppress(DataChanged):
+                self._party.require_same_data(name, again=True)
+                session.waits.end(DATA)
+                return
 
     def _own(self, session: str) -> Membership:
         """This party's part as it was entered: data may be others since, and what is released says what stands behind it."""
