@@ -13,7 +13,6 @@ import pytest
 from teacher_votes.calls import CONVERSE, QUESTIONING, OraclePort
 from teacher_votes.questions import Oracle
 from teacher_votes.v1 import teacher_votes_pb2 as pb
-from tests.packages.company import Company, company
 
 from comity.errors import DeadlineExceeded, PolicyRefusal, TooManyCalls, UnsupportedProtocol
 from comity.ledger.comparison import compare
@@ -26,6 +25,7 @@ from comity.transport.calls import Service, Unary, Waiting
 from comity.transport.identity import Identity
 from comity.transport.streams import PolledRequests
 from tests.cases import plain
+from tests.company import Company, company
 
 DEADLINE_S = 30.0
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from teacher_votes.questions import metered
-from tests.packages.company import Company, company
 
 from comity.errors import MalformedMessage, PeerUnreachable, PolicyRefusal, ReceiptInvalid, TooManyCalls
 from comity.ledger.charges import charges_of
@@ -21,6 +20,7 @@ from comity.ledger.receipts import SignedStatement
 from comity.ledger.verification import verify
 from comity.session.metering import AnswerMeter, RequestMeter, Tally
 from tests.cases import plain
+from tests.company import Company, company
 
 SIZES = (7, 4)
 
