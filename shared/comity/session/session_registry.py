@@ -309,13 +309,14 @@ class SessionRegistry:
 
     def _require_not_cancelled(self, session: str, party: str) -> None:
         kept = self._store.find(session) if self._store is not None and session else None
-        if kept is not None and any(each.reason == DATA.name for each in kept.waits):
-            if party in {each["party"] for each in kept.peers}:
-                raise DataChanged(
-                    f"the session waits for the data of {kept.own['party']}, which are others than was agreed on",
-                    action="it goes on when they are back",
-                )
-        if kept is not None and kept.state == "cancelled" and party in {each["party"] for each in kept.peers}:
+        if kept is None or party not in {each["party"] for each in kept.peers}:
+            return
+        if any(each.reason == DATA.name for each in kept.waits):
+            raise DataChanged(
+                f"the session waits for the data of {kept.own['party']}, which are others than was agreed on",
+                action="it goes on when they are back",
+            )
+        if kept.state == "cancelled":
             raise SessionCancelled(
                 "the session was cancelled by the other party's operator", action="ask them why, and begin a new one"
             )

@@ -317,15 +317,18 @@ class InitiatedSessions:
         name = session.contract.session
         try:
             self._party.require_same_data(name)
-            return
         except DataChanged as error:
             session.waits.begin(DATA, why=str(error))
-        while True:
-            session.pause(_DATA_S)
-            with contextlib.suppress(DataChanged):
-                self._party.require_same_data(name, again=True)
-                session.waits.end(DATA)
-                return
+            while not self._are_back(name):
+                session.pause(_DATA_S)
+            session.waits.end(DATA)
+
+    def _are_back(self, session: str) -> bool:
+        try:
+            self._party.require_same_data(session, again=True)
+        except DataChanged:
+            return False
+        return True
 
     def _own(self, session: str) -> Membership:
         """This party's part as it was entered: data may be others since, and what is released says what stands behind it."""
