@@ -11,8 +11,10 @@ import torch
 from pyarrow import parquet
 from pydantic import ValidationError
 
+from comity.contract import Preprocessing
 from comity.data import DataConfig, Splits, load_data
 from comity.errors import InvalidValue, MissingFile, UsageError
+from comity.node.holdings import Holdings
 
 TABLE: dict[str, Any] = {"target": "ill", "columns": ["age", "weight"]}
 ROWS = "patient,age,weight,sex,ill\na,50,70.5,f,yes\nb,60,80,m,no\nc,55,65,f,no\nd,52,90,m,yes\n"
@@ -177,6 +179,23 @@ def test_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 and nothing")
     with pytest.raises(InvalidValue, match="no table that can be read"):
         load_data(DataConfig.model_validate(values))
+
+
+def test_numbers_have_names_units_and_a_scale(tmp_path: Path) -> None:
+    table = {"columns": ["age"], "target": ["weight", "age2"], "kind": "numbers", "units": ["kg", "years"]}
+    rows = ROWS.replace("sex", "age2").replace(",f,", ",1,").replace(",m,", ",2,")
+    train = read(tmp_path, rows, **table, target_mean=[70, 1], target_std=[10, 2]).train
+    assert (train.task, train.classes, train.labels.dtype) == ("regression", 2, torch.float32)
+    assert train.labels.tolist() == [[70.5, 1], [80, 2], [65, 1], [90, 2]]
+    (head,) = Holdings("clinic", Splits(train)).task_spec(Preprocessing()).heads
+    assert (head.size, head.labels, head.units) == (2, ("weight", "age2"), ("kg", "years"))
+    assert (head.mean, head.std) == ((70, 1), (10, 2))
+    with pytest.raises(InvalidValue, match="for samples with classes"):
+        load_data(
+            DataConfig.model_validate(
+                {"source": f"csv:{tmp_path / 'rows.csv'}", "table": TABLE | table, "classes": ["a", "b"]}
+            )
+        )
 
 
 def test_classes_are_brought_into_the_agreed_order_and_names(tmp_path: Path) -> None:

@@ -119,8 +119,12 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
         _write(key, private)
         _write(card, Card((certificate,), receipt_key).to_pem(), mode=0o644)
         if script is not None:
-            known = {"acceptor": acceptor, "acceptor_value": _value(acceptor), "normalization": _normalization(choices)}
-            filled = Template(_text(template)).substitute(known)
+            filling = {
+                "acceptor": acceptor,
+                "acceptor_value": _value(acceptor),
+                "normalization": _normalization(choices),
+            }
+            filled = Template(_text(template)).substitute(filling)
             _write(script, filled.encode(), mode=0o644)
         _write(config, Template(_text(_NODE)).substitute(settings).encode())
     except OSError as error:
