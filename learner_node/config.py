@@ -10,7 +10,7 @@ from comity.node.config import NodeConfig, OwnData, PeerConfig
 
 
 class LearnerConfig(NodeConfig):
-    """A learner's configuration: it opens connections and listens to nobody but its own operator.
+    """A learner's configuration: it opens connections and listens to its own operator alone.
 
     Attributes:
         data: Its data, which stay where they are.

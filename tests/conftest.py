@@ -21,12 +21,12 @@ import torch
 from hypothesis import settings
 
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Membership, ModelSpec
+from comity.contract import WEEK_S, Contract, Membership, ModelSpec
 from comity.ledger.receipts import Signer
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook, record_opening
@@ -45,7 +45,7 @@ from comity.transport.retry import RetryPolicy
 from comity.transport.server import NodeServer
 from comity.wire.v1 import sessions_pb2_grpc
 from tests.packages.installation import install, make_known
-from tests.proxy import Proxy
+from tests.proxy import Proxy, cut_after
 
 # Everything is in memory where there is enough of it: to wait for a disk at each of many thousand commits shows nothing.
 if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 << 30:
@@ -174,6 +174,7 @@ def _make_contract(**changes: Any) -> Contract:
         "rounds": 3,
         "models": {"student": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64)},
         "task": classification((1, 8, 8), 10),
+        "max_silence_s": WEEK_S,
         "initiator": "clinic",
         "acceptors": ("hospital",),
         "egress": definition.egress_of(definition.terms()),
@@ -236,7 +237,7 @@ def _peer_context(contract: Contract, own: Membership, peer: Membership, store: 
     gate = EgressGate(contract, Policy(egress=contract.egress), store, peer.party)
     receipt_book = ReceiptBook(_make_signer(own.party), store, contract, peer)
     blobs, journal, waits = SessionBlobs(), Journal(store, contract.session), Waits(store, contract.session)
-    place = SessionContext(contract, own, None, blobs, journal, nobody, waits)
+    place = SessionContext(contract, own, None, blobs, journal, ignore, waits)
     return PeerContext(place, peer, blobs, gate, receipt_book)
 
 
@@ -353,7 +354,7 @@ def cut() -> Iterator[Callable[..., Proxy]]:
     with ExitStack() as stack:
 
         def start(target: str, *, after: int, upstream: bool, once: threading.Event | None = None) -> Proxy:
-            proxy = Proxy(target, after=after, upstream=upstream, once=once)
+            proxy = Proxy(target, cut_after(after, upstream=upstream, once=once))
             stack.callback(proxy.stop)
             return proxy
 

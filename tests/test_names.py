@@ -20,7 +20,6 @@ KINDS = re.compile(r"egress.*=")
 TESTS = ROOT / "tests"
 PAPERS = {
     "bench/test_benchmarks.py": "a protocol's benchmark",
-    "crash/test_every_point.py": "every protocol is killed at every point",
     "experiments/test_reproduction.py": "the papers' own figures and tables",
     "node/offline_pair.py": "its bundles carry blobs",
     "node/test_budget.py": "noise covers training alone",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from blake3 import blake3
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
@@ -47,8 +47,13 @@ def _integral(options: dict[str, Option]) -> dict[str, Option]:
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in options.items()}
 
 
+Duration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A time span in seconds."""
+
+WEEK_S = 604_800.0
+
 Text = Annotated[str, Field(max_length=200)]
-"""A name or a unit that somebody gave."""
+"""A name or a unit."""
 
 Names = Annotated[tuple[Text, ...], Field(max_length=2**16)]
 """Names of classes or features, in order."""
@@ -62,7 +67,7 @@ Options = Annotated[
 
 
 class Agreed(BaseModel):
-    """A part of a contract: immutable, and without keys that nobody reads."""
+    """A part of a contract: immutable, and without keys that are not read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -174,9 +179,9 @@ class InputSpec(Agreed):
 
     Attributes:
         shape: Shape of one input, channels first, or of one observation.
-        dtype: How values are stored, for example `uint8`; empty where nobody said.
-        scale: What a stored value is multiplied with; None where nobody said.
-        features: Names of the columns of a table, in order; empty where there are none, or nobody said.
+        dtype: How values are stored, for example `uint8`; empty where not stated.
+        scale: What a stored value is multiplied with; None where not stated.
+        features: Names of the columns of a table, in order; empty where there are none, or none is stated.
         preprocessing: What is done to every input.
     """
 
@@ -201,8 +206,8 @@ class HeadSpec(Agreed):
         name: What it is called among the task's heads.
         kind: Kind of task that it is by itself, in tasks of several; empty where it is the task's.
         size: How many numbers it has: classes, actions, targets.
-        labels: What these are called, in order; empty where nobody said.
-        units: Units of targets, in order; empty where they have none, or nobody said.
+        labels: What these are called, in order; empty where not stated.
+        units: Units of targets, in order; empty where they have none, or none is stated.
         mean: What is taken off each target; empty for nothing.
         std: What each target is then divided by; empty for nothing.
     """
@@ -222,6 +227,12 @@ class HeadSpec(Agreed):
             if given not in {0, self.size}:
                 raise ValueError(f"{name} needs one for each of the {self.size}, or none, not {given}")
         return self
+
+
+Aspect = Literal["inputs", "outputs"]
+"""What of a task parties may have to mean alike: what a model takes, and what it says of it."""
+
+ASPECTS: frozenset[Aspect] = frozenset(get_args(Aspect))
 
 
 class TaskSpec(Agreed):
@@ -294,6 +305,10 @@ class Contract(Agreed):
         initiator: Party that asks for help; empty where an acceptor opened the session to many, who join it.
         acceptors: Parties that help.
         egress: Kinds that may cross, in either direction.
+        max_silence_s: How long the acceptor goes on without a call of the initiator's, in seconds; then it ends the session,
+            unless it waits for a person or a party. None for ever; an open session has no one initiator.
+        max_duration_s: How long the session is valid from when the acceptor entered it, in seconds: then it is ended, also
+            where it serves answers and would have no end of its own. None for no limit.
         terms: The protocol's own terms.
     """
 
@@ -307,6 +322,8 @@ class Contract(Agreed):
     initiator: Identifier | Literal[""]
     acceptors: Annotated[tuple[Identifier, ...], Field(max_length=1000)]
     egress: Annotated[tuple[EgressKind, ...], Field(max_length=64)]
+    max_silence_s: Duration | None = None
+    max_duration_s: Duration | None = None
     terms: SerializeAsAny[Terms]
 
     @property

@@ -1,4 +1,4 @@
-"""What nobody thought of: one line for people, and a file for whoever mends it."""
+"""Unexpected errors: one line for the user, and a file for those who debug it."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Every error carries what was expected, what came and what to do, as values, and 
 has to act, and so which code a command exits with; `comity.transport.status` gives each class its gRPC status.
 
     ComityError
-    ├── UsageError                what somebody typed: exit code 2
+    ├── UsageError                wrong usage or configuration: exit code 2
     │   ├── UnknownKey
     │   ├── InvalidValue
     │   ├── MissingFile
@@ -98,7 +98,7 @@ class ComityError(Exception):
 
 
 class UsageError(ComityError):
-    """Somebody typed or configured something that cannot be used."""
+    """Something was typed or configured that cannot be used."""
 
     exit_code = 2
 
@@ -202,7 +202,7 @@ class BlobError(PeerMessageError):
 
 
 class UnexpectedBlob(BlobError):
-    """Nobody is waiting for a blob of this kind in this round."""
+    """No blob of this kind is expected in this round."""
 
 
 class UnknownBlob(BlobError):
@@ -294,7 +294,7 @@ class NodeProcessFailed(SessionFailed):
 
 
 def of_system(error: OSError) -> InvalidValue | None:
-    """What a person can mend of what the system says of a file: its name, its kind, who may use it; None for the rest."""
+    """What a person can fix of what the system says of a file: its name, its kind, who may use it; None for the rest."""
     if error.filename is None or isinstance(error.filename, int):
         return None
     name = str(error.filename)

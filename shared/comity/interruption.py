@@ -12,11 +12,11 @@ from contextvars import ContextVar
 
 
 class Interrupted(BaseException):
-    """Nobody wants the work any more. No error: what handles those must not take it for one."""
+    """The work is not wanted any more. No error: what handles those must not take it for one."""
 
 
 def _nothing() -> None:
-    """For work that nobody stops."""
+    """For work that is not stopped."""
 
 
 _check: ContextVar[Callable[[], None]] = ContextVar("interruption", default=_nothing)
@@ -26,7 +26,7 @@ def point() -> None:
     """Marks a place between two steps of long work, a batch of a training for example.
 
     Raises:
-        Interrupted: Nobody wants the work any more.
+        Interrupted: The work is not wanted any more.
         ComityError: It has taken longer than it may.
     """
     _check.get()()

@@ -293,6 +293,25 @@ def test_of_half_uploads_the_oldest_go_when_there_are_too_many() -> None:
     assert [number for number in range(10) if blobs.held(blob(number).digest).size] == [7, 8, 9]
 
 
+def test_half_an_upload_does_not_wait_for_ever() -> None:
+    blobs = SessionBlobs()
+    blobs.expect(Expectation("checkpoint", in_round(1), SIZE, 100, accept))
+    for number in range(2):
+        incoming = begin(blobs, blob(number))
+        incoming.write(b"\0" * 4)
+        blobs.put_back(incoming)
+    on_its_way = begin(blobs, blob(2))
+    blobs.drop_half_uploads(60.0)
+    assert [blobs.held(blob(number).digest).size for number in range(2)] == [4, 4]
+    blobs.drop_half_uploads(0.0)
+    assert [blobs.held(blob(number).digest).size for number in range(2)] == [0, 0]
+    # Whose caller is there is no half upload.
+    blobs.put_back(on_its_way)
+    assert blobs.held(blob(2).digest).size == 0
+    blobs.drop_half_uploads(60.0)
+    begin(blobs, blob(2))
+
+
 def test_only_so_many_uploads_are_on_their_way() -> None:
     blobs = SessionBlobs(half_uploads=3)
     blobs.expect(Expectation("checkpoint", in_round(1), SIZE, 100, accept))

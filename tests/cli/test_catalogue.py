@@ -47,6 +47,18 @@ def test_what_there_is(typed: Callable[..., Any], verb: str, name: str, fields: 
     assert "did you mean" not in typed(verb, "zzzzzz").error
 
 
+def test_terms_are_said_as_a_script_says_them(typed: Callable[..., Any]) -> None:
+    lines = typed("protocols", "teacher-votes").out.splitlines()
+    assert "  [session.terms] in a script:" in lines
+    # Each with its type, its default and what it is.
+    (queries,) = [line for line in lines if line.startswith("    queries")]
+    assert "(int, " in queries
+    assert queries.endswith(".")
+    # No word of Python's.
+    listed = typed("protocols").out + "".join(typed("data", each).out for each in ("npz", "gymnasium", "digits"))
+    assert not [word for word in ("Literal", "NoneType", "Optional", "Union", "pydantic") if word in listed]
+
+
 def test_the_version_is_an_option(typed: Callable[..., Any]) -> None:
     done = typed("--version")
     assert (done.code, done.out) == (0, f"{version()}\n")

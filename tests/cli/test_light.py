@@ -1,4 +1,4 @@
-"""Which libraries a command waits for: those that set up and look on start without torch."""
+"""Which libraries a command waits for: those that set up nodes and show sessions start without torch."""
 
 from __future__ import annotations
 

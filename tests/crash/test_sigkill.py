@@ -6,23 +6,27 @@ from itertools import islice
 
 import pytest
 
-from comity.experiments import demo_names, demo_script
+from comity.experiments import demo_script
 from comity.experiments.chaos import fates, points_of, run
+from comity.experiments.studies import studies_of
 from comity.faults import EVERYWHERE
 from comity.node.sessions.script import Script, parse_script
+from tests.cases import PROTOCOLS
 
 
-def shortened(demo: str) -> Script:
-    """A protocol's demo with as few rounds as it takes to be killed in each."""
+def shortened(protocol: str) -> Script:
+    """A protocol's first demo with as few rounds as it takes to be killed in each."""
+    demo = next(iter(studies_of(protocol).demos), None)
+    assert demo is not None, f"{protocol} has no demo, and is killed nowhere"
     script = parse_script(demo_script(demo, 2))
     rounds = min(script.session.rounds, 10)
     return script.model_copy(update={"session": script.session.model_copy(update={"rounds": rounds})})
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("demo", [each for each in demo_names() if each != "assisted-rl"])
-def test_a_session_survives_a_kill_on_each_side(demo: str) -> None:
-    script = shortened(demo)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_session_survives_a_kill_on_each_side(protocol: str) -> None:
+    script = shortened(protocol)
     # Parties of a role are alike: one of them stands for all.
     sides = {script.session.acceptors[0], next(name for name in script.party if name not in script.session.acceptors)}
     tally = run(script, kills=2, seed=1, sides=sorted(sides), a_session=2)

@@ -7,102 +7,38 @@ in a folder of its own, in the page's order.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
-from tests.e2e.conftest import clean_environment, until
-from tests.e2e.pages import missing
+from tests.e2e.pages import PATIENCE_S, ROOT, Follower, steps
 from tests.e2e.test_control_port import free_port
 from tests.packages.installation import install
 from tests.packages.test_size import lines_of_code
 
-PAGE = Path(__file__).parents[2] / "docs" / "add-a-protocol.md"
-STEP = re.compile(r"^(?:`(?P<file>[\w./]+)`\n\n)?```(?P<language>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+STEPS = steps(ROOT / "docs" / "add-a-protocol.md")
 PORT = "5500"
 FILES = 8
 """How many the page has one write."""
 
 
-@dataclass
-class Author:
-    """Who follows the page.
-
-    Attributes:
-        folder: Where everything goes.
-        environment: Of all commands.
-        stack: What is undone at the end.
-        port: The one that is used instead of the page's.
-    """
-
-    folder: Path
-    environment: dict[str, str]
-    stack: ExitStack
-    port: str
-
-    def types(self, line: str, shown: list[str]) -> None:
-        """Types a command, and looks for what the page shows below it."""
-        line = line.replace(PORT, self.port)
-        if line == "pip install -e .":
-            install(self.folder / "site", [self.folder])
-        elif line.endswith(" &"):
-            self._starts(line.removesuffix(" &"), shown)
-        else:
-            ran = subprocess.run(
-                line, shell=True, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-            )
-            assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
-            # What goes to a terminal as one: what is followed live, and then the result.
-            assert missing(shown, ran.stderr + ran.stdout) == [], f"{line}\n{ran.stderr}{ran.stdout}"
-
-    def _starts(self, line: str, shown: list[str]) -> None:
-        log = self.folder / f"{len(list(self.folder.iterdir()))}.log"
-        node = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {line}"],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=self.stack.enter_context(log.open("w")),
-            stderr=subprocess.STDOUT,
-        )
-        self.stack.callback(node.wait)
-        self.stack.callback(node.terminate)
-        ready = lambda: node.poll() is not None or missing(shown, log.read_text()) == []  # noqa: E731
-        until(ready, line, deadline_s=120)
-        assert node.poll() is None, log.read_text()
-
-
-@pytest.fixture
-def author(tmp_path: Path) -> Iterator[Author]:
-    paths = [str(tmp_path / "site"), str(tmp_path)]
-    environment = clean_environment(OMP_NUM_THREADS="1", PYTHONPATH=os.pathsep.join(paths))
+@pytest.mark.timeout(2 * PATIENCE_S)
+def test_the_page_is_followed(tmp_path: Path) -> None:
+    paths = os.pathsep.join([str(tmp_path / "site"), str(tmp_path)])
+    port = str(free_port())
     with ExitStack() as stack:
-        yield Author(tmp_path, environment, stack, str(free_port()))
-
-
-def write(step: re.Match[str], folder: Path) -> Path:
-    """Writes a file as it stands in the page."""
-    path = folder / step["file"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(step["body"])
-    return path
-
-
-def test_the_page_is_followed(author: Author) -> None:
-    written = []
-    for step in STEP.finditer(PAGE.read_text(encoding="utf-8")):
-        if step["file"]:
-            written.append(write(step, author.folder))
-        else:
-            assert step["language"] == "console", step[0]
-            line, *shown = [each for each in step["body"].splitlines() if each.strip()]
-            author.types(line.removeprefix("$ "), shown)
+        author = Follower({"": tmp_path}, stack, PYTHONPATH=paths)
+        for step in STEPS:
+            if step.line == "pip install -e .":
+                install(tmp_path / "site", [tmp_path])
+            else:
+                author.take(replace(step, line=step.line.replace(PORT, port)))
+    written = [tmp_path / step.file for step in STEPS if step.file]
     assert len(written) == FILES
     code = {each.name: lines_of_code(each.read_text()) for each in written if each.suffix == ".py"}
     assert sum(code.values()) <= 200, code
@@ -115,9 +51,11 @@ def test_the_package_can_be_built(tmp_path: Path) -> None:
         or subprocess.run([uv, "tool", "run", "hatchling", "--help"], stdout=subprocess.DEVNULL, check=False).returncode
     ):
         pytest.skip("there is nothing to build a package with")
-    for step in STEP.finditer(PAGE.read_text(encoding="utf-8")):
-        if step["file"]:
-            write(step, tmp_path)
+    with ExitStack() as stack:
+        author = Follower({"": tmp_path}, stack)
+        for step in STEPS:
+            if step.file:
+                author.take(step)
     ran = [uv, "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(tmp_path)]
     built = subprocess.run(ran, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr

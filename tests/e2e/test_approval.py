@@ -108,7 +108,7 @@ def test_both_wait_over_restarts_and_go_on_when_it_is_accepted(
         result = comity.json("watch", "wanted", "--node", "clinic", cwd=pair.folder)
         assert result["metrics"] == simulate(parse_script(SCRIPT.format(id="wanted", policy="")))[0].metrics
         line = comity.fails("sessions", "accept", "wanted", "--node", "hospital", cwd=pair.folder, code=2)
-        assert "waits for nobody's approval" in line
+        assert "does not wait for approval" in line
 
 
 def test_a_refusal_reaches_the_initiator_with_its_reason(
@@ -134,15 +134,15 @@ def test_what_is_cancelled_meanwhile_is_taken_back(pair: Pair, comity: Any, wait
     comity.fails("sessions", "accept", "taken-back", "--node", "hospital", cwd=pair.folder, code=2)
 
 
-def test_what_waits_counts_and_its_time_is_bounded(
+def test_what_waits_counts_as_its_partys_and_its_time_is_bounded(
     short_path: Path, comity: Any, wait_until: Callable[..., None]
 ) -> None:
-    with started(short_path, policy=", max_wait_s = 8.0") as pair:
+    with started(short_path, policy=", max_wait_s = 8.0, max_sessions_a_party = 2") as pair:
         for name in ("first", "second"):
             begun = comity.json("run", pair.script(name), "--detach", "--node", "clinic", cwd=pair.folder)
             assert begun["state"] == "waiting"
         line = comity.fails("run", pair.script("third"), "--detach", "--node", "clinic", cwd=pair.folder, code=3)
-        assert "policy.max_sessions" in line
+        assert "policy.max_sessions_a_party" in line
         line = comity.fails("watch", "first", "--node", "clinic", cwd=pair.folder, code=3)
         assert "policy.max_wait_s" in line
         wait_until(lambda: pair.state("hospital", "first") == "refused", "the hospital has given up")

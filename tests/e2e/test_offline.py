@@ -14,9 +14,9 @@ import pytest
 from comity.node.sessions.script import parse_script
 from comity.simulation.in_process import simulate
 from tests.e2e.forked import forked
-from tests.e2e.pages import FENCE, missing, steps
+from tests.e2e.pages import ROOT, blocks, missing, steps
 
-PAGE = Path(__file__).parents[2] / "docs" / "offline.md"
+PAGE = ROOT / "docs" / "offline.md"
 DRIVE = "/media/drive"
 SIDES = {"clinic": "learner", "hospital": "provider"}
 KILLS = {
@@ -31,8 +31,8 @@ ROUND_COMMANDS = 14
 
 
 def session_text() -> str:
-    (text,) = [block["body"] for block in FENCE.finditer(PAGE.read_text()) if block["language"] == "toml"]
-    return text
+    (block,) = blocks(PAGE, "toml")
+    return block.body
 
 
 @pytest.mark.timeout(300)

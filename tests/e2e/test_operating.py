@@ -1,4 +1,4 @@
-"""What an operator does with the sessions of a node: looks on, lists, shows, cancels, goes on."""
+"""What an operator does with the sessions of a node: watches, lists, shows, cancels, resumes."""
 
 from __future__ import annotations
 

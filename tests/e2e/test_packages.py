@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,82 +23,9 @@ from comity.simulation.processes import NodeProcess, running
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
+from tests.cases import plain
 from tests.e2e.conftest import until
 from tests.e2e.test_control_port import free_port
-from tests.e2e.wiretap import make_samples, relaying, undo
-from tests.packages.scripts import SCRIPTS
-
-
-@dataclass
-class Done:
-    """A session between daemons that is over; they run on."""
-
-    script: Script
-    nodes: dict[str, NodeProcess]
-    result: dict[str, Any]
-
-    def state(self, party: str) -> Path:
-        return self.nodes[party].folder / "state"
-
-    @property
-    def session(self) -> str:
-        return str(self.script.session.id)
-
-
-@pytest.fixture(scope="module", params=SCRIPTS)
-def done(request: pytest.FixtureRequest) -> Iterator[Done]:
-    script = parse_script(SCRIPTS[request.param])
-    with TemporaryDirectory(prefix="e2e-") as folder, running(script, Path(folder)) as nodes, ExitStack() as stack:
-        clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
-        result, _ = drive(script, clients, stack.enter_context(SessionProgress(quiet=True)))
-        yield Done(script, nodes, result)
-
-
-def test_a_session_of_daemons_is_its_simulation(done: Done, typed: Any, tmp_path: Path) -> None:
-    (tmp_path / "s.toml").write_text(SCRIPTS[done.script.session.protocol])
-    alone = typed.json("simulate", "s.toml", cwd=tmp_path)
-    same = ("digest", "metrics", "bytes_sent", "bytes_received", "ledger_verified")
-    assert {name: done.result[name] for name in same} == {name: alone[name] for name in same}
-    assert done.result["metrics"]
-
-
-def test_operators_see_it(done: Done, typed: Any, tmp_path: Path) -> None:
-    for party, node in done.nodes.items():
-        shown = typed.json("show", done.session, "--node", node.control_url, cwd=tmp_path)
-        assert (shown["state"], shown["contract"]["protocol"]) == ("finished", done.script.session.protocol)
-        watched = typed("watch", done.session, "--node", node.control_url, cwd=tmp_path)
-        assert watched.returncode == 0, watched.stderr
-        listed = typed.json("sessions", "--node", node.control_url, cwd=tmp_path)
-        assert [each["session"] for each in listed["sessions"]] == [done.session], party
-
-
-def test_ledgers_hold_and_agree(done: Done, typed: Any, tmp_path: Path) -> None:
-    for party in done.nodes:
-        assert typed.json("ledger", "verify", "--state", done.state(party), cwd=tmp_path)["verified"]
-    center, *others = done.script.party
-    for other in others:
-        exported = typed("ledger", "export", "--state", done.state(other), cwd=tmp_path)
-        (tmp_path / "theirs.json").write_text(exported.stdout)
-        compared = typed("ledger", "compare", "theirs.json", "--state", done.state(center), cwd=tmp_path)
-        assert compared.returncode == 0, compared.stdout + compared.stderr
-
-
-def test_a_report_is_written(done: Done, typed: Any, tmp_path: Path) -> None:
-    for node in done.nodes.values():
-        made = typed("report", done.session, "--node", node.control_url, "--out", "r.html", cwd=tmp_path)
-        assert made.returncode == 0, made.stderr
-        assert done.session in (tmp_path / "r.html").read_text()
-
-
-def test_a_check_knows_what_the_protocol_needs(done: Done, typed: Any, tmp_path: Path) -> None:
-    (tmp_path / "s.toml").write_text(session_text(done.script))
-    for party, node in done.nodes.items():
-        role = done.script.party[party].role
-        checked = typed(
-            "check", role, "--config", node.folder / "node.toml", "--script", "s.toml", "--json", cwd=tmp_path
-        )
-        rows = {each["check"]: each for each in json.loads(checked.stdout)["rows"]}
-        assert rows["model"]["verdict"] == "passed", rows["model"]
 
 
 @pytest.mark.parametrize("demo", ["federated-count", "teacher-votes", "vote-pool"])
@@ -110,7 +36,7 @@ def test_its_demo_runs(demo: str, typed: Any, tmp_path: Path) -> None:
 
 
 def test_who_cannot_join_is_waited_for_by_nobody(tmp_path: Path) -> None:
-    script = parse_script(SCRIPTS["vote_pool"])
+    script = plain("vote_pool").script
     bob = script.party["bob"]
     refusing = bob.model_copy(update={"policy": bob.policy.model_copy(update={"egress": ("contract",)})})
     script = script.model_copy(update={"party": {**script.party, "bob": refusing}})
@@ -146,7 +72,7 @@ class Reviewed:
 def reviewed(request: pytest.FixtureRequest) -> Iterator[Reviewed]:
     labels, review, confirm = (f"127.0.0.1:{free_port()}" for _ in range(3))
     script = parse_script(
-        SCRIPTS["teacher_votes"].replace("rounds = 3", "rounds = 2")
+        plain("teacher_votes").text.replace("rounds = 3", "rounds = 2")
         + f"""
         [party.clinic.protocols.teacher-votes]
         labels = {{ listen = "{labels}" }}
@@ -256,34 +182,3 @@ def test_a_session_goes_on_without_a_teacher_that_was_killed(reviewed: Reviewed,
     assert last.kind == "session-finished"
     assert [votes is None for votes in result["metrics"]["votes"][1]] == [False, False, True]
     assert typed.json("ledger", "verify", "--state", clinic.folder / "state", cwd=tmp_path)["verified"]
-
-
-@pytest.mark.parametrize("protocol", SCRIPTS)
-def test_no_sample_crosses(protocol: str, own_site: Any) -> None:
-    """What crossed between each two parties of a session holds no sample of either."""
-    script = parse_script(SCRIPTS[protocol])
-    vault = own_site.folder / "vault"
-    vault.mkdir()
-    samples = {name: make_samples(seed, 24, as_floats=False) for seed, name in enumerate(script.party)}
-    with ExitStack() as stack:
-        nodes, relays = {}, []
-        for name in sorted(script.party, key=lambda each: each not in script.session.acceptors):
-            party = script.party[name]
-            samples[name].save(vault / f"{name}.npz")
-            more: dict[str, Any] = {"listen": "127.0.0.1:0"}
-            if name not in script.session.acceptors:
-                theirs = [stack.enter_context(relaying(nodes[each].wait_ready())) for each in script.session.acceptors]
-                relays += theirs
-                peers = zip(script.session.acceptors, theirs, strict=True)
-                more = {"peers": {each: {"address": relay.address} for each, relay in peers}}
-            data, policy = {"source": f"npz:{vault / name}.npz"}, {"egress": party.policy.egress}
-            nodes[name] = own_site.start(party.role, name, secure=False, data=data, policy=policy, **more)
-        clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
-        drive(script, clients, stack.enter_context(SessionProgress(quiet=True)))
-        for node in reversed(nodes.values()):
-            node.stop()
-    recordings = [undo(relay.connections) for relay in relays]
-    assert all({each.method.partition("/")[0] for each in recording.calls} - {"Sessions"} for recording in recordings)
-    for recording in recordings:
-        for each in samples.values():
-            assert recording.find(list(each.needles())) == []

@@ -98,7 +98,7 @@ def node(role: str, folder: Path) -> list[object]:
 
 
 def test_a_node_that_trusts_nobody_runs_and_says_so(pair: Organisations) -> None:
-    assert pair.hospital.logged("nobody-is-trusted", action="add a party with comity trust add PARTY FILE")
+    assert pair.hospital.logged("no-party-is-trusted", action="add a party with comity trust add PARTY FILE")
 
 
 def test_a_clinic_that_is_not_known_is_turned_away_until_its_card_is_taken(pair: Organisations) -> None:

@@ -16,7 +16,7 @@ from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script, parse_script
 from comity.node.setup.init import NodeChoices, make_node
 from comity.node.setup.trust_store import CardImport, TrustStore
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.store.places import store_url
 from comity.store.sql_store import SqlStore
 
@@ -99,7 +99,7 @@ class Journey:
     @contextmanager
     def desk(self, party: str) -> Iterator[OfflineCommands]:
         """A party's stopped node."""
-        with offline_commands(self.config(party), nobody) as opened:
+        with offline_commands(self.config(party), ignore) as opened:
             yield opened
 
     def begin(self, wanted: Script | None = None) -> Exported:

@@ -24,6 +24,7 @@ from comity.node.config import NodeConfig, load_config
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
+from comity.node.setup.data_section import data_section
 from comity.node.setup.init import NodeChoices, make_node, make_operator
 from comity.session.policy import Policy
 from comity.store.memory_store import MemoryStore
@@ -190,15 +191,24 @@ def test_the_template_names_every_setting_with_its_default(tmp_path: Path) -> No
     assert text.count(kinds) == 1
     text = text.replace(kinds, "")
     shown = tomllib.loads(COMMENTED.sub("", text))
-    assert _settings(shown) == _known(NodeConfig)
+    # Of data, those that the source takes.
+    known = _known(NodeConfig)
+    assert _settings(shown) | {"data": None} == known | {"data": None}
+    every: set[str] = set()
+    for source in ("digits", f"csv:{_table(tmp_path)}", f"imagefolder:{tmp_path}", "npz:x.npz", "text:x"):
+        lines = COMMENTED.sub("", data_section(source, tmp_path))
+        section = tomllib.loads(f"[data]\n{lines}")["data"]
+        assert section.keys() <= known["data"]
+        every |= section.keys()
+    assert every == known["data"]
     assert set(shown["protocols"]["teacher-votes"]) == set(Settings.model_fields)
     # Where there is a default, it is the one that is shown.
     del shown["secret"]
     shown["data"] = {"source": shown["data"]["source"]}
-    for name in ("max_state_bytes", "max_memory_bytes", "max_epsilon", "max_wait_s"):
+    for name in ("max_state_bytes", "max_memory_bytes", "max_epsilon", "max_wait_s", "max_duration_s"):
         shown["policy"][name] = None
     shown["protocols"]["teacher-votes"] = {}
-    del shown["models"]
+    del shown["models"], shown["weights"]
     shown["peers"] = {}
     (tmp_path / "all.toml").write_text(tomlkit.dumps(_without_none(shown)))
     assert load_config(NodeConfig, tmp_path / "all.toml") == load_config(NodeConfig, tmp_path / "node.toml")
@@ -214,6 +224,12 @@ def test_every_setting_is_explained(tmp_path: Path) -> None:
                     if re.match(r"(?:# )?[a-z_]+ = ", line):
                         assert re.match(r"# [A-Za-z]", before), f"{line!r} follows {before!r}"
                         assert not COMMENTED.match(before)
+
+
+def _table(folder: Path) -> Path:
+    path = folder / "rows.csv"
+    path.write_text("age,sex,ill\n50,f,yes\n60,m,no\n55,f,no\n52,m,yes\n")
+    return path
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:

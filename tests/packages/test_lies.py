@@ -10,15 +10,15 @@ from teacher_votes.teaching import requests_of, subject
 from comity.errors import MalformedMessage, ReceiptInvalid, RoundOutOfOrder
 from comity.ledger.ledger import Units
 from comity.session.receipt_book import ReceiptBook
-from tests.packages.company import Company, company
-from tests.packages.scripts import SCRIPTS
+from tests.cases import plain
+from tests.company import Company, company
 
 FULL = [0] * 8
 
 
 @pytest.fixture
 def pool() -> Company:
-    return company(SCRIPTS["vote_pool"])
+    return company(plain("vote_pool").text)
 
 
 def cast(pool: Company, votes: list[int], request: Any, round: int = 1, client: int = 0) -> Any:
@@ -75,7 +75,7 @@ def test_nobody_asks_in_anothers_name(pool: Company, other: int) -> None:
 
 def test_a_teacher_answers_for_itself() -> None:
     """The student takes no teacher's receipt for another's."""
-    school = company(SCRIPTS["teacher_votes"])
+    school = company(plain("teacher_votes").text)
     units, about = requests_of(school.contract, 1), subject(school.contract, 1)
     first, second = school.initiators[0][:2]
     theirs = school.acceptors[1][0].receipt_book

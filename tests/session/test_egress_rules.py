@@ -35,7 +35,7 @@ from comity.transport.calls import Service, Unary
 from comity.transport.identity import PARTY_KEY
 from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY
 from comity.wire import v1
-from comity.wire.v1 import blobs_pb2, egress_pb2, sessions_pb2
+from comity.wire.v1 import blobs_pb2, control_pb2, egress_pb2, sessions_pb2
 
 
 def files() -> Iterator[Any]:
@@ -274,7 +274,7 @@ def test_text_beside_a_part_that_is_not_set_does_not_leave_as_control() -> None:
 def test_a_service_without_a_session_tells_nothing(name: str, reason: str) -> None:
     with pytest.raises(UnsupportedProtocol, match=reason):
         require_service(name)
-    assert require_service("comity.wire.v1.Control")
+    assert require_service(control_pb2.DESCRIPTOR.services_by_name["Control"].full_name)
     assert not require_service(services_pb2.DESCRIPTOR.services_by_name["Labels"].full_name)
 
 

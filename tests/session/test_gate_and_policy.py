@@ -142,6 +142,10 @@ def review(policy: Policy, contract: Contract, *, own: Membership = OWN, active:
         ({"max_rounds": 2}, {"rounds": 3}, 0, 10, "max_rounds", "expected at most 2, received 3"),
         ({"max_acceptors": 1}, {"acceptors": ("a", "b")}, 0, 10, "max_acceptors", "expected at most 1, received 2"),
         ({"max_sessions": 2}, {}, 2, 10, "max_sessions", "expected at most 2, received one more"),
+        ({"max_silence_s": 60}, {}, 0, 10, "max_silence_s", "expected at most 60 s, received 604800 s"),
+        ({}, {"max_silence_s": None}, 0, 10, "max_silence_s", "expected at most 604800 s, received no limit"),
+        ({"max_duration_s": 60}, {"max_duration_s": 61}, 0, 10, "max_duration_s", "at most 60 s, received 61 s"),
+        ({"max_duration_s": 60}, {}, 0, 10, "max_duration_s", "at most 60 s, received no limit"),
         ({"min_samples": 10}, {}, 0, 9, "min_samples", "expected at least 10, received 9"),
         ({"egress": ["contract", "loss"]}, {}, 0, 10, "egress", "expected contract, loss, received vote"),
         ({}, {"egress": ("sample",)}, 0, 10, "egress", "received sample"),
@@ -170,14 +174,21 @@ def test_a_contract_at_every_limit_is_entered(make_contract: Callable[..., Contr
         max_rounds=3,
         max_sessions=2,
         min_samples=10,
+        max_silence_s=60.0,
+        max_duration_s=600.0,
     )
-    review(policy, make_contract(rounds=3), active=1)
+    review(policy, make_contract(rounds=3, max_silence_s=60.0, max_duration_s=600.0), active=1)
+
+
+def test_how_long_it_goes_on_unasked_is_the_acceptors_to_say(make_contract: Callable[..., Contract]) -> None:
+    asks = OWN.model_copy(update={"party": "clinic", "role": "student"})
+    Policy(max_silence_s=60.0, egress=("contract", "vote", "score")).review(make_contract(), asks, (), active=0)
 
 
 def test_fewer_clients_than_the_policy_wants_are_refused(
     make_contract: Callable[..., Contract], make_member: Callable[[str, str, int], Membership]
 ) -> None:
-    # Of two, each can reckon the other's votes.
+    # Of two, each can compute the other's votes.
     contract = make_contract(initiator="", terms=VotePoolTerms(clients=2))
     for own in (make_member("clinic", "client", 100), make_member("hospital", "server", 0)):
         with pytest.raises(PolicyRefusal, match=r"policy.min_clients.*expected at least 3, received 2"):

@@ -37,7 +37,9 @@ def never() -> None:
 def test_one_process_at_a_time(store: MemoryStore, leases: Leases) -> None:
     leases.hold("s-1", never)
     with closing(Leases(store, "two", LONG)) as others:
-        with pytest.raises(StateInUse, match="another process works on session s-1: expected nobody, received one"):
+        with pytest.raises(
+            StateInUse, match="another process works on session s-1: expected no other process, received one"
+        ):
             others.hold("s-1", never)
         others.hold("s-2", never)
         leases.drop("s-1")

@@ -633,3 +633,14 @@ class TestUrl:
         with pytest.raises(MissingFile):
             SqlStore(store_url(tmp_path), read_only=True)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_recorded_takes_room(store: Store, request: pytest.FixtureRequest) -> None:
+    before = store.size()
+    with store.transaction():
+        for number in range(200):
+            store.save(
+                StoredSession(f"s-{number}", {"acceptors": ["hospital"], "text": "x" * 1000}, {"party": "clinic"})
+            )
+    is_kept = "memory" not in request.node.name
+    assert store.size() - before >= (200_000 if is_kept else 0)

@@ -48,7 +48,7 @@ def test_data_say_what_they_are_for(digits: Splits, poles: EnvironmentSet) -> No
 
 
 def test_data_fit_a_task_whatever_else_is_said_of_it(digits: Splits, poles: EnvironmentSet) -> None:
-    labelled = HeadSpec(name="class", size=10, labels=tuple("abcdefghij"))
+    labelled = HeadSpec(name="class", size=10, labels=tuple("0123456789"))
     said = classification((1, 8, 8), 10, Preprocessing(mean=(0.5,), std=(2.0,))).model_copy(
         update={"heads": (labelled,)}
     )

@@ -63,7 +63,7 @@ def test_a_node_that_cannot_describe_itself_is_said_to_fail(
     ("changes", "received"),
     [
         ({"party": "bank"}, "received bank"),
-        ({"party": ""}, "received nobody"),
+        ({"party": ""}, "received no party"),
         ({"role": ""}, "at most 64 characters"),
         ({"version": "9" * 65}, "at most 64 characters"),
         ({"protocols": [pb.ProtocolVersion(version=1)]}, "at most 64 characters"),

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +17,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from comity.errors import PeerUnreachable, StorageFailed, TooManyCalls
 from comity.session.limits import Limits
-from comity.transport import server as served
+from comity.transport import retry as times
 from comity.transport.addresses import split_address
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import PARTY_KEY, Identity
 from comity.transport.server import NodeServer
 from comity.transport.status import from_rpc_error
+from tests.proxy import Proxy
 
 DEADLINE_S = 60.0
 
@@ -152,64 +153,21 @@ def test_questions_that_are_never_asked_are_cut(holding: Callable[..., Held], ch
     stop.set()
 
 
-class Relay:
-    """Passes bytes between callers and an address, until it falls silent: nothing is closed, and nothing passes."""
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self._silent = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self._ends: list[socket.socket] = [self._listener]
-        self._threads: list[threading.Thread] = []
-        self._start(self._accept)
-
-    def fall_silent(self) -> None:
-        self._silent.set()
-
-    def stop(self) -> None:
-        for end in self._ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        for thread in self._threads:
-            thread.join()
-
-    def _start(self, target: Callable[..., None], *arguments: object) -> None:
-        self._threads.append(threading.Thread(target=target, args=arguments, daemon=True))
-        self._threads[-1].start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                caller = self._listener.accept()[0]
-                target = socket.create_connection(split_address(self._target))
-                self._ends += [caller, target]
-                self._start(self._pump, caller, target)
-                self._start(self._pump, target, caller)
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if not self._silent.is_set():
-                    sink.sendall(data)
-
-
-@pytest.mark.parametrize("keepalive_s", [1.0, pytest.param(served.KEEPALIVE_S, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("keepalive_s", [1.0, pytest.param(times.KEEPALIVE_S, marks=pytest.mark.slow)])
 def test_the_place_of_a_caller_that_is_gone_without_a_word_is_free(
     holding: Callable[..., Held], channel: Any, monkeypatch: pytest.MonkeyPatch, keepalive_s: float
 ) -> None:
     """Nothing comes from it, not even an end; the server asks whether it is there, and gives its place away."""
-    if keepalive_s != served.KEEPALIVE_S:
-        monkeypatch.setattr(served, "KEEPALIVE_S", keepalive_s)
-        monkeypatch.setattr(served, "SILENCE_S", keepalive_s)
-    expected_s = served.KEEPALIVE_S + served.SILENCE_S
+    if keepalive_s != times.KEEPALIVE_S:
+        monkeypatch.setattr(times, "KEEPALIVE_S", keepalive_s)
+        monkeypatch.setattr(times, "SILENCE_S", keepalive_s)
+    expected_s = times.KEEPALIVE_S + times.SILENCE_S
     held = holding(grace_s=1000.0, calls_a_party=1)
-    relay, stop = Relay(held.address), threading.Event()
-    method = channel(relay.address).stream_unary("/test.Held/Take")
+    proxy, stop = Proxy(held.address), threading.Event()
+    method = channel(proxy.address).stream_unary("/test.Held/Take")
     upload = method.future(endless(stop), metadata=as_party("clinic"), timeout=DEADLINE_S)
     assert held.begun.acquire(timeout=DEADLINE_S)
-    relay.fall_silent()
+    proxy.hush()
     began = time.monotonic()
     with pytest.raises(grpc.RpcError):
         call(held.address, "clinic")
@@ -219,14 +177,14 @@ def test_the_place_of_a_caller_that_is_gone_without_a_word_is_free(
     assert call(held.address, "clinic") == b"it"
     stop.set()
     upload.cancel()
-    relay.stop()
+    proxy.stop()
 
 
 def test_callers_that_wait_for_long_are_not_sent_away(
     holding: Callable[..., Held], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They send nothing but pings, as often as they like up to what the server asks for itself."""
-    monkeypatch.setattr(served, "KEEPALIVE_S", 0.4)
+    monkeypatch.setattr(times, "KEEPALIVE_S", 0.4)
     held = holding()
     options = [("grpc.keepalive_time_ms", 400), ("grpc.http2.max_pings_without_data", 0)]
     with grpc.insecure_channel(held.address, options) as channel:

@@ -32,7 +32,7 @@ from comity.errors import (
 from comity.ledger.ledger import Units, in_round
 from comity.ledger.receipts import Signer
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook
@@ -101,7 +101,7 @@ class Peer:
         gate = EgressGate(self.contract, Policy(egress=self.contract.egress), self.store, "clinic")
         receipt_book = ReceiptBook(Signer.from_seed(bytes(32), "hospital"), self.store, self.contract, peer)
         journal, waits = Journal(self.store, self.contract.session), Waits(self.store, self.contract.session)
-        place = SessionContext(self.contract, own, None, self.blobs, journal, nobody, waits)
+        place = SessionContext(self.contract, own, None, self.blobs, journal, ignore, waits)
         return PeerContext(place, peer, self.blobs, gate, receipt_book)
 
 
@@ -193,7 +193,7 @@ def test_an_upload_that_was_cut_goes_on_where_it_ended(
     # grpc drops what a cut finds on its way to the receiver: that may be all of it.
     assert (first, last) == (0, peer.blobs.came)
     assert last < BLOB.size
-    assert last == 0 or proxy.passed[-1] < BLOB.size
+    assert last == 0 or proxy.asked[-1] < BLOB.size
 
 
 def test_a_download_that_was_cut_goes_on_where_it_ended(
@@ -209,8 +209,8 @@ def test_a_download_that_was_cut_goes_on_where_it_ended(
     connection = connect(proxy.address, contract=peer.contract)
     assert connection.get(BLOB.digest, LAYOUT.size, LAYOUT.verify) == BLOB
     assert retried.is_set()
-    assert CHUNK < proxy.passed[-1] < BLOB.size
-    assert sum(proxy.passed) < 1.6 * BLOB.size
+    assert CHUNK < proxy.answered[-1] < BLOB.size
+    assert sum(proxy.answered) < 1.6 * BLOB.size
 
 
 def test_a_peer_that_comes_back_is_found(
@@ -370,7 +370,7 @@ def test_an_upload_of_what_changed_goes_on_where_it_was_cut(
     first, *_, last = peer.blobs.offsets
     assert (first, last) == (0, peer.blobs.came)
     assert last < DELTA
-    assert sum(proxy.passed) < 1.6 * DELTA
+    assert sum(proxy.asked) < 1.6 * DELTA
 
 
 def test_a_download_of_what_changed_goes_on_where_it_was_cut(
@@ -389,7 +389,7 @@ def test_a_download_of_what_changed_goes_on_where_it_was_cut(
     assert connection.get(NEXT.digest, LAYOUT.size, LAYOUT.verify, after=came.append, base=BLOB) == NEXT
     assert retried.is_set()
     assert came == [DELTA]
-    assert CHUNK < proxy.passed[-1] < DELTA
+    assert CHUNK < proxy.answered[-1] < DELTA
     assert [entry.fact.size for entry in peer.store.entries()] == [DELTA]
 
 

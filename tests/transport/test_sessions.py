@@ -14,7 +14,7 @@ from comity.errors import ComityError, ContractMismatch, MalformedMessage, Recei
 from comity.ledger.receipts import Signer
 from comity.session.codec import membership_to_proto
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook
@@ -55,7 +55,7 @@ def host(serve: Callable[..., Any], contract: Contract) -> Any:
     gate = EgressGate(contract, Policy(), store, "clinic")
     receipt_book = ReceiptBook(SIGNER, store, contract, CLINIC)
     blobs, journal, waits = SessionBlobs(), Journal(store, contract.session), Waits(store, contract.session)
-    place = SessionContext(contract, HOSPITAL, None, blobs, journal, nobody, waits)
+    place = SessionContext(contract, HOSPITAL, None, blobs, journal, ignore, waits)
     return serve((PeerContext(place, CLINIC, blobs, gate, receipt_book), Idle()))
 
 

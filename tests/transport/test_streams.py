@@ -178,7 +178,7 @@ def test_one_party_follows_only_so_much(
 def test_who_stops_to_read_is_cut_and_holds_up_nobody(
     serving: Served, follow: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "_GUARD_S", 0.4)
+    monkeypatch.setattr(streams, "STUCK_S", 0.4)
     serving.stream.append(b"first")
     # More of them than there are senders.
     stuck = [follow(number) for number in range(streams._SENDERS + 2)]

@@ -206,7 +206,7 @@ def test_who_is_trusted_changes_while_the_node_runs(hospital: Party, clinic: Par
     clinic.trusts(hospital)
     with capture_logs() as logs:
         address = asked.serve(hospital.identity)
-    assert [each["event"] for each in logs] == ["nobody-is-trusted"]
+    assert [each["event"] for each in logs] == ["no-party-is-trusted"]
     assert "comity trust add" in logs[0]["action"]
     with pytest.raises(CertificateRejected, match="hospital does not accept our certificate"):
         asked(address, clinic.identity)

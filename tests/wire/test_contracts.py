@@ -144,7 +144,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "a064e984b685ecd5a015d005c38b1e30f815d15bfb93f2ae19bea8636b870853"
+    assert contract.hash == "db654bb8b76927ff0d0b66b67728f697dfe2725832b810da237f14db80490a85"
 
 
 CHANGES: dict[str, Any] = {
@@ -156,6 +156,8 @@ CHANGES: dict[str, Any] = {
     "models": {"student": ModelSpec(name="mlp", options={"hidden": 9}, signature="0" * 64)},
     "task": classification((1, 8, 9), 10),
     "initiator": "hospital",
+    "max_silence_s": 60.0,
+    "max_duration_s": 3600.0,
     "acceptors": ("hospital", "clinic"),
     "egress": ("contract", "loss"),
     "terms": TeacherVotesTerms(steps=51),

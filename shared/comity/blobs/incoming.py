@@ -25,6 +25,8 @@ class Incoming:
         self.size = size
         self.encoding = encoding
         self.held = 0
+        self.cut = 0.0
+        """When it was last cut, on the monotonic clock."""
         self._base = base
         # Not zeroed: nobody sees it before every byte is written and the digest is right.
         self._buffer = np.empty(size, np.uint8).data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -262,6 +263,13 @@ class SessionBlobs:
                 )
             return incoming
 
+    def drop_half_uploads(self, after_s: float) -> None:
+        """Drops uploads that were cut, and that nobody has gone on with for so many seconds."""
+        late = time.monotonic() - after_s
+        with self._lock:
+            for digest in [digest for digest, each in self._incoming.items() if each.cut < late]:
+                del self._incoming[digest]
+
     def _make_room(self) -> None:
         """Drops the oldest of the uploads that are half here, where there are as many as may be.
 
@@ -283,7 +291,7 @@ class SessionBlobs:
             if each.fits(kind, units):
                 return each
         raise UnexpectedBlob(
-            "nobody waits for this blob",
+            "this blob is not expected",
             expected=self._waited_for(),
             received=f"{kind} of {units}",
             action="wait until it is asked for",
@@ -316,6 +324,7 @@ class SessionBlobs:
         """Keeps an upload that was cut, to be continued."""
         with self._lock:
             if incoming.digest in self._received:
+                incoming.cut = time.monotonic()
                 self._incoming[incoming.digest] = incoming
 
     def forget(self, incoming: Incoming) -> None:
@@ -342,7 +351,7 @@ class SessionBlobs:
             waited_for = self._waited_for()
         if expected is None:
             raise UnexpectedBlob(
-                "nobody waits for this blob any more",
+                "this blob is not expected any more",
                 expected=waited_for,
                 received=incoming.digest.hex(),
                 action="wait until it is asked for",

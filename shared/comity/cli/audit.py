@@ -1,4 +1,4 @@
-"""`comity audit`: what somebody could have learned from what this node sent."""
+"""`comity audit`: what a peer could have learned from what this node sent."""
 
 from __future__ import annotations
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.text import Text
 
@@ -18,6 +21,7 @@ from comity.errors import ComityError, InvalidValue
 from comity.suggestions import did_you_mean
 
 _OWN = "comity"
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
 
 def show_protocols(name: str, *, as_json: bool) -> None:
@@ -50,12 +54,15 @@ def show_protocols(name: str, *, as_json: bool) -> None:
         show_json({"protocols": rows, "left_out": left_out})
         return
     for row in rows:
-        _title(f"{row['name']}, version {row['version']}, of {_package(row)}")
+        _title(f"{row['name']}, version {row['version']}, {_package(row)}")
         _line(f"a {row['initiator']} asks, a {row['acceptor']} accepts; crosses: {', '.join(row['crosses'])}")
         tasks = ", ".join(row["tasks"]) or "any"
         _line(f"models: {', '.join(row['models']) or 'none'}; tasks: {tasks}")
-        _options("session.terms", row["terms"])
-        _options(f"protocols.{row['name']} in node.toml", row["settings"])
+        if name:
+            _options("[session.terms] in a script", row["terms"])
+            _options(f"[protocols.{row['name']}] in node.toml", row["settings"])
+    if not name:
+        _line("comity protocols NAME lists a protocol's terms and settings")
     for each in unusable():
         _line(str(each))
 
@@ -80,7 +87,7 @@ def show_models(name: str, *, as_json: bool) -> None:
         show_json({"models": rows, "others": others})
         return
     for row in rows:
-        _title(f"{row['name']}, of {_package(row)}")
+        _title(f"{row['name']}, {_package(row)}")
         if row["what"]:
             _line(row["what"])
         _options("session.model.options", row["options"])
@@ -148,7 +155,7 @@ def show_tasks(name: str, *, as_json: bool) -> None:
         show_json({"tasks": rows})
         return
     for row in rows:
-        _title(f"{row['name']}, of {_package(row)}")
+        _title(f"{row['name']}, {_package(row)}")
         _line(str(row["what"]))
 
 
@@ -165,6 +172,7 @@ def _model(name: str) -> dict[str, Any]:
         {
             "name": each.name,
             "type": str(each.annotation),
+            "what": "",
             "default": None if each.default is each.empty else each.default,
             "required": each.default is each.empty,
         }
@@ -175,28 +183,55 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _fields(kind: type[BaseModel]) -> list[dict[str, Any]]:
-    """The settings of a class: name, type, default, and whether it has to be given."""
-    return [
-        {
+    """The settings of a class: name, type, default, whether it has to be given, what it is, and those of a table in it."""
+    said = _said_of(kind)
+    rows = []
+    for name, field in kind.model_fields.items():
+        table = _table_in(field.annotation)
+        row = {
             "name": name,
-            "type": _type_of(field),
+            "type": "a table" if table or field.discriminator is not None else _spelled(field.annotation),
             "default": None if field.is_required() else _plain(field.get_default(call_default_factory=True)),
             "required": field.is_required(),
+            "what": said.get(name, ""),
         }
-        for name, field in kind.model_fields.items()
-    ]
+        rows.append(row | ({"fields": _fields(table)} if table else {}))
+    return rows
 
 
-def _type_of(field: FieldInfo) -> str:
-    annotation = field.annotation
-    if field.discriminator is not None or "Annotated" in str(annotation):
+def _table_in(annotation: Any) -> type[BaseModel] | None:
+    """The class of a setting that is a table, or may be one."""
+    union = typing.get_origin(annotation) in {typing.Union, types.UnionType}
+    kinds = typing.get_args(annotation) if union else (annotation,)
+    tables = [each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)]
+    return tables[0] if len(tables) == 1 else None
+
+
+def _spelled(annotation: Any) -> str:
+    """A type as a user of a configuration file says it: `adam | sgd`, `float`, `list[str]`."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _spelled(inner[0])
+    if origin is typing.Literal:
+        return " | ".join(map(str, inner))
+    if origin in {typing.Union, types.UnionType}:
+        return " | ".join(dict.fromkeys(_spelled(each) for each in inner if each is not type(None)))
+    if origin is not None:
+        of = [_spelled(each) for each in inner if each is not ...]
+        return f"{'table' if origin is dict else 'list'}[{', '.join(of)}]"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "a table"
-    text = (
-        annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
-    )
-    for noise in ("typing.", "pathlib.", "comity."):
-        text = text.replace(noise, "")
-    return text
+    return "path" if annotation is Path else str(getattr(annotation, "__name__", annotation))
+
+
+def _said_of(kind: type[BaseModel]) -> dict[str, str]:
+    """What the docstring of a class says of its attributes; that of a class before those of its bases."""
+    said: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        part = inspect.cleandoc(each.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+        for match in _ATTRIBUTE.finditer(part):
+            said[match[1]] = " ".join(match[2].split())
+    return said
 
 
 def _plain(value: object) -> Any:
@@ -244,7 +279,7 @@ def _first_line(text: str | None) -> str:
 
 
 def _package(row: Mapping[str, Any]) -> str:
-    return "this installation" if row["package"] == _OWN else f"package {row['package']}"
+    return "built in" if row["package"] == _OWN else f"of the package {row['package']}"
 
 
 def _title(text: str) -> None:
@@ -255,10 +290,15 @@ def _line(text: str) -> None:
     Console(highlight=False, soft_wrap=True).print(Text(f"  {text}"))
 
 
-def _options(where: str, options: Sequence[Mapping[str, Any]]) -> None:
-    if not options:
-        return
-    _line(f"{where}:")
+def _options(where: str, options: Sequence[Mapping[str, Any]], within: str = "") -> None:
+    if not within:
+        if not options:
+            return
+        _line(f"{where}:")
     for each in options:
-        default = "to be given" if each["required"] else f"default {each['default']!r}"
-        _line(f"  {each['name']}  {each['type']}, {default}")
+        default = (
+            "required" if each["required"] else "optional" if each["default"] is None else f"default {each['default']}"
+        )
+        _line(f"  {within}{each['name']}  ({each['type']}, {default})  {each['what']}".rstrip())
+        if "fields" in each:
+            _options(where, each["fields"], f"{within}{each['name']}.")

@@ -57,7 +57,7 @@ class SessionProgress:
         # What is going on within a round when an event of a kind comes; a protocol says it.
         self._within: Mapping[str, str] = {}
         self._of = 0
-        # When the first round that was seen live ended, and which it was: what the rest will take is reckoned from there.
+        # When the first round that was seen live ended, and which it was: what the rest will take is estimated from there.
         self._first: tuple[int, datetime] | None = None
 
     def __enter__(self) -> Self:

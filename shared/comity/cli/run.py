@@ -21,7 +21,7 @@ from comity.protocol.registry import protocol
 from comity.session.events import Event
 
 if TYPE_CHECKING:
-    # Scripts bring torch with them, which who only looks on does without.
+    # Scripts bring torch with them, which commands that only read do without.
     from comity.node.sessions.script import Script
 
 INTERRUPTED = 130

@@ -49,7 +49,7 @@ def list_trusted(node: Path, *, as_json: bool) -> None:
         show_json({"trusted": [_described(each) for each in known]})
         return
     if not known:
-        sys.stdout.write("nobody is trusted yet: comity trust add PARTY FILE\n")
+        sys.stdout.write("no party is trusted yet: comity trust add PARTY FILE adds one\n")
         return
     rows = [("party", "standing", "valid until", "fingerprint")]
     for each in known:

@@ -38,7 +38,7 @@ def load(request: Request) -> Splits:
         found = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
         if found != CLASSES:
             raise InvalidValue(f"The classes in {folder}", expected=", ".join(CLASSES), received=", ".join(found))
-    splits = imagefolder.load(request)
+    splits = imagefolder.load(request, {"train": "train", "test": "test"})
     if splits.train.input_shape != (3, 32, 32):
         shape = "x".join(str(length) for length in splits.train.input_shape[1:])
         raise InvalidValue(f"The images in {request.path}", expected="32x32 pixels", received=shape)

@@ -33,7 +33,7 @@ def named(dataset: Dataset, classes: Classes) -> Dataset:
         return dataset
     own = dataset.meaning.labels or numbers(dataset.classes)
     agreed, places = _numbered(own, classes)
-    # A label below 0 says that nobody knows it.
+    # A label below 0 says that it is unknown.
     labels = torch.tensor(places, dtype=torch.int64)[dataset.labels.clamp(min=0)].where(dataset.labels >= 0, -1)
     by_class = bool((dataset.labels[1:] >= dataset.labels[:-1]).all())
     found = replace(dataset, labels=labels, classes=len(agreed), meaning=replace(dataset.meaning, labels=agreed))

@@ -1,4 +1,4 @@
-"""What a node's configuration says about its data. Light: whoever reads a configuration waits for no torch."""
+"""What a node's configuration says about its data. Light: reading a configuration imports no torch."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ SOURCES = {
     "synthetic:<name>": "points that a seed makes, for example synthetic:fig2",
     "npz:<file>": "arrays of NumPy: x, y, x_test, y_test",
     "text:<dir>": "a file of sentences for each class",
+    "csv:<file>": "a table as text; [data.table] says what its columns are",
+    "parquet:<file>": "a table in Apache Parquet's format, likewise (extra table)",
+    "python:<module>:<name>": "a function of your own that gives a torch Dataset, or tensors",
 }
 """What data may be had from, and what each is."""
 
@@ -153,6 +156,71 @@ PartitionConfig = Annotated[
 """A partition, told apart by its `name`."""
 
 
+TABLES = frozenset({"csv", "parquet"})
+"""Kinds of source that are tables."""
+
+Column = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class TableConfig(_Config):
+    """What the columns of a table are. Nothing is guessed: a column that is not named here is not used.
+
+    Attributes:
+        target: The column with the label, or with the number to be told; several for several numbers.
+        columns: Columns that are inputs, in the order that is agreed.
+        categories: Values of columns that hold no numbers, in the agreed order: each becomes an input that is 1 or 0.
+        missing: What stands for a value that is missing, beside an empty cell.
+        fill: What takes the place of missing values, by column: a number, or a category; a missing value of another column
+            is an error.
+        kind: Whether targets are classes or numbers.
+        units: Units of targets that are numbers, in order.
+        target_mean: What is taken off each target; nothing if left out.
+        target_std: What each target is then divided by; nothing if left out.
+        id: Column with an id of each row, each once; left out, rows are numbered.
+        protected: Column that marks rows that never leave: 1, true or yes.
+        separator: What stands between cells; left out, it is looked for among comma, semicolon and tab.
+        decimal: What stands before decimals.
+        encoding: How a text is encoded; left out, UTF-8, or UTF-16 where the file begins with its mark.
+    """
+
+    target: Column | Annotated[tuple[Column, ...], Field(min_length=1, max_length=1000)]
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2**16)]
+    categories: dict[Column, Annotated[tuple[str, ...], Field(min_length=2, max_length=2**16)]] = {}
+    missing: tuple[str, ...] = ("NA", "NaN", "nan", "null", "?")
+    fill: dict[Column, float | str] = {}
+    kind: Literal["classes", "numbers"] = "classes"
+    units: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    id: Column | None = None
+    protected: Column | None = None
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    decimal: Literal[".", ","] = "."
+    encoding: str | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns with what is to be told."""
+        return (self.target,) if isinstance(self.target, str) else self.target
+
+    @model_validator(mode="after")
+    def _each_column_once(self) -> Self:
+        used = [*self.targets, *self.columns, *(each for each in (self.id, self.protected) if each)]
+        if twice := [name for name in used if used.count(name) > 1]:
+            raise ValueError(
+                f"the column {twice[0]} is named twice: inputs, targets, id and protected are other columns"
+            )
+        for name, places in (("categories", self.categories), ("fill", self.fill)):
+            if unknown := [each for each in places if each not in self.columns]:
+                raise ValueError(f"{name} names {unknown[0]}, which is none of the columns")
+        if self.kind == "classes" and (len(self.targets) > 1 or self.units or self.target_mean or self.target_std):
+            raise ValueError('classes have one column, no units and no scale; kind = "numbers" has')
+        for name in ("units", "target_mean", "target_std"):
+            if len(getattr(self, name)) not in {0, len(self.targets)}:
+                raise ValueError(f"{name} needs one for each target, or none")
+        return self
+
+
 class SplitConfig(_Config):
     """Samples for something else than training: of a source of their own, or a share of those to train on.
 
@@ -181,12 +249,14 @@ class DataConfig(_Config):
     """A node's data.
 
     Attributes:
-        source: `digits`, `torchvision:<Name>`, `cinic10:<dir>`, `imagefolder:<dir>`, `npz:<file>`, `text:<dir>` or
-            `synthetic:fig2`.
+        source: `digits`, `torchvision:<Name>`, `cinic10:<dir>`, `imagefolder:<dir>`, `npz:<file>`, `text:<dir>`,
+            `csv:<file>`, `parquet:<file>`, `python:<module>:<name>`, `synthetic:fig2`, or one that a package adds.
         root: Where torchvision's files are, or what a relative path in `source` starts from.
         seed: Decides the test split of `digits` and of a `text` that brings none, the points of `synthetic:fig2`, and
             which labels are corrupted.
         image_size: The height and width to bring an `imagefolder`'s images to, in pixels.
+        channels: How many channels to bring an `imagefolder`'s images to: 1 for grey, 3 for colours; theirs if left out.
+        table: What the columns of a `csv` or a `parquet` are.
         words: How many words of each sentence of a `text` to keep.
         per_class: Keep only the first samples of each class for training, this many; the test split stays whole.
         partition: Keep only a share of those; absent for data that are this node's own.
@@ -194,6 +264,9 @@ class DataConfig(_Config):
             `pool`.
         classes: The classes in the order that is agreed, as a list, or as a table from this node's own names to those that
             are agreed; left out, they are as the source has them.
+        features: Names of the features, in order, of a source that has none itself.
+        hide_names: Whether names of classes and features cross as salted digests alone, which tell whether the other side
+            has the same.
         label_noise: Give this share of the samples to train on the label of another class, in experiments.
     """
 
@@ -201,11 +274,15 @@ class DataConfig(_Config):
     root: Path | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     image_size: int | None = Field(default=None, ge=1)
+    channels: Literal[1, 3] | None = None
+    table: TableConfig | None = None
     words: int | None = Field(default=None, ge=1)
     per_class: int | None = Field(default=None, ge=1)
     partition: PartitionConfig | None = None
     splits: dict[SplitName, SplitConfig] = {}
     classes: Classes = ()
+    features: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=2**16)] = ()
+    hide_names: bool = False
     label_noise: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")

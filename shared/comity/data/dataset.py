@@ -166,6 +166,7 @@ class Splits:
         test: What to test on, where there is such a split.
         others: Further splits by name: `validation`, `calibration`, `pool`.
         notes: What there is to say of them, a line each: what was passed over, which class has no sample.
+        hides_names: Whether names of classes and features cross as digests alone.
 
     Raises:
         InvalidValue: There is no such split, or it is not like the one to train on.
@@ -175,6 +176,7 @@ class Splits:
     test: Dataset | None = None
     others: Mapping[SplitName, Dataset] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    hides_names: bool = False
 
     def __post_init__(self) -> None:
         if wrong := [name for name in self.others if name not in SPLITS or name in {"train", "test"}]:

@@ -1,31 +1,47 @@
-"""Images in one folder a class: `<dir>/<class>/*.jpg`, or that under `<dir>/train` and `<dir>/test`."""
+"""Images in one folder a class: `<dir>/<class>/**/*.jpg`, or that under `<dir>/train` and `<dir>/test`."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from comity.data.config import SplitName
 from comity.data.dataset import Dataset, Splits
+from comity.data.meaning import Meaning
+from comity.data.pictures import SUFFIXES, Form, decode, form_of
 from comity.data.sources import Request
 from comity.errors import InvalidValue, MissingFile
 
-Pixels = NDArray[np.uint8]
+Paths = list[tuple[Path, int]]
+"""Pictures, each with the number of its class."""
 
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
-_FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
+IGNORED = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+"""What systems leave in folders."""
+
+FOLDERS: Mapping[str, SplitName] = {
+    "train": "train",
+    "test": "test",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+}
+"""Which folder is which split, where there is a folder `train` and one of the others."""
 
 
-def load(request: Request) -> Splits:
-    """uint8 RGB, `[samples, 3, height, width]`, classes numbered in the order of their names.
+def load(request: Request, folders: Mapping[str, SplitName] = FOLDERS) -> Splits:
+    """uint8 or float32, `[samples, channels, height, width]`, classes numbered in the order of their names.
 
-    A party that has no sample of a class keeps an empty folder for it, so that the others keep their numbers. Files
-    that are not images by their suffix, and hidden ones, are passed over.
+    Grey pictures have one channel and others three, pictures of more than 8 bits a channel are floats from 0 to 1; they are
+    turned as their EXIF data say. Folders in a class's folder belong to it. A party that has no sample of a class keeps an
+    empty folder for it, or names it in `[data] classes`. Files that are no pictures by their suffix, and hidden ones, are
+    passed over, and counted.
 
     Raises:
         MissingFile: The folder is not there.
@@ -39,22 +55,38 @@ def load(request: Request) -> Splits:
             received=folder,
             action="correct `source`, or `root`, which a relative path starts from",
         )
-    train, test = folder / "train", folder / "test"
-    if not (train.is_dir() and test.is_dir()):
-        return Splits(_read(folder, _classes(folder), request.image_size), None)
-    names = _classes(train)
-    if surplus := set(_classes(test)) - set(names):
-        raise InvalidValue(
-            f"{test} has classes that {train} lacks",
-            expected=", ".join(names),
-            received=", ".join(sorted(surplus)),
-            action="make an empty folder for each class without a sample",
+    passed: Counter[str] = Counter()
+    if not request.labelled:
+        paths = [(path, -1) for path in _images(folder, passed)]
+        train = _read(folder, paths, (), _form(paths, folder, request), request.image_size)
+        return Splits(train, notes=_notes(passed))
+    parts = {part: split for part, split in folders.items() if (folder / part).is_dir()}
+    if len(parts) < 2 or "train" not in parts:
+        names = _classes(folder)
+        paths = _labelled(folder, names, passed)
+        return Splits(
+            _read(folder, paths, names, _form(paths, folder, request), request.image_size),
+            notes=_notes(passed, names, paths),
         )
-    return Splits(_read(train, names, request.image_size), _read(test, names, request.image_size))
+    names = _classes(folder / "train")
+    found: dict[SplitName, tuple[Path, Paths]] = {}
+    for part, split in parts.items():
+        if surplus := set(_classes(folder / part)) - set(names):
+            raise InvalidValue(
+                f"{folder / part} has classes that {folder / 'train'} lacks",
+                expected=", ".join(names),
+                received=", ".join(sorted(surplus)),
+                action="make an empty folder for each class without a sample",
+            )
+        found[split] = (folder / part, _labelled(folder / part, names, passed))
+    form = _form(found["train"][1], folder / "train", request)
+    read = {split: _read(*each, names, form, request.image_size) for split, each in found.items()}
+    others: dict[SplitName, Dataset] = {split: each for split, each in read.items() if split == "validation"}
+    return Splits(read["train"], read.get("test"), others, _notes(passed, names, found["train"][1]))
 
 
-def _classes(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _classes(folder: Path) -> tuple[str, ...]:
+    names = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_passed(entry)))
     if not names:
         raise InvalidValue(
             f"{folder} holds no folder",
@@ -65,24 +97,92 @@ def _classes(folder: Path) -> list[str]:
     return names
 
 
-def _read(folder: Path, names: list[str], image_size: int | None) -> Dataset:
-    paths = [(path, label) for label, name in enumerate(names) for path in _images(folder / name)]
+def _labelled(folder: Path, names: tuple[str, ...], passed: Counter[str]) -> Paths:
+    """The pictures of each class; those that lie beside the classes' folders are passed over.
+
+    Raises:
+        InvalidValue: All that a class has was passed over.
+    """
+    for entry in sorted(folder.iterdir()):
+        if not entry.is_dir() and not _is_passed(entry):
+            passed[f"{entry.name} beside the folders of classes"] += 1
+    found = []
+    for label, name in enumerate(names):
+        before = passed.total()
+        paths = list(_images(folder / name, passed)) if (folder / name).is_dir() else []
+        if not paths and passed.total() > before:
+            raise InvalidValue(
+                f"{folder / name} holds no image that is read",
+                expected=f"*{{{','.join(sorted(SUFFIXES))}}}",
+                received=f"{passed.total() - before} other files",
+                action="convert them, or remove the folder if it is no class",
+            )
+        found += [(path, label) for path in paths]
+    return found
+
+
+def _images(folder: Path, passed: Counter[str]) -> Iterator[Path]:
+    """The pictures in a folder and in the folders in it, by name."""
+    for entry in sorted(folder.iterdir()):
+        if _is_passed(entry):
+            continue
+        if entry.is_dir():
+            yield from _images(entry, passed)
+        elif entry.suffix.lower() in SUFFIXES:
+            yield entry
+        else:
+            passed[f"*{entry.suffix.lower()}" if entry.suffix else entry.name] += 1
+
+
+def _is_passed(entry: Path) -> bool:
+    return entry.name.startswith(".") or entry.name in IGNORED
+
+
+def _notes(passed: Counter[str], names: tuple[str, ...] = (), paths: Paths | None = None) -> tuple[str, ...]:
+    """What there is to say of what was passed over, and of classes without a picture."""
+    notes = []
+    if passed:
+        listed = ", ".join(f"{count} {what}" for what, count in passed.most_common(5))
+        more = len(passed) - 5
+        notes.append(
+            f"{passed.total()} files passed over: {listed}" + (f", and {more} other kinds" if more > 0 else "")
+        )
+    empty = sorted(set(range(len(names))) - {label for _, label in paths or ()}) if names else []
+    if empty:
+        notes.append(f"empty folders: {', '.join(names[label] for label in empty)[:200]}")
+    return tuple(notes)
+
+
+def _form(paths: Paths, folder: Path, request: Request) -> Form:
+    """What the pictures are brought to: three channels where any of those looked at has colours, unless somebody says."""
     if not paths:
         raise InvalidValue(
             f"{folder} holds no image",
-            expected=f"<class>/*{{{','.join(sorted(_SUFFIXES))}}}",
+            expected=f"<class>/*{{{','.join(sorted(SUFFIXES))}}}",
             received="none",
             action="put images into the folders of their classes",
         )
-    first = _decode(paths[0][0], image_size)
-    inputs = np.empty((len(paths), *first.shape), dtype=np.uint8)
+    form = form_of([path for path, _ in paths])
+    return form if request.channels is None else replace(form, channels=request.channels)
+
+
+def _read(folder: Path, paths: Paths, names: tuple[str, ...], form: Form, image_size: int | None) -> Dataset:
+    if not paths:
+        raise InvalidValue(
+            f"{folder} holds no image",
+            expected=f"<class>/*{{{','.join(sorted(SUFFIXES))}}}",
+            received="none",
+            action="put images into the folders of their classes",
+        )
+    first = decode(paths[0][0], form, image_size)
+    inputs = np.empty((len(paths), *first.shape), dtype=first.dtype)
     workers = min(len(paths), os.cpu_count() or 1)
 
     def fill(worker: int) -> None:
         """Every `workers`-th image: one task a thread, since one an image costs as much as decoding a small one."""
         for index in range(worker, len(paths), workers):
             path = paths[index][0]
-            image = _decode(path, image_size)
+            image = decode(path, form, image_size)
             if image.shape != first.shape:
                 raise InvalidValue(
                     f"{path} has another size than the images before it",
@@ -96,35 +196,10 @@ def _read(folder: Path, names: list[str], image_size: int | None) -> Dataset:
         for _ in pool.map(fill, range(workers)):
             pass
     return Dataset(
-        torch.from_numpy(inputs), torch.tensor([label for _, label in paths]), scale=1 / 255, classes=len(names)
+        torch.from_numpy(inputs),
+        torch.tensor([label for _, label in paths]),
+        scale=1 / 255 if inputs.dtype == np.uint8 else 1.0,
+        classes=max(len(names), 1),
+        ids=tuple(path.relative_to(folder).as_posix() for path, _ in paths),
+        meaning=Meaning(labels=names),
     )
-
-
-def _images(folder: Path) -> list[Path]:
-    """The images of one class by name; none where the folder is not there."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    )
-
-
-def _decode(path: Path, image_size: int | None) -> Pixels:
-    """One image as uint8 `[3, height, width]`; with a size, its central square resized to that."""
-    if not path.is_file():
-        # A pipe would be waited for.
-        raise InvalidValue(f"{path} is no file", expected="an image", received="something else", action="remove it")
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            if image.mode.startswith(("I", "F")):
-                raise InvalidValue(
-                    f"{path}", expected="8 bits a channel", received=f"mode {image.mode}", action="convert it"
-                )
-            if image_size is None:
-                return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-            # A large JPEG is decoded at the least of its own reduced sizes that still covers what is wanted.
-            image.draft("RGB", (image_size, image_size))
-            square = ImageOps.fit(image.convert("RGB"), (image_size, image_size), Image.Resampling.BILINEAR)
-            return np.asarray(square).transpose(2, 0, 1)
-    except (EOFError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all come from Pillow
-        raise InvalidValue(f"{path} is not an image that can be read: {error}", action="repair or remove it") from error

@@ -60,13 +60,40 @@ def load_data(config: DataConfig) -> Splits:
     train = _some(train.select(torch.nonzero(left).flatten()) if config.splits else train, "partition and splits")
     others = {name: each for name, each in found.items() if name not in {"train", "test"}}
     train = corrupt_labels(train, config.label_noise, config.seed)
-    return Splits(train, found.get("test"), others, (*notes, *_lacking(train)))
+    splits = Splits(train, found.get("test"), others, (*notes, *_lacking(train)), config.hide_names)
+    return _with_features(splits, config.features) if config.features else splits
+
+
+def _with_features(splits: Splits, features: tuple[str, ...]) -> Splits:
+    """The same samples, whose features have these names.
+
+    Raises:
+        InvalidValue: They are not as many, or have names already.
+    """
+    own = splits.train.meaning.features
+    if splits.train.input_shape != (len(features),) or own not in {(), features}:
+        raise InvalidValue(
+            "[data] features cannot be used",
+            expected=", ".join(own)[:500] or f"a name for each of the features, {list(splits.train.input_shape)}",
+            received=f"{len(features)} names",
+            action="correct it, or leave it out",
+        )
+    named_so = {name: replace(each, meaning=replace(each.meaning, features=features)) for name, each in splits.items()}
+    others = {name: each for name, each in named_so.items() if name not in {"train", "test"}}
+    return replace(splits, train=named_so["train"], test=named_so.get("test"), others=others)
 
 
 def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
     """A source, with its classes named as the configuration has them."""
     read = sources.load(
-        source, root=config.root, seed=config.seed, image_size=config.image_size, words=config.words, labelled=labelled
+        source,
+        root=config.root,
+        seed=config.seed,
+        image_size=config.image_size,
+        words=config.words,
+        labelled=labelled,
+        channels=config.channels,
+        table=config.table,
     )
     if not config.classes:
         return read
@@ -95,7 +122,7 @@ def _like(apart: Dataset, train: Dataset, name: SplitName) -> Dataset:
 
 
 def _marked(dataset: Dataset, wanted: SplitConfig, config: DataConfig, name: SplitName) -> Dataset:
-    """A split with the marks of what is protected, and without labels where nobody knows them."""
+    """A split with the marks of what is protected, and without labels where they are unknown."""
     if not wanted.labelled:
         dataset = replace(dataset, labels=torch.full_like(dataset.labels, -1))
     marks = wanted.protected

@@ -10,7 +10,7 @@ class Meaning:
     """What a source says of its numbers, beside their shapes.
 
     Attributes:
-        labels: Names of classes, or of targets, in the order of their numbers; empty where nobody said: the numbers are
+        labels: Names of classes, or of targets, in the order of their numbers; empty where not stated: the numbers are
             then all that there is to say.
         features: Names of the columns of a table, in order; empty where there are none.
         units: Units of targets, in order; empty where they have none.

@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 
 import torch
 
-from comity.data.config import SOURCES
+from comity.data.config import SOURCES, TABLES, TableConfig
 from comity.data.dataset import Dataset, Splits
 from comity.errors import InvalidValue
 from comity.suggestions import near
@@ -23,6 +23,9 @@ _LOADERS: Mapping[str, str] = {
     "synthetic": "comity.data.synthetic:load",
     "npz": "comity.data.npz:load",
     "text": "comity.data.text:load",
+    "csv": "comity.data.tables:load_csv",
+    "parquet": "comity.data.tables:load_parquet",
+    "python": "comity.data.python:load",
 }
 
 
@@ -37,6 +40,8 @@ class Request:
         image_size: The height and width to bring images to, in pixels; None keeps theirs.
         words: How many words to keep of a sentence; None is what the source takes.
         labelled: Whether the samples have labels; of those without, each is -1.
+        channels: How many channels to bring images to; None keeps theirs.
+        table: What the columns of a table are; None for what is not a table.
     """
 
     location: str
@@ -45,6 +50,8 @@ class Request:
     image_size: int | None
     words: int | None = None
     labelled: bool = True
+    channels: int | None = None
+    table: TableConfig | None = None
 
     @property
     def path(self) -> Path:
@@ -52,7 +59,7 @@ class Request:
         return ((self.root or Path()).expanduser() / Path(self.location).expanduser()).absolute()
 
 
-def load(
+def load(  # noqa: PLR0913
     source: str,
     *,
     root: Path | None,
@@ -60,6 +67,8 @@ def load(
     image_size: int | None,
     words: int | None = None,
     labelled: bool = True,
+    channels: int | None = None,
+    table: TableConfig | None = None,
 ) -> Splits:
     """Reads a data set into memory.
 
@@ -72,6 +81,8 @@ def load(
         image_size: For `imagefolder`, the height and width to bring images to, in pixels; None keeps theirs.
         words: For `text`, how many words to keep of a sentence; None is 56.
         labelled: Whether the samples have labels; where they may have none, each is -1.
+        channels: For `imagefolder`, how many channels to bring images to; None keeps theirs.
+        table: For `csv` and `parquet`, what the columns are.
 
     Returns:
         The whole source on the CPU, not empty, with finite values and labels in range.
@@ -103,8 +114,19 @@ def load(
             expected="1 or more" if kind == "text" else "none, since only text has words",
             received=words,
         )
+    for name, given, takes in (
+        ("channels", channels, {"imagefolder"}),
+        ("table", table, TABLES),
+    ):
+        if given is not None and kind not in takes:
+            raise InvalidValue(
+                f"[data] {name} is not for {source!r}",
+                expected=f"a source of {', '.join(sorted(takes))}",
+                received=given,
+                action="leave it out",
+            )
     loader: Callable[[Request], Splits] = resolve_name(_LOADERS[kind])
-    splits = loader(Request(location, root, seed, image_size, words, labelled))
+    splits = loader(Request(location, root, seed, image_size, words, labelled, channels, table))
     for name, each in splits.items():
         _check(each, f"{source!r}, {'training' if name == 'train' else name} split", labelled=labelled)
     return splits

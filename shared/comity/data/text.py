@@ -6,14 +6,17 @@ sentences hold, the second would have to be fetched and leaves out what is parti
 what they cost is that some words share a row of the embedding.
 
     <dir>/train.tsv, test.tsv         a line a sentence: label, tab, sentence; labels are whole numbers from 0, or names
-    <dir>/train/*, <dir>/test/*       a file a class, a line a sentence; classes are numbered in the order of their names
+    <dir>/train/*, <dir>/test/*       a file a class, a line a sentence; classes are numbered in the order of their names,
+                                      which are those of the files without .txt
     <dir>/*                           the same without a test split
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +24,9 @@ import torch
 from blake3 import blake3
 
 from comity.data.dataset import Dataset, Splits
+from comity.data.meaning import Meaning
 from comity.data.sources import Request
+from comity.data.texts import decoded
 from comity.errors import InvalidValue, MissingFile
 from comity.randomness import derive, generator
 
@@ -32,6 +37,13 @@ _NUMBERS = 2**24
 _TEST_SHARE = 10
 _MOST_CLASSES = 2**16
 """Classes of a contract have names, so many at most; each number up to the highest is a class."""
+_HEADERS = frozenset({"label", "labels", "class", "target", "category", "sentiment", "y"})
+"""What the column of labels may be called in a first line."""
+_NOT_CLASSES = frozenset(
+    {".md", ".rst", ".html", ".pdf", ".json", ".yaml", ".xml", ".zip", ".gz", ".tar", ".py", ".ipynb"}
+)
+_ABOUT = frozenset({"README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "CHANGELOG", "CITATION"})
+"""Files that tell of data."""
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 Labelled = list[tuple[str, str]]
@@ -50,14 +62,15 @@ def load(request: Request) -> Splits:
     folder, words = request.path, request.words or WORDS
     if not folder.is_dir():
         raise MissingFile("The folder of sentences", expected="a folder that holds text files", received=folder)
+    notes: list[str] = []
     if (folder / "train.tsv").is_file():
-        train, test = _read_lines(folder / "train.tsv"), _read_lines(folder / "test.tsv")
+        train, test = _read_lines(folder / "train.tsv", notes), _read_lines(folder / "test.tsv", notes)
         names = _numbered(train + test) or sorted({label for label, _ in train})
     elif (folder / "train").is_dir() and (folder / "test").is_dir():
-        train, test = _read_classes(folder / "train"), _read_classes(folder / "test")
-        names = _classes(folder / "train")
+        train, test = _read_classes(folder / "train", notes), _read_classes(folder / "test", notes)
+        names = list(_classes(folder / "train"))
     else:
-        train, test, names = _read_classes(folder), [], _classes(folder)
+        train, test, names = _read_classes(folder, notes), [], list(_classes(folder))
     if not train:
         raise InvalidValue(
             f"{folder} holds no sentence", expected="train.tsv, or a file for each class", received="none"
@@ -70,8 +83,8 @@ def load(request: Request) -> Splits:
         )
     whole = _dataset(train, names, words)
     if test:
-        return Splits(whole, _dataset(test, names, words))
-    return _split(whole, request.seed)
+        return Splits(whole, _dataset(test, names, words), notes=tuple(notes))
+    return replace(_split(whole, request.seed), notes=tuple(notes))
 
 
 @cache
@@ -87,7 +100,7 @@ def _dataset(labelled: Labelled, names: list[str], words: int) -> Dataset:
         tokens = _TOKEN.findall(sentence.lower())[:words]
         row[: len(tokens)] = torch.tensor([word_number(token) for token in tokens])
     labels = torch.tensor([places[label] for label, _ in labelled])
-    return Dataset(inputs, labels, scale=1.0, classes=len(names))
+    return Dataset(inputs, labels, scale=1.0, classes=len(names), meaning=Meaning(labels=tuple(names)))
 
 
 def _split(whole: Dataset, seed: int) -> Splits:
@@ -100,14 +113,28 @@ def _split(whole: Dataset, seed: int) -> Splits:
     return Splits(train, whole.select(torch.nonzero(test).flatten()) if test.any() else None)
 
 
-def _read_lines(path: Path) -> Labelled:
+def _read_lines(path: Path, notes: list[str]) -> Labelled:
     """Sentences of a file in which each line begins with its label; none where there is no file."""
     labelled = []
-    for number, line in enumerate(_lines(path) if path.is_file() else (), start=1):
+    for number, line in enumerate(_lines(path, notes) if path.is_file() else (), start=1):
         label, tab, sentence = line.partition("\t")
         if not tab or not label.strip():
-            raise InvalidValue(f"{path}, line {number}", expected="label, tab, sentence", received=line[:40])
+            hint = "separate them by tabs, not semicolons" if ";" in line else "put a tab behind the label"
+            raise InvalidValue(
+                f"{path}, line {number}", expected="label, tab, sentence", received=line[:40], action=hint
+            )
         labelled.append((label.strip(), sentence))
+    rest = Counter(label for label, _ in labelled[1:])
+    if labelled and rest and labelled[0][0] not in rest and labelled[0][0].lower() in _HEADERS:
+        notes.append(f"{path.name}: the first line, {labelled[0][0]!r}, is taken for the names of columns")
+        del labelled[0]
+    if len(rest) > 2 and len(rest) * 2 > len(labelled):
+        raise InvalidValue(
+            f"{path} has almost as many labels as lines",
+            expected="label, tab, sentence, with some labels in all",
+            received=f"{len(rest)} labels in {len(labelled)} lines, such as {labelled[0][0][:40]!r}",
+            action="put the label first, and leave out record numbers",
+        )
     return labelled
 
 
@@ -125,23 +152,60 @@ def _numbered(labelled: Labelled) -> list[str]:
             received=highest[:40],
             action="number the classes from 0, or give them names",
         )
+    if labels and "0" not in labels:
+        # Numbers that do not begin at 0 are names.
+        return sorted(labels, key=int)
     return [str(label) for label in range(1 + max(map(int, labels), default=-1))]
 
 
-def _read_classes(folder: Path) -> Labelled:
-    return [(name, line) for name in _classes(folder) for line in _lines(folder / name)]
+def _read_classes(folder: Path, notes: list[str]) -> Labelled:
+    passed = [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".") and _is_passed(path)]
+    if passed:
+        notes.append(f"{len(passed)} passed over in {folder.name}: {', '.join(passed)[:200]}")
+    found = []
+    for name, path in _classes(folder).items():
+        lines = list(_lines(path, notes))
+        if not lines and path.stat().st_size:
+            raise InvalidValue(
+                f"{path} holds no sentence",
+                expected="a line a sentence, or no byte for a class without any",
+                received="empty lines",
+                action="remove the file if it is no class",
+            )
+        if not lines:
+            notes.append(f"no sentence in {path.name}")
+        found += [(name, line) for line in lines]
+    return found
 
 
-def _classes(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+def _classes(folder: Path) -> dict[str, Path]:
+    """The file of each class, by its name."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or _is_passed(path):
+            continue
+        name = path.name.removesuffix(".txt")
+        if name in found:
+            raise InvalidValue(f"{folder} has two files of the class {name}", expected="one", received=path.name)
+        found[name] = path
+    return dict(sorted(found.items()))
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Lines that are not empty, in UTF-8, or else in Latin-1, as older sets of sentences are."""
+def _is_passed(path: Path) -> bool:
+    """Whether it is none of a class: a folder, or what comes with data but holds none of them."""
+    return not path.is_file() or path.suffix.lower() in _NOT_CLASSES or path.stem.upper() in _ABOUT
+
+
+def _lines(path: Path, notes: list[str]) -> Iterator[str]:
+    """Lines that are not empty, in the encoding that the file's mark says, in UTF-8, or else in Latin-1."""
     data = path.read_bytes()
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
+        text = decoded(data, path)
+    except InvalidValue:
+        if b"\0" in data:
+            raise
+        # As older sets of sentences are.
+        text = decoded(data, path, "latin-1")
+        notes.append(f"{path.name} is no UTF-8, and is read as Latin-1")
     # Not splitlines: it takes characters inside Latin-1 sentences for ends of lines.
-    return (line.rstrip("\r") for line in text.split("\n") if line.strip())
+    return (line for line in text.split("\n") if line.strip())

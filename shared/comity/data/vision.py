@@ -10,10 +10,13 @@ import torch
 from torchvision import datasets  # type: ignore[import-untyped, unused-ignore]
 
 from comity.data.dataset import Dataset, Splits
+from comity.data.meaning import Meaning
 from comity.data.sources import Request
 from comity.errors import InvalidValue, MissingFile
 
 _CLASSES: Mapping[str, int] = {"CIFAR10": 10, "CIFAR100": 100, "FashionMNIST": 10, "MNIST": 10, "SVHN": 10}
+
+_NUMBERED = frozenset({"MNIST", "SVHN"})
 
 
 def load(request: Request) -> Splits:
@@ -57,4 +60,7 @@ def _read(name: str, root: str, split: str) -> Dataset:
     elif name.endswith("MNIST"):
         images = images.unsqueeze(1)
     labels = torch.as_tensor(np.asarray(source.labels if name == "SVHN" else source.targets), dtype=torch.int64)
-    return Dataset(images.contiguous(), labels, scale=1 / 255, classes=_CLASSES[name])
+    # The classes of digits are their numbers.
+    names = () if name in _NUMBERED else tuple(getattr(source, "classes", ()))
+    meaning = Meaning(labels=names)
+    return Dataset(images.contiguous(), labels, scale=1 / 255, classes=_CLASSES[name], meaning=meaning)

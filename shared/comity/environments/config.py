@@ -1,4 +1,4 @@
-"""What a node's configuration says about its games. Light: whoever reads a configuration waits for no gymnasium."""
+"""What a node's configuration says about its games. Light: reading a configuration imports no gymnasium."""
 
 from __future__ import annotations
 

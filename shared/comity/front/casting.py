@@ -1,4 +1,4 @@
-"""Who does what in a simulation: roles, names, data and models of the parties that somebody described."""
+"""Who does what in a simulation: roles, names, data and models of the parties that a user described."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import torch
 from torch import nn
 
 from comity.contract import IDENTIFIER, Json, Option, Preprocessing
-from comity.data import Dataset, SplitName, Splits
+from comity.data import Dataset, Meaning, SplitName, Splits
+from comity.data.objects import Samples, by_split, dataset, listed_classes, samples
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue
 from comity.front.factories import factory
-from comity.front.party import HeldParty, Model, Party, by_split, section, table
-from comity.front.samples import Samples, dataset, samples
+from comity.front.party import HeldParty, Model, Party, section, table
 from comity.models import Factory
 from comity.node.holdings import Holdings
 from comity.protocol.definition import ProtocolDefinition
 from comity.tasks import kind_for
+from comity.tasks.meaning import meaning_of, with_meaning
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _named(described: Sequence[Party], definition: ProtocolDefinition) -> dict[s
     for role in definition.roles:
         if not of_role[role]:
             raise InvalidValue(
-                f"nobody is the {role}",
+                f"no party is the {role}",
                 expected=f"a {definition.initiator}, which asks, and a {definition.acceptor}, which helps",
                 received=", ".join(f"{count} of role {name}" for name, count in of_role.items()) or "no party",
                 action="add a comity.Party, or correct the roles",
@@ -209,12 +210,16 @@ def _data(
             loaded[name] = party.data
     counts = [each.train.classes for each in loaded.values() if isinstance(each, Splits)]
     counts += [int(each.labels.max()) + 1 for given in own.values() for each in given.values()]
-    counts += [len(names) for each in named.values() if (names := _names(each.data))]
+    counts += [len(names) for each in named.values() if (names := listed_classes(each.data))]
     count = classes or max([2, *counts])
+    # Who writes all parties in one place means the same by their numbers, unless somebody names them otherwise.
+    meant = next((each.train.meaning for each in loaded.values() if isinstance(each, Splits)), Meaning())
+    listed = next((names for each in named.values() if (names := listed_classes(each.data))), meant.labels)
     found: dict[str, Splits | EnvironmentSet | None] = {}
     for name, party in named.items():
+        meaning = replace(meant, labels=listed_classes(party.data) or listed)
         made = {
-            split: dataset(each, count, f"{name}'s {'' if split == 'train' else split + ' '}data", _names(party.data))
+            split: dataset(each, count, f"{name}'s {'' if split == 'train' else split + ' '}data", meaning)
             for split, each in own[name].items()
         }
         others = {split: each for split, each in made.items() if split not in {"train", "test"}}
@@ -248,13 +253,6 @@ def _given(party: Party, name: str) -> dict[SplitName, Samples]:
     return found
 
 
-def _names(data: Any) -> tuple[str, ...]:
-    """The names of the classes of a torch data set that lists them, or of the one to train on."""
-    apart = data.get("train") if isinstance(data, Mapping) else data
-    classes = getattr(apart, "classes", None)
-    return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
-
-
 def _alike(name: str, train: Dataset, test: Dataset | None, others: Mapping[SplitName, Dataset]) -> Splits:
     for split, each in {"test": test, **others}.items():
         if each is not None and each.kind != train.kind:
@@ -276,10 +274,11 @@ def _task(data: Splits | EnvironmentSet | None, normalization: Preprocessing) ->
             received="none",
             action="comity.Party(data=…)",
         )
-    task = kind_for(data).of(data, normalization)
+    task = with_meaning(kind_for(data).of(data, normalization), meaning_of(data))
     return {
         "kind": task.kind,
         "options": task.options,
         "input_shape": task.inputs.shape,
+        "features": task.inputs.features,
         "heads": [each.model_dump() for each in task.heads],
     }

@@ -1,4 +1,4 @@
-"""Models that somebody has as code: whether a factory of theirs can be used, before any training begins."""
+"""Models that a user has as code: whether a factory of theirs can be used, before any training begins."""
 
 from __future__ import annotations
 

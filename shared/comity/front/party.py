@@ -1,4 +1,4 @@
-"""A party of a simulation, as somebody describes it in Python."""
+"""A party of a simulation, as a user describes it in Python."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydantic import PrivateAttr
 from torch import nn
 
 from comity.contract import Json, Option
-from comity.data import DataConfig, SplitName, Splits
-from comity.data.config import SPLITS
+from comity.data import DataConfig, Splits
+from comity.data.objects import by_split
 from comity.environments import EnvironmentConfig, EnvironmentSet
 from comity.errors import InvalidValue
 from comity.models import Factory
@@ -34,7 +34,7 @@ class Party:
         data: Its samples: tensors or arrays `(inputs, labels)`, a torch `Dataset` of such pairs, the name of a source
             such as `"digits"` or `"npz:scans.npz"`, or a table as `node.toml` has it; or several by what they are for,
             `{"train": …, "calibration": …, "pool": …}`, of which a third member of a tuple marks protected samples, and
-            labels that nobody knows are None. None for a party without.
+            unknown labels are None. None for a party without.
         test: Samples to test on, likewise; a named source brings its own.
         role: What it does, as the protocol calls it. Left out, the first party asks and the others help; where many ask
             one, all ask.
@@ -131,24 +131,6 @@ def table(data: Any) -> dict[str, Any] | None:
     if isinstance(data, str):
         return {"source": data}
     return dict(data) if isinstance(data, Mapping) and by_split(data) is None else None
-
-
-def by_split(data: Any) -> Mapping[SplitName, Any] | None:
-    """Data by what they are for; None for data that are something else.
-
-    Raises:
-        InvalidValue: There are none to train on, or a split is unknown.
-    """
-    if not isinstance(data, Mapping) or "source" in data or not {*SPLITS} & {*data}:
-        return None
-    if "train" not in data or not {*data} <= {*SPLITS}:
-        raise InvalidValue(
-            "data by what they are for cannot be used",
-            expected=f"train, and any of {', '.join(SPLITS[1:])}",
-            received=", ".join(map(str, data)),
-            action="rename the splits so",
-        )
-    return data
 
 
 Parties = Iterable[Party] | Mapping[str, Party]

@@ -20,7 +20,7 @@ class RoundsBar:
     """Shows and keeps the rounds of a session as they come.
 
     Args:
-        shown: Whether to show them; None for: where somebody looks, in a terminal or a notebook.
+        shown: Whether to show them; None for: in a terminal or a notebook.
 
     Attributes:
         events: All that happened.

@@ -22,7 +22,6 @@ from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.result import with_metrics
 from comity.node.sessions.script import Script
 from comity.node.validation import validated
-from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol as protocol_named
 from comity.randomness import seeded
 from comity.session.events import Event
@@ -94,7 +93,7 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
             )
         return _run(script_of(protocol), state, progress, observe)
     if parties is None:
-        raise InvalidValue("nobody takes part", expected="a list of comity.Party", received="none")
+        raise InvalidValue("there are no parties", expected="a list of comity.Party", received="none")
     definition = protocol_named(str(protocol))
     agreed = definition.terms.model_validate(terms_of(definition, terms))
     preprocessing = Preprocessing()
@@ -131,7 +130,7 @@ def _run(
         center = acceptors[0] if definition.topology.is_joined else initiators[0]
         _require_models(script, everybody)
         contract, _ = draft_contract(script, center, f"simulation-{script.session.seed}")
-        _require_fits(contract, definition, everybody)
+        _require_fits(contract, everybody)
         bar = stack.enter_context(RoundsBar(progress))
 
         def told(event: Event) -> None:
@@ -174,7 +173,7 @@ def _require_models(script: Script, parties: Sequence[LocalParty]) -> None:
                 ) from error
 
 
-def _require_fits(contract: Contract, definition: ProtocolDefinition, parties: Sequence[LocalParty]) -> None:
+def _require_fits(contract: Contract, parties: Sequence[LocalParty]) -> None:
     """Checks that models that came as code go with the parties' data, and with each other."""
     for spec in contract.models.values():
         first = None
@@ -182,7 +181,7 @@ def _require_fits(contract: Contract, definition: ProtocolDefinition, parties: S
             samples = _held(party)
             if samples is None or isinstance(party.config.own_models.get(spec.name, ""), str):
                 continue
-            definition.load().task.require_fitting(party.name, samples, contract.task)
+            party.require_fitting(contract, samples)
             built = build_model(spec, contract.task, contract.seed, party.config.own_models, party.weights)
             if first is not None:
                 require_same(first[0], built, (first[1], party.name))

@@ -61,7 +61,7 @@ class Tail:
 
 
 def closed(fact: Fact) -> UnknownSession:
-    """The error of whoever has something to record in a session that has ended."""
+    """The error for a caller who has something to record in a session that has ended."""
     return UnknownSession(
         f"session {fact.session} with {fact.peer} has ended here, and its ledger takes nothing more",
         expected="an active session",

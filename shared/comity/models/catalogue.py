@@ -1,4 +1,4 @@
-"""What models may be called. Light: whoever reads a configuration waits for no torch."""
+"""What models may be called. Light: reading a configuration imports no torch."""
 
 from __future__ import annotations
 

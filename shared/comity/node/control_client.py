@@ -16,15 +16,13 @@ from comity.session.events import Event
 from comity.transport.addresses import split_address
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import Identity
+from comity.transport.retry import CONTROL_S
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
-
-_CALL_S = 60.0
-"""Long enough for a node that reads its data first."""
 
 
 class ControlClient:
@@ -125,7 +123,7 @@ class ControlClient:
 
     def _call(self, method: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
         try:
-            return method(request, timeout=_CALL_S)
+            return method(request, timeout=CONTROL_S)
         except grpc.RpcError as failure:
             raise self._explained(failure) from failure
 

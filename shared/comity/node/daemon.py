@@ -139,7 +139,7 @@ class Node:
                 "this node does not ask for help",
                 expected=f"a {definition.initiator} node",
                 received=f"a {self.role} node",
-                action=f"run the script at the {definition.initiator}'s node; this one is looked on with comity watch",
+                action=f"run the script at the {definition.initiator}'s node; comity watch follows it here",
             )
         if definition.topology.is_joined:
             raise InvalidValue(

@@ -1,4 +1,4 @@
-"""What a party's data are: samples or games, read once, and never shown to anybody else."""
+"""What a party's data are: samples or games, read once, and never shown to another party."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from comity.environments import EnvironmentConfig, EnvironmentSet, load_environm
 from comity.errors import InvalidValue
 from comity.protocol.implementation import Data
 from comity.tasks import kind_for
+from comity.tasks.meaning import hidden, hides_names, meaning_of, with_meaning
 
 HeldData = DataConfig | EnvironmentConfig | Splits | EnvironmentSet | None
 """Where a party's data come from, or they themselves; None for a party without."""
@@ -84,14 +85,40 @@ class Holdings:
             return 0
         return len(data.parameters) if isinstance(data, EnvironmentSet) else len(data.train)
 
-    def task_spec(self, preprocessing: Preprocessing) -> TaskSpec:
-        """The task that this party's data are for.
+    def normalization(self) -> Preprocessing:
+        """Mean and standard deviation of each channel of the training samples, in model range, to two digits.
+
+        Raises:
+            InvalidValue: There are none, or a channel does not vary.
+        """
+        train = self.splits.train
+        others = [place for place in range(train.inputs.ndim) if place != 1]
+        scaled = train.inputs.double() * train.scale
+        mean, std = scaled.mean(dim=others).tolist(), scaled.std(dim=others, correction=0).tolist()
+        names = train.meaning.features or tuple(f"channel {number}" for number in range(len(mean)))
+        flat = [name for name, each in zip(names, std, strict=False) if float(f"{each:.1e}") <= 0]
+        if flat:
+            raise InvalidValue(
+                f"session.normalization cannot be computed at {self._party}: {flat[0]} is the same in all samples",
+                expected="features that vary",
+                received=f"{len(flat)} that do not: {', '.join(flat)[:200]}",
+                action="leave them out of [data.table] columns at all parties, or write mean and std into the script",
+            )
+        # Two digits: enough to train with, and little of any one sample.
+        return Preprocessing(
+            mean=tuple(float(f"{each:.1e}") for each in mean), std=tuple(float(f"{each:.1e}") for each in std)
+        )
+
+    def task_spec(self, preprocessing: Preprocessing, salt: str = "") -> TaskSpec:
+        """The task that this party's data are for, with what their numbers mean.
 
         Args:
             preprocessing: What is done to every input.
+            salt: What digests are made with where names are not to cross.
 
         Raises:
             InvalidValue: It has no data, or the preprocessing does not fit them.
         """
         data = self.environments if self.is_reinforcement else self.splits
-        return kind_for(data).of(data, preprocessing)
+        task = with_meaning(kind_for(data).of(data, preprocessing), meaning_of(data))
+        return hidden(task, salt) if hides_names(data) else task

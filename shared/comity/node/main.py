@@ -48,7 +48,7 @@ def main(role: str, config: type[NodeConfig], arguments: list[str] | None = None
         configure_logs(options.log_level, loaded.state_dir)
         run_daemon(role, loaded)
     except ComityError as error:
-        print(f"{role}_node: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
+        print(f"{role}_node: {error}", file=sys.stderr)  # noqa: T201 - for the one who started it
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last handler
         known = of_system(error) if isinstance(error, OSError) else None

@@ -25,7 +25,7 @@ _VARIABLE = "COMITY_NODE"
 
 @dataclass(frozen=True, slots=True)
 class NodeChoice:
-    """A node that somebody named, in one of the ways that every command takes.
+    """A node that was named in one of the ways that every command takes.
 
     Attributes:
         name: Its folder, its `state_dir`, `unix:PATH`, or `PARTY@HOST:PORT`; empty where it was not named so.
@@ -148,7 +148,7 @@ class NodeChoice:
         return os.environ.get(f"{_VARIABLE}_STORE") or self._configured("store") or store_url(state)
 
     def _configured(self, key: str) -> str:
-        """A setting of its configuration, where that can be read at all: who only looks on minds no other mistake in it."""
+        """A setting of its configuration, where that can be read at all: a command that only reads minds no other mistake in it."""
         from comity.node.validation import read_toml
 
         try:
@@ -183,7 +183,7 @@ class NodeChoice:
         return ControlClient(socket_url(place))
 
     def read(self) -> ControlClient | StateReader:
-        """Whoever knows of its sessions: the node, or, where it does not run, what it keeps.
+        """What knows of its sessions: the node, or, where it does not run, what it keeps.
 
         Raises:
             MissingFile: There is neither.

@@ -13,7 +13,7 @@ from torch import Tensor
 from comity import interruption
 from comity.blobs.blob_store import BlobFolders, BlobMemories, BlobStore
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Membership
+from comity.contract import ASPECTS, Contract, Membership
 from comity.data import Splits
 from comity.environments import EnvironmentSet
 from comity.errors import ComityError, InvalidValue, SessionFailed
@@ -27,7 +27,7 @@ from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules, widest
 from comity.privacy.limits import require_within
 from comity.privacy.settings import Preset
-from comity.protocol.implementation import Resources
+from comity.protocol.implementation import Data, Resources
 from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
@@ -153,7 +153,7 @@ class LocalParty:
             own: This party's part in it.
             observe: Is told what happens.
             peers: The others' parts, as far as they are known.
-            waits: What the session waits for, where somebody looks at it already.
+            waits: What the session waits for, where it is being watched.
 
         Raises:
             PolicyRefusal: The session would pass this party's privacy budget.
@@ -306,7 +306,7 @@ class LocalParty:
         return sum(record.kind == "finished" for record in self.store.records(session))
 
     def memory_space(self, contract: Contract) -> int:
-        """Memory that a session takes while somebody works on it, in bytes, beside this party's data.
+        """Memory that a session takes while it is active, in bytes, beside this party's data.
 
         Its models are not built for that: what they would take may be more than there is.
 
@@ -315,9 +315,20 @@ class LocalParty:
             UnknownModel: A model's name is unknown here.
         """
         require_usable(contract.task)
-        protocol(contract.protocol).load().task.require_fitting(self.name, self.holdings.data, contract.task)
+        self.require_fitting(contract, self.holdings.data)
         weights = sum(model_bytes(contract, name, self.config.own_models) for name in contract.models)
         return weights * (_COPIES + self.config.limits.half_uploads)
+
+    def require_fitting(self, contract: Contract, data: Data) -> None:
+        """Checks that data go with a contract, as far as its protocol wants that of this party's role.
+
+        Raises:
+            TaskMismatch: They do not.
+        """
+        definition = protocol(contract.protocol)
+        role = definition.acceptor if self.name in contract.acceptors else definition.initiator
+        aspects = definition.agrees.get(role, ASPECTS)
+        definition.load().task.require_fitting(self.name, data, contract.task, aspects)
 
     def task(
         self,
@@ -347,7 +358,7 @@ class LocalParty:
         definition = protocol(contract.protocol)
         require_usable(contract.task)
         builder, data = definition.load().task, splits or environments or self.holdings.data
-        builder.require_fitting(self.name, data, contract.task)
+        self.require_fitting(contract, data)
         own_models, weights = self.config.own_models, self.weights
         models = {name: agreed_model(self.name, contract, name, own_models, weights) for name in contract.models}
         resources = Resources(
@@ -410,7 +421,7 @@ class LocalParty:
         return None if found is None else Mechanism(1.0, clipping_norm=found.terms.clipping_norm)
 
     def _rules(self) -> Rules | None:
-        """By which the leak guard of this party decides; None for a party whose data anybody may read."""
+        """By which the leak guard of this party decides; None for a party whose data are public."""
         privacy = self.config.privacy
         return Rules(fewest=privacy.min_distinct) if privacy.guards else None
 

@@ -24,7 +24,7 @@ TAIL = 10
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What the sessions' blobs take.
+    """What the sessions' blobs and records take.
 
     Attributes:
         used: What is there, in bytes.
@@ -69,7 +69,7 @@ class NodeStatus:
         sessions: Its sessions, oldest first.
         counted: How many of them count against `max_sessions`.
         max_sessions: Most sessions at a time.
-        queues: Requests that wait for their turn, by session that somebody works on.
+        queues: Requests that wait for their turn, by active session.
         bytes_sent: Bytes that left in all sessions, by egress kind.
         bytes_received: Bytes that came, likewise.
         disk: What its sessions take on disk.
@@ -108,7 +108,7 @@ class Running:
         address: Where peers reach it.
         state_dir: What it keeps.
         started: When it started, UTC.
-        worked_on: Sessions that somebody works on.
+        worked_on: Active sessions.
         queues: Requests that wait for their turn, by session.
     """
 
@@ -156,4 +156,4 @@ def status_of(party: LocalParty, running: Running) -> NodeStatus:
 
 
 def _disk(store: Store, blobs: BlobStore, quota: int | None) -> Disk:
-    return Disk(blobs.used(), promised(store), max(0, bytes_free(blobs, quota)), quota)
+    return Disk(blobs.used() + store.size(), promised(store), max(0, bytes_free(blobs, store, quota)), quota)

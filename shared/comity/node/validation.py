@@ -73,7 +73,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:
         # It is nested too deep, or has a number of thousands of digits.
         received = "tables or lists that are nested too deep" if isinstance(error, RecursionError) else error
-        action = "correct it: nobody writes such a thing by hand"
+        action = "correct it: make it flatter, with smaller numbers"
         raise InvalidValue(f"{source} cannot be used", expected="TOML", received=received, action=action) from error
 
 

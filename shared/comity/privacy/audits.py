@@ -1,4 +1,4 @@
-"""What somebody could learn of single samples from what was sent: tensors in, figures out.
+"""What a peer could learn of single samples from what was sent: tensors in, figures out.
 
 Membership: Yeom et al. 2018 (a threshold on the loss); Carlini et al. 2022 (LiRA, offline: shadow models that saw other
 samples). Reconstruction: rows of a first linear layer, and differences of such rows, that point where a sample does.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Preset = Literal["guarded", "dp", "public"]
-"""What protects samples: the leak guard; the guard and an agreed ε; nothing, since anybody may read them."""
+"""What protects samples: the leak guard; the guard and an agreed ε; nothing, since they are public."""
 
 
 class PrivacySettings(BaseModel):
@@ -15,7 +15,7 @@ class PrivacySettings(BaseModel):
 
     Attributes:
         preset: `guarded`: what single samples show of a model stays here. `dp`: besides, no session trains without
-            differential privacy. `public`: data that anybody may read; nothing is held back.
+            differential privacy. `public`: data that need no protection; nothing is held back.
         min_distinct: Fewest distinct samples behind a row of a model since it last left; batches of a part of the samples
             leave out as many.
         width_factor: How many distinct samples there have to be, between two sends, for each unit of a model's widest fully

@@ -96,4 +96,4 @@ class AuditContext:
 
 
 AuditRun = Callable[[AuditContext], Mapping[str, Json]]
-"""What an extension names; says what somebody could have learned, by name."""
+"""What an extension names; says what a peer could have learned, by name."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from comity.contract import KIND, Contract, EgressKind, Json, Terms
+from comity.contract import ASPECTS, KIND, Aspect, Contract, EgressKind, Json, Terms
 from comity.errors import InvalidValue
 from comity.protocol.extensions import Extensions
 from comity.protocol.presentation import Presentation
@@ -40,6 +40,8 @@ class ProtocolDefinition:
         implementation: `package.module:NAME` of what needs torch, grpc and protobuf.
         models: What it calls the models of a contract; terms may do without some.
         tasks: Kinds of task that it is for; empty for all.
+        agrees: What of a contract's task the data of a role have to be for, `inputs` and `outputs`; of roles that are left
+            out, all of it.
         unit: What a charge counts.
         extensions: What it adds to a node.
 
@@ -59,6 +61,7 @@ class ProtocolDefinition:
     implementation: str
     models: tuple[str, ...] = ("model",)
     tasks: tuple[str, ...] = ()
+    agrees: Mapping[str, frozenset[Aspect]] = field(default_factory=dict)
     unit: str = "round"
     extensions: Extensions = field(default_factory=Extensions)
 
@@ -84,6 +87,11 @@ class ProtocolDefinition:
             yield name, isinstance(getattr(self, name), tuple) and _are_kinds(getattr(self, name)), "a tuple of names"
         trains = self.trains
         yield "trains", isinstance(trains, frozenset) and trains <= {*self.roles}, "a frozenset of its roles"
+        agrees = self.agrees
+        known = isinstance(agrees, Mapping) and all(
+            role in self.roles and {*each} <= ASPECTS for role, each in agrees.items()
+        )
+        yield "agrees", known, "inputs and outputs, by role"
         yield "terms", isinstance(self.terms, type) and issubclass(self.terms, Terms), "a class of Terms"
         shown = self.presentation
         yield "presentation", isinstance(shown, Presentation), "a Presentation"

@@ -45,7 +45,7 @@ class Verb:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What somebody could have learned from what this node sent: `comity audit NAME SESSION`.
+    """What a peer could have learned from what this node sent: `comity audit NAME SESSION`.
 
     Attributes:
         name: What is typed.

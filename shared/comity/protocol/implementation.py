@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from comity.contract import Contract, Json, Membership, TaskSpec, Terms
+from comity.contract import ASPECTS, Aspect, Contract, Json, Membership, TaskSpec, Terms
 from comity.data import Splits
 from comity.environments import EnvironmentSet
 from comity.models import OwnModels
@@ -82,15 +82,19 @@ class TaskBuilder(Protocol):
         del terms
         return len(data.train) if isinstance(data, Splits) else 0
 
-    def require_fitting(self, party: str, data: Data, task: TaskSpec) -> None:
+    def require_fitting(self, party: str, data: Data, task: TaskSpec, aspects: frozenset[Aspect] = ASPECTS) -> None:
         """Checks that a party's data go with a contract's task, before a model is built of the sizes that it names.
 
-        All parties have the same task, if a protocol says nothing else.
+        Args:
+            party: The party, for the error.
+            data: Its data.
+            task: The contract's task.
+            aspects: What of it has to be the same, as the protocol's definition says of the party's role.
 
         Raises:
             TaskMismatch: They do not.
         """
-        require_task(party, data, task)
+        require_task(party, data, task, aspects)
 
     def build(self, contract: Contract, resources: Resources) -> Any:
         """A party's local task, of the class that the protocol's roles work with.

@@ -97,7 +97,7 @@ class Presentation:
         return view if self.adapt is None else self.adapt(contract, view)
 
     def started(self, contract: Contract, role: str, peers: Sequence[str]) -> Event:
-        """The event with which a session begins, for who looks on: it says what to look at."""
+        """The event with which a session begins, for observers: it says what to look at."""
         columns: list[Json] = [asdict(each) for each in self.of(contract).columns[role]]
         fields: dict[str, Json] = {
             "protocol": contract.protocol,

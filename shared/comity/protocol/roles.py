@@ -38,7 +38,7 @@ class JoinedAcceptor(Acceptor, Protocol):
         """Why the session cannot go on, where that is so."""
 
     def wakes_in(self) -> float | None:
-        """Seconds until there may be work, or the end, although nobody asks for anything; None for never."""
+        """Seconds until there may be work, or the end, without a call; None for never."""
 
     def admit(self, context: PeerContext) -> None:
         """Lets an initiator in; again, one that is in."""

@@ -112,7 +112,7 @@ def served(
 
     Raises:
         InvalidValue: It is no address, or plaintext would leave this machine.
-        AddressInUse: Somebody else listens there.
+        AddressInUse: The address is in use.
         UnsupportedProtocol: A message could tell something, or has no rule.
     """
     for_operators = [require_service(name) for name in names]

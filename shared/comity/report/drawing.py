@@ -35,7 +35,7 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
             "pictures need matplotlib",
             expected="the extra report",
             received="not installed",
-            action='install "comity[report]"',
+            action="pip install 'comity[report]'",
         ) from error
     with rc_context(_STYLE):  # type: ignore[arg-type]
         yield Figure(figsize=(width, height), layout="constrained")

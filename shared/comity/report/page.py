@@ -52,7 +52,7 @@ def render(report: SessionReport) -> str:
             "a report needs more than is installed",
             expected="the extra report",
             received=error.name,
-            action='install "comity[report]"',
+            action="pip install 'comity[report]'",
         ) from error
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("comity.report").joinpath("page.html").read_text(encoding="utf-8"))

@@ -15,13 +15,15 @@ from pydantic import ValidationError
 
 from comity.contract import Contract, Membership, Release, Retention, Terms
 from comity.errors import MalformedMessage
+from comity.ledger.numbers import Numbers
 from comity.ledger.receipts import SignedStatement, Statement, StatementKind
+from comity.session.metering import Tally
 from comity.wire.v1 import sessions_pb2 as pb
 
 _PROPOSE_AGAIN = "correct it and propose again"
 
 LARGEST_CONTRACT = 2**20
-"""Bytes of a contract: far more than the names of ten thousand classes, and too few to keep anybody busy."""
+"""Bytes of a contract: far more than the names of ten thousand classes, and too few to keep a node busy."""
 
 _RETENTIONS: dict[int, Retention] = {
     pb.RETENTION_ROUND: "round",
@@ -179,6 +181,22 @@ def statement_from_proto(message: pb.SignedStatement) -> SignedStatement:
         message.head_hash,
     )
     return SignedStatement(statement, message.signature.hex())
+
+
+def tally_to_proto(tally: Tally) -> pb.Tally:
+    """Encodes what is not settled yet."""
+    ranges = [pb.NumberRange(first=first, last=last) for first, last in tally.numbers.ranges]
+    return pb.Tally(first=tally.first, numbers=ranges, asked=tally.asked, answered=tally.answered)
+
+
+def tally_from_proto(message: pb.Tally) -> Tally:
+    """Decodes what is not settled yet.
+
+    Raises:
+        MalformedMessage: Its numbers are none.
+    """
+    numbers = Numbers.received([(each.first, each.last) for each in message.numbers])
+    return Tally(message.first, numbers, message.asked, message.answered)
 
 
 def _fields(message: Message) -> dict[str, object]:

@@ -67,6 +67,7 @@ class Rule:
         unit: What its units are.
         first: Path of the field with the first of them; empty for the field that is called as the unit is.
         count: Path of the field with how many they are; empty for one.
+        is_batched: Whether it is recorded together with others; see `EgressGate.announce`.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class Rule:
     unit: str
     first: str
     count: str
+    is_batched: bool = False
 
     @property
     def is_recorded(self) -> bool:
@@ -117,9 +119,11 @@ def rule_of(message: Descriptor) -> Rule:
             'option (comity.wire.v1.egress) = { kind: "…", subject: "…" }, or { kind: "control" }',
         )
     found = options.Extensions[egress_pb2.egress]
-    rule = Rule(found.kind, found.subject, found.unit or ROUND, found.first, found.count)
-    if not rule.kind or (rule.is_recorded and not rule.subject):
+    rule = Rule(found.kind, found.subject, found.unit or ROUND, found.first, found.count, found.batched)
+    if not rule.kind or (rule.is_recorded and not rule.subject and not rule.is_batched):
         raise _missing(f"the egress rule of {name} is incomplete", "a kind and a subject")
+    if rule.is_batched and not (rule.is_recorded and rule.first):
+        raise _missing(f"{name} cannot be recorded with others", "an egress kind, and a path to its first unit")
     if rule.kind == MESSAGES:
         _require_messages(message)
     else:
@@ -215,7 +219,7 @@ def holding(field: Any) -> str:
 
 
 def is_for_operators(message: Descriptor) -> bool:
-    """Whether a message reaches a node's own operator and nobody else."""
+    """Whether a message reaches a node's own operator alone."""
     return bool(message.file.GetOptions().Extensions[egress_pb2.operator_only])
 
 

@@ -1,4 +1,4 @@
-"""What happens in a session, for those who look on."""
+"""What happens in a session, for observers."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ Observer = Callable[[Event], None]
 """Is told every event of a session, in order; must return soon and raise nothing."""
 
 
-def nobody(event: Event) -> None:
+def ignore(event: Event) -> None:
     """An observer for sessions that are not watched."""

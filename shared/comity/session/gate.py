@@ -19,6 +19,7 @@ from comity.blobs.session_blobs import Releaser, unchanged
 from comity.contract import Contract
 from comity.errors import PolicyRefusal
 from comity.ledger.ledger import Direction, Fact, Ledger, Matter, Units
+from comity.ledger.numbers import Numbers
 from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, carries, releases_in, require_known, rule_of
 from comity.session.policy import Policy
 from comity.tensors import Blob
@@ -42,6 +43,9 @@ class Outgoing:
     peer: str
     content: Message | Blob
 
+
+ANNOUNCED, SETTLED = "announced", "settled"
+"""Subjects of what is recorded for many small messages at a time."""
 
 Inspector = Callable[[Outgoing], None]
 """Looks at what is about to leave, and raises a `PolicyRefusal` to hold it back."""
@@ -89,13 +93,16 @@ class EgressGate:
         self._delivered: Counter[Direction] = Counter()
         # What is on its way, with its size: read once, kept in step.
         self._intended: dict[tuple[Units, str, str], int] = {}
+        self._announced: dict[tuple[str, str], Numbers] = {}
         for entry in ledger.entries(contract.session, peer):
             fact = entry.fact
             if fact.kind is None or fact.direction is None:
                 continue
             if fact.matter == "delivered":
                 self._delivered[fact.direction] += fact.size
-            if fact.direction == "sent":
+            if fact.subject == ANNOUNCED:
+                self._add_announced(fact.kind, fact.units)
+            elif fact.direction == "sent":
                 place = (fact.units, fact.kind, fact.subject)
                 if fact.matter == "intended":
                     self._intended[place] = fact.size
@@ -132,7 +139,9 @@ class EgressGate:
         self.require_backed(message)
         subject, units = rule.subject_of(message, request), rule.units_of(message, request)
         self._pass(Outgoing(kind, subject, units, self.peer, message))
-        if recorded and kind not in UNRECORDED:
+        if rule.is_batched and kind not in UNRECORDED:
+            self._require_announced(kind, units)
+        elif recorded and kind not in UNRECORDED:
             self._intend(kind, subject, message.ByteSize(), units)
 
     def send_blob(self, blob: Blob, kind: str, units: Units, *, size: int | None = None) -> None:
@@ -150,10 +159,37 @@ class EgressGate:
         self._pass(Outgoing(kind, blob.hex, units, self.peer, blob))
         self._intend(kind, blob.hex, blob.size if size is None else size, units)
 
+    def announce(self, kind: str, units: Units) -> None:
+        """Records that small messages of some units are about to leave, many at a time; see `EgressRule.batched`.
+
+        Args:
+            kind: Their egress kind.
+            units: The units.
+
+        Raises:
+            PolicyRefusal: None of that kind may leave.
+        """
+        self._require_allowed(kind)
+        self._record("intended", "sent", kind, ANNOUNCED, 0, units)
+        self._add_announced(kind, units)
+
+    def settle(self, kind: str, direction: Direction, units: Units, size: int) -> None:
+        """Records what small messages that are charged together took.
+
+        Args:
+            kind: Their egress kind.
+            direction: Whether they left or came.
+            units: What is charged for them.
+            size: What they took on the wire, in bytes.
+        """
+        if direction == "sent":
+            self._record("intended", direction, kind, SETTLED, size, units)
+        self._record("delivered", direction, kind, SETTLED, size, units)
+
     def deliver(self, message: Message, request: Message | None = None) -> None:
-        """Records that the peer has a message; nothing where it was not to be recorded."""
+        """Records that the peer has a message; nothing where it was not to be recorded by itself."""
         rule, kind = self._rule(message)
-        if kind not in UNRECORDED:
+        if kind not in UNRECORDED and not rule.is_batched:
             self._deliver(kind, rule.subject_of(message, request), rule.units_of(message, request))
 
     def deliver_blob(self, digest: bytes, kind: str, units: Units) -> None:
@@ -173,9 +209,9 @@ class EgressGate:
             self._deliver(what, subject, at)
 
     def admit(self, message: Message, request: Message | None = None) -> None:
-        """Records a message that came."""
+        """Records a message that came; nothing where it is recorded with others."""
         rule, kind = self._rule(message)
-        if kind not in UNRECORDED:
+        if kind not in UNRECORDED and not rule.is_batched:
             subject, units = rule.subject_of(message, request), rule.units_of(message, request)
             self._record("delivered", "received", kind, subject, message.ByteSize(), units)
 
@@ -191,12 +227,31 @@ class EgressGate:
     def _pass(self, outgoing: Outgoing) -> None:
         kind = outgoing.kind
         if not isinstance(outgoing.content, Message) or kind not in UNRECORDED:
-            if kind not in self._contract.egress:
-                raise self._refusal("the contract", kind, ", ".join(self._contract.egress))
-            if not self._policy.may_leave(kind):
-                raise self._refusal("policy.egress", kind, ", ".join(self._policy.egress))
+            self._require_allowed(kind)
         for inspect in self._inspectors.get(kind, ()):
             inspect(outgoing)
+
+    def _require_allowed(self, kind: str) -> None:
+        if kind not in self._contract.egress:
+            raise self._refusal("the contract", kind, ", ".join(self._contract.egress))
+        if not self._policy.may_leave(kind):
+            raise self._refusal("policy.egress", kind, ", ".join(self._policy.egress))
+
+    def _require_announced(self, kind: str, units: Units) -> None:
+        with self._lock:
+            announced = self._announced.get((kind, units.unit))
+            is_announced = announced is not None and units.first in announced and units.last in announced
+        if not is_announced:
+            raise PolicyRefusal(
+                f"{kind} of {units} was not announced",
+                expected="units that the ledger says are about to leave",
+                received=units,
+                action="announce them first; nothing was sent",
+            )
+
+    def _add_announced(self, kind: str, units: Units) -> None:
+        with self._lock:
+            self._announced.setdefault((kind, units.unit), Numbers()).add(units.first, units.count)
 
     def _intend(self, kind: str, subject: str, size: int, units: Units) -> None:
         self._record("intended", "sent", kind, subject, size, units)

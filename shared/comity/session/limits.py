@@ -1,4 +1,4 @@
-"""What a node gives at most, however much is asked of it: the one place for its limits and its times."""
+"""What a node gives at most, however much is asked of it: the one place for its limits; what it waits for, `comity.transport.retry` says."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ class Limits(BaseModel):
     """Limits of a node's process, beside what its policy says of sessions. The defaults touch no session that works.
 
     Attributes:
-        calls: Calls that are served at a time; each holds a thread, whoever follows a stream holds none.
+        calls: Calls that are served at a time; each holds a thread, a follower of a stream holds none.
         calls_a_party: Those of one party. The last quarter of all is kept for parties that have none.
         streams_a_party: Streams that one party follows at a time.
         call_s: Longest that a call waits for its turn in a session that is at work, in seconds; the caller then tries again.
         unit_s: Longest that one unit of a session's work may take, in seconds, such as a training up to the next model that is
             sent; a session in which one takes longer fails.
         half_uploads: Uploads of one session that are on their way or half here, at a time; each takes memory.
+        half_upload_s: How long half an upload waits for the other half, in seconds.
         grace_s: How long an upload or a download may take beside what it moves, in seconds.
         slowest: Bytes per second that it has to move after that; what is slower is cut, and goes on where it was.
         idle_s: How long a connection without calls is kept, in seconds.
@@ -35,14 +36,8 @@ class Limits(BaseModel):
     call_s: Seconds = 25.0
     unit_s: Seconds = 3600.0
     half_uploads: Count = 8
+    half_upload_s: Seconds = 900.0
     grace_s: Seconds = 60.0
     slowest: Annotated[int, Field(ge=0)] = 50_000
     idle_s: Seconds = 900.0
     handshake_s: Seconds = 20.0
-
-
-KEEPALIVE_S = 20.0
-"""How often each end of a line asks whether the other is there while calls are on, in seconds."""
-
-SILENCE_S = 10.0
-"""How long it waits for the answer: a peer that is gone without a word is noticed after the sum."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from comity.contract import Contract, Membership
+from comity.contract import WEEK_S, Contract, Duration, Membership
 from comity.errors import PolicyRefusal
 
 Fingerprint = Annotated[
@@ -24,7 +24,7 @@ class Asked:
     """What a party asks of this node already.
 
     Attributes:
-        active: Sessions with it that count.
+        active: Sessions with it that are not over, those that wait and proposals that nobody has decided on among them.
         within_an_hour: Sessions that it has begun within the last hour.
     """
 
@@ -43,22 +43,24 @@ class Policy(BaseModel):
         protocols: Protocols that it takes part in; empty for all that it offers.
         egress: Kinds that may leave this node; none that is not named here does, also not one that a package adds.
         max_rounds: Most rounds of one session.
-        max_sessions: Most sessions at a time.
-        max_sessions_a_party: Most of them with one party, of those in which this node is asked.
+        max_sessions: Most sessions at a time, beside those that wait for a decision or for something that may take days.
+        max_sessions_a_party: Most that are not over with one party, of those in which this node is asked; these count here.
         max_new_sessions: Most that one party may begin within an hour, of those: what is recorded of each stays.
-        max_silence_s: How long a session goes on whose initiator does not call, in seconds; then it is ended, unless it waits
-            for somebody. None for ever.
+        max_silence_s: Most that a contract may say of how long a session goes on whose initiator does not call, in seconds.
+            None for ever.
+        max_duration_s: Most that a contract may say of how long it is valid, in seconds. None for ever.
         min_samples: Fewest samples behind what this node sends: an update from very few is nearly those samples. A node
             that does not train is not concerned.
-        min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can reckon the
+        min_clients: Fewest clients whose updates are mixed, in sessions that many join: of two, each can compute the
             other's update from what both made together.
         max_acceptors: Most acceptors of one session: where there are several, what one sends may reach the others, or be
             asked for what came of them. 1 for a node that helps alone.
         max_losses: Most exact losses on this node's samples that a session may ask for: each is a question to them.
-        approve: Who decides on a proposal that this policy admits: nobody else (`policy`), or an operator of this node
+        approve: Who decides on a proposal that this policy admits: the policy alone (`policy`), or an operator of this node
             (`ask`), until whom the session waits.
         max_wait_s: Longest that a session may wait where its reason to wait is bounded, in seconds; None for ever.
-        max_state_bytes: Most that tensors of all sessions may take on disk; None for what the disk holds.
+        max_state_bytes: Most that the tensors of all sessions, and what is recorded of them, may take on disk; None for what
+            the disk holds.
         max_memory_bytes: Most that the models of all sessions may take in memory; None for three quarters of the machine's.
         max_epsilon: Most ε that all sessions together may spend on this node's samples, by the PRV accountant; sessions
             that train on them without noise are then refused. None for no limit.
@@ -74,7 +76,8 @@ class Policy(BaseModel):
     max_sessions: Annotated[int, Field(ge=1)] = 16
     max_sessions_a_party: Annotated[int, Field(ge=1)] = 4
     max_new_sessions: Annotated[int, Field(ge=1)] = 1000
-    max_silence_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 604800.0
+    max_silence_s: Duration | None = WEEK_S
+    max_duration_s: Duration | None = None
     min_samples: Annotated[int, Field(ge=1)] = 10
     min_clients: Annotated[int, Field(ge=1)] = 3
     max_acceptors: Annotated[int, Field(ge=1)] = 8
@@ -119,7 +122,7 @@ class Policy(BaseModel):
         wait = "wait until a session has ended"
         losses = contract.terms.most_losses(contract.rounds, len(contract.acceptors))
         ask_less = "buy fewer rounds or sample fewer models, or raise the limit if so many exact losses may be known"
-        # How many others there are is nobody's business.
+        # How many others there are is confidential.
         for limit, most, wanted, received, action in (
             ("max_rounds", self.max_rounds, contract.rounds, str(contract.rounds), "buy fewer rounds"),
             ("max_acceptors", self.max_acceptors, len(contract.acceptors), str(len(contract.acceptors)), fewer),
@@ -130,6 +133,7 @@ class Policy(BaseModel):
         ):
             if wanted > most:
                 raise _refusal(own.party, limit, f"at most {most}", received, action)
+        self._require_bounded(contract, own)
         if 0 < own.samples < self.min_samples:
             action = "use more data, or lower the limit if what so few samples reveal may be known"
             raise _refusal(own.party, "min_samples", f"at least {self.min_samples}", own.samples, action)
@@ -141,6 +145,18 @@ class Policy(BaseModel):
             if kind not in self.egress and kind not in received_only:
                 raise _refusal(
                     own.party, "egress", ", ".join(self.egress), kind, "ask its operator whether this may leave"
+                )
+
+    def _require_bounded(self, contract: Contract, own: Membership) -> None:
+        """Checks how long a contract keeps this node at work where nobody calls, and in all."""
+        limits = [("max_duration_s", self.max_duration_s, contract.max_duration_s)]
+        if own.party in contract.acceptors and not contract.is_open:
+            limits.append(("max_silence_s", self.max_silence_s, contract.max_silence_s))
+        for limit, most, wanted in limits:
+            if most is not None and (wanted is None or wanted > most):
+                received = "no limit" if wanted is None else f"{wanted:g} s"
+                raise _refusal(
+                    own.party, limit, f"at most {most:g} s", received, f"set session.{limit} to that or less"
                 )
 
     def require_admitted(self, own: str, peer: str) -> None:

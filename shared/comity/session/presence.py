@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from comity.errors import ComityError
 
 
-def _nobody(error: ComityError | None) -> None:
-    """Whom to tell of absences where nobody asked."""
+def _ignore(error: ComityError | None) -> None:
+    """Whom to tell of absences where none is given."""
     del error
 
 
@@ -17,7 +17,7 @@ class Presence:
     """Whether one peer answers: what carries the calls to it says so, and roles ask."""
 
     def __init__(self) -> None:
-        self.on_change: Callable[[ComityError | None], None] = _nobody
+        self.on_change: Callable[[ComityError | None], None] = _ignore
         """Is told why the peer does not answer, once an absence; and None when it is back."""
         self._error: ComityError | None = None
         self._most_s: float | None = None

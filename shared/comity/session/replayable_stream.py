@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 class StreamEnd(Exception):
-    """A stream is over. No error: whoever reads it has everything."""
+    """A stream is over. No error: its reader has everything."""
 
 
 class _Withdrawn:
@@ -54,7 +54,7 @@ class ReplayableStream(Generic[Item]):
 
     @property
     def is_followed(self) -> bool:
-        """Whether anybody subscribes to it."""
+        """Whether it has subscribers."""
         return bool(self._subscribers)
 
     def append(self, item: Item) -> None:

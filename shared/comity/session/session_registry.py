@@ -100,7 +100,7 @@ class AcceptedSession:
 
 @dataclass
 class ActiveSession:
-    """A session on which somebody works.
+    """An active session.
 
     Attributes:
         place: This party's place in it, whoever is opposite.
@@ -157,7 +157,7 @@ class ActiveSession:
 
 
 class SessionRegistry:
-    """The sessions that somebody works on, by identifier; what a call belongs to is found here.
+    """The active sessions, by identifier; what a call belongs to is found here.
 
     Args:
         store: Where all of them are kept; None where none are.
@@ -185,14 +185,24 @@ class SessionRegistry:
         with self._lock:
             return sum(session.memory for session in self._active.values())
 
-    def silent(self, most_s: float) -> list[str]:
-        """The sessions that one party asked for and whose initiator has not called for longer than that, in seconds."""
+    def silent(self) -> list[str]:
+        """The sessions that one party asked for and whose initiator has not called for longer than the contract says."""
         with self._lock:
             return [
                 name
                 for name, session in self._active.items()
-                if not session.contract.is_open and session.silent_s > most_s
+                if not session.contract.is_open
+                and session.contract.max_silence_s is not None
+                and session.silent_s > session.contract.max_silence_s
             ]
+
+    def drop_half_uploads(self, after_s: float) -> None:
+        """Drops what was half uploaded, in any session, and that nobody has gone on with for so many seconds."""
+        with self._lock:
+            active = list(self._active.values())
+        for session in active:
+            for context in list(session.contexts.values()):
+                context.blobs.drop_half_uploads(after_s)
 
     def queues(self) -> dict[str, int]:
         """Requests that wait for their turn, by session."""
@@ -237,7 +247,7 @@ class SessionRegistry:
             )
 
     def begin(self, session: ActiveSession) -> None:
-        """Adds a session that somebody works on from now on."""
+        """Adds a session that is active from now on."""
         with self._lock:
             self._active[session.contract.session] = session
 
@@ -276,7 +286,7 @@ class SessionRegistry:
         found = None if active is None else active.of(party)
         if active is None:
             self._require_not_cancelled(session, party)
-        # Whether the session exists is nobody's business but its parties'.
+        # Whether the session exists is confidential to its parties.
         if active is None or found is None or protocol not in {None, found.contract.protocol}:
             raise UnknownSession(
                 "no such session here",

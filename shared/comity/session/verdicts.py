@@ -43,7 +43,7 @@ class Verdicts:
         self._ledger.record(self._fact(kind, units, place, verdict))
 
     def record(self, kind: str, units: Units, digest: bytes, verdict: Verdict) -> None:
-        """Records that a blob may leave, before anybody can ask for it."""
+        """Records that a blob may leave, before a peer can ask for it."""
         if self._kinds and digest.hex() not in self._known:
             self._ledger.record(self._fact(kind, units, digest.hex(), verdict))
             self._known.add(digest.hex())
@@ -55,7 +55,7 @@ class Verdicts:
     def _inspect(self, outgoing: Outgoing) -> None:
         if isinstance(outgoing.content, Blob) and not self._is_known(outgoing.content.hex):
             raise PolicyRefusal(
-                f"privacy.preset keeps a {outgoing.kind} from leaving that nobody judged",
+                f"privacy.preset keeps a {outgoing.kind} from leaving that was not judged",
                 expected="a verdict of the leak guard",
                 received=outgoing.content.hex,
                 action="nothing was sent; a protocol has to have what it trains judged before it sends it",

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from comity.contract import Json
 from comity.errors import ComityError
-from comity.session.events import Event, Observer, nobody
+from comity.session.events import Event, Observer, ignore
 from comity.store.store import Store, StoredSession, Waiting
 
 
@@ -53,8 +53,9 @@ APPROVAL = Reason(
     "approval",
     "this node's operator to approve what {subject} proposes",
     "comity sessions accept {session}, or comity sessions refuse {session}",
+    counts=False,
 )
-"""A proposal, at the party that was asked."""
+"""A proposal, at the party that was asked. It counts among those of the party that proposes it, and takes no other's place."""
 
 APPROVAL_ELSEWHERE = Reason(
     "approval-elsewhere",
@@ -94,7 +95,7 @@ def overdue(session: StoredSession, most_s: float | None, now: datetime) -> Wait
 
 
 class Waits:
-    """What one session waits for, kept with the session and told to those who look on.
+    """What one session waits for, kept with the session and told to observers.
 
     Args:
         store: Where the session is kept; one that is not kept there, as in a simulation, waits all the same.
@@ -102,7 +103,7 @@ class Waits:
         observe: Is told when a wait begins and ends.
     """
 
-    def __init__(self, store: Store, session: str, observe: Observer = nobody) -> None:
+    def __init__(self, store: Store, session: str, observe: Observer = ignore) -> None:
         self._store = store
         self._session = session
         self._observe = observe
@@ -134,7 +135,7 @@ class Waits:
             self._observe(Event("waiting-over", 0, {"reason": reason.name, "subject": subject}))
 
     def clear(self, *reasons: Reason) -> None:
-        """Forgets what was waited for, where nobody works on the session any more, or does so anew.
+        """Forgets what was waited for, where the session is not active any more, or does so anew.
 
         Args:
             reasons: Which waits; all of them if nothing is said.
@@ -151,7 +152,7 @@ class Waits:
         self.end(reason, subject)
 
     def wait(self, reason: Reason, ready: threading.Event, subject: str = "", **details: Json) -> None:
-        """Has the session wait, and whoever works on it, until something is there.
+        """Has the session and its worker wait until something is there.
 
         Args:
             reason: Why.
@@ -160,7 +161,7 @@ class Waits:
             details: See `begin`.
 
         Raises:
-            ComityError: Why nobody works on the session any more.
+            ComityError: Why the session is not active any more.
         """
         with self._lock:
             self._awaited.add(ready)
@@ -175,7 +176,7 @@ class Waits:
                 self._awaited.discard(ready)
 
     def give_up(self, error: ComityError) -> None:
-        """Ends every wait, present and future, of whoever works on the session; that it waits stays kept."""
+        """Ends every wait, present and future, of the session's worker; that it waits stays kept."""
         with self._lock:
             self._given_up = error
             for ready in self._awaited:

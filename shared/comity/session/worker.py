@@ -27,7 +27,7 @@ class Steppable(Protocol):
     """A role that works in small units."""
 
     def advance(self) -> bool:
-        """Does a unit of the work at hand; False when there is none until somebody asks for something.
+        """Does a unit of the work at hand; False when there is none until the next call.
 
         A unit that may take long passes `interruption.point` between its steps; the library's trainings do.
         """
@@ -61,7 +61,7 @@ class Worker(Protocol):
 
 
 class InlineWorker:
-    """A worker without a thread: what is asked is done by who asks, and the role's work by whoever waits for it.
+    """A worker without a thread: what is asked is done by who asks, and the role's work by the caller that waits for it.
 
     Args:
         role: The role.
@@ -81,7 +81,7 @@ class InlineWorker:
         future: Future[Result] = Future()
         try:
             future.set_result(request())
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+        except Exception as error:  # noqa: BLE001 - it belongs to the caller that asks for the result
             future.set_exception(error)
         return future
 
@@ -107,7 +107,7 @@ class SessionWorker:
     Args:
         role: The role; only this thread touches it from now on.
         name: Name of the thread.
-        wakes_in: Seconds until there may be work although nobody asks for anything; None for never.
+        wakes_in: Seconds until there may be work without a call; None for never.
         limits: How long a unit may take, and a caller has to wait for it.
     """
 

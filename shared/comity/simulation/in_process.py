@@ -19,7 +19,7 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.protocol.roles import run
 from comity.session.contexts import SessionContext
-from comity.session.events import Observer, nobody
+from comity.session.events import Observer, ignore
 from comity.session.outcome import Outcome
 from comity.store.memory_store import MemoryStore
 from comity.store.places import store_url
@@ -29,7 +29,7 @@ from comity.transport.bindings.in_process import InProcessChannel, encoded
 from comity.transport.negotiation import decode_agreement, decode_proposal, encode_agreement, encode_proposal
 
 
-def simulate(script: Script, observe: Observer = nobody, *, state: Path | None = None) -> tuple[SessionResult, Outcome]:
+def simulate(script: Script, observe: Observer = ignore, *, state: Path | None = None) -> tuple[SessionResult, Outcome]:
     """Runs a session in this process.
 
     Args:
@@ -50,7 +50,7 @@ def simulate(script: Script, observe: Observer = nobody, *, state: Path | None =
 
 
 def simulate_with(
-    script: Script, initiators: Sequence[LocalParty], acceptors: Sequence[LocalParty], observe: Observer = nobody
+    script: Script, initiators: Sequence[LocalParty], acceptors: Sequence[LocalParty], observe: Observer = ignore
 ) -> tuple[SessionResult, Outcome]:
     """Runs a session of these parties in this process.
 
@@ -86,7 +86,7 @@ def simulate_with(
 
     def place(party: LocalParty, own: Membership, peers: Agreeing) -> SessionContext:
         members = [peer for _, peer in peers]
-        return party.session_context(contract, own, observe if party is center else nobody, members)
+        return party.session_context(contract, own, observe if party is center else ignore, members)
 
     observe(definition.started(contract, definition.center, _names(asking, helping, many)))
     help_places = [place(*each, asking) for each in helping]

@@ -52,7 +52,7 @@ class Leases:
         if lease.owner != self._owner:
             raise StateInUse(
                 f"another process works on session {session}",
-                expected="nobody",
+                expected="no other process",
                 received=f"{lease.owner}, until {lease.until[:19]} UTC unless it goes on",
                 action="stop that process, or wait until its lease has run out",
             )

@@ -203,5 +203,9 @@ class MemoryStore:
         else:
             self._leases[session] = lease
 
+    def size(self) -> int:
+        """See `Store.size`."""
+        return 0
+
     def close(self) -> None:
         """There is nothing to let go of."""

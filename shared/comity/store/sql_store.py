@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import URL, Connection, bindparam, delete, insert, inspect, or_, select
+from sqlalchemy import URL, Connection, bindparam, delete, func, insert, inspect, or_, select
 
 from comity.contract import Json, canonical
 from comity.errors import SchemaMismatch, StateInUse
@@ -38,6 +38,7 @@ _RECORDS = (
     .order_by(tables.journal.c.position)
 )
 _FORGET = delete(tables.journal).where(tables.journal.c.session == bindparam("name"), tables.journal.c.kind != FINISHED)
+_TABLE_SIZE = select(func.pg_total_relation_size(bindparam("name")))
 _LEASE = select(tables.leases).where(tables.leases.c.session == bindparam("name"))
 _DROP_LEASE = delete(tables.leases).where(
     tables.leases.c.session == bindparam("name"), tables.leases.c.owner == bindparam("holder")
@@ -311,6 +312,21 @@ class SqlStore:
         """
         with self._database.working() as connection:
             connection.execute(_DROP_LEASE, {"name": session, "holder": owner})
+
+    def size(self) -> int:
+        """See `Store.size`; room that is free for what comes is left out.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+        with self._database.working() as connection:
+            if connection.dialect.name == "sqlite":
+                pages, free, page = (
+                    int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                    for name in ("page_count", "freelist_count", "page_size")
+                )
+                return (pages - free) * page
+            return sum(int(connection.scalar(_TABLE_SIZE, {"name": name}) or 0) for name in tables.metadata.tables)
 
     def close(self) -> None:
         """Lets go of files and connections. Closing twice is fine."""

@@ -156,5 +156,8 @@ class Store(Ledger, Protocol):
     def drop_lease(self, session: str, owner: str) -> None:
         """Lets go of a session's lease; nothing where it is not this owner's."""
 
+    def size(self) -> int:
+        """What all of it takes on disk, in bytes; 0 where it takes none."""
+
     def close(self) -> None:
         """Lets go of files and connections."""

@@ -8,10 +8,11 @@ from functools import cache
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
 
-from comity.contract import Preprocessing, TaskSpec
+from comity.contract import ASPECTS, Aspect, Preprocessing, TaskSpec
 from comity.errors import InvalidValue, TaskMismatch, UnknownTask
 from comity.suggestions import did_you_mean
 from comity.tasks.kind import TaskKind
+from comity.tasks.meaning import differences, hides_names, meaning_of, with_meaning
 
 GROUP = "comity.tasks"
 
@@ -52,7 +53,7 @@ def task_kind(name: str) -> TaskKind:
 
 
 def kind_for(data: object) -> TaskKind:
-    """The kind of task that data are for where nobody says which: the first of those that take them.
+    """The kind of task that data are for where it is not stated: the first of those that take them.
 
     Raises:
         InvalidValue: None does.
@@ -84,28 +85,38 @@ def require_usable(task: TaskSpec) -> TaskKind:
     return kind
 
 
-def require_task(party: str, data: object | None, wanted: TaskSpec) -> None:
-    """Checks that a party's data are for a contract's task.
+def require_task(party: str, data: object | None, wanted: TaskSpec, aspects: frozenset[Aspect] = ASPECTS) -> None:
+    """Checks that a party's data are for a contract's task, and mean the same.
 
     Args:
         party: The party, for the error.
         data: Its data; None for a party without.
         wanted: The contract's task.
+        aspects: What of it has to be the same; where outputs have not, the kind of task may be another.
 
     Raises:
         UnknownTask: There is no such kind here.
         InvalidValue: The task is described wrongly.
-        TaskMismatch: The data are for another.
+        TaskMismatch: The data are for another, or mean something else.
     """
     kind = require_usable(wanted)
-    if data is None:
+    if data is None or not aspects:
         return
-    if not kind.takes(data):
+    found: TaskSpec | None = None
+    if "outputs" not in aspects:
+        own_kind = kind_for(data)
+        found = own_kind.of(data, Preprocessing())
+        own, fits = own_kind.described(found), found.inputs.shape == wanted.inputs.shape
+    elif not kind.takes(data):
         other = kind_for(data)
         own, fits = other.described(other.of(data, Preprocessing())), False
     else:
         found = kind.of(data, Preprocessing())
         own, fits = kind.described(found), kind.agree(found, wanted)
+    if found is not None and found.inputs.shape == wanted.inputs.shape:
+        meant = with_meaning(found, meaning_of(data))
+        for each in differences(party, meant, wanted, aspects, hides=hides_names(data)):
+            raise TaskMismatch(each.what, expected=each.wanted, received=each.own, action=each.action)
     if not fits:
         raise TaskMismatch(
             f"{party}'s data are for another task",

@@ -1,4 +1,4 @@
-"""Local training and evaluation: what a party does with its own data, and nobody else's."""
+"""Local training and evaluation: what a party does with its own data, and no other party's."""
 
 from typing import TYPE_CHECKING
 

@@ -21,7 +21,7 @@ class Snapshot:
         iteration: Iterations behind it.
         state: Its state dict, as it is sent.
         optimizer: The optimiser's tensors, and whatever else the training needs to go on; they stay at the party.
-        verdict: What the leak guard says of it; None where nobody guards.
+        verdict: What the leak guard says of it; None without a leak guard.
     """
 
     iteration: int

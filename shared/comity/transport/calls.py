@@ -7,7 +7,7 @@ taken apart into their fields, in the order of the .proto; one that is `optional
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Hashable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,14 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from comity.errors import MalformedMessage, UnsupportedProtocol
-from comity.session.codec import release_from_proto, release_to_proto, statement_from_proto, statement_to_proto
+from comity.session.codec import (
+    release_from_proto,
+    release_to_proto,
+    statement_from_proto,
+    statement_to_proto,
+    tally_from_proto,
+    tally_to_proto,
+)
 from comity.session.contexts import PeerContext
 from comity.session.egress_rules import Rule, require_a_calls, require_fields, rule_of
 from comity.tensors import Layout
@@ -27,6 +34,7 @@ Converter = tuple[Callable[[Any], Message], Callable[[Any], Any]]
 """What makes a message of a value, and a value of a message, which it refuses where it does not fit."""
 
 _CONVERTERS: dict[str, Converter] = {
+    sessions_pb2.Tally.DESCRIPTOR.full_name: (tally_to_proto, tally_from_proto),
     blobs_pb2.BlobRef.DESCRIPTOR.full_name: (lambda digest: blobs_pb2.BlobRef(digest=digest), digest_in),
     sessions_pb2.SignedStatement.DESCRIPTOR.full_name: (statement_to_proto, statement_from_proto),
     sessions_pb2.Release.DESCRIPTOR.full_name: (release_to_proto, release_from_proto),
@@ -72,7 +80,7 @@ class Unary:
         handle: What the role does, from the role, its context opposite the caller, and the request's arguments.
         uploads: Blobs that must be there before the request.
         downloads: Blobs that come with the answer, before it is given to the caller.
-        delivers: Whether whoever makes it has everything that was sent in the units that it names.
+        delivers: Whether its caller has everything that was sent in the units that it names.
     """
 
     method: str
@@ -93,6 +101,8 @@ class Waiting:
         downloads: Blobs that come with the answer, before it is given to the caller.
         cancels: Whether the future is cancelled when its caller goes, so that a role that has not begun with it need not; not
             where several callers may wait for one.
+        metered: Whether it is one of many that are charged together: the role gets its `Wire` before its arguments, and the
+            caller what both took on the wire.
     """
 
     method: str
@@ -100,6 +110,67 @@ class Waiting:
     uploads: tuple[BlobField, ...] = ()
     downloads: tuple[BlobField, ...] = ()
     cancels: bool = False
+    metered: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Many calls, each with one answer, on one stream in both directions; answers come as they are there.
+
+    Neither side holds a thread of the server. Of the calls of one stream `most` are under way at a time: until one is
+    answered, no more is read, and the caller's transport holds it back. A caller who goes has those cancelled that the role
+    has not begun with; one whose deadline has passed is given no answer, and those behind it do not notice.
+
+    Attributes:
+        method: Its name in the service, a stream in both directions.
+        handle: What the role does; see `Waiting`. It returns a future.
+        key: What tells the calls of one stream apart; of a request, and of its answer.
+        most: Calls of one stream that are under way at a time.
+        metered: See `Waiting`.
+    """
+
+    method: str
+    handle: Callable[..., Any]
+    key: Callable[[Any], Hashable]
+    most: int = 64
+    metered: bool = False
+    uploads: tuple[BlobField, ...] = ()
+    downloads: tuple[BlobField, ...] = ()
+    cancels: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What a metered call takes on the wire, for the role that answers it.
+
+    Attributes:
+        asked: Length of the request, in bytes.
+        size: The length of an answer, in bytes.
+        arrived: When the request came, on the monotonic clock.
+    """
+
+    asked: int
+    size: Callable[[Any], int]
+    arrived: float
+
+    def ends(self, within_s: float) -> float | None:
+        """When it is of no use any more, on the monotonic clock, by a deadline that counts from its arrival; 0 for never."""
+        return self.arrived + within_s if within_s else None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a metered call, for whoever made it.
+
+    Attributes:
+        value: What the role returned.
+        asked: Length of the request on the wire, in bytes.
+        answered: Length of the answer, in bytes.
+    """
+
+    value: Any
+    asked: int
+    answered: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +197,7 @@ class Watch:
     uploads: tuple[BlobField, ...] = ()
 
 
-Call = Unary | Waiting | Watch
+Call = Unary | Waiting | Watch | Stream
 
 
 @dataclass(frozen=True)
@@ -294,7 +365,10 @@ class Service:
     @property
     def is_offline(self) -> bool:
         """Whether its calls can be brought to the other party, and the answers back."""
-        return all(isinstance(each.call, Watch) and each.call.offline is not None for each in self.watches)
+        streams = any(isinstance(each.call, Stream) for each in self.methods.values())
+        return not streams and all(
+            isinstance(each.call, Watch) and each.call.offline is not None for each in self.watches
+        )
 
     def kinds_sent(self, *, by_initiator: bool) -> set[str]:
         """The egress kinds that one side sends: in requests and uploads the initiator, in answers and downloads the acceptor."""
@@ -313,8 +387,10 @@ class Service:
 
 def _method(descriptor: MethodDescriptor, call: Call, converters: Mapping[str, Converter]) -> Method:
     service = descriptor.containing_service.full_name
-    if descriptor.client_streaming or descriptor.server_streaming is isinstance(call, Unary):
-        kinds = ["Waiting or Watch, for it answers in a stream" if descriptor.server_streaming else "Unary"]
+    is_both = descriptor.client_streaming and descriptor.server_streaming
+    if is_both is not isinstance(call, Stream) or descriptor.server_streaming is isinstance(call, Unary):
+        answers = "Waiting or Watch, for it answers in a stream" if descriptor.server_streaming else "Unary"
+        kinds = ["Stream, for it is one in both directions" if is_both else answers]
         raise _undeclared(f"{descriptor.full_name} is declared as another kind of call", kinds, [type(call).__name__])
     request, answer = descriptor.input_type, descriptor.output_type
     require_a_calls(request)

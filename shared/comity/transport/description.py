@@ -67,7 +67,7 @@ def decode_description(message: pb.PeerDescription, party: str) -> Description:
         raise MalformedMessage(
             "another party answers",
             expected=party,
-            received=message.party[:_LONGEST] or "nobody",
+            received=message.party[:_LONGEST] or "no party",
             action=f"check whose node is at the address of {party}",
         )
     texts = [message.role, message.version, *(each.name for each in message.protocols)]

@@ -14,8 +14,8 @@ from cryptography.x509 import load_der_x509_certificate
 from comity.errors import CertificateRejected, PeerUnreachable, TransportError
 from comity.transport.addresses import split_address
 from comity.transport.identity import Identity
+from comity.transport.retry import CONNECT_S
 
-_TIMEOUT_S = 3.0
 _VERIFY = "the peer's certificate is not accepted here"
 
 
@@ -66,7 +66,7 @@ def _diagnosed(address: str, party: str, identity: Identity, failure: str) -> Tr
             action="run the same version of comity on both sides; what stands between may allow fewer pings, too",
         )
     try:
-        connection = socket.create_connection(split_address(address), timeout=_TIMEOUT_S)
+        connection = socket.create_connection(split_address(address), timeout=CONNECT_S)
     except OSError as error:
         return PeerUnreachable(
             f"{party} cannot be reached",
@@ -113,7 +113,7 @@ def require_unrevoked(address: str, party: str, identity: Identity) -> None:
     """
     try:
         with (
-            socket.create_connection(split_address(address), timeout=_TIMEOUT_S) as connection,
+            socket.create_connection(split_address(address), timeout=CONNECT_S) as connection,
             _context(identity, party).wrap_socket(connection, server_hostname=party) as wrapped,
         ):
             shown = wrapped.getpeercert(binary_form=True)
@@ -203,7 +203,7 @@ def _rejected(party: str, reason: str) -> CertificateRejected:
 
 def _is_listening(address: str) -> bool:
     try:
-        socket.create_connection(split_address(address), timeout=_TIMEOUT_S).close()
+        socket.create_connection(split_address(address), timeout=CONNECT_S).close()
     except OSError:
         return False
     return True

@@ -1,6 +1,6 @@
 """gRPC's standard health service.
 
-Whoever follows it holds no thread, and is told by the same few senders as all who follow something. The one that comes with
+A follower holds no thread, and is told by the same few senders as all who follow something. The one that comes with
 gRPC sends under its lock, where one follower who stops to read holds all the others.
 """
 

@@ -120,7 +120,7 @@ class Identity:
         _, certificate, roots = served
         if roots == certificate:
             action = "add a party with comity trust add PARTY FILE"
-            log.warning("nobody-is-trusted", trust=str(self.trust), action=action)
+            log.warning("no-party-is-trusted", trust=str(self.trust), action=action)
 
     def _own(self) -> tuple[bytes, bytes]:
         """This node's key and its certificates alone, each checked."""

@@ -14,10 +14,10 @@ from google.protobuf.message import Message
 from comity.blobs.incoming import Incoming
 from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable, TooManyCalls
 from comity.ledger.ledger import Units
-from comity.session.limits import KEEPALIVE_S, SILENCE_S
 from comity.session.presence import Presence
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
+from comity.transport import retry as times
 from comity.transport.addresses import split_address
 from comity.transport.blobs import SERVICE, chunks, coming, decode_chunk, encode_chunk, put_metadata
 from comity.transport.diagnosis import diagnose, require_unrevoked
@@ -39,17 +39,9 @@ _RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, BlobTruncated, TooM
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", 8 * 2**20),
-    # A peer that is gone without a word is noticed after half a minute.
-    ("grpc.keepalive_time_ms", int(KEEPALIVE_S * 1000)),
-    ("grpc.keepalive_timeout_ms", int(SILENCE_S * 1000)),
-    ("grpc.http2.ping_timeout_ms", int(SILENCE_S * 1000)),
-    # However long a call waits, without a byte.
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", times.milliseconds(times.FIRST_PAUSE_S)),
+    ("grpc.max_reconnect_backoff_ms", times.milliseconds(times.LONGEST_PAUSE_S)),
 ]
-_SLOWEST_BYTES_PER_S = 100_000
-"""PeerConnection speed below which a transfer is taken for stuck."""
 
 
 def encode(message: Message) -> bytes:
@@ -85,11 +77,12 @@ class PeerConnection:
         self._closing = threading.Lock()
         self._is_closed = False
         self._unchecked = identity.is_secure and bool(identity.revoked)
+        options: list[tuple[str, Any]] = [*_OPTIONS, *times.keepalive()]
         if identity.is_secure:
-            options = [*_OPTIONS, ("grpc.ssl_target_name_override", party), ("grpc.default_authority", party)]
+            options += [("grpc.ssl_target_name_override", party), ("grpc.default_authority", party)]
             self.channel = grpc.secure_channel(address, identity.client_credentials(party), options)
         else:
-            self.channel = grpc.insecure_channel(address, _OPTIONS)
+            self.channel = grpc.insecure_channel(address, options)
             self._metadata = ((PARTY_KEY, identity.party),)
         self._stat = self.channel.unary_unary(
             f"/{SERVICE}/Stat", blobs_pb2.BlobRef.SerializeToString, blobs_pb2.BlobStat.FromString
@@ -151,12 +144,14 @@ class PeerConnection:
         return self._retried(lambda: method(request, timeout=self.retry.call_s, metadata=self._metadata))
 
     def watch(
-        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Callable[[], Request]
+        self,
+        method: grpc.UnaryStreamMultiCallable[Request, Response] | grpc.StreamStreamMultiCallable[Any, Response],
+        request: Callable[[], Any],
     ) -> Iterator[Response]:
         """Follows a stream to its end, starting it again after a cut.
 
         Args:
-            method: The stub's method.
+            method: The stub's method; of one in both directions the request is an iterator of them.
             request: Makes the request anew for each start, so that it says what came already.
 
         Raises:
@@ -262,14 +257,18 @@ class PeerConnection:
         return blob
 
     def _transfer_s(self, size: int) -> float:
-        return self.retry.call_s + size / _SLOWEST_BYTES_PER_S
+        return self.retry.call_s + size / times.SLOWEST_BYTES_PER_S
 
     def _retried(self, attempt: Callable[[], Result]) -> Result:
         # To stamina, no time to try is a mistake.
         retry_s = self.presence.wait_s(self.retry.retry_s) or None
         attempts = None if retry_s else 1
         for trial in stamina.retry_context(
-            on=_RETRIED, attempts=attempts, timeout=retry_s, wait_initial=0.1, wait_max=5.0
+            on=_RETRIED,
+            attempts=attempts,
+            timeout=retry_s,
+            wait_initial=times.FIRST_PAUSE_S,
+            wait_max=times.LONGEST_PAUSE_S,
         ):
             with trial:
                 self._require_unrevoked()

@@ -14,8 +14,9 @@ import structlog
 from grpc_reflection.v1alpha import reflection
 
 from comity.errors import AddressInUse, ComityError, InvalidValue, TooManyCalls, UnknownParty
-from comity.session.limits import KEEPALIVE_S, SILENCE_S, Limits
+from comity.session.limits import Limits
 from comity.transport import health
+from comity.transport import retry as times
 from comity.transport.addresses import is_loopback, split_address
 from comity.transport.identity import Identity, trusted_caller
 from comity.transport.stalls import Stalls
@@ -26,7 +27,6 @@ from comity.transport.trust import Trust
 log = structlog.get_logger()
 
 _LIMITS = Limits()
-_MS = 1000
 
 
 def options(limits: Limits) -> list[tuple[str, int]]:
@@ -36,15 +36,11 @@ def options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", 8 * 2**20),
         ("grpc.so_reuseport", 0),
         # A caller that waits sends nothing but pings.
-        ("grpc.http2.min_ping_interval_without_data_ms", int(KEEPALIVE_S * _MS / 2)),
+        ("grpc.http2.min_ping_interval_without_data_ms", times.milliseconds(times.KEEPALIVE_S / 2)),
         ("grpc.keepalive_permit_without_calls", 1),
-        # Whoever is gone without a word is noticed: a ping has a time of its own, of a minute if nothing is said.
-        ("grpc.keepalive_time_ms", int(KEEPALIVE_S * _MS)),
-        ("grpc.keepalive_timeout_ms", int(SILENCE_S * _MS)),
-        ("grpc.http2.ping_timeout_ms", int(SILENCE_S * _MS)),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.max_connection_idle_ms", int(limits.idle_s * _MS)),
-        ("grpc.server_handshake_timeout_ms", int(limits.handshake_s * _MS)),
+        *times.keepalive(),
+        ("grpc.max_connection_idle_ms", times.milliseconds(limits.idle_s)),
+        ("grpc.server_handshake_timeout_ms", times.milliseconds(limits.handshake_s)),
     ]
 
 
@@ -286,7 +282,7 @@ class NodeServer:
 
         Raises:
             InvalidValue: It is no address, or plaintext would leave this machine.
-            AddressInUse: Somebody else listens there.
+            AddressInUse: The address is in use.
         """
         port = self._bind(address)
         self.server.start()

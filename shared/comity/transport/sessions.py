@@ -66,7 +66,7 @@ def session_of(
     """
     fields = metadata(context)
     session = sessions.get(fields.get(SESSION_KEY, ""), caller(context), fields.get(CONTRACT_KEY, ""), protocol)
-    # Whoever quotes the contract has the agreement.
+    # A caller that quotes the contract has the agreement.
     session.gate.deliver_all(WHOLE, "contract")
     return session
 

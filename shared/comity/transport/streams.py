@@ -18,6 +18,7 @@ import structlog
 
 from comity.errors import ComityError, RemoteFailure, StorageError
 from comity.session.replayable_stream import StreamEnd
+from comity.transport.retry import STUCK_S
 from comity.transport.status import to_status
 
 log = structlog.get_logger()
@@ -27,8 +28,6 @@ Send = Callable[[Any], None]
 """Sends a message, and waits until the transport has taken it; None ends the stream."""
 
 _SENDERS = 4
-_GUARD_S = 8.0
-"""How long a message may wait for a follower who has stopped to read, in seconds; then its stream is cancelled."""
 
 
 def non_blocking(handler: Handler) -> Handler:
@@ -53,6 +52,51 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Follows no more."""
+
+
+class PolledRequests:
+    """What a caller sends in a stream, looked for without a thread that waits; until it is looked for, nothing more is read.
+
+    grpc has no such thing: what it gives is an iterator whose `next` waits on a condition. This asks the iterator for what
+    there is, and has itself called where the condition is notified. A test would see it change.
+
+    Args:
+        requests: The iterator.
+    """
+
+    def __init__(self, requests: Any) -> None:
+        self._requests = requests
+        self._state = requests._state  # noqa: SLF001 - see above
+        self._is_reading = False
+
+    def subscribe(self, notify: Callable[[], None]) -> None:
+        """Has something called, from any thread, whenever there may be a request, or the caller is gone."""
+        condition = self._state.condition
+        notify_all = condition.notify_all
+
+        def notify_them() -> None:
+            notify_all()
+            notify()
+
+        condition.notify_all = notify_them
+
+    def poll(self) -> Any:
+        """The next request; None where there is none yet.
+
+        Raises:
+            StreamEnd: There will be none: the caller has said so, or is gone.
+        """
+        with self._state.condition:
+            try:
+                if not self._is_reading:
+                    self._requests._raise_or_start_receive_message()  # noqa: SLF001
+                    self._is_reading = True
+                request = self._requests._look_for_request()  # noqa: SLF001
+            except (StopIteration, grpc.RpcError) as end:
+                raise StreamEnd from end
+            if request is not None:
+                self._is_reading = False
+        return request
 
 
 class Streams:
@@ -104,8 +148,8 @@ class Streams:
 
     def _guard(self) -> None:
         """Frees the senders of followers who have stopped to read: a send waits for them."""
-        while not self._stopped.wait(_GUARD_S / 8):
-            late = time.monotonic() - _GUARD_S
+        while not self._stopped.wait(STUCK_S / 8):
+            late = time.monotonic() - STUCK_S
             with self._lock:
                 stuck = [follower for follower, since in self._sending.items() if since < late]
             for follower in stuck:

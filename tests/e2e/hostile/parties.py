@@ -22,7 +22,7 @@ from comity.node.sessions.initiator import draft_contract, run_session, stored
 from comity.node.sessions.script import Script, parse_script
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
-from comity.session.events import Event, Observer, nobody
+from comity.session.events import Event, Observer, ignore
 from comity.session.outcome import Outcome
 from comity.session.waiting import Waits
 from comity.simulation.in_process import simulate
@@ -98,7 +98,7 @@ class Play:
         return LocalParty(initiator or self.initiator, section, secrets, MemoryStore())
 
     def run_honestly(
-        self, node: Target, id: str, *, rounds: int = 2, observe: Observer = nobody, retry: RetryPolicy = PATIENT
+        self, node: Target, id: str, *, rounds: int = 2, observe: Observer = ignore, retry: RetryPolicy = PATIENT
     ) -> Outcome:
         """A whole session of the honest initiator with the daemon."""
         script = self.script(id, rounds=rounds)

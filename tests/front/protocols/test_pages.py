@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import os
-import re
 import subprocess
 import sys
 from importlib import import_module
@@ -16,8 +15,8 @@ import pytest
 import comity
 from comity.node.sessions.script import parse_script
 from comity.simulation.processes import running
+from tests.e2e.pages import ROOT, blocks
 
-ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 PAGE = ROOT / "docs" / "python.md"
 SAID = {
@@ -47,7 +46,7 @@ data = { source = "digits", per_class = 20 }
 
 
 def user(folder: Path, *words: str, deadline_s: float = 200) -> subprocess.CompletedProcess[str]:
-    """Runs Python as somebody who has the package installed, from a folder of their own."""
+    """Runs Python as a user who has the package installed, from a folder of their own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("COMITY_", "PYTEST_", "PYTHONPATH"))}
     # Beside other tests, more threads than cores would wait for each other most of the time.
     return subprocess.run(
@@ -85,13 +84,13 @@ def test_the_examples_are_typed_outside_the_source_tree(tmp_path: Path) -> None:
 
 
 def test_the_page_runs_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 5
+    found = blocks(PAGE, "python")
+    assert len(found) > 5
     scope: dict[str, Any] = {"__name__": "page"}
     with running(parse_script(NODES), tmp_path):
         monkeypatch.chdir(tmp_path)
-        for block in blocks:
-            exec(compile(block, str(PAGE), "exec"), scope)
+        for block in found:
+            exec(compile(block.body, str(PAGE), "exec"), scope)
     assert (tmp_path / "assisted" / "model.safetensors").is_file()
     assert scope["result"].ledger_verified
 

@@ -272,7 +272,11 @@ WRONG: dict[str, tuple[type[ComityError], str, Any]] = {
     "label of a pair": (InvalidValue, "label of sample 0", lambda: run(data=[(torch.ones(12), torch.ones(3))])),
     "table": (InvalidValue, "sample 0 cannot be read", lambda: run(data=Broken())),
     "texts": (InvalidValue, "convert it", lambda: run(data=(np.array(["a"], object), np.array([1])))),
-    "nobody helps": (InvalidValue, "nobody is the provider", lambda: comity.simulate("assisted_learning", pair()[:1])),
+    "nobody helps": (
+        InvalidValue,
+        "no party is the provider",
+        lambda: comity.simulate("assisted_learning", pair()[:1]),
+    ),
     "terms together": (InvalidValue, "rewards cannot be used: expected min_clients", lambda: clients({"clients": 2})),
     "channels": (InvalidValue, "normalization", lambda: run(normalization=((0.5,), (0.5,)))),
     "script": (InvalidValue, "a script alone", lambda: comity.simulate({"session": {}}, pair())),

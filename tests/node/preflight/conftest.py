@@ -71,7 +71,7 @@ class Found:
         return [row.check for row in self.rows if row.verdict == "failed"]
 
     def only(self, check: str, *parts: str, code: int = 2) -> Row:
-        """The row of a check, which alone failed, said what is wrong, and how to mend it."""
+        """The row of a check, which alone failed, said what is wrong, and how to fix it."""
         assert self.failed() == [check]
         row = self[check]
         for part in parts:

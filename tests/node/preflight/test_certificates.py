@@ -122,7 +122,7 @@ def test_trust_in_a_folder_is_a_row_for_each(teacher: Any, make_home: Any) -> No
     folder: Path = teacher.folder / "trusted"
     folder.mkdir()
     teacher.values["tls"]["trust"] = "trusted"
-    teacher.check().only("trust", "nobody is trusted", "ask the peers")
+    teacher.check().only("trust", "no party is trusted", "comity trust add")
     for party in ("clinic", "bank"):
         shutil.copy(make_home(party).identity.certificate, folder / f"{party}.pem")
     rows = [row.found for row in teacher.check().rows if row.check == "trust"]

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from comity.blobs.session_blobs import SessionBlobs
-from comity.contract import Contract, Membership, ModelSpec
+from comity.contract import WEEK_S, Contract, Membership, ModelSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.ledger.receipts import Signer
 from comity.models import build
 from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook, record_opening
@@ -41,6 +41,7 @@ def _make_contract(**changes: Any) -> Contract:
         "rounds": 3,
         "models": {"model": ModelSpec(name="mlp", options={"hidden": 8}, signature="0" * 64)},
         "task": classification((1, 8, 8), 10),
+        "max_silence_s": WEEK_S,
         "initiator": "clinic",
         "acceptors": ("hospital",),
         "egress": PROTOCOL.egress,
@@ -131,5 +132,5 @@ def _peer_context(
     gate = EgressGate(contract, Policy(), store, peer.party)
     receipt_book = ReceiptBook(signer, store, contract, peer)
     blobs, journal, waits = SessionBlobs(), Journal(store, contract.session), Waits(store, contract.session)
-    place = SessionContext(contract, own, task, blobs, journal, nobody, waits)
+    place = SessionContext(contract, own, task, blobs, journal, ignore, waits)
     return PeerContext(place, peer, blobs, gate, receipt_book)

@@ -22,7 +22,7 @@ from comity.protocols.assisted_learning.messages import (
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider, ProviderPhase
 from comity.session.contexts import PeerContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.transport.bindings.in_process import InProcessChannel
@@ -77,7 +77,7 @@ def asked(
 ) -> Callable[..., Asked]:
     def begin(implementation: str, acceptors: tuple[str, ...] = TRAINS, **terms: Any) -> Asked:
         pair = make_pair(rounds=2, acceptors=acceptors, **({"trainers": 1} | terms if len(acceptors) > 1 else terms))
-        provider = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
+        provider = Provider(party(pair.provider), pair.provider.receipt_book, ignore)
         port: Assistance = provider
         if implementation == "in_process":
             port = ProviderPort(pair.learner, InProcessChannel(pair.provider, provider))
@@ -119,7 +119,7 @@ def test_the_same_question_has_the_same_answer_and_is_answered_once(assessing: A
     # Who was killed says the same, by what is kept.
     context = assessing.pair.provider
     context.blobs.drop(first.digest)
-    again = Provider(party(context), context.receipt_book, nobody)
+    again = Provider(party(context), context.receipt_book, ignore)
     assert again.assess(1, first.digest).result() == answer
 
 

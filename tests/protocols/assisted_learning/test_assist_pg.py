@@ -29,7 +29,7 @@ from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.gate import EgressGate
 from comity.session.outcome import Outcome
 from comity.session.policy import Policy
@@ -100,7 +100,7 @@ def _contexts(
         record_opening(store, contract, members[own], members[peer])
         blobs, journal, waits = SessionBlobs(), Journal(store, contract.session), Waits(store, contract.session)
         made[own] = PeerContext(
-            SessionContext(contract, members[own], task, blobs, journal, nobody, waits),
+            SessionContext(contract, members[own], task, blobs, journal, ignore, waits),
             members[peer],
             blobs,
             EgressGate(contract, Policy(), store, names[peer]),
@@ -124,7 +124,7 @@ class Cheat(ProviderPort):
     def __init__(
         self, contexts: dict[str, PeerContext], answer: Callable[[Checkpoint, Checkpoint], Checkpoint]
     ) -> None:
-        role = Provider(party(contexts["provider"]), contexts["provider"].receipt_book, nobody)
+        role = Provider(party(contexts["provider"]), contexts["provider"].receipt_book, ignore)
         super().__init__(contexts["learner"], InProcessChannel(contexts["provider"], role))
         self._answer = answer
         self._first: dict[int, tuple[Checkpoint, Blob]] = {}
@@ -143,11 +143,11 @@ class Cheat(ProviderPort):
 
 
 def play(contexts: dict[str, PeerContext], port: ProviderPort) -> Outcome:
-    return run(Learner(party(contexts["learner"]), [(port, contexts["learner"].receipt_book)], nobody))[0]
+    return run(Learner(party(contexts["learner"]), [(port, contexts["learner"].receipt_book)], ignore))[0]
 
 
 def honest(contexts: dict[str, PeerContext]) -> ProviderPort:
-    role = Provider(party(contexts["provider"]), contexts["provider"].receipt_book, nobody)
+    role = Provider(party(contexts["provider"]), contexts["provider"].receipt_book, ignore)
     return ProviderPort(contexts["learner"], InProcessChannel(contexts["provider"], role))
 
 
@@ -177,7 +177,7 @@ def test_the_trajectory_of_another_round_is_refused_before_anything_is_picked(
 @pytest.mark.slow
 def test_a_session_never_loses_return(contexts: dict[str, PeerContext]) -> None:
     learner = party(contexts["learner"])
-    (outcome,) = run(Learner(learner, [(honest(contexts), contexts["learner"].receipt_book)], nobody))
+    (outcome,) = run(Learner(learner, [(honest(contexts), contexts["learner"].receipt_book)], ignore))
     picks = [record.fields for record in contexts["learner"].journal.records() if record.kind == "picked"]
     totals = [pick["total"] for pick in picks]
     assert totals == outcome.metrics["global_loss_by_round"]

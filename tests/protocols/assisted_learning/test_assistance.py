@@ -35,7 +35,7 @@ from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, 
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.contexts import PeerContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.outcome import Outcome
 from comity.tensors import Blob, Layout
 from comity.transport.bindings.in_process import InProcessChannel
@@ -121,7 +121,7 @@ def helped(
 
     def begin(implementation: str, pair: Any = None, learner_pair: Any = None) -> Help:
         pair = pair or make_pair(rounds=2)
-        provider = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
+        provider = Provider(party(pair.provider), pair.provider.receipt_book, ignore)
         if implementation == "provider":
             port: Assistance = provider
         elif implementation == "in_process":
@@ -158,7 +158,7 @@ def expected(make_pair: Callable[..., Any], make_signer: Callable[[str], Signer]
     """The provider's trajectory in the first round, when nothing goes wrong."""
     pair = make_pair(rounds=2)
     learner, offers = begin_learner(pair.learner)
-    port = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
+    port = Provider(party(pair.provider), pair.provider.receipt_book, ignore)
     return Help(pair, learner, port, offers, make_signer("clinic")).complete()
 
 
@@ -415,7 +415,7 @@ def test_a_provider_that_diverges_says_so_to_the_learner(
 
 
 def run(help: Help) -> Outcome:
-    return play(Learner(party(help.pair.learner), [(help.port, help.pair.learner.receipt_book)], nobody))[0]
+    return play(Learner(party(help.pair.learner), [(help.port, help.pair.learner.receipt_book)], ignore))[0]
 
 
 def test_a_session_is_the_same_through_every_implementation(

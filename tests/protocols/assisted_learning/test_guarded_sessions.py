@@ -78,7 +78,7 @@ def test_a_checkpoint_without_a_verdict_does_not_leave(make_pair: Callable[..., 
     guards = Guards().with_inspectors(verdicts.inspectors)
     gate = EgressGate(context.contract, Policy(), context.journal.store, "hospital", guards)
     blob, other = (Blob.of(bytearray(text)) for text in (b"one", b"two"))
-    with pytest.raises(PolicyRefusal, match="nobody judged"):
+    with pytest.raises(PolicyRefusal, match="was not judged"):
         gate.send_blob(blob, "checkpoint", in_round(1))
     verdicts.record("checkpoint", in_round(1), blob.digest, Verdict(samples=100))
     verdicts.refuse("checkpoint", in_round(1), other.hex, Verdict(samples=100, is_refused=True))
@@ -89,7 +89,7 @@ def test_a_checkpoint_without_a_verdict_does_not_leave(make_pair: Callable[..., 
         context.contract, Policy(), context.journal.store, "lab", Guards().with_inspectors(again.inspectors)
     )
     lab.send_blob(blob, "checkpoint", in_round(1))
-    with pytest.raises(PolicyRefusal, match="nobody judged"):
+    with pytest.raises(PolicyRefusal, match="was not judged"):
         lab.send_blob(other, "checkpoint", in_round(1))
     # What a peer sent is passed on.
     gate.admit_blob(other.digest, "checkpoint", in_round(1), other.size)

@@ -28,7 +28,7 @@ from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, 
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.contexts import PeerContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.outcome import Outcome
 from comity.transport.bindings.in_process import InProcessChannel
 
@@ -115,11 +115,11 @@ def session(request: pytest.FixtureRequest, make_pair: Callable[..., Any]) -> Se
     port = Recording(
         ProviderPort(
             pair.learner,
-            InProcessChannel(pair.provider, Provider(provider, pair.provider.receipt_book, nobody)),
+            InProcessChannel(pair.provider, Provider(provider, pair.provider.receipt_book, ignore)),
         ),
         pair.learner.blobs,
     )
-    (outcome,) = run(Learner(learner, [(port, pair.learner.receipt_book)], nobody))
+    (outcome,) = run(Learner(learner, [(port, pair.learner.receipt_book)], ignore))
     return Session(pair.learner, pair.provider, model, objective, port.offered, port.returned, port.models, outcome)
 
 

@@ -23,7 +23,7 @@ from comity.protocols.assisted_learning.messages import Checkpoint
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.contexts import PeerContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.training import Snapshot
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.peer_connection import PeerConnection
@@ -124,7 +124,7 @@ def test_a_trajectory_that_is_not_whole_is_refused(
     start = learner.blobs.add(learner.task.layout.pack(learner.task.initial_state))
     list(learner.train(start.digest, 1))
     with pytest.raises(MalformedMessage, match="not whole"):
-        list(Learner(learner, [(port, pair.learner.receipt_book)], nobody)._receive(1, "hospital"))
+        list(Learner(learner, [(port, pair.learner.receipt_book)], ignore)._receive(1, "hospital"))
 
 
 def breaking(peer_context: PeerContext, error: Exception) -> PeerContext:
@@ -145,9 +145,9 @@ def test_a_provider_that_breaks_says_so_to_the_learner(
 ) -> None:
     pair = make_pair()
     peer_context = breaking(pair.provider, RuntimeError("out of memory: /secret/path"))
-    host = serve((peer_context, Provider(party(peer_context), peer_context.receipt_book, nobody)))
+    host = serve((peer_context, Provider(party(peer_context), peer_context.receipt_book, ignore)))
     port = remote(pair.learner, connect(host.address, contract=peer_context.contract))
-    session = Learner(party(pair.learner), [(port, pair.learner.receipt_book)], nobody)
+    session = Learner(party(pair.learner), [(port, pair.learner.receipt_book)], ignore)
     with pytest.raises(SessionFailed) as caught:
         run(session)
     assert "secret" not in str(caught.value)
@@ -165,9 +165,9 @@ def test_a_session_that_fails_leaves_no_thread(
     diverged = TrainingDiverged("training diverged")
     learner = breaking(pair.learner, diverged) if steep == "learner" else pair.learner
     provider = breaking(pair.provider, diverged) if steep == "provider" else pair.provider
-    host = serve((provider, Provider(party(provider), provider.receipt_book, nobody)))
+    host = serve((provider, Provider(party(provider), provider.receipt_book, ignore)))
     with connect(host.address, contract=provider.contract) as connection:
-        session = Learner(party(learner), [(remote(learner, connection), learner.receipt_book)], nobody)
+        session = Learner(party(learner), [(remote(learner, connection), learner.receipt_book)], ignore)
         with pytest.raises(TrainingDiverged):
             run(session)
     for thread in threading.enumerate():
@@ -181,9 +181,9 @@ def test_a_refused_offer_leaves_no_thread(
     serve: Callable[..., Any], connect: Callable[..., PeerConnection], make_pair: Callable[..., Any]
 ) -> None:
     pair = make_pair()
-    provider = Provider(party(pair.provider), pair.provider.receipt_book, nobody)
+    provider = Provider(party(pair.provider), pair.provider.receipt_book, ignore)
     host = serve((pair.provider, provider))
     with connect(host.address) as connection:
         connection.enter("no-such-session", "0" * 64)
         with pytest.raises(ComityError):
-            run(Learner(party(pair.learner), [(remote(pair.learner, connection), pair.learner.receipt_book)], nobody))
+            run(Learner(party(pair.learner), [(remote(pair.learner, connection), pair.learner.receipt_book)], ignore))

@@ -14,7 +14,7 @@ from comity.protocols.assisted_learning.algorithm import Loss
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.training import Classification
 
 
@@ -75,7 +75,7 @@ def helped(make_pair: Callable[..., Any], make_signer: Callable[[str], Signer]) 
             for each in learner.train(start.digest, 1)
             if isinstance(each.loss, Loss)
         ]
-        return Helped(pair, Provider(provider, pair.provider.receipt_book, nobody), offers, make_signer("clinic"))
+        return Helped(pair, Provider(provider, pair.provider.receipt_book, ignore), offers, make_signer("clinic"))
 
     return begin
 

@@ -38,7 +38,7 @@ from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding, 
 from comity.protocols.gradient_rewards.rewards import sparsify
 from comity.protocols.gradient_rewards.server import Server
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.events import Event, nobody
+from comity.session.events import Event, ignore
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker
 from comity.simulation.in_process import parties
@@ -206,7 +206,7 @@ def convene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Convene]:
             members = {client.name: client.membership("client") for client in clients}
             peer_contexts = {name: server.peer_context(place, member, apart=True) for name, member in members.items()}
             client_seats = {
-                client.name: client.peer_context(client.session_context(contract, members[client.name], nobody), own)
+                client.name: client.peer_context(client.session_context(contract, members[client.name], ignore), own)
                 for client in clients
             }
             role = Server(place, list(peer_contexts.values()))
@@ -637,7 +637,7 @@ def gathering(company: Company, joined: Sequence[str]) -> Server:
     """A server with an empty journal, to which some have come so far."""
     store = MemoryStore()
     party = replace_store(company.server_party, store)
-    place = party.session_context(company.place.contract, company.place.own, nobody)
+    place = party.session_context(company.place.contract, company.place.own, ignore)
     role = Server(place, [])
     for name in joined:
         role.admit(party.peer_context(place, company.contexts[name].peer, apart=True))

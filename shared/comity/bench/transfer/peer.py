@@ -21,7 +21,7 @@ from comity.errors import ComityError
 from comity.ledger.ledger import in_round
 from comity.ledger.receipts import Signer
 from comity.session.contexts import PeerContext, SessionContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.session.gate import EgressGate
 from comity.session.policy import Policy
 from comity.session.receipt_book import ReceiptBook
@@ -87,7 +87,7 @@ class PeerProcess:
         )
         store = MemoryStore()
         journal, waits = Journal(store, contract.session), Waits(store, contract.session)
-        place = SessionContext(contract, own, None, self._blobs, journal, nobody, waits)
+        place = SessionContext(contract, own, None, self._blobs, journal, ignore, waits)
         gate, receipt_book = (
             EgressGate(contract, Policy(), store, SENDER),
             ReceiptBook(signers[RECEIVER], store, contract, peer),

@@ -108,7 +108,7 @@ def audit(
     node: NodeChoice,
     json_output: Json = False,
 ) -> None:
-    """Says what somebody could have learned from what a node sent.
+    """Says what a peer could have learned from what a node sent.
 
     Without a name, lists the audits that protocols bring.
 

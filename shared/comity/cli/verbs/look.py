@@ -1,7 +1,8 @@
-"""Verbs that look on, and decide on what waits."""
+"""Verbs that show sessions, and decide on what waits."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -109,3 +110,23 @@ def show_session(session: LastSession = "", *, node: NodeChoice, json_output: Js
     from comity.cli.sessions import show_session as run_show
 
     run_show(session, node, as_json=json_output)
+
+
+@app.command(rich_help_panel=LOOK)
+@of_node
+def report(
+    session: LastSession = "",
+    *,
+    out: Annotated[Path | None, typer.Option(help="Where the page goes; SESSION.html, if left out.")] = None,
+    node: NodeChoice,
+    json_output: Json = False,
+) -> None:
+    """Writes a session as an HTML page: curves, bytes, contract.
+
+    One file that needs nothing else, to be sent or kept.
+
+    Example: `comity report s-3f9c01d2a7b4 --node clinic --out report.html`
+    """
+    from comity.cli.report import write_report
+
+    write_report(session, out, node, as_json=json_output)

@@ -28,7 +28,9 @@ def run(
     *,
     node: NodeChoice,
     nodes: Nodes = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Buy so many rounds, whatever the script says.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Number of rounds to buy, in place of what the script says.")
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once the contract is agreed on, or an approval is waited for.")
     ] = False,
@@ -89,26 +91,6 @@ def join(
 
 @app.command(rich_help_panel=RUN)
 @of_node
-def report(
-    session: LastSession = "",
-    *,
-    out: Annotated[Path | None, typer.Option(help="Where the page goes; SESSION.html, if left out.")] = None,
-    node: NodeChoice,
-    json_output: Json = False,
-) -> None:
-    """Writes a session as an HTML page: curves, bytes, contract.
-
-    One file that needs nothing else, to be sent or kept.
-
-    Example: `comity report s-3f9c01d2a7b4 --node clinic --out report.html`
-    """
-    from comity.cli.report import write_report
-
-    write_report(session, out, node, as_json=json_output)
-
-
-@app.command(rich_help_panel=RUN)
-@of_node
 def cancel(session: SessionName, *, node: NodeChoice, json_output: Json = False) -> None:
     """Ends a session before its time, and tells the other party.
 
@@ -149,7 +131,7 @@ def export_round(
 ) -> None:
     """Does this node's part of a round, and writes it to a bundle.
 
-    Somebody carries the file to the other party, who imports it. It can be written again at any time.
+    Take the file to the other party, who imports it. It can be written again at any time.
 
     Example: `comity offline export --script session.toml --out /media/drive`
     """

@@ -15,7 +15,10 @@ from comity.node.operating import NodeChoice
 @app.command(rich_help_panel=SET_UP)
 def init(
     role: Annotated[
-        str, typer.Argument(help="A role, as comity check lists them; or operator, to drive nodes from this machine.")
+        str,
+        typer.Argument(
+            help="The node's role, as comity protocols lists them; or operator, to drive nodes from this machine."
+        ),
     ],
     folder: Annotated[
         Path,
@@ -24,22 +27,25 @@ def init(
     *,
     party: Annotated[str, typer.Option(help="Name of your party, which its certificate states.")],
     listen: Annotated[str, typer.Option(help="Where peers are to reach the node, host:port.")] = "",
-    data: Annotated[str, typer.Option(help="Its data: digits, imagefolder:DIR, npz:FILE or torchvision:NAME.")] = (
-        "digits"
-    ),
+    data: Annotated[
+        str, typer.Option(help="Its data: csv:FILE, imagefolder:DIR, npz:FILE …; comity data lists what there is.")
+    ] = "digits",
+    target: Annotated[
+        str, typer.Option(help="Of a table, the column with the class or the number; its last one, if left out.")
+    ] = "",
     peer: Annotated[list[str] | None, typer.Option(help="A party that it asks, NAME=HOST:PORT.")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="A party that may have sessions with it.")] = None,
     control: Annotated[
         str,
         typer.Option(
-            help="Where operators on other machines reach the node, host:port; its socket alone, if left out."
+            help="Where operators on other machines reach the node, host:port; left out, it is driven from this machine alone."
         ),
     ] = "",
     privacy: Annotated[
         str,
         typer.Option(
-            help="What protects its samples: guarded, what single ones show stays; dp, besides, only sessions with "
-            "differential privacy; public, anybody may read them."
+            help="What protects its samples. guarded: a leak guard holds back what would show single samples; "
+            "dp: that, and only sessions with differential privacy; public: nothing, for public data."
         ),
     ] = "guarded",
     json_output: Json = False,
@@ -53,7 +59,8 @@ def init(
     from comity.cli.init import initialize, parse_peers
     from comity.node.setup.init import NodeChoices
 
-    choices = NodeChoices(role, party, listen, data, parse_peers(peer or []), tuple(allow or ()), control, privacy)
+    peers = parse_peers(peer or [])
+    choices = NodeChoices(role, party, listen, data, peers, tuple(allow or ()), control, privacy, target)
     initialize(folder, choices, as_json=json_output)
 
 
@@ -70,7 +77,7 @@ def check(
 
     It looks at configuration, data, model, keys and their dates, disk, clock and device.
 
-    Every row that fails says how to mend it. Exits with 2 where this node has to be set right, with 1 where only a peer has.
+    Every row that fails says how to fix it. Exits with 2 where this node has to be set right, with 1 where only a peer has.
 
     Example: `comity check --config clinic/node.toml --script session.toml`
     """
@@ -87,7 +94,7 @@ def node(
     node: NodeChoice,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
-    """Runs a node until it is told to stop.
+    """Runs a node until it is stopped.
 
     Ctrl-C and SIGTERM stop it; started again, it takes up its sessions by itself.
 

@@ -9,7 +9,7 @@ import typer
 from comity.cli.verbs.app import THERE_IS, app
 from comity.cli.verbs.options import Json
 
-Name = Annotated[str, typer.Argument(metavar="[NAME]", help="This one alone; left out, all are listed.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="This one alone; left out, all are listed.")]
 
 
 @app.command(rich_help_panel=THERE_IS)

@@ -14,7 +14,9 @@ from comity.cli.verbs.options import Json, JsonLines, Seed
 
 @app.command(rich_help_panel=TRY)
 def demo(
-    protocol: Annotated[str, typer.Argument(metavar="[DEMO]", help="What to show; left out, the first demo.")] = "",
+    protocol: Annotated[
+        str, typer.Argument(metavar="DEMO", help="Which demo, most often a protocol's name; left out, the first.")
+    ] = "",
     *,
     seed: Seed = 0,
     sessions: Annotated[

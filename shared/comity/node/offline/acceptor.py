@@ -31,7 +31,7 @@ class OfflineAcceptor:
     def __init__(self, party: LocalParty, role: str) -> None:
         self._party = party
         self._hosted = SessionRegistry(party.store)
-        # Whoever imports a proposal by hand has decided on it.
+        # The operator who imports a proposal has decided on it.
         self._acceptor = Acceptor(party, role, self._hosted, InlineWorker, asks=False)
         self._acceptor.restore()
 
@@ -77,7 +77,7 @@ class OfflineAcceptor:
         """
         _, definition = stored_contract(kept)
         session = self._hosted.get(kept.session, bundle.sender, bundle.label.contract_hash)
-        # Whoever quotes the contract has the agreement.
+        # A caller that quotes the contract has the agreement.
         session.gate.deliver_all(WHOLE, "contract")
         record = self._party.offline_record(kept.session)
         offline.take(definition.load().service, session, bundle, record)

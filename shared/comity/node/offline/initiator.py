@@ -168,10 +168,10 @@ class OfflineInitiator:
         """The last bundle of a session that is over here."""
         if not kept.peers:
             raise InvalidValue(
-                f"nobody has agreed to session {kept.session}",
+                f"no acceptor has agreed to session {kept.session}",
                 expected="an active session, or one that was",
                 received=kept.state,
-                action="there is nobody to tell",
+                action="no acceptor has to be told; begin another session",
             )
         rounds = int(str(kept.result.get("rounds_finished", 0)))
         return Bundle(rounds + 1, self._party.offline_record(kept.session).calls, ending=ending_of(kept.state))

@@ -90,7 +90,7 @@ class Context:
             return (self.config.role,)
         if self.running is not None:
             return (self.running.role,)
-        # Whoever helps listens.
+        # An acceptor listens.
         fitting = (each.acceptor if self.config.listen else each.initiator for each in protocols())
         return tuple(dict.fromkeys(fitting))
 

@@ -12,10 +12,7 @@ from comity.node.preflight.work import Drafted, drafted
 from comity.node.sessions.drafts import would_agree
 from comity.store.memory_store import MemoryStore
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.retry import RetryPolicy
-
-_ANSWER_S = 60.0
-"""What a peer may take to try a model."""
+from comity.transport.retry import DRAFT
 
 
 def check_draft(context: Context) -> Iterator[Row]:
@@ -40,7 +37,7 @@ def check_draft(context: Context) -> Iterator[Row]:
 def _asked(context: Context, check: str, session: Drafted, party: LocalParty, name: str) -> Row:
     address = context.config.peers[name].address
     try:
-        connection = PeerConnection(context.identity, name, address, RetryPolicy(call_s=_ANSWER_S, retry_s=0.0))
+        connection = PeerConnection(context.identity, name, address, DRAFT)
     except UsageError as error:
         raise NotChecked("this node's own certificate, key or trust cannot be used") from error
     with connection:

@@ -16,7 +16,7 @@ def check_listen(context: Context) -> Iterator[Row]:
     """The node can listen where its configuration says, or does so already."""
     address = context.config.listen
     if not context.helps:
-        yield Row("listen", "skipped", f"a {context.role} only asks: nobody calls it")
+        yield Row("listen", "skipped", f"a {context.role} only opens connections: it does not listen")
         return
     if not address:
         raise InvalidValue(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sqlalchemy import URL, inspect
 from sqlalchemy.exc import DBAPIError
 
 from comity.blobs.blob_store import BlobFolders
-from comity.errors import ClockSteppedBack, InvalidValue, StateInUse, StorageFailed
+from comity.errors import ClockSteppedBack, ComityError, InvalidValue, StateInUse, StorageFailed
 from comity.ledger.chain import utc_now
 from comity.ledger.charges import in_words
 from comity.ledger.verification import verify
@@ -21,7 +21,6 @@ from comity.node.config import ENVIRONMENT_PREFIX
 from comity.node.garbage import exclusive
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import Row
-from comity.node.sessions.room import bytes_free
 from comity.protocol.registry import protocols
 from comity.session.policy import Policy
 from comity.store.sql_engine import make_engine, parsed, place_of
@@ -211,9 +210,16 @@ def check_disk(context: Context) -> Iterator[Row]:
     blobs = BlobFolders(context.config.state_dir / "blobs")
     quota = context.config.policy.max_state_bytes
     disk, used = blobs.free(), blobs.used()
+    # A store that cannot be read has a row of its own.
+    with suppress(ComityError):
+        url = parsed(context.config.store_url)
+        if not _is_fresh(url):
+            with closing(SqlStore(url, read_only=True)) as store:
+                used += store.size()
+    left = disk if quota is None else min(disk, quota - used)
     limit = "no policy.max_state_bytes" if quota is None else f"policy.max_state_bytes is {_size(quota)}"
     found = f"{_size(disk)} free on the disk, {_size(used)} kept, {limit}"
-    if bytes_free(blobs, quota) <= 0:
+    if left <= 0:
         action = "free space with comity gc, or raise policy.max_state_bytes" if disk else "free space on the disk"
         yield Row("disk", "failed", found, action)
     elif disk < _LITTLE_BYTES:

@@ -18,10 +18,8 @@ from comity.protocol.registry import protocols_for
 from comity.transport.addresses import split_address
 from comity.transport.description import Description, describe
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.retry import RetryPolicy
+from comity.transport.retry import CONNECT_S, PREFLIGHT
 
-_CONNECT_S = 5.0
-_ANSWER_S = 10.0
 _AT_A_TIME = 16
 
 SKEW_WARNED = timedelta(seconds=5)
@@ -35,7 +33,7 @@ def check_peers(context: Context) -> Iterator[Row]:
     """Every peer that the node asks can be reached, accepts it, speaks its protocols and has its time."""
     peers = context.config.peers
     if not context.asks:
-        yield Row("peers", "skipped", f"nobody: the {context.role} is called and calls nobody")
+        yield Row("peers", "skipped", f"none: the {context.role} listens, and opens no connections")
         return
     if not peers:
         raise InvalidValue(
@@ -90,7 +88,7 @@ def _connect(check: str, host: str, port: int) -> Row:
     resolved = ", ".join(dict.fromkeys(str(each[4][0]) for each in places))
     began = time.monotonic()
     try:
-        socket.create_connection((host, port), timeout=_CONNECT_S).close()
+        socket.create_connection((host, port), timeout=CONNECT_S).close()
     except OSError as error:
         found = f"nothing answers at {host}:{port} ({resolved}): {error.strerror or error}"
         action = "check that its node runs, its port, and the firewalls between"
@@ -110,9 +108,9 @@ class _Answer:
 
 
 def _ask(context: Context, party: str, address: str) -> _Answer:
-    call_s = min(_ANSWER_S, context.config.retry.call_s)
+    call_s = min(PREFLIGHT.call_s, context.config.retry.call_s)
     try:
-        connection = PeerConnection(context.identity, party, address, RetryPolicy(call_s=call_s, retry_s=0.0))
+        connection = PeerConnection(context.identity, party, address, PREFLIGHT.model_copy(update={"call_s": call_s}))
     except UsageError as error:
         raise NotChecked("this node's own certificate, key or trust cannot be used") from error
     with connection:

@@ -17,7 +17,7 @@ _NOT_PROTECTED = "convolutions, losses, label counts and membership are not: noi
 _SAID = {
     "guarded": f"guarded: what a single sample shows in linear layers and embeddings stays here; {_NOT_PROTECTED}",
     "dp": "dp: as guarded, and no session trains without noise; losses and choices by them are not covered",
-    "public": "public: nothing is held back; only data that anybody may read belong here",
+    "public": "public: nothing is held back; for public data only",
 }
 _PARALLEL = 0.95
 """Absolute cosine of two rows above which they are told of."""

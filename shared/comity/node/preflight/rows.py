@@ -38,7 +38,7 @@ class NotChecked(Exception):
 
 
 def of_error(check: str, error: Exception, side: Side = "node") -> Row:
-    """The row of a check that failed; an error that nobody thought of shows as its class."""
+    """The row of a check that failed; an unexpected error shows as its class."""
     if isinstance(error, NotChecked):
         return Row(check, "skipped", str(error))
     if isinstance(error, OSError):

@@ -38,10 +38,10 @@ def check_keys(context: Context) -> Iterator[Row]:
     mode = key.stat().st_mode
     if mode & stat.S_IROTH:
         raise InvalidValue(
-            "anybody on this machine can read the private key",
+            "other users of this machine can read the private key",
             expected="0600",
             received=f"{key} with {stat.S_IMODE(mode):04o}",
-            action=f"chmod 600 {key}; make a new key if somebody may have read it",
+            action=f"chmod 600 {key}; make a new key if it may have been read",
         )
     yield Row("keys", "passed", f"{key} belongs to the certificate of {identity.party}")
 

@@ -21,7 +21,15 @@ from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.sessions.approval import Approvals, is_undecided
 from comity.node.sessions.budget import require_affordable
-from comity.node.sessions.ending import SessionEnds, ended_by, own_wish, silent_too_long, waited_too_long
+from comity.node.sessions.ending import (
+    SessionEnds,
+    ended_by,
+    is_past,
+    own_wish,
+    silent_too_long,
+    valid_no_more,
+    waited_too_long,
+)
 from comity.node.sessions.initiator import require_same, stored
 from comity.node.sessions.joined import admit, not_open
 from comity.node.sessions.kept import stored_contract
@@ -45,12 +53,12 @@ log = structlog.get_logger()
 
 
 class Acceptor:
-    """Decides on proposals, and has somebody work on what is agreed.
+    """Decides on proposals, and starts work on what is agreed.
 
     Args:
         party: This party.
         role: The role in which it helps.
-        sessions: Those that somebody works on.
+        sessions: The active ones.
         work: What drives the role of a session with one initiator; a thread of its own if nothing is said.
         asks: Whether policy may have an operator asked; one who stands by has decided.
     """
@@ -236,22 +244,30 @@ class Acceptor:
                 self._give_up(session, ended_by(caller, ending))
 
     def expire(self, now: datetime) -> None:
-        """Ends what has waited longer than the policy lets it."""
+        """Ends what has waited longer than the policy lets it, and what is not valid any more by its contract.
+
+        What was half uploaded, and that nobody goes on with, is dropped.
+        """
         for kept in self._store.sessions():
-            waited = overdue(kept, self._party.config.policy.max_wait_s, now)
-            if waited is None or not self._is_own(kept):
+            if not kept.is_on or not self._is_own(kept):
                 continue
-            error = waited_too_long(waited, PolicyRefusal if is_undecided(kept) else SessionFailed)
+            waited = overdue(kept, self._party.config.policy.max_wait_s, now)
+            if waited is not None:
+                error = waited_too_long(waited, PolicyRefusal if is_undecided(kept) else SessionFailed)
+            elif is_past(kept, now):
+                error = valid_no_more(kept)
+            else:
+                continue
             with self._deciding:
                 self._give_up(kept.session, error)
 
-        most_s = self._party.config.policy.max_silence_s
-        for session in [] if most_s is None else self._sessions.silent(most_s):
+        for session in self._sessions.silent():
             found = self._store.find(session)
             # What it waits for has bounds of its own.
             if found is not None and not found.waits:
                 with self._deciding:
                     self._give_up(session, silent_too_long())
+        self._sessions.drop_half_uploads(self._party.config.limits.half_upload_s)
 
     def _require_admissible(self, proposal: Proposal, own: Membership, kept: StoredSession | None = None) -> int:
         """What a proposal takes on disk, where policy and room admit it beside all other sessions; see there."""
@@ -260,7 +276,7 @@ class Acceptor:
         ]
         theirs = [each for each in others if proposal.peer.party in {peer["party"] for peer in each.peers}]
         since = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="milliseconds")
-        asked = Asked(sum(each.counts for each in theirs), sum(each.begun >= since for each in theirs))
+        asked = Asked(sum(each.is_on for each in theirs), sum(each.begun >= since for each in theirs))
         return require_admissible(
             self._party,
             proposal,
@@ -279,7 +295,7 @@ class Acceptor:
         return True
 
     def _give_up(self, session: str, error: ComityError) -> None:
-        """Ends a session early: whoever works on it stops, and those who look on are told."""
+        """Ends a session early: its worker stops, and observers are told."""
         active = self._sessions.find(session)
         if active is not None:
             # It stays known until its end is kept: who asks meanwhile asks again, and is then told of it.
@@ -299,7 +315,7 @@ class Acceptor:
         """
         if contract.acceptors != (self._party.name,):
             raise InvalidValue(
-                "session.acceptors names somebody else",
+                "session.acceptors names another party",
                 expected=self._party.name,
                 received=", ".join(contract.acceptors),
                 action="open the session at the node that it names, or name this one",
@@ -360,5 +376,5 @@ class Acceptor:
     def _set_up(
         self, contract: Contract, definition: ProtocolDefinition, own: Membership, peers: Sequence[Membership]
     ) -> ActiveSession:
-        """Has the role go on from what is kept, and somebody work on it; who looked on at its proposal still does."""
+        """Has the role go on from what is kept, and starts work on it; observers of its proposal stay."""
         return self._work.begin(contract, definition, own, peers, self._approvals.take_events(contract.session))

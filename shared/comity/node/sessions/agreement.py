@@ -14,10 +14,8 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.session.waiting import APPROVAL_ELSEWHERE, Waits
 from comity.transport.negotiation import decode_agreement, encode_proposal
 from comity.transport.peer_connection import PeerConnection
+from comity.transport.retry import DECISION_PAUSES_S
 from comity.transport.sessions import propose
-
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 2.0
-"""Between two questions whether an operator has decided, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Negotiation:
         """
         agreed = {each.party: each for each in self._agreed()}
         undecided: set[str] = set()
-        pause_s = _FIRST_PAUSE_S
+        pause_s, longest_s = DECISION_PAUSES_S
         while len(agreed) < len(connections):
             for connection in connections:
                 if connection.party in agreed:
@@ -68,7 +66,7 @@ class Negotiation:
                     self.waits.begin(APPROVAL_ELSEWHERE, connection.party)
             if len(agreed) < len(connections):
                 self.pause(pause_s)
-                pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+                pause_s = min(pause_s * 1.5, longest_s)
         for connection in connections:
             connection.enter(self.contract.session, self.contract.hash)
         return [agreed[connection.party] for connection in connections]

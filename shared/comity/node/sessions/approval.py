@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class Approvals:
-    """The proposals on which an operator has to decide. They are in the store; here is who looks on.
+    """The proposals on which an operator has to decide. They are in the store; observers are kept here.
 
     Args:
         store: Where they are kept.
@@ -70,7 +70,7 @@ class Approvals:
         if kept is None or not is_undecided(kept):
             waiting = [each.session for each in self._store.sessions() if is_undecided(each)]
             raise InvalidValue(
-                f"session {session} waits for nobody's approval",
+                f"session {session} does not wait for approval",
                 expected=", ".join(waiting) or "one that waits for it; none does",
                 received="no such session" if kept is None else kept.state,
                 action="comity sessions lists them",
@@ -86,7 +86,7 @@ class Approvals:
         )
 
     def events(self, session: str) -> ReplayableStream[Event] | None:
-        """What happens to a proposal, for those who look on; None where none of that identifier waits."""
+        """What happens to a proposal, for observers; None where none of that identifier waits."""
         kept = self._store.find(session)
         if kept is None or not is_undecided(kept):
             return None
@@ -97,11 +97,11 @@ class Approvals:
         return self._events[session]
 
     def take_events(self, session: str) -> ReplayableStream[Event] | None:
-        """Hands on what those who look on follow, to whoever goes on with the session; None where nobody does."""
+        """Hands over what observers follow, to the session's worker; None where there are none."""
         return self._events.pop(session, None)
 
     def drain(self) -> None:
-        """Has those who look on go."""
+        """Has observers go."""
         for events in self._events.values():
             events.close()
 

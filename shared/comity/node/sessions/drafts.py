@@ -1,4 +1,4 @@
-"""Whether another party would agree to a contract, asked before anybody is bound by it."""
+"""Whether another party would agree to a contract, asked before either side is bound by it."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ from comity.node.sessions.failures import failure
 from comity.node.sessions.result import SessionResult, summarize
 from comity.node.weights import WHOLE
 from comity.protocol.registry import protocol
-from comity.session.events import Event, Observer, nobody
+from comity.session.events import Event, Observer, ignore
 from comity.session.outcome import Outcome
 from comity.session.waiting import APPROVAL
-from comity.store.store import SessionState, Waiting
+from comity.store.store import SessionState, StoredSession, Waiting
 from comity.tensors import Blob
 from comity.transport.sessions import Ending
 
@@ -32,7 +32,7 @@ Tell = Callable[[Ending], bool]
 """Tells the peers of a session how it ended; returns whether all of them heard it."""
 
 
-def nobody_to_tell(ending: Ending) -> bool:
+def peers_know(ending: Ending) -> bool:
     """For sessions whose peers know, or find out in another way."""
     del ending
     return True
@@ -42,7 +42,7 @@ class SessionEnds:
     """Ends the sessions of a party, each once: a session that is over stays as it ended.
 
     In this order: the peers are told, the models and the result are written, the ledger and the store say that it is
-    over, blobs and journal go, and those who look on hear of it. Whoever is killed in between does it again.
+    over, blobs and journal go, and observers are told. A node that is killed in between does it again.
 
     Args:
         party: This party.
@@ -54,10 +54,10 @@ class SessionEnds:
     def finish(
         self,
         contract: Contract,
-        observe: Observer = nobody,
+        observe: Observer = ignore,
         *,
         outcome: Outcome | None = None,
-        tell: Tell = nobody_to_tell,
+        tell: Tell = peers_know,
     ) -> SessionResult | None:
         """Ends a session that came to its end.
 
@@ -94,9 +94,9 @@ class SessionEnds:
         self,
         session: str,
         error: ComityError,
-        observe: Observer = nobody,
+        observe: Observer = ignore,
         *,
-        tell: Tell = nobody_to_tell,
+        tell: Tell = peers_know,
     ) -> bool:
         """Ends a session that does not come to its end; returns whether every peer was told.
 
@@ -157,18 +157,36 @@ def ended_by(peer: str, ending: Ending) -> ComityError:
 def waited_too_long(waiting: Waiting, error: type[ComityError]) -> ComityError:
     """Why a session is over that has waited longer than policy lets it."""
     return error(
-        f"nobody ended the session's wait for {waiting.waits_for}",
+        f"the session has waited too long for {waiting.waits_for}",
         expected="policy.max_wait_s at most",
         received=f"since {waiting.since}",
         action="propose it again as a new session, once they have time for it",
     )
 
 
+def is_past(session: StoredSession, now: datetime) -> bool:
+    """Whether a session is not valid any more, by its contract."""
+    most_s = session.contract.get("max_duration_s")
+    if not isinstance(most_s, int | float) or not session.begun:
+        return False
+    return (now - datetime.fromisoformat(session.begun)).total_seconds() > most_s
+
+
+def valid_no_more(session: StoredSession) -> ComityError:
+    """Why a session is over that went on for as long as its contract says."""
+    return SessionFailed(
+        "the session is not valid any more",
+        expected=f"its end within {session.contract['max_duration_s']:g} s, by its contract",
+        received=f"begun {session.begun}",
+        action="begin a new session, with a longer session.max_duration_s where both sides want that",
+    )
+
+
 def silent_too_long() -> ComityError:
-    """Why a session is over whose initiator has not called for longer than policy lets it."""
+    """Why a session is over whose initiator has not called for longer than its contract says."""
     return SessionFailed(
         "the session's initiator does not call any more",
-        expected="a call within policy.max_silence_s",
+        expected="a call within the contract's max_silence_s",
         received="none",
         action="propose a new session",
     )

@@ -28,13 +28,10 @@ from comity.session.replayable_stream import ReplayableStream
 from comity.session.waiting import PEER_AWAY, Waits, began, overdue
 from comity.store.store import StoredSession
 from comity.transport.peer_connection import PeerConnection
-from comity.transport.retry import RetryPolicy
+from comity.transport.retry import FAREWELL, RetryPolicy
 from comity.transport.sessions import Ending, end
 
 log = structlog.get_logger()
-
-_FAREWELL = RetryPolicy(call_s=3.0, retry_s=0.0)
-"""For telling an acceptor that a session is cancelled: it may be away, which may be why."""
 
 _STOP_S = 30.0
 """How long a cancelled session is waited for, in seconds: its unit of work is finished first."""
@@ -64,7 +61,7 @@ class InitiatedSession:
 
     @property
     def running(self) -> bool:
-        """Whether somebody works on it."""
+        """Whether it is active."""
         return self.thread is not None and self.thread.is_alive()
 
     def observe(self, event: Event) -> None:
@@ -150,7 +147,7 @@ class InitiatedSessions:
         return self._sessions.get(session)
 
     def running(self) -> set[str]:
-        """Identifiers of the sessions that somebody works on."""
+        """Identifiers of the active sessions."""
         return {name for name, session in self._sessions.items() if session.running}
 
     def resume(self, session: str) -> None:
@@ -210,7 +207,7 @@ class InitiatedSessions:
             found.thread.join(_STOP_S)
         if not self._is_on(session):
             raise not_on(session, self._state(session))
-        # Those who look on from now on find how it ended in the store.
+        # Observers from now on find how it ended in the store.
         told = self._ends.fail(
             session, error, found.observe, tell=lambda ending: self._farewell(found.contract, ending)
         )
@@ -230,7 +227,7 @@ class InitiatedSessions:
         told = True
         for acceptor in contract.acceptors:
             try:
-                with self.connection_to(acceptor, _FAREWELL) as connection:
+                with self.connection_to(acceptor, FAREWELL) as connection:
                     connection.enter(contract.session, contract.hash)
                     end(connection, ending)
             except ComityError as error:
@@ -266,7 +263,7 @@ class InitiatedSessions:
         return InitiatedSession(contract, definition, Waits(self._store, contract.session, observe), events)
 
     def _start(self, session: InitiatedSession) -> None:
-        """Has somebody work on a session.
+        """Starts work on a session.
 
         Raises:
             StateInUse: Another process does.
@@ -313,7 +310,7 @@ class InitiatedSessions:
     def _fail(self, session: InitiatedSession, error: Exception) -> None:
         name = session.contract.session
         if session.cancelled.is_set():
-            # Whoever gives it up ends it.
+            # The caller that gives it up ends it.
             return
         if isinstance(error, PASSING) or not isinstance(error, ComityError):
             # Not the session's fault: it goes on when its operator says so, or when the node is started again.
@@ -328,7 +325,7 @@ class InitiatedSessions:
 
 
 def _offline(session: str) -> InvalidValue:
-    """The error of whoever expects the daemon to go on with a session whose rounds are exchanged offline."""
+    """The error for a caller who expects the daemon to go on with a session whose rounds are exchanged offline."""
     return InvalidValue(
         f"the rounds of session {session} are exchanged offline",
         expected="comity offline",
@@ -338,7 +335,7 @@ def _offline(session: str) -> InvalidValue:
 
 
 def not_on(session: str, state: str) -> InvalidValue:
-    """The error of whoever wants to end a session that is not on."""
+    """The error for a caller who wants to end a session that is not on."""
     return InvalidValue(
         f"session {session} cannot be cancelled",
         expected="an active one",
@@ -360,7 +357,7 @@ def _lose(session: InitiatedSession) -> None:
         # As if the peers were away: the session stays as it is.
         connection.close()
     session.waits.give_up(
-        NodeDraining("another process works on the session", action="look on with comity watch there")
+        NodeDraining("another process works on the session", action="follow it with comity watch there")
     )
 
 

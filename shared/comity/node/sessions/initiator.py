@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from comity.contract import Contract, HeadSpec, InputSpec, Membership, TaskSpec, Terms
+from comity.contract import Contract, HeadSpec, InputSpec, Membership, Preprocessing, TaskSpec, Terms
 from comity.errors import InvalidValue, NodeDraining, StorageError, TooManyCalls, TransportError
 from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
@@ -51,13 +51,14 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
             received=", ".join(wanted.acceptors),
             action="name each once" if several else "name one; a session with another is another session",
         )
-    task = _task(wanted, party)
+    identifier = wanted.id or session
+    task = _task(wanted, party, identifier)
     require_task_kind(task.kind, definition)
     terms = validated(definition.terms, wanted.terms, "session.terms")
     contract = Contract(
         protocol=definition.name,
         version=definition.version,
-        session=wanted.id or session,
+        session=identifier,
         seed=wanted.seed,
         rounds=wanted.rounds,
         models={
@@ -70,6 +71,8 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         initiator="" if definition.topology.is_joined else party.name,
         acceptors=wanted.acceptors,
         egress=definition.egress_of(terms),
+        max_silence_s=wanted.max_silence_s,
+        max_duration_s=wanted.max_duration_s,
         terms=definition.load().task.complete(terms, party.holdings.data),
     )
     return contract, definition
@@ -90,15 +93,20 @@ def _models(wanted: SessionSection, definition: ProtocolDefinition, terms: Terms
     return given
 
 
-def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
+def _task(wanted: SessionSection, party: LocalParty, session: str) -> TaskSpec:
     """What a script says that the models are for; where it does not, what the party's data are for."""
     section = wanted.task
     if section is None:
-        return party.holdings.task_spec(wanted.normalization)
-    heads = section.heads
-    if section.classes is not None and not heads:
-        heads = (HeadSpec(name=task_kind(section.kind).head, size=section.classes),)
-    inputs = {"shape": section.input_shape, "preprocessing": wanted.normalization}
+        return party.holdings.task_spec(_normalization(wanted, party), session)
+    heads, classes = section.heads, section.classes
+    if classes is not None and not heads:
+        size, labels = (classes, ()) if isinstance(classes, int) else (len(classes), classes)
+        heads = (HeadSpec(name=task_kind(section.kind).head, size=size, labels=labels),)
+    inputs = {
+        "shape": section.input_shape,
+        "features": section.features,
+        "preprocessing": _normalization(wanted, party),
+    }
     task = TaskSpec(
         kind=section.kind,
         options=section.options,
@@ -107,6 +115,13 @@ def _task(wanted: SessionSection, party: LocalParty) -> TaskSpec:
     )
     require_usable(task)
     return task
+
+
+def _normalization(wanted: SessionSection, party: LocalParty) -> Preprocessing:
+    """What is done to every input: as the script says, or as the party's training samples are."""
+    if isinstance(wanted.normalization, Preprocessing):
+        return wanted.normalization
+    return party.holdings.normalization()
 
 
 def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection], observe: Observer) -> Outcome:
@@ -124,7 +139,7 @@ def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection],
     peers = negotiation.agree(connections)
     observe(definition.started(contract, definition.initiator, contract.acceptors))
     for record in party.store.records(contract.session):
-        # Those who look on after a restart see what was before it.
+        # Observers after a restart see what was before it.
         if record.kind == "finished":
             observe(Event("round-finished", record.round, record.fields))
     place = party.session_context(contract, negotiation.own, observe, peers, negotiation.waits)

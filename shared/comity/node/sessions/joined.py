@@ -84,7 +84,7 @@ def admit(party: LocalParty, active: ActiveSession, peer: Membership) -> Accepte
 
 
 def not_open(session: str) -> UnknownSession:
-    """The error of whoever wants to join a session that is none."""
+    """The error for a caller who wants to join a session that is none."""
     return UnknownSession(
         "no such session is open here", received=session, action="ask the operator of this node for its identifier"
     )

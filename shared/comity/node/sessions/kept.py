@@ -1,4 +1,4 @@
-"""What is kept of a session, read again. Light: whoever looks a session up waits for no torch."""
+"""What is kept of a session, read again. Light: looking a session up imports no torch."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def summarized(store: Store, running: Collection[str]) -> list[SessionSummary]:
 
     Args:
         store: What the node keeps.
-        running: Identifiers of the sessions that somebody works on.
+        running: Identifiers of the active sessions.
     """
     return [_summary(store, kept, running) for kept in store.sessions()]
 
@@ -99,7 +99,7 @@ def detailed(store: Store, running: Collection[str], session: str) -> SessionDet
 
 
 def past_events(store: Store, session: str) -> list[Event]:
-    """What is left to tell of a session on which nobody works: the rounds that are finished, and how it ended.
+    """What is left to tell of a session that is not active: the rounds that are finished, and how it ended.
 
     Raises:
         InvalidValue: There is none of that identifier.
@@ -114,7 +114,7 @@ def past_events(store: Store, session: str) -> list[Event]:
         case "waiting":
             events += [began(each) for each in kept.waits]
         case "active":
-            what = {"what": "nobody works on the session", "action": "comity resume goes on with it"}
+            what = {"what": "the session is not active", "action": "comity resume goes on with it"}
             events.append(Event("session-stopped", 0, what))
         case "finished":
             events.append(definition.finished(contract, kept.result))

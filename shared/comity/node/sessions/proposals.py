@@ -70,9 +70,9 @@ def read_proposal(
     require_pinned(peer, party.config.receipt_key_of(peer.party))
     if party.name not in contract.acceptors:
         raise UnknownParty(
-            "the contract asks somebody else",
+            "the contract is addressed to another party",
             expected=party.name,
-            received=", ".join(contract.acceptors) or "nobody",
+            received=", ".join(contract.acceptors) or "no acceptor",
             action="propose it to those whom it asks",
         )
     several = definition.topology.many_acceptors

@@ -42,13 +42,13 @@ def promise(
         PolicyRefusal: There is no room.
     """
     needed = disk_space(party, contract, own, peer, definition)
-    free = bytes_free(party.blobs, party.config.policy.max_state_bytes)
+    free = bytes_free(party.blobs, party.store, party.config.policy.max_state_bytes)
     free -= outstanding(party.store, party.blobs, but=contract.session)
-    if needed > free:
+    if needed > free or free < 0:
         raise PolicyRefusal(
             f"{party.name} has no room for the session",
             expected=f"{needed / 1e6:.0f} MB for what it keeps",
-            # How much others leave is nobody's business but this party's own.
+            # How much others leave is confidential.
             received="less" if party.name in contract.acceptors else f"{max(free, 0) / 1e6:.0f} MB",
             action="raise policy.max_state_bytes, or free space with comity gc",
         )
@@ -100,11 +100,12 @@ def outstanding(store: Store, blobs: BlobStore, *, but: str = "") -> int:
     return sum(max(0, kept.promised - blobs.used(kept.session)) for kept in sessions)
 
 
-def bytes_free(blobs: BlobStore, quota: int | None) -> int:
-    """What blobs may still take, in bytes; less than 0 where their quota is passed.
+def bytes_free(blobs: BlobStore, store: Store, quota: int | None) -> int:
+    """What sessions may still take, in bytes; less than 0 where their quota is passed.
 
     Args:
-        blobs: Where they are.
-        quota: Most that they may take, in bytes; None for what there is room for.
+        blobs: Where their tensors are.
+        store: Where they are recorded, which takes room as well.
+        quota: Most that both may take, in bytes; None for what there is room for.
     """
-    return blobs.free() if quota is None else min(blobs.free(), quota - blobs.used())
+    return blobs.free() if quota is None else min(blobs.free(), quota - blobs.used() - store.size())

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field
 
-from comity.contract import HeadSpec, Identifier, Kind, ModelForm, ModelSpec, Options, Preprocessing
+from comity.contract import (
+    WEEK_S,
+    Duration,
+    HeadSpec,
+    Identifier,
+    Kind,
+    ModelForm,
+    ModelSpec,
+    Names,
+    Options,
+    Preprocessing,
+)
 from comity.errors import InvalidValue
 from comity.node.config import PartyConfig
 from comity.node.validation import parse_toml, validated
@@ -52,14 +63,16 @@ class TaskSection(_Section):
         kind: Kind of task.
         options: What the kind needs to know beside it.
         input_shape: Shape of one input, channels first.
-        classes: Number of classes, or of what else the one head of such a task gives.
+        features: Names of the features, in order, where inputs are rows of a table.
+        classes: Number of classes, or of what else the one head of such a task gives; or their names, in order.
         heads: What a model says of an input, where `classes` does not tell all of it.
     """
 
     kind: Kind = "classification"
     options: Options = {}
     input_shape: tuple[Annotated[int, Field(ge=1)], ...]
-    classes: Annotated[int, Field(ge=1)] | None = None
+    features: Names = ()
+    classes: Annotated[int, Field(ge=1)] | Names | None = None
     heads: tuple[HeadSpec, ...] = ()
 
 
@@ -76,6 +89,10 @@ class SessionSection(_Section):
         models: The models, by what the protocol calls them.
         task: What the models are for.
         normalization: What is done to every input, in model range; part of the contract, so that all parties do the same.
+            `computed`: mean and standard deviation of the drafting party's training samples, to two digits, which the
+            other parties learn.
+        max_silence_s: How long the acceptor goes on without a call of the initiator's, in seconds.
+        max_duration_s: How long the session is valid, in seconds; left out, for as long as it takes.
         terms: The protocol's own terms.
     """
 
@@ -87,7 +104,9 @@ class SessionSection(_Section):
     model: ModelSection | None = None
     models: dict[Kind, ModelSection] = {}
     task: TaskSection | None = None
-    normalization: Preprocessing = Preprocessing()
+    normalization: Preprocessing | Literal["computed"] = Preprocessing()
+    max_silence_s: Duration = WEEK_S
+    max_duration_s: Duration | None = None
     terms: dict[str, Any] = {}
 
     @property

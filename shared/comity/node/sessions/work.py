@@ -20,11 +20,11 @@ from comity.session.worker import SessionWorker, Steppable, Worker
 
 
 class SessionWork:
-    """Has somebody work on sessions.
+    """Starts work on sessions.
 
     Args:
         party: This party.
-        sessions: Those that somebody works on.
+        sessions: The active ones.
         ends: Where they end.
         work: What drives the role of a session with one initiator; a thread of its own if nothing is said.
     """
@@ -51,14 +51,14 @@ class SessionWork:
         peers: Sequence[Membership],
         events: ReplayableStream[Event] | None = None,
     ) -> ActiveSession:
-        """Has the role of a session go on from what is kept, and somebody work on it.
+        """Has the role of a session go on from what is kept, and starts work on it.
 
         Args:
             contract: What was agreed.
             definition: Its protocol.
             own: This party's part in it.
             peers: The parts of those who are in it so far.
-            events: Who looks on already; nobody if nothing is said.
+            events: Its observers; none if left out.
 
         Raises:
             StateInUse: Another process works on it.
@@ -128,6 +128,6 @@ class SessionWork:
             self._ends.finish(active.contract, active.events.append, outcome=active.role.outcome())
         else:
             self._ends.fail(session, error, active.events.append)
-        # Not before: whoever asks meanwhile would find an active session, and that nobody works on.
+        # Not before: a request in between would find a session that is recorded as active and is not.
         self._sessions.remove(session)
         active.events.close()

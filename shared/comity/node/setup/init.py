@@ -15,6 +15,7 @@ import tomlkit
 
 from comity.contract import IDENTIFIER
 from comity.errors import InvalidValue, MissingFile
+from comity.node.setup.data_section import data_section
 from comity.privacy.settings import Preset
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocols, protocols_for
@@ -27,10 +28,12 @@ from comity.transport.certificates import self_signed
 
 CONFIG = "node.toml"
 OPERATOR = "operator"
-"""What `comity init` takes beside the roles: somebody who drives nodes from another machine."""
+"""What `comity init` takes beside the roles: an operator who drives nodes from another machine."""
 
 _KEY = Path("key.pem")
 _NODE = "comity.node.setup:templates/node.toml"
+_PLACED = frozenset({"cinic10", "csv", "imagefolder", "npz", "parquet", "text"})
+"""Sources that are files or folders."""
 _LISTEN = "0.0.0.0:5500"
 
 
@@ -43,6 +46,7 @@ class NodeChoices:
         party: Name of its party.
         listen: Where peers are to reach it, `host:port`; empty for any address at port 5500, if its role listens.
         data: Source of its data.
+        target: Of a table, the column with the class or the number; its last one if empty.
         peers: Addresses of the parties that it asks, by name.
         allow: Parties that may have sessions with it; none for all that it trusts.
         control: Where operators on other machines reach it, `host:port`; empty for its socket alone.
@@ -57,6 +61,7 @@ class NodeChoices:
     allow: Sequence[str] = ()
     control: str = ""
     privacy: str = "guarded"
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class Initial:
         card: The file for other parties.
         fingerprint: SHA-256 of the certificate, hexadecimal.
         receipt_key: Key that the node signs its receipts with, hexadecimal; None for an operator.
-        script: A session to run, or to open; None where nobody to ask is known.
+        script: A session to run, or to open; None where no peer to ask is known.
         asks: Whether it is a node that needs to know where others are.
     """
 
@@ -102,6 +107,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
     state, trust = folder / "state", folder / "trust"
     _require_new(folder, config, key, card, *([script] if script is not None else []))
     settings = _settings(choices, listen=choices.listen or (_LISTEN if listens else ""))
+    settings["data"] = data_section(_from(choices.data, folder), folder, choices.target)
     settings["protocols"] = _protocols(definitions)
     settings["egress"] = _egress(definitions)
     certificate, private = self_signed(party)
@@ -124,7 +130,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
 
 
 def make_operator(folder: Path, party: str) -> Initial:
-    """Writes what somebody needs to drive nodes from another machine: a key, a certificate, a folder for nodes' cards.
+    """Writes what an operator needs to drive nodes from another machine: a key, a certificate, a folder for nodes' cards.
 
     Raises:
         InvalidValue: The name cannot be used, or there is a key already.
@@ -164,7 +170,7 @@ def require_name(name: str) -> None:
 
 
 def _require_usable(choices: NodeChoices, *, listens: bool) -> None:
-    """Checks what somebody chose for a role that listens or not."""
+    """Checks what was chosen for a role that listens or not."""
     party, peers = choices.party, choices.peers or {}
     for name in (party, *peers, *choices.allow):
         require_name(name)
@@ -213,12 +219,20 @@ def _settings(choices: NodeChoices, *, listen: str) -> dict[str, str]:
         "party_value": _value(choices.party),
         "card_value": _value(f"{choices.party}.pem"),
         "listen": f"listen = {_value(listen)}" if listen else '# listen = ""',
-        "data": _value(choices.data),
         "privacy": _value(choices.privacy),
         "control": f"listen = {_value(choices.control)}" if choices.control else '# listen = ""',
         "parties": f"parties = {_value(list(choices.allow))}" if choices.allow else "# parties = []",
         "peers": "\n\n".join(tables) or example,
     }
+
+
+def _from(source: str, folder: Path) -> str:
+    """A source whose place, if it is one from here, is found from the node's folder as well."""
+    kind, _, location = source.partition(":")
+    path = Path(location).expanduser()
+    if kind not in _PLACED or path.is_absolute() or (folder / path).exists() or not location or not path.exists():
+        return source
+    return f"{kind}:{path.absolute()}"
 
 
 def _value(value: str | list[str]) -> str:
@@ -232,7 +246,7 @@ def _text(place: str) -> str:
 
 
 def _script_of(definitions: Sequence[ProtocolDefinition], choices: NodeChoices) -> tuple[str, str]:
-    """The template of a first script, and whose session it is; nothing where the node begins none, or knows nobody to ask."""
+    """The template of a first script, and whose session it is; nothing where the node begins none, or knows no peer to ask."""
     for each in definitions:
         if each.center == choices.role and each.extensions.script_template:
             acceptor = choices.party if each.topology.is_joined else next(iter(choices.peers or {}), "")
@@ -242,7 +256,7 @@ def _script_of(definitions: Sequence[ProtocolDefinition], choices: NodeChoices) 
 
 
 def _egress(definitions: Sequence[ProtocolDefinition]) -> str:
-    """What a policy has to name for protocols of whose kinds some leave by nobody's default."""
+    """What a policy has to name for protocols of whose kinds some leave by no default."""
     named = set(Policy().egress)
     return "".join(
         f"\n# What crosses in {each.name.replace('_', '-')}, which the above does not name: list it to take part.\n"
@@ -273,7 +287,7 @@ def _require_new(folder: Path, *paths: Path) -> None:
         )
     for path in paths:
         if path.exists() or path.is_symlink():
-            action = "it is left as it is; choose another folder, or remove it if nobody needs it"
+            action = "it is left as it is; choose another folder, or remove it if it is not needed"
             raise InvalidValue(
                 f"{path} is there already", expected="a folder without it", received="a file", action=action
             )

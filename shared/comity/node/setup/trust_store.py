@@ -47,7 +47,7 @@ class TrustedParty:
 
 @dataclass(frozen=True, slots=True)
 class CardImport:
-    """A card that somebody brings.
+    """A card to be imported.
 
     Attributes:
         party: Whose it should be.
@@ -129,7 +129,7 @@ class TrustStore:
         return TrustedParty(party, taken, self._standing(certificate), operator, card, certificate), new
 
     def all(self) -> list[TrustedParty]:
-        """Everybody who is known, peers first."""
+        """Every trusted party, peers first."""
         known = []
         if self.trust.is_file():
             card = read_card(self.trust)

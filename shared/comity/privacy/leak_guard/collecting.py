@@ -35,7 +35,7 @@ class _Batch(NamedTuple):
 
 
 class Collector:
-    """Looks on at a model's fully connected layers and embeddings while it is trained.
+    """Observes a model's fully connected layers and embeddings while it is trained.
 
     Args:
         model: The model; its layers get hooks that do nothing outside of `batch` and `means`.

@@ -38,7 +38,7 @@ class LeakGuard:
     release is judged with what was released before. Everything that it knows between two releases is in `kept`.
 
     Args:
-        collector: Looks on at the training.
+        collector: Observes the training.
         rules: The thresholds.
         means: The layers' mean inputs on own samples; of none, they count from zero.
         kept: What another guard kept, to go on from there.

@@ -1,4 +1,4 @@
-"""What somebody could have learned from a party's checkpoints and losses: `comity audit membership|reconstruction`."""
+"""What a peer could have learned from a party's checkpoints and losses: `comity audit membership|reconstruction`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a party makes its trajectory of a round: it trains, and keeps each checkpoint before anybody is told of it."""
+"""How a party makes its trajectory of a round: it trains, and keeps each checkpoint before a peer is told of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TrajectoryMaker:
         journal: The session's journal at this party.
         schedule: How long it trains.
         losses: Its losses on models.
-        verdicts: Where it is recorded what the leak guard found; None where nobody asks.
+        verdicts: Where it is recorded what the leak guard found; None where it is not needed.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TrajectoryMaker:
 
     @property
     def rows_held(self) -> float | None:
-        """Share of the rows that the leak guard held back in the round so far; None where nobody guards."""
+        """Share of the rows that the leak guard held back in the round so far; None without a leak guard."""
         rows = sum(each.rows for each in self._found)
         return sum(each.held_rows for each in self._found) / rows if rows else None
 

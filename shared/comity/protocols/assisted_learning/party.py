@@ -1,6 +1,6 @@
 """What both parties keep of a round: their own trajectory, those that came, what was said of models, and the pick.
 
-What is done is in the session's journal before anybody is told of it, so that a party that was killed goes on from its
+What is done is in the session's journal before a peer is told of it, so that a party that was killed goes on from its
 records: it trains at most one sampling period again.
 """
 
@@ -40,7 +40,7 @@ class Party:
         own: This party's part in it.
         peers: The parts of those with whom it has to do: of the learner, or of every provider.
         works_ahead: Whether it trains from a model that may be picked while it has nothing else to do.
-        verdicts: Where it is recorded what was found of what it trains; None where nobody asks.
+        verdicts: Where it is recorded what was found of what it trains; None where it is not needed.
 
     Attributes:
         making: Its own trajectory.

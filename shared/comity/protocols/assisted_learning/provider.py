@@ -39,7 +39,7 @@ class ProviderPhase(Enum):
 class Provider:
     """The helping role; implements `Assistance` in process.
 
-    It is single-threaded and works in small units: whoever drives it calls `advance` while nothing else is asked of it.
+    It is single-threaded and works in small units: its driver calls `advance` while nothing else is asked of it.
     Its state follows from its journal: records `assessed`, `received`, `closed`, `picked`, `trained`,
     `finished`. In a round in which it does not train there are only those of `assessed`, `closed` and `finished`.
 

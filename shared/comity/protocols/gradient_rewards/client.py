@@ -216,7 +216,7 @@ class Client:
         self._held = fields["held"]
 
     def _train(self, round: int) -> tuple[dict[str, Tensor], dict[str, Tensor], LeakGuard | None]:
-        """The difference that a round of local training makes, by parameter, the buffers after it, and what looked on."""
+        """The difference that a round of local training makes, by parameter, the buffers after it, and what observed the training."""
         before = {name: tensor.clone() for name, tensor in self._view(self._model).items()}
         kept = None if self._guard is None else Layout.unpack(self._context.blobs.get(self._guard))
         guard = self._task.guard(before, kept)

@@ -26,7 +26,7 @@ class GradientRewardsTerms(TrainingTerms):
         learning_rate_decay: What the learning rate is multiplied with from round to round, above 0.
         epochs: E, passes over a client's samples in a round.
         clients: N, clients with which the first round opens.
-        min_clients: Fewest that a round is settled with when its deadline has passed. Of two, each can reckon the
+        min_clients: Fewest that a round is settled with when its deadline has passed. Of two, each can compute the
             other's update from the whole aggregate: every node's `policy.min_clients` (3) refuses less.
         round_deadline_s: How long a round stays open for those who are late, in seconds.
         length: Γ, length of a normalized update.

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from comity.ledger.ledger import Units
 from comity.tensors import Blob
+from comity.transport.bindings.conversation import Conversation
 from comity.transport.calls import Method
 
 
@@ -36,6 +37,9 @@ class Channel(Protocol):
         Yields:
             Messages; None where there is none until others have had their turn.
         """
+
+    def converse(self, method: Method) -> Conversation | None:
+        """Begins a stream in both directions; None where each of its calls is made by itself, by `follow`."""
 
     def put(self, blob: Blob, kind: str, units: Units, before: Callable[[int], None], base: Blob | None) -> None:
         """Uploads what the other party lacks of a blob.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any
 
 from google.protobuf.message import Message
 
-from comity.errors import MalformedMessage
+from comity.errors import MalformedMessage, NodeDraining
 from comity.ledger.ledger import Units
 from comity.session.contexts import PeerContext
 from comity.tensors import Blob
 from comity.transport.bindings.channel import Channel
-from comity.transport.calls import BlobField, Call, Method, Service, Unary, Waiting, Watch
+from comity.transport.bindings.conversation import Conversation
+from comity.transport.calls import Answered, BlobField, Call, Method, Service, Stream, Unary, Waiting, Watch
 from comity.transport.sending import OrderedSender, ahead
 
 
@@ -42,6 +44,8 @@ class PeerPort:
         self._peer = context
         self._channel = channel
         self._sender: OrderedSender | None = None
+        self._beginning = threading.Lock()
+        self._conversations: dict[str, Conversation | None] = {}
 
     def _call(self, call: Unary, *arguments: Any, base: bytes | None = None) -> Any:
         """Makes a call, after everything that was sent before; returns what the role returned.
@@ -67,12 +71,39 @@ class PeerPort:
             self._channel.at_close(self._sender.abandon)
         self._sender.put(partial(self._make, call, arguments, base))
 
-    def _ask(self, call: Waiting, *arguments: Any) -> Future[Any]:
-        """Makes a call that may take its time; see `asks_at_once`."""
+    def _ask(self, call: Waiting | Stream, *arguments: Any) -> Future[Any]:
+        """Makes a call that may take its time; those of a `Stream` go on one stream, others see `asks_at_once`."""
+        if isinstance(call, Stream) and (conversation := self._conversation(call)) is not None:
+            return self._converse(conversation, call, arguments)
         if self._channel.waits:
             return self._asking.submit(self._answer, call, arguments)
         answer: Future[Any] = Future()
         answer.set_result(self._answer(call, arguments))
+        return answer
+
+    def _conversation(self, call: Stream) -> Conversation | None:
+        with self._beginning:
+            if call.method not in self._conversations:
+                self._conversations[call.method] = self._channel.converse(self._service.method(call))
+            return self._conversations[call.method]
+
+    def _converse(self, conversation: Conversation, call: Stream, arguments: tuple[Any, ...]) -> Future[Any]:
+        """Asks on a stream; what waits for the answer may be cancelled."""
+        method, request = self._begin(call, arguments)
+        asked, answer = conversation.ask(request), Future[Any]()
+
+        def take(done: Future[Message]) -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
+            try:
+                answer.set_result(self._take(method, done.result(), request))
+            except CancelledError:
+                answer.set_exception(NodeDraining("the line is closed", action="run the session again"))
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever asks for the result
+                answer.set_exception(error)
+
+        asked.add_done_callback(take)
+        answer.add_done_callback(lambda each: asked.cancel() if each.cancelled() else None)
         return answer
 
     def _watch(self, call: Watch, *arguments: Any) -> Iterator[Any]:
@@ -125,6 +156,8 @@ class PeerPort:
         for each in method.call.downloads:
             self._download(each, answer, method.answer_rule.units_of(answer, request))
         self._peer.gate.admit(answer, request)
+        if isinstance(method.call, Waiting | Stream) and method.call.metered:
+            return Answered(value, request.ByteSize(), answer.ByteSize())
         return value
 
     def _make(self, call: Unary, arguments: tuple[Any, ...], base: bytes | None) -> Any:
@@ -134,7 +167,7 @@ class PeerPort:
             self._peer.gate.deliver(request)
         return self._take(method, answer, request)
 
-    def _answer(self, call: Waiting, arguments: tuple[Any, ...]) -> Any:
+    def _answer(self, call: Waiting | Stream, arguments: tuple[Any, ...]) -> Any:
         method, request = self._begin(call, arguments)
         answers = (each for each in self._channel.follow(method, lambda: request) if each is not None)
         answer: Message | None = next(answers, None)

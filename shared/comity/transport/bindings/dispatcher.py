@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -10,7 +11,7 @@ from google.protobuf.message import Message
 
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession
-from comity.transport.calls import Method, Waiting
+from comity.transport.calls import Method, Stream, Waiting, Wire
 
 
 def dispatch(session: AcceptedSession, method: Method, request: Message) -> Message:
@@ -22,7 +23,7 @@ def dispatch(session: AcceptedSession, method: Method, request: Message) -> Mess
     """
     arguments = method.decode_request(request)
     with session.told_of_its_end():
-        answer = method.encode_answer(session.worker.call(lambda: _do(session, method, request, arguments)))
+        answer = method.encode_answer(session.worker.call(lambda: perform(session, method, request, arguments)))
         session.gate.send(answer, request)
     return answer
 
@@ -53,7 +54,8 @@ class Following:
         self._is_begun = self._is_closed = False
         self._answer: Future[Any] | None = None
         arguments = method.decode_request(request)
-        begun = session.worker.submit(lambda: _do(session, method, request, arguments))
+        arrived = time.monotonic()
+        begun = session.worker.submit(lambda: perform(session, method, request, arguments, arrived))
         begun.add_done_callback(self._begin)
 
     def subscribe(self, notify: Callable[[], None]) -> None:
@@ -96,7 +98,7 @@ class Following:
         error = begun.exception()
         if error is not None:
             self._stream.close(error)
-        elif isinstance(self._method.call, Waiting):
+        elif isinstance(self._method.call, Waiting | Stream):
             self._answer = begun.result()
             self._answer.add_done_callback(self._answered)
         else:
@@ -121,10 +123,15 @@ class Following:
         self._stream.close(error)
 
 
-def _do(session: AcceptedSession, method: Method, request: Message, arguments: Any) -> Any:
+def perform(session: AcceptedSession, method: Method, request: Message, arguments: Any, arrived: float = 0.0) -> Any:
     """What the role does, and the record that it was asked: both are kept, or neither."""
     call = method.call
     with session.journal.transaction():
+        if isinstance(call, Waiting | Stream) and call.metered:
+            arguments = (
+                Wire(request.ByteSize(), lambda value: method.encode_answer(value).ByteSize(), arrived),
+                *arguments,
+            )
         value = call.handle(session.role, session.context, *arguments)
         session.gate.admit(request)
         if getattr(call, "delivers", False):

@@ -16,6 +16,7 @@ from comity.session.session_registry import AcceptedSession
 from comity.session.worker import InlineWorker
 from comity.tensors import Blob
 from comity.tensors.delta import shortest
+from comity.transport.bindings.conversation import Conversation
 from comity.transport.bindings.dispatcher import Following, dispatch
 from comity.transport.blobs import chunks, decode_chunk, encode_chunk
 from comity.transport.calls import Method
@@ -61,6 +62,11 @@ class InProcessChannel:
             return
         finally:
             following.close()
+
+    def converse(self, method: Method) -> Conversation | None:
+        """See `Channel.converse`."""
+        del method
+        return None
 
     def put(self, blob: Blob, kind: str, units: Units, before: Callable[[int], None], base: Blob | None) -> None:
         """See `Channel.put`."""

@@ -1,4 +1,4 @@
-"""Calls in bundles that somebody brings, where no network joins two parties.
+"""Calls in bundles that are carried, where no network joins two parties.
 
 The caller's part of a round is one bundle and what answers it is another. Calls whose answers say nothing wait to be brought;
 one whose answer is not here ends the caller's work with `AnswerDue`. The other side does call by call what a network would
@@ -21,6 +21,7 @@ from comity.session.replayable_stream import StreamEnd
 from comity.session.session_registry import AcceptedSession
 from comity.session.worker import InlineWorker
 from comity.tensors import Blob
+from comity.transport.bindings.conversation import Conversation
 from comity.transport.bindings.dispatcher import Following, dispatch
 from comity.transport.blobs import digest_in
 from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle, bundled, unpacked
@@ -138,6 +139,11 @@ class OfflineChannel:
                 action="import it, again if that was cut short",
             )
         yield from answers
+
+    def converse(self, method: Method) -> Conversation | None:
+        """See `Channel.converse`; a protocol with such a call is not brought by hand."""
+        del method
+        return None
 
     def put(self, blob: Blob, kind: str, units: Units, before: Callable[[int], None], base: Blob | None) -> None:  # noqa: ARG002
         """See `Channel.put`; it goes along with the next bundle."""

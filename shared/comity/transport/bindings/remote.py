@@ -8,8 +8,9 @@ from google.protobuf.message import Message
 
 from comity.ledger.ledger import Units
 from comity.tensors import Blob
-from comity.transport.calls import Method
-from comity.transport.peer_connection import PeerConnection
+from comity.transport.bindings.conversation import Conversation
+from comity.transport.calls import Method, Stream
+from comity.transport.peer_connection import PeerConnection, encode
 
 
 class RemoteChannel:
@@ -32,6 +33,18 @@ class RemoteChannel:
     def follow(self, method: Method, request: Callable[[], Message]) -> Iterator[Message | None]:
         """See `Channel.follow`; begins again after a cut."""
         return self._connection.watch(self._connection.stream(method.path, method.answer_type), request)
+
+    def converse(self, method: Method) -> Conversation | None:
+        """See `Channel.converse`."""
+        call = method.call
+        if not isinstance(call, Stream):
+            return None
+        stub = self._connection.stub(
+            lambda channel: channel.stream_stream(method.path, encode, method.answer_type.FromString)
+        )
+        conversation = Conversation(lambda requests: self._connection.watch(stub, requests), call, method.call.method)
+        self._connection.at_close(conversation.close)
+        return conversation
 
     def put(self, blob: Blob, kind: str, units: Units, before: Callable[[int], None], base: Blob | None) -> None:
         """See `Channel.put`."""

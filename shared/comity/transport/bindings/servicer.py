@@ -9,10 +9,11 @@ import grpc
 from google.protobuf.message import Message
 
 from comity.session.session_registry import SessionRegistry
+from comity.transport.bindings.conversation import Conversing
 from comity.transport.bindings.dispatcher import Following, dispatch
-from comity.transport.calls import Method, Service, Unary
+from comity.transport.calls import Method, Service, Stream, Unary
 from comity.transport.sessions import session_of
-from comity.transport.streams import Streams, non_blocking
+from comity.transport.streams import PolledRequests, Streams, non_blocking
 
 
 def serve(service: Service, protocol: str, sessions: SessionRegistry, server: grpc.Server, streams: Streams) -> None:
@@ -25,13 +26,31 @@ def serve(service: Service, protocol: str, sessions: SessionRegistry, server: gr
         server: Where they are served.
         streams: Sends what callers follow.
     """
-    handlers = {
-        name: _answered(method, protocol, sessions)
-        if isinstance(method.call, Unary)
-        else _followed(method, protocol, sessions, streams)
-        for name, method in service.methods.items()
-    }
+    handlers = {name: _handler(method, protocol, sessions, streams) for name, method in service.methods.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.name, handlers),))
+
+
+def _handler(
+    method: Method, protocol: str, sessions: SessionRegistry, streams: Streams
+) -> grpc.RpcMethodHandler[Any, Any]:
+    if isinstance(method.call, Unary):
+        return _answered(method, protocol, sessions)
+    if isinstance(method.call, Stream):
+        return _conversed(method, protocol, sessions, streams)
+    return _followed(method, protocol, sessions, streams)
+
+
+def _conversed(
+    method: Method, protocol: str, sessions: SessionRegistry, streams: Streams
+) -> grpc.RpcMethodHandler[Any, Any]:
+    @non_blocking
+    def converse(requests: Any, context: grpc.ServicerContext, send: Callable[[Message | None], None]) -> None:
+        conversing = Conversing(session_of(sessions, context, protocol), method, PolledRequests(requests))
+        streams.serve(conversing, context, send)
+
+    return grpc.stream_stream_rpc_method_handler(
+        converse, method.request_type.FromString, method.answer_type.SerializeToString
+    )
 
 
 def _answered(method: Method, protocol: str, sessions: SessionRegistry) -> grpc.RpcMethodHandler[Any, Any]:

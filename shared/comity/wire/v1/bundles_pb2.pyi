@@ -98,7 +98,7 @@ global___BundleContents = BundleContents
 
 @typing.final
 class BundledCall(google.protobuf.message.Message):
-    """A call that waits for somebody to bring it, or one with its answers."""
+    """A call that waits for a person to bring it, or one with its answers."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

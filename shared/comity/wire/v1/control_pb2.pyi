@@ -155,7 +155,7 @@ class NodeStatus(google.protobuf.message.Message):
     def sessions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SessionSummary]: ...
     @property
     def queues(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
-        """Requests that wait for their turn, by session that somebody works on."""
+        """Requests that wait for their turn, by active session."""
 
     @property
     def bytes_sent(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63omity/wire/v1/egress.proto\x12\x0e\x63omity.wire.v1\x1a google/protobuf/descriptor.proto\"W\n\nEgressRule\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\r\n\x05\x66irst\x18\x03 \x01(\t\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\t:M\n\x06\x65gress\x12\x1f.google.protobuf.MessageOptions\x18\xe1\x89\x03 \x01(\x0b\x32\x1a.comity.wire.v1.EgressRule:.\n\x05holds\x12\x1d.google.protobuf.FieldOptions\x18\xe2\x89\x03 \x01(\t:5\n\roperator_only\x12\x1c.google.protobuf.FileOptions\x18\xe3\x89\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63omity/wire/v1/egress.proto\x12\x0e\x63omity.wire.v1\x1a google/protobuf/descriptor.proto\"h\n\nEgressRule\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\r\n\x05\x66irst\x18\x03 \x01(\t\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61tched\x18\x06 \x01(\x08:M\n\x06\x65gress\x12\x1f.google.protobuf.MessageOptions\x18\xe1\x89\x03 \x01(\x0b\x32\x1a.comity.wire.v1.EgressRule:.\n\x05holds\x12\x1d.google.protobuf.FieldOptions\x18\xe2\x89\x03 \x01(\t:5\n\roperator_only\x12\x1c.google.protobuf.FileOptions\x18\xe3\x89\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.wire.v1.egress_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EGRESSRULE']._serialized_start=81
-  _globals['_EGRESSRULE']._serialized_end=168
+  _globals['_EGRESSRULE']._serialized_end=185
 # @@protoc_insertion_point(module_scope)

@@ -25,6 +25,7 @@ class EgressRule(google.protobuf.message.Message):
     FIRST_FIELD_NUMBER: builtins.int
     UNIT_FIELD_NUMBER: builtins.int
     COUNT_FIELD_NUMBER: builtins.int
+    BATCHED_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """An egress kind: the contract and the node's policy must let that kind leave, and it is recorded; or, and then it
     passes and is not recorded:
@@ -46,6 +47,10 @@ class EgressRule(google.protobuf.message.Message):
     """What the unit is; empty for "round"."""
     count: builtins.str
     """Path of the field with how many units they are; empty for one."""
+    batched: builtins.bool
+    """Whether it is one of many small ones that are recorded together: before it leaves its units are announced, which is
+    recorded once for many, and what crossed is recorded when it is settled. Its subject is not looked at.
+    """
     def __init__(
         self,
         *,
@@ -54,8 +59,9 @@ class EgressRule(google.protobuf.message.Message):
         first: builtins.str = ...,
         unit: builtins.str = ...,
         count: builtins.str = ...,
+        batched: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["count", b"count", "first", b"first", "kind", b"kind", "subject", b"subject", "unit", b"unit"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batched", b"batched", "count", b"count", "first", b"first", "kind", b"kind", "subject", b"subject", "unit", b"unit"]) -> None: ...
 
 global___EgressRule = EgressRule
 
@@ -69,4 +75,4 @@ elsewhere; or "signature". Needed where it is bytes, a number with a fraction, o
 "control" or "statement" where it is text or a list.
 """
 operator_only: google.protobuf.internal.extension_dict._ExtensionFieldDescriptor[google.protobuf.descriptor_pb2.FileOptions, builtins.bool]
-"""Whether its messages reach this node's own operator and nobody else; they need no rules."""
+"""Whether its messages reach this node's own operator alone; they need no rules."""

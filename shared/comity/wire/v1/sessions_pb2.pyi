@@ -107,6 +107,8 @@ class Contract(google.protobuf.message.Message):
     ACCEPTORS_FIELD_NUMBER: builtins.int
     EGRESS_FIELD_NUMBER: builtins.int
     TERMS_FIELD_NUMBER: builtins.int
+    MAX_SILENCE_S_FIELD_NUMBER: builtins.int
+    MAX_DURATION_S_FIELD_NUMBER: builtins.int
     protocol: builtins.str
     """Protocol by its registered name, for example "assisted_learning"."""
     version: builtins.int
@@ -118,6 +120,10 @@ class Contract(google.protobuf.message.Message):
     """Rounds bought."""
     initiator: builtins.str
     """Party that asks for help; empty where whom the acceptor admits may join."""
+    max_silence_s: builtins.float
+    """How long the acceptor goes on without a call of the initiator's, in seconds; absent for ever."""
+    max_duration_s: builtins.float
+    """How long the session is valid from when the acceptor entered it, in seconds; absent for no limit."""
     @property
     def models(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Model]:
         """The models that cross, by what the protocol calls them, for example "model"."""
@@ -150,9 +156,15 @@ class Contract(google.protobuf.message.Message):
         acceptors: collections.abc.Iterable[builtins.str] | None = ...,
         egress: collections.abc.Iterable[builtins.str] | None = ...,
         terms: google.protobuf.any_pb2.Any | None = ...,
+        max_silence_s: builtins.float | None = ...,
+        max_duration_s: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["task", b"task", "terms", b"terms"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acceptors", b"acceptors", "egress", b"egress", "initiator", b"initiator", "models", b"models", "protocol", b"protocol", "rounds", b"rounds", "seed", b"seed", "session", b"session", "task", b"task", "terms", b"terms", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_duration_s", b"_max_duration_s", "_max_silence_s", b"_max_silence_s", "max_duration_s", b"max_duration_s", "max_silence_s", b"max_silence_s", "task", b"task", "terms", b"terms"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_duration_s", b"_max_duration_s", "_max_silence_s", b"_max_silence_s", "acceptors", b"acceptors", "egress", b"egress", "initiator", b"initiator", "max_duration_s", b"max_duration_s", "max_silence_s", b"max_silence_s", "models", b"models", "protocol", b"protocol", "rounds", b"rounds", "seed", b"seed", "session", b"session", "task", b"task", "terms", b"terms", "version", b"version"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_duration_s", b"_max_duration_s"]) -> typing.Literal["max_duration_s"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_silence_s", b"_max_silence_s"]) -> typing.Literal["max_silence_s"] | None: ...
 
 global___Contract = Contract
 
@@ -294,9 +306,9 @@ class Inputs(google.protobuf.message.Message):
     FEATURES_FIELD_NUMBER: builtins.int
     PREPROCESSING_FIELD_NUMBER: builtins.int
     dtype: builtins.str
-    """How values are stored, for example "uint8"; empty where nobody said."""
+    """How values are stored, for example "uint8"; empty where not stated."""
     scale: builtins.float
-    """What a stored value is multiplied with; absent where nobody said."""
+    """What a stored value is multiplied with; absent where not stated."""
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Shape of one input, channels first, or of one observation."""
@@ -366,7 +378,7 @@ class Head(google.protobuf.message.Message):
     """Classes, actions or targets."""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """What these are called, in order; empty where nobody said."""
+        """What these are called, in order; empty where not stated."""
 
     @property
     def units(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
@@ -496,6 +508,59 @@ class SignedStatement(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["contract", b"contract", "count", b"count", "first", b"first", "head_hash", b"head_hash", "head_length", b"head_length", "kind", b"kind", "party", b"party", "session", b"session", "signature", b"signature", "subject", b"subject", "unit", b"unit"]) -> None: ...
 
 global___SignedStatement = SignedStatement
+
+@typing.final
+class NumberRange(google.protobuf.message.Message):
+    """Numbers that follow each other."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    first: builtins.int
+    last: builtins.int
+    def __init__(
+        self,
+        *,
+        first: builtins.int = ...,
+        last: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first", b"first", "last", b"last"]) -> None: ...
+
+global___NumberRange = NumberRange
+
+@typing.final
+class Tally(google.protobuf.message.Message):
+    """What was answered of small requests, each of which has a number, and is not charged yet: the party that asked signs a
+    request for as many units, the party that answered a receipt, both over these fields.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: builtins.int
+    NUMBERS_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
+    ANSWERED_FIELD_NUMBER: builtins.int
+    first: builtins.int
+    """The first unit that is not charged yet, from 1."""
+    asked: builtins.int
+    """What the requests took on the wire, and the answers, in bytes."""
+    answered: builtins.int
+    @property
+    def numbers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NumberRange]:
+        """The numbers that were answered, as ranges in order and apart."""
+
+    def __init__(
+        self,
+        *,
+        first: builtins.int = ...,
+        numbers: collections.abc.Iterable[global___NumberRange] | None = ...,
+        asked: builtins.int = ...,
+        answered: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answered", b"answered", "asked", b"asked", "first", b"first", "numbers", b"numbers"]) -> None: ...
+
+global___Tally = Tally
 
 @typing.final
 class Proposal(google.protobuf.message.Message):

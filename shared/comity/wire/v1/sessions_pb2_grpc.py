@@ -75,7 +75,7 @@ class SessionsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Draft(self, request, context):
-        """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept.
+        """Whether the acceptor would agree to a contract. A refusal is that of Propose; neither side is bound, and nothing is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -33,7 +33,7 @@ class SessionsStub:
         comity.wire.v1.sessions_pb2.DraftRequest,
         comity.wire.v1.sessions_pb2.DraftReply,
     ]
-    """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept."""
+    """Whether the acceptor would agree to a contract. A refusal is that of Propose; neither side is bound, and nothing is kept."""
 
     Fetch: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
@@ -68,7 +68,7 @@ class SessionsAsyncStub:
         comity.wire.v1.sessions_pb2.DraftRequest,
         comity.wire.v1.sessions_pb2.DraftReply,
     ]
-    """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept."""
+    """Whether the acceptor would agree to a contract. A refusal is that of Propose; neither side is bound, and nothing is kept."""
 
     Fetch: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.sessions_pb2.FetchRequest,
@@ -107,7 +107,7 @@ class SessionsServicer(metaclass=abc.ABCMeta):
         request: comity.wire.v1.sessions_pb2.DraftRequest,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.DraftReply, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.DraftReply]]:
-        """Whether the acceptor would agree to a contract. A refusal is that of Propose; nobody is bound, and nothing is kept."""
+        """Whether the acceptor would agree to a contract. A refusal is that of Propose; neither side is bound, and nothing is kept."""
 
     @abc.abstractmethod
     def Fetch(

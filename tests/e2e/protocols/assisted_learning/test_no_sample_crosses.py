@@ -7,9 +7,8 @@ form in which it could have left. That the search finds what is there is shown w
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,17 @@ from safetensors.torch import load as load_safetensors
 from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
 from comity.errors import ComityError, TrainingDiverged
-from comity.node.config import NodeConfig
 from comity.node.control_client import ControlClient
 from comity.node.daemon import Node
 from comity.tensors import Layout, State
 from comity.transport import blobs as blob_transport
 from comity.transport import peer_connection as link_module
+from comity.transport.addresses import socket_url
 from comity.transport.calls import Method
 from comity.wire.v1 import sessions_pb2
-from tests.e2e.wiretap import DEADLINE_S, MEAN, RUN, STD, TYPES, Recording, make_samples, relaying, undo
+from tests.e2e.network import in_a_thread
+from tests.e2e.wiretap import MEAN, RUN, STD, TYPES, Recording, make_samples, undo
+from tests.proxy import proxying
 
 SECRETS = {"learner": "the-learner's-own-secret", "provider": "the-provider's-own-secret"}
 
@@ -81,20 +82,6 @@ def save_data(folder: Path) -> None:
     PROVIDER.save(vault / "provider.npz")
 
 
-@contextmanager
-def in_a_thread(role: str, values: dict[str, Any]) -> Iterator[Node]:
-    """A node in this process, where a test can change what it does."""
-    node = Node(role, NodeConfig(**values))
-    stop = threading.Event()
-    thread = threading.Thread(target=node.serve, args=(stop,), name=f"{role} node")
-    thread.start()
-    try:
-        yield node
-    finally:
-        stop.set()
-        thread.join(DEADLINE_S)
-
-
 def run(control_url: str, script: str) -> dict[str, Any]:
     with ControlClient(control_url) as control, SessionProgress(quiet=True) as progress:
         return follow(control, control.run(script), progress)[0]
@@ -125,7 +112,7 @@ def captured(site: Any) -> Captured:
         secure=False,
         **config("provider", site.folder, listen="127.0.0.1:0", policy={"max_rounds": 5}),
     )
-    with relaying(provider.wait_ready()) as relay:
+    with proxying(provider.wait_ready()) as relay:
         peers = {"provider": {"address": relay.address}}
         learner = site.start("learner", "learner", secure=False, **config("learner", site.folder, peers=peers))
         result = run(learner.control_url, SCRIPT.format(id="watched", rounds=4, learning_rate=0.01))
@@ -255,9 +242,7 @@ LEAKS: Mapping[str, tuple[Callable[[pytest.MonkeyPatch], None], str, str]] = {
 
 
 @pytest.mark.parametrize("leak", LEAKS)
-def test_a_leak_is_found(
-    leak: str, short_path: Path, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_leak_is_found(leak: str, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil, party, name = LEAKS[leak]
     save_data(short_path)
     with ExitStack() as stack:
@@ -267,14 +252,14 @@ def test_a_leak_is_found(
             return stack.enter_context(in_a_thread(role, values))
 
         provider = start("provider", listen="127.0.0.1:0")
-        wait_until(lambda: provider.address, "the provider serves")
-        relay = stack.enter_context(relaying(provider.address))
+        relay = stack.enter_context(proxying(provider.address))
         start("learner", peers={"provider": {"address": relay.address}})
-        socket_path = short_path / "learner" / "control.sock"
-        wait_until(socket_path.exists, "the learner serves")
         spoil(monkeypatch)
         try:
-            run(f"unix:{socket_path}", SCRIPT.format(id="leaking", rounds=1, learning_rate=0.01))
+            run(
+                socket_url(short_path / "learner" / "control.sock"),
+                SCRIPT.format(id="leaking", rounds=1, learning_rate=0.01),
+            )
         except ComityError:
             assert leak in {"an error", "a field"}
     recording = undo(relay.connections)

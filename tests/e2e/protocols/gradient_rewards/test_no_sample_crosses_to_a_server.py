@@ -9,7 +9,8 @@ import pytest
 from safetensors.torch import load as load_safetensors
 
 from comity.node.control_client import ControlClient
-from tests.e2e.wiretap import MEAN, STD, TYPES, Recording, make_samples, relaying, undo
+from tests.e2e.wiretap import MEAN, STD, TYPES, Recording, make_samples, undo
+from tests.proxy import proxying
 
 CLIENTS = {"ann": make_samples(1, 24, as_floats=False), "bob": make_samples(2, 40, as_floats=True)}
 NEEDLES = {name: list(samples.needles()) for name, samples in CLIENTS.items()}
@@ -49,7 +50,7 @@ def recordings(site: Any) -> dict[str, Recording]:
     shared = {"secure": False, "policy": {"min_clients": 2}, "privacy": {"preset": "public"}}
     server = site.start("server", "server", listen="127.0.0.1:0", secret="the-server's", **shared)
     with ExitStack() as stack:
-        relays = {name: stack.enter_context(relaying(server.wait_ready())) for name in CLIENTS}
+        relays = {name: stack.enter_context(proxying(server.wait_ready())) for name in CLIENTS}
         nodes = {"server": server}
         for name, relay in relays.items():
             data, peers = {"source": f"npz:{vault / name}.npz"}, {"server": {"address": relay.address}}

@@ -8,9 +8,10 @@ from concurrent.futures import Future
 from comity.ledger.ledger import Units
 from comity.ledger.receipts import SignedStatement
 from comity.session.contexts import PeerContext
+from comity.session.metering import Tally
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
-from comity.transport.calls import BlobField, Service, Unary, Waiting, Watch
+from comity.transport.calls import Answered, BlobField, Service, Stream, Unary, Waiting, Watch
 from teacher_votes.pooling import Labels
 from teacher_votes.teaching import Votes
 from teacher_votes.v1 import teacher_votes_pb2 as pb
@@ -80,4 +81,48 @@ POOLING = Service(
     (CAST, WATCH_LABELS, ACKNOWLEDGE_LABELS),
     client=ServerPort,
     terms=pb.VotePoolTerms,
+)
+
+ASK = Waiting(method="Ask", handle=lambda oracle, student, *asked: oracle.ask(*asked), cancels=True, metered=True)
+CONVERSE = Stream(
+    method="Converse",
+    handle=lambda oracle, student, *asked: oracle.ask(*asked),
+    key=lambda message: message.number,
+    most=128,
+    metered=True,
+)
+TALLY = Unary(method="Tally", handle=lambda oracle, student: oracle.tally())
+SETTLE = Unary(method="Settle", handle=lambda oracle, student, request: oracle.settle(request))
+
+
+class OraclePort(PeerPort):
+    """Implements `Questioning`."""
+
+    def __init__(self, context: PeerContext, channel: Channel) -> None:
+        super().__init__(QUESTIONING, context, channel)
+
+    def ask(self, number: int, input: int, within_ms: int) -> Future[Answered]:
+        """See `Questioning.ask`; on one stream."""
+        return self._ask(CONVERSE, number, input, within_ms)
+
+    def ask_alone(self, number: int, input: int, within_ms: int) -> Future[Answered]:
+        """The same by a call of its own."""
+        return self._ask(ASK, number, input, within_ms)
+
+    def tally(self) -> Tally:
+        """See `Questioning.tally`."""
+        tally: Tally = self._call(TALLY)
+        return tally
+
+    def settle(self, request: SignedStatement) -> SignedStatement:
+        """See `Questioning.settle`."""
+        receipt: SignedStatement = self._call(SETTLE, request)
+        return receipt
+
+
+QUESTIONING = Service(
+    pb.DESCRIPTOR.services_by_name["Questioning"],
+    (ASK, CONVERSE, TALLY, SETTLE),
+    client=OraclePort,
+    terms=pb.QuestionTerms,
 )

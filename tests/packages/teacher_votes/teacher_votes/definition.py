@@ -6,7 +6,7 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import Audit, Extensions, ServiceExtension, Verb
 from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View
 from comity.protocol.topology import Topology
-from teacher_votes.terms import TeacherVotesTerms, VotePoolTerms
+from teacher_votes.terms import QuestionTerms, TeacherVotesTerms, VotePoolTerms
 
 _AGREEMENT = Column("agreement", "votes with the majority", "share")
 _VOTED = Column("voted", "inputs", "integer")
@@ -62,4 +62,20 @@ POOL = ProtocolDefinition(
     presentation=Presentation(View({"client": (_VOTED, _AGREEMENT), "server": (_VOTED, _AGREEMENT)}, _SUMMARY)),
     unit="request",
     implementation="teacher_votes.implementation:POOLING",
+)
+
+QUESTIONS = ProtocolDefinition(
+    name="vote_questions",
+    version=1,
+    initiator="inquirer",
+    acceptor="oracle",
+    topology=Topology.PAIR,
+    egress=("contract", "vote"),
+    models=(),
+    trains=frozenset({"oracle"}),
+    tasks=("classification",),
+    terms=QuestionTerms,
+    presentation=Presentation(View({"inquirer": (_VOTED,), "oracle": ()}, _SUMMARY)),
+    unit="request",
+    implementation="teacher_votes.implementation:QUESTIONS",
 )

@@ -36,6 +36,24 @@ threads = 1
 """
 
 
+_QUESTIONING = """\
+[session]
+protocol = "vote_questions"
+id = "questions-{seed}"
+acceptors = ["hospital"]
+rounds = 10
+seed = {seed}
+terms = {{ queries = 60 }}
+[simulation]
+threads = 1
+"""
+
+
+def questioning(seed: int) -> str:
+    """A student and an oracle."""
+    return _script(_QUESTIONING, [("clinic", "inquirer"), ("hospital", "oracle")], seed)
+
+
 def teaching(seed: int) -> str:
     """A student and three teachers."""
     parties = [("clinic", "student"), ("hospital", "teacher"), ("lab", "teacher"), ("office", "teacher")]
@@ -58,4 +76,8 @@ STUDIES = Studies(
 )
 POOL_STUDIES = Studies(
     protocol="vote_pool", demos={"vote-pool": Demo("teacher_votes.studies:pooling", kill="receipt:4")}
+)
+QUESTION_STUDIES = Studies(
+    protocol="vote_questions",
+    demos={"vote-questions": Demo("teacher_votes.studies:questioning", kill="commit:12")},
 )

@@ -36,6 +36,10 @@ class TeacherVotesTerms(VotingTerms):
         return frozenset() if self.scored else frozenset({"score"})
 
 
+class QuestionTerms(VotingTerms):
+    """The questions' part of a contract; `queries` are bought."""
+
+
 class VotePoolTerms(VotingTerms):
     """A pool's part of a contract.
 

@@ -72,7 +72,7 @@ class Voter:
 
     def _distances(self, round: int) -> Tensor:
         if self.means is None:
-            raise TaskMismatch("nobody votes without samples", expected="[data] with samples", received="none")
+            raise TaskMismatch("a teacher without samples cannot vote", expected="[data] with samples", received="none")
         return torch.cdist(inputs_of(self.contract, round).flatten(1), self.means)
 
     @property

@@ -31,7 +31,7 @@ class Curve:
     Attributes:
         accuracy: Test accuracy of its model, on the learner's test samples.
         loss: Mean training loss on all data.
-        bytes: Bytes that crossed; 0 where nobody counted.
+        bytes: Bytes that crossed; 0 where they were not counted.
         own: Final test accuracy of the learner's own model, where it has one.
         privacy: What the noise of the training guarantees, by role, where there is any.
     """

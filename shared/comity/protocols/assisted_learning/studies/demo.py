@@ -32,7 +32,7 @@ threads = 1             # of tensor operations, on which the last digits depend
 [party.learner]
 role = "learner"
 secret = "learner-{seed}"       # simulations repeat; a real node makes its own
-privacy = {{ preset = "public" }}  # anybody has these images, and so few hide none of them
+privacy = {{ preset = "public" }}  # these images are public, and so few hide none of them
 
 [party.learner.data]
 source = "digits"

@@ -24,7 +24,7 @@ from comity.protocols.assisted_learning.definition import PROTOCOL
 from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_digest
 from comity.session.codec import statement_to_proto
 from comity.session.contexts import PeerContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.simulation.processes import NodeProcess
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
@@ -160,7 +160,7 @@ def agreed(line: PeerConnection, id: str, play: Play = PLAY, **changes: Any) -> 
     peer = decode_agreement(agreement, contract, "provider", PROTOCOL)
     line.enter(contract.session, contract.hash)
     try:
-        yield Attack(line, contract, party, party.peer_context(party.session_context(contract, own, nobody), peer))
+        yield Attack(line, contract, party, party.peer_context(party.session_context(contract, own, ignore), peer))
     finally:
         sessions.end(line, "finished")
 

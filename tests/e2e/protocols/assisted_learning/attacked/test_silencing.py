@@ -22,7 +22,7 @@ from tests.e2e.hostile.parties import DEADLINE_S, NUMBERS, QUICK, Target, data, 
 from tests.e2e.protocols.assisted_learning.attacked.attacks import PLAY, Attack, agreed
 
 UNIT_S = 5.0
-SILENCE_S = 12.0
+SILENCE_S = 3.0
 ENDLESS = {"iterations": 2**32 - 1, "sampling_period": 2**31 - 1}
 
 
@@ -32,10 +32,9 @@ def provider() -> Iterator[Target]:
     policy = {
         "parties": ["learner", "mallory"],
         "max_sessions_a_party": 2,
-        "max_silence_s": SILENCE_S,
         "max_memory_bytes": 100_000_000,
         # For one session of 200 models, and some of a few.
-        "max_state_bytes": 1_700_000,
+        "max_state_bytes": 1_900_000,
     }
     shown = {"data": data("provider"), "privacy": {"preset": "public"}}
     config = {"secret": "provider's", "policy": policy, "listen": "127.0.0.1:0", **shown}
@@ -157,14 +156,19 @@ def test_models_for_which_there_is_no_memory_are_not_built(provider: Target, lin
     assert process.memory_info().rss < before + 50_000_000
 
 
-def test_a_session_whose_initiator_never_comes_back_is_ended(provider: Target, line: PeerConnection) -> None:
-    contract, party = PLAY.mallorys(f"w-{next(NUMBERS)}")
+@pytest.mark.parametrize(
+    ("bound", "said"), [("max_silence_s", "does not call any more"), ("max_duration_s", "is not valid any more")]
+)
+def test_a_session_whose_initiator_never_comes_back_is_ended(
+    provider: Target, line: PeerConnection, bound: str, said: str
+) -> None:
+    contract, party = PLAY.mallorys(f"w-{next(NUMBERS)}", **{bound: SILENCE_S})
     proposal = encode_proposal(contract, party.membership("learner"), party.signer, PLAY.definition)
     assert sessions.propose(line, proposal) is not None
     with ControlClient(provider.process.control_url) as control:
         assert control.details(contract.session).summary.state == "running"
         until(lambda: control.details(contract.session).summary.state == "failed", "it is ended")
-        assert "does not call any more" in control.details(contract.session).result
+        assert said in control.details(contract.session).result
 
 
 def test_a_node_opens_what_files_it_may_and_keeps_them_to_itself(provider: Target) -> None:

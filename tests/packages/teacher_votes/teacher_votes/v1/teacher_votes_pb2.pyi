@@ -15,6 +15,93 @@ import typing
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
+class QuestionTerms(google.protobuf.message.Message):
+    """The questions' own part of a contract."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: builtins.int
+    queries: builtins.int
+    """Questions that are bought."""
+    def __init__(
+        self,
+        *,
+        queries: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["queries", b"queries"]) -> None: ...
+
+global___QuestionTerms = QuestionTerms
+
+@typing.final
+class AskRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    INPUT_FIELD_NUMBER: builtins.int
+    WITHIN_MS_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """Names the question, from 1; asked again, it is answered again and charged once."""
+    input: builtins.int
+    """Which public input it is about."""
+    within_ms: builtins.int
+    """How long the student waits, in milliseconds; 0 for ever."""
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        input: builtins.int = ...,
+        within_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["input", b"input", "number", b"number", "within_ms", b"within_ms"]) -> None: ...
+
+global___AskRequest = AskRequest
+
+@typing.final
+class AskReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    label: builtins.int
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        label: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["label", b"label", "number", b"number"]) -> None: ...
+
+global___AskReply = AskReply
+
+@typing.final
+class TallyRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___TallyRequest = TallyRequest
+
+@typing.final
+class SettleRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: builtins.int
+    @property
+    def request(self) -> comity.wire.v1.sessions_pb2.SignedStatement: ...
+    def __init__(
+        self,
+        *,
+        request: comity.wire.v1.sessions_pb2.SignedStatement | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["request", b"request"]) -> None: ...
+
+global___SettleRequest = SettleRequest
+
+@typing.final
 class TeacherVotesTerms(google.protobuf.message.Message):
     """The protocol's own part of a contract."""
 

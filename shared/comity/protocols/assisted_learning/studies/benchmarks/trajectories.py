@@ -22,7 +22,7 @@ from comity.protocols.assisted_learning.own_losses import AssistedTask
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.simulation.in_process import parties
 from comity.tensors import State
 from comity.transport.bindings.in_process import InProcessChannel
@@ -61,15 +61,15 @@ def replay(script: Script, examine: Examine) -> None:
     (initiator,), (acceptor,) = parties(script)
     contract, definition = draft_contract(script, initiator, "bench")
     own, peer = initiator.membership(definition.initiator), acceptor.membership(definition.acceptor)
-    context = initiator.peer_context(initiator.session_context(contract, own, nobody), peer)
-    other = acceptor.peer_context(acceptor.session_context(contract, peer, nobody), own)
+    context = initiator.peer_context(initiator.session_context(contract, own, ignore), peer)
+    other = acceptor.peer_context(acceptor.session_context(contract, peer, ignore), own)
     learner, provider = (
         Party(each.task, each.blobs, each.journal, contract, each.own, each.peer) for each in (context, other)
     )
-    port = ProviderPort(context, InProcessChannel(other, Provider(provider, other.receipt_book, nobody)))
+    port = ProviderPort(context, InProcessChannel(other, Provider(provider, other.receipt_book, ignore)))
     terms = AssistedLearningTerms.model_validate(contract.terms.model_dump())
     onlooker = _Onlooker(port, {"learner": learner, "provider": provider}, terms, examine)
-    run(Learner(learner, [(onlooker, context.receipt_book)], nobody))
+    run(Learner(learner, [(onlooker, context.receipt_book)], ignore))
 
 
 class _Onlooker:

@@ -15,7 +15,7 @@ from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning import algorithm
 from comity.session.contexts import PeerContext
-from comity.session.events import nobody
+from comity.session.events import ignore
 from comity.simulation.in_process import parties
 
 Evaluation = Literal["full", "screened"]
@@ -91,8 +91,8 @@ def begin(script: str, session: str) -> tuple[PeerContext, PeerContext]:
     contract, definition = draft_contract(parse_script(script), initiator, session)
     own, peer = initiator.membership(definition.initiator), acceptor.membership(definition.acceptor)
     return (
-        initiator.peer_context(initiator.session_context(contract, own, nobody), peer),
-        acceptor.peer_context(acceptor.session_context(contract, peer, nobody), own),
+        initiator.peer_context(initiator.session_context(contract, own, ignore), peer),
+        acceptor.peer_context(acceptor.session_context(contract, peer, ignore), own),
     )
 
 

@@ -1,8 +1,8 @@
-"""Samples that somebody has in memory: tensors, arrays, and data sets of torch."""
+"""Samples that a user has in memory: tensors, arrays, and data sets of torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comity.data import Dataset, Meaning, SplitName
+from comity.data.config import SPLITS, SplitName
+from comity.data.dataset import Dataset, Splits
+from comity.data.meaning import UNSAID, Meaning
 from comity.errors import InvalidValue
 
 _EXPECTED = "(inputs, labels) as tensors or arrays, or a torch Dataset of such pairs"
@@ -22,7 +24,7 @@ class Samples:
 
     Attributes:
         inputs: uint8 or float32 `[samples, ...]`.
-        labels: int64 `[samples]`; -1 where nobody knows.
+        labels: int64 `[samples]`; -1 where unknown.
         protected: bool `[samples]`; None for none.
     """
 
@@ -106,14 +108,14 @@ def _checked(given: Any, numbers: Any, what: str, fewest: int = 0) -> tuple[Tens
     return inputs.detach().cpu(), labels.detach().cpu().to(torch.int64)
 
 
-def dataset(samples: Samples, classes: int, what: str, names: tuple[str, ...] = ()) -> Dataset:
+def dataset(samples: Samples, classes: int, what: str, meaning: Meaning = UNSAID) -> Dataset:
     """Samples of a task with so many classes.
 
     Args:
         samples: The samples.
         classes: How many classes there are.
         what: What they are, for errors.
-        names: What the classes are called, where that is known of all.
+        meaning: What the numbers stand for, as far as it fits their sizes.
 
     Raises:
         InvalidValue: A label is none of them.
@@ -126,9 +128,12 @@ def dataset(samples: Samples, classes: int, what: str, names: tuple[str, ...] = 
             received=int(labels.max()),
             action="raise classes, or number the labels from 0",
         )
-    meaning = Meaning(labels=names if len(names) == classes else ())
+    fits = Meaning(
+        labels=meaning.labels if len(meaning.labels) == classes else (),
+        features=meaning.features if inputs.shape[1:] == (len(meaning.features),) else (),
+    )
     scale = 1 / 255 if inputs.dtype == torch.uint8 else 1.0
-    return Dataset(inputs, labels, scale, classes, protected=samples.protected, meaning=meaning)
+    return Dataset(inputs, labels, scale, classes, protected=samples.protected, meaning=fits)
 
 
 def _split(data: Any, what: str) -> tuple[Tensor, Tensor]:
@@ -211,3 +216,53 @@ def _tensor(value: Any, what: str) -> Tensor:
         raise InvalidValue(
             f"{what}: an array cannot be used", expected="numbers", received=error, action="convert it to float32"
         ) from error
+
+
+def by_split(data: Any) -> Mapping[SplitName, Any] | None:
+    """Data by what they are for; None for data that are something else.
+
+    Raises:
+        InvalidValue: There are none to train on, or a split is unknown.
+    """
+    if not isinstance(data, Mapping) or "source" in data or not {*SPLITS} & {*data}:
+        return None
+    if "train" not in data or not {*data} <= {*SPLITS}:
+        raise InvalidValue(
+            "data by what they are for cannot be used",
+            expected=f"train, and any of {', '.join(SPLITS[1:])}",
+            received=", ".join(map(str, data)),
+            action="rename the splits so",
+        )
+    return data
+
+
+def listed_classes(data: Any) -> tuple[str, ...]:
+    """The names of the classes of a torch data set that lists them, or of the one to train on."""
+    apart = data.get("train") if isinstance(data, Mapping) else data
+    classes = getattr(apart, "classes", None)
+    return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
+
+
+def splits_of(data: Any, what: str) -> Splits:
+    """Samples by what they are for, of whatever somebody has.
+
+    Args:
+        data: `Splits`, a `Dataset` of this package, what `samples` takes, or a dict of that by split.
+        what: What they are, for errors.
+
+    Raises:
+        InvalidValue: They cannot be used.
+    """
+    if isinstance(data, Splits):
+        return data
+    if isinstance(data, Dataset):
+        return Splits(data)
+    apart = by_split(data) or {"train": data}
+    given = {split: samples(each, f"{what}, {split} data", split) for split, each in apart.items()}
+    names = listed_classes(data)
+    count = max([2, len(names), *(int(each.labels.max()) + 1 for each in given.values())])
+    made = {
+        split: dataset(each, count, f"{what}, {split} data", Meaning(labels=names)) for split, each in given.items()
+    }
+    others = {split: each for split, each in made.items() if split not in {"train", "test"}}
+    return Splits(made["train"], made.get("test"), others)

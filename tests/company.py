@@ -1,4 +1,4 @@
-"""The parties of a package's session in this process, joined by whatever binding a test asks for."""
+"""The parties of a session in this process, joined by whatever binding a test asks for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from blake3 import blake3
+
 from comity.contract import Contract
+from comity.ledger.ledger import loaded
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
-from comity.node.sessions.script import parse_script
+from comity.node.sessions.script import Script, parse_script
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.protocol.roles import run
@@ -19,6 +22,7 @@ from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.simulation.in_process import parties
 from comity.transport.bindings.channel import Channel
+from tests.ledgers import Charges, charged_once
 
 Join = Callable[[PeerContext, PeerContext, Any], Channel]
 """A way from an initiator to an acceptor, from both contexts and the acceptor's role."""
@@ -29,14 +33,17 @@ class Company:
     """Everybody of a session, with nothing done yet.
 
     Attributes:
+        script: What it is about.
         definition: The protocol.
         contract: What was agreed.
         initiators: Contexts of each initiator opposite the acceptors.
         acceptors: Contexts of each acceptor opposite the initiators.
         roles: The acceptors' roles.
         events: What happened, by party.
+        parties: The parties, by name.
     """
 
+    script: Script
     definition: ProtocolDefinition
     contract: Contract
     initiators: Sequence[Sequence[PeerContext]]
@@ -60,6 +67,18 @@ class Company:
                 return [outcome for (outcome,) in pool.map(run, asking)]
         return run(*asking)
 
+    def digest(self, outcomes: Sequence[Outcome]) -> str:
+        """What a simulation of the session says that it came to."""
+        if not self.definition.topology.is_joined:
+            return outcomes[0].digest
+        names = (contexts[0].own.party for contexts in self.initiators)
+        of = dict(zip(names, (each.digest for each in outcomes), strict=True))
+        return blake3(b"".join(bytes.fromhex(of[name]) for name in sorted(of))).hexdigest()
+
+    def charges(self) -> Charges:
+        """What was charged: once, as both ledgers say."""
+        return charged_once(self.script, {name: loaded(each.store.chains()) for name, each in self.parties.items()})
+
 
 def company(text: str) -> Company:
     """The parties of a script, who have agreed."""
@@ -67,7 +86,9 @@ def company(text: str) -> Company:
     definition = protocol(script.session.protocol)
     sides = parties(script)
     initiators, acceptors = sides
-    contract, _ = draft_contract(script, (acceptors if definition.topology.is_joined else initiators)[0], "s-1")
+    contract, _ = draft_contract(
+        script, (acceptors if definition.topology.is_joined else initiators)[0], str(script.session.id)
+    )
     members = {
         each.name: each.membership(role, contract)
         for role, side in zip(definition.roles, sides, strict=True)
@@ -83,6 +104,7 @@ def company(text: str) -> Company:
             apart = definition.topology.is_joined and party in acceptors
             contexts[party.name] = [party.peer_context(place, peer, apart=apart) for peer in peers]
     return Company(
+        script,
         definition,
         contract,
         [contexts[each.name] for each in initiators],
