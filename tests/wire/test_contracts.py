@@ -144,7 +144,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "db654bb8b76927ff0d0b66b67728f697dfe2725832b810da237f14db80490a85"
+    assert contract.hash == "eecf65233ac041b6d81e7bc1b4703f368fb6e92494e135abdc053112a0cd2b2b"
 
 
 CHANGES: dict[str, Any] = {

@@ -84,7 +84,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "7819d18e79b6aba7b167957f6b2fbf38442f818fc4f44a3e825332380df7b68e"
+    assert contract.hash == "6a8b9108e10611e508756ce9c159a54c2f6a78542db4ae8214e046d0e07dec83"
 
 
 def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> None:
