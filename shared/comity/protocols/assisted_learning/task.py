@@ -99,11 +99,25 @@ def private_training(contract: Contract, own: Membership, peers: Sequence[Member
     return PrivateTraining(terms.privacy, sampling_rate(own.samples, terms.batch_size), schedule.steps())
 
 
-def training_plan(contract: Contract, own: Membership) -> TrainingPlan | None:
-    """What a party trains between two checkpoints; None for games, of which nothing is judged."""
+def training_plan(contract: Contract, own: Membership, settings: Any) -> TrainingPlan | None:
+    """What a party trains between two checkpoints; None for games, of which nothing is judged.
+
+    Where it has a model of its own, what leaves is made by the distillations that the node's settings speak of.
+    """
     terms = _terms(contract.terms)
     if own.samples == 0 or terms.policy_gradient is not None:
         return None
+    teaches = settings.own_model if isinstance(settings, Settings) else None
+    if teaches is not None:
+        return TrainingPlan(
+            terms.batch_size,
+            teaches.to_shared,
+            terms.iterations,
+            teaches.optimizer,
+            teaches.learning_rate,
+            is_private=False,
+            steps_term="to_shared",
+        )
     return TrainingPlan(
         terms.batch_size,
         terms.sampling_period,

@@ -21,7 +21,7 @@ from comity.errors import (
     UnknownBlob,
 )
 from comity.ledger.ledger import in_round
-from comity.privacy.leak_guard import LeakGuard
+from comity.privacy.leak_guard import LeakGuard, Verdict, parallel_rows
 from comity.protocols.gradient_rewards.messages import KEPT, Reward, Rewarding, update_layout, widened
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
@@ -42,6 +42,10 @@ class ClientTask(Protocol):
     @property
     def samples(self) -> int:
         """Number of training samples."""
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a leak guard decides what of the training is sent."""
 
     def guard(self, state: State, kept: State | None = None) -> LeakGuard | None:
         """A leak guard of trainings that begin with `state`, or go on from what another kept; None for none."""
@@ -182,6 +186,9 @@ class Client:
             ReleaseRefused: It would give samples away.
         """
         context, units = self._context, in_round(round)
+        if (verdicts := context.place.verdicts) is not None and self._task.is_guarded:
+            # What the server pays moves the model: it can be made to read samples off.
+            verdicts.warn("update", units, Verdict(alike=parallel_rows(self._view(self._model))))
         difference, buffers, guard = self._train(round)
         verdict = None
         if guard is not None:
