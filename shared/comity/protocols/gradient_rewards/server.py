@@ -28,6 +28,7 @@ from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.replayable_stream import ReplayableStream
 from comity.store.store import Record
+from comity.tasks.scores import score_of
 from comity.tensors import Blob, sparse
 
 
@@ -282,7 +283,12 @@ class Server:
     def outcome(self) -> Outcome:
         """The server's model, to which every aggregate was added, with what each client contributed and got."""
         excluded = [each for each in self._members.clients if self._members[each].excluded is not None]
-        metrics = of_rounds(self._members.clients, self._finished) | self._history.metrics() | {"excluded": [*excluded]}
+        score = score_of(self._session.contract.task.kind).name
+        metrics = (
+            of_rounds(self._members.clients, self._finished, score)
+            | self._history.metrics()
+            | {"excluded": [*excluded]}
+        )
         return Outcome((self._aggregation.model(),), metrics)
 
     def _aggregate(self, here: Sequence[str]) -> None:
@@ -310,7 +316,7 @@ class Server:
         fields["participants"] = len(here)
         fields["sat_out"] = [members[party].sat_out == round for party in members.clients]
         fields["model"] = model.hex
-        fields["test_accuracy"] = aggregation.task.test_accuracy(state)
+        fields |= {f"test_{name}": value for name, value in aggregation.task.tested(state).items()}
         fields["seconds"] = time.monotonic() - self._opened_at
         fields["server_seconds"] = time.monotonic() - began
         fields["standing"] = state_to_json(result.state)
