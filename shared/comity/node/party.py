@@ -22,6 +22,7 @@ from comity.node.config import PartyConfig
 from comity.node.holdings import Holdings
 from comity.node.sent_copies import SentCopies
 from comity.node.sessions.budget import planned, spend
+from comity.node.weights import StartingWeights
 from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules, widest
 from comity.privacy.limits import require_within
@@ -31,6 +32,7 @@ from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
+from comity.session.outcome import Outcome
 from comity.session.policy import NEVER_ASKED, Asked
 from comity.session.presence import Presence
 from comity.session.receipt_book import ReceiptBook, record_opening
@@ -40,7 +42,8 @@ from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import Secrets
 from comity.store.store import Store
-from comity.tasks import agreed_model, model_bytes, model_outline, no_weights, require_usable
+from comity.tasks import agreed_model, model_bytes, model_outline, require_usable, whole_model
+from comity.tensors import Blob, Layout
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
 
@@ -88,6 +91,7 @@ class LocalParty:
         self._secrets = secrets
         self._guards = guards or Guards()
         self._tried = ""
+        self._starting = StartingWeights(name, config.weights, folder)
 
     def weights(self, digest: str) -> Mapping[str, Tensor]:
         """The weights of a digest that models may begin with.
@@ -95,7 +99,21 @@ class LocalParty:
         Raises:
             UnknownWeights: This party does not have them.
         """
-        return no_weights(digest)
+        return self._starting.find(digest)
+
+    def whole(self, contract: Contract, outcome: Outcome) -> Blob | None:
+        """All of the model that a session left, where a part of it crossed, with its adapters worked in; else None."""
+        spec = next(iter(contract.models.values()), None)
+        if spec is None or not spec.base or len(outcome.models) != 1 or len(contract.models) != 1:
+            return None
+        crossed = Layout.unpack(outcome.models[0])
+        own = self.config.own_models
+        tensors = whole_model(spec, contract.task, contract.seed, crossed, own, self.weights)
+        return Layout.of(tensors).pack(tensors)
+
+    def weights_named(self, name: str) -> str:
+        """The digest of weights that a script names; see `StartingWeights.digest_of`."""
+        return self._starting.digest_of(name)
 
     def protection(self, contract: Contract) -> Preset | None:
         """What protects this party's samples in a session; None where its role trains on none."""

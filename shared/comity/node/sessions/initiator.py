@@ -62,7 +62,9 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         seed=wanted.seed,
         rounds=wanted.rounds,
         models={
-            name: signed_model(each.spec(), task, wanted.seed, party.config.own_models, party.weights)
+            name: signed_model(
+                each.spec(party.weights_named), task, wanted.seed, party.config.own_models, party.weights
+            )
             for name, each in _models(wanted, definition, terms).items()
         },
         task=task,
