@@ -16,7 +16,7 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import ASPECTS, Contract, Membership
 from comity.data import Splits
 from comity.environments import EnvironmentSet
-from comity.errors import ComityError, InvalidValue, SessionFailed
+from comity.errors import ComityError, DataChanged, InvalidValue, SessionFailed
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
 from comity.node.holdings import Holdings
@@ -158,8 +158,10 @@ class LocalParty:
         Raises:
             PolicyRefusal: The session would pass this party's privacy budget.
             RefusedError: This party's model or data do not fit the contract.
+            DataChanged: They are others than when it entered the session.
             StorageError: What was kept cannot be read.
         """
+        self.require_same_data(contract.session)
         gates: list[EgressGate] = []
 
         def observed(event: Event) -> None:
@@ -188,6 +190,31 @@ class LocalParty:
             self.services,
             verdicts,
         )
+
+    def require_same_data(self, session: str, *, again: bool = False) -> None:
+        """Checks that the data are those that a session was entered with, or notes that it is entered with them.
+
+        Args:
+            session: The session.
+            again: Whether to read them anew.
+
+        Raises:
+            DataChanged: They are others, or cannot be read any more.
+        """
+        journal = Journal(self.store, session)
+        known = journal.data
+        if again:
+            self.holdings.reload()
+        try:
+            found = self.holdings.digest
+        except ComityError as error:
+            if known is None:
+                raise
+            raise _changed(self.name, session, str(error)) from error
+        if known is None and found:
+            journal.keep_data(found)
+        elif known is not None and known != found:
+            raise _changed(self.name, session, "others")
 
     def peer_context(
         self, place: SessionContext, peer: Membership, *, apart: bool = False, presence: Presence | None = None
@@ -428,6 +455,15 @@ class LocalParty:
         """By which the leak guard of this party decides; None for a party whose data are public."""
         privacy = self.config.privacy
         return Rules(fewest=privacy.min_distinct) if privacy.guards else None
+
+
+def _changed(party: str, session: str, received: str) -> DataChanged:
+    return DataChanged(
+        f"the data of {party} are not those that session {session} was agreed on",
+        expected="the same samples, labels and splits as when it began",
+        received=received,
+        action=f"bring them back, and it goes on; or end it with comity cancel {session}",
+    )
 
 
 def _deadline(seconds: float) -> Callable[[], None]:
