@@ -98,6 +98,13 @@ def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
     )
     if not config.classes and config.relabel is None:
         return read
+    if read.train.task != CLASSIFICATION:
+        raise InvalidValue(
+            "[data] classes and relabel are for samples with classes",
+            expected="none",
+            received=read.train.task,
+            action="leave them out",
+        )
 
     def changed(dataset: Dataset) -> Dataset:
         dataset = named(dataset, config.classes)
