@@ -113,7 +113,7 @@ class Collector:
             output.register_hook(partial(self._linear_gradient, self._batch, name, given))
 
     def _linear_gradient(self, batch: _Batch, name: str, given: Tensor, gradient: Tensor) -> None:
-        layer = batch.layers[name]
+        layer = batch.layers.get(name)
         if not isinstance(layer, LinearRows):
             return
         if len(given) % len(batch.samples) or given.ndim < 2:
@@ -130,7 +130,7 @@ class Collector:
             output.register_hook(partial(self._embedding_gradient, self._batch, name, inputs[0].detach()))
 
     def _embedding_gradient(self, batch: _Batch, name: str, given: Tensor, gradient: Tensor) -> None:
-        layer, embedding = batch.layers[name], self.embeddings[name]
+        layer, embedding = batch.layers.get(name), self.embeddings[name]
         if not isinstance(layer, EmbeddingRows):
             return
         if len(given) % len(batch.samples):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -42,6 +42,8 @@ class LeakGuard:
         rules: The thresholds.
         means: The layers' mean inputs on own samples; of none, they count from zero.
         kept: What another guard kept, to go on from there.
+        leaving: Names of the parameters that leave; None for all. A layer that stays, such as a head that is a party's own,
+            is not judged: nobody sees its rows.
     """
 
     def __init__(
@@ -50,10 +52,16 @@ class LeakGuard:
         rules: Rules,
         means: Mapping[str, Tensor] | None = None,
         kept: Mapping[str, Tensor] | None = None,
+        leaving: Collection[str] | None = None,
     ) -> None:
         self._collector = collector
         self._rules = rules
-        self._layers = collector.layers(means or {})
+        layers = collector.layers(means or {})
+        self._layers = {
+            name: layer
+            for name, layer in layers.items()
+            if leaving is None or not set(leaving).isdisjoint(layer.parameters)
+        }
         self._blind: set[str] = set()
         self._carried: dict[str, Tensor] = {}
         for name, tensor in (kept or {}).items():
