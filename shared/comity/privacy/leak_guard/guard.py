@@ -95,7 +95,7 @@ class LeakGuard:
         held, verdict = self._judge(unseen)
         state = dict(model)
         for name, rows in held.items():
-            for each in self._layers[name].parameters:
+            for each in self._named(name) & state.keys():
                 state[each] = torch.where(_beside(rows, model[each]), sent[each].to(model[each]), model[each])
         return Released({each: sent[each] for each in model} if verdict.is_refused else state, verdict)
 
@@ -107,8 +107,10 @@ class LeakGuard:
         """
         held, verdict = self._judge(set())
         state = dict(update)
-        for name, layer in self._layers.items():
-            for each in layer.parameters:
+        done: set[str] = set()
+        for name in self._layers:
+            for each in sorted((self._named(name) & state.keys()) - done):
+                done.add(each)
                 whole = update[each] + self._carried[each] if each in self._carried else update[each]
                 stays = _beside(held[name], whole) if name in held else torch.zeros_like(whole, dtype=torch.bool)
                 state[each] = whole.masked_fill(stays, 0)
@@ -126,7 +128,7 @@ class LeakGuard:
         held, verdict = self._judge(set(), dropped=True)
         state = dict(gradient)
         for name, rows in held.items():
-            for each in self._layers[name].parameters:
+            for each in self._named(name) & state.keys():
                 state[each] = gradient[each].masked_fill(_beside(rows, gradient[each]), 0)
         if verdict.is_refused:
             state = {name: torch.zeros_like(tensor) for name, tensor in gradient.items()}
@@ -137,6 +139,19 @@ class LeakGuard:
         kept = {f"{name}/{key}": tensor for name, layer in self._layers.items() for key, tensor in layer.kept().items()}
         carried = {f"{_CARRIED}{name}": tensor for name, tensor in self._carried.items() if tensor.any()}
         return {name: tensor.contiguous() for name, tensor in (kept | carried).items()}
+
+    def _tie(self, held: dict[str, Bool[Tensor, " rows"]]) -> None:
+        """What one layer holds of a parameter that it has in common with others, all of them hold."""
+        for name, layer in self._layers.items():
+            for other, one in self._layers.items():
+                same = {each for mine in layer.parameters for each in self._collector.tied.get(mine, ())}
+                if other != name and other in held and same & set(one.parameters) and layer.rows == one.rows:
+                    held[name] = held[name] | held[other] if name in held else held[other].clone()
+
+    def _named(self, name: str) -> set[str]:
+        """All names of the parameters of a layer."""
+        own = self._layers[name].parameters
+        return {*own, *(each for mine in own for each in self._collector.tied.get(mine, ()))}
 
     def _judge(self, unseen: set[str], *, dropped: bool = False) -> tuple[dict[str, Bool[Tensor, " rows"]], Verdict]:
         """The rows that stay, by layer, and the verdict; the others count as having left.
@@ -153,6 +168,7 @@ class LeakGuard:
             rows = torch.ones_like(found.held) if name in self._blind | unseen else found.held
             if rows.any():
                 held[name] = rows
+        self._tie(held)
         refused = isolated > self._rules.most_isolated
         for name, layer in self._layers.items():
             stays = torch.ones(layer.rows, dtype=torch.bool) if refused else held.get(name)
