@@ -14,7 +14,7 @@ from comity.ledger.ledger import Units
 from comity.protocol.audits import AuditContext
 from comity.tensors import State
 from comity.training import audits
-from comity.training.classification import Classification
+from comity.training.supervised import Supervised
 
 _TOLD = re.compile(r"checkpoint (\d+) ([0-9a-f]{64})")
 """What the ledger calls the loss of a checkpoint."""
@@ -67,7 +67,7 @@ def _trajectories(context: AuditContext) -> Iterator[list[State]]:
 
 
 def _terms(context: AuditContext) -> Any:
-    if not isinstance(context.require_party().task(None), Classification):
+    if not isinstance(context.require_party().task(None), Supervised):
         raise InvalidValue(
             "audits are of what is trained on samples",
             expected="a task with samples",

@@ -28,6 +28,7 @@ from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.session.outcome import Outcome
+from comity.tasks.scores import score_of
 from comity.tensors import Layout, State, sparse
 from comity.training import OptimizerSpec, Resume, Snapshot
 
@@ -63,8 +64,8 @@ class ClientTask(Protocol):
     ) -> Iterator[Snapshot]:
         """Trains from `state` and yields the live model at iterations 0, I, 2I, … below T."""
 
-    def test_accuracy(self, state: State) -> float | None:
-        """Accuracy on the client's test samples, 0 to 1, where it has any."""
+    def tested(self, state: State) -> dict[str, Json]:
+        """What a test of a model on the client's test samples says, by metric; empty where it has none."""
 
 
 class Client:
@@ -134,10 +135,13 @@ class Client:
 
     def outcome(self) -> Outcome:
         """The client's model with its own view of the session."""
+        score, tested = score_of(self._context.contract.task.kind).name, self._task.tested(self._view(self._model))
         metrics: dict[str, Json] = {
-            "accuracy": self._task.test_accuracy(self._view(self._model)),
+            "score": score,
+            "own_score": tested.get(score),
+            **({"tested": {"own_score": tested}} if tested else {}),
             "rounds": [each["round"] for each in self._rounds],
-            "accuracy_by_round": [each["test_accuracy"] for each in self._rounds],
+            "own_score_by_round": [each.get(f"test_{score}") for each in self._rounds],
             "contribution_by_round": [each["contribution"] for each in self._rounds],
             "importance_by_round": [each["importance"] for each in self._rounds],
             "fraction_by_round": [each["fraction"] for each in self._rounds],
@@ -307,7 +311,7 @@ class Client:
             "kept": terms.kept,
             "bytes": terms.size,
             "rows_held": self._held,
-            "test_accuracy": self._task.test_accuracy(self._view(model)),
+            **{f"test_{name}": value for name, value in self._task.tested(self._view(model)).items()},
             "seconds": time.monotonic() - self._began,
             "model": model.hex(),
         }

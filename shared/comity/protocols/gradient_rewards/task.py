@@ -12,8 +12,8 @@ from comity.privacy import require_private
 from comity.privacy.limits import TrainingPlan
 from comity.protocol.implementation import Data, PrivateTraining, Resources, TaskBuilder
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
-from comity.training import Classification, sampling_rate
-from comity.training.local import classification
+from comity.training import Supervised, sampling_rate
+from comity.training.local import supervised
 
 MODEL = "model"
 """What the protocol calls the model that is trained."""
@@ -28,7 +28,7 @@ class RewardedTaskBuilder(TaskBuilder):
             raise _no_samples(data)
         return super().samples(terms, data)
 
-    def build(self, contract: Contract, resources: Resources) -> Classification:
+    def build(self, contract: Contract, resources: Resources) -> Supervised:
         """See `TaskBuilder.build`."""
         if not isinstance(contract.terms, GradientRewardsTerms):
             raise MalformedMessage(
@@ -38,7 +38,7 @@ class RewardedTaskBuilder(TaskBuilder):
             raise _no_samples(resources.data)
         if contract.terms.privacy is not None:
             require_private(resources.models[MODEL])
-        return classification(
+        return supervised(
             resources.models[MODEL],
             resources.data,
             contract.task,
@@ -49,7 +49,7 @@ class RewardedTaskBuilder(TaskBuilder):
             rules=resources.rules,
         )
 
-    def try_out(self, contract: Contract, task: Classification) -> None:
+    def try_out(self, contract: Contract, task: Supervised) -> None:
         """See `TaskBuilder.try_out`."""
         if isinstance(contract.terms, GradientRewardsTerms):
             task.try_out(contract.terms.optimizer_spec(1))
@@ -58,7 +58,7 @@ class RewardedTaskBuilder(TaskBuilder):
 TASK = RewardedTaskBuilder()
 
 
-def disk_space(contract: Contract, own: Membership, peer: Membership, task: Classification) -> int:  # noqa: ARG001
+def disk_space(contract: Contract, own: Membership, peer: Membership, task: Supervised) -> int:  # noqa: ARG001
     """Most that a party keeps at a time.
 
     At a client, two models, an update and a reward, and two states of a leak guard, one of which takes the other's place; at
