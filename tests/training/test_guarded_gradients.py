@@ -23,7 +23,7 @@ from comity.session.policy import Policy
 from comity.session.verdicts import Verdicts
 from comity.store.memory_store import MemoryStore
 from comity.tensors import Layout, State
-from comity.training import Classification, OptimizerSpec, Secret
+from comity.training import OptimizerSpec, Secret, Supervised
 from tests.privacy.attacks import Target
 
 STEPS = 6
@@ -37,9 +37,9 @@ def data() -> Splits:
     return load_data(DataConfig(source="digits"))
 
 
-def task(data: Splits, *, batch: int = 64) -> Classification:
+def task(data: Splits, *, batch: int = 64) -> Supervised:
     model = build("mlp", input_shape=(1, 8, 8), outputs=10, options={"hidden": 40}, seed=1)
-    return Classification(
+    return Supervised(
         model,
         data,
         normalization=((), ()),
@@ -51,9 +51,7 @@ def task(data: Splits, *, batch: int = 64) -> Classification:
     )
 
 
-def summed(
-    provider: Classification, state: State, round: int, kept: State | None
-) -> tuple[State, State, Verdict, State]:
+def summed(provider: Supervised, state: State, round: int, kept: State | None) -> tuple[State, State, Verdict, State]:
     """The sum of gradients over local steps: as it is, as it is sent, what was found, and what is kept."""
     guard = provider.guard(state, kept, leaving=TRUNK)
     assert isinstance(guard, LeakGuard)
