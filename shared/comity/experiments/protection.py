@@ -41,17 +41,19 @@ class Way:
         epsilon: ε of the whole session, for `dp`.
         width_factor: What the owners lowered the limit to; None for its default.
         min_distinct: Likewise.
+        max_batch_share: What they raised it to; None for its default.
     """
 
     preset: str
     epsilon: float | None = None
     width_factor: float | None = None
     min_distinct: int | None = None
+    max_batch_share: float | None = None
 
     @property
     def privacy(self) -> dict[str, Any]:
         """The table of a node's configuration."""
-        own = {"width_factor": self.width_factor, "min_distinct": self.min_distinct}
+        own = {name: getattr(self, name) for name in ("width_factor", "min_distinct", "max_batch_share")}
         return {"preset": self.preset} | {name: value for name, value in own.items() if value is not None}
 
 

@@ -34,7 +34,7 @@ _HERE = "comity.protocols.assisted_learning.studies.protection"
 _WAYS = (("public", Way("public")), ("guarded", Way("guarded")), ("ε = 3", Way("dp", epsilon=3.0)))
 _LOWERED = (
     ("public", Way("public")),
-    ("guarded, lowered", Way("guarded", width_factor=0.25, min_distinct=20)),
+    ("guarded, lowered", Way("guarded", width_factor=0.25, min_distinct=5, max_batch_share=1.0)),
 )
 _ALL = Samples("digits")
 _IMAGES = Samples("mnist", 200, 100)
@@ -63,8 +63,8 @@ EXPERIMENTS = (
                 Samples("mnist", 100, 100), f"{_HERE}:imbalanced", _LOWERED, "assisted", seeds=(0, 1, 2)
             ),
         },
-        "20 handwritten digits (scikit-learn) of each class and an mlp of 64; batches of 32, width_factor .25 for 5 and "
-        "min_distinct 20 for 64",
+        "20 handwritten digits (scikit-learn) of each class and an mlp of 64; batches of 32; width_factor .25 for 5, min_distinct "
+        "5 for 64 and max_batch_share 1 for .75",
         measure,
         draw,
         CLAIMS[1:],
