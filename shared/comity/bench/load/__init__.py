@@ -222,14 +222,15 @@ def _server(script: Script, folder: Path, load: Load) -> Iterator[_Server]:
         update={"max_sessions": most, "max_sessions_a_party": most, "max_new_sessions": most}
     )
     section = section.model_copy(update={"policy": policy})
-    limits: dict[str, Any] = {"calls_a_party": 32, "streams_a_party": load.watchers + 8}
+    limits: dict[str, Any] = {"streams_a_party": load.watchers + 8}
     identity = authority.issue(acceptor, folder / acceptor / "tls")
     config = node_config(acceptor, section, identity, listen="127.0.0.1:0", limits=limits)
     config["policy"] = policy.model_dump(mode="json", exclude_none=True)
     process = NodeProcess(section.role, folder / acceptor, config)
     process.start()
     try:
-        initiators = [authority.issue(initiator, folder / "initiator" / "tls")]
+        names = [f"{initiator}-{number}" for number in range(load.sessions)]
+        initiators = [authority.issue(name, folder / name / "tls") for name in names]
         watcher = authority.issue("watcher", folder / "watcher" / "tls")
         yield _Server(process, process.wait_ready(), initiators, watcher)
     finally:
