@@ -144,7 +144,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "46e12f82312f8e7aedbeb259e1b2388b4d6bbb3060248ca5ace4a8ebb0cc9089"
+    assert contract.hash == "7776af20d8104e739fa24c6d8438c8ee0e46f660fb54cbc78db81386ae6cc7b8"
 
 
 CHANGES: dict[str, Any] = {

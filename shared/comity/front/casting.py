@@ -13,7 +13,7 @@ from torch import nn
 
 from comity.contract import IDENTIFIER, Option, Preprocessing
 from comity.data import Dataset, Meaning, SplitName, Splits
-from comity.data.objects import Samples, by_split, dataset, listed_classes, samples
+from comity.data.objects import Samples, by_split, classes_of, dataset, listed_classes, samples
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue
 from comity.front.factories import factory
@@ -207,7 +207,7 @@ def _data(
         if isinstance(party.data, Splits):
             loaded[name] = party.data
     counts = [each.train.classes for each in loaded.values() if isinstance(each, Splits)]
-    counts += [int(each.labels.max()) + 1 for given in own.values() for each in given.values()]
+    counts += [classes_of(each) for given in own.values() for each in given.values()]
     counts += [len(names) for each in named.values() if (names := listed_classes(each.data))]
     count = classes or max([2, *counts])
     # Who writes all parties in one place means the same by their numbers, unless somebody names them otherwise.

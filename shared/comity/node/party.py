@@ -156,7 +156,7 @@ class LocalParty:
         if entered is not None:
             observe(Event("privacy", 0, entered))
         journal = Journal(self.store, contract.session)
-        verdicts = self._verdicts(contract, task, peers)
+        verdicts = self._verdicts(contract, task, peers, observed)
         return SessionContext(
             contract,
             own,
@@ -188,24 +188,27 @@ class LocalParty:
         contract = place.contract
         with self.store.transaction():
             record_opening(self.store, contract, place.own, peer)
-        gate = self.gate(contract, peer.party, place.verdicts)
+        gate = self.gate(contract, peer.party, place.verdicts, place.blobs)
         place.gates.append(gate)
         receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
         return PeerContext(place, peer, blobs, gate, receipt_book, presence or Presence())
 
-    def gate(self, contract: Contract, peer: str, verdicts: Verdicts | None = None) -> EgressGate:
+    def gate(
+        self, contract: Contract, peer: str, verdicts: Verdicts | None = None, blobs: SessionBlobs | None = None
+    ) -> EgressGate:
         """What may leave to a party in a session.
 
         Args:
             contract: The session's contract.
             peer: The party.
             verdicts: What was found of what is trained in it; None where nothing is.
+            blobs: The session's blobs, where there are any.
         """
         guards = self._guards if verdicts is None else self._guards.with_inspectors(verdicts.inspectors)
-        if self.folder is not None:
+        if self.folder is not None and blobs is not None:
             # The last to look: what is held back did not leave.
-            guards = guards.with_inspectors(SentCopies(self.folder).inspectors(contract, self.config.audit))
+            guards = guards.with_inspectors(SentCopies(self.folder).inspectors(contract, self.config.audit, blobs))
         return EgressGate(contract, self.config.policy, self.store, peer, guards)
 
     def review(
@@ -230,7 +233,8 @@ class LocalParty:
         received_only = set(contract.egress) - sent
         self.config.policy.review(contract, own, peers, active=active, asked=asked, received_only=received_only)
         privacy, plans = self.config.privacy, implementation.training_plan
-        plan = plans(contract, own) if privacy.guards and plans is not None else None
+        settings = self.config.settings_of(definition)
+        plan = plans(contract, own, settings) if privacy.guards and plans is not None else None
         if plan is None:
             return
         # Not built for that: there may be no memory for what a peer names.
@@ -244,11 +248,11 @@ class LocalParty:
         }
         require_within(privacy, plan, own.samples, widths, self.name)
 
-    def _verdicts(self, contract: Contract, task: Any, peers: Sequence[Membership]) -> Verdicts:
+    def _verdicts(self, contract: Contract, task: Any, peers: Sequence[Membership], observe: Observer) -> Verdicts:
         """What is found of what is trained in a session; asked of every blob where the task is guarded."""
         guarded = getattr(task, "is_guarded", False)
         kinds = protocol(contract.protocol).load().judged if guarded else ()
-        return Verdicts(self.store, contract.session, peers[0].party if peers else "", kinds)
+        return Verdicts(self.store, contract.session, peers[0].party if peers else "", kinds, observe)
 
     def offline_record(self, session: str) -> OfflineRecord:
         """What is kept of a session between two bundles.

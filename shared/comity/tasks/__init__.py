@@ -1,11 +1,53 @@
 """What models are for: kinds of task, by name, and a task's models."""
 
-from comity.tasks.kind import TaskKind
-from comity.tasks.models import agreed_model, build_model, model_bytes, model_outline, no_weights, signed_model
-from comity.tasks.registry import kind_for, kind_names, require_task, require_usable, task_kind
+from typing import TYPE_CHECKING
+
+from comity.lazy import lazily
+
+if TYPE_CHECKING:
+    from comity.tasks.kind import TaskKind, TrainedKind
+    from comity.tasks.models import (
+        agreed_model,
+        build_model,
+        model_bytes,
+        model_outline,
+        no_weights,
+        signed_model,
+    )
+    from comity.tasks.objective import Objective, Outputs, Tally, Targets
+    from comity.tasks.registry import (
+        kind_for,
+        kind_names,
+        objective_of,
+        require_task,
+        require_usable,
+        task_kind,
+    )
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "kind": ["TaskKind", "TrainedKind"],
+            "models": ["agreed_model", "build_model", "model_bytes", "model_outline", "no_weights", "signed_model"],
+            "objective": ["Objective", "Outputs", "Tally", "Targets"],
+            "registry": [
+                "kind_for",
+                "kind_names",
+                "objective_of",
+                "require_task",
+                "require_usable",
+                "task_kind",
+            ],
+        },
+    )
 
 __all__ = [
+    "Objective",
+    "Outputs",
+    "Tally",
+    "Targets",
     "TaskKind",
+    "TrainedKind",
     "agreed_model",
     "build_model",
     "kind_for",
@@ -13,6 +55,7 @@ __all__ = [
     "model_bytes",
     "model_outline",
     "no_weights",
+    "objective_of",
     "require_task",
     "require_usable",
     "signed_model",

@@ -48,22 +48,24 @@ class ModelSection(ModelForm):
 
 
 class TaskSection(_Section):
-    """What the models are for; left out, what the drafting party's data are for.
+    """What the models are for; what is left out, the drafting party's data say.
 
     Attributes:
-        kind: Kind of task.
-        options: What the kind needs to know beside it.
-        input_shape: Shape of one input, channels first.
+        kind: Kind of task; left out, the one that the data are for.
+        options: What the kind needs to know beside it, such as `smoothing` of classification.
+        input_shape: Shape of one input, channels first; a task with it says everything, and the data nothing.
         features: Names of the features, in order, where inputs are rows of a table.
         classes: Number of classes, or of what else the one head of such a task gives; or their names, in order.
+        weights: What the loss of each class, label or target of the one head is multiplied with.
         heads: What a model says of an input, where `classes` does not tell all of it.
     """
 
-    kind: Kind = "classification"
+    kind: Kind | None = None
     options: Options = {}
-    input_shape: tuple[Annotated[int, Field(ge=1)], ...]
+    input_shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
     features: Names = ()
     classes: Annotated[int, Field(ge=1)] | Names | None = None
+    weights: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = ()
     heads: tuple[HeadSpec, ...] = ()
 
 

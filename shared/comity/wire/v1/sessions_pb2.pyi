@@ -365,6 +365,7 @@ class Head(google.protobuf.message.Message):
     UNITS_FIELD_NUMBER: builtins.int
     MEAN_FIELD_NUMBER: builtins.int
     STD_FIELD_NUMBER: builtins.int
+    WEIGHTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     kind: builtins.str
     """In tasks of several: the kind of task that it is by itself."""
@@ -382,6 +383,10 @@ class Head(google.protobuf.message.Message):
 
     @property
     def std(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
+    @property
+    def weights(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """What the loss of each class, label or target is multiplied with; empty for 1 each."""
+
     def __init__(
         self,
         *,
@@ -392,8 +397,9 @@ class Head(google.protobuf.message.Message):
         units: collections.abc.Iterable[builtins.str] | None = ...,
         mean: collections.abc.Iterable[builtins.float] | None = ...,
         std: collections.abc.Iterable[builtins.float] | None = ...,
+        weights: collections.abc.Iterable[builtins.float] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["kind", b"kind", "labels", b"labels", "mean", b"mean", "name", b"name", "size", b"size", "std", b"std", "units", b"units"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kind", b"kind", "labels", b"labels", "mean", b"mean", "name", b"name", "size", b"size", "std", b"std", "units", b"units", "weights", b"weights"]) -> None: ...
 
 global___Head = Head
 
