@@ -50,7 +50,7 @@ SHARE = 3
 
 
 @dataclass
-class Place:
+class Attacked:
     """A session's parties as daemons, and two who attack them.
 
     Attributes:
@@ -96,13 +96,13 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=[pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in PROTOCOLS])
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+def found(request: pytest.FixtureRequest) -> Iterator[Attacked]:
     """Daemons that the tests of a protocol share: the last of them leaves sessions behind."""
     with TemporaryDirectory(prefix="e2e-") as folder:
-        yield from placed(request.param, Path(folder))
+        yield from attacked(request.param, Path(folder))
 
 
-def placed(protocol: str, folder: Path) -> Iterator[Place]:
+def attacked(protocol: str, folder: Path) -> Iterator[Attacked]:
     script = plain(protocol).script
     authority = Authority.create()
     initiators = sorted(script.party.keys() - set(script.session.acceptors))
@@ -112,74 +112,74 @@ def placed(protocol: str, folder: Path) -> Iterator[Place]:
         script.party[name] = section.model_copy(update={"policy": section.policy.model_copy(update=policy)})
     who = {name: authority.issue(name, folder / name / "tls") for name in ("mallory", "stranger")}
     with running(script, folder, authority=authority) as nodes, ExitStack() as stack:
-        yield Place(script, folder, nodes, who["mallory"], who["stranger"], stack)
+        yield Attacked(script, folder, nodes, who["mallory"], who["stranger"], stack)
 
 
-def test_an_attacked_session_ends_as_if_it_had_not_been(place: Place) -> None:
-    process = psutil.Process(place.acceptor.pid)
+def test_an_attacked_session_ends_as_if_it_had_not_been(found: Attacked) -> None:
+    process = psutil.Process(found.acceptor.pid)
     before = process.num_threads()
-    lines = [place.line(each) for each in (place.mallory, place.stranger)]
+    lines = [found.line(each) for each in (found.mallory, found.stranger)]
     refused = Counter[str]()
     # Two parties that would hold every thread; `serving.md` had it with half as many.
     follows = [call for line in lines for call in follow_health(line, FOLLOWED)]
     assert sum(each is not None for each in follows) == 2 * FOLLOWED
     stop = threading.Event()
-    pestering = [threading.Thread(target=pester, args=(place, line, refused, stop)) for line in lines]
+    pestering = [threading.Thread(target=pester, args=(found, line, refused, stop)) for line in lines]
     stuck = [stuck_upload(line, stop) for line in lines for _ in range(UPLOADS)]
     for each in pestering:
         each.start()
     try:
-        result = place.run("honest")
+        result = found.run("honest")
     finally:
         stop.set()
         for each in pestering:
             each.join(DEADLINE_S)
-    expected = simulate(with_id(place.script, "honest"))[0]
+    expected = simulate(with_id(found.script, "honest"))[0]
     assert (result["digest"], result["metrics"]) == (expected.digest, expected.metrics)
     # What was tried was refused, each with its reason.
     assert {"UNKNOWN_SESSION"} <= set(refused), refused
-    assert sum(refused.values()) >= 2 * len(calls_of(place))
+    assert sum(refused.values()) >= 2 * len(calls_of(found))
     assert {refusal(each.result).reason() for each in stuck} <= {"UNKNOWN_SESSION", "TOO_MANY_CALLS", "UNKNOWN_PARTY"}
-    assert place.acceptor.exit_code() is None, place.acceptor.last_words()
+    assert found.acceptor.exit_code() is None, found.acceptor.last_words()
     assert process.num_threads() < before + 64
     for each in follows:
         each.cancel()
-    assert place.states("honest").keys() == {"finished"}
-    stores = {party: kept(node.folder / "state") for party, node in place.nodes.items()}
-    charged_once(with_id(place.script, "honest"), stores)
+    assert found.states("honest").keys() == {"finished"}
+    stores = {party: kept(node.folder / "state") for party, node in found.nodes.items()}
+    charged_once(with_id(found.script, "honest"), stores)
 
 
 @pytest.mark.parametrize("count", [SHARE, pytest.param(24, marks=pytest.mark.slow)])
-def test_many_honest_sessions_at_once_all_end(place: Place, count: int) -> None:
+def test_many_honest_sessions_at_once_all_end(found: Attacked, count: int) -> None:
     """None is lost, and none stays behind: of one initiator, as many at a time as the acceptor lets it have."""
     share, rest = divmod(count, SHARE)
     assert not rest
     names = [[f"h-{count}-{lot}-{number}" for number in range(SHARE)] for lot in range(share)]
-    expected = {name: simulate(with_id(place.script, name))[0].digest for name in names[0]}
+    expected = {name: simulate(with_id(found.script, name))[0].digest for name in names[0]}
     with ThreadPoolExecutor(SHARE) as pool:
-        results = [result for lot in names for result in pool.map(place.run, lot)]
+        results = [result for lot in names for result in pool.map(found.run, lot)]
     assert {each["session"]: each["digest"] for each in results[:SHARE]} == expected
     until(
-        lambda: place.states(f"h-{count}-").keys() == {"finished"},
+        lambda: found.states(f"h-{count}-").keys() == {"finished"},
         "all have ended at both sides",
         deadline_s=DEADLINE_S,
     )
-    assert place.states(f"h-{count}-")["finished"] == count * len(place.nodes)
+    assert found.states(f"h-{count}-")["finished"] == count * len(found.nodes)
 
 
-def test_one_party_fills_no_others_places(place: Place) -> None:
+def test_one_party_fills_no_others_places(found: Attacked) -> None:
     """Proposals of one party come to its own share, drafts and those that wait among them; others are served as ever."""
-    definition = plain(place.script.session.protocol).definition
-    line = place.line(place.mallory)
+    definition = plain(found.script.session.protocol).definition
+    line = found.line(found.mallory)
     if definition.topology.is_joined:
         # Nobody but its operator opens a session; whoever is not in the policy hears of none.
-        asked = refusal(lambda: sessions.fetch(place.line(place.stranger), "honest", lambda name: definition))
+        asked = refusal(lambda: sessions.fetch(found.line(found.stranger), "honest", lambda name: definition))
         assert isinstance(asked, PolicyRefusal)
     else:
-        answers = [proposed(place, line, f"m-{number}") for number in range(PROPOSED)]
+        answers = [proposed(found, line, f"m-{number}") for number in range(PROPOSED)]
         assert [each is None for each in answers] == [True] * SHARE + [False] * (PROPOSED - SHARE)
         assert all("policy.max_sessions_a_party" in str(each) for each in answers[SHARE:])
-    assert place.run("beside")["digest"] == simulate(with_id(place.script, "beside"))[0].digest
+    assert found.run("beside")["digest"] == simulate(with_id(found.script, "beside"))[0].digest
 
 
 def with_id(script: Script, id: str) -> Script:
@@ -207,20 +207,20 @@ def stuck_upload(line: PeerConnection, stop: threading.Event) -> Any:
     return line._put.future(nothing(), metadata=[*line._metadata, *metadata], timeout=DEADLINE_S)
 
 
-def calls_of(place: Place) -> list[tuple[str, bytes]]:
+def calls_of(found: Attacked) -> list[tuple[str, bytes]]:
     """Every method of the protocol's service and of what all have, with noise for its request."""
-    service = plain(place.script.session.protocol).definition.load().service
+    service = plain(found.script.session.protocol).definition.load().service
     paths = [method.path for method in service.methods.values()]
     paths += [f"/{sessions.SERVICE}/{name}" for name in ("Propose", "End", "Fetch", "Draft")]
     paths += [f"/{blobs.SERVICE}/{name}" for name in ("Stat", "Get")]
     return [(path, noise) for path in paths for noise in (b"", b"\x08\x01", b"\xff" * 40)]
 
 
-def pester(place: Place, line: PeerConnection, refused: Counter[str], stop: threading.Event) -> None:
+def pester(found: Attacked, line: PeerConnection, refused: Counter[str], stop: threading.Event) -> None:
     """Calls whatever there is, in a session that is somebody else's, until it is told to stop; once through at least."""
     metadata = (*line._metadata, ("comity-session", "honest"), ("comity-contract", "0" * 64))
     while True:
-        for path, noise in calls_of(place):
+        for path, noise in calls_of(found):
             method = line.stub(lambda channel, path=path: channel.unary_stream(path))  # type: ignore[misc]
             try:
                 list(method(noise, metadata=metadata, timeout=QUICK.call_s))
@@ -231,9 +231,9 @@ def pester(place: Place, line: PeerConnection, refused: Counter[str], stop: thre
             return
 
 
-def proposed(place: Place, line: PeerConnection, id: str) -> ComityError | None:
+def proposed(found: Attacked, line: PeerConnection, id: str) -> ComityError | None:
     """Mallory's proposal of the session; why it is refused."""
-    script = with_id(place.script, id)
+    script = with_id(found.script, id)
     (initiator,) = script.party.keys() - set(script.session.acceptors)
     party = LocalParty("mallory", script.party[initiator], GivenSecrets(b"mallory's"), MemoryStore())
     contract, definition = draft_contract(script, party, id)
