@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -16,7 +17,7 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import ASPECTS, Contract, Membership
 from comity.data import Splits
 from comity.environments import EnvironmentSet
-from comity.errors import ComityError, DataChanged, InvalidValue, SessionFailed
+from comity.errors import ComityError, DataChanged, InvalidValue, SessionFailed, UnknownModel
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
 from comity.node.holdings import Holdings
@@ -347,8 +348,22 @@ class LocalParty:
         """
         require_usable(contract.task)
         self.require_fitting(contract, self.holdings.data)
-        weights = sum(model_bytes(contract, name, self.config.own_models) for name in contract.models)
+        with self._named_where_lacking():
+            weights = sum(model_bytes(contract, name, self.config.own_models) for name in contract.models)
         return weights * (_COPIES + self.config.limits.half_uploads)
+
+    @contextmanager
+    def _named_where_lacking(self) -> Iterator[None]:
+        """Says who it is that lacks a model: the error may be read at another party."""
+        try:
+            yield
+        except UnknownModel as error:
+            raise UnknownModel(
+                f"{self.name} lacks a model of the session: {error.what}",
+                expected=error.expected,
+                received=error.received,
+                action=error.action,
+            ) from error
 
     def require_fitting(self, contract: Contract, data: Data) -> None:
         """Checks that data go with a contract, as far as its protocol wants that of this party's role.
@@ -391,7 +406,8 @@ class LocalParty:
         builder, data = definition.load().task, splits or environments or self.holdings.data
         self.require_fitting(contract, data)
         own_models, weights = self.config.own_models, self.weights
-        models = {name: agreed_model(self.name, contract, name, own_models, weights) for name in contract.models}
+        with self._named_where_lacking():
+            models = {name: agreed_model(self.name, contract, name, own_models, weights) for name in contract.models}
         resources = Resources(
             self.name,
             models,
