@@ -6,7 +6,8 @@ import struct
 from collections.abc import Iterator
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, CONTINUATION = 0, 1, 9
+DATA, HEADERS, PING, CONTINUATION = 0, 1, 6, 9
+ACK = 1
 END_HEADERS, PADDED, PRIORITY = 4, 8, 32
 _STATIC_PATHS = {4: "/", 5: "/index.html"}
 _STATIC_ENTRIES = 61

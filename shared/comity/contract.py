@@ -134,12 +134,14 @@ class ModelForm(Agreed):
         trainable: Names or patterns of the parameters that are trained, which alone cross; empty for all that the factory
             leaves trainable, or, with adapters, for these alone.
         lora: Adapters; None for none.
+        fresh: Names or patterns of tensors that begin as the seed decides, whatever the weights to begin with have of them.
     """
 
     answer: Text = ""
     until: Text = ""
     trainable: Patterns = ()
     lora: LoraSpec | None = None
+    fresh: Patterns = ()
 
 
 class ModelSpec(ModelForm):
@@ -208,6 +210,7 @@ class HeadSpec(Agreed):
         units: Units of targets, in order; empty where they have none, or none is stated.
         mean: What is taken off each target; empty for nothing.
         std: What each target is then divided by; empty for nothing.
+        weights: What the loss of each class, label or target is multiplied with; empty for 1 each.
     """
 
     name: Kind
@@ -217,10 +220,11 @@ class HeadSpec(Agreed):
     units: Names = ()
     mean: Annotated[tuple[float, ...], Field(max_length=2**16)] = ()
     std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(max_length=2**16)] = ()
+    weights: Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(max_length=2**16)] = ()
 
     @model_validator(mode="after")
     def _one_for_each(self) -> Self:
-        for name in ("labels", "units", "mean", "std"):
+        for name in ("labels", "units", "mean", "std", "weights"):
             given = len(getattr(self, name))
             if given not in {0, self.size}:
                 raise ValueError(f"{name} needs one for each of the {self.size}, or none, not {given}")

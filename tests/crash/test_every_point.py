@@ -13,7 +13,7 @@ from comity.experiments.chaos import points_of
 from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script
 from comity.simulation.in_process import simulate
-from comity.training import Classification
+from comity.training import Supervised
 from tests.cases import Session, sessions_of, variants
 from tests.ledgers import Charges, charged_once, kept
 
@@ -90,11 +90,11 @@ def _simulate_until(script: Script, state: Path, point: int) -> None:
 
 def _counted_steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     steps = {"made": 0}
-    step = Classification._step
+    step = Supervised._step
 
-    def counted(self: Classification, *arguments: object) -> None:
+    def counted(self: Supervised, *arguments: object) -> None:
         steps["made"] += 1
         step(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Classification, "_step", counted)
+    monkeypatch.setattr(Supervised, "_step", counted)
     return steps

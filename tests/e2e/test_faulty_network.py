@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import NoneType
 from typing import Any
 
 import pytest
 
 from comity import faults
+from comity.errors import PeerUnreachable
 from comity.ledger.ledger import Units
 from comity.simulation.in_process import simulate
 from comity.store.store import Waiting
@@ -245,3 +247,35 @@ def test_a_session_waits_for_a_network_that_is_away_and_says_so(protocol: str) -
             assert [each.state for each in operator.sessions()] == ["finished"]
         ending = Ending({each: result[each] for each in SAME}, dict(charges_in(script, folder)))
     assert ending == of.ending
+
+
+@pytest.mark.parametrize("protocol", ["federated_count", "vote_pool"])
+def test_a_session_that_stopped_goes_on_by_itself(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is away for longer than a node waits: the session stops, says why, and is tried again."""
+    monkeypatch.setattr("comity.node.daemon._LOOK_S", 0.1)
+    case = plain(protocol)
+    script, of, gone = case.script, whole(case), threading.Event()
+    initiators = [each for each in script.party if each not in script.session.acceptors]
+    with TemporaryDirectory(prefix="e2e-") as name, ThreadPoolExecutor(1) as pool:
+        folder = Path(name)
+        with network(script, folder, retry={"call_s": 3.0, "retry_s": 0.2, "again_s": 0.5}) as found:
+
+            def away() -> None:
+                for each in found.proxies:
+                    each.is_away = True
+                    each.cut()
+                gone.set()
+
+            def states() -> set[str]:
+                return {each.state for name in initiators for each in found.clients[name].sessions()}
+
+            at("commit", (of.points["commit"] + 1) // 2, away)
+            running = pool.submit(found.run)
+            assert gone.wait(DEADLINE_S)
+            until(lambda: "stopped" in states(), "a session stops")
+            for each in found.proxies:
+                each.is_away = False
+            until(lambda: states() == {"finished"}, "it goes on by itself", deadline_s=DEADLINE_S)
+            # Who followed it was told why it stopped, unless another of many did.
+            assert isinstance(running.exception(DEADLINE_S), (PeerUnreachable, NoneType))
+        assert charges_in(script, folder) == of.ending.charges

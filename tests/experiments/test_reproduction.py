@@ -120,7 +120,7 @@ def test_federation_ends_where_the_session_does(context: ExperimentContext) -> N
     record = federation.run(
         GradientRewards(federation.terms), watch=lambda _, paid, *__: importance.append(list(paid.importance))
     )
-    assert record.accuracies[-1] == result.metrics["accuracy_together"]
+    assert record.accuracies[-1] == result.metrics["score_together"]
     assert importance == result.metrics["importance_by_round"]
 
 

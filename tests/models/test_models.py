@@ -18,6 +18,7 @@ BUILT_IN = {
     "cnn-kd": ((3, 32, 32), 5_607_498),
     "cnn-mnist": ((1, 28, 28), 81_842),
     "cnn-small": ((1, 8, 8), 8_714),
+    "fcn": ((1, 8, 8), 4_970),
     "lenet5": ((1, 28, 28), 61_706),
     "mlp": ((1, 8, 8), 4_810),
     "policy-mlp": ((4,), 70),
@@ -52,8 +53,9 @@ def test_a_model_has_its_published_size_and_scores_every_class(name: str) -> Non
     shape, count = BUILT_IN[name]
     model = build(name)
     assert parameters(model) == count
-    assert model(torch.zeros(2, *shape)).shape == (2, 10)
-    assert build(name, outputs=7)(torch.zeros(2, *shape)).shape == (2, 7)
+    pixels = shape[1:] if name == "fcn" else ()
+    assert model(torch.zeros(2, *shape)).shape == (2, 10, *pixels)
+    assert build(name, outputs=7)(torch.zeros(2, *shape)).shape == (2, 7, *pixels)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

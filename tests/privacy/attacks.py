@@ -18,7 +18,7 @@ from comity.data import DataConfig, Dataset, Splits, load_data
 from comity.models import build
 from comity.privacy.leak_guard import Rules, Verdict
 from comity.tensors import State
-from comity.training import Classification, OptimizerSpec, Secret
+from comity.training import OptimizerSpec, Secret, Supervised
 
 LIMITS_OFF = Rules(fewest=1)
 """The guard's rules alone, without a limit of policy beside them."""
@@ -86,10 +86,10 @@ class Target:
         batch: int = 256,
         model: str = "mlp",
         session: str = "s-1",
-    ) -> Classification:
+    ) -> Supervised:
         options = {"hidden": hidden, "hidden_layers": layers} if model == "mlp" else {}
         shape = self.splits.train.input_shape
-        return Classification(
+        return Supervised(
             build(model, input_shape=shape, outputs=self.classes, options=dict(options), seed=1),
             self.splits,
             normalization=((), ()),
@@ -149,7 +149,7 @@ class Target:
         state["3.weight"] = torch.randn(self.classes, thresholds * rows, generator=draws) * FAINT
         return state
 
-    def rotated(self, learner: Classification, units: int) -> State:
+    def rotated(self, learner: Supervised, units: int) -> State:
         """An imprint in the second layer, behind a rotation that ± pairs pass through the first ReLU as it is."""
         state, crafted, size = dict(learner.initial_state), self.imprint(units), self.size
         rotation, _ = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(2)))
@@ -183,7 +183,7 @@ MAKERS: dict[str, Callable[[], Target]] = {"digits": digits, "cancer": cancer, "
 
 
 def sends(
-    learner: Classification, state: State, spec: OptimizerSpec, *, period: int, count: int = 1, round: int = 1
+    learner: Supervised, state: State, spec: OptimizerSpec, *, period: int, count: int = 1, round: int = 1
 ) -> tuple[list[State], list[Verdict]]:
     """The models that leave, the first being the one that came, and what was found of each."""
     training = learner.trajectory(state, spec, iterations=period * count + 1, period=period, round=round)

@@ -15,11 +15,11 @@ from comity.models import build
 from comity.privacy import Mechanism, PrivateGradients, require_private
 from comity.tensors import State
 from comity.training import (
-    Classification,
     OptimizerSpec,
     PoissonStream,
     Resume,
     Secret,
+    Supervised,
     build_optimizer,
     sampling_rate,
 )
@@ -43,8 +43,8 @@ def model() -> nn.Module:
 
 def task(
     dataset: Dataset, privacy: Mechanism | None, net: nn.Module | None = None, secret: bytes = b"clinic"
-) -> Classification:
-    return Classification(
+) -> Supervised:
+    return Supervised(
         net or model(),
         Splits(dataset, None),
         normalization=((), ()),
@@ -106,7 +106,7 @@ def kept(state: State) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in state.items()}
 
 
-def trained(learner: Classification, state: State | None = None, resume: Resume | None = None) -> list[Any]:
+def trained(learner: Supervised, state: State | None = None, resume: Resume | None = None) -> list[Any]:
     samples = learner.trajectory(state or learner.initial_state, ADAM, iterations=14, period=3, round=1, resume=resume)
     return [(sample.iteration, kept(sample.state), kept(sample.optimizer)) for sample in samples]
 

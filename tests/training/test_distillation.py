@@ -16,11 +16,11 @@ from comity.privacy import Mechanism
 from comity.tensors import State
 from comity.training import (
     AssistedDistillation,
-    Classification,
     Distillation,
     OptimizerSpec,
     Resume,
     Secret,
+    Supervised,
     distillation_loss,
 )
 
@@ -32,7 +32,7 @@ def digits() -> Splits:
     return load_data(DataConfig(source="digits", per_class=10))
 
 
-def classification(splits: Splits, hidden: int, *, seed: int = 1, **changes: Any) -> Classification:
+def classification(splits: Splits, hidden: int, *, seed: int = 1, **changes: Any) -> Supervised:
     model = build("mlp", input_shape=(1, 8, 8), outputs=10, options={"hidden": hidden}, seed=seed)
     settings = {
         "normalization": ((), ()),
@@ -41,7 +41,7 @@ def classification(splits: Splits, hidden: int, *, seed: int = 1, **changes: Any
         "secret": Secret(b"clinic", "s-1"),
         "device": torch.device("cpu"),
     }
-    return Classification(model, splits, **(settings | changes))
+    return Supervised(model, splits, **(settings | changes))
 
 
 def task(splits: Splits, **changes: Any) -> AssistedDistillation:
@@ -111,7 +111,7 @@ def test_the_initial_model_teaches_the_own_one_nothing_and_a_picked_one_does(dig
     *_, last = teacher.trajectory(teacher.initial_state, ADAM, iterations=201, period=100, round=1)
     picked = kept(last.state)
     taught = learner.own_model(picked, 1)
-    untaught, reached = learner.own_test_accuracy(own.initial_state), learner.own_test_accuracy(taught)
+    untaught, reached = (learner.own_tested(state)["accuracy"] for state in (own.initial_state, taught))
     assert untaught is not None
     assert reached is not None
     assert reached > untaught + 0.4

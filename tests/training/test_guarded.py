@@ -14,12 +14,12 @@ from comity.privacy.leak_guard import Rules
 from comity.tensors import State
 from comity.training import (
     AssistedDistillation,
-    Classification,
     Distillation,
     OptimizerSpec,
     Resume,
     Secret,
     Snapshot,
+    Supervised,
 )
 
 SGD = OptimizerSpec("sgd", 0.1)
@@ -32,7 +32,7 @@ def digits() -> Splits:
     return load_data(DataConfig(source="digits", per_class=20))
 
 
-def task(splits: Splits, rules: Rules | None = HOLDING, *, hidden: int = 32, **changes: Any) -> Classification:
+def task(splits: Splits, rules: Rules | None = HOLDING, *, hidden: int = 32, **changes: Any) -> Supervised:
     model = build("mlp", input_shape=(1, 8, 8), outputs=10, options={"hidden": hidden}, seed=1)
     settings = {
         "normalization": ((), ()),
@@ -41,7 +41,7 @@ def task(splits: Splits, rules: Rules | None = HOLDING, *, hidden: int = 32, **c
         "secret": Secret(b"clinic", "s-1"),
         "device": torch.device("cpu"),
     }
-    return Classification(model, splits, rules=rules, **(settings | changes))
+    return Supervised(model, splits, rules=rules, **(settings | changes))
 
 
 def kept(state: State) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from comity.bench.sampling import interleaved, one_thread
 from comity.data import DataConfig, Dataset, Splits, load_data
 from comity.models import build
 from comity.privacy.leak_guard import Rules
-from comity.training import Classification, OptimizerSpec, Secret
+from comity.training import OptimizerSpec, Secret, Supervised
 
 _MOST_OVER_TRAINING = 1.10
 _SAMPLES = 20_000
@@ -35,7 +35,7 @@ def run(*, quick: bool = False) -> Report:
     rows: list[Row] = []
     targets: list[Target] = []
     images, digits = _images(), load_data(DataConfig(source="digits"))
-    networks: dict[str, Callable[[Rules | None], Classification]] = {
+    networks: dict[str, Callable[[Rules | None], Supervised]] = {
         "LeNet-5": partial(_task, "lenet5", {}, images),
         "MLP 64 on digits": partial(_task, "mlp", {"hidden": 64}, digits),
     }
@@ -66,9 +66,9 @@ def _images() -> Splits:
     return Splits(Dataset(inputs, labels, 255.0, 10), None)
 
 
-def _task(model: str, options: dict[str, int], splits: Splits, rules: Rules | None) -> Classification:
+def _task(model: str, options: dict[str, int], splits: Splits, rules: Rules | None) -> Supervised:
     shape = splits.train.input_shape
-    return Classification(
+    return Supervised(
         build(model, input_shape=shape, outputs=10, options=dict(options), seed=0),
         splits,
         normalization=((), ()),
@@ -80,7 +80,7 @@ def _task(model: str, options: dict[str, int], splits: Splits, rules: Rules | No
     )
 
 
-def _seconds(task: Classification, period: int, periods: int) -> float:
+def _seconds(task: Supervised, period: int, periods: int) -> float:
     """CPU time of a sampling period: its steps, and making what leaves of them; the first, which measures inputs, is left out."""
     spec = OptimizerSpec("adam", 1e-3)
     training = task.trajectory(task.initial_state, spec, iterations=period * (periods + 1) + 1, period=period, round=1)

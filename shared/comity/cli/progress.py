@@ -94,7 +94,7 @@ class SessionProgress:
                 self.say(self._row(event))
             case "privacy":
                 self.say(_guarantee(event.fields))
-            case "stalled":
+            case "stalled" | "start-weights":
                 self.say(f"round {event.round}: {event.fields['what']}; {event.fields['action']}")
             case kind if kind in self._within:
                 self._show_phase(self._within[kind], event.fields)

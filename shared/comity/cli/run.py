@@ -16,7 +16,7 @@ from comity.cli.tables import show_folder, show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
 from comity.node.operating import NodeChoice, latest
-from comity.protocol.presentation import Column, Summary
+from comity.protocol.presentation import Summary
 from comity.protocol.registry import protocol
 from comity.session.events import Event
 
@@ -214,9 +214,7 @@ def _interruptible(back: str) -> Iterator[None]:
 def summary_of(finished: Event) -> Summary:
     """What people compare, as the event with which a session ends well says it."""
     fields: Any = finished.fields
-    summary = fields["summary"]
-    columns = tuple(Column(**each) for each in summary["columns"])
-    return Summary(summary["title"], columns, summary["outcome"])
+    return Summary.from_json(fields["summary"])
 
 
 def follow(

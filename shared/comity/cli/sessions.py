@@ -11,7 +11,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from comity.cli.messages import fields_of
-from comity.cli.tables import crossed_table, per_round_table, print_table, show_json
+from comity.cli.tables import crossed_table, per_round_table, print_table, show_json, show_tests
 from comity.ledger.charges import in_words
 from comity.node.operating import NodeChoice, latest
 from comity.node.sessions.failures import raised
@@ -98,7 +98,10 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     if table.row_count:
         console.print()
         print_table(table)
-    per_round = protocol(summary.protocol).presentation.per_round
+    presentation = protocol(summary.protocol).presentation
+    per_round = presentation.per_round
+    if result and "metrics" in result:
+        show_tests(presentation.of_task(contract["task"]["kind"]).summary, result["metrics"])
     if per_round is not None and result and "metrics" in result:
         console.print(f"\n{per_round.title}")
         print_table(per_round_table(per_round, result["metrics"]))

@@ -13,6 +13,7 @@ from rich.table import Table
 from comity.protocol.presentation import Column, PerRoundTable, Summary
 from comity.protocol.registry import protocol
 from comity.report.numbers import number, size
+from comity.report.tested import tested_tables
 
 
 def show_json(result: Mapping[str, Any]) -> None:
@@ -33,6 +34,7 @@ def show_result(result: Mapping[str, Any], summary: Summary) -> None:
     if shown:
         console.print()
         console.print(_metric_table(summary, shown, metrics))
+    show_tests(summary, metrics)
     console.print()
     table = crossed_table(result["bytes_sent"], result["bytes_received"])
     table.add_row("samples", "none", "none", style="dim")
@@ -44,6 +46,16 @@ def show_result(result: Mapping[str, Any], summary: Summary) -> None:
     console.print(_protection(result), soft_wrap=True)
     ledger = "verified" if result["ledger_verified"] else "BROKEN"
     console.print(f"ledger {ledger}")
+
+
+def show_tests(summary: Summary, metrics: Mapping[str, Any]) -> None:
+    """Prints what the tests say, metric by metric and class by class."""
+    for each in tested_tables(summary, metrics):
+        table = Table("", *each.columns, box=None, pad_edge=False)
+        for name, values in each.rows:
+            table.add_row(name, *values)
+        Console(highlight=False).print(f"\n{each.title}")
+        print_table(table)
 
 
 def _protection(result: Mapping[str, Any]) -> str:
@@ -93,7 +105,7 @@ def per_round_table(table_of: PerRoundTable, metrics: Mapping[str, Any]) -> Tabl
         table_of: Which metrics say so.
         metrics: The metrics of a result.
     """
-    columns = [each for each in table_of.columns if each.field in metrics]
+    columns = table_of.columns_of(metrics)
     parties = metrics.get(table_of.parties)
     table = Table("round", *([""] if parties else []), box=None, pad_edge=False)
     for each in columns:

@@ -9,9 +9,20 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from comity.contract import HeadSpec
 from comity.data.config import SPLITS, SplitName
 from comity.data.meaning import UNSAID, Meaning
 from comity.errors import InvalidValue
+
+CLASSIFICATION = "classification"
+
+HEADS: Mapping[str, str] = {
+    CLASSIFICATION: "class",
+    "multilabel": "label",
+    "regression": "target",
+    "segmentation": "mask",
+}
+"""What the one head of a task is called, by kind; of kinds that packages add it is called as the kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +31,15 @@ class Dataset:
 
     Attributes:
         inputs: uint8 or float32, `[samples, *input_shape]`; images are `[samples, channels, height, width]`.
-        labels: int64 `[samples]`, each in [0, classes).
+        labels: What is to be told of each sample: int64 `[samples]`, each in [0, classes). In other tasks than
+            classification, targets as the kind of task has them, the samples in the first dimension: bool `[samples, labels]`,
+            float32 `[samples, targets]`, uint8 `[samples, height, width]`.
         scale: What a stored value is multiplied with: 1/255 for uint8 images, 1/16 for digits, 1 where nothing is to
             be done.
-        classes: How many classes the task has, also those without a sample here.
+        classes: How many classes the task has, also those without a sample here; or labels, or targets.
+        task: The kind of task that they are for.
+        heads: For tasks of several heads, what these are, in order.
+        more: For such tasks, the targets of every head but the first, whose targets are `labels`; by the head's name.
         ids: What each sample is called, each once: the same whenever the source is read, whatever share of it is kept.
             Left out, they are numbered.
         protected: bool `[samples]`, samples that may never leave their owner; None for none.
@@ -40,6 +56,9 @@ class Dataset:
     ids: tuple[str, ...] = ()
     protected: Tensor | None = None
     meaning: Meaning = UNSAID
+    task: str = CLASSIFICATION
+    heads: tuple[HeadSpec, ...] = ()
+    more: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.inputs.dtype not in (torch.uint8, torch.float32) or self.inputs.ndim <= 1:
@@ -48,12 +67,7 @@ class Dataset:
                 expected="uint8 or float32 [samples, ...]",
                 received=f"{self.inputs.dtype} {list(self.inputs.shape)}",
             )
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.inputs.shape[:1]:
-            raise InvalidValue(
-                "The labels of a data set",
-                expected=f"torch.int64 [{len(self.inputs)}], one for each input",
-                received=f"{self.labels.dtype} {list(self.labels.shape)}",
-            )
+        self._require_targets()
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InvalidValue("The scale of a data set", expected="a finite number above 0", received=self.scale)
         if self.classes < 1:
@@ -76,6 +90,29 @@ class Dataset:
                 received=f"{marks.dtype} {list(marks.shape)}",
             )
 
+    def _require_targets(self) -> None:
+        if self.task == CLASSIFICATION and (
+            self.labels.dtype != torch.int64 or self.labels.shape != self.inputs.shape[:1]
+        ):
+            raise InvalidValue(
+                "The labels of a data set",
+                expected=f"torch.int64 [{len(self.inputs)}], one for each input",
+                received=f"{self.labels.dtype} {list(self.labels.shape)}",
+            )
+        if len(self.heads) != len(self.more) + 1 and (self.heads or self.more):
+            raise InvalidValue(
+                "The heads of a data set",
+                expected="targets for each of them",
+                received=f"{len(self.heads)} heads, targets of {len(self.more) + 1}",
+            )
+        for name, each in self.targets.items():
+            if each.shape[:1] != self.inputs.shape[:1]:
+                raise InvalidValue(
+                    f"The targets {name} of a data set",
+                    expected=f"{len(self.inputs)}, one for each input",
+                    received=list(each.shape),
+                )
+
     def __len__(self) -> int:
         """How many samples there are."""
         return len(self.labels)
@@ -89,7 +126,28 @@ class Dataset:
     def kind(self) -> str:
         """What one sample is, in words; two data sets can be used together where theirs are equal."""
         shape = list(self.input_shape)
-        return f"{self.inputs.dtype} samples of shape {shape}, scale {self.scale}, {self.classes} classes"
+        if self.task == CLASSIFICATION:
+            what = f"{self.classes} classes"
+        else:
+            targets = ", ".join(f"{each.dtype} {list(each.shape[1:])}" for each in self.targets.values())
+            what = f"{self.task} with targets {targets}"
+        return f"{self.inputs.dtype} samples of shape {shape}, scale {self.scale}, {what}"
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives for a sample, or for each of its pixels: those of all heads."""
+        return sum(head.size for head in self.heads) if self.heads else self.classes
+
+    @property
+    def targets(self) -> dict[str, Tensor]:
+        """What is to be told of each sample, by head; of a task with one head, as the kind of task calls it."""
+        if not self.heads:
+            return {HEADS.get(self.task, self.task): self.labels}
+        return {self.heads[0].name: self.labels, **self.more}
+
+    def targets_of(self, indices: Tensor) -> dict[str, Tensor]:
+        """The targets of the samples at these places, by head."""
+        return {name: each[indices] for name, each in self.targets.items()}
 
     def select(self, indices: Tensor) -> Dataset:
         """The samples at these places, in this order, copied.
@@ -103,6 +161,7 @@ class Dataset:
             labels=self.labels[indices],
             ids=tuple(self.ids[each] for each in indices.tolist()),
             protected=None if self.protected is None else self.protected[indices],
+            more={name: each[indices] for name, each in self.more.items()},
         )
 
     def concat(self, other: Dataset) -> Dataset:
@@ -117,6 +176,7 @@ class Dataset:
             self,
             inputs=torch.cat((self.inputs, other.inputs)),
             labels=torch.cat((self.labels, other.labels)),
+            more={name: torch.cat((each, other.more[name])) for name, each in self.more.items()},
             ids=(),
             protected=None,
         )
@@ -124,7 +184,8 @@ class Dataset:
     def to(self, device: torch.device | str) -> Dataset:
         """The same samples on a device, still as stored."""
         marks = None if self.protected is None else self.protected.to(device)
-        return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device), protected=marks)
+        more = {name: each.to(device) for name, each in self.more.items()}
+        return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device), protected=marks, more=more)
 
     def prepare(self, batch_inputs: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
         """Stored inputs as a model takes them: scaled, and then normalized where mean and standard deviation are given.
@@ -222,5 +283,5 @@ class Splits:
 
 
 def no_samples(input_shape: tuple[int, ...], classes: int) -> Splits:
-    """The data of a party that has none."""
+    """The data of a party that has none: nothing is trained or tested with them, whatever the task."""
     return Splits(Dataset(torch.empty(0, *input_shape), torch.empty(0, dtype=torch.int64), 1.0, classes), None)

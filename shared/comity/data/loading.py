@@ -23,7 +23,7 @@ from comity.data.config import (
     SplitName,
     UniformPartition,
 )
-from comity.data.dataset import Dataset, Splits
+from comity.data.dataset import CLASSIFICATION, Dataset, Splits
 from comity.data.noise import corrupt_labels
 from comity.errors import InvalidValue
 
@@ -37,6 +37,7 @@ def load_data(config: DataConfig) -> Splits:
     """
     read = _read(config, config.source, labelled=True)
     train = read.train
+    _require_classes(config, train.task)
     if config.per_class is not None:
         train = train.select(partitions.limit_per_class(train.labels, config.per_class))
     if config.partition is not None:
@@ -149,12 +150,31 @@ def _some(dataset: Dataset, what: str) -> Dataset:
 
 def _lacking(train: Dataset) -> tuple[str, ...]:
     """A line that names classes without a sample."""
-    if train.labels.ndim != 1 or train.labels.is_floating_point():
+    if train.task != CLASSIFICATION:
         return ()
     counts = torch.bincount(train.labels.clamp(min=0), minlength=train.classes).tolist()
     names = train.meaning.labels or tuple(map(str, range(train.classes)))
     empty = [name for name, count in zip(names, counts, strict=False) if not count]
     return (f"no sample to train on of {', '.join(empty)[:200]}",) if empty else ()
+
+
+def _require_classes(config: DataConfig, task: str) -> None:
+    """Checks that nothing is asked for that goes by classes, where samples have none."""
+    partition = config.partition
+    by_class = partition is not None and not isinstance(partition, UniformPartition | PowerLawPartition)
+    asked = {
+        "classes": bool(config.classes),
+        "per_class": config.per_class is not None,
+        "partition": by_class,
+        "label_noise": config.label_noise > 0,
+    }
+    if task != CLASSIFICATION and any(asked.values()):
+        raise InvalidValue(
+            f"[data] {next(name for name, given in asked.items() if given)} goes by classes",
+            expected=f"uniform or power-law partitions for {task}",
+            received=partition.name if by_class and partition is not None else "a setting for classes",
+            action="leave it out, or use data with classes",
+        )
 
 
 def _indices(partition: PartitionConfig, labels: Tensor) -> Tensor:

@@ -1,10 +1,14 @@
-"""Arrays in one NumPy archive: `x` and `y`, and where there is a test split `x_test` and `y_test`."""
+"""Arrays in one NumPy archive: `x` and `y`, and where there is a test split `x_test` and `y_test`.
+
+What the samples are for, `y` says: see `comity.data.targets`. Targets of several heads are `y.depth`, `y_test.depth` and so on.
+"""
 
 from __future__ import annotations
 
 import math
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -18,6 +22,7 @@ from torch import Tensor
 
 from comity.data.dataset import Dataset, Splits
 from comity.data.sources import Request
+from comity.data.targets import labelled
 from comity.errors import InvalidValue, MissingFile
 
 Arrays = dict[str, NDArray[Any]]
@@ -58,19 +63,44 @@ def load(request: Request) -> Splits:
     """
     path = request.path
     arrays = _read(path)
-    if len({"x_test", "y_test"} & arrays.keys()) == 1 or not {"x", "y"} <= arrays.keys() <= set(_KNOWN):
+    targets = {split: _targets(arrays, split, path) for split in ("y", "y_test")}
+    known = {*_KNOWN, *(f"{split}.{head}" for split in targets for head in _heads(arrays, split))}
+    lacking = ("x_test" in arrays) != (targets["y_test"] is not None)
+    if lacking or targets["y"] is None or "x" not in arrays or not arrays.keys() <= known:
         raise InvalidValue(
             f"The arrays in {path}",
-            expected="x and y, with x_test and y_test or neither, and classes or not",
+            expected="x and y, with x_test and y_test or neither, and classes or not; or y.NAME for each of several heads",
             received=", ".join(arrays) or "none",
             action="name them so in numpy.savez(path, x=…, y=…)",
         )
-    labels = {name: _labels(arrays[name], f"{name} in {path}") for name in ("y", "y_test") if name in arrays}
-    classes = _classes(arrays, path) if "classes" in arrays else max(_highest(y) for y in labels.values()) + 1
-    train = _dataset(arrays["x"], labels["y"], classes, f"x in {path}")
-    if "x_test" not in arrays:
-        return Splits(train, None)
-    return Splits(train, _dataset(arrays["x_test"], labels["y_test"], classes, f"x_test in {path}"))
+    classes = _classes(arrays, path) if "classes" in arrays else None
+    train = _dataset(arrays["x"], targets["y"], classes, ("x", "y"), path)
+    tested = targets["y_test"]
+    test = None if tested is None else _dataset(arrays["x_test"], tested, classes, ("x_test", "y_test"), path)
+    return _alike(train, test)
+
+
+def _alike(train: Dataset, test: Dataset | None) -> Splits:
+    """Both with as many classes as the one that has more."""
+    if test is None or test.task != train.task:
+        return Splits(train, test)
+    most = max(train.classes, test.classes)
+    heads = tuple(
+        max(one, other, key=lambda head: head.size) for one, other in zip(train.heads, test.heads, strict=False)
+    )
+    return Splits(replace(train, classes=most, heads=heads), replace(test, classes=most, heads=heads))
+
+
+def _heads(arrays: Arrays, split: str) -> list[str]:
+    return [name.partition(".")[2] for name in arrays if name.startswith(f"{split}.")]
+
+
+def _targets(arrays: Arrays, split: str, path: Path) -> Tensor | dict[str, Tensor] | None:
+    """The targets of a split: of one head, or of several by name; None where there are none."""
+    heads = _heads(arrays, split)
+    if split in arrays and not heads:
+        return _target(arrays[split], f"{split} in {path}")
+    return {head: _target(arrays[f"{split}.{head}"], f"{split}.{head} in {path}") for head in heads} or None
 
 
 def _read(path: Path) -> Arrays:
@@ -119,30 +149,35 @@ def _array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> NDArray[Any]
     return array
 
 
-def _dataset(x: NDArray[Any], labels: Tensor, classes: int, what: str) -> Dataset:
-    if not (x.dtype == np.uint8 or x.dtype.kind == "f") or x.shape[:1] != labels.shape or x.ndim <= 1:
+def _dataset(
+    x: NDArray[Any], targets: Tensor | dict[str, Tensor], classes: int | None, names: tuple[str, str], path: Path
+) -> Dataset:
+    what, of_targets = (f"{name} in {path}" for name in names)
+    count = len(targets if isinstance(targets, Tensor) else next(iter(targets.values())))
+    if not (x.dtype == np.uint8 or x.dtype.kind == "f") or x.shape[:1] != (count,) or x.ndim <= 1:
         raise InvalidValue(
             what,
-            expected=f"uint8 or floats [{len(labels)}, ...]",
+            expected=f"uint8 or floats [{count}, ...]",
             received=f"{x.dtype} {list(x.shape)}",
             action="convert it, with one sample for each label",
         )
     if x.dtype == np.uint8:
-        return Dataset(torch.from_numpy(x), labels, scale=1 / 255, classes=classes)
+        return labelled(torch.from_numpy(x), targets, 1 / 255, of_targets, classes)
     # What float32 cannot hold becomes infinite here and is refused with the other values that are not finite.
     with np.errstate(over="ignore"):
-        return Dataset(torch.from_numpy(np.asarray(x, dtype=np.float32)), labels, scale=1.0, classes=classes)
+        return labelled(torch.from_numpy(np.asarray(x, dtype=np.float32)), targets, 1.0, of_targets, classes)
 
 
-def _labels(y: NDArray[Any], what: str) -> Tensor:
-    if y.dtype.kind not in "iu" or y.ndim != 1:
+def _target(y: NDArray[Any], what: str) -> Tensor:
+    if y.dtype.kind not in "iubf" or y.ndim == 0:
         raise InvalidValue(
             what,
-            expected="whole numbers [samples]",
+            expected="numbers [samples, ...]",
             received=f"{y.dtype} {list(y.shape)}",
             action="number the classes from 0, one label for each sample",
         )
-    return torch.from_numpy(y.astype(np.int64))
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(np.asarray(y, dtype={"f": np.float32, "b": np.bool_}.get(y.dtype.kind, np.int64)))
 
 
 def _classes(arrays: Arrays, path: Path) -> int:
@@ -155,8 +190,3 @@ def _classes(arrays: Arrays, path: Path) -> int:
             action="correct it, or leave it out",
         )
     return int(classes)
-
-
-def _highest(labels: Tensor) -> int:
-    # An empty split, or one with negative labels only, is refused later, by what it holds.
-    return max(int(labels.max()), 0) if len(labels) else 0

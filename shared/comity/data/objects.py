@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 
 from comity.data.config import SPLITS, SplitName
-from comity.data.dataset import Dataset, Splits
+from comity.data.dataset import CLASSIFICATION, Dataset, Splits
 from comity.data.meaning import UNSAID, Meaning
+from comity.data.targets import labelled, size_of, told
 from comity.errors import InvalidValue
 
 _EXPECTED = "(inputs, labels) as tensors or arrays, or a torch Dataset of such pairs"
+
+
+Labels = Tensor | dict[str, Tensor]
+"""What is to be told of samples: of one head, or of several by name."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,12 @@ class Samples:
 
     Attributes:
         inputs: uint8 or float32 `[samples, ...]`.
-        labels: int64 `[samples]`; -1 where unknown.
+        labels: What is to be told of them, as `comity.data.targets` tells it apart; of classes -1 where unknown.
         protected: bool `[samples]`; None for none.
     """
 
     inputs: Tensor
-    labels: Tensor
+    labels: Labels
     protected: Tensor | None = None
 
 
@@ -66,8 +71,8 @@ def _marks(marks: Any, count: int, what: str) -> Tensor:
     return found
 
 
-def _checked(given: Any, numbers: Any, what: str, fewest: int = 0) -> tuple[Tensor, Tensor]:
-    inputs, labels = _tensor(given, what), _tensor(numbers, what)
+def _checked(given: Any, numbers: Any, what: str, fewest: int = 0) -> tuple[Tensor, Labels]:
+    inputs, labels = _tensor(given, what), numbers if isinstance(numbers, dict) else _tensor(numbers, what)
     if inputs.dtype != torch.uint8:
         if inputs.is_complex() or inputs.dtype == torch.bool:
             raise InvalidValue(
@@ -77,18 +82,12 @@ def _checked(given: Any, numbers: Any, what: str, fewest: int = 0) -> tuple[Tens
                 action="convert them, for example with .float()",
             )
         inputs = inputs.to(torch.float32)
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool or labels.ndim != 1:
-        raise InvalidValue(
-            f"{what}: the labels cannot be used",
-            expected="whole numbers [samples], the classes from 0",
-            received=f"{labels.dtype} {list(labels.shape)}",
-            action="use the number of the class, for example with .argmax(dim=1) or .long()",
-        )
-    if inputs.ndim < 2 or len(inputs) != len(labels) or not len(labels):
+    all_of: dict[str, Tensor] = labels if isinstance(labels, dict) else {"": labels}
+    if inputs.ndim < 2 or not len(inputs) or any(len(inputs) != len(each) for each in all_of.values()):
         raise InvalidValue(
             f"{what}: inputs and labels do not go together",
             expected="inputs [samples, ...] and labels [samples], one or more",
-            received=f"{list(inputs.shape)} and {list(labels.shape)}",
+            received=" and ".join(str(list(each.shape)) for each in (inputs, *all_of.values())),
             action="give one label for each input, and each input a shape",
         )
     if not bool(torch.isfinite(inputs).all()):
@@ -98,14 +97,25 @@ def _checked(given: Any, numbers: Any, what: str, fewest: int = 0) -> tuple[Tens
             received=f"{int((~torch.isfinite(inputs)).sum())} that are NaN or infinite",
             action="remove or fill them in",
         )
-    if int(labels.min()) < fewest:
+    if isinstance(labels, dict):
+        return inputs.detach().cpu(), {name: each.detach().cpu() for name, each in labels.items()}
+    task, targets = told(labels.detach().cpu(), tuple(inputs.shape[1:]), f"{what}: the labels")
+    if task == CLASSIFICATION and int(targets.min()) < fewest:
         raise InvalidValue(
             f"{what}: a label is below 0",
             expected="classes from 0",
-            received=int(labels.min()),
+            received=int(targets.min()),
             action="number them so",
         )
-    return inputs.detach().cpu(), labels.detach().cpu().to(torch.int64)
+    return inputs.detach().cpu(), targets
+
+
+def classes_of(samples: Samples) -> int:
+    """How many classes samples show that there are; 0 where they have none."""
+    if isinstance(samples.labels, dict):
+        return 0
+    task, targets = told(samples.labels, tuple(samples.inputs.shape[1:]), "the labels")
+    return size_of(task, targets) if task in {CLASSIFICATION, "segmentation"} else 0
 
 
 def dataset(samples: Samples, classes: int, what: str, meaning: Meaning = UNSAID) -> Dataset:
@@ -120,23 +130,24 @@ def dataset(samples: Samples, classes: int, what: str, meaning: Meaning = UNSAID
     Raises:
         InvalidValue: A label is none of them.
     """
-    inputs, labels = samples.inputs, samples.labels
-    if int(labels.max()) >= classes:
+    inputs = samples.inputs
+    scale = 1 / 255 if inputs.dtype == torch.uint8 else 1.0
+    found = labelled(inputs, samples.labels, scale, what, classes)
+    if found.task == CLASSIFICATION and int(found.labels.max()) >= classes:
         raise InvalidValue(
             f"{what}: a label is no class",
             expected=f"0 to {classes - 1}",
-            received=int(labels.max()),
+            received=int(found.labels.max()),
             action="raise classes, or number the labels from 0",
         )
     fits = Meaning(
-        labels=meaning.labels if len(meaning.labels) == classes else (),
+        labels=meaning.labels if len(meaning.labels) == found.classes else (),
         features=meaning.features if inputs.shape[1:] == (len(meaning.features),) else (),
     )
-    scale = 1 / 255 if inputs.dtype == torch.uint8 else 1.0
-    return Dataset(inputs, labels, scale, classes, protected=samples.protected, meaning=fits)
+    return replace(found, protected=samples.protected, meaning=fits)
 
 
-def _split(data: Any, what: str) -> tuple[Tensor, Tensor]:
+def _split(data: Any, what: str) -> tuple[Tensor, Labels]:
     if isinstance(data, torch.utils.data.DataLoader):
         raise InvalidValue(
             f"{what}: a DataLoader has its batches made already",
@@ -144,6 +155,8 @@ def _split(data: Any, what: str) -> tuple[Tensor, Tensor]:
             received="a DataLoader",
             action="give its .dataset; batch_size is one of the terms",
         )
+    if isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0]) and isinstance(data[1], Mapping):
+        return _tensor(data[0], what), {str(name): _tensor(each, what) for name, each in data[1].items()}
     if isinstance(data, tuple | list) and len(data) == 2 and all(_is_array(each) for each in data):
         return _tensor(data[0], what), _tensor(data[1], what)
     if isinstance(data, torch.utils.data.TensorDataset) and len(data.tensors) == 2:
@@ -160,7 +173,8 @@ def _split(data: Any, what: str) -> tuple[Tensor, Tensor]:
 
 def _stacked(data: Sequence[Any], what: str) -> tuple[Tensor, Tensor]:
     """All pairs of a data set, read once."""
-    inputs, labels = [], []
+    inputs: list[Tensor] = []
+    labels: list[Tensor] = []
     for index in range(len(data)):
         item = _item(data, index, what)
         if not isinstance(item, tuple | list) or len(item) != 2 or not _is_array(item[0]):
@@ -173,11 +187,11 @@ def _stacked(data: Sequence[Any], what: str) -> tuple[Tensor, Tensor]:
             )
         inputs.append(_tensor(item[0], what))
         try:
-            labels.append(int(item[1]))
-        except (TypeError, ValueError) as error:
+            labels.append(_tensor(item[1], what) if _is_array(item[1]) else torch.as_tensor(item[1]))
+        except (RuntimeError, TypeError, ValueError) as error:
             raise InvalidValue(
                 f"{what}: the label of sample {index} cannot be used",
-                expected="the number of its class",
+                expected="the number of its class, or a tensor of what else is to be told of it",
                 received=repr(item[1])[:100],
                 action="give the number of the class, for example with int(label.argmax())",
             ) from error
@@ -188,7 +202,16 @@ def _stacked(data: Sequence[Any], what: str) -> tuple[Tensor, Tensor]:
             received=", ".join(sorted({str(list(each.shape)) for each in inputs})[:3]),
             action="bring them to one shape with a transform",
         )
-    return (torch.stack(inputs) if inputs else torch.empty(0, 1)), torch.tensor(labels, dtype=torch.int64)
+    if len({(each.shape, each.dtype) for each in labels}) > 1:
+        raise InvalidValue(
+            f"{what}: labels differ in shape or dtype",
+            expected="one of each",
+            received=", ".join(sorted({f"{each.dtype} {list(each.shape)}" for each in labels})[:3]),
+            action="make them alike",
+        )
+    if not inputs:
+        return torch.empty(0, 1), torch.empty(0, dtype=torch.int64)
+    return torch.stack(inputs), torch.stack(labels)
 
 
 def _item(data: Sequence[Any], index: int, what: str) -> Any:
@@ -260,7 +283,7 @@ def splits_of(data: Any, what: str) -> Splits:
     apart = by_split(data) or {"train": data}
     given = {split: samples(each, f"{what}, {split} data", split) for split, each in apart.items()}
     names = listed_classes(data)
-    count = max([2, len(names), *(int(each.labels.max()) + 1 for each in given.values())])
+    count = max([2, len(names), *(classes_of(each) for each in given.values())])
     made = {
         split: dataset(each, count, f"{what}, {split} data", Meaning(labels=names)) for split, each in given.items()
     }

@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 import torch
 
 from comity.data.config import SOURCES, TABLES, TableConfig
-from comity.data.dataset import Dataset, Splits
+from comity.data.dataset import CLASSIFICATION, Dataset, Splits
 from comity.errors import InvalidValue
 from comity.suggestions import near
 
@@ -135,7 +135,8 @@ def load(  # noqa: PLR0913
 def _check(dataset: Dataset, what: str, *, labelled: bool) -> None:
     if not len(dataset):
         raise InvalidValue(f"{what}: there is no sample", action="name a source that holds data")
-    low, high = (int(bound) for bound in dataset.labels.aminmax())
+    # Of other tasks their kinds look at the targets.
+    low, high = (int(bound) for bound in dataset.labels.aminmax()) if dataset.task == CLASSIFICATION else (0, 0)
     if low < (0 if labelled else -1) or high >= dataset.classes:
         raise InvalidValue(
             f"{what}: a label is out of range",

@@ -16,12 +16,13 @@ from comity.errors import InvalidValue, TensorMismatch, UnknownModel
 from comity.front.table import Rounds
 from comity.models import OwnModels
 from comity.models.crossing import Crossing
-from comity.protocol.presentation import Column, PerRoundTable, Summary
+from comity.protocol.presentation import Column, ColumnKind, PerRoundTable, Summary
 from comity.protocol.registry import protocol
 from comity.report.numbers import number, size
 from comity.session.events import Event
 from comity.tasks import build_model, no_weights
 from comity.tasks.models import Weights
+from comity.tasks.scores import metric
 from comity.tensors import Blob, Layout
 
 
@@ -146,6 +147,11 @@ class Result:
         found = {each.title: number(self.metrics.get(each.field), each.kind) for each in columns}
         return {f"{title}, {name}": value for name, value in found.items() if value != "-"}
 
+    @property
+    def tested(self) -> Mapping[str, Mapping[str, Any]]:
+        """All that tests say: by the model's field among the metrics, then by metric; a number, or one for each class."""
+        return self.metrics.get("tested" if self._summary is None else self._summary.tested) or {}
+
     def __repr__(self) -> str:
         """The result in a few lines."""
         return "\n".join(f"{name}: {value}" for name, value in self._lines().items())
@@ -162,11 +168,26 @@ class Result:
         return {
             "session": f"{self.session}, {self.protocol}, {len(self.rounds)} rounds, {self.seconds:.1f} s",
             **self.summary,
+            **self._of_classes(),
             "crossed": f"{sent} sent, {received} received",
             "digest": self.digest,
             "ledger": "verified" if self.ledger_verified else "BROKEN",
             **({"note": self._noted()} if self.notes else {}),
         }
+
+    def _of_classes(self) -> dict[str, str]:
+        """What tests say of each class or target, in a line for each model."""
+        if self._summary is None:
+            return {}
+        found = {}
+        for each in self._summary.columns:
+            for name, value in (self.tested.get(each.field) or {}).items():
+                if isinstance(value, Mapping):
+                    known = metric(name)
+                    kind: ColumnKind = "shares" if known.written == "share" else "numbers"
+                    title = known.title if " by " in known.title else f"{known.title} by class"
+                    found[f"{title}, {each.title}"] = number(value, kind)
+        return found
 
     def _noted(self) -> str:
         return self.notes[-1] if len(self.notes) == 1 else f"{self.notes[-1]} ({len(self.notes)} such rounds: .notes)"
@@ -239,7 +260,7 @@ def _built(contract: Contract, model: str, own: OwnModels, weights: Weights) -> 
 
 def _per_party(table: PerRoundTable, metrics: Mapping[str, Any]) -> Rounds:
     """What every round came to for whom."""
-    columns = [each for each in table.columns if each.field in metrics]
+    columns = table.columns_of(metrics)
     short = [Column(each.field.removesuffix("_by_round"), each.title, each.kind) for each in columns]
     parties = metrics.get(table.parties)
     rows: list[dict[str, Any]] = []
@@ -257,6 +278,5 @@ def _summary(events: Sequence[Event]) -> Summary | None:
     for event in events:
         if event.kind == "session-finished":
             fields: Any = event.fields
-            said = fields["summary"]
-            return Summary(said["title"], tuple(Column(**each) for each in said["columns"]), said["outcome"])
+            return Summary.from_json(fields["summary"])
     return None

@@ -43,6 +43,7 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
     id: str | None = None,
     normalization: Normalization | None = None,
     classes: int | None = None,
+    task: Mapping[str, Any] | None = None,
     threads: int | None = None,
     baselines: bool = False,
     state: Path | str | None = None,
@@ -61,6 +62,7 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
         id: Identifier of the session.
         normalization: Mean and standard deviation by channel, which every party takes off its inputs.
         classes: How many classes there are; left out, what the labels of all parties say.
+        task: What `[session.task]` of a script says beyond the data: `{"weights": [1, 9]}`, `{"options": {"smoothing": 0.1}}`.
         threads: Threads of tensor operations, on which the last digits depend.
         baselines: Whether to train what the protocol is compared with, and add it to the metrics.
         state: Folder where the parties keep what nodes keep, so that a simulation that was stopped goes on.
@@ -81,6 +83,7 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
             "id": id,
             "normalization": normalization,
             "classes": classes,
+            "task": task,
             "threads": threads,
             "baselines": baselines or None,
         }
@@ -109,7 +112,7 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
         seed=seed or 0,
         id=id,
         models=found.models,
-        task=found.task,
+        task={**(found.task or {}), **(task or {})} or None,
         normalization=preprocessing.model_dump(),
     )
     simulation = script.simulation.model_copy(update={"threads": threads, "baselines": baselines})
@@ -163,11 +166,11 @@ def _require_models(script: Script, parties: Sequence[LocalParty]) -> None:
             wanted = next(each for each in script.session.named_models.values() if each.name == name)
             try:
                 with seeded(script.session.seed):
-                    make(samples.train.input_shape, samples.train.classes, **wanted.options)
+                    make(samples.train.input_shape, samples.train.outputs, **wanted.options)
             except Exception as error:
                 raise InvalidValue(
                     f"{party.name}'s model cannot be built",
-                    expected=f"a module for inputs {list(samples.train.input_shape)}, {samples.train.classes} classes",
+                    expected=f"a module for inputs {list(samples.train.input_shape)}, {samples.train.outputs} outputs",
                     received=f"{type(error).__name__}: {error}",
                     action="correct the factory, or its options",
                 ) from error

@@ -16,6 +16,7 @@ BUILT_IN: Mapping[str, str] = {
     "cnn-kd": "comity.models.cnn_kd:cnn_kd",
     "cnn-mnist": "comity.models.cnn_mnist:cnn_mnist",
     "cnn-small": "comity.models.cnn_small:cnn_small",
+    "fcn": "comity.models.fcn:fcn",
     "lenet5": "comity.models.lenet5:lenet5",
     "mlp": "comity.models.mlp:mlp",
     "policy-mlp": "comity.models.policy_mlp:policy_mlp",

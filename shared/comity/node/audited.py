@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from comity.contract import Contract
@@ -25,5 +26,12 @@ def audited(config: PartyConfig, name: str, contract: Contract, store: Store, st
         state_dir: Where.
     """
     party = LocalParty(name, config, GivenSecrets(b"audit"), MemoryStore())
-    sent, missing = SentCopies(state_dir).find(store, contract.session)
-    return AuditedParty(party.holdings.data, lambda splits: party.task(contract, splits), sent, missing)
+    copies = SentCopies(state_dir)
+    sent, missing = copies.find(store, contract.session)
+    return AuditedParty(
+        party.holdings.data,
+        lambda splits: party.task(contract, splits),
+        sent,
+        missing,
+        partial(copies.copy, contract.session),
+    )

@@ -25,6 +25,7 @@ from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiated import InitiatedSessions
 from comity.node.sessions.initiator import draft_contract
+from comity.node.sessions.lines import Lines
 from comity.node.sessions.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
 from comity.node.sessions.script import Script
 from comity.node.status import NodeStatus, Running, status_of
@@ -113,10 +114,11 @@ class Node:
             self._draining.set()
 
     def _expire(self) -> None:
-        """Ends what has waited longer than the policy lets it."""
+        """Ends what has waited longer than the policy lets it, and tries again what stopped."""
         now = datetime.now(UTC)
         try:
             self._initiated.expire(now)
+            self._initiated.take_up()
             self._acceptor.expire(now)
         except ComityError as error:
             # Its turn comes again.
@@ -227,7 +229,7 @@ class Node:
         """
         # By name, or by the address that is configured for it.
         names = {peer.address: name for name, peer in self._config.peers.items()}
-        with self._initiated.connection_to(names.get(acceptor, acceptor)) as connection:
+        with Lines(self._config).to(names.get(acceptor, acceptor)) as connection:
             contract, definition = sessions.fetch(connection, session, protocol)
         if definition.initiator != self.role:
             raise InvalidValue(

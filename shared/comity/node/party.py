@@ -22,6 +22,7 @@ from comity.node.config import PartyConfig
 from comity.node.holdings import Holdings
 from comity.node.sent_copies import SentCopies
 from comity.node.sessions.budget import planned, spend
+from comity.node.weights import StartingWeights
 from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules, widest
 from comity.privacy.limits import require_within
@@ -31,6 +32,7 @@ from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
+from comity.session.outcome import Outcome
 from comity.session.policy import NEVER_ASKED, Asked
 from comity.session.presence import Presence
 from comity.session.receipt_book import ReceiptBook, record_opening
@@ -40,7 +42,8 @@ from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import Secrets
 from comity.store.store import Store
-from comity.tasks import agreed_model, model_bytes, model_outline, no_weights, require_usable
+from comity.tasks import agreed_model, model_bytes, model_outline, require_usable, whole_model
+from comity.tensors import Blob, Layout
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
 
@@ -88,6 +91,7 @@ class LocalParty:
         self._secrets = secrets
         self._guards = guards or Guards()
         self._tried = ""
+        self._starting = StartingWeights(name, config.weights, folder)
 
     def weights(self, digest: str) -> Mapping[str, Tensor]:
         """The weights of a digest that models may begin with.
@@ -95,7 +99,21 @@ class LocalParty:
         Raises:
             UnknownWeights: This party does not have them.
         """
-        return no_weights(digest)
+        return self._starting.find(digest)
+
+    def whole(self, contract: Contract, outcome: Outcome) -> Blob | None:
+        """All of the model that a session left, where a part of it crossed, with its adapters worked in; else None."""
+        spec = next(iter(contract.models.values()), None)
+        if spec is None or not spec.base or len(outcome.models) != 1 or len(contract.models) != 1:
+            return None
+        crossed = Layout.unpack(outcome.models[0])
+        own = self.config.own_models
+        tensors = whole_model(spec, contract.task, contract.seed, crossed, own, self.weights)
+        return Layout.of(tensors).pack(tensors)
+
+    def weights_named(self, name: str) -> str:
+        """The digest of weights that a script names; see `StartingWeights.digest_of`."""
+        return self._starting.digest_of(name)
 
     def protection(self, contract: Contract) -> Preset | None:
         """What protects this party's samples in a session; None where its role trains on none."""
@@ -156,7 +174,7 @@ class LocalParty:
         if entered is not None:
             observe(Event("privacy", 0, entered))
         journal = Journal(self.store, contract.session)
-        verdicts = self._verdicts(contract, task, peers)
+        verdicts = self._verdicts(contract, task, peers, observed)
         return SessionContext(
             contract,
             own,
@@ -188,24 +206,27 @@ class LocalParty:
         contract = place.contract
         with self.store.transaction():
             record_opening(self.store, contract, place.own, peer)
-        gate = self.gate(contract, peer.party, place.verdicts)
+        gate = self.gate(contract, peer.party, place.verdicts, place.blobs)
         place.gates.append(gate)
         receipt_book = ReceiptBook(self.signer, self.store, contract, peer)
         blobs = self._blobs(contract.session, f"from-{peer.party}") if apart else place.blobs
         return PeerContext(place, peer, blobs, gate, receipt_book, presence or Presence())
 
-    def gate(self, contract: Contract, peer: str, verdicts: Verdicts | None = None) -> EgressGate:
+    def gate(
+        self, contract: Contract, peer: str, verdicts: Verdicts | None = None, blobs: SessionBlobs | None = None
+    ) -> EgressGate:
         """What may leave to a party in a session.
 
         Args:
             contract: The session's contract.
             peer: The party.
             verdicts: What was found of what is trained in it; None where nothing is.
+            blobs: The session's blobs, where there are any.
         """
         guards = self._guards if verdicts is None else self._guards.with_inspectors(verdicts.inspectors)
-        if self.folder is not None:
+        if self.folder is not None and blobs is not None:
             # The last to look: what is held back did not leave.
-            guards = guards.with_inspectors(SentCopies(self.folder).inspectors(contract, self.config.audit))
+            guards = guards.with_inspectors(SentCopies(self.folder).inspectors(contract, self.config.audit, blobs))
         return EgressGate(contract, self.config.policy, self.store, peer, guards)
 
     def review(
@@ -230,7 +251,8 @@ class LocalParty:
         received_only = set(contract.egress) - sent
         self.config.policy.review(contract, own, peers, active=active, asked=asked, received_only=received_only)
         privacy, plans = self.config.privacy, implementation.training_plan
-        plan = plans(contract, own) if privacy.guards and plans is not None else None
+        settings = self.config.settings_of(definition)
+        plan = plans(contract, own, settings) if privacy.guards and plans is not None else None
         if plan is None:
             return
         # Not built for that: there may be no memory for what a peer names.
@@ -244,11 +266,11 @@ class LocalParty:
         }
         require_within(privacy, plan, own.samples, widths, self.name)
 
-    def _verdicts(self, contract: Contract, task: Any, peers: Sequence[Membership]) -> Verdicts:
+    def _verdicts(self, contract: Contract, task: Any, peers: Sequence[Membership], observe: Observer) -> Verdicts:
         """What is found of what is trained in a session; asked of every blob where the task is guarded."""
         guarded = getattr(task, "is_guarded", False)
         kinds = protocol(contract.protocol).load().judged if guarded else ()
-        return Verdicts(self.store, contract.session, peers[0].party if peers else "", kinds)
+        return Verdicts(self.store, contract.session, peers[0].party if peers else "", kinds, observe)
 
     def offline_record(self, session: str) -> OfflineRecord:
         """What is kept of a session between two bundles.

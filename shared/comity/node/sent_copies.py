@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+from google.protobuf.message import Message
+
 from comity.blobs.blob_store import BlobFolders
+from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract
 from comity.ledger.ledger import Ledger
 from comity.node.config import AuditSettings
 from comity.protocol.audits import Sent
 from comity.session.gate import Inspector, Outgoing
 from comity.tensors import Blob
+from comity.wire.v1 import blobs_pb2
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -26,20 +31,40 @@ class SentCopies:
     def __init__(self, folder: Path) -> None:
         self._blobs = BlobFolders(folder / "audit")
 
-    def inspectors(self, contract: Contract, settings: AuditSettings) -> dict[str, list[Inspector]]:
-        """Those who keep a copy of what a session lets out, by kind."""
+    def inspectors(self, contract: Contract, settings: AuditSettings, here: SessionBlobs) -> dict[str, list[Inspector]]:
+        """Those who keep a copy of what a session lets out, by kind.
+
+        Of blobs that a message names and the peer has already, such as the model that a training begins with, a copy is
+        kept as well.
+
+        Args:
+            contract: The session's contract.
+            settings: Whether, and how much.
+            here: The session's blobs at this node.
+        """
         if not settings.keep:
             return {}
         keeper = self._blobs.keeper(contract.session)
 
-        def keep(outgoing: Outgoing) -> None:
-            blob = outgoing.content
-            if not isinstance(blob, Blob) or keeper.read(blob.digest) is not None:
-                return
-            if blob.size <= min(self._blobs.free(), settings.max_bytes - self._blobs.used()):
+        def keep(blob: Blob) -> None:
+            if keeper.read(blob.digest) is None and blob.size <= min(
+                self._blobs.free(), settings.max_bytes - self._blobs.used()
+            ):
                 keeper.write(blob)
 
-        return {kind: [keep] for kind in contract.egress}
+        def look(outgoing: Outgoing) -> None:
+            if isinstance(outgoing.content, Blob):
+                keep(outgoing.content)
+                return
+            for digest in _named(outgoing.content):
+                if digest in here:
+                    keep(here.get(digest))
+
+        return {kind: [look] for kind in contract.egress}
+
+    def copy(self, session: str, digest: bytes) -> Blob | None:
+        """What was kept of a session under a digest; None for nothing."""
+        return self._blobs.keeper(session).read(digest)
 
     def find(self, ledger: Ledger, session: str) -> tuple[list[Sent], int]:
         """What a session sent, in the order in which it first left, each once; and how many blobs were not kept."""
@@ -59,3 +84,14 @@ class SentCopies:
             else:
                 sent.setdefault(fact.subject, Sent(fact.kind, fact.units, blob))
         return list(sent.values()), len(missing)
+
+
+def _named(message: Message) -> Iterator[bytes]:
+    """Digests of the blobs that a message names."""
+    if isinstance(message, blobs_pb2.BlobRef):
+        yield message.digest
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for each in [value] if isinstance(value, Message) else value:
+                yield from _named(each)

@@ -168,7 +168,8 @@ class Implementation:
         private_training: What of a party's training noise covers, from the contract, its membership and its peers'; None
             where it trains without noise.
         judged: Egress kinds of what a guarded task trains: such a blob leaves only with a verdict of the leak guard.
-        training_plan: What a contract has a party train on samples, from its membership; None where nothing is judged.
+        training_plan: What a contract has a party train on samples, from its membership and its settings of the protocol; None where
+            nothing is judged.
         merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
     """
 
@@ -179,7 +180,7 @@ class Implementation:
     disk_space: Callable[[Contract, Membership, Membership, Any], int] | None = None
     private_training: Callable[[Contract, Membership, Sequence[Membership]], PrivateTraining | None] | None = None
     judged: tuple[str, ...] = ()
-    training_plan: Callable[[Contract, Membership], TrainingPlan | None] | None = None
+    training_plan: Callable[[Contract, Membership, Any], TrainingPlan | None] | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
 
     def sizes(self, contract: Contract, own: OwnModels) -> Mapping[str, ModelSize]:

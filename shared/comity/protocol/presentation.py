@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from comity.contract import Contract, Json
 from comity.session.events import Event
+from comity.tasks.scores import detail_of, metric, score_of
+
+ColumnKind = Literal["integer", "number", "share", "seconds", "text", "shares", "numbers", "score"]
+"""How a number is written. A `share` is from 0 to 1 and written in percent; `shares` and `numbers` are one for each class or
+target; a `score` is written as the metric `score` of a result says; `text` is no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +22,12 @@ class Column:
     Attributes:
         field: Its name among an event's or a result's fields.
         title: What it is called in a table.
-        kind: How it is written; `share` is from 0 to 1 and written in percent; `text` is no number.
+        kind: How it is written.
     """
 
     field: str
     title: str
-    kind: Literal["integer", "number", "share", "seconds", "text"]
+    kind: ColumnKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +38,20 @@ class Summary:
         title: What the numbers are, for example `test accuracy`.
         columns: Metrics, all of one kind; those that a result lacks are left out.
         outcome: Field of the one that the session came to.
+        tested: Metric that has, by the field of a column, all that a test says of it: a number by the name of each of a
+            test's metrics, or one for each class.
     """
 
     title: str
     columns: tuple[Column, ...]
     outcome: str
+    tested: str = "tested"
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Summary:
+        """Reads what an event with which a session ends well has as `summary`."""
+        columns = tuple(Column(**each) for each in value["columns"])
+        return cls(value["title"], columns, value["outcome"], value["tested"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,12 @@ class PerRoundTable:
     parties: str = "parties"
     rounds: str = "rounds"
     sums: Mapping[str, str] = field(default_factory=dict)
+
+    def columns_of(self, metrics: Mapping[str, Any]) -> list[Column]:
+        """The columns that a result has, its scores as its kind of task has them written."""
+        written = metric(str(metrics.get("score", "accuracy"))).written
+        there = [each for each in self.columns if each.field in metrics]
+        return [Column(each.field, each.title, written) if each.kind == "score" else each for each in there]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +113,12 @@ class Presentation:
 
     def of(self, contract: Contract) -> View:
         """What people look at in a session."""
-        view = self.views.get(contract.task.kind, self.view)
+        view = self.of_task(contract.task.kind)
         return view if self.adapt is None else self.adapt(contract, view)
+
+    def of_task(self, kind: str) -> View:
+        """What people look at in sessions of a kind of task."""
+        return self.views.get(kind, self.view)
 
     def started(self, contract: Contract, role: str, peers: Sequence[str]) -> Event:
         """The event with which a session begins, for observers: it says what to look at."""
@@ -112,3 +136,20 @@ class Presentation:
     def finished(self, contract: Contract, result: Mapping[str, Json]) -> Event:
         """The event with which a session ends well: the result, and which of its metrics people compare."""
         return Event("session-finished", 0, {"result": result, "summary": asdict(self.of(contract).summary)})
+
+
+def score_columns(kind: str, of: str = "test") -> tuple[Column, tuple[Column, ...]]:
+    """What a round's row says of a test, in tasks of a kind: the score, and what there is for each class or target.
+
+    A round has each number of a test as a field, `test_` before its name.
+
+    Args:
+        kind: The kind of task.
+        of: Whose test it is, for titles.
+    """
+    score, detail = score_of(kind), detail_of(kind)
+    column = Column(f"test_{score.name}", f"{of} {score.title}", score.written)
+    if detail is None:
+        return column, ()
+    title = detail.title if " by " in detail.title else f"{detail.title} by class"
+    return column, (Column(f"test_{detail.name}", title, "shares" if detail.written == "share" else "numbers"),)

@@ -6,8 +6,8 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from comity.protocol.presentation import ColumnKind
 from comity.report.drawing import drawing
 
 _FEW = 24
@@ -28,7 +28,7 @@ class Curve:
     """
 
     title: str
-    kind: Literal["integer", "number", "share", "seconds", "text"]
+    kind: ColumnKind
     rounds: Sequence[int]
     lines: Mapping[str, Sequence[float | None]]
 
@@ -51,7 +51,7 @@ def draw(curve: Curve) -> str:
         axes.set_title(curve.title)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if curve.kind == "share":
+        if curve.kind in {"share", "shares"}:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         if curve.kind == "integer":
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))

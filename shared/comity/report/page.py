@@ -12,6 +12,7 @@ from comity.errors import InvalidValue
 from comity.protocol.presentation import Column, PerRoundTable, Summary
 from comity.report.curves import Curve, draw
 from comity.report.numbers import number, size
+from comity.report.tested import tested_tables
 from comity.session.events import Event
 
 
@@ -58,10 +59,13 @@ def render(report: SessionReport) -> str:
     template = environment.from_string(files("comity.report").joinpath("page.html").read_text(encoding="utf-8"))
     curves = _of_rounds(report.events)
     stated = _of_statement(report.statement, report.metrics)
+    summary = _summary(report.events)
     return template.render(
         title=f"Session {report.head['session']}",
         head=report.head,
-        outcome=_outcome(report.events, report.metrics),
+        outcome_title="" if summary is None else summary.title,
+        outcome=[] if summary is None else _outcome(summary, report.metrics),
+        tested=[] if summary is None else tested_tables(summary, report.metrics),
         pictures=[Markup(draw(each)) for each in curves],  # noqa: S704 - drawn here, its texts escaped
         stated_title=report.statement.title if report.statement is not None else "",
         stated=[Markup(draw(each)) for each in stated],  # noqa: S704
@@ -80,10 +84,18 @@ def _of_rounds(events: Sequence[Event]) -> list[Curve]:
     numbers = [each.round for each in rounds]
     curves = []
     for column in columns:
-        values = [_value(each.fields.get(column.field)) for each in rounds]
-        if any(value is not None for value in values):
-            curves.append(Curve(column.title, column.kind, numbers, {"": values}))
+        lines = _lines([each.fields.get(column.field) for each in rounds])
+        if any(value is not None for line in lines.values() for value in line):
+            curves.append(Curve(column.title, column.kind, numbers, lines))
     return curves
+
+
+def _lines(values: Sequence[Any]) -> dict[str, list[float | None]]:
+    """The line of a number, or one for each class."""
+    names = list(dict.fromkeys(name for each in values if isinstance(each, Mapping) for name in each))
+    if not names:
+        return {"": [_value(each) for each in values]}
+    return {name: [_value(each.get(name)) if isinstance(each, Mapping) else None for each in values] for name in names}
 
 
 def _columns(events: Sequence[Event]) -> list[Column]:
@@ -100,7 +112,7 @@ def _of_statement(statement: PerRoundTable | None, metrics: Mapping[str, Any]) -
         return []
     parties = metrics.get(statement.parties)
     curves = []
-    for column in statement.columns:
+    for column in statement.columns_of(metrics):
         by_round = metrics.get(column.field)
         # Words make no curve.
         if column.kind == "text" or not by_round:
@@ -112,22 +124,23 @@ def _of_statement(statement: PerRoundTable | None, metrics: Mapping[str, Any]) -
     return curves
 
 
-def _outcome(events: Sequence[Event], metrics: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, float, bool]]]:
-    """What people compare: its title, and for each metric its title, value, share of the greatest, and whether it is it."""
+def _summary(events: Sequence[Event]) -> Summary | None:
+    """What people compare; None while a session goes on."""
     for event in reversed(events):
         if event.kind == "session-finished":
             said: Any = event.fields["summary"]
-            summary = Summary(said["title"], tuple(Column(**each) for each in said["columns"]), said["outcome"])
-            shown = [
-                (each, value) for each in summary.columns if (value := _value(metrics.get(each.field))) is not None
-            ]
-            most = max((value for _, value in shown), default=0.0) or 1.0
-            rows = [
-                (each.title, number(value, each.kind), max(0.0, value / most), each.field == summary.outcome)
-                for each, value in shown
-            ]
-            return summary.title, rows
-    return "", []
+            return Summary.from_json(said)
+    return None
+
+
+def _outcome(summary: Summary, metrics: Mapping[str, Any]) -> list[tuple[str, str, float, bool]]:
+    """For each of the metrics that people compare its title, value, share of the greatest, and whether it is the outcome."""
+    shown = [(each, value) for each in summary.columns if (value := _value(metrics.get(each.field))) is not None]
+    most = max((value for _, value in shown), default=0.0) or 1.0
+    return [
+        (each.title, number(value, each.kind), max(0.0, value / most), each.field == summary.outcome)
+        for each, value in shown
+    ]
 
 
 def _value(value: object) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comity.errors import PolicyRefusal
 from comity.ledger.ledger import Fact, Ledger, Units
 from comity.privacy.leak_guard.verdict import Verdict
+from comity.session.events import Event, Observer, ignore
 from comity.session.gate import Inspector, Outgoing
 from comity.tensors import Blob
 
@@ -17,13 +18,17 @@ class Verdicts:
         session: The session.
         peer: The peer in whose chain they stand; of several, the first.
         kinds: Egress kinds of which no blob leaves without one.
+        observe: Is told of weights that look crafted.
     """
 
-    def __init__(self, ledger: Ledger, session: str, peer: str, kinds: tuple[str, ...]) -> None:
+    def __init__(
+        self, ledger: Ledger, session: str, peer: str, kinds: tuple[str, ...], observe: Observer = ignore
+    ) -> None:
         self._ledger = ledger
         self._session = session
         self._peer = peer
         self._kinds = kinds
+        self._observe = observe
         self._known: set[str] = set()
 
     @property
@@ -41,6 +46,14 @@ class Verdicts:
             verdict: What was found.
         """
         self._ledger.record(self._fact(kind, units, place, verdict))
+
+    def warn(self, kind: str, units: Units, verdict: Verdict) -> None:
+        """Says, and records, that what a training begins with looks as if somebody had made it to read samples off."""
+        if verdict.alike:
+            self._ledger.record(self._fact(kind, units, "start weights", verdict))
+            what = f"rows of {verdict.alike} are nearly parallel in the weights that training begins with"
+            action = "find out who made them so: rows that are alike show single samples"
+            self._observe(Event("start-weights", units.first, {"what": what, "action": action}))
 
     def record(self, kind: str, units: Units, digest: bytes, verdict: Verdict) -> None:
         """Records that a blob may leave, before a peer can ask for it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from comity.contract import Preprocessing, TaskSpec
+from collections.abc import Mapping
+
+from comity.contract import Option, Preprocessing, TaskSpec
 from comity.errors import InvalidValue
 
 
@@ -21,23 +23,58 @@ def require_options(task: TaskSpec, **wanted: type) -> None:
         )
 
 
-def require_heads(task: TaskSpec, name: str, what: str) -> None:
-    """Checks that a task has one head, with two outputs or more.
+def read_options(task: TaskSpec, defaults: Mapping[str, Option]) -> dict[str, Option]:
+    """A task's options, each as the task has it or else as a kind has it.
+
+    Args:
+        task: The task.
+        defaults: The kind's options, whose types those of the task have.
+
+    Raises:
+        InvalidValue: One is unknown, or of another type.
+    """
+    for name, value in task.options.items():
+        default = defaults.get(name)
+        # Whole numbers come as such over the wire, whatever they are meant for.
+        fits = type(value) is type(default) or (type(default) is float and type(value) is int)
+        if default is None or not fits:
+            raise InvalidValue(
+                f"the options of the {task.kind} task cannot be used",
+                expected=", ".join(f"{each} ({type(kind).__name__})" for each, kind in defaults.items()) or "none",
+                received=f"{name} = {value!r}"[:200],
+                action="correct session.task.options",
+            )
+    return {**defaults, **task.options}
+
+
+def bad_option(task: TaskSpec, name: str, expected: str) -> InvalidValue:
+    """The error of an option that is out of its range."""
+    return InvalidValue(
+        f"the option {name} of the {task.kind} task cannot be used",
+        expected=expected,
+        received=task.options.get(name),
+        action="correct session.task.options",
+    )
+
+
+def require_heads(task: TaskSpec, name: str, what: str, least: int = 2) -> None:
+    """Checks that a task has one head, with so many outputs or more.
 
     Args:
         task: The task.
         name: What the head is called.
         what: What its outputs are, for the error.
+        least: Fewest outputs.
 
     Raises:
         InvalidValue: It has not.
     """
     heads = task.heads
-    if len(heads) != 1 or (heads[0].name, heads[0].kind) != (name, "") or heads[0].size < 2:
+    if len(heads) != 1 or (heads[0].name, heads[0].kind) != (name, "") or heads[0].size < least:
         received = ", ".join(f"{head.size} outputs, {head.name}" for head in heads[:4]) or "no head"
         raise InvalidValue(
             f"the heads of the {task.kind} task cannot be used",
-            expected=f"one head, {name}, of 2 {what} or more",
+            expected=f"one head, {name}, of {least} {what} or more",
             received=received if len(heads) < 5 else f"{len(heads)} heads",
             action="correct session.task",
         )

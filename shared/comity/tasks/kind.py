@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from comity.contract import Preprocessing, TaskSpec
+from comity.tasks.objective import Objective
 
 
 class TaskKind(Protocol):
@@ -47,3 +48,14 @@ class TaskKind(Protocol):
 
     def agree(self, own: TaskSpec, wanted: TaskSpec) -> bool:
         """Whether two descriptions are of the same task, as far as one model can serve both."""
+
+
+class TrainedKind(TaskKind, Protocol):
+    """A kind of task of samples: models are trained for it by the losses of samples."""
+
+    def objective(self, task: TaskSpec) -> Objective:
+        """What models of a task are trained and tested for.
+
+        Args:
+            task: What `require_usable` says yes to.
+        """

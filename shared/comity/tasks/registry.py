@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
@@ -13,12 +13,17 @@ from comity.errors import InvalidValue, TaskMismatch, UnknownTask
 from comity.suggestions import did_you_mean
 from comity.tasks.kind import TaskKind
 from comity.tasks.meaning import differences, hides_names, meaning_of, with_meaning
+from comity.tasks.objective import Objective
 
 GROUP = "comity.tasks"
 
 _BUILT_IN: Mapping[str, str] = {
     "classification": "comity.tasks.classification:KIND",
+    "multilabel": "comity.tasks.multilabel:KIND",
+    "regression": "comity.tasks.regression:KIND",
     "reinforcement": "comity.tasks.reinforcement:KIND",
+    "segmentation": "comity.tasks.segmentation:KIND",
+    "several": "comity.tasks.several:KIND",
 }
 
 
@@ -83,6 +88,26 @@ def require_usable(task: TaskSpec) -> TaskKind:
     kind = task_kind(task.kind)
     kind.require_usable(task)
     return kind
+
+
+def objective_of(task: TaskSpec) -> Objective:
+    """What models of a task of samples are trained and tested for.
+
+    Raises:
+        UnknownTask: There is no such kind here.
+        InvalidValue: It is described wrongly.
+        TaskMismatch: It is no task of samples.
+    """
+    kind = require_usable(task)
+    make: Callable[[TaskSpec], Objective] | None = getattr(kind, "objective", None)
+    if make is None:
+        raise TaskMismatch(
+            f"nothing is trained by losses of samples in {kind.name} tasks",
+            expected="a kind of task of samples",
+            received=kind.name,
+            action="use a protocol that is for such tasks",
+        )
+    return make(task)
 
 
 def require_task(party: str, data: object | None, wanted: TaskSpec, aspects: frozenset[Aspect] = ASPECTS) -> None:

@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 from comity.lazy import lazily
 
 if TYPE_CHECKING:
-    from comity.training.classification import Classification
     from comity.training.device import choose_device
     from comity.training.distillation import AssistedDistillation, Distillation, distillation_loss
     from comity.training.optimizers import build_optimizer
     from comity.training.policy_gradient import Baseline, PolicyGradient
     from comity.training.quadratic import Quadratic
     from comity.training.samples import PoissonStream, SampleStream, Secret, sampling_rate
+    from comity.training.supervised import Supervised
     from comity.training.terms import OptimizerName, OptimizerSpec, TrainingTerms
     from comity.training.trajectories import Resume, Snapshot, sampled
 else:
     __getattr__ = lazily(
         __name__,
         {
-            "classification": ["Classification"],
+            "supervised": ["Supervised"],
             "device": ["choose_device"],
             "distillation": ["AssistedDistillation", "Distillation", "distillation_loss"],
             "optimizers": ["build_optimizer"],
@@ -33,7 +33,6 @@ else:
 __all__ = [
     "AssistedDistillation",
     "Baseline",
-    "Classification",
     "Distillation",
     "OptimizerName",
     "OptimizerSpec",
@@ -44,6 +43,7 @@ __all__ = [
     "SampleStream",
     "Secret",
     "Snapshot",
+    "Supervised",
     "TrainingTerms",
     "build_optimizer",
     "choose_device",

@@ -17,7 +17,7 @@ from comity.errors import InvalidValue
 from comity.privacy.audits import confidence, correlation, directions, likelihood, separation, shown
 from comity.randomness import derive, generator
 from comity.tensors import State
-from comity.training.classification import Classification
+from comity.training.supervised import Supervised
 from comity.training.terms import OptimizerSpec
 
 SHADOWS = 8
@@ -31,7 +31,7 @@ _INVERSION_STEPS = 300
 def membership(
     models: Sequence[State],
     splits: Splits,
-    task: Callable[[Splits], Classification],
+    task: Callable[[Splits], Supervised],
     spec: OptimizerSpec,
     iterations: int,
 ) -> dict[str, Json]:

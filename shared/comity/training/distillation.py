@@ -13,11 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from comity.contract import Json
 from comity.errors import InvalidValue
 from comity.privacy.leak_guard import LeakGuard
 from comity.tensors import State
-from comity.training.classification import Classification
 from comity.training.releases import Releases, apart
+from comity.training.supervised import Supervised
 from comity.training.terms import OptimizerSpec
 from comity.training.trajectories import Resume, Snapshot
 
@@ -99,7 +100,7 @@ class AssistedDistillation:
         InvalidValue: The own model is to be private: a distillation without noise would undo that.
     """
 
-    def __init__(self, own: Classification, shared: Classification, distillation: Distillation) -> None:
+    def __init__(self, own: Supervised, shared: Supervised, distillation: Distillation) -> None:
         if own.is_private or shared.is_private:
             raise InvalidValue(
                 "Distillation is not covered by differential privacy", action="leave out one or the other"
@@ -116,7 +117,7 @@ class AssistedDistillation:
         return self._shared.is_guarded
 
     def guard_space(self, draws: int) -> int:
-        """See `Classification.guard_space`."""
+        """See `Supervised.guard_space`."""
         return self._shared.guard_space(draws)
 
     @property
@@ -125,20 +126,15 @@ class AssistedDistillation:
         return self._shared.samples
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
-        """Cross-entropy of each sample under a shared model; see `Classification.losses`."""
+        """Cross-entropy of each sample under a shared model; see `Supervised.losses`."""
         return self._shared.losses(state, samples)
 
-    def test_accuracy(self, state: State) -> float | None:
-        """Accuracy of a shared model on the test samples, 0 to 1; None where there are none."""
-        return self._shared.test_accuracy(state)
-
-    def test_returns(self, state: State) -> dict[str, float]:
-        """Samples have none; see `test_accuracy`."""
-        del state
-        return {}
+    def tested(self, state: State) -> dict[str, Json]:
+        """What a test of a shared model says; see `Supervised.tested`."""
+        return self._shared.tested(state)
 
     def try_out(self, spec: OptimizerSpec) -> None:
-        """Tries both models; see `Classification.try_out`."""
+        """Tries both models; see `Supervised.try_out`."""
         self._shared.try_out(self._distillation.optimizer)
         self._own.try_out(spec)
 
@@ -156,9 +152,9 @@ class AssistedDistillation:
         steps = self._distillation.to_own_epochs * self._own.steps_per_epoch
         return self._distill(self._shared, state, self._own, start, steps, ("to own", round))
 
-    def own_test_accuracy(self, own_state: State) -> float | None:
-        """Accuracy of an own model on the test samples, 0 to 1; None where there are none."""
-        return self._own.test_accuracy(own_state)
+    def own_tested(self, own_state: State) -> dict[str, Json]:
+        """What a test of an own model says; see `Supervised.tested`."""
+        return self._own.tested(own_state)
 
     def trajectory(
         self,
@@ -211,9 +207,9 @@ class AssistedDistillation:
 
     def _distill(  # noqa: PLR0913, PLR0917
         self,
-        teacher: Classification,
+        teacher: Supervised,
         teacher_state: State,
-        student: Classification,
+        student: Supervised,
         student_state: State,
         steps: int,
         place: tuple[str, *tuple[int, ...]],

@@ -8,14 +8,14 @@ from comity.contract import TaskSpec
 from comity.data import Splits, no_samples
 from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules
-from comity.tasks import task_kind
-from comity.training.classification import Classification
+from comity.tasks import objective_of, task_kind
 from comity.training.device import choose_device
 from comity.training.samples import Secret
+from comity.training.supervised import Supervised
 from comity.training.terms import TrainingTerms
 
 
-def classification(  # noqa: PLR0913
+def supervised(  # noqa: PLR0913
     model: nn.Module,
     splits: Splits | None,
     task: TaskSpec,
@@ -25,7 +25,7 @@ def classification(  # noqa: PLR0913
     device: str,
     mechanism: Mechanism | None,
     rules: Rules | None = None,
-) -> Classification:
+) -> Supervised:
     """A task of samples.
 
     Args:
@@ -38,7 +38,7 @@ def classification(  # noqa: PLR0913
         mechanism: The noise of the training; None for none.
         rules: By which a leak guard decides what of the training is sent; None for no guard.
     """
-    return Classification(
+    return Supervised(
         model,
         splits or no_samples(task.inputs.shape, task_kind(task.kind).outputs(task)),
         normalization=(task.inputs.preprocessing.mean, task.inputs.preprocessing.std),
@@ -48,4 +48,5 @@ def classification(  # noqa: PLR0913
         device=choose_device(device),
         privacy=mechanism,
         rules=rules,
+        objective=objective_of(task),
     )

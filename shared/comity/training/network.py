@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from comity.errors import InvalidValue
 from comity.models.crossing import Crossing, train
 from comity.randomness import seeded
+from comity.tasks.objective import Outputs
 from comity.tensors import Layout, State
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -27,6 +28,7 @@ class Network:
     Args:
         model: The module; its weights are where every session begins.
         device: Where it lives.
+        heads: What it may answer with a dict of, in tasks of several heads; nothing where it answers with one tensor.
 
     Attributes:
         module: What is trained.
@@ -37,7 +39,8 @@ class Network:
         parameters: The parameters that are trained; they cross.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, heads: tuple[str, ...] = ()) -> None:
+        self._heads = heads
         self._crossing = Crossing.of(model)
         state = self._crossing.state(model)
         self.layout = Layout.of(state)
@@ -67,7 +70,7 @@ class Network:
         """What crosses of the module that is trained: the live tensors."""
         return self._crossing.state(self.module)
 
-    def forward(self, inputs: Tensor, seed: int) -> Tensor:
+    def forward(self, inputs: Tensor, seed: int) -> Outputs:
         """What the module that is trained says of a batch.
 
         Args:
@@ -75,7 +78,7 @@ class Network:
             seed: Decides what its layers draw.
         """
         with seeded(seed, self._device):
-            return _wide(self.module(self.cast(inputs)))
+            return self._answer(self.module(self.cast(inputs)))
 
     def cast(self, inputs: Tensor) -> Tensor:
         """Inputs in the precision of the weights."""
@@ -86,7 +89,7 @@ class Network:
         return {name: tensor.to(self._device, non_blocking=True) for name, tensor in state.items()}
 
     @torch.inference_mode()
-    def evaluate(self, weights: Mapping[str, Tensor], inputs: Tensor, seed: int) -> Tensor:
+    def evaluate(self, weights: Mapping[str, Tensor], inputs: Tensor, seed: int) -> Outputs:
         """What the module says of a batch in evaluation mode.
 
         The same of the same: whatever counts its calls, counts from where the state has it.
@@ -99,7 +102,12 @@ class Network:
         counted = {name: weights.get(name, own).clone() for name, own in self._buffers.items()}
         with seeded(seed, self._device):
             # Not strict: what stays of the module is its own.
-            return _wide(functional_call(self.evaluated, {**weights, **counted}, (self.cast(inputs),)))
+            return self._answer(functional_call(self.evaluated, {**weights, **counted}, (self.cast(inputs),)))
+
+    def _answer(self, answer: object) -> Outputs:
+        if self._heads and isinstance(answer, Mapping):
+            return {str(name): _wide(each) for name, each in answer.items()}
+        return _wide(answer)
 
 
 def densify(parameters: list[nn.Parameter]) -> None:

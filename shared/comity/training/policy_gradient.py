@@ -17,6 +17,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from comity.contract import Json
 from comity.environments import Draws, EnvironmentSet, Episodes, Policy, play
 from comity.errors import InvalidValue, TaskMismatch, TrainingDiverged
 from comity.tensors import Layout, State
@@ -230,9 +231,10 @@ class PolicyGradient:
             )
         return torch.from_numpy(losses)
 
-    def test_accuracy(self, state: State) -> None:
-        """A policy has none; see `test_returns`."""
-        del state
+    def tested(self, state: State) -> dict[str, Json]:
+        """What a test of a policy says: `return`, the mean return in the first of the tests, and `returns`, by test."""
+        returns = self.test_returns(state)
+        return {"return": next(iter(returns.values()), None), "returns": {**returns}}
 
     def test_returns(self, state: State) -> dict[str, float]:
         """Mean cumulative reward, not discounted, of an episode in each of the party's tests.

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from comity.contract import Json
 from comity.tensors import Layout, State
 from comity.training.optimizers import build_optimizer
 from comity.training.terms import OptimizerSpec
@@ -53,7 +54,7 @@ class Quadratic:
         round: int,
         resume: Resume | None = None,
     ) -> Iterator[Snapshot]:
-        """Makes full gradient steps and yields θ at iterations 0, I, 2I, … below T; see `Classification.trajectory`."""
+        """Makes full gradient steps and yields θ at iterations 0, I, 2I, … below T; see `Supervised.trajectory`."""
         del round
         self._model.load_state_dict(state)
         optimizer = build_optimizer(spec, self._model.parameters())
@@ -70,9 +71,10 @@ class Quadratic:
         """Half the squared distance to each point, or to those named, float64."""
         return self._losses(state["theta"], self._points if samples is None else self._points[samples])
 
-    def test_accuracy(self, state: State) -> None:
-        """There is nothing to classify."""
+    def tested(self, state: State) -> dict[str, Json]:
+        """There is nothing to test."""
         del state
+        return {}
 
     @staticmethod
     def _losses(theta: Float[Tensor, " dimension"], points: Float[Tensor, "n dimension"]) -> Float[Tensor, " n"]:

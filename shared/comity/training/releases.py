@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from comity.privacy.leak_guard import LeakGuard, Verdict
+from comity.privacy.leak_guard import LeakGuard, Verdict, parallel_rows
 from comity.tensors import State
 from comity.training.trajectories import Snapshot
 
@@ -26,7 +26,8 @@ class Releases:
 
     def first(self, optimizer: State) -> Snapshot:
         """The model that the training begins with: no own sample is behind its being sent."""
-        return Snapshot(0, self._sent, {**optimizer, **self._kept({})}, Verdict())
+        found = Verdict(alike=parallel_rows(self._sent))
+        return Snapshot(0, self._sent, {**optimizer, **self._kept({})}, found)
 
     def snapshot(self, iteration: int, model: State, optimizer: State) -> Snapshot:
         """The model of an iteration, as it is sent, with what is needed to go on from the one that is trained."""

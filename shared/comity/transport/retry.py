@@ -15,13 +15,15 @@ class RetryPolicy(BaseModel):
 
     Attributes:
         call_s: For the answer to one small call, in seconds.
-        retry_s: For a peer that is away, from the first failure on, in seconds; 0 to try once.
+        retry_s: For a peer that is away, from the first failure on, in seconds; 0 to try once. The session then stops.
+        again_s: How long after that a node tries again by itself, in seconds; None to wait for its operator, or a restart.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     call_s: Annotated[float, Field(gt=0)] = 30.0
     retry_s: Annotated[float, Field(ge=0)] = 600.0
+    again_s: Annotated[float, Field(gt=0)] | None = 300.0
 
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0

@@ -210,14 +210,14 @@ def test_factories_of_every_kind() -> None:
 def test_a_server_is_made_where_none_is_named_and_may_have_tests() -> None:
     clients = [comity.Party(model=Net, data=samples(30, seed=each), test=samples(30, seed=9)) for each in range(3)]
     result = comity.simulate("gradient_rewards", clients, {"clients": 3}, rounds=2)
-    assert result.metrics["server_accuracy"] is None
+    assert result.metrics["server_score"] is None
     assert result.per_party.columns["fraction"].shape == (6,)
     assert result.per_party[0]["party"] == "client-1"
     with pytest.raises(InvalidValue, match=r"\.models\[name\]"):
         _ = result.model
     server = comity.Party(role="server", test=samples(30, seed=9))
     tested = comity.simulate("gradient_rewards", [*clients, server], {"clients": 3}, rounds=2)
-    assert tested.metrics["server_accuracy"] > 0.3
+    assert tested.metrics["server_score"] > 0.3
     assert tested.digest == result.digest
 
 
@@ -256,7 +256,7 @@ WRONG: dict[str, tuple[type[ComityError], str, Any]] = {
     "data": (InvalidValue, "learner's data cannot be used", lambda: run(data=3)),
     "source": (InvalidValue, "no such data source", lambda: run(data="digit")),
     "loader": (InvalidValue, ".dataset", lambda: run(data=DataLoader(Scans()))),
-    "labels": (InvalidValue, "whole numbers", lambda: run(data=(samples(30)[0], torch.rand(30)))),
+    "labels": (TaskMismatch, "outputs do not fit the task", lambda: run(data=(samples(30)[0], torch.rand(30)))),
     "lengths": (InvalidValue, "go together", lambda: run(data=(samples(30)[0], samples(20)[1]))),
     "not finite": (InvalidValue, "NaN", lambda: run(data=(samples(30)[0] * torch.nan, samples(30)[1]))),
     "below 0": (InvalidValue, "below 0", lambda: run(data=(samples(30)[0], samples(30)[1] - 1))),
@@ -269,7 +269,8 @@ WRONG: dict[str, tuple[type[ComityError], str, Any]] = {
     "names": (InvalidValue, "one name", lambda: run(name="a", other={"name": "a"})),
     "policy": (PolicyRefusal, "samples", lambda: run(policy={"min_samples": 1000})),
     "setting": (UnknownKey, "own_modell", lambda: run(settings={"own_modell": 1})),
-    "label of a pair": (InvalidValue, "label of sample 0", lambda: run(data=[(torch.ones(12), torch.ones(3))])),
+    "label of a pair": (TaskMismatch, "into 3 classes", lambda: run(data=[(torch.ones(12), torch.ones(3))])),
+    "text of a pair": (InvalidValue, "label of sample 0", lambda: run(data=[(torch.ones(12), "benign")])),
     "table": (InvalidValue, "sample 0 cannot be read", lambda: run(data=Broken())),
     "texts": (InvalidValue, "convert it", lambda: run(data=(np.array(["a"], object), np.array([1])))),
     "nobody helps": (

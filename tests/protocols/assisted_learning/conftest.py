@@ -29,7 +29,7 @@ from comity.store.journal import Journal
 from comity.store.memory_store import MemoryStore
 from comity.tasks.classification import classification
 from comity.tensors import Layout
-from comity.training import Classification, Secret
+from comity.training import Secret, Supervised
 
 
 def _make_contract(**changes: Any) -> Contract:
@@ -119,7 +119,7 @@ def _peer_context(
     signer: Signer,
 ) -> PeerContext:
     assert isinstance(contract.terms, AssistedLearningTerms)
-    task = Classification(
+    task = Supervised(
         copy.deepcopy(model),
         data,
         normalization=((), ()),

@@ -151,6 +151,8 @@ def test_a_release_that_is_refused_ends_the_session_and_is_in_the_ledger(
             verify(local.store.chains())
             facts = [entry.fact for entry in local.store.entries()]
             refused = [fact for fact in facts if fact.matter == "judged" and fact.body["refused"]]
+            alike = {fact.body["alike"] for fact in facts if fact.subject == "start weights"}
+            assert alike == ({"1.weight"} if local.name == "clinic" else set())
             sent = [fact for fact in facts if fact.kind == "checkpoint" and fact.matter in {"intended", "delivered"}]
             if local.name == "clinic":
                 (fact,) = refused
@@ -158,3 +160,26 @@ def test_a_release_that_is_refused_ends_the_session_and_is_in_the_ledger(
                 assert fact.body["isolated"] > 16
             # The model that both begin with, and no other.
             assert len({fact.subject for fact in sent}) <= 1
+
+
+def test_limits_look_at_what_teaches_the_model_that_crosses() -> None:
+    """A party with a model of its own sends what a few distillations make, however long it trains between them."""
+    own = 'own_model = { name = "mlp", to_shared = STEPS }'
+    text = SCRIPT.format(preset="guarded").replace("privacy =", f"protocols.assisted-learning = {{ {own} }}\nprivacy =")
+    with pytest.raises(PolicyRefusal, match="to_shared = ") as caught:
+        simulate(parse_script(text.replace("STEPS", "1")))
+    assert "privacy.min_distinct" in str(caught.value)
+    simulate(parse_script(text.replace("STEPS", "4").replace("rounds = 2", "rounds = 1")))
+
+
+def test_crafted_start_weights_are_told_of(make_pair: Callable[..., Any]) -> None:
+    context, seen = make_pair().learner, []
+    verdicts = Verdicts(context.journal.store, "s-1", "hospital", ("checkpoint",), seen.append)
+    verdicts.warn("checkpoint", in_round(2), Verdict())
+    assert not seen
+    verdicts.warn("checkpoint", in_round(2), Verdict(alike="1.weight"))
+    (event,) = seen
+    assert (event.kind, event.round) == ("start-weights", 2)
+    assert "1.weight" in event.fields["what"]
+    facts = [entry.fact for entry in context.journal.store.entries("s-1")]
+    assert [fact.body["alike"] for fact in facts if fact.matter == "judged"] == ["1.weight"]

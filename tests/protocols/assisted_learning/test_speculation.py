@@ -15,7 +15,7 @@ from comity.protocols.assisted_learning.messages import Checkpoint, trajectory_d
 from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.provider import Provider
 from comity.session.events import ignore
-from comity.training import Classification
+from comity.training import Supervised
 
 
 @dataclass
@@ -27,13 +27,13 @@ class Steps:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
-    counted, step = Steps(), Classification._step
+    counted, step = Steps(), Supervised._step
 
-    def count(self: Classification, *arguments: Any) -> None:
+    def count(self: Supervised, *arguments: Any) -> None:
         counted.made += 1
         step(self, *arguments)
 
-    monkeypatch.setattr(Classification, "_step", count)
+    monkeypatch.setattr(Supervised, "_step", count)
     return counted
 
 

@@ -38,7 +38,7 @@ def test_the_clients_statistics_are_kept() -> None:
         with torch.no_grad():
             made = first(samples(0)[0]).mean(0)
         assert torch.allclose(model.state_dict()["1.running_mean"], made, atol=0.3 * float(made.abs().max()))
-    assert min(result.metrics["accuracy_together"]) > 0.8
+    assert min(result.metrics["score_together"]) > 0.8
 
 
 def test_a_long_update_has_the_same_length_on_both_sides() -> None:

@@ -48,7 +48,7 @@ ends, and the row of the matrix in which the server has all updates."""
 def test_sixty_clients_agree_on_who_they_are_worth() -> None:
     metrics: dict[str, Any] = dict(simulate(parse_script(_text(60, 60)))[0].metrics)
     (importance,) = metrics["importance_by_round"]
-    assert len(importance) == len(metrics["accuracy_together"]) == 60
+    assert len(importance) == len(metrics["score_together"]) == 60
     assert np.isclose(sum(importance), 1)
     assert all(size > 0 for size in metrics["bytes_by_round"][0])
 

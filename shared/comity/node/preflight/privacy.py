@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import nn
-
 from comity.errors import ComityError
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row
 from comity.node.preflight.work import drafted
-from comity.privacy.leak_guard import unjudged
+from comity.privacy.leak_guard import parallel_rows, unjudged
 from comity.tasks import agreed_model
 
-_NOT_PROTECTED = "convolutions, losses, label counts and membership are not: noise alone bounds those"
+_NOT_PROTECTED = "convolutions, losses, label counts and membership are not: only differential privacy bounds those"
 _SAID = {
     "guarded": f"guarded: what a single sample shows in linear layers and embeddings stays here; {_NOT_PROTECTED}",
     "dp": "dp: as guarded, and no session trains without noise; losses and choices by them are not covered",
     "public": "public: nothing is held back; for public data only",
 }
-_PARALLEL = 0.95
-"""Absolute cosine of two rows above which they are told of."""
-_FEW = 16
 
 
 def check_privacy(context: Context) -> Iterator[Row]:
@@ -49,16 +44,6 @@ def check_privacy(context: Context) -> Iterator[Row]:
             layers = ", ".join(f"{each} ({kind})" for each, kind in odd.items())
             action = "use a model without them, or agree on differential privacy"
             yield Row("privacy", "warning", f"layers of {spec.name} are not judged: {layers}", action)
-        if alike := _parallel(model):
+        if alike := parallel_rows(model.state_dict()):
             action = "find out who built the model so: rows that are alike show single samples"
             yield Row("privacy", "warning", f"{spec.name} begins with rows that are nearly parallel: {alike}", action)
-
-
-def _parallel(model: nn.Module) -> str:
-    """The first layer of which two rows are nearly parallel to begin with; empty for none."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module.in_features > _FEW and module.out_features > 1:
-            rows = nn.functional.normalize(module.weight.detach().float(), dim=1)
-            if float((rows @ rows.T).abs().fill_diagonal_(0).max()) > _PARALLEL:
-                return f"layer {name or 'the only one'}"
-    return ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from comity.contract import Contract, Membership
+from comity.contract import Contract, Membership, Preprocessing
+from comity.data.dataset import CLASSIFICATION
 from comity.errors import ComityError, InvalidValue, MissingFile, PolicyRefusal
 from comity.node.party import LocalParty
 from comity.node.preflight.computing import require_device
@@ -16,6 +17,7 @@ from comity.node.sessions.room import disk_space, promise
 from comity.node.sessions.script import Script, parse_script
 from comity.node.validation import read_text
 from comity.protocol.definition import ProtocolDefinition
+from comity.tasks import kind_for
 
 _NO_KEY = "0" * 64
 
@@ -44,7 +46,11 @@ def check_data(context: Context) -> Iterator[Row]:
         )
     shape = "×".join(str(length) for length in splits.train.input_shape)
     tested = f"{len(splits.test):,} to test on" if splits.test is not None else "none to test on"
-    found = f"{source}: {samples:,} samples of {shape} to train on, {tested}, {splits.train.classes} classes"
+    said = f"{splits.train.classes} classes"
+    if splits.train.task != CLASSIFICATION:
+        kind = kind_for(splits)
+        said = kind.described(kind.of(splits, Preprocessing()))
+    found = f"{source}: {samples:,} samples of {shape} to train on, {tested}, {said}"
     yield Row("data", "passed", found)
 
 

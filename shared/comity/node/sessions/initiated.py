@@ -5,83 +5,34 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
 from datetime import datetime
 
 import structlog
 
 from comity import interruption
 from comity.contract import Contract, Membership
-from comity.errors import ComityError, InvalidValue, NodeDraining, SessionFailed, StateInUse, UnknownSession
+from comity.errors import ComityError, InvalidValue, SessionFailed, StateInUse, UnknownSession
 from comity.node.config import NodeConfig
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
 from comity.node.sessions.ending import SessionEnds, own_wish, waited_too_long
 from comity.node.sessions.failures import failure
+from comity.node.sessions.initiated_session import InitiatedSession
 from comity.node.sessions.initiator import PASSING, is_offline, require_same, run_session, stored
 from comity.node.sessions.kept import stored_contract
+from comity.node.sessions.lines import Lines, tell
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event
-from comity.session.replayable_stream import ReplayableStream
-from comity.session.waiting import PEER_AWAY, Waits, began, overdue
+from comity.session.waiting import PEER_AWAY, began, overdue
 from comity.store.store import StoredSession
-from comity.transport.peer_connection import PeerConnection
-from comity.transport.retry import FAREWELL, RetryPolicy
-from comity.transport.sessions import Ending, end
+from comity.transport.sessions import Ending
 
 log = structlog.get_logger()
 
 _STOP_S = 30.0
 """How long a cancelled session is waited for, in seconds: its unit of work is finished first."""
-
-
-@dataclass(eq=False)
-class InitiatedSession:
-    """A session on its way.
-
-    Attributes:
-        contract: What was agreed, or is proposed.
-        definition: Its protocol.
-        waits: What it waits for.
-        events: What happened since the node started.
-        connections: The lines to the acceptors, while there are any.
-        cancelled: Set when the operator does not want it any more.
-        thread: What drives it.
-    """
-
-    contract: Contract
-    definition: ProtocolDefinition
-    waits: Waits
-    events: ReplayableStream[Event]
-    connections: list[PeerConnection] = field(default_factory=list)
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether it is active."""
-        return self.thread is not None and self.thread.is_alive()
-
-    def observe(self, event: Event) -> None:
-        """Takes note of what happens."""
-        log_event(self.contract.session, event)
-        self.events.append(event)
-
-    def require_wanted(self) -> None:
-        """Whether its work is to go on; see `interruption.point`."""
-        if self.cancelled.is_set():
-            raise interruption.Interrupted
-
-    def pause(self, seconds: float) -> None:
-        """Waits; raises where the operator does not want the session any more.
-
-        Raises:
-            SessionCancelled: That is so.
-        """
-        if self.cancelled.wait(seconds):
-            raise own_wish()
 
 
 class InitiatedSessions:
@@ -96,6 +47,7 @@ class InitiatedSessions:
         self._party = party
         self._store = party.store
         self._config = config
+        self._lines = Lines(config)
         self._ends = SessionEnds(party)
         self._lock = threading.Lock()
         self._sessions: dict[str, InitiatedSession] = {}
@@ -112,7 +64,7 @@ class InitiatedSessions:
 
     def _restore(self, kept: StoredSession) -> None:
         contract, definition = stored_contract(kept)
-        session = self._session(contract, definition)
+        session = InitiatedSession(contract, definition, self._store)
         if is_offline(kept):
             for waiting in kept.waits:
                 session.observe(began(waiting))
@@ -133,14 +85,14 @@ class InitiatedSessions:
             InvalidValue: An acceptor is no configured peer, or its identifier is taken.
         """
         for acceptor in contract.acceptors:
-            self._address(acceptor)
+            self._lines.address(acceptor)
         with self._lock:
             kept = self._store.find(contract.session)
             if kept is not None:
                 require_same(kept, contract)
                 return
             self._store.save(stored(contract, self._party.membership(definition.initiator, contract)))
-        self._start(self._session(contract, definition))
+        self._start(InitiatedSession(contract, definition, self._store))
 
     def find(self, session: str) -> InitiatedSession | None:
         """A session that was on at some time since the node started."""
@@ -170,7 +122,18 @@ class InitiatedSessions:
             if is_offline(kept):
                 raise _offline(session)
             log.info("session-resumed", session=session)
-            self._start(self._session(*stored_contract(kept)))
+            self._start(InitiatedSession(*stored_contract(kept), self._store))
+
+    def take_up(self) -> None:
+        """Goes on with sessions that stopped since somebody was away, each when its time has come."""
+        for name, session in list(self._sessions.items()):
+            if session.again_at is not None and session.again_at <= time.monotonic() and not session.running:
+                session.again_at = None
+                try:
+                    self.resume(name)
+                except (InvalidValue, StateInUse) as error:
+                    # It was ended meanwhile, or another process works on it.
+                    log.info("session-not-resumed", session=name, error=str(error))
 
     def cancel(self, session: str) -> bool:
         """Ends a session before its time; returns whether the acceptor was told.
@@ -209,7 +172,7 @@ class InitiatedSessions:
             raise not_on(session, self._state(session))
         # Observers from now on find how it ended in the store.
         told = self._ends.fail(
-            session, error, found.observe, tell=lambda ending: self._farewell(found.contract, ending)
+            session, error, found.observe, tell=lambda ending: self._lines.farewell(found.contract, ending)
         )
         found.events.close()
         return told
@@ -222,46 +185,6 @@ class InitiatedSessions:
         kept = self._store.find(session)
         return "unknown" if kept is None else kept.state
 
-    def _farewell(self, contract: Contract, ending: Ending) -> bool:
-        """Tells those who know of a session how it ended; whether all of them heard it."""
-        told = True
-        for acceptor in contract.acceptors:
-            try:
-                with self.connection_to(acceptor, FAREWELL) as connection:
-                    connection.enter(contract.session, contract.hash)
-                    end(connection, ending)
-            except ComityError as error:
-                told = False
-                log.info("peer-not-told", session=contract.session, peer=acceptor, error=str(error))
-        return told
-
-    def connection_to(self, acceptor: str, retry: RetryPolicy | None = None) -> PeerConnection:
-        """A line to a configured peer.
-
-        Raises:
-            InvalidValue: It is none.
-        """
-        return PeerConnection(self._config.identity, acceptor, self._address(acceptor), retry or self._config.retry)
-
-    def _address(self, acceptor: str) -> str:
-        if acceptor not in self._config.peers:
-            raise InvalidValue(
-                "session.acceptors names an unknown peer",
-                expected=", ".join(self._config.peers) or "none",
-                received=acceptor,
-                action=f"configure [peers.{acceptor}] with its address",
-            )
-        return self._config.peers[acceptor].address
-
-    def _session(self, contract: Contract, definition: ProtocolDefinition) -> InitiatedSession:
-        events: ReplayableStream[Event] = ReplayableStream()
-
-        def observe(event: Event) -> None:
-            log_event(contract.session, event)
-            events.append(event)
-
-        return InitiatedSession(contract, definition, Waits(self._store, contract.session, observe), events)
-
     def _start(self, session: InitiatedSession) -> None:
         """Starts work on a session.
 
@@ -269,7 +192,7 @@ class InitiatedSessions:
             StateInUse: Another process does.
         """
         name = session.contract.session
-        self._party.enter(name, lambda: _lose(session))
+        self._party.enter(name, session.lose)
         self._sessions[name] = session
         session.thread = threading.Thread(target=self._work, args=(session,), name=f"session-{name}", daemon=True)
         session.thread.start()
@@ -280,16 +203,14 @@ class InitiatedSessions:
         session.waits.clear(PEER_AWAY)
         try:
             with contextlib.ExitStack() as stack, interruption.checked(session.require_wanted):
-                session.connections = [
-                    stack.enter_context(self.connection_to(acceptor)) for acceptor in contract.acceptors
-                ]
+                session.connections = [stack.enter_context(self._lines.to(acceptor)) for acceptor in contract.acceptors]
                 for connection in session.connections:
-                    connection.presence.on_change = functools.partial(_observe_absence, session, connection)
+                    connection.presence.on_change = functools.partial(session.observe_absence, connection)
                 own = self._own(contract.session)
                 negotiation = Negotiation(contract, session.definition, self._party, own, session.waits, session.pause)
                 outcome = run_session(negotiation, session.connections, session.observe)
                 self._ends.finish(
-                    contract, session.observe, outcome=outcome, tell=functools.partial(_tell, session.connections)
+                    contract, session.observe, outcome=outcome, tell=functools.partial(tell, session.connections)
                 )
         except interruption.Interrupted:
             log.info("session-interrupted", session=contract.session)
@@ -313,15 +234,19 @@ class InitiatedSessions:
             # The caller that gives it up ends it.
             return
         if isinstance(error, PASSING) or not isinstance(error, ComityError):
-            # Not the session's fault: it goes on when its operator says so, or when the node is started again.
+            # Not the session's fault: it goes on when its operator says so, when the node is started again, and after a while.
             if not isinstance(error, ComityError):
                 log.error("session-broken", session=name, exc_info=error)
+            elif self._config.retry.again_s is not None:
+                session.again_at = time.monotonic() + self._config.retry.again_s
             session.waits.clear()
             why = failure(error) if isinstance(error, ComityError) else {"what": f"{type(error).__name__}: {error}"}
             session.observe(Event("session-stopped", 0, why))
         else:
             # Or it would count as one that goes on, against what the acceptors' policies allow at a time.
-            self._ends.fail(name, error, session.observe, tell=lambda ending: self._farewell(session.contract, ending))
+            self._ends.fail(
+                name, error, session.observe, tell=lambda ending: self._lines.farewell(session.contract, ending)
+            )
 
 
 def _offline(session: str) -> InvalidValue:
@@ -342,31 +267,6 @@ def not_on(session: str, state: str) -> InvalidValue:
         received=state,
         action="comity sessions lists them",
     )
-
-
-def _tell(connections: Sequence[PeerConnection], ending: Ending) -> bool:
-    """Tells the acceptors over the lines that there are, or fails."""
-    for connection in connections:
-        end(connection, ending)
-    return True
-
-
-def _lose(session: InitiatedSession) -> None:
-    """Stops to work on a session that another process has taken over; it goes on there."""
-    for connection in session.connections:
-        # As if the peers were away: the session stays as it is.
-        connection.close()
-    session.waits.give_up(
-        NodeDraining("another process works on the session", action="follow it with comity watch there")
-    )
-
-
-def _observe_absence(session: InitiatedSession, connection: PeerConnection, error: ComityError | None) -> None:
-    """Has the session wait for an acceptor that does not answer, until it does again."""
-    if error is None:
-        session.waits.end(PEER_AWAY, connection.party)
-    else:
-        session.waits.begin(PEER_AWAY, connection.party, wait_s=connection.retry.retry_s, why=str(error))
 
 
 def _not_told(ending: Ending) -> bool:

@@ -10,7 +10,7 @@ from comity.errors import InvalidValue, NodeDraining, StorageError, TooManyCalls
 from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
 from comity.node.sessions.kept import stored_contract
-from comity.node.sessions.script import MODEL, ModelSection, Script, SessionSection
+from comity.node.sessions.script import MODEL, ModelSection, Script, SessionSection, TaskSection
 from comity.node.validation import validated
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
@@ -56,7 +56,7 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
     require_task_kind(task.kind, definition)
     terms = validated(definition.terms, wanted.terms, "session.terms")
     own_models = party.config.own_models
-    specs = {name: each.spec() for name, each in _models(wanted, definition, terms).items()}
+    specs = {name: each.spec(party.weights_named) for name, each in _models(wanted, definition, terms).items()}
     sizes = definition.load().task.sizes(terms, task, specs, own_models)
     contract = Contract(
         protocol=definition.name,
@@ -95,27 +95,60 @@ def _models(wanted: SessionSection, definition: ProtocolDefinition, terms: Terms
 
 
 def _task(wanted: SessionSection, party: LocalParty, session: str) -> TaskSpec:
-    """What a script says that the models are for; where it does not, what the party's data are for."""
-    section = wanted.task
+    """What a script says that the models are for; where it does not, what the party's data are for.
+
+    Raises:
+        InvalidValue: What it says cannot be used, or does not go with the data.
+    """
+    section, preprocessing = wanted.task, _normalization(wanted, party)
     if section is None:
-        return party.holdings.task_spec(_normalization(wanted, party), session)
-    heads, classes = section.heads, section.classes
-    if classes is not None and not heads:
-        size, labels = (classes, ()) if isinstance(classes, int) else (len(classes), classes)
-        heads = (HeadSpec(name=task_kind(section.kind).head, size=size, labels=labels),)
-    inputs = {
-        "shape": section.input_shape,
-        "features": section.features,
-        "preprocessing": _normalization(wanted, party),
-    }
-    task = TaskSpec(
-        kind=section.kind,
-        options=section.options,
-        inputs=validated(InputSpec, inputs, "session.task"),
-        heads=heads,
-    )
+        return party.holdings.task_spec(preprocessing, session)
+    if section.input_shape:
+        kind = task_kind(section.kind or "classification")
+        heads, classes = section.heads, section.classes
+        if classes is not None and not heads:
+            size, labels = (classes, ()) if isinstance(classes, int) else (len(classes), classes)
+            heads = (HeadSpec(name=kind.head, size=size, labels=labels),)
+        inputs = {"shape": section.input_shape, "features": section.features, "preprocessing": preprocessing}
+        task = TaskSpec(
+            kind=kind.name,
+            options=section.options,
+            inputs=validated(InputSpec, inputs, "session.task"),
+            heads=heads,
+        )
+    else:
+        task = _with(section, party.holdings.task_spec(preprocessing, session))
+    task = _weighed(task, section.weights)
     require_usable(task)
     return task
+
+
+def _with(section: TaskSection, own: TaskSpec) -> TaskSpec:
+    """A task of data with what a script says of it."""
+    said = section.model_dump(include={"kind", "classes", "features"}, exclude_defaults=True, exclude_none=True)
+    if said.pop("kind", own.kind) != own.kind or said:
+        raise InvalidValue(
+            "session.task does not go with the data",
+            expected=task_kind(own.kind).described(own),
+            received=", ".join(said) or section.kind,
+            action="leave out what the data say, or give input_shape too",
+        )
+    return own.model_copy(update={"options": {**own.options, **section.options}, "heads": section.heads or own.heads})
+
+
+def _weighed(task: TaskSpec, weights: Sequence[float]) -> TaskSpec:
+    """A task with one head, whose classes, labels or targets weigh so much."""
+    if not weights:
+        return task
+    if len(task.heads) != 1 or len(weights) != task.heads[0].size:
+        raise InvalidValue(
+            "session.task.weights cannot be used",
+            expected=f"{task.heads[0].size}, one for each" if len(task.heads) == 1 else "weights in session.task.heads",
+            received=f"{len(weights)}",
+            action="give one for each class, label or target",
+        )
+    head = validated(HeadSpec, {**task.heads[0].model_dump(), "weights": tuple(weights)}, "session.task")
+    return task.model_copy(update={"heads": (head,)})
 
 
 def _normalization(wanted: SessionSection, party: LocalParty) -> Preprocessing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import tomlkit
@@ -37,33 +38,43 @@ class ModelSection(ModelForm):
     Attributes:
         name: Name of a model that all parties have.
         options: Options of its factory.
+        initial: Weights that it begins with: a name in `[weights]` of the drafting node, or `session:` and the identifier of
+            an earlier session; empty for those that the seed decides.
     """
 
     name: str
     options: Options = Field(default_factory=dict)
+    initial: str = ""
 
-    def spec(self) -> ModelSpec:
-        """The model as a contract names it, before it is signed."""
-        return ModelSpec(**self.model_dump())
+    def spec(self, digest_of: Callable[[str], str]) -> ModelSpec:
+        """The model as a contract names it, before it is signed.
+
+        Args:
+            digest_of: Gives the digest of weights that are named here.
+        """
+        fields = self.model_dump() | {"initial": digest_of(self.initial) if self.initial else ""}
+        return ModelSpec.model_validate(fields)
 
 
 class TaskSection(_Section):
-    """What the models are for; left out, what the drafting party's data are for.
+    """What the models are for; what is left out, the drafting party's data say.
 
     Attributes:
-        kind: Kind of task.
-        options: What the kind needs to know beside it.
-        input_shape: Shape of one input, channels first.
+        kind: Kind of task; left out, the one that the data are for.
+        options: What the kind needs to know beside it, such as `smoothing` of classification.
+        input_shape: Shape of one input, channels first; a task with it says everything, and the data nothing.
         features: Names of the features, in order, where inputs are rows of a table.
         classes: Number of classes, or of what else the one head of such a task gives; or their names, in order.
+        weights: What the loss of each class, label or target of the one head is multiplied with.
         heads: What a model says of an input, where `classes` does not tell all of it.
     """
 
-    kind: Kind = "classification"
+    kind: Kind | None = None
     options: Options = {}
-    input_shape: tuple[Annotated[int, Field(ge=1)], ...]
+    input_shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
     features: Names = ()
     classes: Annotated[int, Field(ge=1)] | Names | None = None
+    weights: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = ()
     heads: tuple[HeadSpec, ...] = ()
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from comity.privacy.leak_guard.collecting import Collector, unjudged, widest
     from comity.privacy.leak_guard.guard import LeakGuard, Released
     from comity.privacy.leak_guard.rules import Rules
+    from comity.privacy.leak_guard.start_weights import parallel_rows
     from comity.privacy.leak_guard.verdict import Verdict
 else:
     __getattr__ = lazily(
@@ -20,8 +21,9 @@ else:
             "collecting": ["Collector", "unjudged", "widest"],
             "guard": ["LeakGuard", "Released"],
             "rules": ["Rules"],
+            "start_weights": ["parallel_rows"],
             "verdict": ["Verdict"],
         },
     )
 
-__all__ = ["Collector", "LeakGuard", "Released", "Rules", "Verdict", "unjudged", "widest"]
+__all__ = ["Collector", "LeakGuard", "Released", "Rules", "Verdict", "parallel_rows", "unjudged", "widest"]

@@ -20,6 +20,7 @@ class Verdict:
         rows: Rows that were judged.
         isolated: Most samples that combinations of rows would have shown in one layer.
         is_refused: Whether nothing of it may leave.
+        alike: Of a model that a training begins with, a weight with rows that are nearly parallel; empty for none.
     """
 
     samples: int = 0
@@ -27,6 +28,7 @@ class Verdict:
     rows: int = 0
     isolated: int = 0
     is_refused: bool = False
+    alike: str = ""
 
     @property
     def held_rows(self) -> int:
@@ -60,9 +62,17 @@ class Verdict:
             "rows": self.rows,
             "isolated": self.isolated,
             "refused": self.is_refused,
+            "alike": self.alike,
         }
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Verdict:
         """The verdict that fields tell of."""
-        return cls(fields["samples"], dict(fields["held"]), fields["rows"], fields["isolated"], fields["refused"])
+        return cls(
+            fields["samples"],
+            dict(fields["held"]),
+            fields["rows"],
+            fields["isolated"],
+            fields["refused"],
+            fields["alike"],
+        )

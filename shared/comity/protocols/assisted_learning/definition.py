@@ -7,7 +7,7 @@ from dataclasses import replace
 from comity.contract import Contract
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import Audit, Extensions
-from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View
+from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View, score_columns
 from comity.protocol.topology import Topology
 from comity.protocols.assisted_learning.choices import pick_field
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
@@ -23,22 +23,28 @@ _SECONDS = Column("seconds", "seconds", "seconds")
 _GLOBAL_LOSS = Column("global_loss", "global loss", "number")
 _GLOBAL_RETURN = Column("global_return", "global return", "number")
 
-_SAMPLES = View(
-    columns={
-        "learner": (*_PICKS, _GLOBAL_LOSS, Column("test_accuracy", "test accuracy", "share"), _SECONDS),
-        "provider": (_PICKS[0], _GLOBAL_LOSS, _SECONDS),
-    },
-    summary=Summary(
-        "test accuracy",
-        (
-            Column("learner_alone", "learner alone", "share"),
-            Column("provider_alone", "provider alone", "share"),
-            Column("assisted", "assisted", "share"),
-            Column("pooled", "data pooled", "share"),
+
+def _samples(kind: str) -> View:
+    """What people look at in sessions of a kind of task of samples."""
+    tested, detail = score_columns(kind)
+    return View(
+        columns={
+            "learner": (*_PICKS, _GLOBAL_LOSS, tested, *detail, _SECONDS),
+            "provider": (_PICKS[0], _GLOBAL_LOSS, _SECONDS),
+        },
+        summary=Summary(
+            tested.title,
+            (
+                Column("learner_alone", "learner alone", tested.kind),
+                Column("provider_alone", "provider alone", tested.kind),
+                Column("assisted", "assisted", tested.kind),
+                Column("pooled", "data pooled", tested.kind),
+            ),
+            outcome="assisted",
         ),
-        outcome="assisted",
-    ),
-)
+    )
+
+
 _POLICIES = View(
     columns={
         "learner": (*_PICKS, _GLOBAL_RETURN, Column("test_return", "test return", "number"), _SECONDS),
@@ -74,11 +80,14 @@ PROTOCOL = ProtocolDefinition(
     topology=Topology.CHAIN,
     egress=("contract", "loss", "checkpoint"),
     trains=frozenset({"learner", "provider"}),
-    tasks=("classification", "reinforcement"),
+    tasks=("classification", "multilabel", "regression", "segmentation", "several", "reinforcement"),
     terms=AssistedLearningTerms,
     presentation=Presentation(
-        view=_SAMPLES,
-        views={"reinforcement": _POLICIES},
+        view=_samples("classification"),
+        views={
+            **{kind: _samples(kind) for kind in ("multilabel", "regression", "segmentation", "several")},
+            "reinforcement": _POLICIES,
+        },
         adapt=_adapted,
         per_round=PerRoundTable(
             "what each provider's help changed",
@@ -87,9 +96,9 @@ PROTOCOL = ProtocolDefinition(
                 Column("loss_before_by_round", "global loss before", "number"),
                 Column("loss_after_by_round", "after", "number"),
                 Column("loss_change_by_round", "change", "number"),
-                Column("test_before_by_round", "test before", "share"),
-                Column("test_after_by_round", "after", "share"),
-                Column("test_change_by_round", "change", "share"),
+                Column("test_before_by_round", "test before", "score"),
+                Column("test_after_by_round", "after", "score"),
+                Column("test_change_by_round", "change", "score"),
             ),
             parties="providers",
             sums={"loss_change_by_round": "loss_change", "test_change_by_round": "test_change"},

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from comity.contract import Json
 from comity.errors import MalformedMessage
@@ -26,10 +26,11 @@ from comity.protocols.assisted_learning.schedule import guarantees
 from comity.session.events import Event, Observer
 from comity.session.outcome import Outcome
 from comity.session.receipt_book import ReceiptBook
+from comity.tasks.scores import score_of
 from comity.tensors import Blob, Layout
 from comity.training import AssistedDistillation
 
-_STALLED = "the phases are too short: no checkpoint of any party was better than the model that the round began with"
+_STALLED = "nothing was gained: no checkpoint of any party was better than the model that the round began with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class Learner:
         self._closed: set[str] = set()
         self._picked = False
         # What the learner's tests say of models, those of the active round.
-        self._tests: dict[bytes, tuple[float | None, Mapping[str, float]]] = {}
+        self._tests: dict[bytes, Mapping[str, Json]] = {}
+        self._score = score_of(party.contract.task.kind).name
         self._initial = party.task.layout.pack(party.task.initial_state)
         for record in party.journal.records():
             party.replay(record)
@@ -102,23 +104,24 @@ class Learner:
         """The best θ^r with the session's metrics."""
         best = self._best()
         digest = bytes.fromhex(best.model)
-        model, found = self._party.blobs.get(digest), metrics(self._rounds, best, self._party.schedule.providers)
+        model = self._party.blobs.get(digest)
+        found = metrics(self._rounds, best, self._party.schedule.providers, self._score)
         privacy = guarantees(self._party.contract, self._party.own, self._party.peers)
         if privacy is not None:
             found["privacy"] = privacy
         kept = self._own_model(digest)
         if kept is None:
             return Outcome((model,), found)
-        own, accuracy = kept
-        return Outcome((model,), found | {"own_model": accuracy}, own)
+        own, tested = kept
+        return Outcome((model,), found | {"own_model": tested.get(self._score), "own_model_tested": tested}, own)
 
-    def _own_model(self, digest: bytes) -> tuple[Blob, float | None] | None:
-        """The model of its own that learned from one that crossed, and its test accuracy; None without one."""
+    def _own_model(self, digest: bytes) -> tuple[Blob, dict[str, Json]] | None:
+        """The model of its own that learned from one that crossed, and what a test says of it; None without one."""
         party = self._party
         if not isinstance(party.task, AssistedDistillation):
             return None
         state = party.task.own_model(party.losses.view(digest), party.schedule.rounds + 1)
-        return Layout.of(state).pack(state), party.task.own_test_accuracy(state)
+        return Layout.of(state).pack(state), party.task.own_tested(state)
 
     def _run_round(self, number: int) -> None:
         began = time.monotonic()
@@ -142,15 +145,12 @@ class Learner:
                 action="ask the provider's operator what happened",
             )
         helps = self._helps(number, picked)
-        accuracy, returns = self._tested(picked.digest)
         finished = Round(
             provider_pick=None if party.schedule.is_shared else helps[0].pick,
             learner_pick=picked.index,
             global_loss=party.choosing.pick_total,
             global_return=party.schedule.mean_return(party.choosing.pick_total),
-            test_accuracy=accuracy,
-            test_return=next(iter(returns.values()), None),
-            test_returns=returns,
+            tested=self._tested(picked.digest),
             screening_work=party.choosing.work,
             seconds=time.monotonic() - began,
             model=picked.digest.hex(),
@@ -290,14 +290,13 @@ class Learner:
         )
 
     def _test_of(self, digest: bytes) -> float | None:
-        """A model's accuracy in the learner's test, or its mean return in the first of them."""
-        accuracy, returns = self._tested(digest)
-        return next(iter(returns.values()), None) if accuracy is None else accuracy
+        """A model's score in the learner's test."""
+        score = self._tested(digest).get(self._score)
+        return None if score is None else float(cast(float, score))
 
-    def _tested(self, digest: bytes) -> tuple[float | None, Mapping[str, float]]:
+    def _tested(self, digest: bytes) -> Mapping[str, Json]:
         if digest not in self._tests:
-            task, model = self._party.task, self._party.losses.view(digest)
-            self._tests[digest] = task.test_accuracy(model), task.test_returns(model)
+            self._tests[digest] = self._party.task.tested(self._party.losses.view(digest))
         return self._tests[digest]
 
     def _finish(self, finished: Round) -> None:

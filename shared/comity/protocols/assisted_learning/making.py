@@ -89,7 +89,7 @@ class TrajectoryMaker:
             faults.point("training")
             index = len(self.trained)
             # What is told of a model is told of the model as it is sent.
-            digest = self._passed_on(start, round) if index == 0 else self._released(snapshot, round)
+            digest = self._passed_on(start, snapshot, round) if index == 0 else self._released(snapshot, round)
             optimizer = self._pack_optimizer(snapshot.optimizer)
             loss = self._finite_loss(digest, round, snapshot.iteration)
             checkpoint = Checkpoint(index, snapshot.iteration, digest, loss)
@@ -146,8 +146,10 @@ class TrajectoryMaker:
     def _pack_optimizer(self, state: State) -> bytes | None:
         return self._blobs.add(Layout.of(state).pack(state)).digest if state else None
 
-    def _passed_on(self, start: bytes, round: int) -> bytes:
+    def _passed_on(self, start: bytes, snapshot: Snapshot, round: int) -> bytes:
         """The model that a trajectory begins with: it came from a peer, left before, or is the contract's own."""
+        if self._verdicts is not None and snapshot.verdict is not None:
+            self._verdicts.warn("checkpoint", in_round(round), snapshot.verdict)
         if self._verdicts is not None and not self._verdicts.may_leave(start):
             self._verdicts.record("checkpoint", in_round(round), start, Verdict())
         return start

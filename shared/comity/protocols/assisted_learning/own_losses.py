@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from comity.blobs.session_blobs import SessionBlobs
+from comity.contract import Json
 from comity.tensors import Blob, Layout, State
 from comity.training import OptimizerSpec, Resume, Snapshot
 
@@ -43,11 +44,8 @@ class AssistedTask(Protocol):
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
         """Per-sample losses at or above 0 in float64: of all samples, or of those named."""
 
-    def test_accuracy(self, state: State) -> float | None:
-        """Accuracy on the party's test samples, 0 to 1, where it has any."""
-
-    def test_returns(self, state: State) -> dict[str, float]:
-        """Mean return of an episode in each of the party's tests, by name, where it has games."""
+    def tested(self, state: State) -> dict[str, Json]:
+        """What a test of a model on the party's test samples, or in its tests, says, by metric; empty without any."""
 
 
 class OwnLosses:

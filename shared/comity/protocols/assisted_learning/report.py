@@ -19,7 +19,7 @@ class Help:
         pick: Index, in the trajectory that it was offered, of the checkpoint that it started from.
         loss_before: Global loss of that model.
         loss_after: Global loss of the model of its own trajectory that was picked next.
-        test_before: Test accuracy, 0 to 1, or mean return in the first test, of the former at the learner.
+        test_before: The score of the former in the learner's test: accuracy, return, or what else its kind of task has.
         test_after: The same of the latter.
     """
 
@@ -52,9 +52,7 @@ class Round:
         learner_pick: Index of the last provider's checkpoint that became θ^r.
         global_loss: f(θ^r; D(L,P)), over all parties.
         global_return: J(θ^r), the mean discounted return of all parties' episodes; None for other tasks.
-        test_accuracy: Of θ^r on the learner's test samples, 0 to 1, where it has any.
-        test_return: Mean return of θ^r in the first of the learner's tests, where it has games.
-        test_returns: The same in each of them, by name.
+        tested: What the learner's test says of θ^r, by metric; empty where it has none.
         screening_work: Forward passes of the learner's evaluation, as a share of a full one.
         seconds: Wall time.
         model: Digest of θ^r, hexadecimal.
@@ -66,9 +64,7 @@ class Round:
     learner_pick: int
     global_loss: float
     global_return: float | None
-    test_accuracy: float | None
-    test_return: float | None
-    test_returns: Mapping[str, float]
+    tested: Mapping[str, Json]
     screening_work: float
     seconds: float
     model: str
@@ -82,34 +78,35 @@ class Round:
         return cls(**{**known, "helps": tuple(Help(**each) for each in value["helps"])})
 
     def to_json(self) -> dict[str, Any]:
-        """The round as a JSON object, in which every provider's pick has a field of its own."""
-        return asdict(self) | {pick_field(each.provider): each.pick for each in self.helps}
+        """The round as a JSON object, in which every provider's pick has a field of its own, and so have a test's numbers."""
+        picks = {pick_field(each.provider): each.pick for each in self.helps}
+        return asdict(self) | picks | {f"test_{name}": value for name, value in self.tested.items()}
 
 
 _STATED = ("pick", "loss_before", "loss_after", "loss_change", "test_before", "test_after", "test_change")
 _ADDED = ("loss_change", "test_change")
 
 
-def metrics(rounds: Sequence[Round], best: Round, providers: Sequence[str]) -> dict[str, Json]:
+def metrics(rounds: Sequence[Round], best: Round, providers: Sequence[str], score: str) -> dict[str, Json]:
     """The session's metrics.
 
     Args:
         rounds: All rounds.
         best: The one whose model is the session's.
         providers: The providers, as the contract lists them; the lists by provider are in this order.
+        score: The number of a test that models are compared by.
     """
-    if best.global_return is None:
-        tested: dict[str, Json] = {
-            "assisted": best.test_accuracy,
-            "assisted_by_round": [each.test_accuracy for each in rounds],
-        }
-    else:
-        tested = {
-            "assisted": best.test_return,
-            "assisted_by_round": [each.test_return for each in rounds],
-            "test_returns": best.test_returns,
-            "global_return_by_round": [each.global_return for each in rounds],
-        }
+    tested: dict[str, Json] = {
+        "score": score,
+        "assisted": best.tested.get(score),
+        "assisted_by_round": [each.tested.get(score) for each in rounds],
+    }
+    if best.global_return is not None:
+        tested["test_returns"] = best.tested.get("returns", {})
+        tested["global_return_by_round"] = [each.global_return for each in rounds]
+    elif best.tested:
+        tested["tested"] = {"assisted": {**best.tested}}
+        tested["tested_by_round"] = [{**each.tested} for each in rounds]
     helps = [
         [next((each for each in one.helps if each.provider == name), None) for name in providers] for one in rounds
     ]

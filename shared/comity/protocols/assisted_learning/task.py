@@ -20,13 +20,13 @@ from comity.protocols.assisted_learning.terms import AssistedLearningTerms, Poli
 from comity.tasks import build_model
 from comity.training import (
     AssistedDistillation,
-    Classification,
     Distillation,
     OptimizerSpec,
     PolicyGradient,
+    Supervised,
     sampling_rate,
 )
-from comity.training.local import classification
+from comity.training.local import supervised
 
 _ROUNDING = 1e-9
 """Share by which two parties' best returns may differ."""
@@ -54,25 +54,32 @@ class AssistedTaskBuilder(TaskBuilder):
             return len(data.parameters) * _episodes(_terms(terms)).evaluation_episodes
         return 0 if data is None else len(data.train)
 
-    def build(self, contract: Contract, resources: Resources) -> Classification | PolicyGradient | AssistedDistillation:
+    def build(self, contract: Contract, resources: Resources) -> Supervised | PolicyGradient | AssistedDistillation:
         """See `TaskBuilder.build`."""
         terms, own = _terms(contract.terms), _own_model(resources)
         if own is not None and (resources.data is None or isinstance(resources.data, EnvironmentSet)):
             raise InvalidValue(
                 "own_model needs samples to learn from", expected="[data] with samples", received=contract.task.kind
             )
+        if own is not None and contract.task.kind != "classification":
+            raise TaskMismatch(
+                "own_model is for classification: one model teaches another by its probabilities of classes",
+                expected="classification",
+                received=contract.task.kind,
+                action="leave own_model out of [protocols.assisted-learning]",
+            )
         if isinstance(resources.data, EnvironmentSet):
             return _policy_gradient(terms, resources, resources.data)
-        shared = _classification(resources.models[MODEL], contract, terms, resources)
+        shared = _supervised(resources.models[MODEL], contract, terms, resources)
         if own is None:
             return shared
         seed = resources.secret.seed("own model")
         private = build_model(ModelSpec(name=own.name, options=own.options), contract.task, seed, resources.own_models)
         # What is trained of it leaves by way of the shared model alone, which is judged.
         stays = replace(resources, rules=None)
-        return AssistedDistillation(_classification(private, contract, terms, stays), shared, _distillation(own))
+        return AssistedDistillation(_supervised(private, contract, terms, stays), shared, _distillation(own))
 
-    def try_out(self, contract: Contract, task: Classification | PolicyGradient | AssistedDistillation) -> None:
+    def try_out(self, contract: Contract, task: Supervised | PolicyGradient | AssistedDistillation) -> None:
         """See `TaskBuilder.try_out`."""
         task.try_out(_terms(contract.terms).optimizer_spec)
 
@@ -99,11 +106,25 @@ def private_training(contract: Contract, own: Membership, peers: Sequence[Member
     return PrivateTraining(terms.privacy, sampling_rate(own.samples, terms.batch_size), schedule.steps())
 
 
-def training_plan(contract: Contract, own: Membership) -> TrainingPlan | None:
-    """What a party trains between two checkpoints; None for games, of which nothing is judged."""
+def training_plan(contract: Contract, own: Membership, settings: Any) -> TrainingPlan | None:
+    """What a party trains between two checkpoints; None for games, of which nothing is judged.
+
+    Where it has a model of its own, what leaves is made by the distillations that the node's settings speak of.
+    """
     terms = _terms(contract.terms)
     if own.samples == 0 or terms.policy_gradient is not None:
         return None
+    teaches = settings.own_model if isinstance(settings, Settings) else None
+    if teaches is not None:
+        return TrainingPlan(
+            terms.batch_size,
+            teaches.to_shared,
+            terms.iterations,
+            teaches.optimizer,
+            teaches.learning_rate,
+            is_private=False,
+            steps_term="to_shared",
+        )
     return TrainingPlan(
         terms.batch_size,
         terms.sampling_period,
@@ -132,9 +153,7 @@ def _distillation(own: OwnModel) -> Distillation:
     return Distillation(optimizer, own.temperature, own.alpha, own.to_shared, own.to_own_epochs)
 
 
-def _classification(
-    model: nn.Module, contract: Contract, terms: AssistedLearningTerms, resources: Resources
-) -> Classification:
+def _supervised(model: nn.Module, contract: Contract, terms: AssistedLearningTerms, resources: Resources) -> Supervised:
     if terms.policy_gradient is not None:
         raise MalformedMessage(
             "the terms are for policies",
@@ -144,7 +163,7 @@ def _classification(
         )
     if terms.privacy is not None:
         require_private(model)
-    return classification(
+    return supervised(
         model,
         None if isinstance(resources.data, EnvironmentSet) else resources.data,
         contract.task,

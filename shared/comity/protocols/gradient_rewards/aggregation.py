@@ -31,8 +31,8 @@ class ServerTask(Protocol):
     initial_state: State
     parameters: tuple[str, ...]
 
-    def test_accuracy(self, state: State) -> float | None:
-        """Accuracy on the server's test samples, 0 to 1, where it has any."""
+    def tested(self, state: State) -> dict[str, Json]:
+        """What a test of a model on the server's test samples says, by metric; empty where it has none."""
 
 
 class Aggregation:

@@ -15,7 +15,7 @@ from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding
 from comity.protocols.gradient_rewards.report import merged
 from comity.protocols.gradient_rewards.server import Server
-from comity.protocols.gradient_rewards.task import TASK, disk_space, training_plan
+from comity.protocols.gradient_rewards.task import TASK, disk_space, private_training, training_plan
 from comity.session.contexts import PeerContext, SessionContext
 from comity.tensors import Blob, sparse
 from comity.transport.bindings.channel import Channel
@@ -132,6 +132,7 @@ IMPLEMENTATION = Implementation(
     initiator=_initiator,
     acceptor=_acceptor,
     merge=merged,
+    private_training=private_training,
     judged=("update",),
     training_plan=training_plan,
 )

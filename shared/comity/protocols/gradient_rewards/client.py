@@ -21,13 +21,14 @@ from comity.errors import (
     UnknownBlob,
 )
 from comity.ledger.ledger import in_round
-from comity.privacy.leak_guard import LeakGuard
+from comity.privacy.leak_guard import LeakGuard, Verdict, parallel_rows
 from comity.protocols.gradient_rewards.messages import KEPT, Reward, Rewarding, update_layout, widened
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.session.outcome import Outcome
+from comity.tasks.scores import score_of
 from comity.tensors import Layout, State, sparse
 from comity.training import OptimizerSpec, Resume, Snapshot
 
@@ -42,6 +43,10 @@ class ClientTask(Protocol):
     @property
     def samples(self) -> int:
         """Number of training samples."""
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a leak guard decides what of the training is sent."""
 
     def guard(self, state: State, kept: State | None = None) -> LeakGuard | None:
         """A leak guard of trainings that begin with `state`, or go on from what another kept; None for none."""
@@ -59,8 +64,8 @@ class ClientTask(Protocol):
     ) -> Iterator[Snapshot]:
         """Trains from `state` and yields the live model at iterations 0, I, 2I, … below T."""
 
-    def test_accuracy(self, state: State) -> float | None:
-        """Accuracy on the client's test samples, 0 to 1, where it has any."""
+    def tested(self, state: State) -> dict[str, Json]:
+        """What a test of a model on the client's test samples says, by metric; empty where it has none."""
 
 
 class Client:
@@ -130,10 +135,13 @@ class Client:
 
     def outcome(self) -> Outcome:
         """The client's model with its own view of the session."""
+        score, tested = score_of(self._context.contract.task.kind).name, self._task.tested(self._view(self._model))
         metrics: dict[str, Json] = {
-            "accuracy": self._task.test_accuracy(self._view(self._model)),
+            "score": score,
+            "own_score": tested.get(score),
+            **({"tested": {"own_score": tested}} if tested else {}),
             "rounds": [each["round"] for each in self._rounds],
-            "accuracy_by_round": [each["test_accuracy"] for each in self._rounds],
+            "own_score_by_round": [each.get(f"test_{score}") for each in self._rounds],
             "contribution_by_round": [each["contribution"] for each in self._rounds],
             "importance_by_round": [each["importance"] for each in self._rounds],
             "fraction_by_round": [each["fraction"] for each in self._rounds],
@@ -182,6 +190,9 @@ class Client:
             ReleaseRefused: It would give samples away.
         """
         context, units = self._context, in_round(round)
+        if (verdicts := context.place.verdicts) is not None and self._task.is_guarded:
+            # What the server pays moves the model: it can be made to read samples off.
+            verdicts.warn("update", units, Verdict(alike=parallel_rows(self._view(self._model))))
         difference, buffers, guard = self._train(round)
         verdict = None
         if guard is not None:
@@ -300,7 +311,7 @@ class Client:
             "kept": terms.kept,
             "bytes": terms.size,
             "rows_held": self._held,
-            "test_accuracy": self._task.test_accuracy(self._view(model)),
+            **{f"test_{name}": value for name, value in self._task.tested(self._view(model)).items()},
             "seconds": time.monotonic() - self._began,
             "model": model.hex(),
         }

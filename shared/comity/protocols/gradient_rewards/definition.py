@@ -4,12 +4,48 @@ from __future__ import annotations
 
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import Audit, Extensions
-from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View
+from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View, score_columns
 from comity.protocol.topology import Topology
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 
 NAME = "gradient_rewards"
 _AUDITS = "comity.protocols.gradient_rewards.audits"
+
+
+def _view(kind: str) -> View:
+    """What people look at in sessions of a kind of task."""
+    tested, detail = score_columns(kind)
+    of_server, _ = score_columns(kind, "server's")
+    return View(
+        columns={
+            "client": (
+                Column("contribution", "contribution", "number"),
+                Column("importance", "importance", "number"),
+                Column("fraction", "gets of it", "share"),
+                tested,
+                *detail,
+                Column("seconds", "seconds", "seconds"),
+            ),
+            "server": (
+                Column("participants", "clients", "integer"),
+                of_server,
+                *detail,
+                Column("server_seconds", "server's work", "seconds"),
+                Column("seconds", "seconds", "seconds"),
+            ),
+        },
+        summary=Summary(
+            tested.title,
+            (
+                Column("own_score", "this client", tested.kind),
+                Column("alone_mean", "clients alone, mean", tested.kind),
+                Column("together_mean", "clients together, mean", tested.kind),
+                Column("server_score", "the server's model", tested.kind),
+            ),
+            outcome="together_mean",
+        ),
+    )
+
 
 PROTOCOL = ProtocolDefinition(
     name=NAME,
@@ -19,35 +55,11 @@ PROTOCOL = ProtocolDefinition(
     topology=Topology.OPEN,
     egress=("contract", "update", "reward"),
     trains=frozenset({"client"}),
-    tasks=("classification",),
+    tasks=("classification", "multilabel", "regression", "segmentation", "several"),
     terms=GradientRewardsTerms,
     presentation=Presentation(
-        view=View(
-            columns={
-                "client": (
-                    Column("contribution", "contribution", "number"),
-                    Column("importance", "importance", "number"),
-                    Column("fraction", "gets of it", "share"),
-                    Column("test_accuracy", "test accuracy", "share"),
-                    Column("seconds", "seconds", "seconds"),
-                ),
-                "server": (
-                    Column("participants", "clients", "integer"),
-                    Column("test_accuracy", "server's accuracy", "share"),
-                    Column("server_seconds", "server's work", "seconds"),
-                    Column("seconds", "seconds", "seconds"),
-                ),
-            },
-            summary=Summary(
-                "test accuracy",
-                (
-                    Column("alone_mean", "clients alone, mean", "share"),
-                    Column("together_mean", "clients together, mean", "share"),
-                    Column("server_accuracy", "the server's model", "share"),
-                ),
-                outcome="together_mean",
-            ),
-        ),
+        view=_view("classification"),
+        views={kind: _view(kind) for kind in ("multilabel", "regression", "segmentation", "several")},
         per_round=PerRoundTable(
             "rewards",
             (

@@ -9,8 +9,11 @@ from typing import Any
 
 from comity.contract import Json
 from comity.protocols.gradient_rewards.algorithm import RoundResult
+from comity.tasks.scores import metric
 from comity.tensors import Blob
 
+_TEST = "test_"
+"""With what a field of a round begins that is a number of a test."""
 _LEAST_SPREAD = 0.01
 """Below this spread of final accuracies a correlation says nothing."""
 
@@ -41,13 +44,16 @@ def of_round(clients: Sequence[str], result: RoundResult, paid: Mapping[str, Blo
     }
 
 
-def of_rounds(clients: Sequence[str], rounds: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+def of_rounds(clients: Sequence[str], rounds: Sequence[Mapping[str, Any]], score: str) -> dict[str, Json]:
     """The server's metrics.
 
     Args:
         clients: The clients, in their order.
         rounds: What each round came to; see `of_round`.
+        score: The number of a test that models are compared by.
     """
+    last = rounds[-1] if rounds else {}
+    tested = {name.removeprefix(_TEST): value for name, value in last.items() if name.startswith(_TEST)}
 
     def mean(name: str) -> list[Json]:
         return [
@@ -62,7 +68,9 @@ def of_rounds(clients: Sequence[str], rounds: Sequence[Mapping[str, Any]]) -> di
         "contribution_by_round": [each["contribution"] for each in rounds],
         "fraction_by_round": [each["fraction"] for each in rounds],
         "bytes_by_round": [each["bytes"] for each in rounds],
-        "server_accuracy": rounds[-1]["test_accuracy"] if rounds else None,
+        "score": score,
+        "server_score": tested.get(score),
+        **({"tested": {"server_score": tested}} if tested else {}),
     }
 
 
@@ -74,25 +82,60 @@ def merged(server: Mapping[str, Any], clients: Mapping[str, Mapping[str, Any]]) 
         clients: The clients' metrics, by party.
     """
     names = server["clients"]
-    together = [clients[name]["accuracy"] if name in clients else None for name in names]
+    together = [clients[name]["own_score"] if name in clients else None for name in names]
+    tests = [clients[name].get("tested", {}).get("own_score", {}) if name in clients else {} for name in names]
     return {
         **server,
-        "accuracy_together": together,
+        **_with_tests(server, "together", tests),
+        "score_together": together,
         "together_mean": _mean(together),
         "spread": _spread(together),
     }
 
 
-def with_alone(metrics: Mapping[str, Any], alone: Mapping[str, float | None]) -> dict[str, Json]:
+def with_alone(metrics: Mapping[str, Any], alone: Mapping[str, Mapping[str, Any]]) -> dict[str, Json]:
     """The metrics with what each client would have reached alone, and the fairness that follows from it.
 
     Args:
         metrics: What `merged` gave.
-        alone: Test accuracy of each client's own training, by party.
+        alone: What the test of each client's own training says, by party; empty where there is none.
     """
-    accuracies = [alone.get(name) for name in metrics["clients"]]
-    fairness = pearson_percent(accuracies, metrics["accuracy_together"])
-    return {**metrics, "accuracy_alone": accuracies, "alone_mean": _mean(accuracies), "fairness": fairness}
+    tests = [alone.get(name, {}) for name in metrics["clients"]]
+    scores = [each.get(metrics["score"]) for each in tests]
+    # Fairness is of what grows with what a model is worth.
+    falls = metric(metrics["score"]).falls
+    gains, together = (
+        [-e if falls and e is not None else e for e in each] for each in (scores, metrics["score_together"])
+    )
+    return {
+        **metrics,
+        **_with_tests(metrics, "alone", tests),
+        "score_alone": scores,
+        "alone_mean": _mean(scores),
+        "fairness": pearson_percent(gains, together),
+    }
+
+
+def _with_tests(metrics: Mapping[str, Any], name: str, tests: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+    """The tests of all clients' models, with their means among those that people compare."""
+    if not any(tests):
+        return {}
+    return {
+        "tested": {**metrics.get("tested", {}), f"{name}_mean": _mean_test([each for each in tests if each])},
+        f"tested_{name}": [{**each} for each in tests],
+    }
+
+
+def _mean_test(tests: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+    """The mean of several tests, metric by metric, over those that have it."""
+    found: dict[str, Json] = {}
+    for name in tests[0]:
+        values = [each[name] for each in tests if each.get(name) is not None]
+        if values and isinstance(values[0], Mapping):
+            found[name] = _mean_test(values)
+        else:
+            found[name] = math.fsum(values) / len(values) if values else None
+    return found
 
 
 def pearson_percent(alone: Sequence[float | None], together: Sequence[float | None]) -> float | None:

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from comity.privacy.terms import PrivacyTerms
 from comity.protocols.gradient_rewards.choices import (
     MOST_CLIENTS,
     CoalitionWeights,
@@ -40,6 +41,7 @@ class GradientRewardsTerms(TrainingTerms):
         normalize_contributions: Bring a round's contributions to a sum of 1.
         free_riders: What follows where a client has nothing of its own.
         exclude_after: Rounds in a row in which that has to be so before a client is excluded, 2 or more.
+        privacy: The noise of every client's training; None for none.
     """
 
     optimizer: OptimizerName = "sgd"
@@ -60,6 +62,7 @@ class GradientRewardsTerms(TrainingTerms):
     normalize_contributions: bool = False
     free_riders: FreeRiders = "warn"
     exclude_after: Annotated[int, Field(ge=2, le=1000)] = 5
+    privacy: PrivacyTerms | None = None
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:

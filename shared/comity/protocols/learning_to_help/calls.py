@@ -106,8 +106,9 @@ def _disk_space(contract: Contract, own: Membership, peer: Membership, task: Hel
     return sum(task.layouts[name].size for name in names)
 
 
-def _training_plan(contract: Contract, own: Membership) -> TrainingPlan | None:
+def _training_plan(contract: Contract, own: Membership, settings: Any) -> TrainingPlan | None:
     """What of a server's training leaves: the rejector, once; nothing of a client's is judged."""
+    del settings
     terms = helping_terms(contract)
     if own.role != "server" or not own.samples:
         return None

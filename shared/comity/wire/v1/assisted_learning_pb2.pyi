@@ -6,6 +6,7 @@ AssistDeep (Chen et al. 2023, Algorithm 1) between a learner and one provider or
 import builtins
 import collections.abc
 import comity.wire.v1.blobs_pb2
+import comity.wire.v1.privacy_pb2
 import comity.wire.v1.sessions_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
@@ -58,7 +59,7 @@ class AssistedLearningTerms(google.protobuf.message.Message):
         """How policies are trained and compared; for tasks of kind "reinforcement", and no others."""
 
     @property
-    def privacy(self) -> global___PrivacyTerms:
+    def privacy(self) -> comity.wire.v1.privacy_pb2.PrivacyTerms:
         """Which noise covers the samples that a party trains on; absent for none."""
 
     def __init__(
@@ -72,7 +73,7 @@ class AssistedLearningTerms(google.protobuf.message.Message):
         objective: builtins.str = ...,
         evaluation_batch_size: builtins.int = ...,
         policy_gradient: global___PolicyGradientTerms | None = ...,
-        privacy: global___PrivacyTerms | None = ...,
+        privacy: comity.wire.v1.privacy_pb2.PrivacyTerms | None = ...,
         order: builtins.str = ...,
         trainers: builtins.int = ...,
         screening: builtins.str = ...,
@@ -112,34 +113,6 @@ class PolicyGradientTerms(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "best_return", b"best_return", "discount", b"discount", "evaluation_episodes", b"evaluation_episodes"]) -> None: ...
 
 global___PolicyGradientTerms = PolicyGradientTerms
-
-@typing.final
-class PrivacyTerms(google.protobuf.message.Message):
-    """Differential privacy of local training."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    SCOPE_FIELD_NUMBER: builtins.int
-    EPSILON_FIELD_NUMBER: builtins.int
-    DELTA_FIELD_NUMBER: builtins.int
-    CLIPPING_NORM_FIELD_NUMBER: builtins.int
-    scope: builtins.str
-    """"per_step": epsilon and delta of every step (the paper's preset); "total": of the whole session."""
-    epsilon: builtins.float
-    delta: builtins.float
-    clipping_norm: builtins.float
-    """Greatest norm of a sample's gradient."""
-    def __init__(
-        self,
-        *,
-        scope: builtins.str = ...,
-        epsilon: builtins.float = ...,
-        delta: builtins.float = ...,
-        clipping_norm: builtins.float = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["clipping_norm", b"clipping_norm", "delta", b"delta", "epsilon", b"epsilon", "scope", b"scope"]) -> None: ...
-
-global___PrivacyTerms = PrivacyTerms
 
 @typing.final
 class Loss(google.protobuf.message.Message):

@@ -5,6 +5,7 @@ Gradient rewards (Xu et al. 2021) between clients and a server."""
 
 import builtins
 import comity.wire.v1.blobs_pb2
+import comity.wire.v1.privacy_pb2
 import comity.wire.v1.sessions_pb2
 import google.protobuf.descriptor
 import google.protobuf.message
@@ -38,6 +39,7 @@ class GradientRewardsTerms(google.protobuf.message.Message):
     NORMALIZE_CONTRIBUTIONS_FIELD_NUMBER: builtins.int
     FREE_RIDERS_FIELD_NUMBER: builtins.int
     EXCLUDE_AFTER_FIELD_NUMBER: builtins.int
+    PRIVACY_FIELD_NUMBER: builtins.int
     optimizer: builtins.str
     """"sgd" or "adam"; it restarts in every round."""
     learning_rate: builtins.float
@@ -74,6 +76,10 @@ class GradientRewardsTerms(google.protobuf.message.Message):
     """"warn", "weigh_as_one" or "exclude"."""
     exclude_after: builtins.int
     """Rounds in a row with nothing of its own after which a client is excluded."""
+    @property
+    def privacy(self) -> comity.wire.v1.privacy_pb2.PrivacyTerms:
+        """The noise of every client's training; absent for none."""
+
     def __init__(
         self,
         *,
@@ -97,8 +103,10 @@ class GradientRewardsTerms(google.protobuf.message.Message):
         normalize_contributions: builtins.bool = ...,
         free_riders: builtins.str = ...,
         exclude_after: builtins.int = ...,
+        privacy: comity.wire.v1.privacy_pb2.PrivacyTerms | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "batch_size", b"batch_size", "beta", b"beta", "clients", b"clients", "coalition_weights", b"coalition_weights", "epochs", b"epochs", "evaluation_batch_size", b"evaluation_batch_size", "exclude_after", b"exclude_after", "floor", b"floor", "free_riders", b"free_riders", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "length", b"length", "min_clients", b"min_clients", "normalize_contributions", b"normalize_contributions", "optimizer", b"optimizer", "permutations", b"permutations", "round_deadline_s", b"round_deadline_s", "rule", b"rule", "valuation", b"valuation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["privacy", b"privacy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "batch_size", b"batch_size", "beta", b"beta", "clients", b"clients", "coalition_weights", b"coalition_weights", "epochs", b"epochs", "evaluation_batch_size", b"evaluation_batch_size", "exclude_after", b"exclude_after", "floor", b"floor", "free_riders", b"free_riders", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "length", b"length", "min_clients", b"min_clients", "normalize_contributions", b"normalize_contributions", "optimizer", b"optimizer", "permutations", b"permutations", "privacy", b"privacy", "round_deadline_s", b"round_deadline_s", "rule", b"rule", "valuation", b"valuation"]) -> None: ...
 
 global___GradientRewardsTerms = GradientRewardsTerms
 

@@ -111,13 +111,13 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, typed
     (tmp_path / "s.toml").write_text(text)
     alone = typed.json("simulate", "s.toml", cwd=tmp_path)
     assert result["metrics"]["importance_by_round"] == alone["metrics"]["importance_by_round"]
-    assert result["metrics"]["server_accuracy"] == alone["metrics"]["server_accuracy"]
+    assert result["metrics"]["server_score"] == alone["metrics"]["server_score"]
     assert result["bytes_sent"] == alone["bytes_sent"]
     assert result["bytes_received"] == alone["bytes_received"]
     together, digests = [], []
     for client in CLIENTS:
         own = comity.json("watch", session, "--node", nodes.nodes[client].control_url, cwd=nodes.folder)
-        together.append(own["metrics"]["accuracy"])
+        together.append(own["metrics"]["own_score"])
         digests.append(bytes.fromhex(own["digest"]))
         # A client sees its own, and nothing of the others.
         assert own["metrics"]["importance_by_round"] == [
@@ -125,7 +125,7 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, typed
         ]
         assert not any(other in json.dumps(own) for other in CLIENTS if other != client)
     assert blake3(b"".join(digests)).hexdigest() == alone["digest"]
-    assert together == alone["metrics"]["accuracy_together"]
+    assert together == alone["metrics"]["score_together"]
     assert_metrics(alone["metrics"], rounds=4)
     server = loaded(nodes.store("server").chains())
     verify(server)
@@ -167,11 +167,11 @@ def test_a_session_of_daemons_is_its_simulation(nodes: Nodes, comity: Any, typed
 
 
 def assert_metrics(metrics: dict[str, Any], *, rounds: int) -> None:
-    for name in ("importance", "kept_fraction", "accuracy_alone", "accuracy_together"):
+    for name in ("importance", "kept_fraction", "score_alone", "score_together"):
         assert len(metrics[name]) == len(CLIENTS)
     assert len(metrics["importance_by_round"]) == rounds
     assert all(math.isclose(sum(each), 1) for each in metrics["importance_by_round"])
-    assert 0 <= metrics["server_accuracy"] <= 1
+    assert 0 <= metrics["server_score"] <= 1
     assert (metrics["fairness"] is None) == (metrics["spread"] < 0.01)
 
 

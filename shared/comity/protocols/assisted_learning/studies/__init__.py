@@ -48,6 +48,10 @@ STUDIES = Studies(
             "what keeping everything on disk costs a session, against the same session in memory",
             f"{_HERE}.benchmarks.durability:run",
         ),
+        "load": Benchmark(
+            "a provider with fifty sessions at once, and with a thousand clients that watch it, against without",
+            f"{_HERE}.benchmarks.load:run",
+        ),
     },
     faults={
         "learner": {"training": 12, "offering": 12, "evaluation": 12, "selection": 4},

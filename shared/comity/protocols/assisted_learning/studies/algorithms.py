@@ -21,7 +21,7 @@ from comity.protocols.assisted_learning.studies.pair import Pair
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.simulation.in_process import parties, simulate
 from comity.tensors import State
-from comity.training import Classification
+from comity.training import Supervised
 
 
 @dataclass
@@ -146,7 +146,7 @@ class Algorithms:
         return split_iterations(self._terms.iterations, self._learner.holdings.count, self._provider.holdings.count)
 
     def _trained(
-        self, task: Classification, state: State, iterations: int, round: int, period: int | None = None
+        self, task: Supervised, state: State, iterations: int, round: int, period: int | None = None
     ) -> list[dict[str, Tensor]]:
         """Models of a local training at 0, I, 2I, … below T, or, without a period, after T iterations alone."""
         end = iterations if period else iterations + 1
@@ -159,9 +159,9 @@ class Algorithms:
         ]
         return models if period else models[-1:]
 
-    def _task(self, data: Dataset, *, learner: bool = True) -> Classification:
+    def _task(self, data: Dataset, *, learner: bool = True) -> Supervised:
         task = (self._learner if learner else self._provider).task(self._contract, Splits(data, self._test))
-        if not isinstance(task, Classification):
+        if not isinstance(task, Supervised):
             raise TypeError("the algorithms of AssistDeep classify")
         return task
 

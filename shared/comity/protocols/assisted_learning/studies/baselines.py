@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +27,10 @@ def added(script: Script, metrics: Mapping[str, Json]) -> dict[str, Json]:
     """A session's metrics with those of its baselines.
 
     Returns:
-        Beside the metrics, test accuracy, 0 to 1, on the learner's test samples: `learner_alone` (Learner-SGD), `provider_alone`
-        (Provider-SGD, where there is one) and `pooled` (SGD on all data); None where it has none. Of games, mean returns in
-        the learner's first test: `learner_alone` (Learner-PG) and `pooled` (PG), and in all of its tests under `…_returns`.
+        Beside the metrics, the score on the learner's test samples, such as accuracy, 0 to 1: `learner_alone` (Learner-SGD),
+        `provider_alone` (Provider-SGD, where there is one) and `pooled` (SGD on all data); None where it has none. `tested`
+        has all that the tests say of each. Of games, mean returns in the learner's first test: `learner_alone` (Learner-PG)
+        and `pooled` (PG), and in all of its tests under `…_returns`.
     """
     (learner,), providers = parties(script)
     if learner.holdings.is_reinforcement:
@@ -38,8 +40,14 @@ def added(script: Script, metrics: Mapping[str, Json]) -> dict[str, Json]:
     if len(providers) == 1:
         trains["provider_alone"] = providers[0].holdings.splits.train
     trains["pooled"] = reduce(Dataset.concat, (each.holdings.splits.train for each in providers), own)
-    found = {name: _accuracy(script, learner, providers, Splits(train, test)) for name, train in trains.items()}
-    return {**metrics, **found}
+    found = {name: _tested(script, learner, providers, Splits(train, test)) for name, train in trains.items()}
+    score = str(metrics["score"])
+    known: Any = metrics.get("tested", {})
+    return {
+        **metrics,
+        **{name: test.get(score) for name, test in found.items()},
+        "tested": {**known, **{name: test for name, test in found.items() if test}},
+    }
 
 
 def _returns(script: Script, learner: LocalParty, providers: Sequence[LocalParty]) -> dict[str, Json]:
@@ -58,11 +66,12 @@ def _returns(script: Script, learner: LocalParty, providers: Sequence[LocalParty
     return found
 
 
-def _accuracy(script: Script, learner: LocalParty, providers: Sequence[LocalParty], splits: Splits) -> float | None:
+def _tested(script: Script, learner: LocalParty, providers: Sequence[LocalParty], splits: Splits) -> dict[str, Json]:
+    """What the learner's test says of a model that was trained on some samples."""
     contract, schedule = _agreed(script, learner, providers)
     task = learner.task(contract, splits)
-    accuracy: float | None = task.test_accuracy(_trained(task, schedule))
-    return accuracy
+    found: dict[str, Json] = task.tested(_trained(task, schedule))
+    return found
 
 
 def _agreed(script: Script, learner: LocalParty, providers: Sequence[LocalParty]) -> tuple[Contract, Schedule]:

@@ -15,7 +15,7 @@ from comity.experiments.charts import curves, panels
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Printed
 from comity.protocols.assisted_learning.studies.algorithms import Curve
 from comity.protocols.assisted_learning.studies.regression import phase
-from comity.training import Classification, OptimizerSpec, Secret
+from comity.training import OptimizerSpec, Secret, Supervised
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +69,7 @@ def _classified(settings: Logistic, seed: int) -> dict[str, Any]:
         for share in ("learner", "provider")
     ]
     learner, provider, both = (
-        Classification(
+        Supervised(
             _regression(),
             Splits(data, splits.test),
             normalization=((), ()),

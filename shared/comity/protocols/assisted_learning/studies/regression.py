@@ -14,7 +14,7 @@ from torch import Tensor
 from comity.experiments.charts import panels
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics
 from comity.protocols.assisted_learning.algorithm import argmin
-from comity.training import Classification, OptimizerSpec, Quadratic
+from comity.training import OptimizerSpec, Quadratic, Supervised
 from comity.training.quadratic import LEARNER_POINT, PROVIDER_POINT
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def regress(settings: Regression, context: ExperimentContext) -> Metrics:
 
 
 def phase(
-    task: Quadratic | Classification,
-    judge: Quadratic | Classification,
+    task: Quadratic | Supervised,
+    judge: Quadratic | Supervised,
     state: dict[str, Tensor],
     rule: OptimizerSpec,
     iterations: int,

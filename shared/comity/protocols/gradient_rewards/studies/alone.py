@@ -16,12 +16,13 @@ from comity.tensors import State
 
 
 def added(script: Script, metrics: Mapping[str, Any]) -> dict[str, Json]:
-    """The metrics with `accuracy_alone` and `fairness`: what each client reaches in as many epochs without the others."""
+    """The metrics with `score_alone` and `fairness`: what each client reaches in as many epochs without the others."""
     clients, (server,) = parties(script)
     return with_alone(metrics, {client.name: _alone(script, server, client) for client in clients})
 
 
-def _alone(script: Script, server: LocalParty, client: LocalParty) -> float | None:
+def _alone(script: Script, server: LocalParty, client: LocalParty) -> dict[str, Json]:
+    """What a test says of what a client reaches."""
     contract, _ = draft_contract(script, server, "baseline")
     terms = GradientRewardsTerms.model_validate(contract.terms.model_dump())
     task = client.task(contract)
@@ -32,5 +33,5 @@ def _alone(script: Script, server: LocalParty, client: LocalParty) -> float | No
         spec = terms.optimizer_spec(round)
         for sample in task.trajectory(start, spec, iterations=iterations + 1, period=iterations, round=round):
             state = sample.state
-    accuracy: float | None = task.test_accuracy(state)
-    return accuracy
+    tested: dict[str, Json] = task.tested(state)
+    return tested

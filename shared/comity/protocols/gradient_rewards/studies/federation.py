@@ -26,7 +26,7 @@ from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.randomness import derive, generator
 from comity.simulation.in_process import parties
 from comity.tensors import State
-from comity.training import Classification
+from comity.training import Supervised
 
 Vector = Float[Tensor, " parameters"]
 
@@ -206,7 +206,7 @@ class Federation:
         pairs = zip(self.tasks, models, strict=True)
         return [float(task.losses(self._state(model)).mean()) for task, model in pairs]
 
-    def _difference(self, task: Classification, model: Vector, number: int) -> Vector:
+    def _difference(self, task: Supervised, model: Vector, number: int) -> Vector:
         """What a client's local training changes in its model."""
         iterations = self.terms.epochs * -(-task.samples // self.terms.batch_size)
         after: State = {}
@@ -232,8 +232,8 @@ class Federation:
         return state
 
 
-def _classifier(party: LocalParty, contract: Contract) -> Classification:
+def _classifier(party: LocalParty, contract: Contract) -> Supervised:
     task = party.task(contract)
-    if not isinstance(task, Classification):
+    if not isinstance(task, Supervised):
         raise TypeError("the members of a federation classify")
     return task

@@ -77,8 +77,8 @@ def _column(name: str, consortium: Consortium, settings: Comparison, context: Ex
 
         result, _ = simulate(with_beta, observe)
         metrics: Mapping[str, Any] = result.metrics if alone else added(with_beta, result.metrics)
-        alone = alone or metrics["accuracy_alone"]
-        finals[f"β = {beta:g}"] = metrics["accuracy_together"], sum(seconds)
+        alone = alone or metrics["score_alone"]
+        finals[f"β = {beta:g}"] = metrics["score_together"], sum(seconds)
     rows["standalone"] = _row(alone, alone, 0.0, 1.0)
     training = fmean(spent) if spent else 1.0
     return rows | {row: _row(alone, final, cost, training) for row, (final, cost) in finals.items()}

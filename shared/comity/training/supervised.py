@@ -1,4 +1,4 @@
-"""Training and evaluating a classifier on a party's own data."""
+"""Training and testing a model on a party's own samples, whatever its task says of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from functools import partial
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from comity import interruption
+from comity.contract import HeadSpec, Json
 from comity.data import Dataset, Splits
+from comity.data.dataset import CLASSIFICATION
 from comity.errors import InvalidValue, NonFiniteValue, TrainingDiverged
 from comity.privacy import Mechanism, PrivateGradients
 from comity.privacy.leak_guard import Collector, LeakGuard, Rules
+from comity.tasks.classification import CrossEntropy
+from comity.tasks.objective import Objective, Outputs, Reduction, sole
 from comity.tensors import State
 from comity.training.network import Network, densify
 from comity.training.optimizers import build_optimizer
@@ -28,11 +31,13 @@ from comity.training.trajectories import Resume, Snapshot, sampled
 BatchLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 """A loss, from the logits of a batch and the indices of its samples."""
 
+_CLASSES = HeadSpec(name="class", size=1)
+
 _MEASURED = 256
 """Samples over which the layers' mean inputs are taken."""
 
 
-class Classification:
+class Supervised:
     """A party's local task: a model, and the party's samples, which stay here.
 
     Args:
@@ -46,6 +51,7 @@ class Classification:
         privacy: The noise that covers each training sample; None for none. Batches are then drawn by Poisson, and
             `batch_size` is their average. Losses and accuracies are not covered.
         rules: By which a leak guard decides what of a trajectory's models is sent; None for no guard.
+        objective: What the model is trained and tested for; None for the cross-entropy of the samples' classes.
 
     Raises:
         InvalidValue: Differential privacy does not go with the model.
@@ -63,8 +69,10 @@ class Classification:
         device: torch.device,
         privacy: Mechanism | None = None,
         rules: Rules | None = None,
+        objective: Objective | None = None,
     ) -> None:
-        self._network = Network(model, device)
+        self.objective: Objective = objective or CrossEntropy(HeadSpec(name="class", size=splits.train.classes))
+        self._network = Network(model, device, self.objective.heads)
         self.layout = self._network.layout
         self.initial_state: State = self._network.initial_state
         self.parameters = self._network.parameters
@@ -198,9 +206,11 @@ class Classification:
         Raises:
             InvalidValue: The model does not give a score for each class, nothing of it is trained, or it evaluates otherwise
                 after it has crossed.
+            TaskMismatch: It answers otherwise than another task wants.
             TrainingDiverged: One step makes weights that are not finite.
         """
         network, data = self._network, self._train_data if self.samples else self._test_data
+        is_of_classes = isinstance(self.objective, CrossEntropy)
         if data is None or not len(data):
             data = Dataset(
                 torch.zeros(2, *self._train_data.input_shape, device=self._device),
@@ -210,13 +220,17 @@ class Classification:
             )
         some = torch.arange(min(self._batch_size, self.evaluation_batch_size, len(data)), device=self._device)
         network.load(self.initial_state)
-        first = self._logits(network.on_device(self.initial_state), data, some)
+        first = self._outputs(network.on_device(self.initial_state), data, some)
         wanted = [len(some), data.classes]
-        if list(first.shape) != wanted or not first.is_floating_point():
+        if data.task != CLASSIFICATION:
+            self.objective.loss(first, data.targets_of(some), "none")
+        elif is_of_classes and (
+            not isinstance(first, Tensor) or list(first.shape) != wanted or not first.is_floating_point()
+        ):
             raise InvalidValue(
                 "the model says something else than a score for each class",
                 expected=f"floats {wanted} for {len(some)} samples",
-                received=f"{first.dtype} {list(first.shape)}",
+                received=f"{first.dtype} {list(first.shape)}" if isinstance(first, Tensor) else "a dict",
                 action="give its last layer as many outputs as there are classes, and no softmax",
             )
         if self.samples:
@@ -242,8 +256,8 @@ class Classification:
                 received=str(error),
                 action="lower the session's learning_rate",
             ) from error
-        answers = [self._logits(network.on_device(each), data, some) for each in (state, self.layout.view(blob.data))]
-        if not torch.equal(*answers):
+        answers = [self._outputs(network.on_device(each), data, some) for each in (state, self.layout.view(blob.data))]
+        if not _equal(*answers):
             raise InvalidValue(
                 "the model answers otherwise after it has crossed",
                 expected="answers that follow from its state dict and the inputs alone",
@@ -266,13 +280,13 @@ class Classification:
         densify(self._network.trained)
         optimizer.step()
 
-    def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: str) -> Tensor:
+    def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: Reduction) -> Tensor:
         """Loss of a batch: its mean, a scalar, or with reduction `none` that of each sample."""
         inputs = self._prepared(self._train_data, indices)
         # Opacus's hooks expect gradients of the inputs; torch warns where there are none.
         inputs.requires_grad_(self._private is not None)
-        logits = self._network.forward(inputs, self._secret.seed("dropout", round, iteration))
-        return cross_entropy(logits, self._train_data.labels[indices], reduction=reduction)
+        outputs = self._network.forward(inputs, self._secret.seed("dropout", round, iteration))
+        return self.objective.loss(outputs, self._train_data.targets_of(indices), reduction)
 
     def fit(
         self,
@@ -304,8 +318,8 @@ class Classification:
             optimizer.zero_grad(set_to_none=True)
             with nullcontext() if guard is None else guard.batch(indices):
                 seed = self._secret.seed(f"dropout, {purpose}", *when, step)
-                logits = self._network.forward(self._prepared(self._train_data, indices), seed)
-                loss(logits, indices).backward()
+                outputs = self._network.forward(self._prepared(self._train_data, indices), seed)
+                loss(sole(outputs, _CLASSES), indices).backward()
             densify(self._network.trained)
             optimizer.step()
         return {name: tensor.clone() for name, tensor in self._network.state().items()}
@@ -320,7 +334,7 @@ class Classification:
         return self._train_data.labels[samples.to(self._device)]
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
-        """Cross-entropy of each sample under a model, in evaluation mode.
+        """The loss of each sample under a model, in evaluation mode.
 
         Args:
             state: The model.
@@ -332,15 +346,31 @@ class Classification:
         order = torch.arange(self.samples) if samples is None else samples
         weights = self._network.on_device(state)
         parts = [
-            cross_entropy(
-                self._logits(weights, self._train_data, block), self._train_data.labels[block], reduction="none"
+            self.objective.loss(
+                self._outputs(weights, self._train_data, block), self._train_data.targets_of(block), "none"
             )
             for block in order.to(self._device).split(self.evaluation_batch_size)
         ]
         return torch.cat(parts).double().cpu()
 
+    def tested(self, state: State) -> dict[str, Json]:
+        """What a test of a model says on the test samples, by metric; empty where there are none.
+
+        Beside the numbers of the kind of task there is `loss`, the mean of the samples' losses.
+        """
+        data = self._test_data
+        if data is None or not len(data):
+            return {}
+        weights, tally, total = self._network.on_device(state), self.objective.tally(), 0.0
+        for block in torch.arange(len(data), device=self._device).split(self.evaluation_batch_size):
+            outputs, targets = self._outputs(weights, data, block), data.targets_of(block)
+            tally.add(outputs, targets)
+            total += float(self.objective.loss(outputs, targets, "none").double().sum())
+        loss = total / len(data)
+        return {**tally.results(), "loss": loss if math.isfinite(loss) else None}
+
     def test_accuracy(self, state: State) -> float | None:
-        """Share of the test samples that a model classifies right, 0 to 1; None where there are no test samples."""
+        """Share of the test samples that a classifier classifies right, 0 to 1; None where there are no test samples."""
         if self._test_data is None:
             return None
         weights = self._network.on_device(state)
@@ -350,16 +380,22 @@ class Classification:
             right += int((predicted == self._test_data.labels[block]).sum())
         return right / len(self._test_data)
 
-    def test_returns(self, state: State) -> dict[str, float]:
-        """Samples have none; see `test_accuracy`."""
-        del state
-        return {}
+    def _outputs(self, weights: dict[str, Tensor], data: Dataset, indices: Int[Tensor, " batch"]) -> Outputs:
+        interruption.point()
+        return self._network.evaluate(weights, self._prepared(data, indices), self._evaluation)
 
     def _logits(
         self, weights: dict[str, Tensor], data: Dataset, indices: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch classes"]:
-        interruption.point()
-        return self._network.evaluate(weights, self._prepared(data, indices), self._evaluation)
+        """The outputs of a classifier."""
+        return sole(self._outputs(weights, data, indices), _CLASSES)
 
     def _prepared(self, data: Dataset, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
         return data.prepare(data.inputs[indices], *self._normalization)
+
+
+def _equal(one: Outputs, other: Outputs) -> bool:
+    """Whether two answers are the same to the last bit."""
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
