@@ -163,7 +163,7 @@ class Server:
         fields: dict[str, Json] = {"server": server.hex, "rejector": rejector.hex, "rows_held": held}
         self._session.journal.append("learned", 0, **fields)
         self._replay("learned", fields)
-        self._session.observe(Event("helper-trained", 0, {"rows_held": held}))
+        self._session.observe(Event("classifier-trained", 0, {"rows_held": held}))
         for each in self._waiting:
             if each.set_running_or_notify_cancel():
                 each.set_result(rejector.digest)
