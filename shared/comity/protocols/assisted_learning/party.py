@@ -240,9 +240,9 @@ class Party:
                 self.blobs.drop(digest)
 
     def retain(self, *more: bytes) -> None:
-        """Drops every blob but the pick, its losses, and those named."""
+        """Drops every blob but the pick, its losses, what the next training begins with, and those named."""
         pick = self.choosing.pick
-        kept = {self.losses.kept, None if pick is None else pick.digest, *more}
+        kept = {self.losses.kept, None if pick is None else pick.digest, self.making.needed, *more}
         self.blobs.keep({digest for digest in kept if digest is not None})
 
     def _keep_received(self, checkpoint: Checkpoint, party: str) -> None:

@@ -150,7 +150,8 @@ def _own_model(resources: Resources) -> OwnModel | None:
 def _distillation(own: OwnModel) -> Distillation:
     """How a model of one's own and the one that crosses learn from each other."""
     optimizer = OptimizerSpec(own.optimizer, own.learning_rate)
-    return Distillation(optimizer, own.temperature, own.alpha, own.to_shared, own.to_own_epochs)
+    continues = own.begins_with == "last"
+    return Distillation(optimizer, own.temperature, own.alpha, own.to_shared, own.to_own_epochs, continues)
 
 
 def _supervised(model: nn.Module, contract: Contract, terms: AssistedLearningTerms, resources: Resources) -> Supervised:
