@@ -127,6 +127,11 @@ class AssistedDistillation:
         """Number of training samples."""
         return self._shared.samples
 
+    @property
+    def judged(self) -> int:
+        """Number of samples over which losses are."""
+        return self._shared.judged
+
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
         """Cross-entropy of each sample under a shared model; see `Supervised.losses`."""
         return self._shared.losses(state, samples)

@@ -136,7 +136,7 @@ class TrajectoryMaker:
         if isinstance(self._task, AssistedDistillation):
             return self._task.trajectory(
                 self._losses.view(start),
-                self._schedule.terms.optimizer_spec,
+                self._schedule.terms.optimizer_spec(round),
                 iterations=self._schedule.iterations,
                 period=self._schedule.terms.sampling_period,
                 round=round,
@@ -145,7 +145,7 @@ class TrajectoryMaker:
             )
         return self._task.trajectory(
             self._losses.view(start),
-            self._schedule.terms.optimizer_spec,
+            self._schedule.terms.optimizer_spec(round),
             iterations=self._schedule.iterations,
             period=self._schedule.terms.sampling_period,
             round=round,
@@ -161,7 +161,7 @@ class TrajectoryMaker:
                 received=total,
                 action="lower the session's learning_rate",
             )
-        return Loss(total, self._task.samples)
+        return Loss(total, self._task.judged)
 
     def _pack_optimizer(self, state: State) -> bytes | None:
         return self._blobs.add(Layout.of(state).pack(state)).digest if state else None

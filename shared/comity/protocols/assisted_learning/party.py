@@ -71,7 +71,7 @@ class Party:
         self.assessed: dict[bytes, Loss] = {}
         self.losses = OwnLosses(task, blobs)
         self.making = TrajectoryMaker(task, blobs, journal, self.schedule, self.losses, verdicts)
-        self.choosing = CheckpointChooser(self.schedule, self.losses, task.samples, contract.seed, self._of_others)
+        self.choosing = CheckpointChooser(self.schedule, self.losses, task.judged, contract.seed, self._of_others)
         self._trajectories: dict[str, list[Checkpoint]] = {}
         parties = [own.party, *(each.party for each in peers)]
         self._loss_table = LossTable(parties, self.schedule.terms.objective)
@@ -184,7 +184,7 @@ class Party:
         """
         self.task.layout.verify(self.blobs.get(digest))
         faults.point("evaluation")
-        loss = Loss(min(float(self.losses.of(digest).sum()), WORST), self.task.samples)
+        loss = Loss(min(float(self.losses.of(digest).sum()), WORST), self.task.judged)
         self.record(digest, self.own.party, loss, round)
         return loss
 
