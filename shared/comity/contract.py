@@ -134,12 +134,14 @@ class ModelForm(Agreed):
         trainable: Names or patterns of the parameters that are trained, which alone cross; empty for all that the factory
             leaves trainable, or, with adapters, for these alone.
         lora: Adapters; None for none.
+        fresh: Names or patterns of tensors that begin as the seed decides, whatever the weights to begin with have of them.
     """
 
     answer: Text = ""
     until: Text = ""
     trainable: Patterns = ()
     lora: LoraSpec | None = None
+    fresh: Patterns = ()
 
 
 class ModelSpec(ModelForm):

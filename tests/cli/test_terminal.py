@@ -35,7 +35,7 @@ def test_a_terminal_that_cannot_show_a_mark_shows_another(node: Path, encoding: 
     assert done.returncode == 2
     # No peer's card is there yet: the row says what to type.
     line = next(each for each in done.stdout.decode(encoding).splitlines() if "no party is trusted" in each)
-    assert line.endswith("comity trust add PARTY FILE")
+    assert line.endswith("comity trust add clinic clinic.pem")
     assert line[0] == ("✗" if encoding == "utf-8" else "?")
 
 

@@ -208,7 +208,7 @@ def test_the_template_names_every_setting_with_its_default(tmp_path: Path) -> No
     for name in ("max_state_bytes", "max_memory_bytes", "max_epsilon", "max_wait_s", "max_duration_s"):
         shown["policy"][name] = None
     shown["protocols"]["teacher-votes"] = {}
-    del shown["models"]
+    del shown["models"], shown["weights"]
     shown["peers"] = {}
     (tmp_path / "all.toml").write_text(tomlkit.dumps(_without_none(shown)))
     assert load_config(NodeConfig, tmp_path / "all.toml") == load_config(NodeConfig, tmp_path / "node.toml")

@@ -144,7 +144,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "7776af20d8104e739fa24c6d8438c8ee0e46f660fb54cbc78db81386ae6cc7b8"
+    assert contract.hash == "eecf65233ac041b6d81e7bc1b4703f368fb6e92494e135abdc053112a0cd2b2b"
 
 
 CHANGES: dict[str, Any] = {

@@ -27,7 +27,7 @@ def show_status(node: NodeChoice, *, as_json: bool) -> None:
         return
     described = status.node
     _say(f"{described.party}, {described.role}, comity {described.version}, up {duration(status.uptime_s)}")
-    _say(f"address   {described.address or 'none: it only asks'}")
+    _say(f"address   {described.address or 'none: it does not listen'}")
     _say(f"protocols {', '.join(described.protocols)}")
     quota = f" of {size(status.disk.quota)}" if status.disk.HasField("quota") else ""
     room = f"{size(status.disk.used)} used, {size(status.disk.promised)} promised, {size(status.disk.free)} free"
@@ -43,7 +43,7 @@ def show_status(node: NodeChoice, *, as_json: bool) -> None:
         _say("")
         print_table(crossed)
     if status.tail:
-        entries = "1 entry" if status.entries == 1 else f"{status.entries} entries, the last of them"
+        entries = "1 entry" if status.entries == 1 else f"the last {len(status.tail)} of {status.entries} entries"
         _say(f"\nledger: {entries}")
         print_table(_tail(status))
 

@@ -98,6 +98,13 @@ def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
     )
     if not config.classes:
         return read
+    if read.train.task != CLASSIFICATION:
+        raise InvalidValue(
+            "[data] classes is for samples with classes",
+            expected="none",
+            received=read.train.task,
+            action="leave it out",
+        )
     others = {name: named(each, config.classes) for name, each in read.others.items()}
     test = None if read.test is None else named(read.test, config.classes)
     return Splits(named(read.train, config.classes), test, others, read.notes)

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import combinations, cycle
 from pathlib import Path
 
 from blake3 import blake3
 
-from comity.errors import ComityError, InvalidValue, NodeProcessFailed, TransportError
+from comity.errors import ComityError, NodeProcessFailed, TransportError
 from comity.experiments import demo_names, demo_script
 from comity.experiments.studies import studies_of
 from comity.faults import ENVIRONMENT, FaultPoint
@@ -52,7 +52,7 @@ class Tally:
         sessions: Sessions that were run.
         identical: Kills after which the session ended as if nobody had been killed.
         lost: Kills after which it did not.
-        charged_twice: Rounds that were charged more than once.
+        charged_twice: Charges of what was charged already.
     """
 
     points: tuple[FaultPoint, ...]
@@ -202,24 +202,14 @@ def _begin(script: Script, nodes: Mapping[str, NodeProcess], initiators: Sequenc
 
 
 def _enter(node: NodeProcess, session: str, ask: Callable[[ControlClient], object]) -> None:
-    """Has a node enter a session; asks again where it was killed meanwhile, unless it had entered it by then."""
+    """Has a node enter a session; looks again where it was killed meanwhile, and asks again unless it had entered it."""
     deadline = time.monotonic() + _SESSION_S
-    while session not in _sessions_of(node) and time.monotonic() < deadline:
-        try:
-            with ControlClient(node.control_url) as control:
+    while time.monotonic() < deadline:
+        with suppress(TransportError), ControlClient(node.control_url) as control:
+            if session not in {each.session for each in control.sessions()}:
                 ask(control)
-        except TransportError:
-            continue
-        except InvalidValue:
-            if session not in _sessions_of(node):
-                raise
-
-
-def _sessions_of(node: NodeProcess) -> set[str]:
-    """The sessions that a node has entered; none while it is down."""
-    with suppress(TransportError), ControlClient(node.control_url) as control:
-        return {each.session for each in control.sessions()}
-    return set()
+            return
+        time.sleep(_POLL_S)
 
 
 def _start(node: NodeProcess, point: FaultPoint, number: int, armed: dict[str, FaultPoint]) -> None:
@@ -228,7 +218,7 @@ def _start(node: NodeProcess, point: FaultPoint, number: int, armed: dict[str, F
 
 
 def _charged_twice(script: Script, folder: Path) -> int:
-    """Checks both ledgers of an ended session; returns how many rounds were charged more often than bought.
+    """Checks both ledgers of an ended session; returns how many charges are of what was charged already.
 
     Raises:
         LedgerBroken: A chain does not hold, or the two disagree.
@@ -248,8 +238,12 @@ def _charged_twice(script: Script, folder: Path) -> int:
         differences = compare(ledgers[initiator], ledgers[acceptor])
         if differences:
             raise NodeProcessFailed("the ledgers disagree", received=differences[0])
-    charged = sum(len(charges_of(chain.entries)) for chains in ledgers.values() for chain in chains)
-    return charged - 2 * len(lines) * script.session.rounds
+    return sum(
+        one.overlaps(other)
+        for chains in ledgers.values()
+        for chain in chains
+        for one, other in combinations([each.units for each in charges_of(chain.entries)], 2)
+    )
 
 
 def main() -> int:

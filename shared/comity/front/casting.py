@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from comity.contract import IDENTIFIER, Option, Preprocessing
+from comity.contract import IDENTIFIER, Json, Option, Preprocessing
 from comity.data import Dataset, Meaning, SplitName, Splits
 from comity.data.objects import Samples, by_split, classes_of, dataset, listed_classes, samples
 from comity.environments import EnvironmentSet
@@ -78,7 +78,7 @@ def cast(
     return Cast(
         sections,
         [name for name, each in named.items() if each.role == definition.acceptor],
-        {model: {"name": each.name, "options": dict(each.options)} for model, each in chosen.items()},
+        {model: {"name": each.name, "options": dict(each.options), **each.form} for model, each in chosen.items()},
         task,
     )
 
@@ -90,12 +90,14 @@ class _Chosen:
     Attributes:
         name: What the session calls it.
         options: Options of its factory.
+        form: How it begins, and what of it is trained.
         model: What the first party that says one says.
         party: Who that is.
     """
 
     name: str
     options: Mapping[str, Option]
+    form: Mapping[str, Json]
     model: Model
     party: str
 
@@ -187,7 +189,7 @@ def _chosen(model: str, named: Mapping[str, Party], models: tuple[str, ...]) -> 
         if said is not None:
             # For its errors, which name who said it.
             title = said if isinstance(said, str) else (factory(said, name), _title(said))[1]
-            return _Chosen(title, party.options, said, name)
+            return _Chosen(title, party.options, party.form, said, name)
     raise InvalidValue(
         "no party says which model is trained",
         expected="model= at one party: a class of torch.nn.Module, a function that makes one, or a name such as 'mlp'",

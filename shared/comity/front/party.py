@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import PrivateAttr
@@ -39,6 +40,9 @@ class Party:
             one, all ask.
         name: What it is called; left out, its role, with a number where there are several.
         options: Options of the factory of its model.
+        form: How its model begins and what of it is trained, as `[session.model]` of a script has it: `initial`, `fresh`,
+            `trainable`, `lora`, `answer`, `until`.
+        weights: Files of weights, by the names that `form["initial"]` may have.
         device: `auto`, `cpu`, `cuda` …
         settings: Its own settings of the protocol, as `[protocols.NAME]` in `node.toml` has them.
         policy: What it agrees to, as `[policy]` in `node.toml` has it.
@@ -53,6 +57,8 @@ class Party:
     role: str | None = None
     name: str | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
+    form: Mapping[str, Json] = field(default_factory=dict)
+    weights: Mapping[str, Path | str] = field(default_factory=dict)
     device: str = "auto"
     settings: Mapping[str, Json] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
@@ -109,6 +115,8 @@ def section(
         values["secret"] = party.secret
     if party.privacy:
         values["privacy"] = dict(party.privacy)
+    if party.weights:
+        values["weights"] = dict(party.weights)
     if party.settings:
         values["protocols"] = {protocol: dict(party.settings)}
     if (source := table(party.data)) is not None:

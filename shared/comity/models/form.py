@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from comity.contract import LoraSpec, ModelForm
@@ -40,7 +41,7 @@ def give_form(model: nn.Module, form: ModelForm) -> nn.Module:
     elif form.trainable:
         _require_fitting("trainable", form.trainable, [name for name, _ in model.named_parameters()])
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(_fits(name, form.trainable))
+            parameter.requires_grad_(fits(name, form.trainable))
     if form.answer:
         model.register_forward_hook(_Answer(form.answer))
     return model
@@ -100,7 +101,7 @@ def _adapt(model: nn.Module, lora: LoraSpec, trainable: Sequence[str]) -> None:
         if name and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
     }
     _require_fitting("lora.layers", lora.layers, list(layers))
-    chosen = [name for name in layers if _fits(name, lora.layers) or (not lora.layers and not _own(name, trainable))]
+    chosen = [name for name in layers if fits(name, lora.layers) or (not lora.layers and not _own(name, trainable))]
     if not chosen:
         raise InvalidValue(
             "no layer of the model can have adapters",
@@ -117,14 +118,15 @@ def _adapt(model: nn.Module, lora: LoraSpec, trainable: Sequence[str]) -> None:
     peft.inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
         plain = name.replace(_BASE_LAYER, ".")
-        parameter.requires_grad_(_ADAPTER in name or (bool(trainable) and _fits(plain, trainable)))
+        parameter.requires_grad_(_ADAPTER in name or (bool(trainable) and fits(plain, trainable)))
 
 
 def _own(layer: str, trainable: Sequence[str]) -> bool:
-    return bool(trainable) and any(_fits(f"{layer}.{name}", trainable) for name in ("weight", "bias"))
+    return bool(trainable) and any(fits(f"{layer}.{name}", trainable) for name in ("weight", "bias"))
 
 
-def _fits(name: str, patterns: Sequence[str]) -> bool:
+def fits(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns fits a name."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -142,3 +144,18 @@ def _require_fitting(what: str, patterns: Sequence[str], names: Sequence[str]) -
                 received=pattern,
                 action='name what there is, for example "head.*"',
             )
+
+
+@torch.no_grad()
+def without_adapters(model: nn.Module) -> nn.Module:
+    """Works a model's adapters into the layers that they stand beside, and takes them off.
+
+    Args:
+        model: The model, which is changed; one without adapters stays as it is.
+    """
+    for name, module in [*model.named_modules()]:
+        if hasattr(module, "base_layer") and hasattr(module, "merge"):
+            module.merge()
+            around, _, own = name.rpartition(".")
+            setattr(model.get_submodule(around), own, module.get_base_layer())
+    return model

@@ -92,6 +92,7 @@ class PartyConfig(BaseModel):
         data: Its samples, or its games, which stay where they are; left out where its role needs none.
         models: What contracts may call models that are no part of this installation, and where each is; nothing that a peer
             sends is ever looked up as code.
+        weights: Files of weights that models may begin with, by the names that scripts give them: safetensors.
         secret: Source of its own randomness; leave it out to have one made and kept in `state_dir`.
         device: `auto`, `cpu`, `cuda` …
         protocols: Its own settings of protocols, by their names; the protocols say what there is to set.
@@ -106,6 +107,7 @@ class PartyConfig(BaseModel):
 
     data: OwnData | None = None
     models: OwnModels = {}
+    weights: dict[Text, Path] = {}
     secret: SecretStr | None = None
     device: str = "auto"
     protocols: dict[str, SerializeAsAny[BaseModel]] = {}
@@ -307,6 +309,7 @@ class NodeConfig(BaseSettings, PartyConfig):
             name: f"hf:{directory / target.removeprefix('hf:')}" if target.startswith("hf:") else target
             for name, target in self.models.items()
         }
+        changes["weights"] = {name: directory / path for name, path in self.weights.items()}
         if isinstance(self.data, DataConfig):
             root = self.data.root
             changes["data"] = self.data.model_copy(update={"root": directory / root if root is not None else directory})

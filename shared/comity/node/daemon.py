@@ -120,6 +120,7 @@ class Node:
             self._initiated.expire(now)
             self._initiated.take_up()
             self._acceptor.expire(now)
+            self._acceptor.look_at_data()
         except ComityError as error:
             # Its turn comes again.
             log.warning("expiry-failed", error=str(error))

@@ -16,12 +16,13 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import ASPECTS, Contract, Membership
 from comity.data import Splits
 from comity.environments import EnvironmentSet
-from comity.errors import ComityError, InvalidValue, SessionFailed
+from comity.errors import ComityError, DataChanged, InvalidValue, SessionFailed
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
 from comity.node.holdings import Holdings
 from comity.node.sent_copies import SentCopies
 from comity.node.sessions.budget import planned, spend
+from comity.node.weights import StartingWeights
 from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules, widest
 from comity.privacy.limits import require_within
@@ -31,6 +32,7 @@ from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
+from comity.session.outcome import Outcome
 from comity.session.policy import NEVER_ASKED, Asked
 from comity.session.presence import Presence
 from comity.session.receipt_book import ReceiptBook, record_opening
@@ -40,7 +42,8 @@ from comity.store.journal import Journal
 from comity.store.leases import Leases
 from comity.store.secrets import Secrets
 from comity.store.store import Store
-from comity.tasks import agreed_model, model_bytes, model_outline, no_weights, require_usable
+from comity.tasks import agreed_model, model_bytes, model_outline, require_usable, whole_model
+from comity.tensors import Blob, Layout
 from comity.training import Secret
 from comity.transport.bindings.offline import OfflineRecord
 
@@ -88,6 +91,7 @@ class LocalParty:
         self._secrets = secrets
         self._guards = guards or Guards()
         self._tried = ""
+        self._starting = StartingWeights(name, config.weights, folder)
 
     def weights(self, digest: str) -> Mapping[str, Tensor]:
         """The weights of a digest that models may begin with.
@@ -95,7 +99,21 @@ class LocalParty:
         Raises:
             UnknownWeights: This party does not have them.
         """
-        return no_weights(digest)
+        return self._starting.find(digest)
+
+    def whole(self, contract: Contract, outcome: Outcome) -> Blob | None:
+        """All of the model that a session left, where a part of it crossed, with its adapters worked in; else None."""
+        spec = next(iter(contract.models.values()), None)
+        if spec is None or not spec.base or len(outcome.models) != 1 or len(contract.models) != 1:
+            return None
+        crossed = Layout.unpack(outcome.models[0])
+        own = self.config.own_models
+        tensors = whole_model(spec, contract.task, contract.seed, crossed, own, self.weights)
+        return Layout.of(tensors).pack(tensors)
+
+    def weights_named(self, name: str) -> str:
+        """The digest of weights that a script names; see `StartingWeights.digest_of`."""
+        return self._starting.digest_of(name)
 
     def protection(self, contract: Contract) -> Preset | None:
         """What protects this party's samples in a session; None where its role trains on none."""
@@ -140,8 +158,10 @@ class LocalParty:
         Raises:
             PolicyRefusal: The session would pass this party's privacy budget.
             RefusedError: This party's model or data do not fit the contract.
+            DataChanged: They are others than when it entered the session.
             StorageError: What was kept cannot be read.
         """
+        self.require_same_data(contract.session)
         gates: list[EgressGate] = []
 
         def observed(event: Event) -> None:
@@ -170,6 +190,31 @@ class LocalParty:
             self.services,
             verdicts,
         )
+
+    def require_same_data(self, session: str, *, again: bool = False) -> None:
+        """Checks that the data are those that a session was entered with, or notes that it is entered with them.
+
+        Args:
+            session: The session.
+            again: Whether to read them anew.
+
+        Raises:
+            DataChanged: They are others, or cannot be read any more.
+        """
+        journal = Journal(self.store, session)
+        known = journal.data
+        if again:
+            self.holdings.reload()
+        try:
+            found = self.holdings.digest
+        except ComityError as error:
+            if known is None:
+                raise
+            raise _changed(self.name, session, str(error)) from error
+        if known is None and found:
+            journal.keep_data(found)
+        elif known is not None and known != found:
+            raise _changed(self.name, session, "others")
 
     def peer_context(
         self, place: SessionContext, peer: Membership, *, apart: bool = False, presence: Presence | None = None
@@ -412,6 +457,15 @@ class LocalParty:
         """By which the leak guard of this party decides; None for a party whose data are public."""
         privacy = self.config.privacy
         return Rules(fewest=privacy.min_distinct) if privacy.guards else None
+
+
+def _changed(party: str, session: str, received: str) -> DataChanged:
+    return DataChanged(
+        f"the data of {party} are not those that session {session} was agreed on",
+        expected="the same samples, labels and splits as when it began",
+        received=received,
+        action=f"bring them back, and it goes on; or end it with comity cancel {session}",
+    )
 
 
 def _deadline(seconds: float) -> Callable[[], None]:

@@ -139,7 +139,7 @@ def explained(
     return InvalidValue(
         f"{source}: {place} cannot be used" if place else f"{source} cannot be used",
         # Of our own checks, which pydantic announces as errors in a value.
-        expected=found["msg"].removeprefix("Value error, "),
+        expected=found["msg"].removeprefix("Value error, ").removeprefix("Input should be "),
         received=received[:120],
         action=f"correct {place}" if place else "correct what does not go together",
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         model_outline,
         no_weights,
         signed_model,
+        whole_model,
     )
     from comity.tasks.objective import Objective, Outputs, Tally, Targets
     from comity.tasks.registry import (
@@ -28,7 +29,15 @@ else:
         __name__,
         {
             "kind": ["TaskKind", "TrainedKind"],
-            "models": ["agreed_model", "build_model", "model_bytes", "model_outline", "no_weights", "signed_model"],
+            "models": [
+                "agreed_model",
+                "build_model",
+                "model_bytes",
+                "model_outline",
+                "no_weights",
+                "signed_model",
+                "whole_model",
+            ],
             "objective": ["Objective", "Outputs", "Tally", "Targets"],
             "registry": [
                 "kind_for",
@@ -60,4 +69,5 @@ __all__ = [
     "require_usable",
     "signed_model",
     "task_kind",
+    "whole_model",
 ]

@@ -11,7 +11,8 @@ from comity.contract import Contract, ModelSpec, TaskSpec
 from comity.errors import InvalidValue, MalformedMessage, ModelSignatureMismatch, UnknownWeights
 from comity.models import OwnModels, build
 from comity.models.crossing import Crossing
-from comity.models.form import give_form
+from comity.models.form import give_form, without_adapters
+from comity.models.weights import begin_with
 from comity.randomness import derive, seeded
 from comity.tasks.registry import require_usable
 from comity.tensors import Layout
@@ -57,30 +58,8 @@ def build_model(
     outputs = require_usable(task).outputs(task)
     model = build(spec.name, input_shape=task.inputs.shape, outputs=outputs, options=spec.options, seed=seed, own=own)
     if spec.initial:
-        begin_with(model, weights(spec.initial))
+        begin_with(model, weights(spec.initial), spec.fresh)
     return _formed(model, spec, seed)
-
-
-def begin_with(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Gives a model, before it has adapters, the weights to begin with.
-
-    Raises:
-        InvalidValue: They are another model's.
-    """
-    own = model.state_dict()
-    for name in [*own, *weights]:
-        said = [
-            f"{each[name].dtype} {list(each[name].shape)}" if name in each else "no such tensor"
-            for each in (own, weights)
-        ]
-        if said[0] != said[1]:
-            raise InvalidValue(
-                f"the weights to begin with are another model's: {name}",
-                expected=said[0],
-                received=said[1],
-                action="name the model that they were taken from, with the same options",
-            )
-    model.load_state_dict(weights)
 
 
 def signed_model(
@@ -182,3 +161,26 @@ def agreed_model(
             action="begin with the same weights on both sides, and the same build of torch where the seed decides them",
         )
     return built
+
+
+def whole_model(
+    spec: ModelSpec,
+    task: TaskSpec,
+    seed: int,
+    crossed: Mapping[str, Tensor],
+    own: OwnModels = NO_MODELS,
+    weights: Weights = no_weights,
+) -> dict[str, Tensor]:
+    """All tensors of a model of which a part crossed, with its adapters worked in; others can load them without them.
+
+    Args:
+        spec: The model.
+        task: What it is for.
+        seed: See `build_model`.
+        crossed: What crossed, as a session left it.
+        own: See `build_model`.
+        weights: See `build_model`.
+    """
+    model = build_model(spec, task, seed, own, weights)
+    Crossing.of(model).load(model, crossed)
+    return dict(without_adapters(model).state_dict())

@@ -17,4 +17,4 @@ def test_a_stall_is_told(rate: str, stalls: list[int]) -> None:
     simulate(parse_script(text.replace("learning_rate = 0.003", f"learning_rate = {rate}")), events.append)
     told = [event for event in events if event.kind == "stalled"]
     assert [event.round for event in told] == stalls
-    assert all("too short" in str(event.fields["what"]) for event in told)
+    assert all("nothing was gained" in str(event.fields["what"]) for event in told)

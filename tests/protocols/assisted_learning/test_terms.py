@@ -91,7 +91,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "89050b6af67e25cf55b4e211e5b89548acad00fe45b1905bc4747df05b8125bb"
+    assert contract.hash == "fb6551a7c85c905aa972f6db49280a2beef36711da41ab53c35ccfecf429d09e"
 
 
 def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> None:

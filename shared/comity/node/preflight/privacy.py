@@ -11,7 +11,7 @@ from comity.node.preflight.work import drafted
 from comity.privacy.leak_guard import parallel_rows, unjudged
 from comity.tasks import agreed_model
 
-_NOT_PROTECTED = "convolutions, losses, label counts and membership are not: noise alone bounds those"
+_NOT_PROTECTED = "convolutions, losses, label counts and membership are not: only differential privacy bounds those"
 _SAID = {
     "guarded": f"guarded: what a single sample shows in linear layers and embeddings stays here; {_NOT_PROTECTED}",
     "dp": "dp: as guarded, and no session trains without noise; losses and choices by them are not covered",

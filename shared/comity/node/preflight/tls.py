@@ -72,12 +72,19 @@ def check_trust(context: Context) -> Iterator[Row]:
             "no party is trusted",
             expected="the card of each peer",
             received=f"nothing in {trust}",
-            action="ask each peer for its card, and take it with: comity trust add PARTY FILE",
+            action=f"ask each peer for its card, and take it with: comity trust add {_expected(context)}",
         )
     for path in files:
         for certificate in _certificates(_named(path, "trust")):
             names = ", ".join(_parties(certificate)) or certificate.subject.rfc4514_string()
             yield _dated("trust", f"{names} in {path}", certificate, "ask the peer for its new certificate")
+
+
+def _expected(context: Context) -> str:
+    """A party whose card the configuration waits for, and the file as `comity init` names it."""
+    config = context.config
+    named = [*getattr(config, "peers", {}), *config.policy.parties]
+    return f"{named[0]} {named[0]}.pem" if named else "PARTY FILE"
 
 
 def _named(path: Path | None, key: str) -> Path:

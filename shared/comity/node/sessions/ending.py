@@ -17,11 +17,13 @@ from comity.ledger.ledger import Fact
 from comity.node.party import LocalParty
 from comity.node.sessions.failures import failure
 from comity.node.sessions.result import SessionResult, summarize
+from comity.node.weights import WHOLE
 from comity.protocol.registry import protocol
 from comity.session.events import Event, Observer, ignore
 from comity.session.outcome import Outcome
 from comity.session.waiting import APPROVAL
 from comity.store.store import SessionState, StoredSession, Waiting
+from comity.tensors import Blob
 from comity.transport.sessions import Ending
 
 log = structlog.get_logger()
@@ -82,7 +84,7 @@ class SessionEnds:
                 self._seconds(contract.session),
                 self._party.protection(contract),
             )
-            keep_files(self._party.folder, contract.session, outcome, result)
+            keep_files(self._party.folder, contract.session, outcome, result, self._party.whole(contract, outcome))
         fields = self._end(contract.session, "finished", {} if result is None else result.to_json())
         if fields is not None:
             observe(protocol(contract.protocol).finished(contract, fields if result is None else result.to_json()))
@@ -197,8 +199,18 @@ def own_wish() -> SessionCancelled:
     )
 
 
-def keep_files(state_dir: Path | None, session: str, outcome: Outcome, result: SessionResult) -> None:
-    """Writes a session's models and its result to files in `state_dir`, each whole or not at all."""
+def keep_files(
+    state_dir: Path | None, session: str, outcome: Outcome, result: SessionResult, whole: Blob | None = None
+) -> None:
+    """Writes a session's models and its result to files in `state_dir`, each whole or not at all.
+
+    Args:
+        state_dir: Where.
+        session: The session.
+        outcome: What it came to.
+        result: The same, as it is reported.
+        whole: All of the model of which a part crossed; None where all of it did.
+    """
     if state_dir is None:
         return
     folder = state_dir / "sessions" / session
@@ -206,6 +218,8 @@ def keep_files(state_dir: Path | None, session: str, outcome: Outcome, result: S
     for index, model in enumerate(outcome.models):
         name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"
         _write(folder / name, model.data)
+    if whole is not None:
+        _write(folder / WHOLE, whole.data)
     if outcome.own is not None:
         _write(folder / "own-model.safetensors", outcome.own.data)
     _write(folder / "result.json", json.dumps(result.to_json(), indent=2).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import tomlkit
@@ -37,14 +38,22 @@ class ModelSection(ModelForm):
     Attributes:
         name: Name of a model that all parties have.
         options: Options of its factory.
+        initial: Weights that it begins with: a name in `[weights]` of the drafting node, or `session:` and the identifier of
+            an earlier session; empty for those that the seed decides.
     """
 
     name: str
     options: Options = Field(default_factory=dict)
+    initial: str = ""
 
-    def spec(self) -> ModelSpec:
-        """The model as a contract names it, before it is signed."""
-        return ModelSpec(**self.model_dump())
+    def spec(self, digest_of: Callable[[str], str]) -> ModelSpec:
+        """The model as a contract names it, before it is signed.
+
+        Args:
+            digest_of: Gives the digest of weights that are named here.
+        """
+        fields = self.model_dump() | {"initial": digest_of(self.initial) if self.initial else ""}
+        return ModelSpec.model_validate(fields)
 
 
 class TaskSection(_Section):

@@ -30,7 +30,7 @@ from comity.tasks.scores import score_of
 from comity.tensors import Blob, Layout
 from comity.training import AssistedDistillation
 
-_STALLED = "the phases are too short: no checkpoint of any party was better than the model that the round began with"
+_STALLED = "nothing was gained: no checkpoint of any party was better than the model that the round began with"
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,20 +227,29 @@ class Server:
 
     def advance(self) -> bool:
         """Begins, or settles the round, if it is time to."""
+        if self._phase is ServerPhase.GATHERING:
+            return self._begin()
+        return self._phase is ServerPhase.OPEN and self._settle()
+
+    def _begin(self) -> bool:
+        """Opens the first round once there are as many clients as the terms say."""
         members = self._members
-        if self._phase is ServerPhase.GATHERING and len(members.here) >= self._terms.clients:
-            clients: list[Json] = [*sorted(members.here[: self._terms.clients])]
-            samples: list[Json] = [members[str(each)].context.peer.samples for each in clients]
-            self._replay(self._session.journal.append("begun", 0, clients=clients, samples=samples))
-            self._expect_updates()
-            return True
-        if self._phase is not ServerPhase.OPEN:
+        if len(members.here) < self._terms.clients:
             return False
+        clients: list[Json] = [*sorted(members.here[: self._terms.clients])]
+        samples: list[Json] = [members[str(each)].context.peer.samples for each in clients]
+        self._replay(self._session.journal.append("begun", 0, clients=clients, samples=samples))
+        self._expect_updates()
+        return True
+
+    def _settle(self) -> bool:
+        """Aggregates the open round once all who are awaited have signed for their updates, or its deadline has passed."""
+        members, least = self._members, self._terms.min_clients
         active = members.here
-        if len(active) < self._terms.min_clients:
+        if len(active) < least:
             raise SessionFailed(
                 "too few clients are left",
-                expected=f"{self._terms.min_clients} or more",
+                expected=f"{least} or more",
                 received=len(active),
                 action="begin a new session with those who stay",
             )
@@ -250,19 +259,19 @@ class Server:
         late = [party for party in awaited if members[party].confirmed != self._round]
         if late and self._seconds_left:
             return False
-        if len(here) < self._terms.min_clients and len(awaited) < self._terms.min_clients:
+        if len(here) >= least:
+            self._aggregate(here)
+            return True
+        if len(awaited) < least:
             raise SessionFailed(
                 f"too few clients have anything to send in round {self._round}",
-                expected=f"updates of {self._terms.min_clients} or more",
+                expected=f"updates of {least} or more",
                 received=f"{len(active) - len(awaited)} of {len(active)} sit it out",
                 action="begin a session with fewer units, more samples, or fewer min_clients",
             )
-        if len(here) < self._terms.min_clients:
-            self._opened_at = time.monotonic()
-            self._session.observe(Event("deadline-extended", self._round, {"submitted": len(here), "late": len(late)}))
-            return False
-        self._aggregate(here)
-        return True
+        self._opened_at = time.monotonic()
+        self._session.observe(Event("deadline-extended", self._round, {"submitted": len(here), "late": len(late)}))
+        return False
 
     def wakes_in(self) -> float | None:
         """Seconds until the deadline of the round that is open, or until nobody is waited for any more; None before."""

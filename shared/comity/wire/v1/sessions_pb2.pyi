@@ -183,6 +183,7 @@ class Model(google.protobuf.message.Message):
     LORA_FIELD_NUMBER: builtins.int
     INITIAL_FIELD_NUMBER: builtins.int
     BASE_FIELD_NUMBER: builtins.int
+    FRESH_FIELD_NUMBER: builtins.int
     name: builtins.str
     signature: builtins.str
     """BLAKE3 (hexadecimal) of the safetensors header of what crosses of its state dict: names, dtypes and shapes."""
@@ -206,6 +207,10 @@ class Model(google.protobuf.message.Message):
     def lora(self) -> global___Lora:
         """Adapters that are trained in the place of layers; left out for none."""
 
+    @property
+    def fresh(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names or patterns of tensors that begin as the seed decides, whatever the weights to begin with have of them."""
+
     def __init__(
         self,
         *,
@@ -218,9 +223,10 @@ class Model(google.protobuf.message.Message):
         lora: global___Lora | None = ...,
         initial: builtins.str = ...,
         base: builtins.str = ...,
+        fresh: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["lora", b"lora", "options", b"options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["answer", b"answer", "base", b"base", "initial", b"initial", "lora", b"lora", "name", b"name", "options", b"options", "signature", b"signature", "trainable", b"trainable", "until", b"until"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer", "base", b"base", "fresh", b"fresh", "initial", b"initial", "lora", b"lora", "name", b"name", "options", b"options", "signature", b"signature", "trainable", b"trainable", "until", b"until"]) -> None: ...
 
 global___Model = Model
 
