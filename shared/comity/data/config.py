@@ -260,6 +260,7 @@ class DataConfig(_Config):
         words: How many words of each sentence of a `text` to keep.
         per_class: Keep only the first samples of each class for training, this many; the test split stays whole.
         partition: Keep only a share of those; absent for data that are this node's own.
+        without: Classes, by their numbers, of which no sample is kept to train on, in experiments; other splits keep theirs.
         splits: Further splits: `test`, where the source brings none or another is wanted, `validation`, `calibration`,
             `pool`.
         classes: The classes in the order that is agreed, as a list, or as a table from this node's own names to those that
@@ -279,6 +280,7 @@ class DataConfig(_Config):
     words: int | None = Field(default=None, ge=1)
     per_class: int | None = Field(default=None, ge=1)
     partition: PartitionConfig | None = None
+    without: tuple[Annotated[int, Field(ge=0)], ...] = ()
     splits: dict[SplitName, SplitConfig] = {}
     classes: Classes = ()
     features: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=2**16)] = ()

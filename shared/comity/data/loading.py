@@ -59,6 +59,9 @@ def load_data(config: DataConfig) -> Splits:
             found[name] = _some(train.select(torch.nonzero(share).flatten()), f"splits.{name}.share")
         found[name] = _marked(found[name], wanted, config, name)
     train = _some(train.select(torch.nonzero(left).flatten()) if config.splits else train, "partition and splits")
+    if config.without:
+        kept = torch.isin(train.labels, torch.tensor(config.without), invert=True)
+        train = _some(train.select(torch.nonzero(kept).flatten()), "without")
     others = {name: each for name, each in found.items() if name not in {"train", "test"}}
     train = corrupt_labels(train, config.label_noise, config.seed)
     splits = Splits(train, found.get("test"), others, (*notes, *_lacking(train)), config.hide_names)
@@ -144,7 +147,7 @@ def _marked(dataset: Dataset, wanted: SplitConfig, config: DataConfig, name: Spl
 def _some(dataset: Dataset, what: str) -> Dataset:
     if not len(dataset):
         raise InvalidValue(
-            "No sample is left to train on" if what.startswith("partition") else "No sample is left for a split",
+            "No sample is left to train on" if not what.startswith("splits.") else "No sample is left for a split",
             expected="1 or more",
             received=f"none, by {what}",
             action="keep more of each class, or lower the shares of the splits",

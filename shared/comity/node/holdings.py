@@ -66,6 +66,11 @@ class Holdings:
             )
         return load_environments(self._config)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of its samples: what was passed over, which classes have none."""
+        return self.splits.notes if isinstance(self._config, DataConfig | Splits) else ()
+
     @cached_property
     def digest(self) -> str:
         """What tells these samples from others; empty for games, and for a party without data."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -16,7 +17,7 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import ASPECTS, Contract, Membership
 from comity.data import Splits
 from comity.environments import EnvironmentSet
-from comity.errors import ComityError, DataChanged, InvalidValue, SessionFailed
+from comity.errors import ComityError, DataChanged, InvalidValue, SessionFailed, UnknownModel
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
 from comity.node.holdings import Holdings
@@ -285,11 +286,11 @@ class LocalParty:
         if plan.is_balanced and isinstance(self.holdings.data, Splits):
             plan = replace(plan, classes=tuple(self.holdings.data.train.labels.unique(return_counts=True)[1].tolist()))
         # Not built for that: there may be no memory for what a peer names.
-        own_models = self.config.own_models
+        own_models, sizes = self.config.own_models, implementation.sizes(contract, self.config.own_models)
         widths = {
             spec.name: widest(
-                model_outline(contract, name, own_models)
-                or agreed_model(self.name, contract, name, own_models, self.weights)
+                model_outline(spec, contract.task, own_models, size=sizes.get(name))
+                or agreed_model(self.name, contract, name, own_models, self.weights, size=sizes.get(name))
             )
             for name, spec in contract.models.items()
         }
@@ -349,8 +350,27 @@ class LocalParty:
         """
         require_usable(contract.task)
         self.require_fitting(contract, self.holdings.data)
-        weights = sum(model_bytes(contract, name, self.config.own_models) for name in contract.models)
+        own_models = self.config.own_models
+        with self._named_where_lacking():
+            sizes = protocol(contract.protocol).load().sizes(contract, own_models)
+            weights = sum(
+                model_bytes(spec, contract.task, own_models, size=sizes.get(name))
+                for name, spec in contract.models.items()
+            )
         return weights * (_COPIES + self.config.limits.half_uploads)
+
+    @contextmanager
+    def _named_where_lacking(self) -> Iterator[None]:
+        """Says who it is that lacks a model: the error may be read at another party."""
+        try:
+            yield
+        except UnknownModel as error:
+            raise UnknownModel(
+                f"{self.name} lacks a model of the session: {error.what}",
+                expected=error.expected,
+                received=error.received,
+                action=error.action,
+            ) from error
 
     def require_fitting(self, contract: Contract, data: Data) -> None:
         """Checks that data go with a contract, as far as its protocol wants that of this party's role.
@@ -390,10 +410,15 @@ class LocalParty:
         """
         definition = protocol(contract.protocol)
         require_usable(contract.task)
-        builder, data = definition.load().task, splits or environments or self.holdings.data
+        implementation, data = definition.load(), splits or environments or self.holdings.data
         self.require_fitting(contract, data)
         own_models, weights = self.config.own_models, self.weights
-        models = {name: agreed_model(self.name, contract, name, own_models, weights) for name in contract.models}
+        with self._named_where_lacking():
+            sizes = implementation.sizes(contract, own_models)
+            models = {
+                name: agreed_model(self.name, contract, name, own_models, weights, size=sizes.get(name))
+                for name in contract.models
+            }
         resources = Resources(
             self.name,
             models,
@@ -405,7 +430,7 @@ class LocalParty:
             mechanism,
             self._rules() if splits is None and environments is None else None,
         )
-        return builder.build(contract, resources)
+        return implementation.task.build(contract, resources)
 
     def tried_task(self, contract: Contract) -> Any:
         """This party's task, after it did once what a session does with it many times.

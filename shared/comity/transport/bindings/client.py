@@ -175,6 +175,8 @@ class PeerPort:
             raise MalformedMessage(
                 f"{self._peer.peer.party} gave no answer", expected=method.answer_type.__name__, received="nothing"
             )
+        if self._channel.arrives:
+            self._peer.gate.deliver(request)
         return self._take(method, answer, request)
 
     def _flush(self) -> None:
