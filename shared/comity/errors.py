@@ -49,6 +49,7 @@ has to act, and so which code a command exits with; `comity.transport.status` gi
         │   ├── StorageCorrupted
         │   ├── SchemaMismatch
         │   └── ClockSteppedBack
+        ├── DataChanged
         ├── SessionCancelled
         ├── NodeDraining
         └── NodeProcessFailed
@@ -279,6 +280,10 @@ class SchemaMismatch(StorageError):
 
 class ClockSteppedBack(StorageError):
     """The clock shows a time before the last entry's."""
+
+
+class DataChanged(SessionFailed):
+    """A party's data are others than those that a session was agreed on; it goes on when they are back."""
 
 
 class SessionCancelled(SessionFailed):

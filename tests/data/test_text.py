@@ -120,3 +120,73 @@ def test_movie_reviews() -> None:
     assert splits.test is not None
     assert torch.bincount(torch.cat((splits.train.labels, splits.test.labels))).tolist() == [5331, 5331]
     assert len(splits.test) == 1066
+
+
+LINES = [(number % 3, f"word{number} good film number {number}") for number in range(30)]
+TSV = "".join(f"{label}\t{sentence}\n" for label, sentence in LINES)
+
+
+def of_file(folder: Path, data: bytes) -> Splits:
+    folder.mkdir()
+    (folder / "train.tsv").write_bytes(data)
+    return load_data(DataConfig(source=f"text:{folder}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("mark", b"\xef\xbb\xbf" + TSV.encode()),
+        ("header", ("label\tsentence\n" + TSV).encode()),
+        ("utf-16", TSV.encode("utf-16")),
+        ("windows", TSV.replace("\n", "\r\n").encode()),
+        ("old mac", TSV.replace("\n", "\r").encode()),
+    ],
+)
+def test_sentences_are_the_same_however_they_were_saved(tmp_path: Path, name: str, data: bytes) -> None:
+    plain, found = of_file(tmp_path / "plain", TSV.encode()), of_file(tmp_path / name, data)
+    assert (found.train.classes, found.train.labels.tolist()) == (3, plain.train.labels.tolist())
+    assert torch.equal(found.train.inputs, plain.train.inputs)
+    assert bool(found.notes) == (name == "header")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("".join(f"{sentence}\t{label}\n" for label, sentence in LINES), "almost as many labels as lines"),
+        (TSV.replace("\t", ";"), "line 1.*semicolons"),
+        ("".join(f"{number}\t{sentence}\n" for number, (_, sentence) in enumerate(LINES)), "record numbers"),
+    ],
+)
+def test_classes_are_not_invented(tmp_path: Path, data: str, said: str) -> None:
+    with pytest.raises(InvalidValue, match=said):
+        of_file(tmp_path / "text", data.encode())
+
+
+@pytest.mark.parametrize("first", [-1, 1])
+def test_numbers_that_do_not_begin_at_nought_are_names(tmp_path: Path, first: int) -> None:
+    found = of_file(tmp_path / "text", "".join(f"{label + first}\t{each}\n" for label, each in LINES).encode())
+    assert found.train.classes == 3
+    assert found.train.meaning.labels == tuple(str(number + first) for number in range(3))
+
+
+def test_files_that_tell_of_the_data_are_no_classes(tmp_path: Path) -> None:
+    (tmp_path / "pos.txt").write_bytes(b"good\n" * 20)
+    (tmp_path / "neg.txt").write_bytes(b"bad\n" * 20)
+    (tmp_path / "README.md").write_bytes(b"about\n")
+    (tmp_path / "LICENSE").write_bytes(b"free\n")
+    (tmp_path / "__MACOSX").mkdir()
+    splits = load_data(DataConfig(source=f"text:{tmp_path}"))
+    assert splits.train.meaning.labels == ("neg", "pos")
+    assert "3 passed over" in splits.notes[0]
+    assert "README.md" in splits.notes[0]
+
+
+def test_a_file_without_a_sentence_is_said_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "pos").write_bytes(b"good\n" * 20)
+    (tmp_path / "neg").write_bytes(b"")
+    splits = load_data(DataConfig(source=f"text:{tmp_path}"))
+    assert splits.train.classes == 2
+    assert any("no sentence in neg" in note for note in splits.notes)
+    (tmp_path / "neg").write_bytes(b"\n\n")
+    with pytest.raises(InvalidValue, match="neg holds no sentence"):
+        load_data(DataConfig(source=f"text:{tmp_path}"))

@@ -109,6 +109,17 @@ def show_data(name: str, *, as_json: bool) -> None:
         {"name": form, "package": _OWN, "what": what, "settings": _fields(DataConfig)[1:]}
         for form, what in SOURCES.items()
     ]
+    from comity.data.added import added_sources
+
+    rows += [
+        {
+            "name": each,
+            "package": target.partition(":")[0],
+            "what": "of an installed package",
+            "settings": _fields(DataConfig)[1:],
+        }
+        for each, target in added_sources().items()
+    ]
     games = "environments of Gymnasium, for reinforcement learning"
     rows.append({"name": "gymnasium:<id>", "package": _OWN, "what": games, "settings": _fields(EnvironmentConfig)[1:]})
     rows = _named(rows, name, "data source", spelled=lambda form: form.partition(":")[0])

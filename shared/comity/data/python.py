@@ -1,4 +1,4 @@
-"""A party's own function that gives samples; nothing that a peer sends is ever looked up so."""
+"""A party's own function that gives samples, or a package's; nothing that a peer sends is ever looked up so."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from comity.errors import InvalidValue, MissingFile
 def load(request: Request) -> Splits:
     """What `<module>:<name>` gives: a torch `Dataset`, `(inputs, labels)`, a dict of those by split, or `Splits`.
 
-    It is called with the node's folder of data as `root`, and with `seed`, where it takes them. Modules are looked for where
-    Python looks, and in that folder.
+    It is called with the node's folder of data as `root`, with `seed`, and, of a source that a package adds, with what
+    follows its name as `location`, where it takes them. Modules are looked for where Python looks, and in that folder.
 
     Raises:
         MissingFile: There is no such module, or nothing of that name in it.
@@ -37,8 +37,8 @@ def made(target: str, request: Request) -> Splits:
     if not (module and colon and name):
         raise InvalidValue("This function cannot be used", expected="python:<module>:<name>", received=repr(target))
     root = str((request.root or request.path.parent).expanduser().absolute())
+    sys.path.append(root)
     try:
-        sys.path.append(root)
         make: Any = resolve_name(target)
     except Exception as error:
         raise MissingFile(
@@ -63,7 +63,7 @@ def made(target: str, request: Request) -> Splits:
 
 def _taken(make: Any, request: Request) -> dict[str, Any]:
     """What a function takes of what it can be told."""
-    known = {"root": request.root, "seed": request.seed}
+    known = {"root": request.root, "seed": request.seed, "location": request.location}
     try:
         parameters = inspect.signature(make).parameters
     except (TypeError, ValueError):

@@ -9,6 +9,7 @@ from pkgutil import resolve_name
 
 import torch
 
+from comity.data.added import added_sources
 from comity.data.config import SOURCES, TABLES, TableConfig
 from comity.data.dataset import CLASSIFICATION, Dataset, Splits
 from comity.errors import InvalidValue
@@ -93,7 +94,8 @@ def load(  # noqa: PLR0913
     """
     kind, _, location = source.partition(":")
     forms = {form.partition(":")[0]: form for form in SOURCES}
-    if kind not in forms or bool(location) != (":" in forms[kind]):
+    added = {} if kind in forms else added_sources()
+    if kind not in added and (kind not in forms or bool(location) != (":" in forms[kind])):
         meant = near(kind, forms)
         raise InvalidValue(
             "There is no such data source",
@@ -125,10 +127,18 @@ def load(  # noqa: PLR0913
                 received=given,
                 action="leave it out",
             )
-    loader: Callable[[Request], Splits] = resolve_name(_LOADERS[kind])
-    splits = loader(Request(location, root, seed, image_size, words, labelled, channels, table))
+    request = Request(location, root, seed, image_size, words, labelled, channels, table)
+    if kind in added:
+        splits: Splits = resolve_name("comity.data.python:made")(added[kind], request)
+    else:
+        loader: Callable[[Request], Splits] = resolve_name(_LOADERS[kind])
+        splits = loader(request)
     for name, each in splits.items():
-        _check(each, f"{source!r}, {'training' if name == 'train' else name} split", labelled=labelled)
+        _check(
+            each,
+            f"{source!r}, {'training' if name == 'train' else name} split",
+            labelled=labelled and name in {"train", "test"},
+        )
     return splits
 
 

@@ -152,12 +152,23 @@ def _splits(columns: Mapping[str, Sequence[str]], table: TableConfig, request: R
     ids = _ids(columns[table.id], path, table.id) if table.id is not None else tuple(map(str, range(1, count + 1)))
     marks = cells.marks(table.protected) if table.protected is not None else None
     notes = tuple(cells.notes)
+    if table.kind == "numbers":
+        targets = table.targets
+        numbers = [cells.numbers(name) for name in targets] if request.labelled else [torch.zeros(count)] * len(targets)
+        meaning = Meaning(targets, features, table.units, table.target_mean, table.target_std)
+        told = torch.stack(numbers, dim=1)
+        return Splits(
+            Dataset(inputs, told, 1.0, len(targets), task="regression", ids=ids, protected=marks, meaning=meaning),
+            notes=tuple(cells.notes),
+        )
     if request.labelled:
         labels, names = cells.classes(table.targets[0])
     else:
         labels, names = torch.full((count,), -1), ()
     meaning = Meaning(names, features)
-    return Splits(Dataset(inputs, labels, 1.0, max(len(names), 1), ids, marks, meaning), notes=notes)
+    return Splits(
+        Dataset(inputs, labels, 1.0, max(len(names), 1), ids=ids, protected=marks, meaning=meaning), notes=notes
+    )
 
 
 def _ids(cells: Sequence[str], path: Path, column: str) -> tuple[str, ...]:

@@ -107,6 +107,8 @@ class Node:
                 self._serve_peers(stack)
             self._initiated.restore(self.role)
             address = self.address or None
+            for note in self._local.holdings.notes:
+                log.warning("data-note", what=note)
             log.info("node-ready", party=self.party, role=self.role, address=address, samples=samples, pid=os.getpid())
             while not stop.wait(_LOOK_S):
                 self._expire()
@@ -120,6 +122,7 @@ class Node:
             self._initiated.expire(now)
             self._initiated.take_up()
             self._acceptor.expire(now)
+            self._acceptor.look_at_data()
         except ComityError as error:
             # Its turn comes again.
             log.warning("expiry-failed", error=str(error))

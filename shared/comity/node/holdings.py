@@ -6,6 +6,7 @@ from functools import cached_property
 
 from comity.contract import Preprocessing, TaskSpec
 from comity.data import DataConfig, Splits, load_data
+from comity.data.digests import digest
 from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
 from comity.errors import InvalidValue
 from comity.protocol.implementation import Data
@@ -64,6 +65,22 @@ class Holdings:
                 action="configure [data]",
             )
         return load_environments(self._config)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of its samples: what was passed over, which classes have none."""
+        return self.splits.notes if isinstance(self._config, DataConfig | Splits) else ()
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells these samples from others; empty for games, and for a party without data."""
+        return digest(self.splits) if isinstance(self._config, DataConfig | Splits) else ""
+
+    def reload(self) -> None:
+        """Has data from elsewhere be read again, when they are next asked for; sessions keep those that they have."""
+        if isinstance(self._config, DataConfig):
+            for name in ("splits", "digest"):
+                self.__dict__.pop(name, None)
 
     @property
     def is_reinforcement(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -16,7 +17,7 @@ from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import ASPECTS, Contract, Membership
 from comity.data import Splits
 from comity.environments import EnvironmentSet
-from comity.errors import ComityError, InvalidValue, SessionFailed
+from comity.errors import ComityError, DataChanged, InvalidValue, SessionFailed, UnknownModel
 from comity.ledger.receipts import Signer
 from comity.node.config import PartyConfig
 from comity.node.holdings import Holdings
@@ -158,8 +159,10 @@ class LocalParty:
         Raises:
             PolicyRefusal: The session would pass this party's privacy budget.
             RefusedError: This party's model or data do not fit the contract.
+            DataChanged: They are others than when it entered the session.
             StorageError: What was kept cannot be read.
         """
+        self.require_same_data(contract.session)
         gates: list[EgressGate] = []
 
         def observed(event: Event) -> None:
@@ -188,6 +191,31 @@ class LocalParty:
             self.services,
             verdicts,
         )
+
+    def require_same_data(self, session: str, *, again: bool = False) -> None:
+        """Checks that the data are those that a session was entered with, or notes that it is entered with them.
+
+        Args:
+            session: The session.
+            again: Whether to read them anew.
+
+        Raises:
+            DataChanged: They are others, or cannot be read any more.
+        """
+        journal = Journal(self.store, session)
+        known = journal.data
+        if again:
+            self.holdings.reload()
+        try:
+            found = self.holdings.digest
+        except ComityError as error:
+            if known is None:
+                raise
+            raise _changed(self.name, session, str(error)) from error
+        if known is None and found:
+            journal.keep_data(found)
+        elif known is not None and known != found:
+            raise _changed(self.name, session, "others")
 
     def peer_context(
         self, place: SessionContext, peer: Membership, *, apart: bool = False, presence: Presence | None = None
@@ -256,11 +284,11 @@ class LocalParty:
         if plan is None:
             return
         # Not built for that: there may be no memory for what a peer names.
-        own_models = self.config.own_models
+        own_models, sizes = self.config.own_models, implementation.sizes(contract, self.config.own_models)
         widths = {
             spec.name: widest(
-                model_outline(contract, name, own_models)
-                or agreed_model(self.name, contract, name, own_models, self.weights)
+                model_outline(spec, contract.task, own_models, size=sizes.get(name))
+                or agreed_model(self.name, contract, name, own_models, self.weights, size=sizes.get(name))
             )
             for name, spec in contract.models.items()
         }
@@ -320,8 +348,27 @@ class LocalParty:
         """
         require_usable(contract.task)
         self.require_fitting(contract, self.holdings.data)
-        weights = sum(model_bytes(contract, name, self.config.own_models) for name in contract.models)
+        own_models = self.config.own_models
+        with self._named_where_lacking():
+            sizes = protocol(contract.protocol).load().sizes(contract, own_models)
+            weights = sum(
+                model_bytes(spec, contract.task, own_models, size=sizes.get(name))
+                for name, spec in contract.models.items()
+            )
         return weights * (_COPIES + self.config.limits.half_uploads)
+
+    @contextmanager
+    def _named_where_lacking(self) -> Iterator[None]:
+        """Says who it is that lacks a model: the error may be read at another party."""
+        try:
+            yield
+        except UnknownModel as error:
+            raise UnknownModel(
+                f"{self.name} lacks a model of the session: {error.what}",
+                expected=error.expected,
+                received=error.received,
+                action=error.action,
+            ) from error
 
     def require_fitting(self, contract: Contract, data: Data) -> None:
         """Checks that data go with a contract, as far as its protocol wants that of this party's role.
@@ -361,10 +408,15 @@ class LocalParty:
         """
         definition = protocol(contract.protocol)
         require_usable(contract.task)
-        builder, data = definition.load().task, splits or environments or self.holdings.data
+        implementation, data = definition.load(), splits or environments or self.holdings.data
         self.require_fitting(contract, data)
         own_models, weights = self.config.own_models, self.weights
-        models = {name: agreed_model(self.name, contract, name, own_models, weights) for name in contract.models}
+        with self._named_where_lacking():
+            sizes = implementation.sizes(contract, own_models)
+            models = {
+                name: agreed_model(self.name, contract, name, own_models, weights, size=sizes.get(name))
+                for name in contract.models
+            }
         resources = Resources(
             self.name,
             models,
@@ -376,7 +428,7 @@ class LocalParty:
             mechanism,
             self._rules() if splits is None and environments is None else None,
         )
-        return builder.build(contract, resources)
+        return implementation.task.build(contract, resources)
 
     def tried_task(self, contract: Contract) -> Any:
         """This party's task, after it did once what a session does with it many times.
@@ -428,6 +480,15 @@ class LocalParty:
         """By which the leak guard of this party decides; None for a party whose data are public."""
         privacy = self.config.privacy
         return Rules(fewest=privacy.min_distinct) if privacy.guards else None
+
+
+def _changed(party: str, session: str, received: str) -> DataChanged:
+    return DataChanged(
+        f"the data of {party} are not those that session {session} was agreed on",
+        expected="the same samples, labels and splits as when it began",
+        received=received,
+        action=f"bring them back, and it goes on; or end it with comity cancel {session}",
+    )
 
 
 def _deadline(seconds: float) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -64,10 +65,7 @@ def require_within(
     if plan.steps < settings.min_period:
         expected = f"a {plan.steps_term} of at least {settings.min_period}"
         raise _refusal(party, "min_period", expected, plan.steps, "raise the term")
-    batch = min(plan.batch_size, samples)
-    if samples - settings.min_distinct < batch < samples:
-        expected = f"a batch_size of at most {max(samples - settings.min_distinct, 0)}, or of all {samples} samples"
-        raise _refusal(party, "min_distinct", expected, plan.batch_size, "change the term")
+    _require_draws(settings, plan, samples, party)
     for model, width in widest.items():
         allowed = settings.models.get(model)
         if settings.models and allowed is None:
@@ -75,6 +73,17 @@ def require_within(
         if allowed is not None and width > allowed:
             raise _refusal(party, "models", f"{model} of at most {allowed} units", width, "use a narrower model")
     _require_distinct(settings, plan, samples, max(widest.values(), default=0), party)
+
+
+def _require_draws(settings: PrivacySettings, plan: TrainingPlan, samples: int, party: str) -> None:
+    """Checks that batches differ from each other by many samples; noise hides what others differ by."""
+    batch, by_share = min(plan.batch_size, samples), math.floor(settings.max_batch_share * samples)
+    by_rest = samples - settings.min_distinct
+    if plan.is_private or batch <= min(by_share, by_rest) or batch == samples == by_share:
+        return
+    limit = "max_batch_share" if by_share < by_rest or batch == samples else "min_distinct"
+    expected = f"a batch_size of at most {max(min(by_share, by_rest), 0)} of {samples} samples"
+    raise _refusal(party, limit, expected, plan.batch_size, "lower the term; the node's owner can change the limit")
 
 
 def _require_distinct(settings: PrivacySettings, plan: TrainingPlan, samples: int, width: int, party: str) -> None:

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract
-from comity.errors import ContractMismatch, NodeDraining, SessionCancelled, StorageError, UnknownSession
+from comity.errors import ContractMismatch, DataChanged, NodeDraining, SessionCancelled, StorageError, UnknownSession
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
 from comity.session.gate import EgressGate
 from comity.session.replayable_stream import ReplayableStream
+from comity.session.waiting import DATA
 from comity.session.worker import Worker
 from comity.store.journal import Journal
 from comity.store.store import Store
@@ -308,7 +309,14 @@ class SessionRegistry:
 
     def _require_not_cancelled(self, session: str, party: str) -> None:
         kept = self._store.find(session) if self._store is not None and session else None
-        if kept is not None and kept.state == "cancelled" and party in {each["party"] for each in kept.peers}:
+        if kept is None or party not in {each["party"] for each in kept.peers}:
+            return
+        if any(each.reason == DATA.name for each in kept.waits):
+            raise DataChanged(
+                f"the session waits for the data of {kept.own['party']}, which are others than was agreed on",
+                action="it goes on when they are back",
+            )
+        if kept.state == "cancelled":
             raise SessionCancelled(
                 "the session was cancelled by the other party's operator", action="ask them why, and begin a new one"
             )

@@ -74,6 +74,14 @@ PEER_AWAY = Reason(
 """A peer that was there before; how long a node tries, its configuration says."""
 
 
+DATA = Reason(
+    "data",
+    "this node's data, which are others than those that the session was agreed on",
+    "goes on when they are back; comity cancel {session} ends it",
+)
+"""Data that changed since a session began."""
+
+
 def began(waiting: Waiting, **details: Json) -> Event:
     """The event that tells that a session waits, with what else there is to tell of it."""
     told: dict[str, Json] = asdict(waiting)

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import Connection, Dialect, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, select
 
 from comity.contract import Json, canonical
 from comity.errors import ClockSteppedBack, LedgerBroken
@@ -29,91 +28,13 @@ from comity.ledger.ledger import (
     ending_of,
     opening_of,
 )
+from comity.store import sql_ledger_statements as sql
 from comity.store import sql_schema as tables
-from comity.store.sql_connection import Prepared, SqlConnection
+from comity.store.sql_connection import SqlConnection
 from comity.store.sql_engine import upsert_of
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far the clock may be behind the last entry when a store is opened: what a correction of the time takes back."""
-
-_PAGE = 2000
-"""Entries that are read at a time."""
-
-# Statements are built once: what they cost then is the database's, not ours.
-_CHAINS, _LEDGER = tables.chains, tables.ledger
-_READ = tuple(column for column in _LEDGER.c if column.name not in {"chain", "identity"})
-_LAST = and_(_LEDGER.c.chain == _CHAINS.c.chain, _LEDGER.c.position == _CHAINS.c.length - 1)
-_TAIL = (
-    select(*_CHAINS.c["chain", "length", "hash", "time", "ended"].values(), _LEDGER.c.hash.label("last"))
-    .select_from(_CHAINS.outerjoin(_LEDGER, _LAST))
-    .where(_CHAINS.c.session == bindparam("session"), _CHAINS.c.peer == bindparam("peer"))
-    .with_for_update(of=_CHAINS)
-)
-_MOVE = (
-    update(_CHAINS)
-    .where(_CHAINS.c.chain == bindparam("moved"))
-    .values({name: bindparam(name) for name in ("length", "hash", "time", "ended")})
-)
-_HEADS = select(*_CHAINS.c["chain", "session", "peer", "length", "hash"].values()).order_by(_CHAINS.c.chain)
-_ENTRIES = (
-    select(*_READ)
-    .where(_LEDGER.c.chain == bindparam("chain"), _LEDGER.c.position > bindparam("after"))
-    .order_by(_LEDGER.c.position)
-    .limit(_PAGE)
-)
-_OF_SESSIONS = _LEDGER.c.chain != tables.OWN_CHAIN
-_COUNTED = select(func.coalesce(func.sum(_CHAINS.c.length), 0)).where(_CHAINS.c.chain != tables.OWN_CHAIN)
-_CROSSED = (
-    select(*_LEDGER.c["direction", "kind"].values(), func.sum(_LEDGER.c.size))
-    .where(_LEDGER.c.matter == "delivered", _OF_SESSIONS)
-    .group_by(_LEDGER.c.direction, _LEDGER.c.kind)
-    .order_by(_LEDGER.c.direction, _LEDGER.c.kind)
-)
-_OF_MATTER = (
-    select(*_READ)
-    .where(_LEDGER.c.matter == bindparam("matter"), _OF_SESSIONS)
-    .order_by(_LEDGER.c.chain, _LEDGER.c.position)
-)
-_LATEST = (
-    select(*_READ)
-    .where(_OF_SESSIONS)
-    .order_by(_LEDGER.c.time.desc(), _LEDGER.c.chain.desc(), _LEDGER.c.position.desc())
-    .limit(bindparam("tail"))
-)
-_STANDS = select(_LEDGER.c.position).where(_LEDGER.c.identity == bindparam("identity"))
-_TORN = (
-    select(*_CHAINS.c["session", "peer", "length"].values())
-    .select_from(_CHAINS.outerjoin(_LEDGER, _LAST))
-    .where(
-        or_(
-            and_(_CHAINS.c.length > 0, _LEDGER.c.hash.is_distinct_from(_CHAINS.c.hash)),
-            and_(_CHAINS.c.length == 0, _CHAINS.c.chain != tables.OWN_CHAIN),
-            exists()
-            .where(_LEDGER.c.chain == _CHAINS.c.chain, _LEDGER.c.position >= _CHAINS.c.length)
-            .correlate(_CHAINS),
-        )
-    )
-    .limit(1)
-)
-"""A chain that does not end where it should."""
-_REMOVED = (
-    select(*_LEDGER.c["session", "peer", "position"].values())
-    .select_from(
-        _LEDGER.outerjoin(_CHAINS, and_(_CHAINS.c.session == _LEDGER.c.session, _CHAINS.c.peer == _LEDGER.c.peer))
-    )
-    .where(_LEDGER.c.chain == tables.OWN_CHAIN, _LEDGER.c.matter == "chain-opened", _CHAINS.c.chain.is_(None))
-    .limit(1)
-)
-"""A chain that was opened and is not there."""
-
-
-@cache
-def _prepared(kind: Any) -> tuple[Prepared, Prepared, Prepared]:
-    """What is executed for every entry: adds one, reads a chain's tail, moves it."""
-    dialect: Dialect = kind()
-    upsert = upsert_of(dialect.name)
-    add = upsert(_LEDGER).on_conflict_do_nothing(index_elements=["identity"])
-    return Prepared(add, dialect, _LEDGER.c.keys()), Prepared(_TAIL, dialect), Prepared(_MOVE, dialect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +66,8 @@ class SqlLedger:
         self._clock = clock
         upsert = upsert_of(dialect)
         kind: Any = type(database.engine.dialect)
-        self._add_entry, self._read_tail, self._move = _prepared(kind)
-        self._add_chain = upsert(_CHAINS).on_conflict_do_nothing(index_elements=["session", "peer"])
+        self._add_entry, self._read_tail, self._move = sql.prepared(kind)
+        self._add_chain = upsert(sql.CHAINS).on_conflict_do_nothing(index_elements=["session", "peer"])
         # Of the active transaction alone: what is read under its lock holds until its end.
         self._places: dict[ChainName, _ChainEnd] = {}
 
@@ -182,7 +103,7 @@ class SqlLedger:
         place = self._places.get(name) or self._enter(connection, name)
         identity = blake3(fact.identity.encode()).digest()
         if place.tail.ended:
-            if connection.execute(_STANDS, {"identity": identity}).first() is None:
+            if connection.execute(sql.STANDS, {"identity": identity}).first() is None:
                 raise closed(fact)
             return False
         entry = place.tail.next(fact, self._clock())
@@ -229,8 +150,8 @@ class SqlLedger:
             LedgerBroken: The node's own chain is missing; or, raised when iteration comes to it, what stands there is no
                 entry.
         """
-        query = _HEADS
-        for column, wanted in ((_CHAINS.c.session, session), (_CHAINS.c.peer, peer)):
+        query = sql.HEADS
+        for column, wanted in ((sql.CHAINS.c.session, session), (sql.CHAINS.c.peer, peer)):
             query = query if wanted is None else query.where(column == wanted)
         with self._database.working() as connection:
             rows = connection.execute(query).all()
@@ -262,7 +183,7 @@ class SqlLedger:
             LedgerBroken: What stands there is no entry.
         """
         with self._database.working() as connection:
-            rows = connection.execute(_OF_MATTER, {"matter": matter}).all()
+            rows = connection.execute(sql.OF_MATTER, {"matter": matter}).all()
         return [_entry_of(row).fact for row in rows]
 
     def summary(self, tail: int) -> LedgerSummary:
@@ -273,9 +194,9 @@ class SqlLedger:
             LedgerBroken: What stands there is no entry.
         """
         with self._database.working() as connection:
-            entries = connection.scalar(_COUNTED)
-            crossed = connection.execute(_CROSSED).all()
-            rows = connection.execute(_LATEST, {"tail": tail}).all()
+            entries = connection.scalar(sql.COUNTED)
+            crossed = connection.execute(sql.CROSSED).all()
+            rows = connection.execute(sql.LATEST, {"tail": tail}).all()
         sent, received = (
             {str(row[1]): int(row[2]) for row in crossed if row[0] == wanted} for wanted in ("sent", "received")
         )
@@ -284,7 +205,7 @@ class SqlLedger:
     def page(self, chain: int, after: int) -> Sequence[Sequence[Any]]:
         """Some rows of a chain: those that follow a position."""
         with self._database.working() as connection:
-            return connection.execute(_ENTRIES, {"chain": chain, "after": after}).all()
+            return connection.execute(sql.ENTRIES, {"chain": chain, "after": after}).all()
 
     def head(self, session: str = "", peer: str = "") -> Head:
         """See `Ledger.head`.
@@ -298,7 +219,9 @@ class SqlLedger:
             place = self._places.get(name)
             if place is not None:
                 return place.tail.head
-            row = connection.execute(_HEADS.where(_CHAINS.c.session == session, _CHAINS.c.peer == peer)).first()
+            row = connection.execute(
+                sql.HEADS.where(sql.CHAINS.c.session == session, sql.CHAINS.c.peer == peer)
+            ).first()
         if row is None and name == OWN:
             raise _no_head(self._database.place)
         return Head() if row is None else Head(row.length, row.hash)
@@ -310,12 +233,12 @@ class SqlLedger:
             LedgerBroken: One does not, or is missing.
             ClockSteppedBack: The clock is behind an entry.
         """
-        torn = connection.execute(_TORN).first()
+        torn = connection.execute(sql.TORN).first()
         if torn is not None:
             raise self._torn(ChainName(torn.session, torn.peer), torn.length)
-        if connection.execute(_HEADS.where(_CHAINS.c.chain == tables.OWN_CHAIN)).first() is None:
+        if connection.execute(sql.HEADS.where(sql.CHAINS.c.chain == tables.OWN_CHAIN)).first() is None:
             raise _no_head(self._database.place)
-        removed = connection.execute(_REMOVED).first()
+        removed = connection.execute(sql.REMOVED).first()
         if removed is not None:
             expected = f"what entry {removed.position} of {OWN} opened"
             raise broken_chain(
@@ -324,7 +247,7 @@ class SqlLedger:
         self._require_clock(connection)
 
     def _require_clock(self, connection: Connection) -> None:
-        now, last = self._clock(), connection.scalar(select(func.max(_CHAINS.c.time)))
+        now, last = self._clock(), connection.scalar(select(func.max(sql.CHAINS.c.time)))
         try:
             behind = datetime.fromisoformat(last) - now if last else timedelta()
         except (TypeError, ValueError) as error:
@@ -340,7 +263,7 @@ class SqlLedger:
     def begin(self, connection: Connection) -> None:
         """Makes the node's own chain, in tables that are new."""
         own = {"chain": tables.OWN_CHAIN, "session": OWN.session, "peer": OWN.peer}
-        connection.execute(insert(_CHAINS).values(own | {"length": 0, "hash": Head().hash, "time": "", "ended": 0}))
+        connection.execute(insert(sql.CHAINS).values(own | {"length": 0, "hash": Head().hash, "time": "", "ended": 0}))
 
 
 class _Entries:

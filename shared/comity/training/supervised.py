@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from functools import partial
 
@@ -177,17 +177,20 @@ class Supervised:
                 if released.verdict is not None and released.verdict.is_refused:
                     return
 
-    def guard(self, state: State, kept: State | None = None) -> LeakGuard | None:
+    def guard(
+        self, state: State, kept: State | None = None, leaving: Collection[str] | None = None
+    ) -> LeakGuard | None:
         """A leak guard of trainings of this task's model; None where it has none.
 
         Args:
             state: The model that they begin with.
             kept: What an earlier guard kept, to go on from there.
+            leaving: Names of the parameters that leave; None for all.
         """
         if self._collector is None or self._rules is None:
             return None
         if kept:
-            return LeakGuard(self._collector, self._rules, kept=kept)
+            return LeakGuard(self._collector, self._rules, kept=kept, leaving=leaving)
         self._network.load(state)
         self._network.module.eval()
         some = SampleStream(self.samples, _MEASURED, self._secret, purpose="mean inputs").batch(0).to(self._device)
@@ -195,7 +198,7 @@ class Supervised:
             lambda: self._network.forward(self._prepared(self._train_data, some), self._evaluation)
         )
         self._network.load(state)
-        return LeakGuard(self._collector, self._rules, means)
+        return LeakGuard(self._collector, self._rules, means, leaving=leaving)
 
     def try_out(self, spec: OptimizerSpec) -> None:
         """Does once what a session does many times: a step, an evaluation, and a way over the wire.

@@ -12,7 +12,15 @@ import stamina
 from google.protobuf.message import Message
 
 from comity.blobs.incoming import Incoming
-from comity.errors import BlobTruncated, ComityError, DeadlineExceeded, NodeDraining, PeerUnreachable, TooManyCalls
+from comity.errors import (
+    BlobTruncated,
+    ComityError,
+    DataChanged,
+    DeadlineExceeded,
+    NodeDraining,
+    PeerUnreachable,
+    TooManyCalls,
+)
 from comity.ledger.ledger import Units
 from comity.session.presence import Presence
 from comity.tensors import Blob
@@ -34,7 +42,7 @@ Result = TypeVar("Result")
 
 SESSION_KEY, CONTRACT_KEY = "comity-session", "comity-contract"
 
-_RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, BlobTruncated, TooManyCalls)
+_RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, DataChanged, BlobTruncated, TooManyCalls)
 """Errors that may pass by themselves; every call can be repeated without harm."""
 
 _OPTIONS = [

@@ -64,6 +64,7 @@ STATUS: dict[type[ComityError], grpc.StatusCode] = {
     errors.StorageCorrupted: grpc.StatusCode.DATA_LOSS,
     errors.SchemaMismatch: grpc.StatusCode.INTERNAL,
     errors.ClockSteppedBack: grpc.StatusCode.INTERNAL,
+    errors.DataChanged: grpc.StatusCode.UNAVAILABLE,
     errors.SessionCancelled: grpc.StatusCode.ABORTED,
     errors.NodeDraining: grpc.StatusCode.UNAVAILABLE,
     errors.NodeProcessFailed: grpc.StatusCode.ABORTED,

@@ -50,7 +50,11 @@ def check_data(context: Context) -> Iterator[Row]:
     if splits.train.task != CLASSIFICATION:
         kind = kind_for(splits)
         said = kind.described(kind.of(splits, Preprocessing()))
-    found = f"{source}: {samples:,} samples of {shape} to train on, {tested}, {said}"
+    others = "".join(f", {len(each):,} in {name}" for name, each in splits.others.items())
+    names = splits.train.meaning.labels
+    called = f" ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})" if names else ""
+    notes = "".join(f"; {note}" for note in splits.notes)
+    found = f"{source}: {samples:,} samples of {shape} to train on, {tested}{others}, {said}{called}{notes}"
     yield Row("data", "passed", found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,6 +14,7 @@ import structlog
 from comity.contract import Contract, Membership
 from comity.errors import (
     ComityError,
+    DataChanged,
     InvalidValue,
     PolicyRefusal,
     SessionFailed,
@@ -43,7 +45,7 @@ from comity.session.gate import EgressGate
 from comity.session.policy import Asked
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession, ActiveSession, SessionRegistry
-from comity.session.waiting import overdue
+from comity.session.waiting import DATA, Waits, overdue
 from comity.session.worker import Steppable, Worker
 from comity.store.store import StoredSession
 from comity.transport.sessions import Ending
@@ -88,13 +90,29 @@ class Acceptor:
             if not self._is_own(kept) or not kept.is_on or is_undecided(kept):
                 continue
             try:
-                contract, definition = stored_contract(kept)
-                peers = [Membership.model_validate(each) for each in kept.peers]
-                self._set_up(contract, definition, Membership.model_validate(kept.own), peers)
-                log.info("session-resumed", session=kept.session)
+                self._restore(kept)
+            except DataChanged as error:
+                Waits(self._store, kept.session, partial(log_event, kept.session)).begin(DATA, why=str(error))
             except Exception as error:
                 # The others go on, whatever a protocol's package does; its initiator is told that there is no such session.
                 log.exception("session-not-resumed", session=kept.session, error=str(error))
+
+    def _restore(self, kept: StoredSession) -> None:
+        contract, definition = stored_contract(kept)
+        peers = [Membership.model_validate(each) for each in kept.peers]
+        self._set_up(contract, definition, Membership.model_validate(kept.own), peers)
+        log.info("session-resumed", session=kept.session)
+
+    def look_at_data(self) -> None:
+        """Goes on with sessions that waited for this party's data, where these are back."""
+        for kept in self._store.sessions():
+            waits = kept.is_on and any(each.reason == DATA.name for each in kept.waits)
+            if not waits or not self._is_own(kept) or self._sessions.find(kept.session) is not None:
+                continue
+            with self._deciding, suppress(DataChanged):
+                self._party.require_same_data(kept.session, again=True)
+                self._restore(kept)
+                Waits(self._store, kept.session, partial(log_event, kept.session)).end(DATA)
 
     def accept(self, caller: str, message: sessions_pb2.Proposal) -> AcceptedSession | None:
         """Agrees to a proposal; to the same one again with the same session.

@@ -12,7 +12,7 @@ import structlog
 
 from comity import interruption
 from comity.contract import Contract, Membership
-from comity.errors import ComityError, InvalidValue, SessionFailed, StateInUse, UnknownSession
+from comity.errors import ComityError, DataChanged, InvalidValue, SessionFailed, StateInUse, UnknownSession
 from comity.node.config import NodeConfig
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
@@ -25,11 +25,14 @@ from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.lines import Lines, tell
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event
-from comity.session.waiting import PEER_AWAY, began, overdue
+from comity.session.waiting import DATA, PEER_AWAY, began, overdue
 from comity.store.store import StoredSession
 from comity.transport.sessions import Ending
 
 log = structlog.get_logger()
+
+_DATA_S = 2.0
+"""Between two looks at data that have changed, in seconds."""
 
 _STOP_S = 30.0
 """How long a cancelled session is waited for, in seconds: its unit of work is finished first."""
@@ -200,12 +203,13 @@ class InitiatedSessions:
     def _work(self, session: InitiatedSession) -> None:
         contract = session.contract
         # Who was away when the node stopped need not be now.
-        session.waits.clear(PEER_AWAY)
+        session.waits.clear(PEER_AWAY, DATA)
         try:
             with contextlib.ExitStack() as stack, interruption.checked(session.require_wanted):
                 session.connections = [stack.enter_context(self._lines.to(acceptor)) for acceptor in contract.acceptors]
                 for connection in session.connections:
                     connection.presence.on_change = functools.partial(session.observe_absence, connection)
+                self._await_data(session)
                 own = self._own(contract.session)
                 negotiation = Negotiation(contract, session.definition, self._party, own, session.waits, session.pause)
                 outcome = run_session(negotiation, session.connections, session.observe)
@@ -220,6 +224,24 @@ class InitiatedSessions:
             self._party.leave(contract.session)
         if not session.cancelled.is_set():
             session.events.close()
+
+    def _await_data(self, session: InitiatedSession) -> None:
+        """Waits until this party's data are those that a session was agreed on."""
+        name = session.contract.session
+        try:
+            self._party.require_same_data(name)
+        except DataChanged as error:
+            session.waits.begin(DATA, why=str(error))
+            while not self._are_back(name):
+                session.pause(_DATA_S)
+            session.waits.end(DATA)
+
+    def _are_back(self, session: str) -> bool:
+        try:
+            self._party.require_same_data(session, again=True)
+        except DataChanged:
+            return False
+        return True
 
     def _own(self, session: str) -> Membership:
         """This party's part as it was entered: data may be others since, and what is released says what stands behind it."""

@@ -119,7 +119,12 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
         _write(key, private)
         _write(card, Card((certificate,), receipt_key).to_pem(), mode=0o644)
         if script is not None:
-            filled = Template(_text(template)).substitute(acceptor=acceptor, acceptor_value=_value(acceptor))
+            filling = {
+                "acceptor": acceptor,
+                "acceptor_value": _value(acceptor),
+                "normalization": _normalization(choices),
+            }
+            filled = Template(_text(template)).substitute(filling)
             _write(script, filled.encode(), mode=0o644)
         _write(config, Template(_text(_NODE)).substitute(settings).encode())
     except OSError as error:
@@ -224,6 +229,17 @@ def _settings(choices: NodeChoices, *, listen: str) -> dict[str, str]:
         "parties": f"parties = {_value(list(choices.allow))}" if choices.allow else "# parties = []",
         "peers": "\n\n".join(tables) or example,
     }
+
+
+def _normalization(choices: NodeChoices) -> str:
+    """What a script may say of inputs that are numbers; words and games have none."""
+    if choices.data.partition(":")[0] in {"text", "gymnasium"}:
+        return ""
+    return (
+        "# What is done to every input, nothing if left out: mean and standard deviation of this node's samples, to two\n"
+        "# digits, which the other side then knows; or numbers, { mean = [...], std = [...] }, one a channel or feature.\n"
+        '# normalization = "computed"\n'
+    )
 
 
 def _from(source: str, folder: Path) -> str:
