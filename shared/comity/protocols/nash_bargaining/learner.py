@@ -15,11 +15,14 @@ from torch import Tensor
 
 from comity import faults
 from comity.errors import (
+    BlobCorrupted,
+    BlobSizeMismatch,
     ComityError,
     MalformedMessage,
-    PeerMessageError,
-    RemoteFailure,
+    NonFiniteValue,
+    ReceiptInvalid,
     SessionFailed,
+    TensorMismatch,
     TrainingDiverged,
 )
 from comity.ledger.ledger import Units, in_round
@@ -37,6 +40,8 @@ from comity.tensors import Blob, Layout, State
 
 _ROUNDING = 1e-4
 """Share by which a clipped gradient may be longer than the terms say."""
+_UNFIT = (MalformedMessage, NonFiniteValue, TensorMismatch, BlobCorrupted, BlobSizeMismatch, ReceiptInvalid)
+"""What is wrong with an answer itself; that a provider which was killed has yet to come back is none of it."""
 HERE, AWAY, NOTHING, UNFIT = "here", "away", "nothing left to send", "unfit"
 """What a provider was in a round."""
 
@@ -175,13 +180,13 @@ class Learner:
         request = peer.receipt_book.sign("request", in_round(round), model)
         try:
             asked = provider.differentiate(round, model, request, peer.receipt_book.untold, self._arrived(peer))
-        except (PeerMessageError, RemoteFailure) as error:
+        except _UNFIT as error:
             answer.set_result(Unfit(error))
             return answer
 
         def done(came: Future[Gradient]) -> None:
             error = came.exception()
-            if isinstance(error, PeerMessageError | RemoteFailure):
+            if isinstance(error, _UNFIT):
                 answer.set_result(Unfit(error))
             elif error is not None:
                 answer.set_exception(error)
@@ -215,7 +220,7 @@ class Learner:
                 try:
                     taken = self._accepted(round, model, peer, answer)
                     state = NOTHING if taken is None else HERE
-                except PeerMessageError as error:
+                except _UNFIT as error:
                     answer = Unfit(error)
             if isinstance(answer, Unfit):
                 state = self._left_out(round, peer, answer.error)
