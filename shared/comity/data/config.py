@@ -269,6 +269,8 @@ class DataConfig(_Config):
         hide_names: Whether names of classes and features cross as salted digests alone, which tell whether the other side
             has the same.
         label_noise: Give this share of the samples to train on the label of another class, in experiments.
+        relabel: What the label of each class becomes, in the order of the classes: `[0, 1, 0, 1]` makes two classes of
+            four; left out, labels stay.
     """
 
     source: str = Field(examples=["imagefolder:scans"])
@@ -286,6 +288,7 @@ class DataConfig(_Config):
     features: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=2**16)] = ()
     hide_names: bool = False
     label_noise: float = Field(default=0.0, ge=0, le=1)
+    relabel: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None = None
 
     @model_validator(mode="after")
     def _trained_on_the_source(self) -> Self:

@@ -283,6 +283,8 @@ class LocalParty:
         plan = plans(contract, own, settings) if privacy.guards and plans is not None else None
         if plan is None:
             return
+        if plan.is_balanced and isinstance(self.holdings.data, Splits):
+            plan = replace(plan, classes=tuple(self.holdings.data.train.labels.unique(return_counts=True)[1].tolist()))
         # Not built for that: there may be no memory for what a peer names.
         own_models, sizes = self.config.own_models, implementation.sizes(contract, self.config.own_models)
         widths = {
