@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from comity.errors import PolicyRefusal
 from comity.privacy.settings import PrivacySettings
@@ -22,6 +22,8 @@ class TrainingPlan:
         learning_rate: Its learning rate.
         is_private: Whether differential privacy covers the training.
         steps_term: What `steps` is called in the contract's terms.
+        is_balanced: Whether each class is drawn as often as any.
+        classes: Where it is, the party's samples of each class.
     """
 
     batch_size: int
@@ -31,9 +33,15 @@ class TrainingPlan:
     learning_rate: float
     is_private: bool
     steps_term: str = "sampling_period"
+    is_balanced: bool = False
+    classes: tuple[int, ...] = ()
 
     def distinct(self, samples: int) -> float:
-        """Distinct samples that a party of so many is expected to draw between two sends."""
+        """Distinct samples that a party of so many is expected to draw between two sends, or fewer."""
+        if self.is_balanced:
+            there = [count for count in self.classes if count]
+            share_of_each = min(self.batch_size, samples) / max(len(there), 1)
+            return sum(count * (1 - (1 - min(share_of_each / count, 1)) ** self.steps) for count in there)
         share = min(self.batch_size, samples) / samples
         return float(samples * (1 - (1 - share) ** self.steps))
 
@@ -114,9 +122,7 @@ def _remedy(settings: PrivacySettings, plan: TrainingPlan, samples: int, needed:
 
 
 def _with(plan: TrainingPlan, steps: int) -> TrainingPlan:
-    return TrainingPlan(
-        plan.batch_size, steps, plan.iterations, plan.optimizer, plan.learning_rate, plan.is_private, plan.steps_term
-    )
+    return replace(plan, steps=steps)
 
 
 def _refusal(party: str, limit: str, expected: object, received: object, action: str) -> PolicyRefusal:

@@ -47,6 +47,7 @@ EXPERIMENTS = (
             "smoke": Protection(_ALL, f"{_HERE}:halves", _WAYS[:1], "assisted"),
             "digits": Protection(_ALL, f"{_HERE}:halves", _WAYS, "assisted", "provider"),
             "small": Protection(_IMAGES, f"{_HERE}:halves", _WAYS, "assisted", "provider"),
+            "paper": Protection(Samples("mnist"), f"{_HERE}:halves", _WAYS, "assisted", "provider"),
         },
         "not in the paper",
         measure,
@@ -62,6 +63,7 @@ EXPERIMENTS = (
             "small": Protection(
                 Samples("mnist", 100, 100), f"{_HERE}:imbalanced", _LOWERED, "assisted", seeds=(0, 1, 2)
             ),
+            "paper": Protection(Samples("mnist", 5000), f"{_HERE}:imbalanced", _LOWERED, "assisted", seeds=(0, 1, 2)),
         },
         "20 handwritten digits (scikit-learn) of each class and an mlp of 64; batches of 32; width_factor .25 for 5, min_distinct "
         "5 for 64 and max_batch_share 1 for .75",

@@ -28,6 +28,12 @@ def shares(context: ExperimentContext, samples: Samples, seed: int) -> Script:
     return validated(Script, fields, "the experiment's script")
 
 
+def few(context: ExperimentContext, samples: Samples, seed: int) -> Script:
+    """The same for three rounds."""
+    script = shares(context, samples, seed)
+    return script.model_copy(update={"session": script.session.model_copy(update={"rounds": 3})})
+
+
 def equal(context: ExperimentContext, samples: Samples, seed: int) -> Script:
     """The paper's session with equal shares, as its figures have it here."""
     base = DIGITS if samples.name == "digits" else SMALL
@@ -48,9 +54,10 @@ EXPERIMENTS = (
         "gradient-rewards/protection",
         "What protecting samples costs, and what audits find: the demo's five clients, MLP of 32, 50 rounds",
         {
-            "smoke": Protection(_ALL, f"{_HERE}:shares", _WAYS[:1], "together_mean"),
+            "smoke": Protection(_ALL, f"{_HERE}:few", _WAYS[:1], "together_mean"),
             "digits": Protection(_ALL, f"{_HERE}:shares", _WAYS, "together_mean", "client-5"),
             "small": Protection(_IMAGES, f"{_HERE}:shares", _WAYS, "together_mean", "client-5"),
+            "paper": Protection(Samples("mnist"), f"{_HERE}:shares", _WAYS, "together_mean", "client-5"),
         },
         "not in the paper",
         measure,
@@ -63,7 +70,8 @@ EXPERIMENTS = (
         {
             "smoke": Protection(Samples("digits"), f"{_HERE}:equal", _LOWERED[:1], "together_mean"),
             "digits": Protection(Samples("digits"), f"{_HERE}:equal", _LOWERED, "together_mean", seeds=(0, 1, 2)),
-            "small": Protection(Samples("mnist", None, 100), f"{_HERE}:equal", _LOWERED, "together_mean", seeds=(0,)),
+            "small": Protection(Samples("mnist", None, 100), f"{_HERE}:equal", _LOWERED, "together_mean"),
+            "paper": Protection(Samples("mnist"), f"{_HERE}:equal", _LOWERED, "together_mean", seeds=(0, 1, 2)),
         },
         "five clients with 60 handwritten digits (scikit-learn) and an mlp of 64; width_factor .5 for 5 and min_distinct 20 "
         "for 64",
