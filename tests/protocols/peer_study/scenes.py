@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from comity.protocols.peer_study.labelling import Client, Models
 from comity.protocols.peer_study.oracle import SimulatedOracle
 from comity.protocols.peer_study.pool import TensorPool
+from comity.protocols.peer_study.strategies import LearnedLoss, Strategy, Vaal, strategy
 
 
 @cache
@@ -41,3 +43,9 @@ def two_clients(seed: int, samples: int = 650, free: int = 65) -> tuple[list[Cli
         protected[torch.randperm(samples, generator=draws)[:free]] = False
         clients.append(Client(TensorPool(inputs[own]), protected, SimulatedOracle(labels[own], 10)))
     return clients, inputs[test], labels[test]
+
+
+def hasty(name: str) -> Strategy:
+    """A strategy; one that learns does so for a few steps."""
+    asked = strategy(name)
+    return replace(asked, steps=3) if isinstance(asked, LearnedLoss | Vaal) else asked

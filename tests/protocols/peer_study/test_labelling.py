@@ -13,7 +13,7 @@ from comity.errors import InvalidValue
 from comity.protocols.peer_study.labelling import Client, Plan, Stage, averaged, label_in_turns
 from comity.protocols.peer_study.strategies import STRATEGIES, strategy
 from comity.protocols.peer_study.students import Fitting
-from tests.protocols.peer_study.scenes import MODELS, two_clients
+from tests.protocols.peer_study.scenes import MODELS, hasty, two_clients
 
 SHORT = Plan(initial=5, budget=3, steps=2, rounds=1, fitting=Fitting(steps=4))
 
@@ -26,7 +26,7 @@ def small() -> list[Client]:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_only_free_samples_are_labelled_each_once(name: str) -> None:
     clients = small()
-    stages = label_in_turns(clients, MODELS, strategy(name), SHORT, seed=1)
+    stages = label_in_turns(clients, MODELS, hasty(name), SHORT, seed=1)
     assert [stage.labels for stage in stages] == [10, 16, 22]
     for client, labelled in zip(clients, stages[-1].labelled, strict=True):
         assert len(labelled.indices.unique()) == len(labelled)

@@ -155,7 +155,8 @@ def central(points: Float[Tensor, "n hidden"], count: int, seed: int) -> Int[Ten
     order = away.argsort(stable=True)
     # First of each cluster, and then whatever comes next.
     seen: set[int] = set()
-    first, later = [], []
+    first: list[int] = []
+    later: list[int] = []
     for each in order.tolist():
         (later if int(labels[each]) in seen else first).append(each)
         seen.add(int(labels[each]))
