@@ -95,6 +95,7 @@ def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
         labelled=labelled,
         channels=config.channels,
         table=config.table,
+        in_memory=config.in_memory,
     )
     if not config.classes:
         return read

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from comity.contract import HeadSpec
 from comity.data.dataset import CLASSIFICATION, Dataset
+from comity.data.reading import ReadInputs
 from comity.errors import InvalidValue
 
 SEVERAL = "several"
@@ -62,7 +63,11 @@ def size_of(task: str, targets: Tensor) -> int:
 
 
 def labelled(
-    inputs: Tensor, targets: Tensor | Mapping[str, Tensor], scale: float, what: str, classes: int | None = None
+    inputs: Tensor | ReadInputs,
+    targets: Tensor | Mapping[str, Tensor],
+    scale: float,
+    what: str,
+    classes: int | None = None,
 ) -> Dataset:
     """Samples with targets of any kind.
 

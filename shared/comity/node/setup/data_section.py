@@ -14,6 +14,10 @@ from comity.errors import InvalidValue, MissingFile
 
 _FOLDERS = "imagefolder"
 _NAMELESS = frozenset({"npz", "python"})
+_READING = (
+    "# Whether inputs are read at once; false for more than fit in memory, which are then read when a step asks for them.",
+    "# in_memory = true",
+)
 _MOST_CLASSES = 100
 """Names that are written down; more are left to whoever wants them."""
 
@@ -73,11 +77,16 @@ def _of_kind(kind: str) -> list[str]:
             "# image_size = 32",
             "# Channels to bring images to: 1 for grey, 3 for colours; theirs if left out.",
             "# channels = 3",
+            *_READING,
         ]
     if kind == "text":
         return ["# How many words of each sentence to keep; 56 if left out.", "# words = 50"]
     if kind in _NAMELESS:
-        return ["# Names of the features, in order, where inputs are rows of a table.", "# features = []"]
+        return [
+            *(_READING if kind == "python" else []),
+            "# Names of the features, in order, where inputs are rows of a table.",
+            "# features = []",
+        ]
     return []
 
 
