@@ -208,7 +208,8 @@ class Dataset:
         Raises:
             InvalidValue: Mean and standard deviation do not fit the channels, or a standard deviation is not above 0.
         """
-        scaled = batch_inputs.to(torch.float32) * self.scale
+        stored = batch_inputs.to(torch.float32)
+        scaled = stored if self.scale == 1.0 else stored * self.scale
         if not mean and not std:
             return scaled
         channels = batch_inputs.shape[1]
