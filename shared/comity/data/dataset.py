@@ -157,16 +157,17 @@ class Dataset:
         return {name: each[indices] for name, each in self.targets.items()}
 
     def select(self, indices: Tensor) -> Dataset:
-        """The samples at these places, in this order, copied.
+        """The samples at these places, in this order, copied; where one comes several times, all are numbered anew.
 
         Args:
             indices: int64 `[selected]`, each in [0, len(self)), on the device of the data.
         """
+        ids = tuple(self.ids[each] for each in indices.tolist())
         return replace(
             self,
             inputs=self.inputs.select(indices) if isinstance(self.inputs, ReadInputs) else self.inputs[indices],
             labels=self.labels[indices],
-            ids=tuple(self.ids[each] for each in indices.tolist()),
+            ids=ids if len(set(ids)) == len(ids) else (),
             protected=None if self.protected is None else self.protected[indices],
             more={name: each[indices] for name, each in self.more.items()},
         )

@@ -189,6 +189,7 @@ def running(
     *,
     threads: int | None = 1,
     environments: Mapping[str, Mapping[str, str]] | None = None,
+    authority: Authority | None = None,
 ) -> Iterator[dict[str, NodeProcess]]:
     """Runs a script's parties as processes, and stops them at the end.
 
@@ -197,6 +198,7 @@ def running(
         workdir: Where their configurations, certificates, states and logs go.
         threads: Threads of each node's tensor operations; None leaves it to torch.
         environments: Variables over those of this process, by party.
+        authority: Who certifies them; one of their own if nothing is said.
 
     Yields:
         The processes by party, ready.
@@ -205,7 +207,7 @@ def running(
         NodeProcessFailed: One did not start.
     """
     with ExitStack() as stack:
-        nodes = prepare(script, workdir, threads=threads)
+        nodes = prepare(script, workdir, threads=threads, authority=authority)
         for name, node in nodes.items():
             # Before it starts: whoever interrupts us in between leaves no daemon behind.
             stack.callback(node.stop)
@@ -215,7 +217,9 @@ def running(
         yield nodes
 
 
-def prepare(script: Script, workdir: Path, *, threads: int | None = 1) -> dict[str, NodeProcess]:
+def prepare(
+    script: Script, workdir: Path, *, threads: int | None = 1, authority: Authority | None = None
+) -> dict[str, NodeProcess]:
     """Configurations and certificates for a script's parties, on addresses of loopback that are free now.
 
     Returns:
@@ -223,7 +227,7 @@ def prepare(script: Script, workdir: Path, *, threads: int | None = 1) -> dict[s
     """
     # A daemon counts relative paths from its configuration's folder, not from here.
     workdir = workdir.resolve()
-    authority = Authority.create()
+    authority = authority or Authority.create()
     acceptors = {name: f"127.0.0.1:{_free_port()}" for name in script.session.acceptors}
     nodes = {}
     for name in sorted(script.party, key=lambda name: name not in acceptors):

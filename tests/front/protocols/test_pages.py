@@ -20,6 +20,7 @@ from tests.e2e.pages import ROOT, blocks
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 PAGE = ROOT / "docs" / "python.md"
 SAID = {
+    "bargaining_with_torchjd": ["powers [0.25, 0.7", "test accuracy 0.8"],
     "algorithms_alone": ["checkpoint 4", "by a full evaluation: 4", "exact Shapley"],
     "own_model_and_tensors": [
         "assisted",

@@ -151,7 +151,7 @@ class Initiators:
     """
 
     def __init__(self, script: Script, identities: Sequence[Identity], address: str) -> None:
-        (self._identity,) = identities
+        self._identities = identities
         self._script = script
         self._address = address
         self._numbers = itertools.count(1)
@@ -159,7 +159,7 @@ class Initiators:
     def __enter__(self) -> Self:
         """Starts their processes."""
         text = self._script.model_dump_json()
-        self._processes = _Processes(_initiate, [(text, self._identity, self._address)] * _PROCESSES)
+        self._processes = _Processes(_initiate, [(text, self._identities, self._address)] * _PROCESSES)
         self._processes.answers(_OPEN_S)
         return self
 
@@ -176,7 +176,8 @@ class Initiators:
             count: How many.
             at_once: Whether all begin at the same time; otherwise each when the one before it has ended.
         """
-        names = [f"load-{next(self._numbers)}" for _ in range(count)]
+        # Of those at once no two are one party's.
+        names = [(f"load-{next(self._numbers)}", number % len(self._identities)) for number in range(count)]
         pipes = self._processes.pipes
         if not at_once:
             seconds = []
@@ -198,7 +199,7 @@ class Initiators:
         return seconds
 
 
-def _initiate(pipe: Connection, text: str, identity: Identity, address: str) -> None:
+def _initiate(pipe: Connection, text: str, identities: Sequence[Identity], address: str) -> None:
     """Runs the sessions that it is told, those of one message at once."""
     script = Script.model_validate_json(text)
     (acceptor,) = script.session.acceptors
@@ -208,9 +209,11 @@ def _initiate(pipe: Connection, text: str, identity: Identity, address: str) -> 
     data = load_data(section.data) if isinstance(section.data, DataConfig) else section.data
     config = section.model_copy(update={"data": data})
 
-    def run(session: str) -> float:
+    def run(asked: tuple[str, int]) -> float:
+        session, number = asked
+        identity = identities[number]
         began = time.perf_counter()
-        party = LocalParty(name, config, GivenSecrets(session.encode()), MemoryStore())
+        party = LocalParty(identity.party, config, GivenSecrets(session.encode()), MemoryStore())
         contract, definition = draft_contract(script, party, session)
         own = party.membership(definition.initiator, contract)
         party.store.save(stored(contract, own))

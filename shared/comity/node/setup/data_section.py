@@ -62,6 +62,8 @@ def data_section(source: str, folder: Path, target: str = "") -> str:
         '# partition = { name = "uniform", parties = 2, index = 0, seed = 0 }',
         "# For experiments, give this share of the samples the label of another class.",
         "# label_noise = 0.0",
+        "# What the label of each class becomes, one for each class: here, of four classes, two; as they are if left out.",
+        "# relabel = [0, 1, 0, 1]",
     ]
     if kind in {"csv", "parquet"}:
         lines += ["", *_table(kind, path, target)]

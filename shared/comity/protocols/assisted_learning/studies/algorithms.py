@@ -99,7 +99,7 @@ class Algorithms:
         period = self._terms.iterations
         for sample in task.trajectory(
             task.initial_state,
-            self._terms.optimizer_spec,
+            self._terms.optimizer_spec(1),
             iterations=self._contract.rounds * period + 1,
             period=period,
             round=0,
@@ -154,7 +154,7 @@ class Algorithms:
         models = [
             {name: tensor.clone() for name, tensor in sample.state.items()}
             for sample in task.trajectory(
-                start, self._terms.optimizer_spec, iterations=end, period=period or iterations, round=round
+                start, self._terms.optimizer_spec(round), iterations=end, period=period or iterations, round=round
             )
         ]
         return models if period else models[-1:]
