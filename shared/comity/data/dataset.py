@@ -32,7 +32,7 @@ class Dataset:
 
     Attributes:
         inputs: uint8 or float32, `[samples, *input_shape]`; images are `[samples, channels, height, width]`. Where they do
-            not fit in memory, what reads them when they are indexed.
+            not fit in memory, a `ReadInputs`, which reads them when it is indexed, and passes for a tensor until then.
         labels: What is to be told of each sample: int64 `[samples]`, each in [0, classes). In other tasks than
             classification, targets as the kind of task has them, the samples in the first dimension: bool `[samples, labels]`,
             float32 `[samples, targets]`, uint8 `[samples, height, width]`.
@@ -51,7 +51,7 @@ class Dataset:
         InvalidValue: The tensors do not fit each other or this description. The values in them are not looked at.
     """
 
-    inputs: Tensor | ReadInputs
+    inputs: Tensor
     labels: Tensor
     scale: float
     classes: int

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -227,7 +228,7 @@ def _when_asked(paths: list[Path], first: Pixels, form: Form, image_size: int | 
 
 def _dataset(inputs: Tensor | ReadInputs, paths: Paths, folder: Path, names: tuple[str, ...]) -> Dataset:
     return Dataset(
-        inputs,
+        cast(Tensor, inputs),
         torch.tensor([label for _, label in paths]),
         scale=1 / 255 if inputs.dtype == torch.uint8 else 1.0,
         classes=max(len(names), 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Samples:
         protected: bool `[samples]`; None for none.
     """
 
-    inputs: Tensor | ReadInputs
+    inputs: Tensor
     labels: Labels
     protected: Tensor | None = None
 
@@ -307,4 +307,5 @@ def _when_asked(data: Any, what: str, split: SplitName) -> Samples:
         known = [torch.as_tensor(_item(data, place, what)[1]) for place in range(len(data))]
     labels = torch.stack([torch.as_tensor(each) for each in known]) if len(data) else torch.empty(0, dtype=torch.int64)
     _, targets = told(labels, tuple(like.shape), f"{what}: the labels")
-    return Samples(ReadInputs(of_pairs(data), torch.arange(len(data)), like, f"{len(data)}"), targets)
+    inputs = ReadInputs(of_pairs(data), torch.arange(len(data)), like, f"{len(data)}")
+    return Samples(cast(Tensor, inputs), targets)

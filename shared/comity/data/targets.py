@@ -9,7 +9,6 @@ from torch import Tensor
 
 from comity.contract import HeadSpec
 from comity.data.dataset import CLASSIFICATION, Dataset
-from comity.data.reading import ReadInputs
 from comity.errors import InvalidValue
 
 SEVERAL = "several"
@@ -63,7 +62,7 @@ def size_of(task: str, targets: Tensor) -> int:
 
 
 def labelled(
-    inputs: Tensor | ReadInputs,
+    inputs: Tensor,
     targets: Tensor | Mapping[str, Tensor],
     scale: float,
     what: str,
