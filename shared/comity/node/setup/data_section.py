@@ -58,12 +58,14 @@ def data_section(source: str, folder: Path, target: str = "") -> str:
         "# splits = { calibration = { share = 0.1 } }",
         "# Keep only the first samples of each class for training, this many; all if left out.",
         "# per_class = 100",
+        "# For experiments, classes by their numbers of which nothing is trained on.",
+        "# without = []",
         "# For experiments, keep only a share of those; all if left out.",
         '# partition = { name = "uniform", parties = 2, index = 0, seed = 0 }',
         "# For experiments, give this share of the samples the label of another class.",
         "# label_noise = 0.0",
-        "# What the label of each class becomes, one for each class: here, of four classes, two; as they are if left out.",
-        "# relabel = [0, 1, 0, 1]",
+        "# What the label of each class becomes, one for each class: [0, 1, 0, 1] makes two of four; as they are if left out.",
+        "# relabel = []",
     ]
     if kind in {"csv", "parquet"}:
         lines += ["", *_table(kind, path, target)]
