@@ -43,7 +43,7 @@ def charged_once(script: Script, ledgers: Mapping[str, Iterable[Chain]]) -> Char
     acceptors, unit = script.session.acceptors, protocol(script.session.protocol).unit
     charges = {}
     for initiator, acceptor in itertools.product(script.party.keys() - {*acceptors}, acceptors):
-        assert compare(chains[initiator], chains[acceptor]) == []
+        assert (found := compare(chains[initiator], chains[acceptor])) == [], found
         for own, peer in ((initiator, acceptor), (acceptor, initiator)):
             (chain,) = (each for each in chains[own] if each.name == (script.session.id, peer))
             units = tuple(each.units for each in charges_of(chain.entries))

@@ -48,6 +48,12 @@ def assert_sound(report: Report, name: str) -> None:
     assert all(label in text for label in labels)
 
 
+def test_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("data", monkeypatch)
+    assert [target.required for target in report.targets] == [">= 0.9", ">= 0.98"]
+    assert len(report.rows) == 4
+
+
 def test_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("transfer", monkeypatch)
     labels = {row.label for row in report.rows}
@@ -223,3 +229,9 @@ def test_cifar_is_measured_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path
     digits = [("digits in blocks of 32", 5), ("digits in blocks of 8", 5)]
     cifar = [("cifar10 in blocks of 256", 1), ("cifar10 in blocks of 64", 1)]
     assert measured == [*digits, *digits, *cifar]
+
+
+def test_trying(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("trying", monkeypatch)
+    assert [target.met for target in report.targets if "bytes" in target.what] == [True]
+    assert any("try-out" in row.label for row in report.rows)

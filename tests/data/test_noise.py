@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.data import Dataset, corrupt_labels
+from comity.data import DataConfig, Dataset, corrupt_labels, load_data
 from comity.errors import InvalidValue
 
 
@@ -57,3 +57,15 @@ def test_one_class_has_no_other() -> None:
     with pytest.raises(InvalidValue, match="2 classes"):
         corrupt_labels(dataset(4, 1), 0.5, 0)
     assert len(corrupt_labels(dataset(4, 1), 0.0, 0)) == 4
+
+
+def test_classes_get_other_labels() -> None:
+    found = load_data(DataConfig(source="digits", relabel=(0, 1) * 5))
+    plain = load_data(DataConfig(source="digits"))
+    assert found.train.classes == 2
+    assert torch.equal(found.train.labels, plain.train.labels % 2)
+    assert found.test is not None
+    assert plain.test is not None
+    assert torch.equal(found.test.labels, plain.test.labels % 2)
+    with pytest.raises(InvalidValue, match=r"expected 10 in data\.relabel, one for each class, received 2"):
+        load_data(DataConfig(source="digits", relabel=(0, 1)))

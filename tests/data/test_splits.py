@@ -117,3 +117,14 @@ def test_splits_are_alike_and_samples_have_ids_of_their_own() -> None:
         Dataset(
             torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), 1.0, 2, protected=torch.zeros(3, dtype=torch.bool)
         )
+
+
+def test_classes_are_left_out_of_the_training_samples_alone() -> None:
+    whole = load_data(DataConfig(source="digits", splits={"calibration": SplitConfig(share=0.2)}))
+    lacking = load_data(DataConfig(source="digits", without=(9,), splits={"calibration": SplitConfig(share=0.2)}))
+    assert 9 not in lacking.train.labels
+    assert len(lacking.train) == int((whole.train.labels != 9).sum())
+    assert lacking.train.classes == 10
+    for name in ("calibration", "test"):
+        assert torch.equal(lacking.split(name).labels, whole.split(name).labels)
+    assert any("of 9" in note for note in lacking.notes)

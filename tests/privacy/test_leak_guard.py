@@ -203,6 +203,32 @@ def test_rows_of_an_embedding_that_one_sample_moved_stay() -> None:
     ]
 
 
+def test_a_weight_with_two_names_is_held_under_both() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = nn.Embedding(6, 3)
+            self.out = nn.Linear(3, 6, bias=False)
+            self.out.weight = self.words.weight
+
+        def forward(self, words: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.out(self.words(words).mean(1))
+            return made
+
+    trial = Trial(Tied(), Rules(fewest=1, layer=1.0, neighbours=0, combined=2.0))
+    start = trial.state()
+    trial.step(list(range(12)), torch.arange(24).view(12, 2) % 6, draw(12, 6).float() * torch.eye(12, 6) * 5 + 1)
+    released = trial.guard.release_model(trial.state(), start)
+    assert released.verdict.held_rows > 0
+    assert torch.equal(released.state["out.weight"], released.state["words.weight"])
+    stayed = (released.state["words.weight"] == start["words.weight"]).all(1)
+    assert int(stayed.sum()) * 2 == released.verdict.held_rows
+    update = {"words.weight": trial.state()["words.weight"] - start["words.weight"]}
+    again = Trial(trial.model, Rules(fewest=1))
+    again.step([0], torch.tensor([[0, 1]]), torch.ones(1, 6))
+    assert not again.guard.release_update(update).state["words.weight"][:2].any()
+
+
 def test_positions_of_a_sample_count_together() -> None:
     trial = Trial(nn.Linear(4, 2), FEW)
     start = trial.state()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from comity.data import DataConfig, load_data
-from comity.training import SampleStream, Secret
+from comity.errors import PolicyRefusal
+from comity.privacy.limits import TrainingPlan, require_within
+from comity.privacy.settings import PrivacySettings
+from comity.training import OptimizerSpec, SampleStream, Secret
+from comity.training.optimizers import build_optimizer, set_rate
+from comity.training.samples import BalancedStream
 
 SECRET = Secret(b"clinic", "s-1")
 
@@ -44,6 +50,50 @@ def test_every_sample_comes_as_often_as_any_other_and_no_batch_knows_of_another(
         after = one_hot(batches[1:], samples).sum(1)
         shared = float((first * after).sum(1).double().mean())
         assert shared == pytest.approx(batch_size**2 / samples, abs=0.25)
+
+
+def test_balanced_batches_have_each_class_as_often_as_any_and_each_sample_once() -> None:
+    labels = torch.tensor([0] * 900 + [1] * 90 + [3] * 10)
+    stream = BalancedStream(labels, 9, SECRET, 1)
+    batches = torch.stack([stream.batch(step) for step in range(2000)])
+    assert all(len(batch.unique()) == 9 for batch in batches)
+    classes = torch.bincount(labels[batches].flatten(), minlength=4).double() / batches.numel()
+    assert classes[2] == 0
+    # A batch of 9 exhausts a class of ten somewhat.
+    assert classes[[0, 1, 3]].tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
+    of_first = torch.bincount(batches.flatten(), minlength=1000)[:900].double()
+    assert abs(float(of_first.var() / of_first.mean()) - 1) < 0.3
+    again = BalancedStream(labels, 9, SECRET, 1)
+    assert torch.equal(again.batch(7), batches[7])
+    assert not torch.equal(BalancedStream(labels, 9, SECRET, 2).batch(7), batches[7])
+    everything = BalancedStream(labels, 5000, SECRET, 1).batch(0)
+    assert everything.sort().values.tolist() == list(range(1000))
+
+
+def test_fewer_distinct_samples_stand_behind_balanced_batches() -> None:
+    plain = TrainingPlan(32, 5, 50, "adam", 1e-3, is_private=False)
+    balanced = replace(plain, is_balanced=True, classes=(900, 90, 10))
+    assert balanced.distinct(1000) < plain.distinct(1000)
+    labels = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
+    stream = BalancedStream(labels, 32, SECRET, 1)
+    seen = [len(torch.cat([stream.batch(5 * at + step) for step in range(5)]).unique()) for at in range(200)]
+    assert balanced.distinct(1000) <= sum(seen) / len(seen) < 1.3 * balanced.distinct(1000)
+    settings = PrivacySettings(min_distinct=120, width_factor=0)
+    require_within(settings, plain, 1000, {"mlp": 8}, "clinic")
+    with pytest.raises(PolicyRefusal, match="min_distinct"):
+        require_within(settings, balanced, 1000, {"mlp": 8}, "clinic")
+
+
+def test_learning_rates_fall_within_a_training() -> None:
+    spec = OptimizerSpec("sgd", 1.0, decay="linear", last_share=0.2)
+    assert [round(spec.rate(step, 4), 3) for step in (0, 2, 4)] == [1.0, 0.6, 0.2]
+    assert OptimizerSpec("sgd", 1.0, decay="cosine").rate(2, 4) == pytest.approx(0.5)
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = build_optimizer(spec, [weight])
+    set_rate(optimizer, spec, 2, 4)
+    weight.grad = torch.ones(1)
+    optimizer.step()
+    assert float(weight.detach()) == pytest.approx(0.4)
 
 
 def test_a_draw_of_many_samples_takes_no_longer_than_one_of_few() -> None:

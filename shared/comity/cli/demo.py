@@ -106,6 +106,7 @@ def _show_next(name: str, seed: int, workdir: Path | None) -> None:
         **(
             {f"{demo} --guarded": "with a leak guard, and samples enough for it"} if demo_named(name)[1].guarded else {}
         ),
+        **{f"{demo} --{switch}": does for switch, does in demo_named(name)[1].switches.items()},
         f"{demo} --print-script > s.toml": "the session as a script; change it, then",
         "comity simulate s.toml": "run it in one process: the same result",
         **({f"{demo} --workdir demo": f"keep {kept}"} if workdir is None else {f"ls {quote(str(workdir))}/*": kept}),

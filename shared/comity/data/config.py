@@ -257,9 +257,12 @@ class DataConfig(_Config):
         image_size: The height and width to bring an `imagefolder`'s images to, in pixels.
         channels: How many channels to bring an `imagefolder`'s images to: 1 for grey, 3 for colours; theirs if left out.
         table: What the columns of a `csv` or a `parquet` are.
+        in_memory: Whether inputs are read at once; false for more than fit in memory, of an `imagefolder` or a function that
+            gives a torch data set: they are then read when a step asks for them.
         words: How many words of each sentence of a `text` to keep.
         per_class: Keep only the first samples of each class for training, this many; the test split stays whole.
         partition: Keep only a share of those; absent for data that are this node's own.
+        without: Classes, by their numbers, of which no sample is kept to train on, in experiments; other splits keep theirs.
         splits: Further splits: `test`, where the source brings none or another is wanted, `validation`, `calibration`,
             `pool`.
         classes: The classes in the order that is agreed, as a list, or as a table from this node's own names to those that
@@ -268,6 +271,8 @@ class DataConfig(_Config):
         hide_names: Whether names of classes and features cross as salted digests alone, which tell whether the other side
             has the same.
         label_noise: Give this share of the samples to train on the label of another class, in experiments.
+        relabel: What the label of each class becomes, in the order of the classes: `[0, 1, 0, 1]` makes two classes of
+            four; left out, labels stay.
     """
 
     source: str = Field(examples=["imagefolder:scans"])
@@ -275,15 +280,18 @@ class DataConfig(_Config):
     seed: int = Field(default=0, ge=0, lt=2**32)
     image_size: int | None = Field(default=None, ge=1)
     channels: Literal[1, 3] | None = None
+    in_memory: bool = True
     table: TableConfig | None = None
     words: int | None = Field(default=None, ge=1)
     per_class: int | None = Field(default=None, ge=1)
     partition: PartitionConfig | None = None
+    without: tuple[Annotated[int, Field(ge=0)], ...] = ()
     splits: dict[SplitName, SplitConfig] = {}
     classes: Classes = ()
     features: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=2**16)] = ()
     hide_names: bool = False
     label_noise: float = Field(default=0.0, ge=0, le=1)
+    relabel: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None = None
 
     @model_validator(mode="after")
     def _trained_on_the_source(self) -> Self:

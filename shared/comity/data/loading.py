@@ -24,7 +24,7 @@ from comity.data.config import (
     UniformPartition,
 )
 from comity.data.dataset import CLASSIFICATION, Dataset, Splits
-from comity.data.noise import corrupt_labels
+from comity.data.noise import corrupt_labels, relabeled
 from comity.errors import InvalidValue
 
 
@@ -59,6 +59,9 @@ def load_data(config: DataConfig) -> Splits:
             found[name] = _some(train.select(torch.nonzero(share).flatten()), f"splits.{name}.share")
         found[name] = _marked(found[name], wanted, config, name)
     train = _some(train.select(torch.nonzero(left).flatten()) if config.splits else train, "partition and splits")
+    if config.without:
+        kept = torch.isin(train.labels, torch.tensor(config.without), invert=True)
+        train = _some(train.select(torch.nonzero(kept).flatten()), "without")
     others = {name: each for name, each in found.items() if name not in {"train", "test"}}
     train = corrupt_labels(train, config.label_noise, config.seed)
     splits = Splits(train, found.get("test"), others, (*notes, *_lacking(train)), config.hide_names)
@@ -85,7 +88,7 @@ def _with_features(splits: Splits, features: tuple[str, ...]) -> Splits:
 
 
 def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
-    """A source, with its classes named as the configuration has them."""
+    """A source, with its classes named, and its labels, as the configuration has them."""
     read = sources.load(
         source,
         root=config.root,
@@ -95,19 +98,24 @@ def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
         labelled=labelled,
         channels=config.channels,
         table=config.table,
+        in_memory=config.in_memory,
     )
-    if not config.classes:
+    if not config.classes and not config.relabel:
         return read
     if read.train.task != CLASSIFICATION:
         raise InvalidValue(
-            "[data] classes is for samples with classes",
+            "[data] classes and relabel are for samples with classes",
             expected="none",
             received=read.train.task,
-            action="leave it out",
+            action="leave them out",
         )
-    others = {name: named(each, config.classes) for name, each in read.others.items()}
-    test = None if read.test is None else named(read.test, config.classes)
-    return Splits(named(read.train, config.classes), test, others, read.notes)
+
+    def changed(dataset: Dataset) -> Dataset:
+        dataset = named(dataset, config.classes)
+        return relabeled(dataset, config.relabel) if config.relabel else dataset
+
+    others = {name: changed(each) for name, each in read.others.items()}
+    return Splits(changed(read.train), None if read.test is None else changed(read.test), others, read.notes)
 
 
 def _like(apart: Dataset, train: Dataset, name: SplitName) -> Dataset:
@@ -144,7 +152,7 @@ def _marked(dataset: Dataset, wanted: SplitConfig, config: DataConfig, name: Spl
 def _some(dataset: Dataset, what: str) -> Dataset:
     if not len(dataset):
         raise InvalidValue(
-            "No sample is left to train on" if what.startswith("partition") else "No sample is left for a split",
+            "No sample is left to train on" if not what.startswith("splits.") else "No sample is left for a split",
             expected="1 or more",
             received=f"none, by {what}",
             action="keep more of each class, or lower the shares of the splits",

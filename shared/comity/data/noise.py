@@ -1,7 +1,8 @@
-"""Labels that are wrong on purpose, for experiments on what data of poor quality is worth."""
+"""Other labels for samples: coarser ones, and, for experiments on what data of poor quality is worth, wrong ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -38,3 +39,26 @@ def corrupt_labels(dataset: Dataset, share: float, seed: int) -> Dataset:
     corrupted = order[:count]
     labels[corrupted] = (labels[corrupted] + steps[:count]) % dataset.classes
     return replace(dataset, labels=labels)
+
+
+def relabeled(dataset: Dataset, relabel: Sequence[int]) -> Dataset:
+    """The same samples with other labels; there are as many classes as the greatest of them needs.
+
+    Args:
+        dataset: The samples; it stays as it is.
+        relabel: What the label of each class becomes, in the order of the classes.
+
+    Raises:
+        InvalidValue: It does not have one for each class.
+    """
+    if len(relabel) != dataset.classes:
+        raise InvalidValue(
+            "Labels cannot be given to classes",
+            expected=f"{dataset.classes} in data.relabel, one for each class",
+            received=len(relabel),
+        )
+    # A label below 0 says that nobody knows it.
+    labels = torch.tensor(relabel, dtype=torch.int64)[dataset.labels.clamp(min=0)].where(dataset.labels >= 0, -1)
+    classes = max(relabel) + 1
+    meaning = dataset.meaning if classes == dataset.classes else replace(dataset.meaning, labels=())
+    return replace(dataset, labels=labels, classes=classes, meaning=meaning)

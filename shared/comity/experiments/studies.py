@@ -30,12 +30,14 @@ class Demo:
         guarded: Likewise, of one with samples enough for a leak guard; empty for none.
         sessions: How many sessions it runs, one after the other, with seeds that follow.
         kill: Where `--kill` strikes, `point:n`: in the middle of a round.
+        switches: What else can be asked of it, and what each does; `--NAME` passes `NAME=True` to `script`.
     """
 
     script: str
     guarded: str = ""
     sessions: int = 1
     kill: str = "commit:50"
+    switches: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,8 +230,14 @@ def left_behind(
         labels, kinds = list(parties), names * len(parties)
     elif len(blobs) == len(names):
         labels = kinds = names
+    elif not names:
+        labels, kinds = [f"model-{index}" for index in range(len(blobs))], [""] * len(blobs)
     else:
-        labels, kinds = [f"model-{index}" for index in range(len(blobs))], [names[0] if names else ""] * len(blobs)
+        # Some of them, or several of one: their layout tells which.
+        by_signature = {spec.signature: name for name, spec in contract.models.items()}
+        kinds = [by_signature.get(Layout.of(Layout.unpack(each)).signature, "") or names[0] for each in blobs]
+        once = len({*kinds}) == len(kinds)
+        labels = kinds if once else [f"model-{index}" for index in range(len(blobs))]
     return {
         label: Left(blob, lambda kind=kind: _built(contract, kind, own, weights))  # type: ignore[misc]
         for label, kind, blob in zip(labels, kinds, blobs, strict=True)
@@ -241,7 +247,8 @@ def left_behind(
 def _built(contract: Contract, model: str, own: OwnModels, weights: Weights) -> nn.Module:
     spec = contract.models[model]
     try:
-        return build_model(spec, contract.task, contract.seed, own, weights)
+        size = protocol(contract.protocol).load().sizes(contract, own).get(model)
+        return build_model(spec, contract.task, contract.seed, own, weights, size=size)
     except UnknownModel as error:
         raise InvalidValue(
             f"the session's model {spec.name!r} is the node's own code",

@@ -283,12 +283,14 @@ class LocalParty:
         plan = plans(contract, own, settings) if privacy.guards and plans is not None else None
         if plan is None:
             return
+        if plan.is_balanced and isinstance(self.holdings.data, Splits):
+            plan = replace(plan, classes=tuple(self.holdings.data.train.labels.unique(return_counts=True)[1].tolist()))
         # Not built for that: there may be no memory for what a peer names.
-        own_models = self.config.own_models
+        own_models, sizes = self.config.own_models, implementation.sizes(contract, self.config.own_models)
         widths = {
             spec.name: widest(
-                model_outline(contract, name, own_models)
-                or agreed_model(self.name, contract, name, own_models, self.weights)
+                model_outline(spec, contract.task, own_models, size=sizes.get(name))
+                or agreed_model(self.name, contract, name, own_models, self.weights, size=sizes.get(name))
             )
             for name, spec in contract.models.items()
         }
@@ -348,8 +350,13 @@ class LocalParty:
         """
         require_usable(contract.task)
         self.require_fitting(contract, self.holdings.data)
+        own_models = self.config.own_models
         with self._named_where_lacking():
-            weights = sum(model_bytes(contract, name, self.config.own_models) for name in contract.models)
+            sizes = protocol(contract.protocol).load().sizes(contract, own_models)
+            weights = sum(
+                model_bytes(spec, contract.task, own_models, size=sizes.get(name))
+                for name, spec in contract.models.items()
+            )
         return weights * (_COPIES + self.config.limits.half_uploads)
 
     @contextmanager
@@ -403,11 +410,15 @@ class LocalParty:
         """
         definition = protocol(contract.protocol)
         require_usable(contract.task)
-        builder, data = definition.load().task, splits or environments or self.holdings.data
+        implementation, data = definition.load(), splits or environments or self.holdings.data
         self.require_fitting(contract, data)
         own_models, weights = self.config.own_models, self.weights
         with self._named_where_lacking():
-            models = {name: agreed_model(self.name, contract, name, own_models, weights) for name in contract.models}
+            sizes = implementation.sizes(contract, own_models)
+            models = {
+                name: agreed_model(self.name, contract, name, own_models, weights, size=sizes.get(name))
+                for name in contract.models
+            }
         resources = Resources(
             self.name,
             models,
@@ -419,7 +430,7 @@ class LocalParty:
             mechanism,
             self._rules() if splits is None and environments is None else None,
         )
-        return builder.build(contract, resources)
+        return implementation.task.build(contract, resources)
 
     def tried_task(self, contract: Contract) -> Any:
         """This party's task, after it did once what a session does with it many times.

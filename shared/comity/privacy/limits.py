@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from comity.errors import PolicyRefusal
 from comity.privacy.settings import PrivacySettings
@@ -21,6 +22,8 @@ class TrainingPlan:
         learning_rate: Its learning rate.
         is_private: Whether differential privacy covers the training.
         steps_term: What `steps` is called in the contract's terms.
+        is_balanced: Whether each class is drawn as often as any.
+        classes: Where it is, the party's samples of each class.
     """
 
     batch_size: int
@@ -30,9 +33,15 @@ class TrainingPlan:
     learning_rate: float
     is_private: bool
     steps_term: str = "sampling_period"
+    is_balanced: bool = False
+    classes: tuple[int, ...] = ()
 
     def distinct(self, samples: int) -> float:
-        """Distinct samples that a party of so many is expected to draw between two sends."""
+        """Distinct samples that a party of so many is expected to draw between two sends, or fewer."""
+        if self.is_balanced:
+            there = [count for count in self.classes if count]
+            share_of_each = min(self.batch_size, samples) / max(len(there), 1)
+            return sum(count * (1 - (1 - min(share_of_each / count, 1)) ** self.steps) for count in there)
         share = min(self.batch_size, samples) / samples
         return float(samples * (1 - (1 - share) ** self.steps))
 
@@ -64,10 +73,7 @@ def require_within(
     if plan.steps < settings.min_period:
         expected = f"a {plan.steps_term} of at least {settings.min_period}"
         raise _refusal(party, "min_period", expected, plan.steps, "raise the term")
-    batch = min(plan.batch_size, samples)
-    if samples - settings.min_distinct < batch < samples:
-        expected = f"a batch_size of at most {max(samples - settings.min_distinct, 0)}, or of all {samples} samples"
-        raise _refusal(party, "min_distinct", expected, plan.batch_size, "change the term")
+    _require_draws(settings, plan, samples, party)
     for model, width in widest.items():
         allowed = settings.models.get(model)
         if settings.models and allowed is None:
@@ -75,6 +81,17 @@ def require_within(
         if allowed is not None and width > allowed:
             raise _refusal(party, "models", f"{model} of at most {allowed} units", width, "use a narrower model")
     _require_distinct(settings, plan, samples, max(widest.values(), default=0), party)
+
+
+def _require_draws(settings: PrivacySettings, plan: TrainingPlan, samples: int, party: str) -> None:
+    """Checks that batches differ from each other by many samples; noise hides what others differ by."""
+    batch, by_share = min(plan.batch_size, samples), math.floor(settings.max_batch_share * samples)
+    by_rest = samples - settings.min_distinct
+    if plan.is_private or batch <= min(by_share, by_rest) or batch == samples == by_share:
+        return
+    limit = "max_batch_share" if by_share < by_rest or batch == samples else "min_distinct"
+    expected = f"a batch_size of at most {max(min(by_share, by_rest), 0)} of {samples} samples"
+    raise _refusal(party, limit, expected, plan.batch_size, "lower the term; the node's owner can change the limit")
 
 
 def _require_distinct(settings: PrivacySettings, plan: TrainingPlan, samples: int, width: int, party: str) -> None:
@@ -105,9 +122,7 @@ def _remedy(settings: PrivacySettings, plan: TrainingPlan, samples: int, needed:
 
 
 def _with(plan: TrainingPlan, steps: int) -> TrainingPlan:
-    return TrainingPlan(
-        plan.batch_size, steps, plan.iterations, plan.optimizer, plan.learning_rate, plan.is_private, plan.steps_term
-    )
+    return replace(plan, steps=steps)
 
 
 def _refusal(party: str, limit: str, expected: object, received: object, action: str) -> PolicyRefusal:

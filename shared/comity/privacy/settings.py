@@ -18,6 +18,8 @@ class PrivacySettings(BaseModel):
             differential privacy. `public`: data that need no protection; nothing is held back.
         min_distinct: Fewest distinct samples behind a row of a model since it last left; batches of a part of the samples
             leave out as many.
+        max_batch_share: Greatest batch, as a share of the samples. Rounds, and sessions, whose batches are all samples or
+            nearly differ by single ones, where the weights that they begin with do.
         width_factor: How many distinct samples there have to be, between two sends, for each unit of a model's widest fully
             connected layer with more than 16 inputs.
         models: The models that may be trained, and outputs of their widest such layer; empty for all.
@@ -30,6 +32,7 @@ class PrivacySettings(BaseModel):
 
     preset: Preset = "guarded"
     min_distinct: Annotated[int, Field(ge=1)] = 64
+    max_batch_share: Annotated[float, Field(gt=0, le=1)] = 0.75
     width_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
     models: dict[str, Annotated[int, Field(ge=1)]] = {}
     max_learning_rate: dict[str, Annotated[float, Field(gt=0)]] = {"sgd": 1.0, "adam": 0.01}

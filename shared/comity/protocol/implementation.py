@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from comity.contract import ASPECTS, Aspect, Contract, Json, Membership, TaskSpec, Terms
+from comity.contract import ASPECTS, Aspect, Contract, Json, Membership, ModelSpec, TaskSpec, Terms
 from comity.data import Splits
 from comity.environments import EnvironmentSet
 from comity.models import OwnModels
@@ -19,7 +19,7 @@ from comity.privacy.terms import PrivacyTerms
 from comity.protocol.roles import Initiator
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.worker import Steppable
-from comity.tasks import require_task
+from comity.tasks import ModelSize, require_task
 from comity.training import Secret
 from comity.transport.bindings.channel import Channel
 from comity.transport.calls import Service
@@ -96,6 +96,26 @@ class TaskBuilder(Protocol):
         """
         require_task(party, data, task, aspects)
 
+    def sizes(
+        self, terms: Terms, task: TaskSpec, models: Mapping[str, ModelSpec], own: OwnModels
+    ) -> Mapping[str, ModelSize]:
+        """What models take and give that are of other sizes than the task's, such as one that goes by another's features.
+
+        None, if a protocol says nothing else. All parties find the same, without building a model of a peer's sizes.
+
+        Args:
+            terms: The contract's terms.
+            task: What its models are for.
+            models: Its models, by what the protocol calls them.
+            own: What the node's own configuration calls models, and where they are.
+
+        Raises:
+            RefusedError: A model that decides another's size cannot be had here.
+            InvalidValue: The terms do not go with it.
+        """
+        del terms, task, models, own
+        return {}
+
     def build(self, contract: Contract, resources: Resources) -> Any:
         """A party's local task, of the class that the protocol's roles work with.
 
@@ -162,6 +182,10 @@ class Implementation:
     judged: tuple[str, ...] = ()
     training_plan: Callable[[Contract, Membership, Any], TrainingPlan | None] | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
+
+    def sizes(self, contract: Contract, own: OwnModels) -> Mapping[str, ModelSize]:
+        """See `TaskBuilder.sizes`."""
+        return self.task.sizes(contract.terms, contract.task, contract.models, own)
 
     def connected(self, contexts: Sequence[PeerContext], channels: Sequence[Channel]) -> Initiator:
         """The initiator, from its contexts opposite the acceptors and the channels to them, in the same order."""

@@ -22,7 +22,13 @@ _AWAY = (PeerUnreachable, DeadlineExceeded, NodeDraining)
 """What a call ends with whose peer is away."""
 
 
-def ask_those_present(units: Units, questions: Sequence[Question[Result]], *, wait_s: float) -> dict[str, Result]:
+def ask_those_present(
+    units: Units,
+    questions: Sequence[Question[Result]],
+    *,
+    wait_s: float,
+    meanwhile: Callable[[], object] | None = None,
+) -> dict[str, Result]:
     """Asks peers at once for their part in some units, which go on without those that do not answer.
 
     Without whom they go on is decided once: this party signs that it withdraws the units, which are then not charged, and
@@ -33,6 +39,7 @@ def ask_those_present(units: Units, questions: Sequence[Question[Result]], *, wa
         units: What they are asked for.
         questions: The peers, and what asks them.
         wait_s: How long to try to reach a peer that is away, in seconds.
+        meanwhile: This party's own part, done while they are at theirs.
 
     Returns:
         What each answered, by its name, in the order of the questions; those that were away are left out.
@@ -45,6 +52,8 @@ def ask_those_present(units: Units, questions: Sequence[Question[Result]], *, wa
         for context, _ in asked:
             stack.enter_context(context.presence.at_most(wait_s))
         answers = [(context, _asked(ask)) for context, ask in asked]
+        if meanwhile is not None:
+            meanwhile()
         found: dict[str, Result] = {}
         for context, answer in answers:
             try:

@@ -7,6 +7,7 @@ from comity.lazy import lazily
 if TYPE_CHECKING:
     from comity.tasks.kind import TaskKind, TrainedKind
     from comity.tasks.models import (
+        ModelSize,
         agreed_model,
         build_model,
         model_bytes,
@@ -30,6 +31,7 @@ else:
         {
             "kind": ["TaskKind", "TrainedKind"],
             "models": [
+                "ModelSize",
                 "agreed_model",
                 "build_model",
                 "model_bytes",
@@ -51,6 +53,7 @@ else:
     )
 
 __all__ = [
+    "ModelSize",
     "Objective",
     "Outputs",
     "Tally",

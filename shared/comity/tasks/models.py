@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,19 @@ Weights = Callable[[str], Mapping[str, Tensor]]
 """The weights of a digest, where this party has them; raises `UnknownWeights` where it has not."""
 
 
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What a model takes and gives, where that is not what its task says.
+
+    Attributes:
+        inputs: Shape of one input.
+        outputs: How many numbers it gives for one.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: int
+
+
 def no_weights(digest: str) -> Mapping[str, Tensor]:
     """For who keeps none.
 
@@ -38,7 +52,13 @@ def no_weights(digest: str) -> Mapping[str, Tensor]:
 
 
 def build_model(
-    spec: ModelSpec, task: TaskSpec, seed: int, own: OwnModels = NO_MODELS, weights: Weights = no_weights
+    spec: ModelSpec,
+    task: TaskSpec,
+    seed: int,
+    own: OwnModels = NO_MODELS,
+    weights: Weights = no_weights,
+    *,
+    size: ModelSize | None = None,
 ) -> nn.Module:
     """A model of the size that a task needs, of the form and with the weights that a contract names.
 
@@ -48,6 +68,7 @@ def build_model(
         seed: Decides the weights that are not given.
         own: What the node's own configuration calls models, and where they are.
         weights: Gives those that the model begins with.
+        size: Its size, where the protocol has it another than the task's.
 
     Raises:
         UnknownModel: The name is unknown here.
@@ -55,19 +76,29 @@ def build_model(
         UnknownWeights: The weights that it begins with are not here.
         InvalidValue: The task is described wrongly, or options, form or weights do not fit.
     """
-    outputs = require_usable(task).outputs(task)
-    model = build(spec.name, input_shape=task.inputs.shape, outputs=outputs, options=spec.options, seed=seed, own=own)
+    size = size or _task_size(task)
+    model = build(spec.name, input_shape=size.inputs, outputs=size.outputs, options=spec.options, seed=seed, own=own)
     if spec.initial:
         begin_with(model, weights(spec.initial), spec.fresh)
     return _formed(model, spec, seed)
 
 
 def signed_model(
-    spec: ModelSpec, task: TaskSpec, seed: int, own: OwnModels = NO_MODELS, weights: Weights = no_weights
+    spec: ModelSpec,
+    task: TaskSpec,
+    seed: int,
+    own: OwnModels = NO_MODELS,
+    weights: Weights = no_weights,
+    *,
+    size: ModelSize | None = None,
 ) -> ModelSpec:
     """A model spec with the signature that the model has here; see `build_model`."""
-    model = build_model(spec, task, seed, own, weights)
+    model = build_model(spec, task, seed, own, weights, size=size)
     return spec.model_copy(update=dict(zip(("signature", "base"), _signature(model), strict=True)))
+
+
+def _task_size(task: TaskSpec) -> ModelSize:
+    return ModelSize(task.inputs.shape, require_usable(task).outputs(task))
 
 
 def _formed(model: nn.Module, spec: ModelSpec, seed: int, device: str = "cpu") -> nn.Module:
@@ -82,44 +113,52 @@ def _signature(model: nn.Module) -> tuple[str, str]:
     return Layout.of(crossing.state(model)).signature, Layout.of(kept).digest(kept) if kept else ""
 
 
-def model_outline(contract: Contract, model: str, own: OwnModels = NO_MODELS) -> nn.Module | None:
+def model_outline(
+    spec: ModelSpec, task: TaskSpec, own: OwnModels = NO_MODELS, *, size: ModelSize | None = None
+) -> nn.Module | None:
     """A model without weights, on the device `meta`, which takes no memory; None for what cannot be built so.
 
     Args:
-        contract: The contract, whose name and sizes may be a peer's.
-        model: What the protocol calls the model.
+        spec: The model, whose name and options may be a peer's.
+        task: What it is for.
         own: See `build_model`.
+        size: See `build_model`.
 
     Raises:
         UnknownModel: Its name is unknown here.
     """
-    wanted, task = contract.models[model], contract.task
     try:
-        outputs = require_usable(task).outputs(task)
+        size = size or _task_size(task)
         outline = build(
-            wanted.name,
-            input_shape=task.inputs.shape,
-            outputs=outputs,
-            options=wanted.options,
-            seed=contract.seed,
+            spec.name,
+            input_shape=size.inputs,
+            outputs=size.outputs,
+            options=spec.options,
+            seed=0,
             own=own,
             device="meta",
         )
-        return _formed(outline, wanted, contract.seed, "meta")
+        return _formed(outline, spec, 0, "meta")
     except InvalidValue:
         # Some factories look at weights as they make them; whoever builds it says what is wrong, if anything is.
         return None
 
 
-def model_bytes(contract: Contract, model: str, own: OwnModels = NO_MODELS) -> int:
+def model_bytes(spec: ModelSpec, task: TaskSpec, own: OwnModels = NO_MODELS, *, size: ModelSize | None = None) -> int:
     """Bytes of a model's tensors, found out without making them; see `model_outline`. 0 for what has no outline."""
-    outline = model_outline(contract, model, own)
+    outline = model_outline(spec, task, own, size=size)
     tensors = {} if outline is None else outline.state_dict()
     return sum(each.numel() * each.element_size() for each in tensors.values())
 
 
 def agreed_model(
-    party: str, contract: Contract, model: str, own: OwnModels = NO_MODELS, weights: Weights = no_weights
+    party: str,
+    contract: Contract,
+    model: str,
+    own: OwnModels = NO_MODELS,
+    weights: Weights = no_weights,
+    *,
+    size: ModelSize | None = None,
 ) -> nn.Module:
     """One of a contract's models, with its initial weights.
 
@@ -129,6 +168,7 @@ def agreed_model(
         model: What the protocol calls the model.
         own: What the node's own configuration calls models, and where they are.
         weights: Gives those that models begin with.
+        size: See `build_model`.
 
     Raises:
         MalformedMessage: The contract has no such model.
@@ -144,7 +184,7 @@ def agreed_model(
             received=", ".join(contract.models) or "none",
             action=f"name it in session.models.{model}",
         )
-    built = build_model(wanted, contract.task, contract.seed, own, weights)
+    built = build_model(wanted, contract.task, contract.seed, own, weights, size=size)
     signature, base = _signature(built)
     if signature != wanted.signature:
         raise ModelSignatureMismatch(

@@ -37,6 +37,7 @@ class Distillation:
         alpha: α, the weight of the teacher's answers beside the labels, in [0, 1].
         to_shared: Iterations in which a checkpoint of the own model is distilled into the shared one, at least 1.
         to_own_epochs: Passes over the data in which a picked model is distilled into the own one, at least 1.
+        continues: Whether the own model of a round begins with that of the last one; else with its initial weights.
 
     Raises:
         InvalidValue: A number is out of its range.
@@ -47,6 +48,7 @@ class Distillation:
     alpha: float = 0.9
     to_shared: int = 10
     to_own_epochs: int = 60
+    continues: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
@@ -83,8 +85,8 @@ class AssistedDistillation:
     """A party's local task whose model stays here too; what crosses is another, small enough or the same for all.
 
     A round's training is in two stages around that of the own model. First the model that was picked is distilled into the
-    own architecture, beginning with the own model's initial weights, so that a round needs nothing of the one before; the
-    session's initial model has nothing to teach, and the own one begins as it is. Then each checkpoint of the own training
+    own architecture, beginning with the own model as the last round left it, or, where it does not continue, with its
+    initial weights; the session's initial model has nothing to teach, and the own one begins as it is. Then each checkpoint of the own training
     is distilled into the shared architecture, beginning with the checkpoint before; checkpoint 0 is the model that was
     picked itself.
 
@@ -125,6 +127,11 @@ class AssistedDistillation:
         """Number of training samples."""
         return self._shared.samples
 
+    @property
+    def judged(self) -> int:
+        """Number of samples over which losses are."""
+        return self._shared.judged
+
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
         """Cross-entropy of each sample under a shared model; see `Supervised.losses`."""
         return self._shared.losses(state, samples)
@@ -138,14 +145,20 @@ class AssistedDistillation:
         self._shared.try_out(self._distillation.optimizer)
         self._own.try_out(spec)
 
-    def own_model(self, state: State, round: int) -> dict[str, Tensor]:
+    @property
+    def continues(self) -> bool:
+        """Whether a round's training begins with what the last one kept."""
+        return self._distillation.continues
+
+    def own_model(self, state: State, round: int, last: State | None = None) -> dict[str, Tensor]:
         """The own model that learned from a shared one: with what a round's training begins, and a session ends.
 
         Args:
             state: The shared model.
             round: Round that decides the order of the samples.
+            last: What the training of the last round kept; None in the first.
         """
-        start = self._own.initial_state
+        start = _cut(last, _OWN) if last and self._distillation.continues else self._own.initial_state
         initial = self._shared.initial_state
         if all(torch.equal(tensor.cpu(), initial[name].cpu()) for name, tensor in state.items()):
             return {name: tensor.clone() for name, tensor in start.items()}
@@ -156,7 +169,7 @@ class AssistedDistillation:
         """What a test of an own model says; see `Supervised.tested`."""
         return self._own.tested(own_state)
 
-    def trajectory(
+    def trajectory(  # noqa: PLR0913
         self,
         state: State,
         spec: OptimizerSpec,
@@ -165,6 +178,7 @@ class AssistedDistillation:
         period: int,
         round: int,
         resume: Resume | None = None,
+        last: State | None = None,
     ) -> Iterator[Snapshot]:
         """Trains the own model and yields what its checkpoints taught the shared one, at 0, I, 2I, … below T.
 
@@ -175,6 +189,7 @@ class AssistedDistillation:
             period: The sampling period I, at least 1.
             round: Round that the training belongs to; decides the order of the samples.
             resume: Where an earlier training stopped, `state` being its model there; what was yielded is not again.
+            last: What the training of the last round kept; None in the first.
 
         Yields:
             Shared models, with what is needed to go on from them.
@@ -184,7 +199,7 @@ class AssistedDistillation:
         guard = self._shared.guard(state, kept)
         releases = None if guard is None else Releases(guard, state)
         if resume is None:
-            own, own_resume = self.own_model(state, round), None
+            own, own_resume = self.own_model(state, round, last), None
         else:
             own = _cut(resume.optimizer, _OWN)
             own_resume = Resume(resume.iteration, _cut(resume.optimizer, _OPTIMIZER))

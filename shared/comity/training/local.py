@@ -12,7 +12,7 @@ from comity.tasks import objective_of, task_kind
 from comity.training.device import choose_device
 from comity.training.samples import Secret
 from comity.training.supervised import Supervised
-from comity.training.terms import TrainingTerms
+from comity.training.terms import Sampling, TrainingTerms
 
 
 def supervised(  # noqa: PLR0913
@@ -25,6 +25,8 @@ def supervised(  # noqa: PLR0913
     device: str,
     mechanism: Mechanism | None,
     rules: Rules | None = None,
+    sampling: Sampling = "uniform",
+    is_judged_on_validation: bool = False,
 ) -> Supervised:
     """A task of samples.
 
@@ -37,6 +39,8 @@ def supervised(  # noqa: PLR0913
         device: Where to compute: `auto`, `cpu`, `cuda` …
         mechanism: The noise of the training; None for none.
         rules: By which a leak guard decides what of the training is sent; None for no guard.
+        sampling: How batches are drawn.
+        is_judged_on_validation: Whether losses are over the samples that are held out, where there are any.
     """
     return Supervised(
         model,
@@ -49,4 +53,6 @@ def supervised(  # noqa: PLR0913
         privacy=mechanism,
         rules=rules,
         objective=objective_of(task),
+        sampling=sampling,
+        judged=splits.find("validation") if splits is not None and is_judged_on_validation else None,
     )

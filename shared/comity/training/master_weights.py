@@ -44,6 +44,8 @@ class MasterWeights(torch.optim.Optimizer):
         del closure
         for weight, master in zip(self._weights, self._masters, strict=True):
             master.grad = None if weight.grad is None else weight.grad.float()
+        for group in self._inner.param_groups:
+            group["lr"] = self.param_groups[0].get("lr", group["lr"])
         self._inner.step()
         self._moved = True
         for weight, master in zip(self._weights, self._masters, strict=True):

@@ -22,10 +22,21 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> 
 
 def _build(spec: OptimizerSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     match spec.name:
+        case "adam" if spec.weight_decay:
+            return torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
         case "adam":
             return torch.optim.Adam(parameters, lr=spec.learning_rate)
         case "sgd":
-            return torch.optim.SGD(parameters, lr=spec.learning_rate)
+            return torch.optim.SGD(
+                parameters, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
+            )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, spec: OptimizerSpec, step: int, steps: int) -> None:
+    """Gives an optimiser the learning rate of a step, which follows from its number alone."""
+    if spec.decay != "constant":
+        for group in optimizer.param_groups:
+            group["lr"] = spec.rate(step, steps)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

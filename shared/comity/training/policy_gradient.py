@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from comity.contract import Json
 from comity.environments import Draws, EnvironmentSet, Episodes, Policy, play
 from comity.errors import InvalidValue, TaskMismatch, TrainingDiverged
 from comity.tensors import Layout, State
-from comity.training.optimizers import build_optimizer
+from comity.training.optimizers import build_optimizer, set_rate
 from comity.training.samples import Secret
 from comity.training.terms import OptimizerSpec
 from comity.training.trajectories import Resume, Snapshot, sampled
@@ -108,6 +107,11 @@ class PolicyGradient:
         """Episodes of an evaluation."""
         return len(self._evaluation)
 
+    @property
+    def judged(self) -> int:
+        """Episodes over which losses are."""
+        return self.samples
+
     def trajectory(
         self,
         state: State,
@@ -137,7 +141,11 @@ class PolicyGradient:
         """
         self._model.load_state_dict(state)
         optimizer = build_optimizer(spec, self._model.parameters())
-        step = partial(self._step, optimizer, round)
+
+        def step(iteration: int) -> None:
+            set_rate(optimizer, spec, iteration, iterations)
+            self._step(optimizer, round, iteration)
+
         yield from sampled(self._model.state_dict, optimizer, step, iterations=iterations, period=period, resume=resume)
 
     def try_out(self, spec: OptimizerSpec) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from comity.contract import Json
 from comity.tensors import Layout, State
-from comity.training.optimizers import build_optimizer
+from comity.training.optimizers import build_optimizer, set_rate
 from comity.training.terms import OptimizerSpec
 from comity.training.trajectories import Resume, Snapshot, sampled
 
@@ -44,6 +44,11 @@ class Quadratic:
         """Number of points."""
         return len(self._points)
 
+    @property
+    def judged(self) -> int:
+        """Number of points over which losses are."""
+        return len(self._points)
+
     def trajectory(
         self,
         state: State,
@@ -60,7 +65,7 @@ class Quadratic:
         optimizer = build_optimizer(spec, self._model.parameters())
 
         def step(iteration: int) -> None:
-            del iteration
+            set_rate(optimizer, spec, iteration, iterations)
             optimizer.zero_grad(set_to_none=True)
             self._losses(self._model.theta, self._points).mean().backward()
             optimizer.step()

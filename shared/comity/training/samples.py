@@ -76,6 +76,36 @@ class SampleStream:
         return drawn[: self._batch_size]
 
 
+class BalancedStream:
+    """Every batch an independent draw of samples, without replacement, in which each class is as likely as any.
+
+    The next sample is of each class that the party has with the same probability, as long as there are samples of it left:
+    of a class with few samples a large batch has all.
+
+    Args:
+        labels: The class of each sample, int64 `[samples]`.
+        batch_size: Samples a step; at most as many as there are are taken.
+        secret: The node's randomness in the session.
+        round: Round that the training belongs to.
+    """
+
+    def __init__(self, labels: Tensor, batch_size: int, secret: Secret, round: int) -> None:
+        _, classes, counts = labels.cpu().unique(return_inverse=True, return_counts=True)
+        # A race of exponential times whose rates are the weights is a draw without replacement by these weights.
+        self._of_class = counts[classes].double()
+        self._batch_size = min(batch_size, len(labels))
+        self._secret = secret
+        self._round = round
+
+    def batch(self, step: int) -> Tensor:
+        """Indices of the samples that step `step` (from 0) sees, shape [batch], each once."""
+        draws = generator(self._secret.seed("balanced batches", self._round, step))
+        tosses = torch.rand(len(self._of_class), dtype=torch.float64, generator=draws)
+        times: Tensor = -tosses.log() * self._of_class
+        first: Tensor = times.topk(self._batch_size, largest=False).indices
+        return first
+
+
 class PoissonStream:
     """Each sample by its own toss of a coin in every step, as accounts of differential privacy assume.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from functools import partial
 
@@ -22,10 +22,10 @@ from comity.tasks.classification import CrossEntropy
 from comity.tasks.objective import Objective, Outputs, Reduction, sole
 from comity.tensors import State
 from comity.training.network import Network, densify
-from comity.training.optimizers import build_optimizer
+from comity.training.optimizers import build_optimizer, set_rate
 from comity.training.releases import Releases, apart
-from comity.training.samples import PoissonStream, SampleStream, Secret
-from comity.training.terms import OptimizerSpec
+from comity.training.samples import BalancedStream, PoissonStream, SampleStream, Secret
+from comity.training.terms import OptimizerSpec, Sampling
 from comity.training.trajectories import Resume, Snapshot, sampled
 
 BatchLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
@@ -52,6 +52,8 @@ class Supervised:
             `batch_size` is their average. Losses and accuracies are not covered.
         rules: By which a leak guard decides what of a trajectory's models is sent; None for no guard.
         objective: What the model is trained and tested for; None for the cross-entropy of the samples' classes.
+        sampling: How batches are drawn.
+        judged: The samples over which losses are; None for those that are trained on.
 
     Raises:
         InvalidValue: Differential privacy does not go with the model.
@@ -70,6 +72,8 @@ class Supervised:
         privacy: Mechanism | None = None,
         rules: Rules | None = None,
         objective: Objective | None = None,
+        sampling: Sampling = "uniform",
+        judged: Dataset | None = None,
     ) -> None:
         self.objective: Objective = objective or CrossEntropy(HeadSpec(name="class", size=splits.train.classes))
         self._network = Network(model, device, self.objective.heads)
@@ -80,6 +84,8 @@ class Supervised:
         self._device = device
         self._train_data = splits.train.to(device)
         self._test_data = splits.test.to(device) if splits.test is not None else None
+        self._judged = self._train_data if judged is None else judged.to(device)
+        self._classes = None if sampling == "uniform" else _classes_of(splits.train)
         self._normalization = normalization
         self._batch_size = batch_size
         self._secret = secret
@@ -95,6 +101,11 @@ class Supervised:
     def samples(self) -> int:
         """Number of training samples."""
         return len(self._train_data)
+
+    @property
+    def judged(self) -> int:
+        """Number of samples over which losses are."""
+        return len(self._judged)
 
     @property
     def model(self) -> nn.Module:
@@ -158,11 +169,10 @@ class Supervised:
             releases = Releases(guard, self._network.on_device(state))
         self._network.load({**state, **own})
         optimizer = build_optimizer(spec, self._network.trained)
-        stream = (SampleStream if self._private is None else PoissonStream)(
-            self.samples, self._batch_size, self._secret, round
-        )
+        stream = self._stream(round)
 
         def step(iteration: int) -> None:
+            set_rate(optimizer, spec, iteration, iterations)
             self._step(optimizer, stream.batch(iteration), round, iteration, guard)
 
         at = None if resume is None else Resume(resume.iteration, of_optimizer)
@@ -177,17 +187,28 @@ class Supervised:
                 if released.verdict is not None and released.verdict.is_refused:
                     return
 
-    def guard(self, state: State, kept: State | None = None) -> LeakGuard | None:
+    def _stream(self, round: int) -> SampleStream | BalancedStream | PoissonStream:
+        """Which samples the steps of a round see."""
+        if self._private is not None:
+            return PoissonStream(self.samples, self._batch_size, self._secret, round)
+        if self._classes is not None:
+            return BalancedStream(self._classes, self._batch_size, self._secret, round)
+        return SampleStream(self.samples, self._batch_size, self._secret, round)
+
+    def guard(
+        self, state: State, kept: State | None = None, leaving: Collection[str] | None = None
+    ) -> LeakGuard | None:
         """A leak guard of trainings of this task's model; None where it has none.
 
         Args:
             state: The model that they begin with.
             kept: What an earlier guard kept, to go on from there.
+            leaving: Names of the parameters that leave; None for all.
         """
         if self._collector is None or self._rules is None:
             return None
         if kept:
-            return LeakGuard(self._collector, self._rules, kept=kept)
+            return LeakGuard(self._collector, self._rules, kept=kept, leaving=leaving)
         self._network.load(state)
         self._network.module.eval()
         some = SampleStream(self.samples, _MEASURED, self._secret, purpose="mean inputs").batch(0).to(self._device)
@@ -195,7 +216,7 @@ class Supervised:
             lambda: self._network.forward(self._prepared(self._train_data, some), self._evaluation)
         )
         self._network.load(state)
-        return LeakGuard(self._collector, self._rules, means)
+        return LeakGuard(self._collector, self._rules, means, leaving=leaving)
 
     def try_out(self, spec: OptimizerSpec) -> None:
         """Does once what a session does many times: a step, an evaluation, and a way over the wire.
@@ -343,12 +364,10 @@ class Supervised:
         Returns:
             Losses at or above 0 in float64, on the CPU, in the order of `samples`.
         """
-        order = torch.arange(self.samples) if samples is None else samples
+        order = torch.arange(self.judged) if samples is None else samples
         weights = self._network.on_device(state)
         parts = [
-            self.objective.loss(
-                self._outputs(weights, self._train_data, block), self._train_data.targets_of(block), "none"
-            )
+            self.objective.loss(self._outputs(weights, self._judged, block), self._judged.targets_of(block), "none")
             for block in order.to(self._device).split(self.evaluation_batch_size)
         ]
         return torch.cat(parts).double().cpu()
@@ -392,6 +411,22 @@ class Supervised:
 
     def _prepared(self, data: Dataset, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
         return data.prepare(data.inputs[indices], *self._normalization)
+
+
+def _classes_of(data: Dataset) -> Int[Tensor, " samples"]:
+    """The class of each sample.
+
+    Raises:
+        InvalidValue: They have none.
+    """
+    if data.task != CLASSIFICATION:
+        raise InvalidValue(
+            "batches cannot be drawn by classes",
+            expected='sampling = "uniform" for samples without classes',
+            received=f"balanced, for {data.task}",
+            action="leave sampling out of session.terms",
+        )
+    return data.labels
 
 
 def _equal(one: Outputs, other: Outputs) -> bool:

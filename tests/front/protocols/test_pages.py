@@ -20,6 +20,7 @@ from tests.e2e.pages import ROOT, blocks
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 PAGE = ROOT / "docs" / "python.md"
 SAID = {
+    "bargaining_with_torchjd": ["powers [0.25, 0.7", "test accuracy 0.8"],
     "algorithms_alone": ["checkpoint 4", "by a full evaluation: 4", "exact Shapley"],
     "own_model_and_tensors": [
         "assisted",
@@ -92,6 +93,15 @@ def test_the_page_runs_block_by_block(tmp_path: Path, monkeypatch: pytest.Monkey
         for block in found:
             exec(compile(block.body, str(PAGE), "exec"), scope)
     assert (tmp_path / "assisted" / "model.safetensors").is_file()
+    assert scope["result"].ledger_verified
+
+
+def test_the_page_on_models_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "models.md"
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {"__name__": "page"}
+    for block in blocks(page, "python"):
+        exec(compile(block.body, str(page), "exec"), scope)
     assert scope["result"].ledger_verified
 
 

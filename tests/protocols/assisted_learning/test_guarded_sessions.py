@@ -183,3 +183,15 @@ def test_crafted_start_weights_are_told_of(make_pair: Callable[..., Any]) -> Non
     assert "1.weight" in event.fields["what"]
     facts = [entry.fact for entry in context.journal.store.entries("s-1")]
     assert [fact.body["alike"] for fact in facts if fact.matter == "judged"] == ["1.weight"]
+
+
+@pytest.mark.parametrize(("batch", "limit"), [(673, "max_batch_share"), (600, "max_batch_share"), (300, None)])
+def test_batches_of_nearly_all_samples_are_refused(batch: int, limit: str | None) -> None:
+    """Two rounds of all samples, from weights that differ a little, differ by the samples in between."""
+    text = SCRIPT.format(preset="guarded").replace("batch_size = 48", f"batch_size = {batch}")
+    script = parse_script(text.replace("rounds = 2", "rounds = 1").replace("iterations = 40", "iterations = 10"))
+    if limit is None:
+        simulate(script)
+        return
+    with pytest.raises(PolicyRefusal, match=rf"privacy\.{limit} .* at most 505 of 67"):
+        simulate(script)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.contract import Contract, ModelSpec, Preprocessing
-from comity.errors import MalformedMessage, PolicyRefusal
+from comity.errors import InvalidValue, MalformedMessage, PolicyRefusal
 from comity.experiments import demo_script
 from comity.node.sessions.script import parse_script
 from comity.privacy.terms import PrivacyTerms
@@ -47,8 +47,15 @@ terms = st.builds(
     evaluation_batch_size=sizes,
     optimizer=st.sampled_from(["adam", "sgd"]),
     learning_rate=st.floats(0, 1e30, exclude_min=True),
-    iterations=st.integers(2, 2**32 - 1),
-    sampling_period=sizes,
+    iterations=st.integers(1002, 2**32 - 1),
+    sampling_period=st.integers(1, 1000),
+    learner_iterations=st.none() | sizes,
+    provider_iterations=st.none() | sizes,
+    weight_decay=st.floats(0, 1e6),
+    learning_rate_decay=st.floats(0, 1, exclude_min=True),
+    decay=st.sampled_from(["constant", "linear", "cosine"]),
+    last_share=st.floats(0, 1),
+    select_on=st.sampled_from(["training", "validation"]),
     objective=st.sampled_from(["sum", "mean"]),
     screening=st.sampled_from(["exact", "race"]),
     trajectory_encoding=st.sampled_from(["dense", "delta"]),
@@ -84,7 +91,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "6a8b9108e10611e508756ce9c159a54c2f6a78542db4ae8214e046d0e07dec83"
+    assert contract.hash == "fb6551a7c85c905aa972f6db49280a2beef36711da41ab53c35ccfecf429d09e"
 
 
 def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> None:
@@ -93,7 +100,16 @@ def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> No
         "evaluation_batch_size": 1,
         "optimizer": "sgd",
         "learning_rate": 1.0,
-        "iterations": 3,
+        "iterations": 300,
+        "learner_iterations": 100,
+        "provider_iterations": 100,
+        "momentum": 0.9,
+        "weight_decay": 0.1,
+        "learning_rate_decay": 0.9,
+        "decay": "cosine",
+        "last_share": 0.1,
+        "sampling": "balanced",
+        "select_on": "validation",
         "sampling_period": 1,
         "objective": "mean",
         "order": "rotating",
@@ -104,9 +120,84 @@ def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> No
         "trajectory_encoding": "delta",
     }
     assert set(changes) == set(AssistedLearningTerms.model_fields)
-    terms = [AssistedLearningTerms(**{name: value}) for name, value in changes.items()]
+    sgd = {"momentum": {"optimizer": "sgd"}}
+    terms = [AssistedLearningTerms(**{name: value, **sgd.get(name, {})}) for name, value in changes.items()]
     hashes = {make_contract(terms=each).hash for each in [*terms, AssistedLearningTerms()]}
     assert len(hashes) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"iterations": 50, "sampling_period": 50}, "longer than the training"),
+        ({"learner_iterations": 5, "provider_iterations": 9, "sampling_period": 10}, "longer than the training"),
+        ({"momentum": 0.9}, "momentum is for sgd"),
+        ({"sampling": "balanced", "privacy": {"scope": "total", "epsilon": 1.0}}, "uniform with privacy"),
+        ({"last_share": 2.0}, "last_share"),
+        ({"decay": "steps"}, "decay"),
+    ],
+)
+def test_terms_that_do_not_go_together_are_refused(said: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        AssistedLearningTerms.model_validate(said)
+
+
+def test_a_period_that_no_party_trains_for_is_refused_before_the_first_round() -> None:
+    text = demo_script("assisted_learning", 0).replace("rounds = 10", "rounds = 1")
+    with pytest.raises(
+        MalformedMessage, match="longer than the training of every party.*expected a sampling_period below"
+    ):
+        simulate(parse_script(text.replace("sampling_period = 5", "sampling_period = 90")))
+
+
+def lines(**changes: str) -> str:
+    """The demo's script of one round with other terms."""
+    text = demo_script("assisted_learning", 0).replace("rounds = 10", "rounds = 2")
+    return text.replace("[session.terms]\n", "[session.terms]\n" + "".join(f"{k} = {v}\n" for k, v in changes.items()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learner_iterations": "40", "provider_iterations": "10"},
+        {"weight_decay": "0.1"},
+        {"learning_rate_decay": "0.5"},
+        {"decay": '"cosine"', "last_share": "0.1"},
+        {"sampling": '"balanced"'},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_term_changes_what_is_learned_and_the_global_loss_still_falls(changes: dict[str, str]) -> None:
+    plain, _ = simulate(parse_script(lines()))
+    result, _ = simulate(parse_script(lines(**changes)))
+    assert result.digest != plain.digest
+    losses: Any = result.metrics["global_loss_by_round"]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_each_partys_iterations_are_what_the_terms_say() -> None:
+    events: list[Any] = []
+    simulate(parse_script(lines(learner_iterations="40", provider_iterations="10")), events.append)
+    offered, received = (
+        {each.fields["of"] for each in events if each.kind == f"checkpoint-{way}"} for way in ("offered", "received")
+    )
+    assert (offered, received) == ({8}, {2})
+
+
+def test_checkpoints_are_compared_on_samples_that_are_held_out() -> None:
+    text = lines(select_on='"validation"')
+    with pytest.raises(InvalidValue, match=r"no split validation"):
+        simulate(parse_script(text))
+    for party in ("learner", "provider"):
+        text += f"\n[party.{party}.data.splits.validation]\nshare = 0.25\n"
+    result, _ = simulate(parse_script(text))
+    trained, _ = simulate(parse_script(text.replace('select_on = "validation"', 'select_on = "training"')))
+    losses: Any = result.metrics["global_loss_by_round"]
+    # Over a quarter of the samples.
+    other: Any = trained.metrics["global_loss_by_round"]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] < other[0]
+    assert result.digest != trained.digest
 
 
 def without(name: str) -> pb.Contract:

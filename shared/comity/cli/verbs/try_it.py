@@ -12,10 +12,15 @@ from comity.cli.verbs.app import TRY, app
 from comity.cli.verbs.options import Json, JsonLines, Seed
 
 
-@app.command(rich_help_panel=TRY)
+@app.command(rich_help_panel=TRY, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def demo(
+    context: typer.Context,
     protocol: Annotated[
-        str, typer.Argument(metavar="DEMO", help="Which demo, most often a protocol's name; left out, the first.")
+        str,
+        typer.Argument(
+            metavar="DEMO",
+            help="Which demo, most often a protocol's name; left out, the first. Some have switches of their own.",
+        ),
     ] = "",
     *,
     seed: Seed = 0,
@@ -40,10 +45,14 @@ def demo(
 
     Example: `comity demo --seed 7`
     """
+    from comity.cli.switches import taken_apart
     from comity.experiments import demo_script, demo_sessions
 
+    protocol, switches = taken_apart(
+        [protocol, *context.args], [each for option in context.command.params for each in option.opts]
+    )
     if print_script:
-        sys.stdout.write(demo_script(protocol, seed, guarded=guarded))
+        sys.stdout.write(demo_script(protocol, seed, guarded=guarded, switches=switches))
         return
     from comity.simulation import forking
 
@@ -52,7 +61,7 @@ def demo(
     from comity.cli.demo import run_demo
 
     seeds = range(seed, seed + (sessions or demo_sessions(protocol)))
-    texts = [demo_script(protocol, each, guarded=guarded) for each in seeds]
+    texts = [demo_script(protocol, each, guarded=guarded, switches=switches) for each in seeds]
     run_demo(protocol, texts, workdir=workdir, kill=kill, as_json=json_output, lines=json_lines)
 
 

@@ -36,10 +36,10 @@ def check_privacy(context: Context) -> Iterator[Row]:
         found = "nothing that this session sends is judged: a sample is an episode, or the protocol has no guard"
         yield Row("privacy", "warning", found, "rely on policy.egress and differential privacy")
         return
+    local, own_models = session.local, context.config.own_models
+    sizes = session.definition.load().sizes(session.contract, own_models)
     for name, spec in session.contract.models.items():
-        model = agreed_model(
-            session.local.name, session.contract, name, context.config.own_models, session.local.weights
-        )
+        model = agreed_model(local.name, session.contract, name, own_models, local.weights, size=sizes.get(name))
         if odd := unjudged(model):
             layers = ", ".join(f"{each} ({kind})" for each, kind in odd.items())
             action = "use a model without them, or agree on differential privacy"

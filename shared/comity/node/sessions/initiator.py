@@ -55,6 +55,9 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
     task = _task(wanted, party, identifier)
     require_task_kind(task.kind, definition)
     terms = validated(definition.terms, wanted.terms, "session.terms")
+    own_models = party.config.own_models
+    specs = {name: each.spec(party.weights_named) for name, each in _models(wanted, definition, terms).items()}
+    sizes = definition.load().task.sizes(terms, task, specs, own_models)
     contract = Contract(
         protocol=definition.name,
         version=definition.version,
@@ -62,10 +65,8 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
         seed=wanted.seed,
         rounds=wanted.rounds,
         models={
-            name: signed_model(
-                each.spec(party.weights_named), task, wanted.seed, party.config.own_models, party.weights
-            )
-            for name, each in _models(wanted, definition, terms).items()
+            name: signed_model(each, task, wanted.seed, own_models, party.weights, size=sizes.get(name))
+            for name, each in specs.items()
         },
         task=task,
         initiator="" if definition.topology.is_joined else party.name,

@@ -43,10 +43,12 @@ class Collector:
     Attributes:
         linear: The fully connected layers that are trained, by name.
         embeddings: The embeddings that are trained, by name.
+        tied: For each parameter that has several names, all of them.
     """
 
     def __init__(self, model: nn.Module) -> None:
         functional = _used_as_functions(model)
+        self.tied = _tied(model)
         self.linear: dict[str, nn.Linear] = {}
         self.embeddings: dict[str, nn.Embedding] = {}
         self._batch: _Batch | None = None
@@ -113,7 +115,7 @@ class Collector:
             output.register_hook(partial(self._linear_gradient, self._batch, name, given))
 
     def _linear_gradient(self, batch: _Batch, name: str, given: Tensor, gradient: Tensor) -> None:
-        layer = batch.layers[name]
+        layer = batch.layers.get(name)
         if not isinstance(layer, LinearRows):
             return
         if len(given) % len(batch.samples) or given.ndim < 2:
@@ -130,7 +132,7 @@ class Collector:
             output.register_hook(partial(self._embedding_gradient, self._batch, name, inputs[0].detach()))
 
     def _embedding_gradient(self, batch: _Batch, name: str, given: Tensor, gradient: Tensor) -> None:
-        layer, embedding = batch.layers[name], self.embeddings[name]
+        layer, embedding = batch.layers.get(name), self.embeddings[name]
         if not isinstance(layer, EmbeddingRows):
             return
         if len(given) % len(batch.samples):
@@ -181,3 +183,10 @@ def _parameters(name: str, module: nn.Linear | nn.Embedding) -> tuple[str, ...]:
     prefix = f"{name}." if name else ""
     own = [each for each, parameter in module.named_parameters(recurse=False) if parameter.requires_grad]
     return tuple(prefix + each for each in own)
+
+
+def _tied(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return {name: tuple(same) for same in names.values() if len(same) > 1 for name in same}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -42,6 +42,8 @@ class LeakGuard:
         rules: The thresholds.
         means: The layers' mean inputs on own samples; of none, they count from zero.
         kept: What another guard kept, to go on from there.
+        leaving: Names of the parameters that leave; None for all. A layer that stays, such as a head that is a party's own,
+            is not judged: nobody sees its rows.
     """
 
     def __init__(
@@ -50,10 +52,16 @@ class LeakGuard:
         rules: Rules,
         means: Mapping[str, Tensor] | None = None,
         kept: Mapping[str, Tensor] | None = None,
+        leaving: Collection[str] | None = None,
     ) -> None:
         self._collector = collector
         self._rules = rules
-        self._layers = collector.layers(means or {})
+        layers = collector.layers(means or {})
+        self._layers = {
+            name: layer
+            for name, layer in layers.items()
+            if leaving is None or not set(leaving).isdisjoint(layer.parameters)
+        }
         self._blind: set[str] = set()
         self._carried: dict[str, Tensor] = {}
         for name, tensor in (kept or {}).items():
@@ -87,7 +95,7 @@ class LeakGuard:
         held, verdict = self._judge(unseen)
         state = dict(model)
         for name, rows in held.items():
-            for each in self._layers[name].parameters:
+            for each in self._named(name) & state.keys():
                 state[each] = torch.where(_beside(rows, model[each]), sent[each].to(model[each]), model[each])
         return Released({each: sent[each] for each in model} if verdict.is_refused else state, verdict)
 
@@ -99,8 +107,10 @@ class LeakGuard:
         """
         held, verdict = self._judge(set())
         state = dict(update)
-        for name, layer in self._layers.items():
-            for each in layer.parameters:
+        done: set[str] = set()
+        for name in self._layers:
+            for each in sorted((self._named(name) & state.keys()) - done):
+                done.add(each)
                 whole = update[each] + self._carried[each] if each in self._carried else update[each]
                 stays = _beside(held[name], whole) if name in held else torch.zeros_like(whole, dtype=torch.bool)
                 state[each] = whole.masked_fill(stays, 0)
@@ -118,7 +128,7 @@ class LeakGuard:
         held, verdict = self._judge(set(), dropped=True)
         state = dict(gradient)
         for name, rows in held.items():
-            for each in self._layers[name].parameters:
+            for each in self._named(name) & state.keys():
                 state[each] = gradient[each].masked_fill(_beside(rows, gradient[each]), 0)
         if verdict.is_refused:
             state = {name: torch.zeros_like(tensor) for name, tensor in gradient.items()}
@@ -129,6 +139,19 @@ class LeakGuard:
         kept = {f"{name}/{key}": tensor for name, layer in self._layers.items() for key, tensor in layer.kept().items()}
         carried = {f"{_CARRIED}{name}": tensor for name, tensor in self._carried.items() if tensor.any()}
         return {name: tensor.contiguous() for name, tensor in (kept | carried).items()}
+
+    def _tie(self, held: dict[str, Bool[Tensor, " rows"]]) -> None:
+        """What one layer holds of a parameter that it has in common with others, all of them hold."""
+        for name, layer in self._layers.items():
+            for other, one in self._layers.items():
+                same = {each for mine in layer.parameters for each in self._collector.tied.get(mine, ())}
+                if other != name and other in held and same & set(one.parameters) and layer.rows == one.rows:
+                    held[name] = held[name] | held[other] if name in held else held[other].clone()
+
+    def _named(self, name: str) -> set[str]:
+        """All names of the parameters of a layer."""
+        own = self._layers[name].parameters
+        return {*own, *(each for mine in own for each in self._collector.tied.get(mine, ()))}
 
     def _judge(self, unseen: set[str], *, dropped: bool = False) -> tuple[dict[str, Bool[Tensor, " rows"]], Verdict]:
         """The rows that stay, by layer, and the verdict; the others count as having left.
@@ -145,6 +168,7 @@ class LeakGuard:
             rows = torch.ones_like(found.held) if name in self._blind | unseen else found.held
             if rows.any():
                 held[name] = rows
+        self._tie(held)
         refused = isolated > self._rules.most_isolated
         for name, layer in self._layers.items():
             stays = torch.ones(layer.rows, dtype=torch.bool) if refused else held.get(name)

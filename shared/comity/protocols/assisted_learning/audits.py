@@ -27,7 +27,7 @@ def membership(context: AuditContext) -> Mapping[str, Json]:
         [state for _, state in _checkpoints(context)],
         party.data,
         party.task,
-        terms.optimizer_spec,
+        terms.optimizer_spec(1),
         min(terms.iterations * context.contract.rounds, audits.MOST_ITERATIONS),
     )
     return found | {"blobs_not_kept": party.not_kept, "losses_sent": context.losses_sent()}

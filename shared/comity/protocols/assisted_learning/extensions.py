@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,6 +22,8 @@ class OwnModel(BaseModel):
         alpha: α, the weight of the teacher's answers beside the labels.
         to_shared: Iterations in which a checkpoint of the own model teaches the shared one.
         to_own_epochs: Passes over the data in which a picked model teaches the own one.
+        begins_with: What the own model of a round begins with: the own model as the last round left it, or its initial
+            weights.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -34,6 +36,7 @@ class OwnModel(BaseModel):
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.9
     to_shared: Annotated[int, Field(ge=1)] = 10
     to_own_epochs: Annotated[int, Field(ge=1)] = 60
+    begins_with: Literal["last", "initial"] = "last"
 
 
 class Settings(BaseModel):

@@ -120,7 +120,7 @@ class Learner:
         party = self._party
         if not isinstance(party.task, AssistedDistillation):
             return None
-        state = party.task.own_model(party.losses.view(digest), party.schedule.rounds + 1)
+        state = party.task.own_model(party.losses.view(digest), party.schedule.rounds + 1, party.making.kept)
         return Layout.of(state).pack(state), party.task.own_tested(state)
 
     def _run_round(self, number: int) -> None:

@@ -18,7 +18,7 @@ from comity.protocols.assisted_learning.speculation import Speculation
 from comity.session.verdicts import Verdicts
 from comity.store.journal import Journal
 from comity.tensors import Layout, State
-from comity.training import Resume, Snapshot
+from comity.training import AssistedDistillation, Resume, Snapshot
 
 
 class TrajectoryMaker:
@@ -122,10 +122,30 @@ class TrajectoryMaker:
         self._found = []
         self._ahead = None
 
+    @property
+    def kept(self) -> State | None:
+        """What the last training kept, where the next one begins with it; None else, and before the first."""
+        return self._optimizer_state() if self.needed is not None else None
+
+    @property
+    def needed(self) -> bytes | None:
+        """Digest of the blob that the next round's training begins with; None for none."""
+        return self._optimizer if isinstance(self._task, AssistedDistillation) and self._task.continues else None
+
     def _training(self, start: bytes, round: int, resume: Resume | None) -> Iterator[Snapshot]:
+        if isinstance(self._task, AssistedDistillation):
+            return self._task.trajectory(
+                self._losses.view(start),
+                self._schedule.terms.optimizer_spec(round),
+                iterations=self._schedule.iterations,
+                period=self._schedule.terms.sampling_period,
+                round=round,
+                resume=resume,
+                last=self.kept if resume is None else None,
+            )
         return self._task.trajectory(
             self._losses.view(start),
-            self._schedule.terms.optimizer_spec,
+            self._schedule.terms.optimizer_spec(round),
             iterations=self._schedule.iterations,
             period=self._schedule.terms.sampling_period,
             round=round,
@@ -141,7 +161,7 @@ class TrajectoryMaker:
                 received=total,
                 action="lower the session's learning_rate",
             )
-        return Loss(total, self._task.samples)
+        return Loss(total, self._task.judged)
 
     def _pack_optimizer(self, state: State) -> bytes | None:
         return self._blobs.add(Layout.of(state).pack(state)).digest if state else None

@@ -29,6 +29,10 @@ class AssistedTask(Protocol):
     def samples(self) -> int:
         """Number of training samples."""
 
+    @property
+    def judged(self) -> int:
+        """Number of samples over which losses are: those that are trained on, or those that are held out."""
+
     def trajectory(
         self,
         state: State,

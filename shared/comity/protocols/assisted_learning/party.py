@@ -71,7 +71,7 @@ class Party:
         self.assessed: dict[bytes, Loss] = {}
         self.losses = OwnLosses(task, blobs)
         self.making = TrajectoryMaker(task, blobs, journal, self.schedule, self.losses, verdicts)
-        self.choosing = CheckpointChooser(self.schedule, self.losses, task.samples, contract.seed, self._of_others)
+        self.choosing = CheckpointChooser(self.schedule, self.losses, task.judged, contract.seed, self._of_others)
         self._trajectories: dict[str, list[Checkpoint]] = {}
         parties = [own.party, *(each.party for each in peers)]
         self._loss_table = LossTable(parties, self.schedule.terms.objective)
@@ -184,7 +184,7 @@ class Party:
         """
         self.task.layout.verify(self.blobs.get(digest))
         faults.point("evaluation")
-        loss = Loss(min(float(self.losses.of(digest).sum()), WORST), self.task.samples)
+        loss = Loss(min(float(self.losses.of(digest).sum()), WORST), self.task.judged)
         self.record(digest, self.own.party, loss, round)
         return loss
 
@@ -240,9 +240,9 @@ class Party:
                 self.blobs.drop(digest)
 
     def retain(self, *more: bytes) -> None:
-        """Drops every blob but the pick, its losses, and those named."""
+        """Drops every blob but the pick, its losses, what the next training begins with, and those named."""
         pick = self.choosing.pick
-        kept = {self.losses.kept, None if pick is None else pick.digest, *more}
+        kept = {self.losses.kept, None if pick is None else pick.digest, self.making.needed, *more}
         self.blobs.keep({digest for digest in kept if digest is not None})
 
     def _keep_received(self, checkpoint: Checkpoint, party: str) -> None:

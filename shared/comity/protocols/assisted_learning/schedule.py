@@ -52,6 +52,25 @@ class Schedule:
             )
         self._own = own
         self._peers = peers
+        self._require_training()
+
+    def _require_training(self) -> None:
+        """Checks that somebody trains longer than the sampling period: else nothing would be sent but what came.
+
+        Raises:
+            MalformedMessage: Nobody does.
+        """
+        if self.is_shared and self._own.role == "provider":
+            # What other providers do it does not know.
+            return
+        period, most = self.terms.sampling_period, max(self._iterations(each) for each in (self._own, *self._peers))
+        if self._peers and period >= most:
+            raise MalformedMessage(
+                "the sampling period is longer than the training of every party: nothing would be trained",
+                expected=f"a sampling_period below {most}",
+                received=period,
+                action="lower sampling_period in session.terms, or raise iterations",
+            )
 
     @property
     def is_shared(self) -> bool:
@@ -77,7 +96,7 @@ class Schedule:
         What a learner passes on of several providers' trajectories is as long as the longest that there can be, or shorter.
         """
         if self.is_shared and self._own.role == "provider":
-            iterations = self.terms.iterations - 1
+            iterations = self.terms.longest
         else:
             iterations = self._iterations(next(each for each in self._peers if each.party == party))
         return sampled_iterations(iterations, self.terms.sampling_period)
@@ -85,7 +104,7 @@ class Schedule:
     @property
     def longest(self) -> int:
         """Most checkpoints in anybody's trajectory."""
-        return len(sampled_iterations(self.terms.iterations - 1, self.terms.sampling_period))
+        return len(sampled_iterations(self.terms.longest, self.terms.sampling_period))
 
     def most_uploaded(self, round: int) -> int:
         """Most models of a round that this provider is sent."""
@@ -118,6 +137,9 @@ class Schedule:
                 )
             return
         samples = next(each.samples for each in self._peers if each.party == party)
+        if self.terms.select_on == "validation" and isinstance(loss, Loss):
+            # Of those that are held out nobody has told.
+            samples = max(loss.count, 1)
         if isinstance(loss, JointLoss) or loss.count != samples:
             raise MalformedMessage(
                 "the loss is over another number of samples",
@@ -163,6 +185,9 @@ class Schedule:
 
     def _iterations(self, member: Membership) -> int:
         """T or T': a provider's share is by its own samples and the learner's, the learner's by those of all providers."""
+        said = self.terms.of_role(member.role)
+        if said is not None:
+            return said
         members = (self._own, *self._peers)
         learner = next(each.samples for each in members if each.role == "learner")
         if member.role == "provider":

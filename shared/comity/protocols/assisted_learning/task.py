@@ -52,6 +52,8 @@ class AssistedTaskBuilder(TaskBuilder):
         """See `TaskBuilder.samples`: training samples, or episodes in an evaluation."""
         if isinstance(data, EnvironmentSet):
             return len(data.parameters) * _episodes(_terms(terms)).evaluation_episodes
+        if data is not None and _terms(terms).select_on == "validation":
+            data.split("validation")
         return 0 if data is None else len(data.train)
 
     def build(self, contract: Contract, resources: Resources) -> Supervised | PolicyGradient | AssistedDistillation:
@@ -81,7 +83,7 @@ class AssistedTaskBuilder(TaskBuilder):
 
     def try_out(self, contract: Contract, task: Supervised | PolicyGradient | AssistedDistillation) -> None:
         """See `TaskBuilder.try_out`."""
-        task.try_out(_terms(contract.terms).optimizer_spec)
+        task.try_out(_terms(contract.terms).optimizer_spec(1))
 
 
 TASK = AssistedTaskBuilder()
@@ -128,10 +130,12 @@ def training_plan(contract: Contract, own: Membership, settings: Any) -> Trainin
     return TrainingPlan(
         terms.batch_size,
         terms.sampling_period,
-        terms.iterations,
+        terms.of_role(own.role) or terms.iterations,
         terms.optimizer,
-        terms.learning_rate,
+        # Momentum adds up steps.
+        terms.learning_rate / (1 - terms.momentum),
         terms.privacy is not None,
+        is_balanced=terms.sampling == "balanced",
     )
 
 
@@ -150,7 +154,8 @@ def _own_model(resources: Resources) -> OwnModel | None:
 def _distillation(own: OwnModel) -> Distillation:
     """How a model of one's own and the one that crosses learn from each other."""
     optimizer = OptimizerSpec(own.optimizer, own.learning_rate)
-    return Distillation(optimizer, own.temperature, own.alpha, own.to_shared, own.to_own_epochs)
+    continues = own.begins_with == "last"
+    return Distillation(optimizer, own.temperature, own.alpha, own.to_shared, own.to_own_epochs, continues)
 
 
 def _supervised(model: nn.Module, contract: Contract, terms: AssistedLearningTerms, resources: Resources) -> Supervised:
@@ -172,6 +177,8 @@ def _supervised(model: nn.Module, contract: Contract, terms: AssistedLearningTer
         device=resources.device,
         mechanism=resources.mechanism,
         rules=resources.rules,
+        sampling=terms.sampling,
+        is_judged_on_validation=terms.select_on == "validation",
     )
 
 
@@ -179,6 +186,13 @@ def _policy_gradient(
     terms: AssistedLearningTerms, resources: Resources, environments: EnvironmentSet
 ) -> PolicyGradient:
     how = _episodes(terms)
+    if terms.select_on == "validation" or terms.sampling == "balanced":
+        raise InvalidValue(
+            "games have neither classes nor samples that are held out",
+            expected='session.terms with select_on = "training" and sampling = "uniform"',
+            received=f"{terms.select_on} and {terms.sampling}",
+            action="leave them out",
+        )
     if terms.privacy is not None:
         raise InvalidValue(
             "Differential privacy covers samples",

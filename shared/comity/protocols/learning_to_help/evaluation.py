@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from comity.contract import Json
 from comity.protocols.learning_to_help.algorithm import generalized_zero_one_loss
 from comity.protocols.learning_to_help.training import Costs
 
@@ -80,3 +81,36 @@ def evaluate(
         risk_never_ask=risk(torch.zeros_like(remote)),
         risk_always_ask=risk(torch.ones_like(remote)),
     )
+
+
+def report(found: Evaluation, *, compared: bool) -> dict[str, Json]:
+    """An evaluation as metrics of a session; `tested` is Table 6 of the paper, with the risk beside it.
+
+    Args:
+        found: The evaluation.
+        compared: Whether the server was asked about every sample; if not, nothing can be said of it alone.
+    """
+    tested: dict[str, Json] = {
+        "local_accuracy": {"risk": found.risk_never_ask, "accuracy": dict(found.local)},
+        "accuracy": {"risk": found.risk, "accuracy": dict(found.joint)},
+        "asked": {"accuracy": dict(found.reject_rate)},
+    }
+    if compared:
+        tested["remote_accuracy"] = {"risk": found.risk_always_ask, "accuracy": dict(found.remote)}
+    shares: dict[str, Json] = {
+        "tested": tested,
+        "local": dict(found.local),
+        "joint": dict(found.joint),
+        "reject_rate": dict(found.reject_rate),
+        "risk": found.risk,
+        "risk_never_ask": found.risk_never_ask,
+        "accuracy": found.joint["all"],
+        "local_accuracy": found.local["all"],
+    }
+    if compared:
+        shares |= {
+            "remote": dict(found.remote),
+            "remote_accuracy": found.remote["all"],
+            "risk_always_ask": found.risk_always_ask,
+        }
+    return shares

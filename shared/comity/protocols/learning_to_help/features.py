@@ -69,6 +69,7 @@ class Quantization:
         steps = (features - self.minimum) * (_STEPS / (self.maximum - self.minimum))
         return steps.round().clamp(0, _STEPS).to(torch.uint8)
 
-    def decode(self, steps: UInt8[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    @staticmethod
+    def decode(steps: UInt8[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """What models take: the steps scaled to 0 to 1, float32."""
         return steps.to(torch.float32) / _STEPS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from comity import interruption
 from comity.errors import InvalidValue, TrainingDiverged
+from comity.privacy.leak_guard import LeakGuard
 from comity.protocols.learning_to_help.algorithm import rejector_loss, server_loss
 from comity.protocols.learning_to_help.choices import Form
 from comity.randomness import generator
@@ -61,6 +63,7 @@ def fit(
     loss: Callable[[Tensor, Tensor], Float[Tensor, " batch"]],
     fitting: Fitting,
     stream: SampleStream,
+    guard: LeakGuard | None = None,
 ) -> nn.Module:
     """Trains a model where it stands.
 
@@ -70,6 +73,7 @@ def fit(
         loss: The loss of each sample, from the model's outputs and the samples' indices.
         fitting: How.
         stream: Which samples each step sees.
+        guard: Looks on, where what comes of it is to leave.
 
     Returns:
         The model.
@@ -84,7 +88,11 @@ def fit(
     for step in range(steps):
         interruption.point()
         batch = stream.batch(step).to(inputs.device)
-        value = loss(model(inputs[batch]), batch).mean()
+        optimizer.zero_grad()
+        with nullcontext() if guard is None else guard.batch(batch):
+            value = loss(model(inputs[batch]), batch).mean()
+            if bool(torch.isfinite(value)):
+                value.backward()
         if not bool(torch.isfinite(value)):
             raise TrainingDiverged(
                 "a model's loss",
@@ -92,8 +100,6 @@ def fit(
                 received=float(value.detach()),
                 action="lower the learning rate",
             )
-        optimizer.zero_grad()
-        value.backward()
         optimizer.step()
         schedule.step()
     return model.eval()
@@ -165,6 +171,7 @@ def fit_rejector(  # noqa: PLR0913
     fitting: Fitting,
     secret: Secret,
     place: Sequence[int] = (),
+    guard: LeakGuard | None = None,
 ) -> nn.Module:
     """Trains r by L_2.
 
@@ -177,13 +184,14 @@ def fit_rejector(  # noqa: PLR0913
         fitting: How.
         secret: The randomness of who trains it.
         place: What tells this training from others in the session.
+        guard: Looks on, where r is to leave.
     """
     stream = SampleStream(len(inputs), fitting.batch_size, secret, *place, purpose="rejector")
 
     def loss(logits: Tensor, batch: Tensor) -> Tensor:
         return rejector_loss(logits, local_correct[batch], server_correct[batch], costs.c_e, costs.c_1, form=costs.form)
 
-    return fit(model, inputs, loss, fitting, stream)
+    return fit(model, inputs, loss, fitting, stream, guard)
 
 
 def predictions(

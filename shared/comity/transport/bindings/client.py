@@ -71,14 +71,27 @@ class PeerPort:
             self._channel.at_close(self._sender.abandon)
         self._sender.put(partial(self._make, call, arguments, base))
 
-    def _ask(self, call: Waiting | Stream, *arguments: Any) -> Future[Any]:
-        """Makes a call that may take its time; those of a `Stream` go on one stream, others see `asks_at_once`."""
+    def _ask(self, call: Waiting | Stream, *arguments: Any, before: Callable[[], object] | None = None) -> Future[Any]:
+        """Makes a call that may take its time; those of a `Stream` go on one stream, others see `asks_at_once`.
+
+        Args:
+            call: The call.
+            arguments: What the role gets.
+            before: What the other party has to be told first; the caller waits for that no more than for the answer. Not
+                for a `Stream`.
+        """
+
+        def ask() -> Any:
+            if before is not None:
+                before()
+            return self._answer(call, arguments)
+
         if isinstance(call, Stream) and (conversation := self._conversation(call)) is not None:
             return self._converse(conversation, call, arguments)
         if self._channel.waits:
-            return self._asking.submit(self._answer, call, arguments)
+            return self._asking.submit(ask)
         answer: Future[Any] = Future()
-        answer.set_result(self._answer(call, arguments))
+        answer.set_result(ask())
         return answer
 
     def _conversation(self, call: Stream) -> Conversation | None:
@@ -175,6 +188,8 @@ class PeerPort:
             raise MalformedMessage(
                 f"{self._peer.peer.party} gave no answer", expected=method.answer_type.__name__, received="nothing"
             )
+        if self._channel.arrives:
+            self._peer.gate.deliver(request)
         return self._take(method, answer, request)
 
     def _flush(self) -> None:

@@ -34,6 +34,15 @@ class AssistedLearningTerms(google.protobuf.message.Message):
     TRAINERS_FIELD_NUMBER: builtins.int
     SCREENING_FIELD_NUMBER: builtins.int
     TRAJECTORY_ENCODING_FIELD_NUMBER: builtins.int
+    LEARNER_ITERATIONS_FIELD_NUMBER: builtins.int
+    PROVIDER_ITERATIONS_FIELD_NUMBER: builtins.int
+    MOMENTUM_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    LEARNING_RATE_DECAY_FIELD_NUMBER: builtins.int
+    DECAY_FIELD_NUMBER: builtins.int
+    LAST_SHARE_FIELD_NUMBER: builtins.int
+    SAMPLING_FIELD_NUMBER: builtins.int
+    SELECT_ON_FIELD_NUMBER: builtins.int
     optimizer: builtins.str
     """"adam" or "sgd"; it restarts in every phase."""
     learning_rate: builtins.float
@@ -54,6 +63,23 @@ class AssistedLearningTerms(google.protobuf.message.Message):
     """How a checkpoint is chosen: "exact", or "race": by the statistics of some samples."""
     trajectory_encoding: builtins.str
     """How checkpoints cross: "dense", or "delta": as what changed since the one before in the trajectory."""
+    learner_iterations: builtins.int
+    """T and T' of each learner and provider where they are not shares of `iterations`."""
+    provider_iterations: builtins.int
+    momentum: builtins.float
+    """Of "sgd"."""
+    weight_decay: builtins.float
+    """What each weight is pulled with towards 0."""
+    learning_rate_decay: builtins.float
+    """What the learning rate is multiplied with from round to round."""
+    decay: builtins.str
+    """How the learning rate falls within a local training: "constant", "linear" or "cosine"."""
+    last_share: builtins.float
+    """Share of the learning rate that is left at the end of a local training, where it falls."""
+    sampling: builtins.str
+    """How batches are drawn: "uniform", or "balanced": each class as likely as any that the party has."""
+    select_on: builtins.str
+    """On which samples checkpoints are compared: "training", or "validation": those that each party holds out."""
     @property
     def policy_gradient(self) -> global___PolicyGradientTerms:
         """How policies are trained and compared; for tasks of kind "reinforcement", and no others."""
@@ -78,9 +104,22 @@ class AssistedLearningTerms(google.protobuf.message.Message):
         trainers: builtins.int = ...,
         screening: builtins.str = ...,
         trajectory_encoding: builtins.str = ...,
+        learner_iterations: builtins.int | None = ...,
+        provider_iterations: builtins.int | None = ...,
+        momentum: builtins.float = ...,
+        weight_decay: builtins.float = ...,
+        learning_rate_decay: builtins.float = ...,
+        decay: builtins.str = ...,
+        last_share: builtins.float = ...,
+        sampling: builtins.str = ...,
+        select_on: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["policy_gradient", b"policy_gradient", "privacy", b"privacy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "evaluation_batch_size", b"evaluation_batch_size", "iterations", b"iterations", "learning_rate", b"learning_rate", "objective", b"objective", "optimizer", b"optimizer", "order", b"order", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "sampling_period", b"sampling_period", "screening", b"screening", "trainers", b"trainers", "trajectory_encoding", b"trajectory_encoding"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_learner_iterations", b"_learner_iterations", "_provider_iterations", b"_provider_iterations", "learner_iterations", b"learner_iterations", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "provider_iterations", b"provider_iterations"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_learner_iterations", b"_learner_iterations", "_provider_iterations", b"_provider_iterations", "batch_size", b"batch_size", "decay", b"decay", "evaluation_batch_size", b"evaluation_batch_size", "iterations", b"iterations", "last_share", b"last_share", "learner_iterations", b"learner_iterations", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "momentum", b"momentum", "objective", b"objective", "optimizer", b"optimizer", "order", b"order", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "provider_iterations", b"provider_iterations", "sampling", b"sampling", "sampling_period", b"sampling_period", "screening", b"screening", "select_on", b"select_on", "trainers", b"trainers", "trajectory_encoding", b"trajectory_encoding", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_learner_iterations", b"_learner_iterations"]) -> typing.Literal["learner_iterations"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_provider_iterations", b"_provider_iterations"]) -> typing.Literal["provider_iterations"] | None: ...
 
 global___AssistedLearningTerms = AssistedLearningTerms
 

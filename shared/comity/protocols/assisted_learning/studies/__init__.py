@@ -25,6 +25,7 @@ STUDIES = Studies(
             "distillation",
             "private",
             "variations",
+            "protection",
         )
     ),
     benchmarks={

@@ -99,7 +99,7 @@ class Algorithms:
         period = self._terms.iterations
         for sample in task.trajectory(
             task.initial_state,
-            self._terms.optimizer_spec,
+            self._terms.optimizer_spec(1),
             iterations=self._contract.rounds * period + 1,
             period=period,
             round=0,
@@ -154,7 +154,7 @@ class Algorithms:
         models = [
             {name: tensor.clone() for name, tensor in sample.state.items()}
             for sample in task.trajectory(
-                start, self._terms.optimizer_spec, iterations=end, period=period or iterations, round=round
+                start, self._terms.optimizer_spec(round), iterations=end, period=period or iterations, round=round
             )
         ]
         return models if period else models[-1:]
@@ -175,7 +175,7 @@ def pooled(ours: Dataset, theirs: Dataset) -> Dataset:
     if ours.kind == theirs.kind:
         return ours.concat(theirs)
     ours, theirs = (
-        Dataset(each.prepare(each.inputs, (), ()), each.labels, 1.0, each.classes) for each in (ours, theirs)
+        Dataset(each.prepare(each.all_inputs, (), ()), each.labels, 1.0, each.classes) for each in (ours, theirs)
     )
     return ours.concat(theirs)
 

@@ -89,7 +89,7 @@ def _trained(task: AssistedTask, schedule: Schedule) -> State:
     final: State = {}
     # Sampled at its beginning and its end.
     for sample in task.trajectory(
-        task.initial_state, schedule.terms.optimizer_spec, iterations=iterations + 1, period=iterations, round=0
+        task.initial_state, schedule.terms.optimizer_spec(1), iterations=iterations + 1, period=iterations, round=0
     ):
         final = sample.state
     return final

@@ -203,7 +203,7 @@ def _alone(script: Script, environments: EnvironmentSet) -> Progress:
     best = environments.environment.best_return(_discount(terms))
     for sample in task.trajectory(
         task.initial_state,
-        terms.optimizer_spec,
+        terms.optimizer_spec(1),
         iterations=script.session.rounds * every + 1,
         period=every,
         round=0,

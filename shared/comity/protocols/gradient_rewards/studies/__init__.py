@@ -8,7 +8,9 @@ STUDIES = Studies(
     protocol="gradient_rewards",
     demos={"gradient-rewards": Demo(f"{_HERE}.demo:script", kill="commit:50")},
     baselines=f"{_HERE}.alone:added",
-    experiments=tuple(f"{_HERE}.{module}:EXPERIMENTS" for module in ("approximation", "tables", "figures")),
+    experiments=tuple(
+        f"{_HERE}.{module}:EXPERIMENTS" for module in ("approximation", "tables", "figures", "protection")
+    ),
     benchmarks={
         "rewards": Benchmark(
             "what a server does for gradient rewards, against the Gram matrix alone, enumeration and plain top-k",

@@ -26,7 +26,13 @@ from tests.privacy.attacks import digits, neighbours, rows_of
 PRIVACY: dict[str, dict[str, Any]] = {
     "public": {"preset": "public"},
     "guarded": {"preset": "guarded"},
-    "limits off": {"preset": "guarded", "width_factor": 0.0, "min_distinct": 1, "max_learning_rate": {"sgd": 1e30}},
+    "limits off": {
+        "preset": "guarded",
+        "width_factor": 0.0,
+        "min_distinct": 1,
+        "max_batch_share": 1.0,
+        "max_learning_rate": {"sgd": 1e30},
+    },
 }
 PATIENCE_S = 200.0
 UNITS = 1024

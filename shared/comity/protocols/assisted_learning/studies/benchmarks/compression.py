@@ -96,7 +96,7 @@ class Training:
         terms = AssistedLearningTerms.model_validate(contract.terms.model_dump())
         task = learner.task(contract)
         for sample in task.trajectory(
-            task.initial_state, terms.optimizer_spec, iterations=self.marks[-1] + 1, period=self.period, round=1
+            task.initial_state, terms.optimizer_spec(1), iterations=self.marks[-1] + 1, period=self.period, round=1
         ):
             yield sample.iteration, task.layout.pack(sample.state)
 

@@ -62,7 +62,7 @@ def _long(seconds: float) -> tuple[Load, float]:
     def train() -> float:
         began = time.perf_counter()
         for _ in task.trajectory(
-            task.initial_state, terms.optimizer_spec, iterations=_PROBED + 1, period=_PROBED, round=1
+            task.initial_state, terms.optimizer_spec(1), iterations=_PROBED + 1, period=_PROBED, round=1
         ):
             pass
         return (time.perf_counter() - began) / _PROBED

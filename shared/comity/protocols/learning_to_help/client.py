@@ -1,0 +1,297 @@
+"""The client: keeps its model, and asks the server where its rejector says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from comity import faults
+from comity.contract import Json
+from comity.errors import MalformedMessage, NonFiniteValue, PolicyRefusal
+from comity.ledger.ledger import WHOLE
+from comity.protocols.learning_to_help.algorithm import rejector_scores
+from comity.protocols.learning_to_help.evaluation import evaluate, report
+from comity.protocols.learning_to_help.features import Quantization
+from comity.protocols.learning_to_help.messages import Helping, metered
+from comity.protocols.learning_to_help.reject_rate import RejectRule, fit_reject_rule
+from comity.protocols.learning_to_help.settings import Settings
+from comity.protocols.learning_to_help.task import LOCAL, REJECTOR, HelpTask, helping_terms
+from comity.protocols.learning_to_help.training import Costs
+from comity.randomness import generator
+from comity.session.contexts import PeerContext
+from comity.session.events import Event
+from comity.session.metering import RequestMeter
+from comity.session.outcome import Outcome
+from comity.tensors import Layout
+
+_QUESTION = 64
+"""Inputs of one question."""
+
+
+class Client:
+    """The asking role. Its state follows from its journal.
+
+    Records: `trained` with the model and the range of its features, `learned` with the rejector, `fitted` with the rule,
+    those of `RequestMeter`, and `finished`, with the decisions and answers of a round: of so many test samples.
+
+    Args:
+        context: This party's place opposite the server.
+        server: The server, in process or over the network.
+    """
+
+    def __init__(self, context: PeerContext, server: Helping) -> None:
+        self._terms = helping_terms(context.contract)
+        self._context = context
+        self._server = server
+        self._task: HelpTask = context.task
+        self._compares = not isinstance(context.settings, Settings) or context.settings.compare
+        self._meter = RequestMeter(context, metered(self._terms.requests))
+        self._local: bytes | None = None
+        self._rejector: bytes | None = None
+        self._quantization: Quantization | None = None
+        self._rule: RejectRule | None = None
+        self._promised: float | None = None
+        self._finished: list[dict[str, Any]] = []
+        for record in context.journal.records():
+            self._replay(record.kind, record.fields)
+
+    def work(self) -> Iterator[None]:
+        """Has the rejector made, fits the reject rule, and answers the test samples of what is left of the rounds."""
+        local, quantization = self._trained()
+        self._load(LOCAL, local)
+        self._load(REJECTOR, self._learned(local, quantization))
+        yield
+        rule = self._fitted(quantization)
+        yield
+        rounds = self._context.contract.rounds
+        for round in range(len(self._finished) + 1, rounds + 1):
+            self._answer_round(round, rule, quantization)
+            yield
+
+    def outcome(self) -> Outcome:
+        """The rejector beside the model that it was made for, with what both parties were worth together."""
+        models = [self._context.blobs.get(each) for each in (self._local, self._rejector) if each is not None]
+        return Outcome(tuple(models), self._metrics())
+
+    def _replay(self, kind: str, fields: Mapping[str, Any]) -> None:
+        match kind:
+            case "trained":
+                self._local = bytes.fromhex(fields["local"])
+                self._quantization = Quantization(fields["minimum"], fields["maximum"])
+            case "learned":
+                self._rejector = bytes.fromhex(fields["rejector"])
+            case "fitted":
+                threshold = fields["threshold"]
+                never = float("inf") if fields["never"] else float("-inf")
+                self._rule = RejectRule(never if threshold is None else threshold, fields["tie_probability"])
+                self._promised = fields["promised"]
+            case "finished":
+                self._finished.append(dict(fields))
+
+    def _trained(self) -> tuple[bytes, Quantization]:
+        """The client's model, durable before it leaves, and the range of its features."""
+        if self._local is None or self._quantization is None:
+            state = self._task.local
+            blob = self._task.layouts[LOCAL].pack(state)
+            self._task.load(LOCAL, state)
+            quantization = self._task.quantization()
+            faults.point("training")
+            local = self._context.blobs.release(blob, "local_model", WHOLE).digest
+            fields: dict[str, Json] = {
+                "local": local.hex(),
+                "minimum": quantization.minimum,
+                "maximum": quantization.maximum,
+            }
+            self._context.journal.append("trained", 0, **fields)
+            self._replay("trained", fields)
+            return local, quantization
+        return self._local, self._quantization
+
+    def _learned(self, local: bytes, quantization: Quantization) -> bytes:
+        """The rejector that the server made."""
+        if self._rejector is None:
+            asked = self._server.learn(local, quantization.minimum, quantization.maximum)
+            rejector = asked.result()
+            self._server.acknowledge()
+            fields: dict[str, Json] = {"rejector": rejector.hex()}
+            self._context.journal.append("learned", 0, **fields)
+            self._replay("learned", fields)
+            self._context.observe(Event("rejector-learned", 0, {}))
+            return rejector
+        return self._rejector
+
+    def _load(self, name: str, digest: bytes) -> None:
+        self._task.load(name, Layout.unpack(self._context.blobs.get(digest)))
+
+    def _fitted(self, quantization: Quantization) -> RejectRule:
+        """Finds the threshold on calibration samples: of the client's own, and never on those it is tested on."""
+        if self._rule is not None:
+            return self._rule
+        calibration = self._task.split("calibration")
+        if calibration is None:
+            if self._terms.reject_rate < 1:
+                raise PolicyRefusal(
+                    "a bounded reject rate needs calibration samples",
+                    expected="[data.splits.calibration] in node.toml",
+                    received="none",
+                    action="give a share of the training samples, for example share = 0.2",
+                )
+            rule, promised = RejectRule(0.0, 0.0), None
+        else:
+            scores = rejector_scores(self._task.scores(self._features(calibration[0], quantization)[1])).cpu()
+            if not bool(torch.isfinite(scores).all()):
+                raise NonFiniteValue("scores of the rejector", expected="finite values", received="NaN or infinity")
+            bounded = fit_reject_rule(scores, self._terms.reject_rate)
+            # The rejector's own threshold is 0; a bound can only raise it.
+            rule = bounded if bounded.threshold >= 0 else RejectRule(0.0, 0.0)
+            promised = float((scores > rule.threshold).double().mean())
+            promised += rule.tie_probability * float((scores == rule.threshold).double().mean())
+        finite = abs(rule.threshold) != float("inf")
+        fields: dict[str, Json] = {
+            "threshold": rule.threshold if finite else None,
+            "never": rule.threshold > 0,
+            "tie_probability": rule.tie_probability,
+            "promised": promised,
+        }
+        self._context.journal.append("fitted", 0, **fields)
+        self._replay("fitted", fields)
+        return rule
+
+    def _features(self, inputs: Tensor, quantization: Quantization) -> tuple[Tensor, Tensor, Tensor]:
+        """What m says, features as models take them, and as they cross."""
+        said, features = self._task.map(inputs)
+        steps = quantization.encode(features)
+        return said.argmax(dim=1).cpu(), quantization.decode(steps), steps.cpu()
+
+    def _answer_round(self, round: int, rule: RejectRule, quantization: Quantization) -> None:
+        """Decides and answers a round's share of the test samples."""
+        began, rounds = time.monotonic(), self._context.contract.rounds
+        test = self._task.split("test")
+        if test is None:
+            raise MalformedMessage(
+                "there is nothing to answer",
+                expected="test samples: a source that has them, or [data.splits.test]",
+                received="none",
+                action="configure them in node.toml",
+            )
+        size = len(test[1])
+        share = torch.arange((round - 1) * size // rounds, round * size // rounds)
+        local, features, steps = self._features(test[0][share.to(test[0].device)], quantization)
+        chance = generator(self._context.contract.seed + round)
+        remote = rule.decide(rejector_scores(self._task.scores(features)).cpu(), chance)
+        wanted = torch.ones_like(remote) if self._compares else remote
+        answers, refused = self._ask(round, share[wanted], steps[wanted])
+        server = torch.full((len(share),), -1, dtype=torch.int64)
+        server[wanted] = answers
+        faults.point("evaluation")
+        self._meter.settle(self._server)
+        asked = remote & (server >= 0)
+        labels = test[1][share.to(test[1].device)].cpu()
+        joint = torch.where(asked, server, local)
+        fields: dict[str, Json] = {
+            "local": local.tolist(),
+            "server": server.tolist(),
+            "remote": asked.tolist(),
+            "refused": refused,
+            "reject_rate": float(asked.double().mean()),
+            "accuracy": float((joint == labels).double().mean()),
+            "local_accuracy": float((local == labels).double().mean()),
+            "requests": self._meter.charged,
+            "seconds": time.monotonic() - began,
+        }
+        self._context.journal.append("finished", round, **fields)
+        self._replay("finished", fields)
+        told = {name: value for name, value in fields.items() if name not in {"local", "server", "remote"}}
+        self._context.observe(Event("round-finished", round, told))
+
+    def _ask(self, round: int, places: Tensor, steps: Tensor) -> tuple[Tensor, int]:
+        """The classes that the server says; −1 where it does not answer, which is counted and answered at home.
+
+        Args:
+            round: The round.
+            places: Places of the inputs among the test samples, which give their numbers: asked again after a restart, each
+                is asked by the same.
+            steps: Their features as they cross.
+        """
+        answers = torch.full((len(places),), -1, dtype=torch.int64)
+        asked: list[tuple[int, int, Future[Any]]] = []
+        left = self._terms.requests - self._first(round) + 1
+        last = self._first(round) + min(len(places), max(left, 0)) - 1
+        if last >= self._first(round):
+            self._meter.use(last)
+        for at in range(0, min(len(places), max(left, 0)), _QUESTION):
+            block = steps[at : at + min(_QUESTION, last - self._first(round) + 1 - at)]
+            first = self._first(round) + at
+            asked.append((at, len(block), self._server.ask(first, len(block), block.numpy().tobytes(), 0)))
+        refused = len(places) - sum(count for _, count, _ in asked)
+        for at, count, answer in asked:
+            try:
+                answered = answer.result()
+            except PolicyRefusal as error:
+                refused += count
+                self._context.observe(Event("answered-locally", round, {"what": str(error), "requests": count}))
+                continue
+            answers[at : at + count] = self._classes(answered.value, self._first(round) + at, count)
+            for number in range(count):
+                # The whole question is on its first number's account.
+                sizes = (answered.asked, answered.answered) if number == 0 else (0, 0)
+                self._meter.answered(self._first(round) + at + number, *sizes)
+        return answers, refused
+
+    def _first(self, round: int) -> int:
+        """Number of a round's first request: after all that earlier rounds asked."""
+        return 1 + sum(sum(each >= 0 for each in done["server"]) for done in self._finished[: round - 1])
+
+    def _classes(self, value: Any, first: int, count: int) -> Tensor:
+        number, counted, given = value
+        outputs = torch.tensor(given, dtype=torch.float32)
+        if (number, counted) != (first, count) or len(outputs) != count * self._task.classes:
+            raise MalformedMessage(
+                "the server answers another question",
+                expected=f"{count * self._task.classes} outputs for {count} inputs from number {first}",
+                received=f"{len(outputs)} for {counted} from {number}",
+                action="ask the server's operator what happened",
+            )
+        if not bool(torch.isfinite(outputs).all()):
+            raise NonFiniteValue("the server's answer", expected="finite outputs", received="NaN or infinity")
+        return outputs.view(count, -1).argmax(dim=1)
+
+    def _metrics(self) -> dict[str, Json]:
+        test = self._task.split("test")
+        rounds = self._finished
+        charged = self._meter.charged
+        metrics: dict[str, Json] = {
+            "accuracy_by_round": [each["accuracy"] for each in rounds],
+            "local_accuracy_by_round": [each["local_accuracy"] for each in rounds],
+            "reject_rate_by_round": [each["reject_rate"] for each in rounds],
+            "requests": charged,
+            "refused": sum(each["refused"] for each in rounds),
+            "reject_rate_promised": self._promised,
+            "bytes_per_request": self._task.feature_size,
+        }
+        if test is None or not rounds:
+            return metrics
+        said = {
+            name: torch.tensor([value for each in rounds for value in each[name]])
+            for name in ("local", "server", "remote")
+        }
+        labels = test[1].cpu()[: len(said["local"])]
+        missing = sorted(set(range(self._task.classes)) - set(self._own_classes()))
+        found = evaluate(
+            said["remote"].bool(),
+            said["local"],
+            torch.where(said["server"] >= 0, said["server"], said["local"]),
+            labels,
+            Costs(self._terms.c_e, self._terms.c_1, self._terms.form),
+            missing_class=missing[0] if len(missing) == 1 else None,
+        )
+        return metrics | report(found, compared=self._compares)
+
+    def _own_classes(self) -> list[int]:
+        train = self._task.split("train")
+        return [] if train is None else train[1].unique().tolist()

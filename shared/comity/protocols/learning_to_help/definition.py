@@ -1,0 +1,56 @@
+"""Learning to help, before any of its code is needed."""
+
+from __future__ import annotations
+
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.extensions import Extensions
+from comity.protocol.presentation import Column, Presentation, Summary, View
+from comity.protocol.topology import Topology
+from comity.protocols.learning_to_help.terms import LearningToHelpTerms
+
+NAME = "learning_to_help"
+
+PROTOCOL = ProtocolDefinition(
+    name=NAME,
+    version=1,
+    initiator="client",
+    acceptor="server",
+    topology=Topology.PAIR,
+    egress=("contract", "local_model", "rejector", "features", "prediction"),
+    models=("local", "server", "rejector"),
+    trains=frozenset({"client", "server"}),
+    tasks=("classification",),
+    terms=LearningToHelpTerms,
+    presentation=Presentation(
+        View(
+            {
+                "client": (
+                    Column("local_accuracy", "accuracy alone", "share"),
+                    Column("accuracy", "with the server", "share"),
+                    Column("reject_rate", "asked", "share"),
+                    Column("requests", "requests", "integer"),
+                    Column("seconds", "seconds", "seconds"),
+                ),
+                "server": (),
+            },
+            Summary(
+                "accuracy",
+                (
+                    Column("local_accuracy", "the client's model alone", "share"),
+                    Column("remote_accuracy", "the server's classifier alone", "share"),
+                    Column("accuracy", "together", "share"),
+                    Column("asked", "asked", "share"),
+                ),
+                outcome="accuracy",
+            ),
+        )
+    ),
+    unit="request",
+    extensions=Extensions(
+        settings="comity.protocols.learning_to_help.settings:Settings",
+        settings_template="comity.protocols.learning_to_help:settings.toml",
+        script_template="comity.protocols.learning_to_help:session.toml",
+    ),
+    implementation="comity.protocols.learning_to_help.calls:IMPLEMENTATION",
+)
+"""How nodes know it."""

@@ -1,0 +1,74 @@
+"""What a client and a server exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from comity.ledger.receipts import SignedStatement
+from comity.session.metering import Metered, Tally
+
+MOST_INPUTS = 1024
+"""Inputs of one question."""
+
+
+def metered(requests: int) -> Metered:
+    """What is charged: each input that is answered, once.
+
+    Args:
+        requests: How many are bought.
+    """
+    return Metered("request", "features", "prediction", bought=requests, credit=min(requests, 10 * MOST_INPUTS))
+
+
+class Helping(Protocol):
+    """The port: what a server does for a client. Every method may be repeated without harm."""
+
+    def learn(self, local: bytes, minimum: float, maximum: float) -> Future[bytes]:
+        """Has the server train its classifier and the rejector for the client's model.
+
+        Args:
+            local: Digest of the client's model, which is among the session's blobs.
+            minimum: What the least 8-bit feature stands for.
+            maximum: What the greatest stands for.
+
+        Returns:
+            The digest of the rejector, which is among the session's blobs then.
+
+        Raises:
+            ConflictingOffer: Another model was given before.
+        """
+
+    def acknowledge(self) -> None:
+        """Tells the server that the client has the rejector."""
+
+    def ask(self, first: int, count: int, features: bytes, within_ms: int) -> Future[Any]:
+        """Asks for the classes of some inputs.
+
+        Args:
+            first: Number of the first; those of the others follow it.
+            count: How many they are.
+            features: Their 8-bit features, one input after the other.
+            within_ms: How long the client waits, in milliseconds; 0 for ever.
+
+        Returns:
+            An `Answered` whose value is `first`, `count` and the classifier's outputs, one input after the other.
+
+        Raises:
+            RoundOutOfOrder: The server has not been trained.
+            MalformedMessage: The features are not those of so many inputs.
+            PolicyRefusal: All that was bought is answered.
+            TooManyCalls: Too many wait, or what was answered is to be settled first.
+            DeadlineExceeded: The time is over.
+        """
+
+    def tally(self) -> Tally:
+        """See `Settling.tally`."""
+
+    def settle(self, request: SignedStatement) -> SignedStatement:
+        """See `Settling.settle`."""
+
+
+Outputs = tuple[int, int, Sequence[float]]
+"""The number of the first input, how many they are, and the classifier's outputs."""

@@ -1,0 +1,91 @@
+"""The calls of Nash bargaining, each once: what a learner asks of a provider; and who makes and who takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from comity.ledger.ledger import Units
+from comity.ledger.receipts import SignedStatement
+from comity.protocol.implementation import Implementation
+from comity.protocols.nash_bargaining import codec
+from comity.protocols.nash_bargaining.learner import Learner
+from comity.protocols.nash_bargaining.messages import Gradient
+from comity.protocols.nash_bargaining.provider import Provider
+from comity.protocols.nash_bargaining.task import TASK, disk_space, private_training, training_plan
+from comity.session.contexts import PeerContext, SessionContext
+from comity.transport.bindings.channel import Channel
+from comity.transport.bindings.client import PeerPort
+from comity.transport.calls import BlobField, Service, Unary, Waiting
+from comity.wire.v1 import nash_bargaining_pb2 as pb
+
+DIFFERENTIATE = Waiting(
+    method="Differentiate",
+    handle=lambda provider, _, *asked: provider.differentiate(*asked),
+    uploads=(BlobField("checkpoint", "model"),),
+    downloads=(BlobField("update", "gradient", layout=lambda learner: learner.task.gradient_layout),),
+)
+ACKNOWLEDGE = Unary(
+    method="Acknowledge",
+    handle=lambda provider, _, first, count: provider.acknowledge(Units("round", first, count)),
+    delivers=True,
+)
+
+
+class ProviderPort(PeerPort):
+    """Implements `Bargaining`.
+
+    Args:
+        context: The learner's context opposite the provider.
+        channel: The way to the provider.
+    """
+
+    def __init__(self, context: PeerContext, channel: Channel) -> None:
+        super().__init__(SERVICE, context, channel)
+
+    def differentiate(
+        self,
+        round: int,
+        model: bytes,
+        request: SignedStatement,
+        withdrawals: Sequence[SignedStatement],
+        arrived: Sequence[Units] = (),
+    ) -> Future[Gradient]:
+        """See `Bargaining.differentiate`."""
+
+        def tell() -> None:
+            for units in arrived:
+                self.acknowledge(units)
+
+        return self._ask(DIFFERENTIATE, round, model, request, withdrawals, before=tell)
+
+    def acknowledge(self, units: Units) -> None:
+        """See `Bargaining.acknowledge`."""
+        self._call(ACKNOWLEDGE, units.first, units.count)
+
+
+SERVICE = Service(
+    pb.DESCRIPTOR.services_by_name["NashBargaining"],
+    (DIFFERENTIATE, ACKNOWLEDGE),
+    client=ProviderPort,
+    converters={pb.DifferentiateReply: (codec.gradient_to_proto, codec.gradient_from_proto)},
+    terms=pb.NashBargainingTerms,
+)
+
+
+def _acceptor(session: SessionContext, contexts: Sequence[PeerContext]) -> Provider:
+    del session
+    (context,) = contexts
+    return Provider(context)
+
+
+IMPLEMENTATION = Implementation(
+    service=SERVICE,
+    task=TASK,
+    disk_space=disk_space,
+    initiator=Learner,
+    acceptor=_acceptor,
+    private_training=private_training,
+    judged=("update",),
+    training_plan=training_plan,
+)

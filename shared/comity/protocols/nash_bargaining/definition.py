@@ -1,0 +1,70 @@
+"""Nash bargaining, before any of its code is needed."""
+
+from __future__ import annotations
+
+from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.extensions import Audit, Extensions
+from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View
+from comity.protocol.topology import Topology
+from comity.protocols.nash_bargaining.terms import NashBargainingTerms
+
+NAME = "nash_bargaining"
+_AUDITS = "comity.protocols.nash_bargaining.audits"
+
+PROTOCOL = ProtocolDefinition(
+    name=NAME,
+    version=1,
+    initiator="learner",
+    acceptor="provider",
+    topology=Topology.FAN_OUT,
+    egress=("contract", "checkpoint", "update"),
+    trains=frozenset({"learner", "provider"}),
+    tasks=("classification",),
+    # The trunk takes the same inputs at all parties; what is told of them may differ.
+    agrees={"provider": frozenset({"inputs"})},
+    terms=NashBargainingTerms,
+    presentation=Presentation(
+        view=View(
+            columns={
+                "learner": (
+                    Column("present", "providers", "integer"),
+                    Column("test_accuracy", "test accuracy", "share"),
+                    Column("seconds", "seconds", "seconds"),
+                ),
+                "provider": (
+                    Column("length", "length of the gradient", "number"),
+                    Column("rows_held", "rows held back", "share"),
+                    Column("seconds", "seconds", "seconds"),
+                ),
+            },
+            summary=Summary(
+                "test accuracy",
+                (
+                    Column("accuracy_alone", "the learner alone", "share"),
+                    Column("accuracy_equal", "with equal powers", "share"),
+                    Column("accuracy_bargained", "bargained", "share"),
+                ),
+                outcome="accuracy_bargained",
+            ),
+        ),
+        per_round=PerRoundTable(
+            "bargaining powers",
+            (
+                Column("powers_by_round", "power", "number"),
+                Column("weights_by_round", "weight", "number"),
+                Column("help_by_round", "help", "number"),
+                Column("providers_by_round", "was", "text"),
+            ),
+            parties="providers",
+            sums={"help_by_round": "worth"},
+        ),
+    ),
+    extensions=Extensions(
+        settings="comity.protocols.nash_bargaining.extensions:Settings",
+        settings_template="comity.protocols.nash_bargaining:settings.toml",
+        script_template="comity.protocols.nash_bargaining:session.toml",
+        audits=(Audit("reconstruction", "Which samples gradients show.", f"{_AUDITS}:reconstruction"),),
+    ),
+    implementation="comity.protocols.nash_bargaining.calls:IMPLEMENTATION",
+)
+"""How nodes know it."""

@@ -1,0 +1,40 @@
+"""What a session came to for its parties, from the learner's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from comity.contract import Json
+
+
+def of_rounds(providers: Sequence[str], rounds: Sequence[Mapping[str, Any]], accuracy: float | None) -> dict[str, Json]:
+    """The learner's metrics.
+
+    Args:
+        providers: The providers, in their order; in each round, the learner comes first.
+        rounds: What each round came to.
+        accuracy: Of the model at the end, on the learner's test samples.
+    """
+    last = rounds[-1]["power_after"] if rounds else []
+    helped = [[each["help"][1 + at] for each in rounds] for at in range(len(providers))]
+    return {
+        "accuracy_bargained": accuracy,
+        "providers": [*providers],
+        "powers": dict(zip(providers, last[1:], strict=False)),
+        "main_power": last[0] if last else None,
+        "powers_by_round": [each["power"][1:] for each in rounds],
+        "weights_by_round": [each["alpha"][1:] for each in rounds],
+        "help_by_round": [each["help"][1:] for each in rounds],
+        "providers_by_round": [each["providers"] for each in rounds],
+        "worth": [sum(each) for each in helped],
+        "rounds_helped": [sum(one == "here" for one in each) for each in _columns(providers, rounds)],
+        "own_help": sum(each["help"][0] for each in rounds),
+        "degenerate_rounds": sum(bool(each["degenerate"]) for each in rounds),
+        "rows_held_by_round": [each["rows_held"] for each in rounds],
+        "accuracy_by_round": [each["test_accuracy"] for each in rounds],
+    }
+
+
+def _columns(providers: Sequence[str], rounds: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    return [[each["providers"][at] for each in rounds] for at in range(len(providers))]

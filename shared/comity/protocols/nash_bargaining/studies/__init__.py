@@ -1,0 +1,30 @@
+"""Nash bargaining, tried and measured: its demo, what it is compared with, the paper's figures, its benchmarks."""
+
+from comity.experiments.studies import Benchmark, Demo, Studies
+
+_HERE = "comity.protocols.nash_bargaining.studies"
+
+STUDIES = Studies(
+    protocol="nash_bargaining",
+    demos={
+        "nash-bargaining": Demo(
+            f"{_HERE}.demo:script",
+            kill="commit:50",
+            switches={
+                "public": "data that anybody may read: nothing is held back, and every step crosses",
+                "honest": "all providers are honest, as a control",
+            },
+        )
+    },
+    baselines=f"{_HERE}.alone:added",
+    benchmarks={
+        "bargaining": Benchmark(
+            "the bargaining solution, against cvxpy and TorchJD's NashMTL, and batches against a loop",
+            f"{_HERE}.benchmarks.bargaining:run",
+        )
+    },
+    faults={
+        "learner": {"training": 12, "evaluation": 12, "selection": 12},
+        "provider": {"training": 12},
+    },
+)

@@ -1,0 +1,1 @@
+"""What is claimed about the speed of Nash bargaining, against named baselines."""
