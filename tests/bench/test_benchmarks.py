@@ -223,3 +223,9 @@ def test_cifar_is_measured_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path
     digits = [("digits in blocks of 32", 5), ("digits in blocks of 8", 5)]
     cifar = [("cifar10 in blocks of 256", 1), ("cifar10 in blocks of 64", 1)]
     assert measured == [*digits, *digits, *cifar]
+
+
+def test_trying(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("trying", monkeypatch)
+    assert [target.met for target in report.targets if "bytes" in target.what] == [True]
+    assert any("try-out" in row.label for row in report.rows)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from blake3 import blake3
 
 from comity.blobs.blob_files import BlobFolder, BlobKeeper, BlobMemory
 from comity.errors import StorageCorrupted, StorageFailed
-from comity.tensors import Blob
+from comity.tensors import Blob, Layout
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -86,3 +88,33 @@ def test_a_file_that_is_kept_holds_no_descriptor(tmp_path: Path) -> None:
     kept[0].data[0] = 1
     assert keeper.read(kept[1].digest) == kept[1]
     assert bytes(BlobFolder(tmp_path / "blobs").read(kept[0].digest).data) == bytes(8)  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_blob_longer_than_2_to_the_31_bytes_is_read_and_verified_without_loading_it(tmp_path: Path) -> None:
+    # In bfloat16, with a tensor behind the bound; the file is sparse, and every value 0.
+    sizes = {"large": 2**30, "last": 5}
+    layout = Layout.of({name: torch.empty(size, dtype=torch.bfloat16, device="meta") for name, size in sizes.items()})
+    assert layout.tensors["last"].begin == 2**31
+    hasher, left, zeros = blake3(layout.header), layout.size - len(layout.header), bytes(2**24)
+    while left:
+        left -= len(piece := zeros[:left])
+        hasher.update(piece)
+    with (tmp_path / hasher.hexdigest()).open("wb") as file:
+        file.write(layout.header)
+        file.truncate(layout.size)
+    before = _own_memory()
+    blob = BlobFolder(tmp_path).read(hasher.digest())
+    assert blob is not None
+    layout.verify(blob)
+    last = layout.view(blob.data)["last"]
+    assert last.shape == (5,)
+    assert not last.any()
+    # Mapped, not loaded.
+    assert _own_memory() - before < 2**29
+
+
+def _own_memory() -> int:
+    """Bytes of memory that are this process's alone, without what it maps of files."""
+    info = psutil.Process().memory_info()
+    return int(info.rss - info.shared)

@@ -26,6 +26,10 @@ _SHARED: Mapping[str, Benchmark] = MappingProxyType(
         "guard": Benchmark(
             "a training whose models a leak guard judges, against the training alone", "comity.bench.guard:run"
         ),
+        "trying": Benchmark(
+            "trying a model before a session, against one step and one evaluation; adapters' bytes, against all of a model",
+            "comity.bench.trying:run",
+        ),
         "ledger": Benchmark(
             "checking a ledger, against hashing it alone; writing it durably, against memory", "comity.bench.ledger:run"
         ),

@@ -37,10 +37,12 @@ def samples(party: int, count: int = 40) -> tuple[Tensor, Tensor]:
     return inputs, labels
 
 
-def run(protocol: str, model: Callable[[], nn.Module], rounds: int = 2, **terms: Any) -> Result:
+def run(
+    protocol: str, model: Callable[[], nn.Module], rounds: int = 2, form: Mapping[str, Any] | None = None, **terms: Any
+) -> Result:
     roles = ["learner", "provider"] if protocol == "assisted_learning" else ["client"] * 3
     parties = [
-        comity.Party(model=model, data=samples(place), test=samples(9), role=role, name=f"p{place}")
+        comity.Party(model=model, form=form or {}, data=samples(place), test=samples(9), role=role, name=f"p{place}")
         for place, role in enumerate(roles)
     ]
     if protocol == "gradient_rewards":
@@ -253,3 +255,12 @@ def test_what_cannot_be_used_is_refused_by_name(kind: str, protocol: str) -> Non
     with pytest.raises(ComityError, match=message) as caught:
         run(protocol, model)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(("how", "answer"), [("dict", "logits"), ("tuple", "0")])
+def test_the_part_of_an_answer_that_is_meant_is_trained(how: str, answer: str, protocol: str) -> None:
+    result = run(protocol, lambda: Answers(how), form={"answer": answer})
+    assert result.ledger_verified
+    model = next(iter(result.models.values()))
+    assert model(samples(9)[0]).shape == (40, CLASSES)

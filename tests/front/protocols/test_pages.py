@@ -96,6 +96,15 @@ def test_the_page_runs_block_by_block(tmp_path: Path, monkeypatch: pytest.Monkey
     assert scope["result"].ledger_verified
 
 
+def test_the_page_on_models_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "models.md"
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {"__name__": "page"}
+    for block in blocks(page, "python"):
+        exec(compile(block.body, str(page), "exec"), scope)
+    assert scope["result"].ledger_verified
+
+
 @pytest.mark.parametrize("name", ["assisted_learning", "gradient_rewards"])
 def test_the_doctests_of_a_protocols_algorithms(name: str) -> None:
     package = getattr(comity, name)

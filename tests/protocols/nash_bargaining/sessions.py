@@ -19,14 +19,17 @@ batch_size = 16
 local_steps = 2
 power_every = 2
 [party.learner]
+secret = "learner's"
 role = "learner"
 privacy = { preset = "public" }
 data = { source = "digits", partition = { name = "uniform", parties = 20, index = 0 } }
 [party.same]
+secret = "same's"
 role = "provider"
 privacy = { preset = "public" }
 data = { source = "digits", partition = { name = "uniform", parties = 20, index = 1 } }
 [party.related]
+secret = "related's"
 role = "provider"
 privacy = { preset = "public" }
 [party.related.data]
@@ -34,6 +37,7 @@ source = "digits"
 partition = { name = "uniform", parties = 20, index = 2 }
 relabel = [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
 [party.harmful]
+secret = "harmful's"
 role = "provider"
 privacy = { preset = "public" }
 [party.harmful.data]

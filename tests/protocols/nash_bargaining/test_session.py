@@ -89,8 +89,8 @@ def test_a_head_stays_at_home() -> None:
 
 def test_a_provider_may_keep_a_head_of_its_own_for_the_learner_s_task() -> None:
     own = SCRIPT.replace(
-        '[party.same]\nrole = "provider"\n',
-        '[party.same]\nrole = "provider"\nprotocols = { nash-bargaining = { head = "own" } }\n',
+        '[party.same]\nsecret = "same\'s"\nrole = "provider"\n',
+        '[party.same]\nsecret = "same\'s"\nrole = "provider"\nprotocols = { nash-bargaining = { head = "own" } }\n',
     )
     found = company(own)
     assert found.acceptors[0][0].task.own == ("3.weight", "3.bias")
@@ -232,9 +232,9 @@ def test_a_provider_that_holds_everything_back_takes_no_part(monkeypatch: pytest
 
 def test_inputs_of_another_shape_do_not_go_into_the_trunk(tmp_path: Path) -> None:
     text = SCRIPT.replace('role = "provider"', 'role = "provider"', 1).replace(
-        '[party.same]\nrole = "provider"\nprivacy = { preset = "public" }\n'
+        '[party.same]\nsecret = "same\'s"\nrole = "provider"\nprivacy = { preset = "public" }\n'
         'data = { source = "digits", partition = { name = "uniform", parties = 20, index = 1 } }',
-        '[party.same]\nrole = "provider"\nprivacy = { preset = "public" }\ndata = { source = "synthetic:fig2" }',
+        '[party.same]\nsecret = "same\'s"\nrole = "provider"\nprivacy = { preset = "public" }\ndata = { source = "synthetic:fig2" }',
     )
     with pytest.raises(TaskMismatch, match="same's data are for another task"):
         simulate(parse_script(text))

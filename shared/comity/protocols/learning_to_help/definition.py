@@ -39,7 +39,7 @@ PROTOCOL = ProtocolDefinition(
                     Column("local_accuracy", "the client's model alone", "share"),
                     Column("remote_accuracy", "the server's classifier alone", "share"),
                     Column("accuracy", "together", "share"),
-                    Column("risk", "risk", "number"),
+                    Column("asked", "asked", "share"),
                 ),
                 outcome="accuracy",
             ),

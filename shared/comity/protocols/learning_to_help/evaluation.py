@@ -84,13 +84,21 @@ def evaluate(
 
 
 def report(found: Evaluation, *, compared: bool) -> dict[str, Json]:
-    """An evaluation as metrics of a session.
+    """An evaluation as metrics of a session; `tested` is Table 6 of the paper, with the risk beside it.
 
     Args:
         found: The evaluation.
         compared: Whether the server was asked about every sample; if not, nothing can be said of it alone.
     """
+    tested: dict[str, Json] = {
+        "local_accuracy": {"risk": found.risk_never_ask, "accuracy": dict(found.local)},
+        "accuracy": {"risk": found.risk, "accuracy": dict(found.joint)},
+        "asked": {"accuracy": dict(found.reject_rate)},
+    }
+    if compared:
+        tested["remote_accuracy"] = {"risk": found.risk_always_ask, "accuracy": dict(found.remote)}
     shares: dict[str, Json] = {
+        "tested": tested,
         "local": dict(found.local),
         "joint": dict(found.joint),
         "reject_rate": dict(found.reject_rate),

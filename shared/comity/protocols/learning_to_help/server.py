@@ -11,7 +11,7 @@ import torch
 from comity import faults
 from comity.blobs.session_blobs import Expectation
 from comity.contract import Json
-from comity.errors import ComityError, ConflictingOffer, MalformedMessage, RoundOutOfOrder, UnknownBlob
+from comity.errors import ComityError, ConflictingOffer, InvalidValue, MalformedMessage, RoundOutOfOrder, UnknownBlob
 from comity.ledger.ledger import WHOLE
 from comity.ledger.receipts import SignedStatement
 from comity.protocols.learning_to_help.features import Quantization
@@ -59,7 +59,12 @@ class Server:
         """See `Helping.learn`."""
         if self._failure is not None:
             raise self._failure
-        quantization = Quantization(minimum, maximum)
+        try:
+            quantization = Quantization(minimum, maximum)
+        except InvalidValue as error:
+            raise MalformedMessage(
+                error.what, expected=error.expected, received=error.received, action="send the range of the features"
+            ) from error
         if self._asked is None:
             if local not in self._context.blobs:
                 raise UnknownBlob(

@@ -30,7 +30,7 @@ local_learning_rate = 0.1
 learning_rate = {rate}     # length of the learner's step; it falls to 0 as half a cosine
 main_power = 0.25        # the learner's own, which stays; the providers share the rest
 power_every = {every}          # rounds between two updates of their powers
-power_rate = 0.5
+power_rate = {speed}
 power_floor = 0.001
 clip_norm = 10.0
 
@@ -70,7 +70,7 @@ def script(seed: int, *, public: bool = False, honest: bool = False) -> str:
     """
     name = "honest" if honest else "harmful"
     sizes = (
-        {"rounds": 600, "hidden": 64, "width": "", "batch": 32, "steps": 1, "rate": 0.1, "every": 5}
+        {"rounds": 600, "hidden": 64, "width": "", "batch": 32, "steps": 1, "rate": 0.1, "every": 5, "speed": 0.5}
         if public
         else {
             "rounds": 150,
@@ -80,6 +80,8 @@ def script(seed: int, *, public: bool = False, honest: bool = False) -> str:
             "steps": 6,
             "rate": 0.25,
             "every": 1,
+            # A greater one brings the related provider to the floor, too, in some seeds.
+            "speed": 0.2,
         }
     )
     learner = (
