@@ -48,6 +48,12 @@ def assert_sound(report: Report, name: str) -> None:
     assert all(label in text for label in labels)
 
 
+def test_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("data", monkeypatch)
+    assert [target.required for target in report.targets] == [">= 0.9", ">= 0.98"]
+    assert len(report.rows) == 4
+
+
 def test_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("transfer", monkeypatch)
     labels = {row.label for row in report.rows}

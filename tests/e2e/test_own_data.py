@@ -59,6 +59,7 @@ class Parties:
         for before, after in {
             "rounds = 10": f'rounds = 3\nid = "{session}"',
             "hidden = 64": "hidden = 16",
+            "batch_size = 256": "batch_size = 128",
             '# normalization = "computed"': 'normalization = "computed"',
         }.items():
             assert before in text

@@ -26,6 +26,10 @@ _SHARED: Mapping[str, Benchmark] = MappingProxyType(
         "guard": Benchmark(
             "a training whose models a leak guard judges, against the training alone", "comity.bench.guard:run"
         ),
+        "data": Benchmark(
+            "steps on data that are read when they are asked for, and on tensors, against the bare loop",
+            "comity.bench.data:run",
+        ),
         "trying": Benchmark(
             "trying a model before a session, against one step and one evaluation; adapters' bytes, against all of a model",
             "comity.bench.trying:run",

@@ -257,6 +257,8 @@ class DataConfig(_Config):
         image_size: The height and width to bring an `imagefolder`'s images to, in pixels.
         channels: How many channels to bring an `imagefolder`'s images to: 1 for grey, 3 for colours; theirs if left out.
         table: What the columns of a `csv` or a `parquet` are.
+        in_memory: Whether inputs are read at once; false for more than fit in memory, of an `imagefolder` or a function that
+            gives a torch data set: they are then read when a step asks for them.
         words: How many words of each sentence of a `text` to keep.
         per_class: Keep only the first samples of each class for training, this many; the test split stays whole.
         partition: Keep only a share of those; absent for data that are this node's own.
@@ -278,6 +280,7 @@ class DataConfig(_Config):
     seed: int = Field(default=0, ge=0, lt=2**32)
     image_size: int | None = Field(default=None, ge=1)
     channels: Literal[1, 3] | None = None
+    in_memory: bool = True
     table: TableConfig | None = None
     words: int | None = Field(default=None, ge=1)
     per_class: int | None = Field(default=None, ge=1)

@@ -12,6 +12,7 @@ from torch import Tensor
 from comity.contract import HeadSpec
 from comity.data.config import SPLITS, SplitName
 from comity.data.meaning import UNSAID, Meaning
+from comity.data.reading import ReadInputs
 from comity.errors import InvalidValue
 
 CLASSIFICATION = "classification"
@@ -30,7 +31,8 @@ class Dataset:
     """Samples and their labels, as stored; `prepare` brings a batch of them into the range that models work in.
 
     Attributes:
-        inputs: uint8 or float32, `[samples, *input_shape]`; images are `[samples, channels, height, width]`.
+        inputs: uint8 or float32, `[samples, *input_shape]`; images are `[samples, channels, height, width]`. Where they do
+            not fit in memory, a `ReadInputs`, which reads them when it is indexed, and passes for a tensor until then.
         labels: What is to be told of each sample: int64 `[samples]`, each in [0, classes). In other tasks than
             classification, targets as the kind of task has them, the samples in the first dimension: bool `[samples, labels]`,
             float32 `[samples, targets]`, uint8 `[samples, height, width]`.
@@ -123,6 +125,11 @@ class Dataset:
         return tuple(self.inputs.shape[1:])
 
     @property
+    def all_inputs(self) -> Tensor:
+        """The inputs of all samples, read if they are not in memory."""
+        return self.inputs[torch.arange(len(self))] if isinstance(self.inputs, ReadInputs) else self.inputs
+
+    @property
     def kind(self) -> str:
         """What one sample is, in words; two data sets can be used together where theirs are equal."""
         shape = list(self.input_shape)
@@ -158,7 +165,7 @@ class Dataset:
         ids = tuple(self.ids[each] for each in indices.tolist())
         return replace(
             self,
-            inputs=self.inputs[indices],
+            inputs=self.inputs.select(indices) if isinstance(self.inputs, ReadInputs) else self.inputs[indices],
             labels=self.labels[indices],
             ids=ids if len(set(ids)) == len(ids) else (),
             protected=None if self.protected is None else self.protected[indices],
@@ -175,7 +182,7 @@ class Dataset:
             raise InvalidValue("Two data sets cannot be pooled", expected=self.kind, received=other.kind)
         return replace(
             self,
-            inputs=torch.cat((self.inputs, other.inputs)),
+            inputs=torch.cat((self.all_inputs, other.all_inputs)),
             labels=torch.cat((self.labels, other.labels)),
             more={name: torch.cat((each, other.more[name])) for name, each in self.more.items()},
             ids=(),
@@ -202,7 +209,8 @@ class Dataset:
         Raises:
             InvalidValue: Mean and standard deviation do not fit the channels, or a standard deviation is not above 0.
         """
-        scaled = batch_inputs.to(torch.float32) * self.scale
+        stored = batch_inputs.to(torch.float32)
+        scaled = stored if self.scale == 1.0 else stored * self.scale
         if not mean and not std:
             return scaled
         channels = batch_inputs.shape[1]

@@ -10,6 +10,7 @@ from blake3 import blake3
 from torch import Tensor
 
 from comity.data.dataset import Dataset, Splits
+from comity.data.reading import ReadInputs
 
 
 def digest(splits: Splits) -> str:
@@ -29,6 +30,8 @@ def _add(hasher: blake3, dataset: Dataset) -> None:
             for name, tensor in tensors.items():
                 hasher.update(f"{each.name} {name} {tensor.dtype} {list(tensor.shape)}\0".encode())
                 hasher.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        elif isinstance(value, ReadInputs):
+            hasher.update(f"{each.name} {value.dtype} {list(value.shape)} {value.stamp}\0".encode())
         elif each.name == "ids":
             hasher.update("\0".join(value).encode())
         else:

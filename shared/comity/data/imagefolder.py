@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+from blake3 import blake3
+from torch import Tensor
 
 from comity.data.config import SplitName
 from comity.data.dataset import Dataset, Splits
 from comity.data.meaning import Meaning
-from comity.data.pictures import SUFFIXES, Form, decode, form_of
+from comity.data.pictures import SUFFIXES, Form, Pixels, decode, form_of
+from comity.data.reading import ReadInputs
 from comity.data.sources import Request
 from comity.errors import InvalidValue, MissingFile
 
@@ -58,14 +62,14 @@ def load(request: Request, folders: Mapping[str, SplitName] = FOLDERS) -> Splits
     passed: Counter[str] = Counter()
     if not request.labelled:
         paths = [(path, -1) for path in _images(folder, passed)]
-        train = _read(folder, paths, (), _form(paths, folder, request), request.image_size)
+        train = _read(folder, paths, (), _form(paths, folder, request), request)
         return Splits(train, notes=_notes(passed))
     parts = {part: split for part, split in folders.items() if (folder / part).is_dir()}
     if len(parts) < 2 or "train" not in parts:
         names = _classes(folder)
         paths = _labelled(folder, names, passed)
         return Splits(
-            _read(folder, paths, names, _form(paths, folder, request), request.image_size),
+            _read(folder, paths, names, _form(paths, folder, request), request),
             notes=_notes(passed, names, paths),
         )
     names = _classes(folder / "train")
@@ -80,7 +84,7 @@ def load(request: Request, folders: Mapping[str, SplitName] = FOLDERS) -> Splits
             )
         found[split] = (folder / part, _labelled(folder / part, names, passed))
     form = _form(found["train"][1], folder / "train", request)
-    read = {split: _read(*each, names, form, request.image_size) for split, each in found.items()}
+    read = {split: _read(*each, names, form, request) for split, each in found.items()}
     others: dict[SplitName, Dataset] = {split: each for split, each in read.items() if split == "validation"}
     return Splits(read["train"], read.get("test"), others, _notes(passed, names, found["train"][1]))
 
@@ -166,7 +170,7 @@ def _form(paths: Paths, folder: Path, request: Request) -> Form:
     return form if request.channels is None else replace(form, channels=request.channels)
 
 
-def _read(folder: Path, paths: Paths, names: tuple[str, ...], form: Form, image_size: int | None) -> Dataset:
+def _read(folder: Path, paths: Paths, names: tuple[str, ...], form: Form, request: Request) -> Dataset:
     if not paths:
         raise InvalidValue(
             f"{folder} holds no image",
@@ -174,8 +178,12 @@ def _read(folder: Path, paths: Paths, names: tuple[str, ...], form: Form, image_
             received="none",
             action="put images into the folders of their classes",
         )
+    image_size = request.image_size
     first = decode(paths[0][0], form, image_size)
-    inputs = np.empty((len(paths), *first.shape), dtype=first.dtype)
+    if not request.in_memory:
+        inputs: Tensor | ReadInputs = _when_asked([path for path, _ in paths], first, form, image_size)
+        return _dataset(inputs, paths, folder, names)
+    filled = np.empty((len(paths), *first.shape), dtype=first.dtype)
     workers = min(len(paths), os.cpu_count() or 1)
 
     def fill(worker: int) -> None:
@@ -190,15 +198,39 @@ def _read(folder: Path, paths: Paths, names: tuple[str, ...], form: Form, image_
                     received=f"{image.shape[1]}x{image.shape[2]}",
                     action="set `image_size`",
                 )
-            inputs[index] = image
+            filled[index] = image
 
     with ThreadPoolExecutor(workers) as pool:
         for _ in pool.map(fill, range(workers)):
             pass
+    return _dataset(torch.from_numpy(filled), paths, folder, names)
+
+
+def _when_asked(paths: list[Path], first: Pixels, form: Form, image_size: int | None) -> ReadInputs:
+    """The pictures as they are asked for, decoded by as many threads as there are processors."""
+    stats = [(path, path.stat()) for path in paths]
+    stamp = blake3("\n".join(f"{path} {each.st_size} {each.st_mtime_ns}" for path, each in stats).encode()).hexdigest()
+
+    def read(places: Sequence[int]) -> Tensor:
+        with ThreadPoolExecutor(min(len(places), os.cpu_count() or 1) or 1) as pool:
+            found = list(pool.map(lambda place: decode(paths[place], form, image_size), places))
+        if odd := [place for place, each in zip(places, found, strict=True) if each.shape != first.shape]:
+            raise InvalidValue(
+                f"{paths[odd[0]]} has another size than the images before it",
+                expected=f"{first.shape[1]}x{first.shape[2]}",
+                received="another",
+                action="set `image_size`",
+            )
+        return torch.from_numpy(np.stack(found))
+
+    return ReadInputs(read, torch.arange(len(paths)), torch.from_numpy(first.copy()), stamp)
+
+
+def _dataset(inputs: Tensor | ReadInputs, paths: Paths, folder: Path, names: tuple[str, ...]) -> Dataset:
     return Dataset(
-        torch.from_numpy(inputs),
+        cast(Tensor, inputs),
         torch.tensor([label for _, label in paths]),
-        scale=1 / 255 if inputs.dtype == np.uint8 else 1.0,
+        scale=1 / 255 if inputs.dtype == torch.uint8 else 1.0,
         classes=max(len(names), 1),
         ids=tuple(path.relative_to(folder).as_posix() for path, _ in paths),
         meaning=Meaning(labels=names),

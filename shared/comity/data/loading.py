@@ -98,8 +98,9 @@ def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
         labelled=labelled,
         channels=config.channels,
         table=config.table,
+        in_memory=config.in_memory,
     )
-    if not config.classes and config.relabel is None:
+    if not config.classes and not config.relabel:
         return read
     if read.train.task != CLASSIFICATION:
         raise InvalidValue(
@@ -111,7 +112,7 @@ def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
 
     def changed(dataset: Dataset) -> Dataset:
         dataset = named(dataset, config.classes)
-        return dataset if config.relabel is None else relabeled(dataset, config.relabel)
+        return relabeled(dataset, config.relabel) if config.relabel else dataset
 
     others = {name: changed(each) for name, each in read.others.items()}
     return Splits(changed(read.train), None if read.test is None else changed(read.test), others, read.notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from comity.data.config import SPLITS, SplitName
 from comity.data.dataset import CLASSIFICATION, Dataset, Splits
 from comity.data.meaning import UNSAID, Meaning
+from comity.data.reading import ReadInputs, of_pairs
 from comity.data.targets import labelled, size_of, told
 from comity.errors import InvalidValue
 
@@ -266,12 +267,13 @@ def listed_classes(data: Any) -> tuple[str, ...]:
     return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
 
 
-def splits_of(data: Any, what: str) -> Splits:
+def splits_of(data: Any, what: str, *, in_memory: bool = True) -> Splits:
     """Samples by what they are for, of whatever somebody has.
 
     Args:
         data: `Splits`, a `Dataset` of this package, what `samples` takes, or a dict of that by split.
         what: What they are, for errors.
+        in_memory: Whether the inputs of torch data sets are read at once, rather than when they are asked for.
 
     Raises:
         InvalidValue: They cannot be used.
@@ -281,7 +283,8 @@ def splits_of(data: Any, what: str) -> Splits:
     if isinstance(data, Dataset):
         return Splits(data)
     apart = by_split(data) or {"train": data}
-    given = {split: samples(each, f"{what}, {split} data", split) for split, each in apart.items()}
+    read = samples if in_memory else _when_asked
+    given = {split: read(each, f"{what}, {split} data", split) for split, each in apart.items()}
     names = listed_classes(data)
     count = max([2, len(names), *(classes_of(each) for each in given.values())])
     made = {
@@ -289,3 +292,20 @@ def splits_of(data: Any, what: str) -> Splits:
     }
     others = {split: each for split, each in made.items() if split not in {"train", "test"}}
     return Splits(made["train"], made.get("test"), others)
+
+
+def _when_asked(data: Any, what: str, split: SplitName) -> Samples:
+    """Samples of a torch data set, whose inputs are read when they are asked for; labels at once."""
+    if isinstance(data, tuple | list) or not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+        return samples(data, what, split)
+    first = _item(data, 0, what) if len(data) else (torch.empty(0), 0)
+    like = torch.as_tensor(first[0])
+    if like.dtype != torch.uint8:
+        like = like.to(torch.float32)
+    known = getattr(data, "targets", None)
+    if known is None or len(known) != len(data):
+        known = [torch.as_tensor(_item(data, place, what)[1]) for place in range(len(data))]
+    labels = torch.stack([torch.as_tensor(each) for each in known]) if len(data) else torch.empty(0, dtype=torch.int64)
+    _, targets = told(labels, tuple(like.shape), f"{what}: the labels")
+    inputs = ReadInputs(of_pairs(data), torch.arange(len(data)), like, f"{len(data)}")
+    return Samples(cast(Tensor, inputs), targets)

@@ -58,7 +58,7 @@ def made(target: str, request: Request) -> Splits:
             received=f"{type(error).__name__}: {error}",
             action="correct the function",
         ) from error
-    return splits_of(found, target)
+    return splits_of(found, target, in_memory=request.in_memory)
 
 
 def _taken(make: Any, request: Request) -> dict[str, Any]:

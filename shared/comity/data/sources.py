@@ -12,6 +12,7 @@ import torch
 from comity.data.added import added_sources
 from comity.data.config import SOURCES, TABLES, TableConfig
 from comity.data.dataset import CLASSIFICATION, Dataset, Splits
+from comity.data.reading import ReadInputs
 from comity.errors import InvalidValue
 from comity.suggestions import near
 
@@ -43,6 +44,7 @@ class Request:
         labelled: Whether the samples have labels; of those without, each is -1.
         channels: How many channels to bring images to; None keeps theirs.
         table: What the columns of a table are; None for what is not a table.
+        in_memory: Whether inputs are read at once, rather than when they are asked for.
     """
 
     location: str
@@ -53,6 +55,7 @@ class Request:
     labelled: bool = True
     channels: int | None = None
     table: TableConfig | None = None
+    in_memory: bool = True
 
     @property
     def path(self) -> Path:
@@ -70,6 +73,7 @@ def load(  # noqa: PLR0913
     labelled: bool = True,
     channels: int | None = None,
     table: TableConfig | None = None,
+    in_memory: bool = True,
 ) -> Splits:
     """Reads a data set into memory.
 
@@ -84,6 +88,7 @@ def load(  # noqa: PLR0913
         labelled: Whether the samples have labels; where they may have none, each is -1.
         channels: For `imagefolder`, how many channels to bring images to; None keeps theirs.
         table: For `csv` and `parquet`, what the columns are.
+        in_memory: For `imagefolder` and functions, whether inputs are read at once, rather than when they are asked for.
 
     Returns:
         The whole source on the CPU, not empty, with finite values and labels in range.
@@ -119,6 +124,7 @@ def load(  # noqa: PLR0913
     for name, given, takes in (
         ("channels", channels, {"imagefolder"}),
         ("table", table, TABLES),
+        ("in_memory", None if in_memory else "false", {"imagefolder", "python", *added}),
     ):
         if given is not None and kind not in takes:
             raise InvalidValue(
@@ -127,7 +133,7 @@ def load(  # noqa: PLR0913
                 received=given,
                 action="leave it out",
             )
-    request = Request(location, root, seed, image_size, words, labelled, channels, table)
+    request = Request(location, root, seed, image_size, words, labelled, channels, table, in_memory)
     if kind in added:
         splits: Splits = resolve_name("comity.data.python:made")(added[kind], request)
     else:
@@ -154,6 +160,9 @@ def _check(dataset: Dataset, what: str, *, labelled: bool) -> None:
             received=low if low < 0 else high,
             action="number the classes from 0",
         )
+    if isinstance(dataset.inputs, ReadInputs):
+        # Looked at as they are read.
+        return
     finite = torch.isfinite(dataset.inputs)
     if not finite.all():
         raise InvalidValue(

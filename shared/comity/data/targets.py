@@ -62,7 +62,11 @@ def size_of(task: str, targets: Tensor) -> int:
 
 
 def labelled(
-    inputs: Tensor, targets: Tensor | Mapping[str, Tensor], scale: float, what: str, classes: int | None = None
+    inputs: Tensor,
+    targets: Tensor | Mapping[str, Tensor],
+    scale: float,
+    what: str,
+    classes: int | None = None,
 ) -> Dataset:
     """Samples with targets of any kind.
 

@@ -116,9 +116,9 @@ class Datasets:
             train, test = self._read(samples, seed)
             part = path.with_suffix(".part.npz")
             arrays: dict[str, Any] = (
-                {} if test is None else {"x_test": test.inputs.numpy(), "y_test": test.labels.numpy()}
+                {} if test is None else {"x_test": test.all_inputs.numpy(), "y_test": test.labels.numpy()}
             )
-            arrays |= {"x": train.inputs.numpy(), "y": train.labels.numpy(), "classes": np.array(train.classes)}
+            arrays |= {"x": train.all_inputs.numpy(), "y": train.labels.numpy(), "classes": np.array(train.classes)}
             np.savez(part, **arrays)
             part.replace(path)
         return path
@@ -149,7 +149,7 @@ def _first(dataset: Dataset, per_class: int | None) -> Dataset:
 
 def _blurred(dataset: Dataset) -> Dataset:
     """Images halved and enlarged again: of the same classes, from another domain."""
-    small = torch.nn.functional.avg_pool2d(dataset.inputs.float(), 2)
+    small = torch.nn.functional.avg_pool2d(dataset.all_inputs.float(), 2)
     blurred = torch.nn.functional.interpolate(small, scale_factor=2, mode="bilinear")
     if dataset.inputs.dtype == torch.uint8:
         return Dataset(blurred.round().to(torch.uint8), dataset.labels, dataset.scale, dataset.classes)

@@ -164,16 +164,18 @@ def draw(metrics: Metrics, figure: Figure) -> None:
     titles = ["accuracy", *(["samples shown", "membership"] if audits else [])]
     axes = panels(figure, titles)
     bars(axes[0], {name: {"test accuracy": each["accuracy"]} for name, each in metrics.items()}, y="share")
-    axes[0].set_ylim(0.5, 1.0)
+    axes[0].set_ylim(0.5, 1.1)
     if audits:
         shown: dict[str, Mapping[str, float | None]] = {
             name: {
-                "by changes": each["reconstruction"].get("distinct_samples_shown"),
-                "by differences of successive ones": each["reconstruction"].get("successive_distinct_samples_shown"),
+                "changes": each["reconstruction"].get("distinct_samples_shown"),
+                "their differences": each["reconstruction"].get("successive_distinct_samples_shown"),
             }
             for name, each in metrics.items()
         }
-        bars(axes[1], shown, y="samples")
+        bars(axes[1], shown, y="different samples")
+        most = max(value or 0 for each in shown.values() for value in each.values())
+        axes[1].set_ylim(0, max(1.0, 1.3 * most))
         told = {
             name: {"loss": each["membership"]["best_model_auc"], "LiRA": each["membership"]["lira_auc"]}
             for name, each in metrics.items()

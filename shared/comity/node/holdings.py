@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import torch
+
 from comity.contract import Preprocessing, TaskSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.data.digests import digest
@@ -15,6 +17,10 @@ from comity.tasks.meaning import hidden, hides_names, meaning_of, with_meaning
 
 HeldData = DataConfig | EnvironmentConfig | Splits | EnvironmentSet | None
 """Where a party's data come from, or they themselves; None for a party without."""
+
+
+_BLOCK = 4096
+"""Samples that are looked at at a time."""
 
 
 class Holdings:
@@ -110,8 +116,14 @@ class Holdings:
         """
         train = self.splits.train
         others = [place for place in range(train.inputs.ndim) if place != 1]
-        scaled = train.inputs.double() * train.scale
-        mean, std = scaled.mean(dim=others).tolist(), scaled.std(dim=others, correction=0).tolist()
+        total, squares, values = torch.zeros(1), torch.zeros(1), 0
+        for block in torch.arange(len(train)).split(_BLOCK):
+            scaled = train.inputs[block].double() * train.scale
+            total, squares = total + scaled.sum(dim=others), squares + scaled.square().sum(dim=others)
+            values += scaled.numel() // scaled.shape[1]
+        average = total / values
+        mean = average.tolist()
+        std = (squares / values - average.square()).clamp(min=0).sqrt().tolist()
         names = train.meaning.features or tuple(f"channel {number}" for number in range(len(mean)))
         flat = [name for name, each in zip(names, std, strict=False) if float(f"{each:.1e}") <= 0]
         if flat:

@@ -137,6 +137,7 @@ class TaskBuilder(Protocol):
         Raises:
             ComityError: It does not work; says what does not fit.
         """
+        del contract, task
 
 
 @dataclass(frozen=True, slots=True)

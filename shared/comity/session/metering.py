@@ -10,7 +10,7 @@ took. Until then it has credit for so many. What was not answered is not charged
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,6 +26,40 @@ NUMBER = "number"
 """The unit of what is announced: small requests by their numbers."""
 
 _BLOCK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What a metered call takes on the wire, for the role that answers it.
+
+    Attributes:
+        asked: Length of the request, in bytes.
+        size: The length of an answer, in bytes.
+        arrived: When the request came, on the monotonic clock.
+    """
+
+    asked: int
+    size: Callable[[Any], int]
+    arrived: float
+
+    def ends(self, within_s: float) -> float | None:
+        """When it is of no use any more, on the monotonic clock, by a deadline that counts from its arrival; 0 for never."""
+        return self.arrived + within_s if within_s else None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a metered call, for whoever made it.
+
+    Attributes:
+        value: What the role returned.
+        asked: Length of the request on the wire, in bytes.
+        answered: Length of the answer, in bytes.
+    """
+
+    value: Any
+    asked: int
+    answered: int
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def reconstruction(changes: Sequence[State], data: Dataset, model: nn.Module, in
         model: The model.
         initial: Its weights when the session began.
     """
-    samples = data.inputs.flatten(start_dim=1)
+    samples = data.all_inputs.flatten(start_dim=1)
     layer = _first_layer(model, samples.shape[1])
     found: dict[str, Json] = {"changes": len(changes), "samples": len(samples), "first_layer": layer}
     if layer is not None:

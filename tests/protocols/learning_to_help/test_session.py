@@ -21,8 +21,8 @@ from comity.node.sessions.script import parse_script
 from comity.protocols.learning_to_help.client import Client
 from comity.protocols.learning_to_help.features import Quantization
 from comity.protocols.learning_to_help.studies.demo import script
+from comity.session.metering import Answered, Wire
 from comity.simulation.in_process import simulate
-from comity.transport.calls import Answered, Wire
 from tests.company import Company, company
 from tests.protocols.learning_to_help.sessions import SESSIONS
 

@@ -14,6 +14,10 @@ from comity.errors import InvalidValue, MissingFile
 
 _FOLDERS = "imagefolder"
 _NAMELESS = frozenset({"npz", "python"})
+_READING = (
+    "# Whether inputs are read at once; false for more than fit in memory, which are then read when a step asks for them.",
+    "# in_memory = true",
+)
 _MOST_CLASSES = 100
 """Names that are written down; more are left to whoever wants them."""
 
@@ -54,12 +58,14 @@ def data_section(source: str, folder: Path, target: str = "") -> str:
         "# splits = { calibration = { share = 0.1 } }",
         "# Keep only the first samples of each class for training, this many; all if left out.",
         "# per_class = 100",
+        "# For experiments, classes by their numbers of which nothing is trained on.",
+        "# without = []",
         "# For experiments, keep only a share of those; all if left out.",
         '# partition = { name = "uniform", parties = 2, index = 0, seed = 0 }',
         "# For experiments, give this share of the samples the label of another class.",
         "# label_noise = 0.0",
-        "# What the label of each class becomes, one for each class: here, of four classes, two; as they are if left out.",
-        "# relabel = [0, 1, 0, 1]",
+        "# What the label of each class becomes, one for each class: [0, 1, 0, 1] makes two of four; as they are if left out.",
+        "# relabel = []",
     ]
     if kind in {"csv", "parquet"}:
         lines += ["", *_table(kind, path, target)]
@@ -75,11 +81,16 @@ def _of_kind(kind: str) -> list[str]:
             "# image_size = 32",
             "# Channels to bring images to: 1 for grey, 3 for colours; theirs if left out.",
             "# channels = 3",
+            *_READING,
         ]
     if kind == "text":
         return ["# How many words of each sentence to keep; 56 if left out.", "# words = 50"]
     if kind in _NAMELESS:
-        return ["# Names of the features, in order, where inputs are rows of a table.", "# features = []"]
+        return [
+            *(_READING if kind == "python" else []),
+            "# Names of the features, in order, where inputs are rows of a table.",
+            "# features = []",
+        ]
     return []
 
 

@@ -19,10 +19,9 @@ from comity.protocols.learning_to_help.messages import MOST_INPUTS, Outputs, met
 from comity.protocols.learning_to_help.task import LOCAL, REJECTOR, SERVER, HelpTask, helping_terms
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
-from comity.session.metering import AnswerMeter, Tally
+from comity.session.metering import AnswerMeter, Tally, Wire
 from comity.session.request_queue import Queued, RequestQueue
 from comity.tensors import Layout
-from comity.transport.calls import Wire
 
 _MOST_WAITING = 1024
 _TAKEN = 64

@@ -229,7 +229,7 @@ class HelpTask:
     def _samples(self, data: Dataset) -> tuple[Tensor, Tensor]:
         preprocessing = self._contract.task.inputs.preprocessing
         mean, std = (preprocessing.mean, preprocessing.std) if preprocessing is not None else ((), ())
-        inputs = data.prepare(data.inputs, mean, std)
+        inputs = data.prepare(data.all_inputs, mean, std)
         return inputs.to(self._device), data.labels.to(self._device)
 
 

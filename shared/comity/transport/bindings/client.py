@@ -13,10 +13,11 @@ from google.protobuf.message import Message
 from comity.errors import MalformedMessage, NodeDraining
 from comity.ledger.ledger import Units
 from comity.session.contexts import PeerContext
+from comity.session.metering import Answered
 from comity.tensors import Blob
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.conversation import Conversation
-from comity.transport.calls import Answered, BlobField, Call, Method, Service, Stream, Unary, Waiting, Watch
+from comity.transport.calls import BlobField, Call, Method, Service, Stream, Unary, Waiting, Watch
 from comity.transport.sending import OrderedSender, ahead
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from comity.session.metering import Wire
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession
-from comity.transport.calls import Method, Stream, Waiting, Wire
+from comity.transport.calls import Method, Stream, Waiting
 
 
 def dispatch(session: AcceptedSession, method: Method, request: Message) -> Message:

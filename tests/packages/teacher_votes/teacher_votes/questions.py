@@ -11,10 +11,9 @@ from comity.errors import ComityError
 from comity.ledger.receipts import SignedStatement
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
-from comity.session.metering import AnswerMeter, Metered, RequestMeter, Tally
+from comity.session.metering import Answered, AnswerMeter, Metered, RequestMeter, Tally, Wire
 from comity.session.outcome import Outcome
 from comity.session.request_queue import Queued, RequestQueue
-from comity.transport.calls import Answered, Wire
 from teacher_votes.terms import voting_terms
 
 _AT_ONCE = 64

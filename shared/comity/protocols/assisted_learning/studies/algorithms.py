@@ -175,7 +175,7 @@ def pooled(ours: Dataset, theirs: Dataset) -> Dataset:
     if ours.kind == theirs.kind:
         return ours.concat(theirs)
     ours, theirs = (
-        Dataset(each.prepare(each.inputs, (), ()), each.labels, 1.0, each.classes) for each in (ours, theirs)
+        Dataset(each.prepare(each.all_inputs, (), ()), each.labels, 1.0, each.classes) for each in (ours, theirs)
     )
     return ours.concat(theirs)
 

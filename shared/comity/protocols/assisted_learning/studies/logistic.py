@@ -97,7 +97,7 @@ def _classified(settings: Logistic, seed: int) -> dict[str, Any]:
     return {
         **{name: 100 * (both.test_accuracy(end) or 0.0) for name, end in ends.items()},
         "by_round": curve.accuracy,
-        "points": splits.train.inputs.tolist(),
+        "points": splits.train.all_inputs.tolist(),
         "labels": splits.train.labels.tolist(),
         "lines": lines,
     }

@@ -268,7 +268,7 @@ _CARTPOLE = Players("CartPole-v1", hidden=4, games=5, rounds=10)
 # With SGD no algorithm learns to fly in so few updates.
 LANDER = Players("LunarLander-v3", hidden=32, games=10, rounds=5, optimizer="adam", baseline="normalized")
 LANDER_SHORT = replace(LANDER, evaluations=5, test_games=50)
-_TINY = {"rounds": 1, "games": 2, "iterations": 2, "period": 1, "batch_size": 2, "evaluations": 5, "test_games": 2}
+_TINY = {"rounds": 1, "games": 2, "iterations": 4, "period": 1, "batch_size": 2, "evaluations": 5, "test_games": 2}
 LANDER_TINY = replace(LANDER, **_TINY)  # type: ignore[arg-type]
 
 EXPERIMENTS = (

@@ -19,7 +19,7 @@ SMALL = Pair(
     data="digits", model="mlp", hidden=64, per_class=20, iterations=100, period=5, learning_rate=3e-3, batch_size=32
 )
 """The demo's digits, with the model's width in place of another architecture."""
-TINY = replace(SMALL, hidden=8, rounds=2, iterations=8, period=4)
+TINY = replace(SMALL, hidden=8, rounds=2, iterations=12, period=4)
 SUBSTITUTE = (
     "in place of {} 20 handwritten digits (scikit-learn) of each class and an mlp with {} hidden units; T + T' = 100, "
     "I = 5, learning rate .003, batches of 32"

@@ -9,45 +9,18 @@ import pytest
 
 from comity.simulation.in_process import simulate
 from comity.transport.peer_connection import PeerConnection
-from tests.e2e.conftest import Site, opened_site
-from tests.e2e.hostile.parties import NUMBERS, QUICK, Parallel, Target, data
+from tests.e2e.conftest import Site
+from tests.e2e.hostile.daemons import during, line, parallel, site, target
+from tests.e2e.hostile.parties import NUMBERS, Play, Target, data
 from tests.e2e.protocols.assisted_learning.attacked.attacks import PLAY, Attack, Learner, agreed
 
-
-@pytest.fixture(scope="package")
-def site() -> Iterator[Site]:
-    """One place for the daemons of all attacks."""
-    with opened_site() as opened:
-        yield opened
+__all__ = ["during", "line", "parallel", "site", "target"]
 
 
 @pytest.fixture(scope="package")
-def target(site: Site) -> Target:
-    """The provider's daemon."""
-    return PLAY.started(site)
-
-
-@pytest.fixture(scope="package")
-def parallel(target: Target) -> Iterator[Parallel]:
-    """The honest session."""
-    with PLAY.played(target) as session:
-        yield session
-
-
-@pytest.fixture
-def during(target: Target, parallel: Parallel) -> Iterator[None]:
-    """A round of the honest session runs during the test, and the daemon is alive after it."""
-    round = parallel.step()
-    yield
-    parallel.wait(round)
-    target.require_alive()
-
-
-@pytest.fixture
-def line(target: Target) -> Iterator[PeerConnection]:
-    """Mallory's line to the provider."""
-    with PeerConnection(target.mallory, "provider", target.address, QUICK) as connection:
-        yield connection
+def play() -> Play:
+    """A learner's session with a provider."""
+    return PLAY
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -174,6 +175,8 @@ def test_a_session_whose_initiator_never_comes_back_is_ended(
 def test_a_node_opens_what_files_it_may_and_keeps_them_to_itself(provider: Target) -> None:
     soft, hard = psutil.Process(provider.process.pid).rlimit(psutil.RLIMIT_NOFILE)
     assert soft == hard
+    # From the moment in which its socket is bound, before anybody could restrict it.
+    assert "Umask:\t0077" in Path(f"/proc/{provider.process.pid}/status").read_text()
     state = provider.process.folder / "state"
     kept = [state, *state.rglob("*")]
     assert state / "control.sock" in kept
