@@ -48,6 +48,10 @@ class Provider:
         for record in context.journal.records():
             if record.kind == "finished":
                 self._finished[record.round] = dict(record.fields)
+        if self._finished:
+            # Whoever was told of the last gradient before this node was killed may have yet to fetch it.
+            last = max(self._finished)
+            self._publish(last, self._finished[last])
         self._expect()
 
     def differentiate(
@@ -156,10 +160,15 @@ class Provider:
     def _answer(self, round: int, fields: dict[str, Any]) -> Gradient:
         context, units = self._context, in_round(round)
         blob = None if fields["gradient"] is None else bytes.fromhex(fields["gradient"])
-        if blob is not None and blob in context.blobs:
-            context.blobs.publish(blob, "update", units)
+        self._publish(round, fields)
         receipt = context.receipt_book.sign("receipt", units, bytes.fromhex(fields["model"]))
         return Gradient(blob, Release(samples=fields["samples"], kept=KEPT), receipt)
+
+    def _publish(self, round: int, fields: dict[str, Any]) -> None:
+        """Lets the learner have a round's gradient, where there is one and it is still here."""
+        blob = None if fields["gradient"] is None else bytes.fromhex(fields["gradient"])
+        if blob is not None and blob in self._context.blobs:
+            self._context.blobs.publish(blob, "update", in_round(round))
 
     def _needed(self, fields: dict[str, Any]) -> list[str]:
         return [fields[name] for name in ("gradient", "head", "guard", "model") if fields[name] is not None]
