@@ -64,7 +64,7 @@ class Inquirer:
             self._meter.use(numbers[-1])
             labels = [self._noted(each) for each in self._asked(numbers)]
             self._meter.settle(self._oracle)
-            self._context.journal.append("finished", round, labels=labels, voted=len(labels))
+            self._context.journal.append("finished", round, labels=[*labels], voted=len(labels))
             self._labels.append(labels)
             self._context.observe(Event("round-finished", round, {"voted": len(labels)}))
             yield
