@@ -42,8 +42,8 @@ def member(party: str, role: str) -> Membership:
 
 def contract_of(definition: ProtocolDefinition) -> Contract:
     """A contract of a protocol, with its terms' defaults, and ten where they have none."""
-    required = [name for name, field in definition.terms.model_fields.items() if field.is_required()]
-    terms = definition.terms(**dict.fromkeys(required, 10))
+    required = {name: field for name, field in definition.terms.model_fields.items() if field.is_required()}
+    terms = definition.terms(**{name: "10" if field.annotation is str else 10 for name, field in required.items()})
     is_open = terms.participants is not None
     task = classification((1, 8, 8), 10)
     return Contract(

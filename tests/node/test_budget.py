@@ -94,7 +94,7 @@ rounds = 1
 name = "resnet18-cifar"
 options = {{ norm = "batch" }}
 [session.terms]
-iterations = 2
+iterations = 8
 sampling_period = 1
 privacy = {{ scope = "per_step", epsilon = 1.0 }}
 [party.learner]

@@ -261,7 +261,7 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     "unknown egress": (
         lambda: setting("contract.egress", ["contract", "everything"]),
         errors.PolicyRefusal,
-        ("policy.egress", "everything"),
+        ("its protocol needs", "everything"),
     ),
     "egress that is no kind": (
         lambda: setting("contract.egress", ["contract", "every thing"]),
