@@ -80,8 +80,8 @@ def test_nothing_leaves_by_default(make_contract: Callable[..., Contract], kind:
         gate.send_blob(IT, kind, WHOLE)
 
 
-def test_samples_leave_only_where_the_policy_says_so(make_contract: Callable[..., Contract]) -> None:
-    assert [kind for kind in KINDS if not Policy().may_leave(kind)] == ["sample", "a-packages-own"]
+def test_samples_and_features_leave_only_where_the_policy_says_so(make_contract: Callable[..., Contract]) -> None:
+    assert [kind for kind in KINDS if not Policy().may_leave(kind)] == ["features", "sample", "a-packages-own"]
     gate = EgressGate(make_contract(egress=("sample",)), Policy(), MemoryStore(), "clinic")
     with pytest.raises(PolicyRefusal, match=r"policy\.egress keeps sample"):
         gate.send_blob(IT, "sample", WHOLE)

@@ -194,7 +194,9 @@ def _chosen(model: str, named: Mapping[str, Party], models: tuple[str, ...]) -> 
         "no party says which model is trained",
         expected="model= at one party: a class of torch.nn.Module, a function that makes one, or a name such as 'mlp'",
         received="none",
-        action="comity.Party(model=Net, data=…)",
+        action="comity.Party(model=Net, data=…)"
+        if len(models) == 1
+        else "comity.Party(model={" + ", ".join(f"{each!r}: …" for each in models) + "}, data=…)",
     )
 
 

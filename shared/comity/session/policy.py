@@ -71,7 +71,7 @@ class Policy(BaseModel):
 
     parties: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
-    egress: tuple[str, ...] = ("contract", "checkpoint", "loss", "update", "reward", "features", "answer")
+    egress: tuple[str, ...] = ("contract", "checkpoint", "loss", "update", "reward", "answer")
     max_rounds: Annotated[int, Field(ge=1)] = 1000
     max_sessions: Annotated[int, Field(ge=1)] = 16
     max_sessions_a_party: Annotated[int, Field(ge=1)] = 4
@@ -144,7 +144,11 @@ class Policy(BaseModel):
         for kind in contract.egress:
             if kind not in self.egress and kind not in received_only:
                 raise _refusal(
-                    own.party, "egress", ", ".join(self.egress), kind, "ask its operator whether this may leave"
+                    own.party,
+                    "egress",
+                    ", ".join(self.egress),
+                    kind,
+                    "ask its operator whether this may leave; if so, it is added to policy.egress",
                 )
 
     def _require_bounded(self, contract: Contract, own: Membership) -> None:

@@ -32,7 +32,7 @@ LEARN = Waiting(
     method="Learn",
     handle=lambda server, _, *model: server.learn(*model),
     uploads=(BlobField("local_model", "local"),),
-    downloads=(BlobField("rejector", "rejector", layout=_rejector),),
+    downloads=(BlobField("checkpoint", "rejector", layout=_rejector),),
 )
 ACKNOWLEDGE = Unary(method="AcknowledgeRejector", handle=lambda *_: None, delivers=True)
 ASK = Waiting(method="Ask", handle=lambda server, _, *asked: server.ask(*asked), cancels=True, metered=True)
@@ -124,6 +124,6 @@ IMPLEMENTATION = Implementation(
     disk_space=_disk_space,
     initiator=_initiator,
     acceptor=_acceptor,
-    judged=("rejector",),
+    judged=("checkpoint",),
     training_plan=_training_plan,
 )

@@ -19,7 +19,7 @@ def metered(requests: int) -> Metered:
     Args:
         requests: How many are bought.
     """
-    return Metered("request", "features", "prediction", bought=requests, credit=min(requests, 10 * MOST_INPUTS))
+    return Metered("request", "features", "answer", bought=requests, credit=min(requests, 10 * MOST_INPUTS))
 
 
 class Helping(Protocol):

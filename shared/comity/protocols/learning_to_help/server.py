@@ -155,14 +155,14 @@ class Server:
         learned = self._task.learn(Layout.unpack(self._context.blobs.get(local)), quantization)
         if learned.verdict is not None and self._session.verdicts is not None:
             if learned.verdict.is_refused:
-                self._session.verdicts.refuse("rejector", WHOLE, "rejector", learned.verdict)
+                self._session.verdicts.refuse("checkpoint", WHOLE, "rejector", learned.verdict)
             learned.verdict.require()
         faults.point("training")
         blobs = self._context.blobs
         server = blobs.add(self._task.layouts[SERVER].pack(learned.server))
-        rejector = blobs.release(self._task.layouts[REJECTOR].pack(learned.rejector), "rejector", WHOLE)
+        rejector = blobs.release(self._task.layouts[REJECTOR].pack(learned.rejector), "checkpoint", WHOLE)
         if learned.verdict is not None and self._session.verdicts is not None:
-            self._session.verdicts.record("rejector", WHOLE, rejector.digest, learned.verdict)
+            self._session.verdicts.record("checkpoint", WHOLE, rejector.digest, learned.verdict)
         held = None if learned.verdict is None else learned.verdict.held_rows
         fields: dict[str, Json] = {"server": server.hex, "rejector": rejector.hex, "rows_held": held}
         self._session.journal.append("learned", 0, **fields)
@@ -174,7 +174,7 @@ class Server:
         self._waiting.clear()
 
     def _publish(self, rejector: bytes) -> None:
-        self._context.blobs.publish(rejector, "rejector", WHOLE)
+        self._context.blobs.publish(rejector, "checkpoint", WHOLE)
 
     def _answer(self, taken: Any) -> None:
         """Answers questions by one pass; none of the answers leaves before it is durable which numbers they are for."""

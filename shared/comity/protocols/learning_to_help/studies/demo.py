@@ -50,7 +50,6 @@ splits = {{ calibration = {{ share = 0.334 }} }}
 [party.server]
 role = "server"
 secret = "server-{seed}"
-policy = {{ egress = ["contract", "rejector", "prediction"] }}
 
 [party.server.data]
 source = "digits"
