@@ -235,3 +235,13 @@ def test_trying(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("trying", monkeypatch)
     assert [target.met for target in report.targets if "bytes" in target.what] == [True]
     assert any("try-out" in row.label for row in report.rows)
+
+
+def test_bargaining(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("bargaining", monkeypatch)
+    assert any("bargain" in row.label for row in report.rows)
+
+
+def test_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("load", monkeypatch)
+    assert any("watch" in row.label for row in report.rows)

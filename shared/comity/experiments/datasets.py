@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,17 @@ from comity.data import Dataset, limit_per_class, load
 from comity.errors import MissingFile
 
 SetName = Literal[
-    "digits", "digits-blurred", "mnist", "mnist-blurred", "cifar10", "cifar10-blurred", "svhn", "cinic10", "mr", "sst"
+    "digits",
+    "digits-scaled",
+    "digits-blurred",
+    "mnist",
+    "mnist-blurred",
+    "cifar10",
+    "cifar10-blurred",
+    "svhn",
+    "cinic10",
+    "mr",
+    "sst",
 ]
 
 
@@ -134,7 +144,8 @@ class Datasets:
                 continue
             train, test = _first(splits.train, samples.per_class), splits.test
             test = None if test is None else _first(test, samples.test_per_class)
-            return (_blurred(train), test and _blurred(test)) if changed else (train, test)
+            change = _CHANGES.get(changed)
+            return (train, test) if change is None else (change(train), test and change(test))
         raise MissingFile(
             f"The data set {name}",
             expected=" or ".join(origin.source for origin in _ORIGINS[name]),
@@ -147,6 +158,11 @@ def _first(dataset: Dataset, per_class: int | None) -> Dataset:
     return dataset if per_class is None else dataset.select(limit_per_class(dataset.labels, per_class))
 
 
+def _scaled(dataset: Dataset) -> Dataset:
+    """Images in the range that models take, as an archive of floats has them."""
+    return Dataset(dataset.all_inputs.float() * dataset.scale, dataset.labels, 1.0, dataset.classes)
+
+
 def _blurred(dataset: Dataset) -> Dataset:
     """Images halved and enlarged again: of the same classes, from another domain."""
     small = torch.nn.functional.avg_pool2d(dataset.all_inputs.float(), 2)
@@ -155,3 +171,6 @@ def _blurred(dataset: Dataset) -> Dataset:
         return Dataset(blurred.round().to(torch.uint8), dataset.labels, dataset.scale, dataset.classes)
     # Floats are kept in the range that models take: an archive does not say their scale.
     return Dataset(blurred * dataset.scale, dataset.labels, 1.0, dataset.classes)
+
+
+_CHANGES: Mapping[str, Callable[[Dataset], Dataset]] = {"blurred": _blurred, "scaled": _scaled}

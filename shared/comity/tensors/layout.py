@@ -66,7 +66,7 @@ class Layout:
     """Where each tensor of a state dict stands in its blob.
 
     Attributes:
-        tensors: OpenCalls by name, in the order in which they stand.
+        tensors: Places by name, in the order in which they stand.
     """
 
     tensors: Mapping[str, TensorSpec]

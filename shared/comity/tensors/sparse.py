@@ -1,6 +1,6 @@
 """The kept entries of a vector as bytes: never longer than the whole vector, by more than a short header.
 
-OpenCalls are written as the gaps between them where few are kept, as the gaps between those that are not where few are
+Places are written as the gaps between them where few are kept, as the gaps between those that are not where few are
 left out, and as a bitmap in between. Values are float32, their bytes grouped by significance: the bytes that hold sign
 and exponent, which differ little among large entries, stand together. Zstandard, at its fastest level, then shortens
 whatever it can; both ways lose nothing.

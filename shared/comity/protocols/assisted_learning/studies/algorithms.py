@@ -160,7 +160,8 @@ class Algorithms:
         return models if period else models[-1:]
 
     def _task(self, data: Dataset, *, learner: bool = True) -> Supervised:
-        task = (self._learner if learner else self._provider).task(self._contract, Splits(data, self._test))
+        test = self._test if self._test is None or self._test.kind == data.kind else _prepared(self._test)
+        task = (self._learner if learner else self._provider).task(self._contract, Splits(data, test))
         if not isinstance(task, Supervised):
             raise TypeError("the algorithms of AssistDeep classify")
         return task
@@ -174,14 +175,15 @@ def pooled(ours: Dataset, theirs: Dataset) -> Dataset:
     """All samples in one place, in the range that models take where they are stored otherwise."""
     if ours.kind == theirs.kind:
         return ours.concat(theirs)
-    ours, theirs = (
-        Dataset(each.prepare(each.all_inputs, (), ()), each.labels, 1.0, each.classes) for each in (ours, theirs)
-    )
-    return ours.concat(theirs)
+    return _prepared(ours).concat(_prepared(theirs))
+
+
+def _prepared(samples: Dataset) -> Dataset:
+    return Dataset(samples.prepare(samples.all_inputs, (), ()), samples.labels, 1.0, samples.classes)
 
 
 def balanced(labels: Tensor) -> Tensor:
-    """OpenCalls of samples, those of smaller classes several times, so that all classes that there are have as many (A.7)."""
+    """Indices of samples, those of smaller classes several times, so that all classes that there are have as many (A.7)."""
     members = [torch.nonzero(labels == label).flatten() for label in torch.unique(labels)]
     largest = max(len(each) for each in members)
     return torch.cat([each[torch.arange(largest) % len(each)] for each in members])

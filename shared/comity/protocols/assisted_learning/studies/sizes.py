@@ -38,7 +38,7 @@ def scales(
 
 def _on_mnist(pair: Pair) -> Pair:
     """A pair with real images in place of scikit-learn's digits, and more of them."""
-    sets: dict[str, SetName] = {"digits": "mnist", "digits-blurred": "mnist-blurred"}
+    sets: dict[str, SetName] = {"digits": "mnist", "digits-scaled": "mnist", "digits-blurred": "mnist-blurred"}
     return replace(
         pair,
         data=sets.get(pair.data, pair.data),

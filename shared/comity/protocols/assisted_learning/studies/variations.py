@@ -141,7 +141,7 @@ _FIG_18 = Experiment(
     scales(
         _iterations(_FOUR, 500, 1000, 2000, 4000),
         _iterations({"digits": SMALL}, 25, 50, 100, 200),
-        _iterations({"digits": TINY}, 4, 8),
+        _iterations({"digits": TINY}, 12, 24),
     ),
     SUBSTITUTE.format("the four settings", 64).replace("T + T' = 100", "T + T' = 25, 50, 100 and 200"),
     comparison,
@@ -173,7 +173,7 @@ def _domains(pairs: Mapping[str, Pair]) -> Comparison:
     return Comparison(tuple((name, replace(pair, gamma=0.1)) for name, pair in pairs.items()))
 
 
-_BLURRED = replace(SMALL, provider_data="digits-blurred", per_class=40)
+_BLURRED = replace(SMALL, data="digits-scaled", provider_data="digits-blurred", per_class=40)
 _FIG_20 = Experiment(
     "assisted-learning/fig-20",
     "Fig. 20: the learner holds CIFAR-10, the provider CINIC-10, γ = .1",
@@ -185,7 +185,7 @@ _FIG_20 = Experiment(
             }
         ),
         _domains({"mlp of 64": _BLURRED, "mlp of 128": replace(_BLURRED, hidden=128)}),
-        _domains({"mlp of 8": replace(TINY, provider_data="digits-blurred")}),
+        _domains({"mlp of 8": replace(TINY, data="digits-scaled", provider_data="digits-blurred")}),
     ),
     SUBSTITUTE.format("CIFAR-10", "64 and 128").replace("20 handwritten", "40 handwritten")
     + "; in place of CINIC-10 digits halved to 4 by 4 pixels and enlarged again; tested on digits as they are",

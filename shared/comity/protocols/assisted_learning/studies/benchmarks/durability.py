@@ -48,7 +48,7 @@ def run(*, quick: bool = False) -> Report:
     Args:
         quick: One short round, once.
     """
-    rounds, iterations, samples = (1, 20, _SAMPLES // 10) if quick else (3, _ITERATIONS, _SAMPLES)
+    rounds, iterations, samples = (1, 40, _SAMPLES // 10) if quick else (3, _ITERATIONS, _SAMPLES)
     return measure(partial(_script, rounds=rounds, iterations=iterations, samples=samples), quick=quick)
 
 
