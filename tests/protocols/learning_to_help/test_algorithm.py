@@ -51,10 +51,10 @@ def expected_rejector_loss(logits: Tensor, eta: Tensor, local: Tensor, c_e: floa
     return torch.stack(losses).sum(dim=0)
 
 
-def fitted(eta: Tensor, local: Tensor, c_e: float, c_1: float, form: Form, steps: int = 3000) -> Tensor:
+def fitted(eta: Tensor, local: Tensor, c_e: float, c_1: float, form: Form, steps: int = 600) -> Tensor:
     """The decisions of a rejector with logits of its own for each input, trained on the expected loss."""
     logits = torch.zeros(len(eta), 2, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([logits], lr=0.05)
+    optimizer = torch.optim.Adam([logits], lr=0.2)
     for _ in range(steps):
         optimizer.zero_grad()
         expected_rejector_loss(logits, eta, local, c_e, c_1, form).sum().backward()
