@@ -94,7 +94,7 @@ class BlobFolders:
     def used(self, session: str | None = None) -> int:
         """See `BlobStore.used`."""
         folder = self._folder if session is None else self._folder / session
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return sum(map(_size, folder.rglob("*")))
 
     def free(self) -> int:
         """See `BlobStore.free`."""
@@ -106,3 +106,11 @@ class BlobFolders:
         freed = self.used(session)
         shutil.rmtree(self._folder / session, ignore_errors=True)
         return freed
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 of what is none, or is gone: another session may have ended meanwhile."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0

@@ -144,7 +144,7 @@ class Streams:
                 follower.send_one()
             finally:
                 with self._lock:
-                    del self._sending[follower]
+                    self._sending.pop(follower, None)
 
     def _guard(self) -> None:
         """Frees the senders of followers who have stopped to read: a send waits for them."""
