@@ -293,6 +293,7 @@ class LocalParty:
                 or agreed_model(self.name, contract, name, own_models, self.weights, size=sizes.get(name))
             )
             for name, spec in contract.models.items()
+            if not plan.leaving or name in plan.leaving
         }
         require_within(privacy, plan, own.samples, widths, self.name)
 

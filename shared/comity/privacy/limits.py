@@ -24,6 +24,7 @@ class TrainingPlan:
         steps_term: What `steps` is called in the contract's terms.
         is_balanced: Whether each class is drawn as often as any.
         classes: Where it is, the party's samples of each class.
+        leaving: What the protocol calls the models of which something leaves; empty for all.
     """
 
     batch_size: int
@@ -35,6 +36,7 @@ class TrainingPlan:
     steps_term: str = "sampling_period"
     is_balanced: bool = False
     classes: tuple[int, ...] = ()
+    leaving: tuple[str, ...] = ()
 
     def distinct(self, samples: int) -> float:
         """Distinct samples that a party of so many is expected to draw between two sends, or fewer."""

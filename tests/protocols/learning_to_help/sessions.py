@@ -17,7 +17,7 @@ _ASKED = (
     .replace("c_e = 0.25", "c_e = 0.0")
     .replace("c_1 = 1.25", "c_1 = 0.1")
 )
-_GUARDED = 'secret = "server-3"\nprivacy = { preset = "guarded", min_distinct = 8, width_factor = 0 }'
+_GUARDED = 'secret = "server-3"\nprivacy = { preset = "guarded" }'
 
 SESSIONS = {
     "plain": Session(_SMALL),

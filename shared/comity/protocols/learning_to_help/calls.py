@@ -114,7 +114,14 @@ def _training_plan(contract: Contract, own: Membership, settings: Any) -> Traini
         return None
     steps = terms.rejector_epochs * -(-own.samples // terms.batch_size)
     return TrainingPlan(
-        terms.batch_size, steps, steps, "adam", terms.learning_rate, is_private=False, steps_term="rejector_epochs"
+        terms.batch_size,
+        steps,
+        steps,
+        "adam",
+        terms.learning_rate,
+        is_private=False,
+        steps_term="rejector_epochs",
+        leaving=(REJECTOR,),
     )
 
 

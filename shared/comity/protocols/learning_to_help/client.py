@@ -49,7 +49,7 @@ class Client:
         self._context = context
         self._server = server
         self._task: HelpTask = context.task
-        self._compares = not isinstance(context.settings, Settings) or context.settings.compare
+        self._compares = isinstance(context.settings, Settings) and context.settings.compare
         self._meter = RequestMeter(context, metered(self._terms.requests))
         self._local: bytes | None = None
         self._rejector: bytes | None = None
