@@ -76,7 +76,6 @@ def test_what_was_once_found_is_refused(name: str) -> None:
             assert not tried(decoder, path.read_bytes()), path.name
 
 
-@pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required additional header parsing")
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 @settings(

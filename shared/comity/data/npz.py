@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+import warnings
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +114,9 @@ def _read(path: Path) -> Arrays:
         )
     try:
         # Opened here, since numpy leaves a damaged file open.
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            # An archive of another age is read as any: numpy's advice on how to write it anew helps no session.
+            warnings.simplefilter("ignore", UserWarning)
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise InvalidValue(
