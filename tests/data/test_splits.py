@@ -132,12 +132,12 @@ def test_classes_are_left_out_of_the_training_samples_alone() -> None:
 
 
 def test_an_archive_whose_header_is_of_another_age_is_read(tmp_path: Path) -> None:
-    """With a line break before its padding, as Python 2 wrote some: numpy reads it and warns."""
+    """Its sizes are long integers, as Python 2 wrote them: numpy reads it and warns."""
     source = archive(tmp_path / "new.npz", 4)
     old = tmp_path / "old.npz"
     with ZipFile(tmp_path / "new.npz") as new, ZipFile(old, "w") as file:
         for name in new.namelist():
             content = new.read(name)
-            at = content.index(b"}") + 1
-            file.writestr(name, content[:at] + b"\n" + content[at + 1 :] if content[at : at + 1] == b" " else content)
+            aged = content.replace(b"(4,", b"(4L,").replace(b"}  ", b"} ", 1)
+            file.writestr(name, aged if len(aged) == len(content) else content)
     assert torch.equal(load_data(DataConfig(source=f"npz:{old}")).train.inputs, configured(source).train.inputs)
