@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -219,3 +221,39 @@ def test_whoever_waits_is_not_taken_for_one_who_pings_too_much(
         serving.stream.append(b"at last")
         assert next(call) == b"at last"
         call.cancel()
+
+
+class Lagging:
+    """A queue whose puts return late: whoever takes what was put is first."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.get = self._queue.get
+
+    def put(self, item: Any) -> None:
+        self._queue.put(item)
+        threading.Event().wait(0.005)
+
+
+def test_the_guard_knows_of_every_send_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the follower's next message is another thread's at once."""
+    sending = streams.Streams()
+    monkeypatch.setattr(sending, "_ready", Lagging())
+    stream: ReplayableStream[bytes] = ReplayableStream()
+    for number in range(20):
+        stream.append(bytes([number]))
+    stream.close()
+    known, over = list[bool](), threading.Event()
+
+    def send(message: bytes | None) -> None:
+        threading.Event().wait(0.01)
+        known.append(bool(sending._sending))
+        if message is None:
+            over.set()
+
+    context: Any = SimpleNamespace(add_callback=lambda _: True, peer=lambda: "peer", cancel=lambda: None)
+    sending.serve(Followed(stream), context, send)
+    assert over.wait(DEADLINE_S)
+    sending.stop()
+    assert known == [True] * 21
+    assert not sending._sending

@@ -140,11 +140,14 @@ class Streams:
         while (follower := self._ready.get()) is not None:
             with self._lock:
                 self._sending[follower] = time.monotonic()
+            more = False
             try:
-                follower.send_one()
+                more = follower.send_one()
             finally:
                 with self._lock:
-                    self._sending.pop(follower, None)
+                    del self._sending[follower]
+                # Only now: another thread that took it up before would lose its own entry.
+                follower.settle(more=more)
 
     def _guard(self) -> None:
         """Frees the senders of followers who have stopped to read: a send waits for them."""
@@ -193,14 +196,17 @@ class _Follower:
         """Cuts the stream."""
         self._context.cancel()
 
-    def send_one(self) -> None:
-        """Sends the next message, if there is one, and takes its place at the end of those who wait for more."""
+    def send_one(self) -> bool:
+        """Sends the next message, if there is one; returns whether there may be more. `settle` is to follow."""
         with self._lock:
             self._is_queued = False
             if self._is_over:
-                return
+                return False
             self._is_sending = True
-        more = self._pass_one()
+        return self._pass_one()
+
+    def settle(self, *, more: bool) -> None:
+        """Takes its place at the end of those who wait, where there may be more to send: no thread sends to it now."""
         with self._lock:
             self._is_sending = False
             again = (more or self._is_queued) and not self._is_over
