@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,3 +57,24 @@ def test_folders_outlive_the_process(tmp_path: Path) -> None:
     BlobFolders(tmp_path).keeper("s-1").write(BLOB)
     assert BlobFolders(tmp_path).sessions() == {"s-1"}
     assert BlobFolders(tmp_path).keeper("s-1").digests() == {BLOB.digest}
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_what_a_session_keeps_is_counted_while_another_ends(
+    look: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends between two looks at its file."""
+    blobs = BlobFolders(tmp_path)
+    kept = blobs.keeper("stays").write(BLOB).size
+    blobs.keeper("goes").write(OTHER)
+    honest, looks = Path.stat, list[Path]()
+
+    def stat(path: Path, **options: Any) -> os.stat_result:
+        if path.parent.name == "goes":
+            looks.append(path)
+            if len(looks) == look:
+                shutil.rmtree(path.parent)
+        return honest(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert kept <= blobs.used() <= kept + OTHER.size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -94,7 +95,8 @@ class BlobFolders:
     def used(self, session: str | None = None) -> int:
         """See `BlobStore.used`."""
         folder = self._folder if session is None else self._folder / session
-        return sum(map(_size, folder.rglob("*")))
+        # `walk` passes over folders that are gone, which `rglob` does not.
+        return sum(_size(Path(at) / name) for at, _, names in os.walk(folder) for name in names)
 
     def free(self) -> int:
         """See `BlobStore.free`."""
@@ -109,8 +111,8 @@ class BlobFolders:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; 0 of what is none, or is gone: another session may have ended meanwhile."""
+    """Bytes of a file; 0 of one that is gone: another session may have ended meanwhile."""
     try:
-        return path.stat().st_size if path.is_file() else 0
+        return path.stat().st_size
     except FileNotFoundError:
         return 0
