@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+import torch
 
 from comity.errors import (
     BlobError,
@@ -164,8 +165,7 @@ def test_the_classifier_takes_the_features_and_the_rejector_gives_two_numbers() 
     assert context.task.feature_shape == (FEATURES,)
     assert context.task.layouts["rejector"].tensors["3.weight"].shape == (2, 64)
     assert context.task.layouts["server"].tensors["1.weight"].shape == (256, FEATURES)
-    inputs, _ = context.task.split("test")
-    said, features = context.task.map(inputs[:5])
+    said, features = context.task.map(context.task.inputs("test", torch.arange(5)))
     assert said.shape == (5, 10)
     assert Quantization.of(features).encode(features).shape == (5, FEATURES)
 

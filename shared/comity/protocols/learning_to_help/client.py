@@ -22,7 +22,6 @@ from comity.protocols.learning_to_help.reject_rate import RejectRule, fit_reject
 from comity.protocols.learning_to_help.settings import Settings
 from comity.protocols.learning_to_help.task import LOCAL, REJECTOR, HelpTask, helping_terms
 from comity.protocols.learning_to_help.training import Costs
-from comity.randomness import generator
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.session.metering import RequestMeter
@@ -132,8 +131,7 @@ class Client:
         """Finds the threshold on calibration samples: of the client's own, and never on those it is tested on."""
         if self._rule is not None:
             return self._rule
-        calibration = self._task.split("calibration")
-        if calibration is None:
+        if self._task.labels("calibration") is None:
             if self._terms.reject_rate < 1:
                 raise PolicyRefusal(
                     "a bounded reject rate needs calibration samples",
@@ -143,7 +141,9 @@ class Client:
                 )
             rule, promised = RejectRule(0.0, 0.0), None
         else:
-            scores = rejector_scores(self._task.scores(self._features(calibration[0], quantization)[1])).cpu()
+            scores = rejector_scores(
+                self._task.scores(self._features(self._task.inputs("calibration"), quantization)[1])
+            ).cpu()
             if not bool(torch.isfinite(scores).all()):
                 raise NonFiniteValue("scores of the rejector", expected="finite values", received="NaN or infinity")
             bounded = fit_reject_rule(scores, self._terms.reject_rate)
@@ -171,19 +171,17 @@ class Client:
     def _answer_round(self, round: int, rule: RejectRule, quantization: Quantization) -> None:
         """Decides and answers a round's share of the test samples."""
         began, rounds = time.monotonic(), self._context.contract.rounds
-        test = self._task.split("test")
-        if test is None:
+        every = self._task.labels("test")
+        if every is None:
             raise MalformedMessage(
                 "there is nothing to answer",
                 expected="test samples: a source that has them, or [data.splits.test]",
                 received="none",
                 action="configure them in node.toml",
             )
-        size = len(test[1])
-        share = torch.arange((round - 1) * size // rounds, round * size // rounds)
-        local, features, steps = self._features(test[0][share.to(test[0].device)], quantization)
-        chance = generator(self._context.contract.seed + round)
-        remote = rule.decide(rejector_scores(self._task.scores(features)).cpu(), chance)
+        share = torch.arange((round - 1) * len(every) // rounds, round * len(every) // rounds)
+        local, features, steps = self._features(self._task.inputs("test", share), quantization)
+        remote = rule.decide(rejector_scores(self._task.scores(features)).cpu(), self._task.chance(round))
         wanted = torch.ones_like(remote) if self._compares else remote
         answers, refused = self._ask(round, share[wanted], steps[wanted])
         server = torch.full((len(share),), -1, dtype=torch.int64)
@@ -191,7 +189,7 @@ class Client:
         faults.point("evaluation")
         self._meter.settle(self._server)
         asked = remote & (server >= 0)
-        labels = test[1][share.to(test[1].device)].cpu()
+        labels = every[share]
         joint = torch.where(asked, server, local)
         fields: dict[str, Json] = {
             "local": local.tolist(),
@@ -262,7 +260,7 @@ class Client:
         return outputs.view(count, -1).argmax(dim=1)
 
     def _metrics(self) -> dict[str, Json]:
-        test = self._task.split("test")
+        labels = self._task.labels("test")
         rounds = self._finished
         charged = self._meter.charged
         metrics: dict[str, Json] = {
@@ -274,24 +272,23 @@ class Client:
             "reject_rate_promised": self._promised,
             "bytes_per_request": self._task.feature_size,
         }
-        if test is None or not rounds:
+        if labels is None or not rounds:
             return metrics
         said = {
             name: torch.tensor([value for each in rounds for value in each[name]])
             for name in ("local", "server", "remote")
         }
-        labels = test[1].cpu()[: len(said["local"])]
         missing = sorted(set(range(self._task.classes)) - set(self._own_classes()))
         found = evaluate(
             said["remote"].bool(),
             said["local"],
             torch.where(said["server"] >= 0, said["server"], said["local"]),
-            labels,
+            labels[: len(said["local"])],
             Costs(self._terms.c_e, self._terms.c_1, self._terms.form),
             missing_class=missing[0] if len(missing) == 1 else None,
         )
         return metrics | report(found, compared=self._compares)
 
     def _own_classes(self) -> list[int]:
-        train = self._task.split("train")
-        return [] if train is None else train[1].unique().tolist()
+        labels = self._task.labels("train")
+        return [] if labels is None else labels.unique().tolist()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from comity.contract import Contract, ModelSpec, TaskSpec, Terms
-from comity.data import Dataset, Splits
+from comity.data import Dataset, SplitName, Splits
 from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
 from comity.models import OwnModels
 from comity.models.split import WithFeatures
@@ -27,6 +27,7 @@ from comity.protocols.learning_to_help.training import (
     held_out_correct,
     outputs,
 )
+from comity.randomness import generator
 from comity.tasks import ModelSize, build_model, model_outline
 from comity.tensors import Layout, State
 from comity.training import SampleStream, Secret, choose_device
@@ -120,7 +121,7 @@ class HelpTask:
 
     def quantization(self) -> Quantization:
         """The range of the features of this party's training samples."""
-        _, features = self.map(self._samples(self._some("train"))[0])
+        _, features = self.map(self.inputs("train"))
         return Quantization.of(features)
 
     def map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,10 +131,27 @@ class HelpTask:
             parts = [self._mapped(block) for block in inputs.split(_BLOCK)]
         return torch.cat([each[0] for each in parts]), torch.cat([each[1] for each in parts])
 
-    def split(self, name: str) -> tuple[Tensor, Tensor] | None:
-        """Prepared inputs and labels of one of this party's splits; None where it has none, or no sample in it."""
-        found = None if self._data is None else self._data.find(name)  # type: ignore[arg-type]
-        return None if found is None or not len(found) else self._samples(found)
+    def labels(self, name: SplitName) -> Tensor | None:
+        """Labels of one of this party's splits, on the CPU; None where it has none, or no sample in it."""
+        found = None if self._data is None else self._data.find(name)
+        return None if found is None or not len(found) else found.labels
+
+    def inputs(self, name: SplitName, places: Tensor | None = None) -> Tensor:
+        """Prepared inputs of one of this party's splits.
+
+        Args:
+            name: The split.
+            places: Which of its samples, on the CPU; None for all.
+
+        Raises:
+            InvalidValue: There is none.
+        """
+        samples = self._some(name)
+        return self._samples(samples if places is None else samples.select(places))[0]
+
+    def chance(self, round: int) -> torch.Generator:
+        """What ties of a round are broken by: this party's own randomness."""
+        return generator(self._secret.seed("ties", round))
 
     def scores(self, features: Tensor) -> Tensor:
         """What r says of 8-bit features as models take them, `[batch, 2]`."""
@@ -184,10 +202,10 @@ class HelpTask:
         Raises:
             InvalidValue: The classifier does not give a score for each class, or the rejector two.
         """
-        found = self.split("train")
-        if found is None:
+        labels = self.labels("train")
+        if labels is None:
             return
-        said, features = self.map(found[0][:2])
+        said, features = self.map(self.inputs("train", torch.arange(min(2, len(labels)))))
         seen = Quantization.decode(Quantization.of(features).encode(features))
         for name, given, wanted in (
             (LOCAL, said, self.classes),
@@ -215,8 +233,8 @@ class HelpTask:
         spec = contract.models[SERVER]
         return build_model(spec, contract.task, contract.seed, self._own_models, size=size).to(self._device)
 
-    def _some(self, name: str) -> Dataset:
-        found = None if self._data is None else self._data.find(name)  # type: ignore[arg-type]
+    def _some(self, name: SplitName) -> Dataset:
+        found = None if self._data is None else self._data.find(name)
         if found is None or not len(found):
             raise InvalidValue(
                 f"learning to help needs samples of the split {name}",
