@@ -49,7 +49,8 @@ terms = st.builds(
     learning_rate=st.floats(0, 1e30, exclude_min=True),
     iterations=st.integers(1002, 2**32 - 1),
     sampling_period=st.integers(1, 1000),
-    learner_iterations=st.none() | sizes,
+    # One of both trains longer than the period.
+    learner_iterations=st.none() | st.integers(1002, 2**32 - 1),
     provider_iterations=st.none() | sizes,
     weight_decay=st.floats(0, 1e6),
     learning_rate_decay=st.floats(0, 1, exclude_min=True),

@@ -81,7 +81,7 @@ class AssistedLearningTerms(TrainingTerms):
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
-        if self.sampling_period >= self.longest + 1:
+        if self.sampling_period > self.longest:
             raise ValueError(
                 f"a sampling_period of {self.sampling_period} is longer than the training: at most {self.longest}"
             )
