@@ -119,7 +119,9 @@ def _moved(
         return power
     mean = (power[known] * hypergradient[known]).sum() / power[known].sum()
     relative = torch.where(known, (hypergradient - mean).clamp(-_MOST, _MOST), 0.0)
-    return _with_floor(power * torch.exp(-rate * relative), floor, float(power.sum()))
+    exponent = -rate * relative
+    # Only their ratios matter: the greatest is 1, whatever the rate.
+    return _with_floor(power * torch.exp(exponent - exponent.max()), floor, float(power.sum()))
 
 
 def _with_floor(values: Float[Tensor, " n"], floor: float, total: float) -> Float[Tensor, " n"]:
