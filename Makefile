@@ -42,14 +42,16 @@ PROTOCOL :=
 chaos: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m comity.experiments.chaos --kills $(KILLS) $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
-# Tries so many seconds to break each decoder; DECODER names those to try. atheris has wheels for Linux on x86-64.
+# Tries so many seconds to break each decoder, JOBS at a time; DECODER names those to try.
+# atheris has wheels for Linux on x86-64.
 SECONDS := 600
 DECODER :=
+JOBS := 1
 fuzz: $(VENV)/.ready
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
 	if command -v uv >/dev/null 2>&1; then uv sync --quiet --frozen --group fuzz; \
 	else $(BIN)/python -m pip install --quiet --group fuzz; fi
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS) $(if $(DECODER),--decoder '$(DECODER)')
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS) --jobs $(JOBS) $(if $(DECODER),--decoder '$(DECODER)')
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .
