@@ -22,7 +22,7 @@ from comity.session.worker import Steppable
 from comity.tasks import ModelSize, require_task
 from comity.training import Secret
 from comity.transport.bindings.channel import Channel
-from comity.transport.calls import Service
+from comity.transport.service import Service
 
 Data = Splits | EnvironmentSet | None
 """A party's data, as its node loads them: samples, games, or none."""

@@ -17,8 +17,10 @@ from comity.session.metering import Answered
 from comity.tensors import Blob
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.conversation import Conversation
-from comity.transport.calls import BlobField, Call, Method, Service, Stream, Unary, Waiting, Watch
+from comity.transport.calls import BlobField, Call, Stream, Unary, Waiting, Watch
+from comity.transport.methods import Method
 from comity.transport.sending import OrderedSender, ahead
+from comity.transport.service import Service
 
 
 def idle() -> bool:

@@ -15,7 +15,8 @@ from comity.errors import ComityError, DeadlineExceeded, NodeDraining
 from comity.session.replayable_stream import StreamEnd
 from comity.session.session_registry import AcceptedSession
 from comity.transport.bindings.dispatcher import perform
-from comity.transport.calls import Method, Stream
+from comity.transport.calls import Stream
+from comity.transport.methods import Method
 
 
 class Requests(Protocol):
