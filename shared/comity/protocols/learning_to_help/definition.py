@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.extensions import Extensions
+from comity.protocol.extensions import Extensions, ServiceExtension
 from comity.protocol.presentation import Column, Presentation, Summary, View
 from comity.protocol.topology import Topology
 from comity.protocols.learning_to_help.terms import LearningToHelpTerms
@@ -50,6 +50,7 @@ PROTOCOL = ProtocolDefinition(
         settings="comity.protocols.learning_to_help.settings:Settings",
         settings_template="comity.protocols.learning_to_help:settings.toml",
         script_template="comity.protocols.learning_to_help:session.toml",
+        services=(ServiceExtension("predictions", "client", "comity.inference.door:predictions"),),
     ),
     implementation="comity.protocols.learning_to_help.calls:IMPLEMENTATION",
 )
