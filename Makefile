@@ -1,5 +1,5 @@
 # make demo and make test set themselves up: with uv where it is on the path, else with venv and pip.
-.PHONY: demo test test-slow check bench chaos fuzz protos format clean
+.PHONY: demo test test-slow test-compose check bench chaos fuzz protos format clean
 .DEFAULT_GOAL := demo
 
 VENV := .venv
@@ -34,6 +34,10 @@ test: $(VENV)/.ready
 # What takes long: a kill at every point, benchmarks, waiting for a network that is gone.
 test-slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+# Every protocol between containers. Wants Docker, Compose and tcpdump, and root; COMITY_BASE names another base image.
+test-compose: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m compose tests/compose
 
 bench: $(VENV)/.ready
 	$(BIN)/comity bench --all

@@ -274,11 +274,12 @@ class NodeServer:
         self._health.add_to(self.server)
         reflection.enable_server_reflection(names, self.server, pool=pool)
 
-    def start(self, address: str) -> str:
+    def start(self, address: str, *, ready: bool = True) -> str:
         """Listens and serves.
 
         Args:
             address: `host:port` with port 0 for any free one, or `unix:path`.
+            ready: Whether health is SERVING at once, and not only when `say_serving` is called.
 
         Returns:
             The address with the port that is used.
@@ -289,8 +290,12 @@ class NodeServer:
         """
         port = self._bind(address)
         self.server.start()
-        self._health.say(serving=True)
+        self._health.say(serving=ready)
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    def say_serving(self, *, serving: bool) -> None:
+        """Has health say from now on that it serves, or that it does not."""
+        self._health.say(serving=serving)
 
     def _bind(self, address: str) -> int:
         if not address.startswith("unix:"):
