@@ -34,12 +34,13 @@ def serving_script(requests: int = 5000, more: str = "reject_rate = 0.3") -> str
 class Application:
     """Asks a node by gRPC, as an application would."""
 
-    def __init__(self, client: NodeProcess) -> None:
-        self._channel = grpc.insecure_channel(f"unix:{client.folder / 'state' / 'predictions.sock'}")
+    def __init__(self, client: NodeProcess, address: str = "") -> None:
+        self._token = client.folder / "state" / "web.token"
+        self._channel = grpc.insecure_channel(address or f"unix:{client.folder / 'state' / 'predictions.sock'}")
 
     def call(self, method: str, **fields: Any) -> Any:
         """A method with one answer, by its fields."""
-        return self._method(method)(message(f"{method}Request")(**fields), timeout=60)
+        return self._method(method)(message(f"{method}Request")(**fields), timeout=60, metadata=self._metadata)
 
     def infer(self, images: NDArray[Any], within_s: float | None = None, route: str = "auto") -> Any:
         """What is said of images."""
@@ -47,11 +48,15 @@ class Application:
 
     def begin(self, images: NDArray[Any], within_s: float | None = None, route: str = "auto") -> Future[Any]:
         """Asks, and returns what can be waited for."""
-        return self._method("ModelInfer").future(request(images, within_s, route), timeout=60)
+        return self._method("ModelInfer").future(request(images, within_s, route), timeout=60, metadata=self._metadata)
 
     def close(self) -> None:
         """Asks no more."""
         self._channel.close()
+
+    @property
+    def _metadata(self) -> list[tuple[str, str]]:
+        return [("authorization", f"Bearer {self._token.read_text().strip()}")]
 
     def _method(self, name: str) -> Any:
         kinds = message(f"{name}Request").SerializeToString, message(f"{name}Response").FromString
@@ -91,9 +96,9 @@ class Serving:
         application: Asks the client.
     """
 
-    def __init__(self, nodes: dict[str, NodeProcess]) -> None:
+    def __init__(self, nodes: dict[str, NodeProcess], address: str = "") -> None:
         self.client, self.server = nodes["client"], nodes["server"]
-        self.application = Application(self.client)
+        self.application = Application(self.client, address)
 
     def begin(self, text: str) -> None:
         """Begins the session, and waits until it predicts."""
@@ -124,7 +129,7 @@ class Serving:
 
 
 @contextmanager
-def serving(folder: Path, text: str, config: str = "") -> Iterator[Serving]:
+def serving(folder: Path, text: str, config: str = "", address: str = "") -> Iterator[Serving]:
     """A session that predicts, while the body lasts."""
     nodes = prepare(parse_script(text), folder)
     file = nodes["client"].folder / "node.toml"
@@ -134,7 +139,7 @@ def serving(folder: Path, text: str, config: str = "") -> Iterator[Serving]:
     try:
         for node in nodes.values():
             node.wait_ready()
-        pair = Serving(nodes)
+        pair = Serving(nodes, address)
         try:
             pair.begin(text)
             yield pair
