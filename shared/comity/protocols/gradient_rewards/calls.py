@@ -16,7 +16,7 @@ from comity.session.contexts import PeerContext, SessionContext
 from comity.tensors import Blob, sparse
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.gathering import GatheringCalls, GatheringPort
-from comity.transport.calls import Service
+from comity.transport.service import Service
 from comity.wire.v1 import gradient_rewards_pb2 as pb
 
 _CALLS = GatheringCalls(submits="update", answers="reward", field="reward")

@@ -16,7 +16,8 @@ from comity.session.gathering.messages import Answer, Details, News
 from comity.tensors import Blob
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
-from comity.transport.calls import BlobField, Call, Service, Unary, Watch
+from comity.transport.calls import BlobField, Call, Unary, Watch
+from comity.transport.service import Service
 
 
 @dataclass(frozen=True)
