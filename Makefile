@@ -12,6 +12,8 @@ PACKAGES := $(patsubst %/protos,%,$(wildcard tests/packages/*/protos))
 # The newest generator whose code loads on every protobuf runtime that pyproject.toml admits.
 GENERATOR := grpcio-tools==1.80.0 mypy-protobuf==3.6.0 setuptools==80.9.0
 GENERATOR_VENV := .venv-protos
+# Another protocol's messages, which are no generated code but a descriptor set: comity/inference/messages.py says why.
+INFERENCE := comity/inference
 BUF := @bufbuild/buf@1.75.0
 
 $(VENV)/.ready: pyproject.toml uv.lock
@@ -69,6 +71,7 @@ check: $(VENV)/.ready $(GENERATOR_VENV)/.ready
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	  $(MAKE) --no-print-directory generate OUT="$$scratch" && \
 	  diff -r --exclude=__pycache__ --exclude=__init__.py "$$scratch/comity/wire" shared/comity/wire && \
+	  cmp "$$scratch/$(INFERENCE)/open_inference.binpb" shared/$(INFERENCE)/open_inference.binpb && \
 	  for package in $(PACKAGES); do \
 	    $(MAKE) --no-print-directory generate-package PACKAGE=$$package OUT="$$scratch" && \
 	    name=$$(basename $$package)/v1 && \
@@ -99,6 +102,8 @@ $(GENERATOR_VENV)/.ready: Makefile
 generate:
 	@mkdir -p $(OUT) && PATH="$(CURDIR)/$(GENERATOR_VENV)/bin:$$PATH" $(GENERATOR_VENV)/bin/python -m grpc_tools.protoc \
 	  -I protos --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
+	@mkdir -p $(OUT)/$(INFERENCE) && $(GENERATOR_VENV)/bin/python -m grpc_tools.protoc -I shared/$(INFERENCE) \
+	  --descriptor_set_out=$(OUT)/$(INFERENCE)/open_inference.binpb shared/$(INFERENCE)/open_inference.proto
 
 # The messages of a package; its calls are derived, so that no service is generated.
 .PHONY: generate-package
