@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -55,42 +55,45 @@ def run(*, quick: bool = False) -> Report:
             losses()
         return (time.perf_counter() - began) / steps
 
-    def weighed(method: str) -> Callable[[], float]:
-        gradients = WeightedGradients(weighting(method, 3), trunk, heads, norm=1.0)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-
-        def measure() -> float:
-            began = time.perf_counter()
-            for _ in range(steps):
-                optimizer.zero_grad()
-                gradients.backward(losses())
-                gradients.combine()
-                optimizer.step()
-            if method == "auxinash":
-                learned = time.perf_counter()
-                gradients.update(torch.autograd.grad(losses()[0], trunk))
-                # The powers move every so many steps.
-                began += (time.perf_counter() - learned) * (1 - steps / _LEARN_EVERY)
-            return (time.perf_counter() - began) / steps
-
-        return measure
-
     with one_thread():
         found = interleaved(
             {
                 "passes": passes,
                 "forward": forward,
-                **{name: weighed(name) for name in ("auxinash", "nash-mtl", "pcgrad", "linear")},
+                **{name: _weighed(name, model, losses, steps) for name in ("auxinash", "nash-mtl", "pcgrad", "linear")},
             },
             repeats=repeats,
         )
+    return _report(found)
+
+
+def _weighed(method: str, model: LeNet, losses: Callable[[], list[Tensor]], steps: int) -> Callable[[], float]:
+    trunk = [*model.trunk.parameters()]
+    heads = [[*head.parameters()] for head in model.heads]
+    gradients = WeightedGradients(weighting(method, 3), trunk, heads, norm=1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+
+    def measure() -> float:
+        began = time.perf_counter()
+        for _ in range(steps):
+            optimizer.zero_grad()
+            gradients.backward(losses())
+            gradients.combine()
+            optimizer.step()
+        if method == "auxinash":
+            learned = time.perf_counter()
+            gradients.update(torch.autograd.grad(losses()[0], trunk))
+            # The powers move every so many steps.
+            began += (time.perf_counter() - learned) * (1 - steps / _LEARN_EVERY)
+        return (time.perf_counter() - began) / steps
+
+    return measure
+
+
+def _report(found: Mapping[str, float]) -> Report:
     alone = Row("three backward passes alone", 1e3 * found["passes"], "ms")
-    rows = [Row("the forward pass", 1e3 * found["forward"], "ms").over(alone)]
-    rows += [
-        Row(f"a step by {name}", 1e3 * value, "ms").over(alone)
-        for name, value in found.items()
-        if name not in {"passes", "forward"}
-    ]
+    labels = {name: f"a step by {name}" for name in found if name != "passes"} | {"forward": "the forward pass"}
+    rows = [Row(label, 1e3 * found[name], "ms").over(alone) for name, label in labels.items()]
     what = f"a step by auxinash, three tasks, LeNet, batch {_BATCH}, over three backward passes"
     target = Target.at_most(what, _MOST_OVER_PASSES, found["auxinash"] / found["passes"])
     return Report("weighting", describe(), [alone, *rows], [target])
