@@ -242,6 +242,11 @@ def test_bargaining(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("bargain" in row.label for row in report.rows)
 
 
+def test_weighting(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("weighting", monkeypatch)
+    assert any("auxinash" in row.label for row in report.rows)
+
+
 def test_load(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("load", monkeypatch)
     assert any("watch" in row.label for row in report.rows)

@@ -69,6 +69,7 @@ class Protection:
         accuracy: The metric that it may cost.
         party: Whose sends are audited; empty for no audit.
         seeds: Means are taken over them; the first is audited.
+        kept: Parties that keep the `[privacy]` that the script has for them.
     """
 
     samples: Samples
@@ -77,6 +78,7 @@ class Protection:
     accuracy: str
     party: str = ""
     seeds: tuple[int, ...] = (0,)
+    kept: tuple[str, ...] = ()
 
     @property
     def measured_on(self) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ def _measured(settings: Protection, way: Way, context: ExperimentContext, name: 
     runs: list[dict[str, Any]] = []
     for seed in settings.seeds:
         context.say(f"  {name}, seed {seed}")
-        script = _protected(loaded(settings.make)(context, settings.samples, seed), way)
+        script = _protected(loaded(settings.make)(context, settings.samples, seed), way, settings.kept)
         with TemporaryDirectory() as folder:
             result, _ = simulate(script, state=Path(folder))
             trained = [each for each in script.party if _trains(script, each)]
@@ -120,14 +122,14 @@ def _trains(script: Script, party: str) -> bool:
     return script.party[party].role in protocol(script.session.protocol).trains
 
 
-def _protected(script: Script, way: Way) -> Script:
-    """The script with a way's settings at all who train."""
+def _protected(script: Script, way: Way, kept: tuple[str, ...]) -> Script:
+    """The script with a way's settings at all who train, but those who keep theirs."""
     fields = script.model_dump(mode="json", exclude_unset=True)
     for name in fields["party"]:
         # Secrets are not among what is dumped.
         secret = script.party[name].secret
         fields["party"][name]["secret"] = None if secret is None else secret.get_secret_value()
-        if _trains(script, name):
+        if _trains(script, name) and name not in kept:
             fields["party"][name] |= {"privacy": way.privacy, "audit": _KEEP}
     if way.epsilon is not None:
         fields["session"]["terms"]["privacy"] = {"scope": "total", "epsilon": way.epsilon}
@@ -161,7 +163,8 @@ def _audits(script: Script, party: str, folder: Path) -> dict[str, Any]:
 def draw(metrics: Metrics, figure: Figure) -> None:
     """By way: accuracy; samples that changes show; how well members are told from others."""
     audits = [each for each in metrics.values() if "reconstruction" in each]
-    titles = ["accuracy", *(["samples shown", "membership"] if audits else [])]
+    members = [each for each in metrics.values() if "membership" in each]
+    titles = ["accuracy", *(["samples shown"] if audits else []), *(["membership"] if members else [])]
     axes = panels(figure, titles)
     bars(axes[0], {name: {"test accuracy": each["accuracy"]} for name, each in metrics.items()}, y="share")
     axes[0].set_ylim(0.5, 1.1)
@@ -176,13 +179,14 @@ def draw(metrics: Metrics, figure: Figure) -> None:
         bars(axes[1], shown, y="different samples")
         most = max(value or 0 for each in shown.values() for value in each.values())
         axes[1].set_ylim(0, max(1.0, 1.3 * most))
+    if members:
         told = {
             name: {"loss": each["membership"]["best_model_auc"], "LiRA": each["membership"]["lira_auc"]}
             for name, each in metrics.items()
         }
-        bars(axes[2], told, y="area under the curve")
-        axes[2].set_ylim(0.4, 1.0)
-        axes[2].axhline(0.5, color="gray", linewidth=0.6)
+        bars(axes[-1], told, y="area under the curve")
+        axes[-1].set_ylim(0.4, 1.0)
+        axes[-1].axhline(0.5, color="gray", linewidth=0.6)
 
 
 def _shown(metrics: Metrics, name: str) -> int | None:

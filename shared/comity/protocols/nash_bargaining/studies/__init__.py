@@ -17,12 +17,16 @@ STUDIES = Studies(
         )
     },
     baselines=f"{_HERE}.alone:added",
-    experiments=tuple(f"{_HERE}.{module}:EXPERIMENTS" for module in ("seeds",)),
+    experiments=tuple(f"{_HERE}.{module}:EXPERIMENTS" for module in ("seeds", "protection", "illustration", "pareto")),
     benchmarks={
         "bargaining": Benchmark(
             "the bargaining solution, against cvxpy and TorchJD's NashMTL, and batches against a loop",
             f"{_HERE}.benchmarks.bargaining:run",
-        )
+        ),
+        "weighting": Benchmark(
+            "a training step of three tasks whose gradients are weighed, against their backward passes alone",
+            f"{_HERE}.benchmarks.stepping:run",
+        ),
     },
     faults={
         "learner": {"training": 12, "evaluation": 12, "selection": 12},
