@@ -7,6 +7,7 @@ labels and from a teacher; what they disagree on is what a person should label.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import get_args
 
@@ -25,6 +26,8 @@ def in_class_loss(
     labels: Int[Tensor, " batch"],
     alpha: float = 0.1,
     temperature: float = 4.0,
+    *,
+    ignored: int | None = None,
 ) -> Float[Tensor, " batch"]:
     """The In-Class loss, eq. (2), of each sample: what students learn from labels and from the teacher.
 
@@ -38,6 +41,7 @@ def in_class_loss(
         labels: The samples' classes, or those of their pixels; of segmentation the mean over pixels is taken.
         alpha: The teacher's weight, 0 to 1.
         temperature: Tau, above 0.
+        ignored: Label of pixels that do not count; None where there is none.
 
     Raises:
         InvalidValue: Alpha or the temperature is out of range.
@@ -56,16 +60,21 @@ def in_class_loss(
     _check_fitting("Logits of the teacher", teacher_logits, student_logits.shape[1:])
     _check_fitting("Labels", labels, student_logits.shape[1:2] + student_logits.shape[3:])
     classes = student_logits.shape[2]
-    if not bool(((labels >= 0) & (labels < classes)).all()):
+    counted = torch.ones_like(labels, dtype=torch.bool) if ignored is None else labels != ignored
+    if not bool(((labels >= 0) & (labels < classes) | ~counted).all()):
         raise MalformedMessage(
             "Labels", expected=f"classes 0 to {classes - 1}", received=sorted({*labels.flatten().tolist()})[:20]
         )
     told = (teacher_logits.detach() / temperature).softmax(dim=1)
     softened = log_softmax(student_logits / temperature, dim=2)
     from_teacher = -(told * softened).sum(dim=2)
-    from_labels = torch.stack([cross_entropy(each, labels, reduction="none") for each in student_logits])
+    told_classes = labels.where(counted, 0)
+    from_labels = torch.stack([cross_entropy(each, told_classes, reduction="none") for each in student_logits])
     both = (1 - alpha) * from_labels + alpha * temperature**2 * from_teacher
-    return both.flatten(start_dim=2).mean(dim=2).sum(dim=0) if both.ndim > 2 else both.sum(dim=0)
+    if both.ndim == 2:
+        return both.sum(dim=0) * counted
+    pixels = counted.flatten(start_dim=1).sum(dim=1).clamp(min=1)
+    return (both.sum(dim=0) * counted).flatten(start_dim=1).sum(dim=1) / pixels
 
 
 def consensus_split(student_logits: Float[Tensor, "peers batch classes"]) -> Bool[Tensor, " batch"]:
@@ -223,6 +232,29 @@ def select(
         raise NonFiniteValue("Scores of candidates", expected="finite values", received="NaN or infinity")
     chosen: Tensor = ordered[scores.sort(descending=True, stable=True).indices[:budget]]
     return chosen
+
+
+def average(models: Sequence[Mapping[str, Tensor]], weights: Sequence[int]) -> dict[str, Tensor]:
+    """The mean of state dicts, weighted (section 4.5): of parameters and buffers; of counters the greatest.
+
+    Args:
+        models: One or more, of the same names, shapes and dtypes; they stay as they are.
+        weights: Of each, above 0: how many labels it was trained on.
+
+    Returns:
+        In the dtypes that they have; sums are taken in float32, or wider.
+    """
+    total = sum(weights)
+    mean = {}
+    for name, first in models[0].items():
+        if not first.is_floating_point():
+            mean[name] = torch.stack([model[name] for model in models]).amax(dim=0)
+            continue
+        summed = torch.zeros(first.shape, dtype=torch.promote_types(first.dtype, torch.float32), device=first.device)
+        for model, weight in zip(models, weights, strict=True):
+            summed.add_(model[name], alpha=weight / total)
+        mean[name] = summed.to(first.dtype)
+    return mean
 
 
 def _check_peers(logits: Tensor) -> None:

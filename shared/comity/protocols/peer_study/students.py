@@ -6,7 +6,7 @@ on any samples of the pool, labelled or not, protected or not, eq. (5), since wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,10 @@ from comity.protocols.peer_study.choices import Form
 from comity.protocols.peer_study.pool import Pool
 from comity.randomness import generator, seeded
 from comity.training import SampleStream, Secret
+from comity.training.optimizers import optimizer_state, restore_optimizer
+
+Teacher = Callable[[Tensor], Tensor]
+"""What the task model says of samples, in evaluation mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +61,14 @@ class Losses:
         temperature: Tau in eq. (2).
         margin: Xi in eq. (5).
         form: Of eq. (5).
+        ignored: Label of pixels that do not count; None where there is none.
     """
 
     alpha: float = 0.1
     temperature: float = 4.0
     margin: float = 0.01
     form: Form = "printed"
+    ignored: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +153,22 @@ class PeerStudents(nn.Module):
         """Logits of each peer."""
         return torch.stack([each(inputs) for each in self._peers])
 
-    def fit(self, teacher: nn.Module, pool: Pool, labelled: Labelled, secret: Secret, *place: int) -> None:
+    def state(self) -> dict[str, Tensor]:
+        """Weights, and what the optimiser knows, as a flat state dict: what is needed to go on."""
+        weights = {f"peers.{name}": tensor.cpu().clone() for name, tensor in self._peers.state_dict().items()}
+        known = optimizer_state(self._optimizer)
+        return weights | {f"optimizer.{name}": tensor.cpu().clone() for name, tensor in known.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Sets them to what `state` gave."""
+        parts: dict[str, dict[str, Tensor]] = {"peers": {}, "optimizer": {}}
+        for name, tensor in state.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self._peers.load_state_dict(parts["peers"])
+        restore_optimizer(self._optimizer, parts["optimizer"])
+
+    def fit(self, teacher: Teacher, pool: Pool, labelled: Labelled, secret: Secret, *place: int) -> None:
         """Trains them, from where they are.
 
         Args:
@@ -176,10 +197,14 @@ class PeerStudents(nn.Module):
                 self._out_of_class(pool.read(every.batch(step)), draws)
         self.eval()
 
-    def _in_class(self, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+    def _in_class(self, teacher: Teacher, inputs: Tensor, labels: Tensor) -> None:
         with torch.no_grad():
             told = teacher(inputs)
-        loss = in_class_loss(self(inputs), told, labels, self._losses.alpha, self._losses.temperature).mean()
+        losses = self._losses
+        every = in_class_loss(
+            self(inputs), told, labels.long(), losses.alpha, losses.temperature, ignored=losses.ignored
+        )
+        loss = every.mean()
         _descend(self._optimizer, loss, "the In-Class loss")
 
     def _out_of_class(self, inputs: Tensor, draws: torch.Generator) -> None:
