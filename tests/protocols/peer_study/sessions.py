@@ -16,7 +16,7 @@ role = "client"
 secret = "{name}'s"
 policy = {{ min_clients = 2 }}
 privacy = {privacy}
-protocols = {{ peer_study = {{ oracle = "simulated", noise = 0.1 }} }}
+protocols = {{ peer_study = {{ noise = 0.1 }} }}
 [party.{name}.data]
 source = "digits"
 per_class = {per_class}

@@ -165,6 +165,7 @@ def test_a_client_without_a_pool_and_one_that_protects_too_much_are_refused() ->
         company(PLAIN.replace("protected = 0.5", "protected = 0.9"))
 
 
-def test_people_need_a_node() -> None:
-    with pytest.raises(InvalidValue, match="no people"):
-        simulate(parse_script(PLAIN.replace('oracle = "simulated", noise = 0.1', 'oracle = "people"')))
+def test_a_pool_without_labels_is_refused() -> None:
+    unlabelled = PLAIN.replace("protected = 0.5", "protected = 0.5, labelled = false")
+    with pytest.raises(InvalidValue, match="knows no labels"):
+        simulate(parse_script(unlabelled))

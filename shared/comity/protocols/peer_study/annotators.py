@@ -8,17 +8,7 @@ from typing import Protocol
 from jaxtyping import Int
 from torch import Tensor
 
-from comity.errors import InvalidValue
 from comity.protocols.peer_study.task import StudyTask
-from comity.session.contexts import PeerContext
-from comity.session.waiting import Reason
-
-LABELS = Reason(
-    "labels",
-    "labels of {subject}",
-    "comity annotate serve {session}, or comity annotate export and import",
-)
-"""Labels from people, at the client."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,19 +53,3 @@ class SimulatedAnnotators:
         del step
         first = self._task.samples
         return Annotated(indices, self._oracle.label(indices - first))
-
-
-def annotators_of(context: PeerContext, task: StudyTask) -> Annotators:
-    """Who labels for a client, as its settings say.
-
-    Raises:
-        InvalidValue: There is nobody.
-    """
-    if task.settings.oracle == "simulated":
-        return SimulatedAnnotators(task)
-    raise InvalidValue(
-        "there are no people to label samples here",
-        expected="a node",
-        received="a simulation",
-        action='set oracle = "simulated" in [protocols.peer_study], with a pool that has labels',
-    )

@@ -11,7 +11,7 @@ from torch import Tensor
 from comity import faults
 from comity.contract import Json, Release
 from comity.ledger.ledger import in_round
-from comity.protocols.peer_study.annotators import Annotators, annotators_of
+from comity.protocols.peer_study.annotators import Annotators, SimulatedAnnotators
 from comity.protocols.peer_study.messages import Average, AverageDetails, Averaging
 from comity.protocols.peer_study.report import of_client
 from comity.protocols.peer_study.strategies import Question, choose, strategy
@@ -188,7 +188,7 @@ class Client(GatheringInitiator[AverageDetails]):
     @property
     def _people(self) -> Annotators:
         if self._annotators is None:
-            self._annotators = annotators_of(self._context, self._task)
+            self._annotators = SimulatedAnnotators(self._task)
         return self._annotators
 
     def _chosen(self, step: int) -> list[int]:

@@ -243,14 +243,14 @@ class StudyTask:
                 "a simulated oracle is for classes",
                 expected="one class a sample",
                 received=self._contract.task.kind,
-                action='set oracle = "people" in [protocols.peer_study]',
+                action="use a pool with classes",
             )
         if bool((pool.labels < 0).any()):
             raise InvalidValue(
                 "a simulated oracle knows no labels",
                 expected="a pool with labels",
                 received="labelled = false in [data.splits.pool]",
-                action='set oracle = "people" in [protocols.peer_study]',
+                action="use a pool whose labels are known: what people label in a session is not supported",
             )
         return SimulatedOracle(
             pool.labels,

@@ -151,7 +151,7 @@ class Average(google.protobuf.message.Message):
     STATEMENT_FIELD_NUMBER: builtins.int
     round: builtins.int
     participants: builtins.int
-    """How many clients' models it is of."""
+    """How many clients' models it is of: what is said of the average beside its digest."""
     @property
     def model(self) -> comity.wire.v1.blobs_pb2.BlobRef:
         """The average of the clients' models."""

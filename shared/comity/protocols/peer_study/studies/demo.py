@@ -50,7 +50,6 @@ role = "client"
 secret = "{name}-{seed}"
 policy = {{ min_clients = 2 }}      # of two, each can compute the other's model from the average
 privacy = {{ preset = "public" }}   # digits are public: so few labels are behind a model that a guard would send none
-protocols = {{ peer_study = {{ oracle = "simulated" }} }}
 
 [party.{name}.data]
 source = "digits"
