@@ -26,8 +26,6 @@ def in_class_loss(
     labels: Int[Tensor, " batch"],
     alpha: float = 0.1,
     temperature: float = 4.0,
-    *,
-    ignored: int | None = None,
 ) -> Float[Tensor, " batch"]:
     """The In-Class loss, eq. (2), of each sample: what students learn from labels and from the teacher.
 
@@ -41,7 +39,6 @@ def in_class_loss(
         labels: The samples' classes, or those of their pixels; of segmentation the mean over pixels is taken.
         alpha: The teacher's weight, 0 to 1.
         temperature: Tau, above 0.
-        ignored: Label of pixels that do not count; None where there is none.
 
     Raises:
         InvalidValue: Alpha or the temperature is out of range.
@@ -60,21 +57,16 @@ def in_class_loss(
     _check_fitting("Logits of the teacher", teacher_logits, student_logits.shape[1:])
     _check_fitting("Labels", labels, student_logits.shape[1:2] + student_logits.shape[3:])
     classes = student_logits.shape[2]
-    counted = torch.ones_like(labels, dtype=torch.bool) if ignored is None else labels != ignored
-    if not bool(((labels >= 0) & (labels < classes) | ~counted).all()):
+    if not bool(((labels >= 0) & (labels < classes)).all()):
         raise MalformedMessage(
             "Labels", expected=f"classes 0 to {classes - 1}", received=sorted({*labels.flatten().tolist()})[:20]
         )
     told = (teacher_logits.detach() / temperature).softmax(dim=1)
     softened = log_softmax(student_logits / temperature, dim=2)
     from_teacher = -(told * softened).sum(dim=2)
-    told_classes = labels.where(counted, 0)
-    from_labels = torch.stack([cross_entropy(each, told_classes, reduction="none") for each in student_logits])
+    from_labels = torch.stack([cross_entropy(each, labels, reduction="none") for each in student_logits])
     both = (1 - alpha) * from_labels + alpha * temperature**2 * from_teacher
-    if both.ndim == 2:
-        return both.sum(dim=0) * counted
-    pixels = counted.flatten(start_dim=1).sum(dim=1).clamp(min=1)
-    return (both.sum(dim=0) * counted).flatten(start_dim=1).sum(dim=1) / pixels
+    return both.flatten(start_dim=2).mean(dim=2).sum(dim=0) if both.ndim > 2 else both.sum(dim=0)
 
 
 def consensus_split(student_logits: Float[Tensor, "peers batch classes"]) -> Bool[Tensor, " batch"]:

@@ -9,7 +9,6 @@ from comity.protocol.implementation import Implementation
 from comity.protocols.peer_study import codec
 from comity.protocols.peer_study.client import Client
 from comity.protocols.peer_study.messages import Average, AverageDetails, Averaging
-from comity.protocols.peer_study.report import merged
 from comity.protocols.peer_study.server import Server
 from comity.protocols.peer_study.task import TASK, disk_space, private_training, training_plan
 from comity.session.contexts import PeerContext, SessionContext
@@ -78,7 +77,6 @@ IMPLEMENTATION = Implementation(
     disk_space=disk_space,
     initiator=_initiator,
     acceptor=_acceptor,
-    merge=merged,
     private_training=private_training,
     judged=("update",),
     training_plan=training_plan,

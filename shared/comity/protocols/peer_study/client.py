@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -53,16 +53,11 @@ class Client(GatheringInitiator[AverageDetails]):
         self._held: float | None = None
         super().__init__(context, server, "update")
 
-    def work(self) -> Iterator[None]:
-        """Takes part in what is left of the rounds; yields while others have their turn."""
-        return super().work()
-
     def outcome(self) -> Outcome:
         """The average of the last round, with this client's view of the session."""
         score = score_of(self._context.contract.task.kind).name
         tested = self._task.tested(self._state)
         metrics = of_client(self._rounds, self._terms, score, tested)
-        metrics["protected_crossed"] = self._protected_crossed()
         return Outcome((self._blob,), metrics)
 
     @property
@@ -234,7 +229,3 @@ class Client(GatheringInitiator[AverageDetails]):
         self._task.fit(students, self._state, self._labelled, round)
         state: dict[str, Tensor] = students.state()
         return self._context.blobs.add(Layout.of(state).pack(state)).hex
-
-    def _protected_crossed(self) -> int:
-        """Protected samples among those that left."""
-        return 0

@@ -11,10 +11,9 @@ from comity.protocols.peer_study.terms import PeerStudyTerms
 NAME = "peer_study"
 
 
-def _view(kind: str) -> View:
-    """What people look at in sessions of a kind of task."""
-    tested, detail = score_columns(kind)
-    of_server, _ = score_columns(kind, "server's")
+def _view() -> View:
+    tested, detail = score_columns("classification")
+    of_server, _ = score_columns("classification", "server's")
     return View(
         columns={
             "client": (
@@ -55,11 +54,10 @@ PROTOCOL = ProtocolDefinition(
     # The teacher crosses, students never do.
     models=("teacher", "student"),
     trains=frozenset({"client"}),
-    tasks=("classification", "segmentation"),
+    tasks=("classification",),
     terms=PeerStudyTerms,
     presentation=Presentation(
-        view=_view("classification"),
-        views={"segmentation": _view("segmentation")},
+        view=_view(),
         per_round=PerRoundTable(
             "averages",
             (

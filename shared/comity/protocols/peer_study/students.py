@@ -61,14 +61,12 @@ class Losses:
         temperature: Tau in eq. (2).
         margin: Xi in eq. (5).
         form: Of eq. (5).
-        ignored: Label of pixels that do not count; None where there is none.
     """
 
     alpha: float = 0.1
     temperature: float = 4.0
     margin: float = 0.01
     form: Form = "printed"
-    ignored: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,10 +199,7 @@ class PeerStudents(nn.Module):
         with torch.no_grad():
             told = teacher(inputs)
         losses = self._losses
-        every = in_class_loss(
-            self(inputs), told, labels.long(), losses.alpha, losses.temperature, ignored=losses.ignored
-        )
-        loss = every.mean()
+        loss = in_class_loss(self(inputs), told, labels, losses.alpha, losses.temperature).mean()
         _descend(self._optimizer, loss, "the In-Class loss")
 
     def _out_of_class(self, inputs: Tensor, draws: torch.Generator) -> None:

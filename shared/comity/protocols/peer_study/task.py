@@ -198,7 +198,7 @@ class StudyTask:
             return built.to(self._device)
 
         fitting = Fitting(terms.steps, terms.batch_size, terms.pool_batch_size, terms.learning_rate, terms.weight_decay)
-        losses = Losses(terms.alpha, terms.temperature, terms.margin, terms.form, self._ignored)
+        losses = Losses(terms.alpha, terms.temperature, terms.margin, terms.form)
         return PeerStudents(build, terms.peers, self._resources.secret.seed("students", step), fitting, losses)
 
     def fit(self, students: PeerStudents, teacher: State, labels: Labelled, round: int) -> None:
@@ -238,13 +238,6 @@ class StudyTask:
             InvalidValue: It comes with none, or the noise cannot be made.
         """
         settings, pool = self.settings, self._own_pool.pool
-        if pool.labels.ndim != 1 or pool.labels.is_floating_point():
-            raise InvalidValue(
-                "a simulated oracle is for classes",
-                expected="one class a sample",
-                received=self._contract.task.kind,
-                action="use a pool with classes",
-            )
         if bool((pool.labels < 0).any()):
             raise InvalidValue(
                 "a simulated oracle knows no labels",
@@ -291,11 +284,6 @@ class StudyTask:
         if self.pool is None:
             raise InvalidValue("a pool is a client's", expected="a client", received="the server")
         return self.pool
-
-    @property
-    def _ignored(self) -> int | None:
-        options = self._contract.task.options
-        return int(options.get("ignored", 255)) if self._contract.task.kind == "segmentation" else None
 
     def _own(self, splits: Splits | None) -> tuple[Splits, ClientPool]:
         """A client's samples: of those to train on the ones that may be learned from, and all that it reads."""
