@@ -111,7 +111,8 @@ def test_no_sample_crosses(protocol: str, short_path: Path) -> None:
         if party.data is not None:
             samples = make_samples(seed, 40, as_floats=as_floats, classes=10)
             samples.save(vault / f"{name}.npz")
-            party.data = DataConfig(source=f"npz:{vault / name}.npz")
+            # What of them is for what stays as the protocol needs it.
+            party.data = DataConfig(source=f"npz:{vault / name}.npz", splits=party.data.splits)
             needles += samples.needles()
     with network(script, short_path) as found:
         found.run()

@@ -6,6 +6,7 @@ from comity.lazy import lazily
 
 if TYPE_CHECKING:
     from comity.protocols.peer_study.algorithm import (
+        average,
         consensus_split,
         discrepancy,
         in_class_loss,
@@ -19,6 +20,7 @@ else:
         __name__,
         {
             "algorithm": [
+                "average",
                 "consensus_split",
                 "discrepancy",
                 "in_class_loss",
@@ -30,4 +32,4 @@ else:
         },
     )
 
-__all__ = ["Form", "consensus_split", "discrepancy", "in_class_loss", "out_of_class_loss", "pair", "select"]
+__all__ = ["Form", "average", "consensus_split", "discrepancy", "in_class_loss", "out_of_class_loss", "pair", "select"]

@@ -7,6 +7,7 @@ labels and from a teacher; what they disagree on is what a person should label.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import get_args
 
@@ -223,6 +224,29 @@ def select(
         raise NonFiniteValue("Scores of candidates", expected="finite values", received="NaN or infinity")
     chosen: Tensor = ordered[scores.sort(descending=True, stable=True).indices[:budget]]
     return chosen
+
+
+def average(models: Sequence[Mapping[str, Tensor]], weights: Sequence[int]) -> dict[str, Tensor]:
+    """The mean of state dicts, weighted (section 4.5): of parameters and buffers; of counters the greatest.
+
+    Args:
+        models: One or more, of the same names, shapes and dtypes; they stay as they are.
+        weights: Of each, above 0: how many labels it was trained on.
+
+    Returns:
+        In the dtypes that they have; sums are taken in float32, or wider.
+    """
+    total = sum(weights)
+    mean = {}
+    for name, first in models[0].items():
+        if not first.is_floating_point():
+            mean[name] = torch.stack([model[name] for model in models]).amax(dim=0)
+            continue
+        summed = torch.zeros(first.shape, dtype=torch.promote_types(first.dtype, torch.float32), device=first.device)
+        for model, weight in zip(models, weights, strict=True):
+            summed.add_(model[name], alpha=weight / total)
+        mean[name] = summed.to(first.dtype)
+    return mean
 
 
 def _check_peers(logits: Tensor) -> None:

@@ -6,3 +6,6 @@ from typing import Literal
 
 Form = Literal["printed", "directed"]
 """How the Out-of-Class loss is written: as eq. (5) is printed, or as the prose around it says."""
+
+Selection = Literal["peer_study", "random"]
+"""What chooses samples in a session: the strategies for which the pool stays at the client."""

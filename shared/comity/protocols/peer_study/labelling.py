@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from comity.errors import InvalidValue
+from comity.protocols.peer_study.algorithm import average
 from comity.protocols.peer_study.pool import BLOCK, Pool
 from comity.protocols.peer_study.strategies import Question, Strategy, choose
 from comity.protocols.peer_study.students import Fitting, Labelled, Losses, PeerStudents, fit_task_model
@@ -181,16 +182,7 @@ def averaged(models: Sequence[nn.Module], weights: Sequence[int]) -> nn.Module:
         models: Of one kind, one or more; they stay as they are.
         weights: Of each, above 0.
     """
-    states = [model.state_dict() for model in models]
-    total = sum(weights)
-    mean = {}
-    for name, first in states[0].items():
-        every = torch.stack([state[name] for state in states])
-        if first.is_floating_point():
-            shares = torch.tensor(weights, dtype=first.dtype).div(total).view(-1, *[1] * first.ndim)
-            mean[name] = (every * shares).sum(dim=0)
-        else:
-            mean[name] = every.amax(dim=0)
+    mean = average([model.state_dict() for model in models], weights)
     result = deepcopy(models[0])
     result.load_state_dict(mean)
     return result.eval()

@@ -6,7 +6,7 @@ on any samples of the pool, labelled or not, protected or not, eq. (5), since wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,10 @@ from comity.protocols.peer_study.choices import Form
 from comity.protocols.peer_study.pool import Pool
 from comity.randomness import generator, seeded
 from comity.training import SampleStream, Secret
+from comity.training.optimizers import optimizer_state, restore_optimizer
+
+Teacher = Callable[[Tensor], Tensor]
+"""What the task model says of samples, in evaluation mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,22 @@ class PeerStudents(nn.Module):
         """Logits of each peer."""
         return torch.stack([each(inputs) for each in self._peers])
 
-    def fit(self, teacher: nn.Module, pool: Pool, labelled: Labelled, secret: Secret, *place: int) -> None:
+    def state(self) -> dict[str, Tensor]:
+        """Weights, and what the optimiser knows, as a flat state dict: what is needed to go on."""
+        weights = {f"peers.{name}": tensor.cpu().clone() for name, tensor in self._peers.state_dict().items()}
+        known = optimizer_state(self._optimizer)
+        return weights | {f"optimizer.{name}": tensor.cpu().clone() for name, tensor in known.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Sets them to what `state` gave."""
+        parts: dict[str, dict[str, Tensor]] = {"peers": {}, "optimizer": {}}
+        for name, tensor in state.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self._peers.load_state_dict(parts["peers"])
+        restore_optimizer(self._optimizer, parts["optimizer"])
+
+    def fit(self, teacher: Teacher, pool: Pool, labelled: Labelled, secret: Secret, *place: int) -> None:
         """Trains them, from where they are.
 
         Args:
@@ -176,10 +195,11 @@ class PeerStudents(nn.Module):
                 self._out_of_class(pool.read(every.batch(step)), draws)
         self.eval()
 
-    def _in_class(self, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+    def _in_class(self, teacher: Teacher, inputs: Tensor, labels: Tensor) -> None:
         with torch.no_grad():
             told = teacher(inputs)
-        loss = in_class_loss(self(inputs), told, labels, self._losses.alpha, self._losses.temperature).mean()
+        losses = self._losses
+        loss = in_class_loss(self(inputs), told, labels, losses.alpha, losses.temperature).mean()
         _descend(self._optimizer, loss, "the In-Class loss")
 
     def _out_of_class(self, inputs: Tensor, draws: torch.Generator) -> None:
