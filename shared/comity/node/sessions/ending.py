@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
 
 from comity.contract import Contract, Json
 from comity.errors import ComityError, RefusedError, SessionCancelled, SessionFailed
 from comity.ledger.ledger import Fact
+from comity.node.artifacts.keeping import keep_models, kept, write_whole
 from comity.node.party import LocalParty
 from comity.node.sessions.failures import failure
 from comity.node.sessions.result import SessionResult, summarize
-from comity.node.weights import WHOLE
 from comity.protocol.registry import protocol
 from comity.session.events import Event, Observer, ignore
 from comity.session.outcome import Outcome
 from comity.session.waiting import APPROVAL
 from comity.store.store import SessionState, StoredSession, Waiting
-from comity.tensors import Blob
 from comity.transport.sessions import Ending
 
 log = structlog.get_logger()
@@ -84,7 +81,7 @@ class SessionEnds:
                 self._seconds(contract.session),
                 self._party.protection(contract),
             )
-            keep_files(self._party.folder, contract.session, outcome, result, self._party.whole(contract, outcome))
+            keep_files(self._party, contract, outcome, result)
         fields = self._end(contract.session, "finished", {} if result is None else result.to_json())
         if fields is not None:
             observe(protocol(contract.protocol).finished(contract, fields if result is None else result.to_json()))
@@ -199,37 +196,18 @@ def own_wish() -> SessionCancelled:
     )
 
 
-def keep_files(
-    state_dir: Path | None, session: str, outcome: Outcome, result: SessionResult, whole: Blob | None = None
-) -> None:
-    """Writes a session's models and its result to files in `state_dir`, each whole or not at all.
+def keep_files(party: LocalParty, contract: Contract, outcome: Outcome, result: SessionResult) -> None:
+    """Writes a session's models and its result to files in the party's `state_dir`, each whole or not at all.
 
     Args:
-        state_dir: Where.
-        session: The session.
+        party: The party; one that keeps nothing has no files.
+        contract: The session's contract.
         outcome: What it came to.
         result: The same, as it is reported.
-        whole: All of the model of which a part crossed; None where all of it did.
     """
-    if state_dir is None:
+    if party.folder is None:
         return
-    folder = state_dir / "sessions" / session
+    folder = party.folder / "sessions" / contract.session
+    keep_models(folder, kept(party, contract, outcome))
     folder.mkdir(parents=True, exist_ok=True)
-    for index, model in enumerate(outcome.models):
-        name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"
-        _write(folder / name, model.data)
-    if whole is not None:
-        _write(folder / WHOLE, whole.data)
-    if outcome.own is not None:
-        _write(folder / "own-model.safetensors", outcome.own.data)
-    _write(folder / "result.json", json.dumps(result.to_json(), indent=2).encode())
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_whole(folder / "result.json", [json.dumps(result.to_json(), indent=2).encode()])
