@@ -355,6 +355,12 @@ def test_run_gives_json(pair: Pair, comity: Any, script: Callable[..., Path], si
     assert digest_of_weights(read_weights(kept / "model.safetensors")) == result["digest"]
     model = comity_package.load_model(kept)
     assert model.description.session == "told"
+    # Of a session of the node its protocol has its say; the folder alone has the model's.
+    said = comity.json("predict", "digits", "--session", "told", cwd=pair.student.folder)["predictions"]
+    assert {row["taught by"] for row in said} == {"hospital"}
+    alone = comity.json("predict", "digits", "--model", kept, cwd=pair.student.folder)["predictions"]
+    assert [row["class"] for row in alone] == [row["class"] for row in said]
+    assert "taught by" not in alone[0]
 
 
 def test_detach_returns_and_the_session_goes_on(

@@ -18,6 +18,7 @@ from comity.node.artifacts.keeping import Kept, keep_models
 from comity.node.artifacts.loading import built, put_into
 from comity.protocol.presentation import Column, ColumnKind, PerRoundTable, Summary
 from comity.protocol.registry import protocol
+from comity.report.comparison import verdict
 from comity.report.numbers import number, size
 from comity.session.events import Event
 from comity.tasks.scores import metric
@@ -45,6 +46,7 @@ class Result:
         bytes_received: Bytes that came, by egress kind.
         seconds: How long it took.
         ledger_verified: Whether the ledger's chains hold.
+        compared: What the party would have had alone, beside what it has (`gain`, by class in `by`); None where nobody looked.
         notes: What the session said of rounds that went badly, and what to do.
     """
 
@@ -68,6 +70,7 @@ class Result:
         self.bytes_received: Mapping[str, int] = fields["bytes_received"]
         self.seconds: float = fields["wall_s"]
         self.ledger_verified: bool = fields["ledger_verified"]
+        self.compared: Mapping[str, Any] | None = fields.get("compared")
         table = protocol(self.protocol).presentation.per_round
         self.per_party = Rounds([]) if table is None else _per_party(table, self.metrics)
         self._summary = _summary(events)
@@ -144,6 +147,7 @@ class Result:
         sent, received = (size(sum(each.values())) for each in (self.bytes_sent, self.bytes_received))
         return {
             "session": f"{self.session}, {self.protocol}, {len(self.rounds)} rounds, {self.seconds:.1f} s",
+            **({} if self.compared is None else {"worth it": verdict(self.compared)}),
             **self.summary,
             **self._of_classes(),
             "crossed": f"{sent} sent, {received} received",

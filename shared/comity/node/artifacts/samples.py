@@ -49,7 +49,7 @@ def samples(
         InvalidValue: They cannot be read, or are not for the model.
     """
     if not description.task.heads or description.task.kind == "reinforcement":
-        raise InvalidValue("the model plays, and tells nothing of samples", expected="samples", received=source)
+        raise InvalidValue("the model is a policy, and says nothing of samples", expected="samples", received=source)
     config = _config(source, description, labelled=labelled)
     read = read_source(config, labelled=labelled)
     if config.features:

@@ -14,8 +14,9 @@ from comity.errors import ComityError, RefusedError, SessionCancelled, SessionFa
 from comity.ledger.ledger import Fact
 from comity.node.artifacts.keeping import keep_models, kept, write_whole
 from comity.node.party import LocalParty
+from comity.node.sessions.comparing import compared
 from comity.node.sessions.failures import failure
-from comity.node.sessions.result import SessionResult, summarize
+from comity.node.sessions.result import SessionResult, summarize, with_comparison
 from comity.protocol.registry import protocol
 from comity.session.events import Event, Observer, ignore
 from comity.session.outcome import Outcome
@@ -38,7 +39,7 @@ def peers_know(ending: Ending) -> bool:
 class SessionEnds:
     """Ends the sessions of a party, each once: a session that is over stays as it ended.
 
-    In this order: the peers are told, the models and the result are written, the ledger and the store say that it is
+    In this order: the peers are told, the party is compared with itself alone, the models and the result are written, the ledger and the store say that it is
     over, blobs and journal go, and observers are told. A node that is killed in between does it again.
 
     Args:
@@ -81,6 +82,7 @@ class SessionEnds:
                 self._seconds(contract.session),
                 self._party.protection(contract),
             )
+            result = with_comparison(result, compared(self._party, contract, outcome, observe))
             keep_files(self._party, contract, outcome, result)
         fields = self._end(contract.session, "finished", {} if result is None else result.to_json())
         if fields is not None:
@@ -94,6 +96,7 @@ class SessionEnds:
         observe: Observer = ignore,
         *,
         tell: Tell = peers_know,
+        so_far: tuple[Contract, Outcome] | None = None,
     ) -> bool:
         """Ends a session that does not come to its end; returns whether every peer was told.
 
@@ -105,13 +108,27 @@ class SessionEnds:
             error: Why.
             observe: Is told.
             tell: Tells the peers that do not know yet; those that are away find out when they call.
+            so_far: Its contract, and what it came to until then, which is kept: the rounds until then were bought.
         """
         ending: Ending = "cancelled" if isinstance(error, SessionCancelled) else "failed"
         told = tell(ending)
         state = "refused" if isinstance(error, RefusedError) and self._is_proposal(session) else ending
-        if self._end(session, state, failure(error)) is not None:
-            observe(Event(f"session-{state}", 0, failure(error)))
+        why = failure(error) | (self._kept(*so_far) if so_far is not None else {})
+        if self._end(session, state, why) is not None:
+            observe(Event(f"session-{state}", 0, why))
         return told
+
+    def _kept(self, contract: Contract, outcome: Outcome) -> dict[str, Json]:
+        """Keeps what a session came to that ends early; says what that is."""
+        party, session = self._party, contract.session
+        result = summarize(contract, outcome, party.store, self._seconds(session), party.protection(contract))
+        try:
+            keep_files(party, contract, outcome, result)
+        except (ComityError, OSError) as error:
+            log.warning("nothing-kept", session=session, error=str(error))
+            return {}
+        rounds = party.rounds_finished(session)
+        return {"kept": {"digest": result.digest, "rounds": rounds, "metrics": result.metrics}}
 
     def _is_proposal(self, session: str) -> bool:
         """Whether nothing has been agreed on yet: no peer is known, or this node's operator still has to decide."""

@@ -11,6 +11,7 @@ from comity.ledger.ledger import in_round
 from comity.ledger.receipts import SignedStatement
 from comity.protocol.implementation import Implementation
 from comity.protocols.gradient_rewards import codec
+from comity.protocols.gradient_rewards.alone import COMPARING
 from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding
 from comity.protocols.gradient_rewards.report import merged
@@ -135,4 +136,5 @@ IMPLEMENTATION = Implementation(
     private_training=private_training,
     judged=("update",),
     training_plan=training_plan,
+    comparing=COMPARING,
 )
