@@ -22,6 +22,7 @@ from comity.session.contexts import PeerContext, SessionContext
 from comity.session.worker import Steppable
 from comity.tasks import ModelSize, require_task
 from comity.training import Secret
+from comity.training.settings import TrainingSettings
 from comity.transport.bindings.channel import Channel
 from comity.transport.calls import Service
 
@@ -44,6 +45,7 @@ class Resources:
         settings: Its settings of the protocol; None where the protocol has none, or they are to be passed over.
         mechanism: The noise of its training; None for none.
         rules: By which a leak guard decides what of its training is sent; None for no guard.
+        training: How it makes its steps.
     """
 
     party: str
@@ -55,6 +57,7 @@ class Resources:
     settings: Any = None
     mechanism: Mechanism | None = None
     rules: Rules | None = None
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
 
 class TaskBuilder(Protocol):

@@ -13,8 +13,9 @@ from torch.func import functional_call, grad
 
 from comity.contract import Json
 from comity.data import Dataset, Splits
+from comity.data.dataset import CLASSIFICATION
 from comity.errors import InvalidValue
-from comity.privacy.audits import confidence, correlation, directions, likelihood, separation, shown
+from comity.privacy.audits import confidence, correlation, directions, likelihood, separation, shown, unmixed
 from comity.randomness import derive, generator
 from comity.tensors import State
 from comity.training.supervised import Supervised
@@ -117,6 +118,10 @@ def reconstruction(changes: Sequence[State], data: Dataset, model: nn.Module, in
                 f"{name}samples_shown": sum(map(len, each_shows)),
                 f"{name}distinct_samples_shown": len(set().union(*each_shows)) if each_shows else 0,
             }
+        found["unmixed_samples_shown"] = len(set().union(*(shown(unmixed(each), samples).tolist() for each in rows)))
+    if data.task != CLASSIFICATION:
+        # Label counts, and inputs that are guessed with their labels, are of samples that have one class each.
+        return found
     counts = torch.bincount(data.labels, minlength=data.classes).double()
     bias = [name for name, tensor in initial.items() if tensor.shape == (data.classes,)]
     if bias and changes:

@@ -82,7 +82,7 @@ def export_onnx(model: SessionModel, path: Path) -> float:
     data = made.SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(data, options)
 
     def answers(inputs: Tensor) -> list[Tensor]:
         return [torch.from_numpy(each) for each in session.run(None, {"inputs": inputs.numpy()})]

@@ -48,7 +48,7 @@ def compared(party: LocalParty, contract: Contract, outcome: Outcome, observe: O
     score = score_of(contract.task.kind).name
     if together.get(score) is None:
         return None
-    observe(Event("comparing", 0, {"what": "training this party alone, to say whether help was worth it"}))
+    observe(Event("note", 0, {"what": "training this party alone, to say whether help was worth it"}))
     try:
         own, peers = _members(party, contract, role)
         data = party.holdings.data

@@ -97,7 +97,8 @@ class PeerPort:
 
     def _conversation(self, call: Stream) -> Conversation | None:
         with self._beginning:
-            if call.method not in self._conversations:
+            begun = self._conversations.get(call.method)
+            if call.method not in self._conversations or (begun is not None and begun.has_failed):
                 self._conversations[call.method] = self._channel.converse(self._service.method(call))
             return self._conversations[call.method]
 

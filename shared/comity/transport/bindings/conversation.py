@@ -168,6 +168,11 @@ class Conversation:
         self._thread = threading.Thread(target=self._work, name=f"converse-{name}", daemon=True)
         self._thread.start()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended by an error; another may be begun."""
+        return self._failure is not None and not self._is_closed
+
     def ask(self, request: Message) -> Future[Message]:
         """Sends a request; the future is set to its answer, and cancelling it is to wait no more.
 
