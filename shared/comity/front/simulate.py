@@ -152,8 +152,7 @@ def _run(
         if script.simulation.baselines:
             result = with_metrics(result, with_baselines(script, result.metrics))
     if definition.topology.is_joined:
-        apart = sorted(each.name for each in initiators)
-        left = kept_of_each(initiators[0], contract, dict(zip(apart, outcome.models, strict=False)))
+        left = kept_of_each(contract, sorted(initiators, key=lambda each: each.name), outcome.models)
     else:
         left = kept(center, contract, outcome)
     return Result(result.to_json(), left, bar.rounds, bar.events, center.config.own_models)

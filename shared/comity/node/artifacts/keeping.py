@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,25 +76,28 @@ def kept(party: LocalParty, contract: Contract, outcome: Outcome) -> Kept:
     return Kept(_description(party, contract, tuple(models)), blobs, others)
 
 
-def kept_of_each(one: LocalParty, contract: Contract, models: Mapping[str, Blob]) -> Kept:
-    """The same of a session in one process that many joined.
+def kept_of_each(contract: Contract, parties: Sequence[LocalParty], models: Sequence[Blob]) -> Kept:
+    """The same of a session in one process that many joined; what the first one's data say, the others' mean too.
 
     Args:
-        one: One of those; its data say what the others' mean too.
         contract: The session's contract.
-        models: The model of each, by party.
+        parties: The parties.
+        models: Their models, in the same order; none where the protocol trains none.
     """
-    usual = task_size(contract.task)
-    files = {name: f"{name}.safetensors" for name in models}
-    spec = next(iter(contract.models.values()), None)
-    if spec is None:
-        return Kept(
-            _description(one, contract, ()),
-            {},
-            {f"model-{at}.safetensors": each for at, each in enumerate(models.values())},
-        )
-    found = tuple(_described(name, files[name], spec, usual, blob) for name, blob in models.items())
-    return Kept(_description(one, contract, found), {files[name]: blob for name, blob in models.items()}, {})
+    usual, found = task_size(contract.task), list[KeptModel]()
+    blobs, others = dict[str, Blob](), dict[str, Blob]()
+    for party, blob in zip(parties, models, strict=False):
+        file = f"{party.name}.safetensors"
+        if not contract.models:
+            others[file] = blob
+            continue
+        name, spec = next(iter(contract.models.items()))
+        whole = party.whole(contract, name, blob)
+        if whole is not None:
+            others[file], file = blob, f"whole-{party.name}.safetensors"
+        blobs[file] = whole or blob
+        found.append(_described(party.name, file, spec, usual, blobs[file]))
+    return Kept(_description(parties[0], contract, tuple(found)), blobs, others)
 
 
 def read_kept(folder: Path) -> Kept | None:
