@@ -6,7 +6,8 @@
     result = comity.simulate(protocol, parties, terms, rounds=5)
     result.model, result.rounds, result.digest
 
-`comity.Party` and `comity.simulate` run a session in this process, `comity.connect` drives a node that runs. Each
+`comity.Party` and `comity.simulate` run a session in this process, `comity.connect` drives a node that runs, and
+`comity.load_model` gives a model that a session left. Each
 protocol's algorithms, and those of installed packages, are attributes under the protocol's name. Everything is imported
 when it is used.
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from comity.front.scripts import terms
     from comity.front.simulate import simulate
     from comity.front.table import Rounds
+    from comity.node.artifacts.loading import SessionModel, load_model
     from comity.protocol.registry import protocol_names
 
 _offered = lazily(
@@ -38,6 +40,7 @@ _offered = lazily(
         "front.scripts": ["terms"],
         "front.simulate": ["simulate"],
         "front.table": ["Rounds"],
+        "node.artifacts.loading": ["SessionModel", "load_model"],
         "protocol.registry": ["protocol_names"],
     },
 )
@@ -49,7 +52,9 @@ __all__ = [
     "Result",
     "Rounds",
     "Session",
+    "SessionModel",
     "connect",
+    "load_model",
     "protocol_names",
     "simulate",
     "terms",

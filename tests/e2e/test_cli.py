@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blake3 import blake3
 
+import comity as comity_package
 from comity.cli.main import main as command
+from comity.models.weights import digest_of_weights, read_weights
 from comity.node.main import main
 from comity.node.sessions.script import Script
 from comity.session.outcome import Outcome
@@ -350,7 +351,16 @@ def test_run_gives_json(pair: Pair, comity: Any, script: Callable[..., Path], si
     assert (result["session"], result["seed"], result["rounds"]) == ("told", 5, 2)
     kept = pair.node / "sessions" / "told"
     assert json.loads((kept / "result.json").read_text())["digest"] == result["digest"]
-    assert blake3((kept / "model.safetensors").read_bytes()).hexdigest() == result["digest"]
+    # Whatever the file says beside its tensors.
+    assert digest_of_weights(read_weights(kept / "model.safetensors")) == result["digest"]
+    model = comity_package.load_model(kept)
+    assert model.description.session == "told"
+    # Of a session of the node its protocol has its say; the folder alone has the model's.
+    said = comity.json("predict", "digits", "--session", "told", cwd=pair.student.folder)["predictions"]
+    assert {row["taught by"] for row in said} == {"hospital"}
+    alone = comity.json("predict", "digits", "--model", kept, cwd=pair.student.folder)["predictions"]
+    assert [row["class"] for row in alone] == [row["class"] for row in said]
+    assert "taught by" not in alone[0]
 
 
 def test_detach_returns_and_the_session_goes_on(

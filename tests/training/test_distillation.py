@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comity.contract import ModelSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.errors import InvalidValue
 from comity.models import build
@@ -47,7 +48,10 @@ def classification(splits: Splits, hidden: int, *, seed: int = 1, **changes: Any
 def task(splits: Splits, **changes: Any) -> AssistedDistillation:
     settings = {"optimizer": ADAM, "to_own_epochs": 3, "to_shared": 10}
     return AssistedDistillation(
-        classification(splits, 32), classification(splits, 8), Distillation(**(settings | changes))
+        classification(splits, 32),
+        classification(splits, 8),
+        Distillation(**(settings | changes)),
+        ModelSpec(name="mlp"),
     )
 
 
@@ -155,4 +159,4 @@ def test_privacy_does_not_survive_a_distillation(digits: Splits) -> None:
     pytest.importorskip("opacus")
     private = classification(digits, 32, privacy=Mechanism(1.0))
     with pytest.raises(InvalidValue, match="not covered"):
-        AssistedDistillation(private, classification(digits, 8), Distillation(ADAM))
+        AssistedDistillation(private, classification(digits, 8), Distillation(ADAM), ModelSpec(name="mlp"))

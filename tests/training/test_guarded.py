@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from comity.contract import ModelSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.errors import ReleaseRefused
 from comity.models import build
@@ -59,7 +60,7 @@ def same(one: State, two: State) -> bool:
 
 def taught(splits: Splits) -> AssistedDistillation:
     how = Distillation(SGD, to_own_epochs=1, to_shared=2)
-    return AssistedDistillation(task(splits, None), task(splits), how)
+    return AssistedDistillation(task(splits, None), task(splits), how, ModelSpec(name="mlp"))
 
 
 @pytest.mark.parametrize("spec", [SGD, OptimizerSpec("adam", 0.01)])

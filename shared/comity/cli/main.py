@@ -14,7 +14,7 @@ from comity.cli.verbs.app import app
 from comity.errors import ComityError, UsageError, of_system
 
 # Each adds its verbs; in the order in which help shows what they are for.
-for _name in ("try_it", "run", "look", "set_up", "account", "there_is"):
+for _name in ("try_it", "run", "look", "use", "set_up", "account", "there_is"):
     import_module(f"comity.cli.verbs.{_name}")
 
 _WRONG_USAGE: type[Exception] = typer.BadParameter.__mro__[1]

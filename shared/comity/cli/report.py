@@ -14,6 +14,7 @@ from comity.node.operating import NodeChoice, latest
 from comity.node.state_reader import StateReader
 from comity.protocol.registry import protocol
 from comity.report import SessionReport, render
+from comity.report.comparison import is_worse, verdict
 from comity.session.events import Event
 from comity.wire.v1 import control_pb2 as pb
 
@@ -47,7 +48,10 @@ def write_report(session: str, out: Path | None, node: NodeChoice, *, as_json: b
 def _report(details: pb.SessionDetails, events: list[Event]) -> SessionReport:
     summary = details.summary
     result = json.loads(details.result) if details.result else {}
-    head = {
+    compared = result.get("compared")
+    # What a reader should know before anything else comes first.
+    first = {"worth it": verdict(compared)} if compared is not None and is_worse(compared) else {}
+    head = first | {
         "session": summary.session,
         "protocol": summary.protocol,
         "role": f"{summary.role} with {', '.join(summary.peers)}",
@@ -56,6 +60,8 @@ def _report(details: pb.SessionDetails, events: list[Event]) -> SessionReport:
         "charged": in_words(details.charged).removesuffix(" charged"),
         "contract": details.contract_hash,
     }
+    if compared is not None and not first:
+        head["worth it"] = verdict(compared)
     for name, title in (("digest", "model digest"), ("ledger_verified", "ledger"), ("what", "ended with")):
         if name in result:
             head[title] = {True: "verified", False: "BROKEN"}.get(result[name], str(result[name]))
@@ -67,6 +73,7 @@ def _report(details: pb.SessionDetails, events: list[Event]) -> SessionReport:
         protocol(summary.protocol).presentation.per_round,
         dict(details.bytes_sent),
         dict(details.bytes_received),
+        compared,
     )
 
 

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from comity.cli.files import read_script
 from comity.cli.progress import SessionProgress, waiting_line
-from comity.cli.tables import show_folder, show_json, show_result
+from comity.cli.tables import kept_line, show_folder, show_json, show_result
 from comity.errors import InvalidValue, NodeDraining
 from comity.node.control_client import ControlClient, raise_failure
 from comity.node.operating import NodeChoice, latest
@@ -251,6 +251,8 @@ def follow(
         fields: Any = event.fields
         match event.kind:
             case "session-failed" | "session-cancelled" | "session-refused":
+                if fields.get("kept"):
+                    progress.say(f"{kept_line(fields['kept'])}; comity show {session}{option} says where")
                 raise_failure(event)
             case "session-stopped":
                 progress.say(f"session {session} has stopped; comity resume {session}{option} goes on with it")

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
 from comity.cli.messages import fields_of
-from comity.cli.tables import crossed_table, per_round_table, print_table, show_json, show_tests
+from comity.cli.tables import (
+    crossed_table,
+    kept_line,
+    per_round_table,
+    print_table,
+    show_comparison,
+    show_json,
+    show_tests,
+)
 from comity.ledger.charges import in_words
 from comity.node.operating import NodeChoice, latest
 from comity.node.sessions.failures import raised
@@ -89,7 +98,7 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
         since = f"{waiting.since.ToDatetime():%Y-%m-%d %H:%M}"
         console.print(f"waits   for {waiting.waits_for}, since {since}; {waiting.ends_with}")
     if result and "reason" in result:
-        console.print(f"why     {raised(result)}", markup=False)
+        _show_why(console, result, summary.session)
         # It says all of it.
         result = None
     console.print(f"begun   {summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC, {in_words(details.charged)}")
@@ -100,6 +109,9 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
         print_table(table)
     presentation = protocol(summary.protocol).presentation
     per_round = presentation.per_round
+    if result and result.get("compared"):
+        show_comparison(result["compared"])
+        result = {name: each for name, each in result.items() if name != "compared"}
     if result and "metrics" in result:
         show_tests(presentation.of_task(contract["task"]["kind"]).summary, result["metrics"])
     if per_round is not None and result and "metrics" in result:
@@ -116,6 +128,13 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
             )
 
 
+def _show_why(console: Console, result: Mapping[str, Any], session: str) -> None:
+    """Prints why a session ended before its time, and what it left all the same."""
+    console.print(f"why     {raised(result)}", markup=False)
+    if kept := result.get("kept"):
+        console.print(f"left    {kept_line(kept)}, in sessions/{session} of its state_dir", markup=False)
+
+
 def _by_name(totals: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(totals.items()))
 
@@ -124,11 +143,18 @@ def cancel_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     """Ends a session before its time."""
     with node.connect() as control:
         told = control.cancel(session)
+        details = control.details(session)
+        folder = Path(control.describe().state_dir) / "sessions" / session
+    result = json.loads(details.result) if details.result else {}
+    kept = result.get("kept")
     if as_json:
-        show_json({"session": session, "state": "cancelled", "peer_told": told})
+        charged: dict[str, object] = {"charged": dict(details.charged), "kept": kept}
+        show_json({"session": session, "state": "cancelled", "peer_told": told, **charged})
         return
     other = "the other party is told" if told else "the other party could not be told; its operator can cancel it too"
-    print(f"session {session} is cancelled; {other}")  # noqa: T201
+    print(f"session {session} is cancelled; {other}; {in_words(details.charged)}")  # noqa: T201
+    if kept is not None:
+        print(f"{kept_line(kept)}, in {folder}")  # noqa: T201
 
 
 def resume_session(session: str, node: NodeChoice, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from comity.protocol.presentation import Column, PerRoundTable, Summary
 from comity.protocol.registry import protocol
+from comity.report.comparison import comparison_table, is_worse, verdict, worse_parts
 from comity.report.numbers import number, size
 from comity.report.tested import tested_tables
 
@@ -30,11 +31,17 @@ def show_result(result: Mapping[str, Any], summary: Summary) -> None:
     """
     console = Console(highlight=False)
     metrics = result["metrics"]
+    compared = result.get("compared")
+    if compared is not None and is_worse(compared):
+        # Before anything that looks like a success.
+        console.print(f"\n[bold red]{verdict(compared)}[/]", soft_wrap=True)
     shown = [each for each in summary.columns if metrics.get(each.field) is not None]
     if shown:
         console.print()
         console.print(_metric_table(summary, shown, metrics))
     show_tests(summary, metrics)
+    if compared is not None:
+        show_comparison(compared)
     console.print()
     table = crossed_table(result["bytes_sent"], result["bytes_received"])
     table.add_row("samples", "none", "none", style="dim")
@@ -58,6 +65,20 @@ def show_tests(summary: Summary, metrics: Mapping[str, Any]) -> None:
         print_table(table)
 
 
+def show_comparison(compared: Mapping[str, Any]) -> None:
+    """Prints whether a session was worth it: what the party has, and what it would have had alone."""
+    console = Console(highlight=False)
+    each = comparison_table(compared)
+    table = Table("", *each.columns, box=None, pad_edge=False)
+    for name, values in each.rows:
+        table.add_row(name, *values)
+    console.print(f"\n{each.title}")
+    print_table(table)
+    console.print(verdict(compared), soft_wrap=True)
+    if worse := worse_parts(compared):
+        console.print(f"worse than alone for {', '.join(worse)}", soft_wrap=True, markup=False)
+
+
 def _protection(result: Mapping[str, Any]) -> str:
     """What protected the samples of the party whose result it is, in one line."""
     preset, judged = result.get("preset", "public"), result.get("rows_judged", 0)
@@ -68,6 +89,12 @@ def _protection(result: Mapping[str, Any]) -> str:
     if not judged:
         return f"privacy {preset}: nothing that this protocol sends was judged"
     return f"privacy {preset}: {result['rows_held'] / judged:.1%} of the rows that were to leave were held back"
+
+
+def kept_line(kept: Mapping[str, Any]) -> str:
+    """What a session that ended early left, in one line."""
+    rounds = kept["rounds"]
+    return f"what {rounds} round{'' if rounds == 1 else 's'} came to is kept: model digest {kept['digest'][:16]}…"
 
 
 def show_folder(result: Mapping[str, Any], folder: object) -> None:

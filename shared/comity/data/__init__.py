@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         UniformPartition,
     )
     from comity.data.dataset import Dataset, Splits, no_samples
-    from comity.data.loading import load_data
+    from comity.data.loading import load_data, read_source
     from comity.data.meaning import Meaning
     from comity.data.noise import corrupt_labels
     from comity.data.partitions import (
@@ -48,7 +48,7 @@ else:
                 "UniformPartition",
             ],
             "dataset": ["Dataset", "Splits", "no_samples"],
-            "loading": ["load_data"],
+            "loading": ["load_data", "read_source"],
             "meaning": ["Meaning"],
             "noise": ["corrupt_labels"],
             "partitions": [
@@ -88,5 +88,6 @@ __all__ = [
     "load_data",
     "no_samples",
     "power_law",
+    "read_source",
     "uniform",
 ]

@@ -35,7 +35,7 @@ def load_data(config: DataConfig) -> Splits:
         MissingFile: A file or folder is not there or of the wrong kind.
         InvalidValue: The source or a setting cannot be used, or nothing is left to train on.
     """
-    read = _read(config, config.source, labelled=True)
+    read = read_source(config)
     train = read.train
     _require_classes(config, train.task)
     if config.per_class is not None:
@@ -65,10 +65,24 @@ def load_data(config: DataConfig) -> Splits:
     others = {name: each for name, each in found.items() if name not in {"train", "test"}}
     train = corrupt_labels(train, config.label_noise, config.seed)
     splits = Splits(train, found.get("test"), others, (*notes, *_lacking(train)), config.hide_names)
-    return _with_features(splits, config.features) if config.features else splits
+    return with_features(splits, config.features) if config.features else splits
 
 
-def _with_features(splits: Splits, features: tuple[str, ...]) -> Splits:
+def read_source(config: DataConfig, *, labelled: bool = True) -> Splits:
+    """All samples of a node's source, with the classes as its configuration has them: no share is taken.
+
+    Args:
+        config: The node's data.
+        labelled: Whether their labels are known; of samples without, each is -1.
+
+    Raises:
+        MissingFile: A file or folder is not there or of the wrong kind.
+        InvalidValue: The source or a setting cannot be used.
+    """
+    return _read(config, config.source, labelled=labelled)
+
+
+def with_features(splits: Splits, features: tuple[str, ...]) -> Splits:
     """The same samples, whose features have these names.
 
     Raises:

@@ -55,7 +55,7 @@ _KNOWN = ("x", "y", "x_test", "y_test", "classes")
 def load(request: Request) -> Splits:
     """uint8 or float32 `[samples, ...]`, as `x` has it; uint8 is scaled by 1/255.
 
-    There are as many classes as the single number `classes` says, which a party needs that lacks the last class; or
+    Samples without labels may be `x` alone. There are as many classes as the single number `classes` says, which a party needs that lacks the last class; or
     else one more than the highest label.
 
     Raises:
@@ -64,6 +64,9 @@ def load(request: Request) -> Splits:
     """
     path = request.path
     arrays = _read(path)
+    if not request.labelled and arrays.keys() == {"x"}:
+        unknown = torch.full((len(np.atleast_1d(arrays["x"])),), -1)
+        return Splits(_dataset(arrays["x"], unknown, None, ("x", "y"), path))
     targets = {split: _targets(arrays, split, path) for split in ("y", "y_test")}
     known = {*_KNOWN, *(f"{split}.{head}" for split in targets for head in _heads(arrays, split))}
     lacking = ("x_test" in arrays) != (targets["y_test"] is not None)

@@ -11,18 +11,18 @@ from threading import Event as Signal
 from types import TracebackType
 from typing import Any, Self
 
-from comity.contract import Contract, Option, Terms
+from comity.contract import Option, Terms
 from comity.errors import InvalidValue, MissingFile, NodeDraining, PeerUnreachable
 from comity.front.progress import RoundsBar, row
-from comity.front.result import Left, Result, left_behind
+from comity.front.result import Result
 from comity.front.scripts import ScriptLike, protocol_of, script_of, session_script
+from comity.node.artifacts.keeping import read_kept
 from comity.node.control_client import ControlClient, raise_failure
 from comity.node.operating import NodeChoice
 from comity.node.sessions.overview import SessionSummary
 from comity.node.sessions.script import session_text
 from comity.protocol.registry import protocol
 from comity.session.events import Event
-from comity.tensors import Blob
 
 _LOOK_S = 0.1
 """How often to look for a node that is being started."""
@@ -208,9 +208,7 @@ class Node:
             for event in self.events(session):
                 bar.observe(event)
         details = self._control.details(str(session))
-        values = json.loads(details.contract)
-        definition = protocol(values["protocol"])
-        contract = Contract.model_validate(values | {"terms": definition.terms.model_validate(values["terms"])})
+        definition = protocol(json.loads(details.contract)["protocol"])
         fields: Any = bar.events[-1].fields
         if "digest" not in fields["result"]:
             raise InvalidValue(
@@ -219,15 +217,8 @@ class Node:
                 received=self.role,
                 action="its rounds are in .watch()",
             )
-        return Result(fields["result"], self._left(contract), bar.rounds, bar.events)
-
-    def _left(self, contract: Contract) -> dict[str, Left] | None:
-        """The models in the node's folder; None where that is on another machine."""
-        folder = self._state / "sessions" / contract.session
-        if not (folder / "result.json").is_file():
-            return None
-        found = sorted(folder.glob("model*.safetensors"), key=lambda path: (len(path.name), path.name))
-        return left_behind(contract, [Blob.of(each.read_bytes()) for each in found], [], {})
+        left = read_kept(self._state / "sessions" / str(session))
+        return Result(fields["result"], left, bar.rounds, bar.events)
 
     def _script(
         self,

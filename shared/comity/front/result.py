@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from comity.contract import Contract
-from comity.errors import InvalidValue, TensorMismatch, UnknownModel
+from comity.errors import InvalidValue
 from comity.front.table import Rounds
 from comity.models import OwnModels
-from comity.models.crossing import Crossing
+from comity.node.artifacts.description import KeptModel
+from comity.node.artifacts.keeping import Kept, keep_models
+from comity.node.artifacts.loading import built, put_into
 from comity.protocol.presentation import Column, ColumnKind, PerRoundTable, Summary
 from comity.protocol.registry import protocol
+from comity.report.comparison import verdict
 from comity.report.numbers import number, size
 from comity.session.events import Event
-from comity.tasks import build_model, no_weights
-from comity.tasks.models import Weights
 from comity.tasks.scores import metric
-from comity.tensors import Blob, Layout
-
-
-@dataclass(frozen=True)
-class Left:
-    """A model that a session left.
-
-    Attributes:
-        blob: Its tensors.
-        build: Makes a module of its kind.
-    """
-
-    blob: Blob
-    build: Callable[[], nn.Module]
-
-    def module(self, model: nn.Module | None = None) -> nn.Module:
-        """The model, ready to use: with its weights, and in evaluation mode."""
-        module = self.build() if model is None else model
-        Crossing.of(module).load(module, {name: each.clone() for name, each in Layout.unpack(self.blob).items()})
-        return module.eval()
+from comity.tensors import Layout
 
 
 class Result:
@@ -50,8 +30,10 @@ class Result:
 
     Args:
         fields: The result as `comity simulate --json` prints it.
-        left: The models that it left, by what they are called; None where they cannot be reached from here.
+        left: The models that it left; None where they cannot be reached from here.
+        rounds: A row for each round.
         events: What happened.
+        own: What the party that looks calls models of its own.
 
     Attributes:
         protocol: The protocol.
@@ -64,14 +46,21 @@ class Result:
         bytes_received: Bytes that came, by egress kind.
         seconds: How long it took.
         ledger_verified: Whether the ledger's chains hold.
+        compared: What the party would have had alone, beside what it has (`gain`, by class in `by`); None where nobody looked.
         notes: What the session said of rounds that went badly, and what to do.
     """
 
     def __init__(
-        self, fields: Mapping[str, Any], left: Mapping[str, Left] | None, rounds: Rounds, events: Sequence[Event]
+        self,
+        fields: Mapping[str, Any],
+        left: Kept | None,
+        rounds: Rounds,
+        events: Sequence[Event],
+        own: OwnModels | None = None,
     ) -> None:
         self._fields = dict(fields)
         self._left = left
+        self._own = own or {}
         self.protocol: str = fields["protocol"]
         self.session: str = fields["session"]
         self.digest: str = fields["digest"]
@@ -81,6 +70,7 @@ class Result:
         self.bytes_received: Mapping[str, int] = fields["bytes_received"]
         self.seconds: float = fields["wall_s"]
         self.ledger_verified: bool = fields["ledger_verified"]
+        self.compared: Mapping[str, Any] | None = fields.get("compared")
         table = protocol(self.protocol).presentation.per_round
         self.per_party = Rounds([]) if table is None else _per_party(table, self.metrics)
         self._summary = _summary(events)
@@ -97,7 +87,7 @@ class Result:
         Raises:
             InvalidValue: They are not to be had here.
         """
-        return {name: each.module() for name, each in self._reached().items()}
+        return {each.name: self._built(each) for each in self._reached().description.models}
 
     @property
     def model(self) -> nn.Module:
@@ -106,7 +96,7 @@ class Result:
         Raises:
             InvalidValue: There is not just one, or it is not to be had here.
         """
-        return self._only().module()
+        return self._built(self._only())
 
     def load_into(self, model: nn.Module) -> nn.Module:
         """Gives a module the weights of the final model; for models that only another node's own code makes.
@@ -114,23 +104,13 @@ class Result:
         Raises:
             InvalidValue: There is not just one model, or it has other tensors.
         """
-        try:
-            return self._only().module(model)
-        except (RuntimeError, TensorMismatch) as error:
-            raise InvalidValue(
-                "the module has other tensors than the session's model",
-                expected="a module of the same kind",
-                received=str(error).replace("\n", " ")[:300],
-            ) from error
+        return put_into(model, self._only(), self._tensors(self._only())).eval()
 
     def save(self, folder: Path | str) -> Path:
-        """Writes `result.json`, and each model in safetensors layout, as a node does; returns the folder."""
+        """Writes `result.json`, the models and what describes them, as a node does; returns the folder."""
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        left = self._reached()
-        for name, each in left.items():
-            file = "model.safetensors" if len(left) == 1 else f"{name.replace('/', '-')}.safetensors"
-            (place / file).write_bytes(each.blob.data)
+        keep_models(place, self._reached())
         (place / "result.json").write_text(json.dumps(self._fields, indent=2), encoding="utf-8")
         return place
 
@@ -167,6 +147,7 @@ class Result:
         sent, received = (size(sum(each.values())) for each in (self.bytes_sent, self.bytes_received))
         return {
             "session": f"{self.session}, {self.protocol}, {len(self.rounds)} rounds, {self.seconds:.1f} s",
+            **({} if self.compared is None else {"worth it": verdict(self.compared)}),
             **self.summary,
             **self._of_classes(),
             "crossed": f"{sent} sent, {received} received",
@@ -192,17 +173,26 @@ class Result:
     def _noted(self) -> str:
         return self.notes[-1] if len(self.notes) == 1 else f"{self.notes[-1]} ({len(self.notes)} such rounds: .notes)"
 
-    def _only(self) -> Left:
-        left = self._reached()
-        if len(left) != 1:
+    def _only(self) -> KeptModel:
+        known = self._reached().description.models
+        if len(known) != 1:
+            names = ", ".join(each.name for each in known)
             raise InvalidValue(
                 "the session left another number of models than one",
-                expected=f".models[name] with a name of {', '.join(left)}" if left else "nothing: it trains no model",
+                expected=f".models[name] with a name of {names}" if known else "nothing: it trains no model",
                 received=".model",
             )
-        return next(iter(left.values()))
+        return known[0]
 
-    def _reached(self) -> Mapping[str, Left]:
+    def _tensors(self, model: KeptModel) -> dict[str, Tensor]:
+        blob = self._reached().blobs[model.file]
+        return {name: each.clone() for name, each in Layout.unpack(blob).items()}
+
+    def _built(self, model: KeptModel) -> nn.Module:
+        network = built(self._reached().description, model, self._own)
+        return put_into(network, model, self._tensors(model)).eval()
+
+    def _reached(self) -> Kept:
         if self._left is None:
             raise InvalidValue(
                 "the models are at the node, which is on another machine",
@@ -211,51 +201,6 @@ class Result:
                 action=f"take them from its folder sessions/{self.session}",
             )
         return self._left
-
-
-def left_behind(
-    contract: Contract, blobs: Sequence[Blob], parties: Sequence[str], own: OwnModels, weights: Weights = no_weights
-) -> dict[str, Left]:
-    """The models that a session left, by what they are called.
-
-    Args:
-        contract: Its contract.
-        blobs: Their tensors.
-        parties: Those that each have a model of their own, in the order of the models; none where all have the same.
-        own: What the party that looks calls models of its own.
-        weights: Gives the weights that models began with.
-    """
-    names = list(contract.models)
-    if len(blobs) == len(parties) and len(names) == 1:
-        labels, kinds = list(parties), names * len(parties)
-    elif len(blobs) == len(names):
-        labels = kinds = names
-    elif not names:
-        labels, kinds = [f"model-{index}" for index in range(len(blobs))], [""] * len(blobs)
-    else:
-        # Some of them, or several of one: their layout tells which.
-        by_signature = {spec.signature: name for name, spec in contract.models.items()}
-        kinds = [by_signature.get(Layout.of(Layout.unpack(each)).signature, "") or names[0] for each in blobs]
-        once = len({*kinds}) == len(kinds)
-        labels = kinds if once else [f"model-{index}" for index in range(len(blobs))]
-    return {
-        label: Left(blob, lambda kind=kind: _built(contract, kind, own, weights))  # type: ignore[misc]
-        for label, kind, blob in zip(labels, kinds, blobs, strict=True)
-    }
-
-
-def _built(contract: Contract, model: str, own: OwnModels, weights: Weights) -> nn.Module:
-    spec = contract.models[model]
-    try:
-        size = protocol(contract.protocol).load().sizes(contract, own).get(model)
-        return build_model(spec, contract.task, contract.seed, own, weights, size=size)
-    except UnknownModel as error:
-        raise InvalidValue(
-            f"the session's model {spec.name!r} is the node's own code",
-            expected="a module to put its weights into",
-            received="nothing",
-            action="result.load_into(Net())",
-        ) from error
 
 
 def _per_party(table: PerRoundTable, metrics: Mapping[str, Any]) -> Rounds:

@@ -15,8 +15,9 @@ from comity.front.casting import cast
 from comity.front.factories import require_same
 from comity.front.party import HeldParty, Parties, require_parties
 from comity.front.progress import RoundsBar
-from comity.front.result import Result, left_behind
+from comity.front.result import Result
 from comity.front.scripts import ScriptLike, is_script, script_of, session_script, terms_of
+from comity.node.artifacts.keeping import kept, kept_of_each
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.result import with_metrics
@@ -150,9 +151,11 @@ def _run(
         result, outcome = simulate_with(script, initiators, acceptors, told)
         if script.simulation.baselines:
             result = with_metrics(result, with_baselines(script, result.metrics))
-    apart = sorted(each.name for each in initiators) if definition.topology.is_joined else []
-    left = left_behind(contract, outcome.models, apart, center.config.own_models, center.weights)
-    return Result(result.to_json(), left, bar.rounds, bar.events)
+    if definition.topology.is_joined:
+        left = kept_of_each(contract, sorted(initiators, key=lambda each: each.name), outcome.models)
+    else:
+        left = kept(center, contract, outcome)
+    return Result(result.to_json(), left, bar.rounds, bar.events, center.config.own_models)
 
 
 def _held(party: LocalParty) -> Splits | None:

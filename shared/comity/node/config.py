@@ -86,6 +86,19 @@ class AuditSettings(BaseModel):
     max_bytes: Annotated[int, Field(ge=0)] = 1_000_000_000
 
 
+class CompareSettings(BaseModel):
+    """What a session is compared with when it has ended.
+
+    Attributes:
+        seeds: How often this party is trained alone, on its own data, each time with the samples in another order: every
+            result then says whether help was worth it. 0 for never; once takes about as long as the session's trainings.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seeds: Annotated[int, Field(ge=0, le=100)] = 1
+
+
 class PartyConfig(BaseModel):
     """What a party brings to a session, wherever it runs.
 
@@ -103,6 +116,8 @@ class PartyConfig(BaseModel):
             held back unless that is asked for; a node holds back unless its owner says otherwise.
         audit: What is kept of what it sends.
         limits: What it gives at most, however much is asked of it.
+        compare: What its sessions are compared with. Within one process nothing is, unless that is asked for; a node compares
+            unless its owner says otherwise.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -118,6 +133,7 @@ class PartyConfig(BaseModel):
     privacy: PrivacySettings = PrivacySettings(preset="public")
     audit: AuditSettings = AuditSettings()
     limits: Limits = Limits()
+    compare: CompareSettings = CompareSettings(seeds=0)
 
     @property
     def own_data(self) -> DataConfig | EnvironmentConfig | Splits | EnvironmentSet | None:
@@ -233,6 +249,7 @@ class NodeConfig(BaseSettings, PartyConfig):
 
     party: Identifier = Field(examples=["hospital"])
     privacy: PrivacySettings = PrivacySettings()
+    compare: CompareSettings = CompareSettings()
     role: str = ""
     state_dir: Path = Field(examples=["state"])
     store: SecretStr = SecretStr("")

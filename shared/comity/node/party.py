@@ -34,7 +34,6 @@ from comity.protocol.registry import protocol
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, Observer
 from comity.session.gate import EgressGate, Guards
-from comity.session.outcome import Outcome
 from comity.session.policy import NEVER_ASKED, Asked
 from comity.session.presence import Presence
 from comity.session.receipt_book import ReceiptBook, record_opening
@@ -106,14 +105,20 @@ class LocalParty:
         """
         return self._starting.find(digest)
 
-    def whole(self, contract: Contract, outcome: Outcome) -> Blob | None:
-        """All of the model that a session left, where a part of it crossed, with its adapters worked in; else None."""
-        spec = next(iter(contract.models.values()), None)
-        if spec is None or not spec.base or len(outcome.models) != 1 or len(contract.models) != 1:
+    def whole(self, contract: Contract, name: str, crossed: Blob) -> Blob | None:
+        """All of a model of which a part crossed, with its adapters worked in; None where all of it did.
+
+        Args:
+            contract: The contract.
+            name: What the protocol calls the model.
+            crossed: What crossed of it, as a session left it.
+        """
+        spec, own = contract.models[name], self.config.own_models
+        if not spec.base:
             return None
-        crossed = Layout.unpack(outcome.models[0])
-        own = self.config.own_models
-        tensors = whole_model(spec, contract.task, contract.seed, crossed, own, self.weights)
+        size = protocol(contract.protocol).load().sizes(contract, own).get(name)
+        state = Layout.unpack(crossed)
+        tensors = whole_model(spec, contract.task, contract.seed, state, own, self.weights, size=size)
         return Layout.of(tensors).pack(tensors)
 
     def weights_named(self, name: str) -> str:

@@ -72,6 +72,8 @@ class Extensions:
         verbs: Verbs of the command. A protocol of this project that has some is named in the entry-point group
             `comity.verbs` too, so that help need not look at those that have none.
         audits: Audits.
+        predictor: `package.module:NAME` of a `PredictorFactory`, where a session's help goes on when its model answers:
+            `comity predict --session` uses it. Empty where the models that a session leaves answer by themselves.
     """
 
     settings: str = ""
@@ -80,6 +82,7 @@ class Extensions:
     services: tuple[ServiceExtension, ...] = field(default=())
     verbs: tuple[Verb, ...] = field(default=())
     audits: tuple[Audit, ...] = field(default=())
+    predictor: str = ""
 
     def settings_type(self) -> type[BaseModel] | None:
         """The class of the settings; None where there are none.

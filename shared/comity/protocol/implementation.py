@@ -16,6 +16,7 @@ from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules
 from comity.privacy.limits import TrainingPlan
 from comity.privacy.terms import PrivacyTerms
+from comity.protocol.comparing import Comparing
 from comity.protocol.roles import Initiator
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.worker import Steppable
@@ -175,6 +176,7 @@ class Implementation:
         training_plan: What a contract has a party train on samples, from its membership and its settings of the protocol; None where
             nothing is judged.
         merge: Makes one session's metrics of the acceptor's and, by party, the initiators'; for protocols that are joined.
+        comparing: How a party that asks is compared with itself alone; None where it trains nothing.
     """
 
     service: Service
@@ -186,6 +188,7 @@ class Implementation:
     judged: tuple[str, ...] = ()
     training_plan: Callable[[Contract, Membership, Any], TrainingPlan | None] | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
+    comparing: Comparing | None = None
 
     def sizes(self, contract: Contract, own: OwnModels) -> Mapping[str, ModelSize]:
         """See `TaskBuilder.sizes`."""

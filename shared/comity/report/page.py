@@ -10,6 +10,7 @@ from typing import Any
 
 from comity.errors import InvalidValue
 from comity.protocol.presentation import Column, PerRoundTable, Summary
+from comity.report.comparison import comparison_table
 from comity.report.curves import Curve, draw
 from comity.report.numbers import number, size
 from comity.report.tested import tested_tables
@@ -28,6 +29,7 @@ class SessionReport:
         statement: Which of them say what each round came to for whom.
         sent: Bytes that left, by egress kind.
         received: Bytes that came, by egress kind.
+        compared: What the party would have had alone, beside what it has; None where nobody looked.
     """
 
     head: Mapping[str, str]
@@ -37,6 +39,7 @@ class SessionReport:
     statement: PerRoundTable | None = None
     sent: Mapping[str, int] = field(default_factory=dict)
     received: Mapping[str, int] = field(default_factory=dict)
+    compared: Mapping[str, Any] | None = None
 
 
 def render(report: SessionReport) -> str:
@@ -60,12 +63,13 @@ def render(report: SessionReport) -> str:
     curves = _of_rounds(report.events)
     stated = _of_statement(report.statement, report.metrics)
     summary = _summary(report.events)
+    compared = [] if report.compared is None else [comparison_table(report.compared)]
     return template.render(
         title=f"Session {report.head['session']}",
         head=report.head,
         outcome_title="" if summary is None else summary.title,
         outcome=[] if summary is None else _outcome(summary, report.metrics),
-        tested=[] if summary is None else tested_tables(summary, report.metrics),
+        tested=[*compared, *([] if summary is None else tested_tables(summary, report.metrics))],
         pictures=[Markup(draw(each)) for each in curves],  # noqa: S704 - drawn here, its texts escaped
         stated_title=report.statement.title if report.statement is not None else "",
         stated=[Markup(draw(each)) for each in stated],  # noqa: S704

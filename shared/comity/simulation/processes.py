@@ -175,6 +175,8 @@ def node_config(name: str, section: PartySection, identity: Identity, **more: ob
     values = section.model_dump(mode="json", exclude_none=True, exclude_unset=True, exclude={"role", "secret"})
     # A node without one would guard what a simulation does not.
     values["privacy"] = section.privacy.model_dump(mode="json")
+    # And compare.
+    values["compare"] = section.compare.model_dump(mode="json")
     if section.secret is not None:
         values["secret"] = section.secret.get_secret_value()
     files = {"certificate": identity.certificate, "key": identity.key, "trust": identity.trust}

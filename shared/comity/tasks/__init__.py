@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         model_outline,
         no_weights,
         signed_model,
+        task_size,
         whole_model,
     )
     from comity.tasks.objective import Objective, Outputs, Tally, Targets
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         kind_for,
         kind_names,
         objective_of,
+        predictions,
         require_task,
         require_usable,
         task_kind,
@@ -38,6 +40,7 @@ else:
                 "model_outline",
                 "no_weights",
                 "signed_model",
+                "task_size",
                 "whole_model",
             ],
             "objective": ["Objective", "Outputs", "Tally", "Targets"],
@@ -45,6 +48,7 @@ else:
                 "kind_for",
                 "kind_names",
                 "objective_of",
+                "predictions",
                 "require_task",
                 "require_usable",
                 "task_kind",
@@ -68,9 +72,11 @@ __all__ = [
     "model_outline",
     "no_weights",
     "objective_of",
+    "predictions",
     "require_task",
     "require_usable",
     "signed_model",
     "task_kind",
+    "task_size",
     "whole_model",
 ]

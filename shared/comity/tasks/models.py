@@ -76,7 +76,7 @@ def build_model(
         UnknownWeights: The weights that it begins with are not here.
         InvalidValue: The task is described wrongly, or options, form or weights do not fit.
     """
-    size = size or _task_size(task)
+    size = size or task_size(task)
     model = build(spec.name, input_shape=size.inputs, outputs=size.outputs, options=spec.options, seed=seed, own=own)
     if spec.initial:
         begin_with(model, weights(spec.initial), spec.fresh)
@@ -97,7 +97,8 @@ def signed_model(
     return spec.model_copy(update=dict(zip(("signature", "base"), _signature(model), strict=True)))
 
 
-def _task_size(task: TaskSpec) -> ModelSize:
+def task_size(task: TaskSpec) -> ModelSize:
+    """What models of a task take and give where their protocol does not say otherwise."""
     return ModelSize(task.inputs.shape, require_usable(task).outputs(task))
 
 
@@ -128,7 +129,7 @@ def model_outline(
         UnknownModel: Its name is unknown here.
     """
     try:
-        size = size or _task_size(task)
+        size = size or task_size(task)
         outline = build(
             spec.name,
             input_shape=size.inputs,
@@ -203,13 +204,15 @@ def agreed_model(
     return built
 
 
-def whole_model(
+def whole_model(  # noqa: PLR0913
     spec: ModelSpec,
     task: TaskSpec,
     seed: int,
     crossed: Mapping[str, Tensor],
     own: OwnModels = NO_MODELS,
     weights: Weights = no_weights,
+    *,
+    size: ModelSize | None = None,
 ) -> dict[str, Tensor]:
     """All tensors of a model of which a part crossed, with its adapters worked in; others can load them without them.
 
@@ -220,7 +223,8 @@ def whole_model(
         crossed: What crossed, as a session left it.
         own: See `build_model`.
         weights: See `build_model`.
+        size: See `build_model`.
     """
-    model = build_model(spec, task, seed, own, weights)
+    model = build_model(spec, task, seed, own, weights, size=size)
     Crossing.of(model).load(model, crossed)
     return dict(without_adapters(model).state_dict())

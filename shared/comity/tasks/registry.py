@@ -7,13 +7,17 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 from comity.contract import ASPECTS, Aspect, Preprocessing, TaskSpec
 from comity.errors import InvalidValue, TaskMismatch, UnknownTask
 from comity.suggestions import did_you_mean
 from comity.tasks.kind import TaskKind
 from comity.tasks.meaning import differences, hides_names, meaning_of, with_meaning
-from comity.tasks.objective import Objective
+from comity.tasks.objective import Objective, Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GROUP = "comity.tasks"
 
@@ -108,6 +112,19 @@ def objective_of(task: TaskSpec) -> Objective:
             action="use a protocol that is for such tasks",
         )
     return make(task)
+
+
+def predictions(task: TaskSpec, outputs: Outputs) -> dict[str, Tensor]:
+    """What a model's outputs say of its inputs, as somebody uses it: classes, probabilities, numbers in their own units.
+
+    Raises:
+        UnknownTask: There is no such kind here.
+        InvalidValue: The task is described wrongly.
+        TaskMismatch: The kind of task does not say.
+    """
+    kind = require_usable(task)
+    say: Callable[[TaskSpec, Outputs], dict[str, Tensor]] | None = getattr(kind, "predict", None)
+    return objective_of(task).predict(outputs) if say is None else say(task, outputs)
 
 
 def require_task(party: str, data: object | None, wanted: TaskSpec, aspects: frozenset[Aspect] = ASPECTS) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from comity.contract import HeadSpec, InputSpec, Preprocessing, TaskSpec
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue
 from comity.tasks.checks import require_heads, require_options
+from comity.tasks.objective import Outputs, sole
 
 HEAD = "action"
 
@@ -62,6 +65,11 @@ class ReinforcementKind:
         environment = data.environment
         task = reinforcement(environment.name, environment.features, environment.actions)
         return task.model_copy(update={"inputs": task.inputs.model_copy(update={"dtype": "float32", "scale": 1.0})})
+
+    def predict(self, task: TaskSpec, outputs: Outputs) -> dict[str, Tensor]:
+        """The likeliest action, and the probability of each."""
+        scores = sole(outputs, task.heads[0])
+        return {HEAD: scores.argmax(dim=1), "probability": scores.softmax(dim=1)}
 
     def agree(self, own: TaskSpec, wanted: TaskSpec) -> bool:
         """See `TaskKind.agree`."""

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from comity.contract import Json
+from comity.contract import Json, ModelSpec
 from comity.errors import InvalidValue
 from comity.privacy.leak_guard import LeakGuard
 from comity.tensors import State
@@ -97,12 +97,13 @@ class AssistedDistillation:
         own: The model of the party's own, with its data.
         shared: The model that crosses, with the same data; it is evaluated, and trained by distillation alone.
         distillation: How the two learn from each other.
+        spec: What builds the own model.
 
     Raises:
         InvalidValue: The own model is to be private: a distillation without noise would undo that.
     """
 
-    def __init__(self, own: Supervised, shared: Supervised, distillation: Distillation) -> None:
+    def __init__(self, own: Supervised, shared: Supervised, distillation: Distillation, spec: ModelSpec) -> None:
         if own.is_private or shared.is_private:
             raise InvalidValue(
                 "Distillation is not covered by differential privacy", action="leave out one or the other"
@@ -112,6 +113,7 @@ class AssistedDistillation:
         self._own = own
         self._shared = shared
         self._distillation = distillation
+        self.spec = spec
 
     @property
     def is_guarded(self) -> bool:

@@ -47,7 +47,7 @@ class Network:
         self.initial_state: State = {name: tensor.clone() for name, tensor in state.items()}
         self.parameters = tuple(name for name, each in model.named_parameters() if each.requires_grad)
         self._device = device
-        self._dtype = _input_dtype(model)
+        self._dtype = input_dtype(model)
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.register_forward_pre_hook(_rest_on_one_number)
@@ -105,9 +105,7 @@ class Network:
             return self._answer(functional_call(self.evaluated, {**weights, **counted}, (self.cast(inputs),)))
 
     def _answer(self, answer: object) -> Outputs:
-        if self._heads and isinstance(answer, Mapping):
-            return {str(name): _wide(each) for name, each in answer.items()}
-        return _wide(answer)
+        return widened(answer, by_head=bool(self._heads))
 
 
 def densify(parameters: list[nn.Parameter]) -> None:
@@ -117,7 +115,22 @@ def densify(parameters: list[nn.Parameter]) -> None:
             each.grad = each.grad.to_dense()
 
 
-def _input_dtype(model: nn.Module) -> torch.dtype | None:
+def widened(answer: object, *, by_head: bool) -> Outputs:
+    """What a module gives, in float32 or wider.
+
+    Args:
+        answer: What it gives.
+        by_head: Whether it may give a dict by head.
+
+    Raises:
+        InvalidValue: It is something else than tensors.
+    """
+    if by_head and isinstance(answer, Mapping):
+        return {str(name): _wide(each) for name, each in answer.items()}
+    return _wide(answer)
+
+
+def input_dtype(model: nn.Module) -> torch.dtype | None:
     """The precision of inputs; None for that in which they come."""
     if any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules()):
         # Numbers of words, which half precision would round.

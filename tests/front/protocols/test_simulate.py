@@ -143,7 +143,7 @@ def test_what_a_session_with_own_tensors_and_modules_leaves(tmp_path: Any) -> No
     assert result.ledger_verified
     folder = result.save(tmp_path / "kept")
     assert Layout.of(result.model.state_dict()).pack(result.model.state_dict()).hex == result.digest
-    assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors", "result.json"]
     again = Net()
     assert result.load_into(again) is again
     with pytest.raises(InvalidValue, match="other tensors"):

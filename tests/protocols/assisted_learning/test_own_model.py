@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from comity.errors import InvalidValue
 from comity.experiments import demo_script
 from comity.node.sessions.ending import keep_files
+from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script, parse_script
 from comity.simulation.in_process import parties, simulate
 
@@ -35,9 +36,10 @@ def test_the_contracts_model_crosses_and_the_own_one_stays(tmp_path: Path) -> No
     losses: Any = result.metrics["global_loss_by_round"]
     assert losses[1] <= losses[0]
     (learner,), _ = parties(script, tmp_path)
-    keep_files(learner.folder, "s", outcome, result)
+    contract, _ = draft_contract(script, learner, result.session)
+    keep_files(learner, contract, outcome, result)
     learner.store.close()
-    folder = tmp_path / "learner" / "sessions" / "s"
+    folder = tmp_path / "learner" / "sessions" / contract.session
     assert load_file(folder / "model.safetensors")["1.weight"].shape == (64, 64)
     assert load_file(folder / "own-model.safetensors")["1.weight"].shape == (32, 64)
     # The own model's size was nobody else's business: what crossed is as large as ever.

@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-TRY, RUN, LOOK = "Try it", "Run sessions", "Watch sessions"
+TRY, RUN, LOOK, USE = "Try it", "Run sessions", "Watch sessions", "Use what they left"
 SET_UP, ACCOUNT, THERE_IS = "Set up a node", "Account for it", "What there is"
 """What verbs are for; help shows them so."""
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
 
 from comity.contract import Contract, Json
 from comity.errors import ComityError, RefusedError, SessionCancelled, SessionFailed
 from comity.ledger.ledger import Fact
+from comity.node.artifacts.keeping import keep_models, kept, write_whole
 from comity.node.party import LocalParty
+from comity.node.sessions.comparing import compared
 from comity.node.sessions.failures import failure
-from comity.node.sessions.result import SessionResult, summarize
-from comity.node.weights import WHOLE
+from comity.node.sessions.result import SessionResult, summarize, with_comparison
 from comity.protocol.registry import protocol
 from comity.session.events import Event, Observer, ignore
 from comity.session.outcome import Outcome
 from comity.session.waiting import APPROVAL
 from comity.store.store import SessionState, StoredSession, Waiting
-from comity.tensors import Blob
 from comity.transport.sessions import Ending
 
 log = structlog.get_logger()
@@ -41,7 +39,7 @@ def peers_know(ending: Ending) -> bool:
 class SessionEnds:
     """Ends the sessions of a party, each once: a session that is over stays as it ended.
 
-    In this order: the peers are told, the models and the result are written, the ledger and the store say that it is
+    In this order: the peers are told, the party is compared with itself alone, the models and the result are written, the ledger and the store say that it is
     over, blobs and journal go, and observers are told. A node that is killed in between does it again.
 
     Args:
@@ -84,7 +82,8 @@ class SessionEnds:
                 self._seconds(contract.session),
                 self._party.protection(contract),
             )
-            keep_files(self._party.folder, contract.session, outcome, result, self._party.whole(contract, outcome))
+            result = with_comparison(result, compared(self._party, contract, outcome, observe))
+            keep_files(self._party, contract, outcome, result)
         fields = self._end(contract.session, "finished", {} if result is None else result.to_json())
         if fields is not None:
             observe(protocol(contract.protocol).finished(contract, fields if result is None else result.to_json()))
@@ -97,6 +96,7 @@ class SessionEnds:
         observe: Observer = ignore,
         *,
         tell: Tell = peers_know,
+        so_far: tuple[Contract, Outcome] | None = None,
     ) -> bool:
         """Ends a session that does not come to its end; returns whether every peer was told.
 
@@ -108,13 +108,27 @@ class SessionEnds:
             error: Why.
             observe: Is told.
             tell: Tells the peers that do not know yet; those that are away find out when they call.
+            so_far: Its contract, and what it came to until then, which is kept: the rounds until then were bought.
         """
         ending: Ending = "cancelled" if isinstance(error, SessionCancelled) else "failed"
         told = tell(ending)
         state = "refused" if isinstance(error, RefusedError) and self._is_proposal(session) else ending
-        if self._end(session, state, failure(error)) is not None:
-            observe(Event(f"session-{state}", 0, failure(error)))
+        why = failure(error) | (self._kept(*so_far) if so_far is not None else {})
+        if self._end(session, state, why) is not None:
+            observe(Event(f"session-{state}", 0, why))
         return told
+
+    def _kept(self, contract: Contract, outcome: Outcome) -> dict[str, Json]:
+        """Keeps what a session came to that ends early; says what that is."""
+        party, session = self._party, contract.session
+        result = summarize(contract, outcome, party.store, self._seconds(session), party.protection(contract))
+        try:
+            keep_files(party, contract, outcome, result)
+        except (ComityError, OSError) as error:
+            log.warning("nothing-kept", session=session, error=str(error))
+            return {}
+        rounds = party.rounds_finished(session)
+        return {"kept": {"digest": result.digest, "rounds": rounds, "metrics": result.metrics}}
 
     def _is_proposal(self, session: str) -> bool:
         """Whether nothing has been agreed on yet: no peer is known, or this node's operator still has to decide."""
@@ -199,37 +213,18 @@ def own_wish() -> SessionCancelled:
     )
 
 
-def keep_files(
-    state_dir: Path | None, session: str, outcome: Outcome, result: SessionResult, whole: Blob | None = None
-) -> None:
-    """Writes a session's models and its result to files in `state_dir`, each whole or not at all.
+def keep_files(party: LocalParty, contract: Contract, outcome: Outcome, result: SessionResult) -> None:
+    """Writes a session's models and its result to files in the party's `state_dir`, each whole or not at all.
 
     Args:
-        state_dir: Where.
-        session: The session.
+        party: The party; one that keeps nothing has no files.
+        contract: The session's contract.
         outcome: What it came to.
         result: The same, as it is reported.
-        whole: All of the model of which a part crossed; None where all of it did.
     """
-    if state_dir is None:
+    if party.folder is None:
         return
-    folder = state_dir / "sessions" / session
+    folder = party.folder / "sessions" / contract.session
+    keep_models(folder, kept(party, contract, outcome))
     folder.mkdir(parents=True, exist_ok=True)
-    for index, model in enumerate(outcome.models):
-        name = "model.safetensors" if len(outcome.models) == 1 else f"model-{index}.safetensors"
-        _write(folder / name, model.data)
-    if whole is not None:
-        _write(folder / WHOLE, whole.data)
-    if outcome.own is not None:
-        _write(folder / "own-model.safetensors", outcome.own.data)
-    _write(folder / "result.json", json.dumps(result.to_json(), indent=2).encode())
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_whole(folder / "result.json", [json.dumps(result.to_json(), indent=2).encode()])

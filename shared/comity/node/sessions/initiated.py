@@ -25,6 +25,7 @@ from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.lines import Lines, tell
 from comity.protocol.definition import ProtocolDefinition
 from comity.session.events import Event
+from comity.session.outcome import Outcome
 from comity.session.waiting import DATA, PEER_AWAY, began, overdue
 from comity.store.store import StoredSession
 from comity.transport.sessions import Ending
@@ -183,7 +184,11 @@ class InitiatedSessions:
             raise not_on(session, self._state(session))
         # Observers from now on find how it ended in the store.
         told = self._ends.fail(
-            session, error, found.observe, tell=lambda ending: self._lines.farewell(found.contract, ending)
+            session,
+            error,
+            found.observe,
+            tell=lambda ending: self._lines.farewell(found.contract, ending),
+            so_far=self._so_far(found),
         )
         found.events.close()
         return told
@@ -220,7 +225,7 @@ class InitiatedSessions:
                 self._await_data(session)
                 own = self._own(contract.session)
                 negotiation = Negotiation(contract, session.definition, self._party, own, session.waits, session.pause)
-                outcome = run_session(negotiation, session.connections, session.observe)
+                outcome = run_session(negotiation, session.connections, session.observe, session.take)
                 self._ends.finish(
                     contract, session.observe, outcome=outcome, tell=functools.partial(tell, session.connections)
                 )
@@ -275,8 +280,17 @@ class InitiatedSessions:
         else:
             # Or it would count as one that goes on, against what the acceptors' policies allow at a time.
             self._ends.fail(
-                name, error, session.observe, tell=lambda ending: self._lines.farewell(session.contract, ending)
+                name,
+                error,
+                session.observe,
+                tell=lambda ending: self._lines.farewell(session.contract, ending),
+                so_far=self._so_far(session),
             )
+
+    def _so_far(self, session: InitiatedSession) -> tuple[Contract, Outcome] | None:
+        """What a session that ends early came to until then, where its rounds are worth something."""
+        outcome = session.so_far(self._party.rounds_finished(session.contract.session))
+        return None if outcome is None else (session.contract, outcome)
 
 
 def _offline(session: str) -> InvalidValue:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import threading
 
+import structlog
+
 from comity import interruption
 from comity.contract import Contract
 from comity.errors import ComityError, NodeDraining
 from comity.node.logs import log_event
 from comity.node.sessions.ending import own_wish
 from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.roles import Initiator
 from comity.session.events import Event
+from comity.session.outcome import Outcome
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.waiting import PEER_AWAY, Waits
 from comity.store.store import Store
 from comity.transport.peer_connection import PeerConnection
+
+log = structlog.get_logger()
 
 
 class InitiatedSession:
@@ -33,6 +39,7 @@ class InitiatedSession:
         connections: The lines to the acceptors, while there are any.
         cancelled: Set when the operator does not want it any more.
         thread: What drives it.
+        role: What works in it; None before the others agreed.
         again_at: When it is tried again, by the monotonic clock, where it stopped since somebody was away; None where it did
             not.
     """
@@ -45,7 +52,26 @@ class InitiatedSession:
         self.connections: list[PeerConnection] = []
         self.cancelled = threading.Event()
         self.thread: threading.Thread | None = None
+        self.role: Initiator | None = None
         self.again_at: float | None = None
+
+    def take(self, role: Initiator) -> None:
+        """Takes note of what works in it."""
+        self.role = role
+
+    def so_far(self, rounds: int) -> Outcome | None:
+        """What the session came to until now; None before its first round is over, or while it is worked on.
+
+        Args:
+            rounds: Rounds that are finished.
+        """
+        if self.role is None or not rounds or (self.running and self.thread is not threading.current_thread()):
+            return None
+        try:
+            return self.role.outcome()
+        except Exception as error:  # noqa: BLE001 - it ends for another reason, which is told
+            log.warning("nothing-kept", session=self.contract.session, error=str(error))
+            return None
 
     @property
     def running(self) -> bool:

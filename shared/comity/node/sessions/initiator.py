@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from comity.contract import Contract, HeadSpec, InputSpec, Membership, Preprocessing, TaskSpec, Terms
@@ -14,7 +14,7 @@ from comity.node.sessions.script import MODEL, ModelSection, Script, SessionSect
 from comity.node.validation import validated
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
-from comity.protocol.roles import run
+from comity.protocol.roles import Initiator, run
 from comity.session.events import Event, Observer
 from comity.session.outcome import Outcome
 from comity.session.waiting import OFFLINE
@@ -158,13 +158,19 @@ def _normalization(wanted: SessionSection, party: LocalParty) -> Preprocessing:
     return party.holdings.normalization()
 
 
-def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection], observe: Observer) -> Outcome:
+def run_session(
+    negotiation: Negotiation,
+    connections: Sequence[PeerConnection],
+    observe: Observer,
+    begin: Callable[[Initiator], None] = lambda role: None,  # noqa: ARG005
+) -> Outcome:
     """Works on a session over the network, from the proposal, or from where it stopped; returns what it came to.
 
     Args:
         negotiation: What to propose.
         connections: The lines to the acceptors, in the contract's order.
         observe: Is told what happens.
+        begin: Is given the role before it works.
 
     Raises:
         ComityError: An acceptor refused, could not be reached, or the session failed.
@@ -182,7 +188,9 @@ def run_session(negotiation: Negotiation, connections: Sequence[PeerConnection],
         for peer, connection in zip(peers, connections, strict=True)
     ]
     channels = [RemoteChannel(connection) for connection in connections]
-    (outcome,) = run(definition.load().connected(contexts, channels))
+    role = definition.load().connected(contexts, channels)
+    begin(role)
+    (outcome,) = run(role)
     return outcome
 
 

@@ -32,6 +32,7 @@ class SessionResult:
         preset: What protected the party's samples: `guarded`, `dp` or `public`; None where it trains on none.
         rows_held: Rows of what it trained that its leak guard held back, of all sends together.
         rows_judged: Rows that were judged.
+        compared: What the party would have had alone, beside what it has; None where that was not looked at.
         processes: Process identifiers of the nodes that took part; empty in simulation.
     """
 
@@ -48,6 +49,7 @@ class SessionResult:
     preset: str | None = "public"
     rows_held: int = 0
     rows_judged: int = 0
+    compared: Mapping[str, Json] | None = None
     processes: Sequence[int] = field(default=())
 
     def to_json(self) -> dict[str, Json]:
@@ -84,6 +86,11 @@ def _holds(ledger: Ledger, session: str) -> bool:
     except LedgerBroken:
         return False
     return True
+
+
+def with_comparison(result: SessionResult, compared: Mapping[str, Json] | None) -> SessionResult:
+    """The same result, with what the party would have had alone."""
+    return replace(result, compared=compared)
 
 
 def with_metrics(result: SessionResult, metrics: Mapping[str, Json]) -> SessionResult:

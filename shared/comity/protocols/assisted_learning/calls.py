@@ -10,6 +10,7 @@ from comity.ledger.receipts import SignedStatement
 from comity.protocol.implementation import Implementation
 from comity.protocols.assisted_learning import codec
 from comity.protocols.assisted_learning.algorithm import Loss
+from comity.protocols.assisted_learning.alone import COMPARING
 from comity.protocols.assisted_learning.extensions import Settings
 from comity.protocols.assisted_learning.learner import Learner
 from comity.protocols.assisted_learning.messages import Assistance, Checkpoint, delta_base, idle
@@ -137,4 +138,5 @@ IMPLEMENTATION = Implementation(
     private_training=private_training,
     judged=("checkpoint",),
     training_plan=training_plan,
+    comparing=COMPARING,
 )

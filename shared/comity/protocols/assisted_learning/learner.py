@@ -24,10 +24,10 @@ from comity.protocols.assisted_learning.party import Party
 from comity.protocols.assisted_learning.report import Help, Round, metrics
 from comity.protocols.assisted_learning.schedule import guarantees
 from comity.session.events import Event, Observer
-from comity.session.outcome import Outcome
+from comity.session.outcome import Outcome, OwnModel
 from comity.session.receipt_book import ReceiptBook
 from comity.tasks.scores import score_of
-from comity.tensors import Blob, Layout
+from comity.tensors import Layout
 from comity.training import AssistedDistillation
 
 _STALLED = "nothing was gained: no checkpoint of any party was better than the model that the round began with"
@@ -113,15 +113,15 @@ class Learner:
         if kept is None:
             return Outcome((model,), found)
         own, tested = kept
-        return Outcome((model,), found | {"own_model": tested.get(self._score), "own_model_tested": tested}, own)
+        return Outcome((model,), found | {"own_model": tested.get(self._score), "own_model_tested": tested}, own=own)
 
-    def _own_model(self, digest: bytes) -> tuple[Blob, dict[str, Json]] | None:
+    def _own_model(self, digest: bytes) -> tuple[OwnModel, dict[str, Json]] | None:
         """The model of its own that learned from one that crossed, and what a test says of it; None without one."""
         party = self._party
         if not isinstance(party.task, AssistedDistillation):
             return None
         state = party.task.own_model(party.losses.view(digest), party.schedule.rounds + 1, party.making.kept)
-        return Layout.of(state).pack(state), party.task.own_tested(state)
+        return OwnModel(Layout.of(state).pack(state), party.task.spec), party.task.own_tested(state)
 
     def _run_round(self, number: int) -> None:
         began = time.monotonic()

@@ -75,11 +75,11 @@ class AssistedTaskBuilder(TaskBuilder):
         shared = _supervised(resources.models[MODEL], contract, terms, resources)
         if own is None:
             return shared
-        seed = resources.secret.seed("own model")
-        private = build_model(ModelSpec(name=own.name, options=own.options), contract.task, seed, resources.own_models)
+        seed, spec = resources.secret.seed("own model"), ModelSpec(name=own.name, options=own.options)
+        private = build_model(spec, contract.task, seed, resources.own_models)
         # What is trained of it leaves by way of the shared model alone, which is judged.
         stays = replace(resources, rules=None)
-        return AssistedDistillation(_supervised(private, contract, terms, stays), shared, _distillation(own))
+        return AssistedDistillation(_supervised(private, contract, terms, stays), shared, _distillation(own), spec)
 
     def try_out(self, contract: Contract, task: Supervised | PolicyGradient | AssistedDistillation) -> None:
         """See `TaskBuilder.try_out`."""

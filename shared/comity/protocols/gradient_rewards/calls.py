@@ -7,6 +7,7 @@ from typing import Any
 
 from comity.protocol.implementation import Implementation
 from comity.protocols.gradient_rewards import codec
+from comity.protocols.gradient_rewards.alone import COMPARING
 from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.messages import Reward, RewardDetails, Rewarding
 from comity.protocols.gradient_rewards.report import merged
@@ -73,4 +74,5 @@ IMPLEMENTATION = Implementation(
     private_training=private_training,
     judged=("update",),
     training_plan=training_plan,
+    comparing=COMPARING,
 )

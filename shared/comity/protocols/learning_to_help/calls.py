@@ -10,6 +10,7 @@ from comity.contract import Contract, Membership
 from comity.ledger.receipts import SignedStatement
 from comity.privacy.limits import TrainingPlan
 from comity.protocol.implementation import Implementation
+from comity.protocols.learning_to_help.alone import COMPARING
 from comity.protocols.learning_to_help.client import Client
 from comity.protocols.learning_to_help.messages import Helping
 from comity.protocols.learning_to_help.server import Server
@@ -134,4 +135,5 @@ IMPLEMENTATION = Implementation(
     acceptor=_acceptor,
     judged=("checkpoint",),
     training_plan=_training_plan,
+    comparing=COMPARING,
 )

@@ -97,8 +97,11 @@ class Client:
 
     def outcome(self) -> Outcome:
         """The rejector beside the model that it was made for, with what both parties were worth together."""
-        models = [self._context.blobs.get(each) for each in (self._local, self._rejector) if each is not None]
-        return Outcome(tuple(models), self._metrics())
+        made = {
+            name: digest for name, digest in ((LOCAL, self._local), (REJECTOR, self._rejector)) if digest is not None
+        }
+        models = tuple(self._context.blobs.get(each) for each in made.values())
+        return Outcome(models, self._metrics(), names=tuple(made))
 
     def _replay(self, kind: str, fields: Mapping[str, Any]) -> None:
         match kind:

@@ -9,6 +9,7 @@ from comity.ledger.ledger import Units
 from comity.ledger.receipts import SignedStatement
 from comity.protocol.implementation import Implementation
 from comity.protocols.nash_bargaining import codec
+from comity.protocols.nash_bargaining.alone import COMPARING
 from comity.protocols.nash_bargaining.learner import Learner
 from comity.protocols.nash_bargaining.messages import Gradient
 from comity.protocols.nash_bargaining.provider import Provider
@@ -89,4 +90,5 @@ IMPLEMENTATION = Implementation(
     private_training=private_training,
     judged=("update",),
     training_plan=training_plan,
+    comparing=COMPARING,
 )

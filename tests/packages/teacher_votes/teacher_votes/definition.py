@@ -44,6 +44,7 @@ PROTOCOL = ProtocolDefinition(
             Verb("votes learn", "Lets the student learn labels that wait for you.", "teacher_votes.verbs:learn"),
         ),
         audits=(Audit("agreement", "How often a teacher stood alone.", "teacher_votes.audit:agreement"),),
+        predictor="teacher_votes.prediction:answers",
     ),
     implementation="teacher_votes.implementation:TEACHING",
 )

@@ -17,10 +17,9 @@ from comity.data import Dataset, Splits
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
-from comity.protocols.assisted_learning.own_losses import AssistedTask
+from comity.protocols.assisted_learning.alone import trained
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.simulation.in_process import parties
-from comity.tensors import State
 
 
 def added(script: Script, metrics: Mapping[str, Json]) -> dict[str, Json]:
@@ -60,7 +59,7 @@ def _returns(script: Script, learner: LocalParty, providers: Sequence[LocalParty
     for name, environments in {"learner_alone": own, "pooled": pooled}.items():
         contract, schedule = _agreed(script, learner, providers)
         task = learner.task(contract, environments=environments)
-        returns = task.test_returns(_trained(task, schedule))
+        returns = task.test_returns(trained(task, schedule))
         found[name] = next(iter(returns.values()), None)
         found[f"{name}_returns"] = returns
     return found
@@ -70,7 +69,7 @@ def _tested(script: Script, learner: LocalParty, providers: Sequence[LocalParty]
     """What the learner's test says of a model that was trained on some samples."""
     contract, schedule = _agreed(script, learner, providers)
     task = learner.task(contract, splits)
-    found: dict[str, Json] = task.tested(_trained(task, schedule))
+    found: dict[str, Json] = task.tested(trained(task, schedule))
     return found
 
 
@@ -78,18 +77,3 @@ def _agreed(script: Script, learner: LocalParty, providers: Sequence[LocalParty]
     contract, definition = draft_contract(script, learner, "baseline")
     own = learner.membership(definition.initiator, contract)
     return contract, Schedule(contract, own, [each.membership(definition.acceptor, contract) for each in providers])
-
-
-def _trained(task: AssistedTask, schedule: Schedule) -> State:
-    """The model after as many iterations as all parties make in all rounds.
-
-    Where there are more than one round, the optimiser goes on: nobody else has trained in between.
-    """
-    iterations = schedule.iterations_of_all()
-    final: State = {}
-    # Sampled at its beginning and its end.
-    for sample in task.trajectory(
-        task.initial_state, schedule.terms.optimizer_spec(1), iterations=iterations + 1, period=iterations, round=0
-    ):
-        final = sample.state
-    return final

@@ -9,10 +9,10 @@ from comity.contract import Json
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
+from comity.protocols.gradient_rewards.alone import trained_alone
 from comity.protocols.gradient_rewards.report import with_alone
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.simulation.in_process import parties
-from comity.tensors import State
 
 
 def added(script: Script, metrics: Mapping[str, Any]) -> dict[str, Json]:
@@ -25,13 +25,4 @@ def _alone(script: Script, server: LocalParty, client: LocalParty) -> dict[str, 
     """What a test says of what a client reaches."""
     contract, _ = draft_contract(script, server, "baseline")
     terms = GradientRewardsTerms.model_validate(contract.terms.model_dump())
-    task = client.task(contract)
-    iterations = terms.epochs * -(-task.samples // terms.batch_size)
-    state: State = task.initial_state
-    for round in range(1, contract.rounds + 1):
-        start = {name: tensor.clone() for name, tensor in state.items()}
-        spec = terms.optimizer_spec(round)
-        for sample in task.trajectory(start, spec, iterations=iterations + 1, period=iterations, round=round):
-            state = sample.state
-    tested: dict[str, Json] = task.tested(state)
-    return tested
+    return {**trained_alone(client.task(contract), terms, contract.rounds)}

@@ -8,6 +8,7 @@ from typing import Any
 from comity.contract import Json
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script
+from comity.protocols.nash_bargaining.alone import trained_alone
 from comity.protocols.nash_bargaining.task import bargaining_terms
 from comity.simulation.in_process import parties, simulate
 
@@ -26,15 +27,9 @@ def _alone(script: Script) -> float | None:
     """The learner's accuracy after as many steps on its own samples."""
     (learner,), _ = parties(script)
     contract, _ = draft_contract(script, learner, "baseline")
-    terms, task = bargaining_terms(contract.terms), learner.task(contract)
-    steps = contract.rounds * terms.local_steps
-    state = task.initial_state
-    for made in task.local.trajectory(
-        task.initial_state, terms.local_optimizer, iterations=steps + 1, period=steps, round=1
-    ):
-        state = made.state
-    accuracy: float | None = task.local.test_accuracy(state)
-    return accuracy
+    tested = trained_alone(learner.task(contract), bargaining_terms(contract.terms), contract.rounds)
+    accuracy = tested.get("accuracy")
+    return accuracy if isinstance(accuracy, float) else None
 
 
 def _equal(script: Script) -> float | None:
