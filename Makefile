@@ -1,5 +1,5 @@
 # make demo and make test set themselves up: with uv where it is on the path, else with venv and pip.
-.PHONY: demo test test-slow check bench chaos fuzz protos format clean
+.PHONY: demo test test-slow test-compose check bench chaos fuzz protos format clean
 .DEFAULT_GOAL := demo
 
 VENV := .venv
@@ -12,6 +12,8 @@ PACKAGES := $(patsubst %/protos,%,$(wildcard tests/packages/*/protos))
 # The newest generator whose code loads on every protobuf runtime that pyproject.toml admits.
 GENERATOR := grpcio-tools==1.80.0 mypy-protobuf==3.6.0 setuptools==80.9.0
 GENERATOR_VENV := .venv-protos
+# Another protocol's messages, which are no generated code but a descriptor set: comity/inference/messages.py says why.
+INFERENCE := comity/inference
 BUF := @bufbuild/buf@1.75.0
 
 $(VENV)/.ready: pyproject.toml uv.lock
@@ -33,6 +35,10 @@ test: $(VENV)/.ready
 test-slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
+# Every protocol between containers. Wants Docker, Compose and tcpdump, and root; COMITY_BASE names another base image.
+test-compose: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m compose tests/compose
+
 bench: $(VENV)/.ready
 	$(BIN)/comity bench --all
 
@@ -42,14 +48,16 @@ PROTOCOL :=
 chaos: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m comity.experiments.chaos --kills $(KILLS) $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
-# Tries so many seconds to break each decoder; DECODER names those to try. atheris has wheels for Linux on x86-64.
+# Tries so many seconds to break each decoder, JOBS at a time; DECODER names those to try.
+# atheris has wheels for Linux on x86-64.
 SECONDS := 600
 DECODER :=
+JOBS := 1
 fuzz: $(VENV)/.ready
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
 	if command -v uv >/dev/null 2>&1; then uv sync --quiet --frozen --group fuzz; \
 	else $(BIN)/python -m pip install --quiet --group fuzz; fi
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS) $(if $(DECODER),--decoder '$(DECODER)')
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS) --jobs $(JOBS) $(if $(DECODER),--decoder '$(DECODER)')
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .
@@ -65,6 +73,7 @@ check: $(VENV)/.ready $(GENERATOR_VENV)/.ready
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	  $(MAKE) --no-print-directory generate OUT="$$scratch" && \
 	  diff -r --exclude=__pycache__ --exclude=__init__.py "$$scratch/comity/wire" shared/comity/wire && \
+	  cmp "$$scratch/$(INFERENCE)/open_inference.binpb" shared/$(INFERENCE)/open_inference.binpb && \
 	  for package in $(PACKAGES); do \
 	    $(MAKE) --no-print-directory generate-package PACKAGE=$$package OUT="$$scratch" && \
 	    name=$$(basename $$package)/v1 && \
@@ -95,6 +104,8 @@ $(GENERATOR_VENV)/.ready: Makefile
 generate:
 	@mkdir -p $(OUT) && PATH="$(CURDIR)/$(GENERATOR_VENV)/bin:$$PATH" $(GENERATOR_VENV)/bin/python -m grpc_tools.protoc \
 	  -I protos --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
+	@mkdir -p $(OUT)/$(INFERENCE) && $(GENERATOR_VENV)/bin/python -m grpc_tools.protoc -I shared/$(INFERENCE) \
+	  --descriptor_set_out=$(OUT)/$(INFERENCE)/open_inference.binpb shared/$(INFERENCE)/open_inference.proto
 
 # The messages of a package; its calls are derived, so that no service is generated.
 .PHONY: generate-package

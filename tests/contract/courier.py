@@ -17,7 +17,8 @@ from comity.session.session_registry import AcceptedSession
 from comity.session.worker import InlineWorker, Steppable
 from comity.transport.bindings.offline import OfflineChannel, OfflineRecord, answer, take
 from comity.transport.bundles import AnswerDue, Bundle, Label, bundled, opened_bundle, write_bundle
-from comity.transport.calls import Method, Service
+from comity.transport.methods import Method
+from comity.transport.service import Service
 
 
 class Courier(OfflineChannel):

@@ -32,9 +32,10 @@ from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.dispatcher import Following
 from comity.transport.bindings.in_process import InProcessChannel
 from comity.transport.bindings.remote import RemoteChannel
-from comity.transport.calls import Method, Service
 from comity.transport.identity import Identity
+from comity.transport.methods import Method
 from comity.transport.server import NodeServer
+from comity.transport.service import Service
 from comity.wire.v1 import sessions_pb2
 from tests.cases import PROTOCOLS, plain
 from tests.company import Company, company

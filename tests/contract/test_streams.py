@@ -21,8 +21,9 @@ from comity.ledger.verification import verify
 from comity.session.metering import RequestMeter
 from comity.session.request_queue import RequestQueue
 from comity.transport.bindings.remote import RemoteChannel
-from comity.transport.calls import Service, Unary, Waiting
+from comity.transport.calls import Unary, Waiting
 from comity.transport.identity import Identity
+from comity.transport.service import Service
 from comity.transport.streams import PolledRequests
 from tests.cases import plain
 from tests.company import Company, company

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from tests.fuzz import files, messages, records, tensors
+from tests.fuzz import data, files, messages, records, tensors
 from tests.fuzz.decoder import Decoder
 
 
 @cache
 def decoders() -> dict[str, Decoder]:
     """All of them by name. A protocol that is registered brings its own."""
-    found = [each for module in (tensors, messages, records, files) for each in module.decoders()]
+    found = [each for module in (tensors, messages, records, files, data) for each in module.decoders()]
     return {each.name: each for each in found}

@@ -11,15 +11,18 @@ import os
 import re
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
+from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import atheris
 
+from tests.fuzz.corpus import folder_of, kept
 from tests.packages.installation import PACKAGES, install, make_known
 
 if TYPE_CHECKING:
@@ -57,24 +60,51 @@ def outcome_of(said: str, code: int) -> Outcome:
     return Outcome(executions, coverage, inputs, "" if code == 0 else (errors or [f"it ended with {code}"])[0][:200])
 
 
-def run(decoder: Decoder, seconds: int, folder: Path) -> Outcome:
-    """Fuzzes one decoder for so long, in a process that is forked: to import everything takes longer than some runs."""
-    log = folder / "log"
+def run(found: Iterable[Decoder], seconds: int, jobs: int, folder: Path) -> Iterator[tuple[Decoder, Outcome]]:
+    """Fuzzes each decoder for so long, in a process that is forked: to import everything takes longer than some runs.
+
+    Args:
+        found: The decoders.
+        seconds: How long each is tried.
+        jobs: How many are tried at a time.
+        folder: Where processes write what they say.
+    """
+    waiting = iter(found)
+    running: dict[int, Decoder] = {}
+    while True:
+        for decoder in islice(waiting, jobs - len(running)):
+            running[_begun(decoder, seconds, folder / folder_of(decoder.name).name)] = decoder
+        if not running:
+            return
+        child, status = os.wait()
+        decoder = running.pop(child)
+        said = (folder / folder_of(decoder.name).name).read_text(errors="replace")
+        yield decoder, outcome_of(said, os.waitstatus_to_exitcode(status))
+
+
+def _begun(decoder: Decoder, seconds: int, log: Path) -> int:
+    """Begins to fuzz a decoder; returns the process's number."""
     child = os.fork()
     if child == 0:
         with log.open("wb") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        _fuzz(decoder, seconds)
+        # What it writes goes beside its log, and with it.
+        tempfile.tempdir = str(log.parent)
+        _fuzz(decoder.name, seconds)
         os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return outcome_of(log.read_text(errors="replace"), os.waitstatus_to_exitcode(status))
+    return child
 
 
-def _fuzz(decoder: Decoder, seconds: int) -> None:
+def _fuzz(name: str, seconds: int) -> None:
     from comity.errors import ComityError  # noqa: PLC0415 - see main
-    from tests.fuzz.corpus import folder_of, kept  # noqa: PLC0415
+    from tests.fuzz.decoder import scratch  # noqa: PLC0415
+    from tests.fuzz.decoders import decoders  # noqa: PLC0415
 
+    # Made anew: those of the other processes write files of the same names.
+    scratch.cache_clear()
+    decoders.cache_clear()
+    decoder = decoders()[name]
     corpus = FOUND / folder_of(decoder.name).name
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(decoder.seeds):
@@ -96,8 +126,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seconds", type=int, default=600, help="for each decoder")
     parser.add_argument("--decoder", default="", help="those whose names contain this")
+    parser.add_argument("--jobs", type=int, default=1, help="decoders that are tried at a time")
     options = parser.parse_args()
-    with TemporaryDirectory(prefix="fuzz-") as folder:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         install(Path(folder))
         make_known(Path(folder))
         # What is imported here counts what of it is reached.
@@ -110,9 +141,8 @@ def main() -> int:
             found = [each for name, each in decoders().items() if options.decoder in name]
         print(f"{'decoder':45} {'seconds':>7} {'executions':>10} {'coverage':>8} {'inputs':>6}", flush=True)  # noqa: T201
         outcomes = []
-        for decoder in found:
-            outcomes.append(run(decoder, options.seconds, Path(folder)))
-            last = outcomes[-1]
+        for decoder, last in run(found, options.seconds, options.jobs, Path(folder)):
+            outcomes.append(last)
             line = f"{decoder.name:45} {options.seconds:7} {last.executions:10} {last.coverage:8} {last.inputs:6}"
             print(f"{line}  {last.failed}".rstrip(), flush=True)  # noqa: T201
     broken, total = sum(bool(each.failed) for each in outcomes), sum(each.executions for each in outcomes)

@@ -18,8 +18,8 @@ from comity.session.codec import (
     statement_to_proto,
 )
 from comity.tasks.classification import classification
-from comity.transport.calls import Method
 from comity.transport.description import decode_description, describing, encode_description
+from comity.transport.methods import Method
 from comity.transport.negotiation import (
     decode_agreement,
     decode_contract,

@@ -208,6 +208,7 @@ def test_the_template_names_every_setting_with_its_default(tmp_path: Path) -> No
     shown["data"] = {"source": shown["data"]["source"]}
     for name in ("max_state_bytes", "max_memory_bytes", "max_epsilon", "max_wait_s", "max_duration_s"):
         shown["policy"][name] = None
+    shown["training"] |= {"micro_batch": None, "weighting": None}
     shown["protocols"]["teacher-votes"] = {}
     del shown["models"], shown["weights"]
     shown["peers"] = {}

@@ -40,7 +40,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
 
 from comity.protocol.implementation import Implementation
-from comity.transport.calls import Service
+from comity.transport.service import Service
 from tests.session.test_egress_rules import TELL, declare
 
 CALLS = declare("{service}", kind="loss", data="loss")

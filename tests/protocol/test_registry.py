@@ -171,7 +171,7 @@ def test_an_implementation_that_fails_is_found_when_it_is_looked_at(install: Ins
 
 
 CALLS = """
-from comity.transport.calls import Service
+from comity.transport.service import Service
 from tests.session.test_egress_rules import TELL, declare
 
 SERVICE = Service(declare("{name}", {rules}), [TELL], client=object, terms=None)

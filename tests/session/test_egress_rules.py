@@ -31,9 +31,10 @@ from comity.session.egress_rules import (
     require_service,
     rule_of,
 )
-from comity.transport.calls import Service, Unary
+from comity.transport.calls import Unary
 from comity.transport.identity import PARTY_KEY
 from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY
+from comity.transport.service import Service
 from comity.wire import v1
 from comity.wire.v1 import blobs_pb2, control_pb2, egress_pb2, sessions_pb2
 

@@ -217,3 +217,20 @@ def test_numbers_are_a_set(added: list[tuple[int, int]]) -> None:
 def test_ranges_that_are_none_are_refused(ranges: Any) -> None:
     with pytest.raises(MalformedMessage, match="ranges of numbers cannot be used"):
         Numbers.received(ranges)
+
+
+def test_numbers_in_a_row_are_nobody_elses(two: Two) -> None:
+    first = two.requests.number(5)
+    assert two.requests.number() == first + 5
+    far = two.requests.number(3000)
+    assert far == first + 6
+    assert two.requests.number() == far + 3000
+    two.restart()
+    assert two.requests.number() > far + 3000
+
+
+def test_what_is_answered_and_not_settled_is_counted(two: Two) -> None:
+    two.ask(*numbered(two, 3))
+    assert two.requests.unsettled == 3
+    two.requests.settle(two)
+    assert (two.requests.unsettled, two.requests.charged) == (0, 3)

@@ -106,3 +106,24 @@ def test_a_session_that_is_given_up_waits_no_more(store: MemoryStore) -> None:
     with pytest.raises(SessionCancelled):
         waits.wait(LABELS, threading.Event(), "12 samples")
     assert state(store) == ("waiting", ["labels of 12 samples"])
+
+
+def test_a_session_that_has_done_its_work_ends_well_when_its_operator_says_so(store: MemoryStore) -> None:
+    serving = Reason("serving", "questions", "comity cancel {session}", concludes=True)
+    waits = Waits(store, "s-1")
+    waits.begin(LABELS)
+    assert not waits.conclude()
+    assert not waits.concluded.is_set()
+    waits.begin(serving)
+    assert waits.conclude()
+    assert waits.concluded.is_set()
+    waits.end(serving)
+    assert not waits.conclude()
+
+
+def test_whoever_waits_in_turns_of_its_own_is_told_that_it_is_given_up(store: MemoryStore) -> None:
+    waits = Waits(store, "s-1")
+    waits.require_going_on()
+    waits.give_up(SessionCancelled("its operator does not want it"))
+    with pytest.raises(SessionCancelled):
+        waits.require_going_on()

@@ -100,3 +100,22 @@ def test_lira_is_of_classes_alone(kind: str, has: bool) -> None:
     found = membership([task(splits).initial_state], splits, task, OptimizerSpec("sgd", 0.1), 2)
     assert ("lira_auc" in found, "shadow_models" in found) == (has, has)
     assert 0 <= found["loss_auc"] <= 1
+
+
+def test_rows_that_mix_a_few_samples_are_unmixed() -> None:
+    draws = torch.Generator().manual_seed(0)
+    # Samples whose values have nothing to do with each other and are mostly small: what independent components are.
+    inputs = torch.randn(40, 400, generator=draws) ** 3
+    data = Dataset(inputs, torch.arange(40) % 12, 1.0, 12)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(400, 12))
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def mixed(samples: int) -> dict[str, torch.Tensor]:
+        return {"1.weight": torch.randn(12, samples, generator=draws) @ inputs[:samples], "1.bias": torch.zeros(12)}
+
+    few = reconstruction([mixed(6)], data, model, initial)
+    all_of_them = reconstruction([mixed(40)], data, model, initial)
+
+    assert few["unmixed_samples_shown"] == 6
+    assert few["samples_shown"] < 6
+    assert all_of_them["unmixed_samples_shown"] == 0

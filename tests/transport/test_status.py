@@ -17,6 +17,7 @@ from comity.errors import (
     PeerUnreachable,
     RemoteFailure,
     StorageError,
+    TooManyCalls,
     TrainingDiverged,
     UnsupportedProtocol,
     tree,
@@ -137,3 +138,11 @@ def test_nothing_of_an_error_crosses_but_what_has_a_rule() -> None:
     assert detail.Unpack(info)
     assert set(info.metadata) == set(ERROR_PARTS)
     assert all(len(each) <= 500 for each in info.metadata.values())
+
+
+def test_a_caller_who_asks_too_much_is_told_when_to_try_again() -> None:
+    status = to_status(TooManyCalls("too many calls"))
+    details = status_pb2.Status.FromString(dict(status.trailing_metadata)["grpc-status-details-bin"]).details
+    hint = error_details_pb2.RetryInfo()
+    assert [each.Is(hint.DESCRIPTOR) and each.Unpack(hint) for each in details] == [False, True]
+    assert 0 < hint.retry_delay.ToMilliseconds() < 5000

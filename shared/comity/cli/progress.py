@@ -95,6 +95,8 @@ class SessionProgress:
                 self.say(self._row(event))
             case "privacy":
                 self.say(_guarantee(event.fields))
+            case "note":
+                self.say(str(event.fields["what"]))
             case "stalled" | "start-weights":
                 self.say(f"round {event.round}: {event.fields['what']}; {event.fields['action']}")
             case kind if kind in self._within:

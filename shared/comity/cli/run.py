@@ -79,14 +79,28 @@ def join_session(
         _show(control, session, node, as_json=as_json, lines=lines)
 
 
-def run_everywhere(path: Path, nodes: Path, *, rounds: int | None, as_json: bool, lines: bool = False) -> None:
-    """Runs a session over the control ports of all its nodes, and shows the result."""
+def run_everywhere(
+    path: Path, nodes: Path, *, rounds: int | None, wait_s: float, as_json: bool, lines: bool = False
+) -> None:
+    """Runs a session over the control ports of all its nodes, and shows the result.
+
+    Args:
+        path: The script.
+        nodes: The file that names the nodes.
+        rounds: How many rounds to buy; None for what the script says.
+        wait_s: How long to wait for nodes that are not ready yet, in seconds.
+        as_json: Print one JSON object instead of tables.
+        lines: Print each round as a JSON object as it comes, and the result last.
+    """
     from comity.cli.several_nodes import connected
     from comity.node.sessions.script import parse_script
 
     script = parse_script(read_script(path, rounds), str(path))
     script.require_no_parties()
-    with connected(nodes) as clients, SessionProgress(quiet=as_json, bytes_and_left=True, lines=lines) as progress:
+    with (
+        connected(nodes, wait_s) as clients,
+        SessionProgress(quiet=as_json, bytes_and_left=True, lines=lines) as progress,
+    ):
         with _interruptible("the session goes on at the nodes; comity sessions --nodes shows it"):
             result, summary = drive(script, clients, progress)
         result["processes"] = [client.describe().pid for client in clients.values()]

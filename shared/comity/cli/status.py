@@ -1,4 +1,4 @@
-"""`comity status`."""
+"""`comity status` and `comity health`."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ def show_status(node: NodeChoice, *, as_json: bool) -> None:
         entries = "1 entry" if status.entries == 1 else f"the last {len(status.tail)} of {status.entries} entries"
         _say(f"\nledger: {entries}")
         print_table(_tail(status))
+
+
+def show_health(node: NodeChoice, *, as_json: bool) -> int:
+    """Says whether a node serves; returns the exit code."""
+    with node.connect() as control:
+        serving = control.serving()
+    if as_json:
+        show_json({"serving": serving})
+    else:
+        _say("the node serves" if serving else "the node does not serve: it is starting, or about to stop")
+    return 0 if serving else 1
 
 
 def _tail(status: pb.NodeStatus) -> Table:

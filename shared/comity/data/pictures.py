@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,7 @@ def _of_dicom(path: Path, form: Form) -> Pixels:
     """A DICOM picture: rescaled as it says, from 0 to 1 over what its bits can say."""
     try:
         import pydicom  # noqa: PLC0415 - an extra
+        from pydicom import config  # noqa: PLC0415
         from pydicom.pixels.processing import apply_modality_lut  # noqa: PLC0415
     except ImportError as error:
         raise MissingFile(
@@ -145,8 +147,11 @@ def _of_dicom(path: Path, form: Form) -> Pixels:
             received="none installed",
             action="pip install 'comity[dicom]'",
         ) from error
+    # Values that the standard does not allow are common, and no concern of ours but in the few that are used.
+    config.settings.reading_validation_mode = config.IGNORE
     try:
-        found = pydicom.dcmread(path)
+        # From memory: a file gives pydicom a buffer for what a damaged one claims to hold, up to 4 GB.
+        found = pydicom.dcmread(BytesIO(path.read_bytes()))
         stored = _one_grey(found.pixel_array)
         bits, signed = int(found.BitsStored), int(found.get("PixelRepresentation", 0))
         low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)

@@ -48,6 +48,7 @@ class Party:
         policy: What it agrees to, as `[policy]` in `node.toml` has it.
         privacy: How it looks after its samples, as `[privacy]` in `node.toml` has it; left out, nothing is held back, since
             nothing leaves this process.
+        training: How it makes the steps of its trainings, as `[training]` in `node.toml` has it.
         secret: What its own randomness comes from; left out, its name and the seed, so that a simulation repeats.
     """
 
@@ -63,6 +64,7 @@ class Party:
     settings: Mapping[str, Json] = field(default_factory=dict)
     policy: Mapping[str, Json] = field(default_factory=dict)
     privacy: Mapping[str, Json] = field(default_factory=dict)
+    training: Mapping[str, Json] = field(default_factory=dict)
     secret: str | None = None
 
 
@@ -115,6 +117,8 @@ def section(
         values["secret"] = party.secret
     if party.privacy:
         values["privacy"] = dict(party.privacy)
+    if party.training:
+        values["training"] = dict(party.training)
     if party.weights:
         values["weights"] = dict(party.weights)
     if party.settings:

@@ -37,6 +37,7 @@ from comity.session.policy import Policy
 from comity.store.places import store_url
 from comity.store.secrets import GivenSecrets, Secrets, secrets_in
 from comity.suggestions import did_you_mean
+from comity.training.settings import TrainingSettings
 from comity.transport.identity import Identity
 from comity.transport.retry import RetryPolicy
 
@@ -97,6 +98,7 @@ class PartyConfig(BaseModel):
         device: `auto`, `cpu`, `cuda` …
         protocols: Its own settings of protocols, by their names; the protocols say what there is to set.
         policy: What it agrees to.
+        training: How it makes the steps of its trainings.
         privacy: How it looks after the samples that it trains on. Within one process nothing leaves, so that nothing is
             held back unless that is asked for; a node holds back unless its owner says otherwise.
         audit: What is kept of what it sends.
@@ -112,6 +114,7 @@ class PartyConfig(BaseModel):
     device: str = "auto"
     protocols: dict[str, SerializeAsAny[BaseModel]] = {}
     policy: Policy = Policy()
+    training: TrainingSettings = TrainingSettings()
     privacy: PrivacySettings = PrivacySettings(preset="public")
     audit: AuditSettings = AuditSettings()
     limits: Limits = Limits()

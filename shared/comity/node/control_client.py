@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
+from grpc_health.v1 import health, health_pb2
 
 from comity.errors import ComityError, InvalidValue, PeerUnreachable
 from comity.node.sessions.failures import raised
@@ -72,6 +73,16 @@ class ControlClient:
     def describe(self) -> pb.NodeDescription:
         """Who the node is."""
         return self._call(self._stub.Describe, pb.DescribeRequest())
+
+    def serving(self) -> bool:
+        """Whether the node is ready, by the standard health service: it has started, and is not about to stop."""
+        check = self._channel.unary_unary(
+            f"/{health.SERVICE_NAME}/Check",
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
+        )
+        reply = self._call(check, health_pb2.HealthCheckRequest())
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
     def status(self) -> pb.NodeStatus:
         """One picture of the node."""

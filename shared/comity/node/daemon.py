@@ -68,6 +68,7 @@ class Node:
         self._identity = config.identity
         self._protocols = usable_for(role)
         self._draining = threading.Event()
+        self._controls: list[NodeServer] = []
         self._started = datetime.now(UTC)
 
     def serve(self, stop: threading.Event) -> None:
@@ -109,11 +110,18 @@ class Node:
             address = self.address or None
             for note in self._local.holdings.notes:
                 log.warning("data-note", what=note)
+            self._say_ready(ready=True)
             log.info("node-ready", party=self.party, role=self.role, address=address, samples=samples, pid=os.getpid())
             while not stop.wait(_LOOK_S):
                 self._expire()
             log.info("node-draining", party=self.party)
             self._draining.set()
+            self._say_ready(ready=False)
+
+    def _say_ready(self, *, ready: bool) -> None:
+        """Says, to who asks an operator's service for its health, whether the whole node is there."""
+        for server in self._controls:
+            server.say_serving(serving=ready)
 
     def _expire(self) -> None:
         """Ends what has waited longer than the policy lets it, and tries again what stopped."""
@@ -293,7 +301,8 @@ class Node:
     def _serve_control(self, stack: contextlib.ExitStack, identity: Identity | None, address: str) -> None:
         server = NodeServer(identity, [CONTROL_SERVICE])
         control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(self, server.streams), server.server)
-        log.info("control-ready", address=server.start(address))
+        log.info("control-ready", address=server.start(address, ready=False))
+        self._controls.append(server)
         stack.callback(server.stop, self._config.drain_s)
 
     def _serve_peers(self, stack: contextlib.ExitStack) -> None:

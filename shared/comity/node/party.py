@@ -434,6 +434,7 @@ class LocalParty:
             self.config.settings_of(definition) if splits is None else None,
             mechanism,
             self._rules() if splits is None and environments is None else None,
+            self.config.training,
         )
         return implementation.task.build(contract, resources)
 

@@ -1,12 +1,14 @@
 """What a peer could learn of single samples from what was sent: tensors in, figures out.
 
 Membership: Yeom et al. 2018 (a threshold on the loss); Carlini et al. 2022 (LiRA, offline: shadow models that saw other
-samples). Reconstruction: rows of a first linear layer, and differences of such rows, that point where a sample does.
+samples). Reconstruction: rows of a first linear layer, and differences of such rows, that point where a sample does; and
+their independent components (Hyvärinen and Oja 2000), since rows are mixtures of samples.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -83,6 +85,31 @@ def directions(rows: Float[Tensor, "rows inputs"]) -> Iterator[Float[Tensor, "ro
         yield moved - moved[nearest]
         along = (moved * unit[nearest]).sum(dim=1, keepdim=True)
         yield moved - along * unit[nearest]
+
+
+def unmixed(rows: Float[Tensor, "rows inputs"], most: int = 64) -> Float[Tensor, "components inputs"]:
+    """Independent components of rows that moved, by FastICA: samples, where the rows mix a few of them.
+
+    Args:
+        rows: Changes of a layer's rows.
+        most: Rows that are looked at, those that moved the most; and components at most.
+    """
+    from sklearn.decomposition import FastICA  # type: ignore[import-untyped, unused-ignore]
+    from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped, unused-ignore]
+
+    lengths = rows.double().norm(dim=1)
+    order = lengths.argsort(descending=True)[: int((lengths > 0).sum())][:most]
+    if len(order) < 2:
+        return rows.new_empty((0, rows.shape[1]))
+    moved = rows[order].double()
+    values = torch.linalg.svdvals(moved - moved.mean(dim=1, keepdim=True))
+    # As many as there are mixtures that rounding has not made up.
+    components = max(int((values > 1e-5 * values[0]).sum()), 1)
+    ica = FastICA(components, whiten="unit-variance", random_state=0, max_iter=200, tol=1e-2)
+    with warnings.catch_warnings():
+        # What it has found by then is looked at all the same.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return torch.from_numpy(ica.fit_transform(moved.T.numpy()).T)
 
 
 def shown(candidates: Float[Tensor, "rows inputs"], samples: Float[Tensor, "samples inputs"]) -> Int[Tensor, " found"]:

@@ -43,6 +43,7 @@ class ProtocolDefinition:
         agrees: What of a contract's task the data of a role have to be for, `inputs` and `outputs`; of roles that are left
             out, all of it.
         unit: What a charge counts.
+        shows: What kinds that cross show of samples however they are trained, in a few words by kind; `comity check` says it.
         extensions: What it adds to a node.
 
     Raises:
@@ -63,6 +64,7 @@ class ProtocolDefinition:
     tasks: tuple[str, ...] = ()
     agrees: Mapping[str, frozenset[Aspect]] = field(default_factory=dict)
     unit: str = "round"
+    shows: Mapping[str, str] = field(default_factory=dict)
     extensions: Extensions = field(default_factory=Extensions)
 
     def __post_init__(self) -> None:
@@ -92,6 +94,13 @@ class ProtocolDefinition:
             role in self.roles and {*each} <= ASPECTS for role, each in agrees.items()
         )
         yield "agrees", known, "inputs and outputs, by role"
+        shows = self.shows
+        said = (
+            isinstance(shows, Mapping)
+            and {*shows} <= {*self.egress}
+            and all(isinstance(each, str) for each in shows.values())
+        )
+        yield "shows", said, "a text by kind, for kinds of its egress"
         yield "terms", isinstance(self.terms, type) and issubclass(self.terms, Terms), "a class of Terms"
         shown = self.presentation
         yield "presentation", isinstance(shown, Presentation), "a Presentation"

@@ -21,8 +21,9 @@ from comity.session.contexts import PeerContext, SessionContext
 from comity.session.worker import Steppable
 from comity.tasks import ModelSize, require_task
 from comity.training import Secret
+from comity.training.settings import TrainingSettings
 from comity.transport.bindings.channel import Channel
-from comity.transport.calls import Service
+from comity.transport.service import Service
 
 Data = Splits | EnvironmentSet | None
 """A party's data, as its node loads them: samples, games, or none."""
@@ -43,6 +44,7 @@ class Resources:
         settings: Its settings of the protocol; None where the protocol has none, or they are to be passed over.
         mechanism: The noise of its training; None for none.
         rules: By which a leak guard decides what of its training is sent; None for no guard.
+        training: How it makes its steps.
     """
 
     party: str
@@ -54,6 +56,7 @@ class Resources:
     settings: Any = None
     mechanism: Mechanism | None = None
     rules: Rules | None = None
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
 
 class TaskBuilder(Protocol):

@@ -319,13 +319,18 @@ class RequestMeter:
             elif record.kind == "settled":
                 self._close(Tally.kept(record.fields))
 
-    def number(self) -> int:
-        """A number that no other request has; that it may be used is durable, in a commit for a thousand."""
+    def number(self, count: int = 1) -> int:
+        """The first of numbers in a row that no other request has; that they may be used is durable, in a commit for a thousand.
+
+        Args:
+            count: How many.
+        """
         with self._lock:
-            if self._last == self._reserved:
-                self._reserve(self._reserved + _BLOCK)
-            self._last += 1
-            return self._last
+            if self._last + count > self._reserved:
+                self._reserve(max(self._last + count, self._reserved + _BLOCK))
+            first = self._last + 1
+            self._last += count
+            return first
 
     def use(self, last: int) -> None:
         """Lets the caller give numbers by itself, up to one: where the same is asked again, by the same number."""
@@ -352,6 +357,11 @@ class RequestMeter:
     def charged(self) -> int:
         """How many requests are charged."""
         return len(self._settled)
+
+    @property
+    def unsettled(self) -> int:
+        """How many are answered and not settled yet, as far as their answers have come."""
+        return len(self._sizes)
 
     def settle(self, port: Settling) -> int:
         """Signs for what was answered, and takes the receipt; what was begun before a cut or a restart first.

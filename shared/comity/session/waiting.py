@@ -24,6 +24,8 @@ class Reason:
         ends_with: What ends the wait, likewise.
         counts: Whether a session that waits counts against `policy.max_sessions`.
         expires: Whether `policy.max_wait_s` bounds the wait; what waits longer is ended.
+        concludes: Whether the session has done its work and waits for its operator's word to end: `comity cancel` then ends it
+            well, with what it came to.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Reason:
     ends_with: str
     counts: bool = True
     expires: bool = True
+    concludes: bool = False
 
     def of(self, session: str, subject: str = "") -> Waiting:
         """This reason in one session."""
@@ -109,6 +112,9 @@ class Waits:
         store: Where the session is kept; one that is not kept there, as in a simulation, waits all the same.
         session: Its identifier.
         observe: Is told when a wait begins and ends.
+
+    Attributes:
+        concluded: Set when the operator's word has come that a wait that `concludes` is over.
     """
 
     def __init__(self, store: Store, session: str, observe: Observer = ignore) -> None:
@@ -116,6 +122,8 @@ class Waits:
         self._session = session
         self._observe = observe
         self._begun: set[tuple[str, str]] = set()
+        self._concluding: set[tuple[str, str]] = set()
+        self.concluded = threading.Event()
         self._lock = threading.Lock()
         self._awaited: set[threading.Event] = set()
         self._given_up: ComityError | None = None
@@ -130,6 +138,9 @@ class Waits:
         """
         waiting = reason.of(self._session, subject)
         self._begun.add((reason.name, subject))
+        if reason.concludes:
+            with self._lock:
+                self._concluding.add((reason.name, subject))
         self._change(lambda waits: waits if _at(waits, reason, subject) else (*waits, waiting))
         self._observe(began(waiting, **details))
 
@@ -138,6 +149,8 @@ class Waits:
         kept = self._store.find(self._session)
         waited = (reason.name, subject) in self._begun or (kept is not None and _at(kept.waits, reason, subject))
         self._begun.discard((reason.name, subject))
+        with self._lock:
+            self._concluding.discard((reason.name, subject))
         if waited:
             self._change(lambda waits: tuple(each for each in waits if not _at([each], reason, subject)))
             self._observe(Event("waiting-over", 0, {"reason": reason.name, "subject": subject}))
@@ -182,6 +195,22 @@ class Waits:
         finally:
             with self._lock:
                 self._awaited.discard(ready)
+
+    def require_going_on(self) -> None:
+        """For whoever waits in turns of its own.
+
+        Raises:
+            ComityError: Why the session is not active any more.
+        """
+        if self._given_up is not None:
+            raise self._given_up
+
+    def conclude(self) -> bool:
+        """Has a session end well that waits for its operator's word to do so; returns whether it waits for that."""
+        with self._lock:
+            if self._concluding:
+                self.concluded.set()
+            return bool(self._concluding)
 
     def give_up(self, error: ComityError) -> None:
         """Ends every wait, present and future, of the session's worker; that it waits stays kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -57,6 +57,14 @@ class Objective(Protocol):
 
     def predict(self, outputs: Outputs) -> dict[str, Tensor]:
         """What outputs say of their samples, as somebody uses it: classes, probabilities, targets in their own units."""
+
+
+@runtime_checkable
+class Composite(Objective, Protocol):
+    """An objective of several heads, whose losses somebody may weigh against each other."""
+
+    def losses(self, outputs: Outputs, targets: Targets, reduction: Reduction = "mean") -> dict[str, Tensor]:
+        """The loss of each head, by its name, as much as it counts in the sum; see `Objective.loss`."""
 
 
 def sole(outputs: Outputs, head: HeadSpec) -> Tensor:

@@ -117,15 +117,18 @@ class Sum:
 
     def loss(self, outputs: Outputs, targets: Targets, reduction: Reduction) -> Tensor:
         """See `Objective.loss`."""
-        made = self._apart(outputs)
-        losses = [
-            part.weight * part.objective.loss(made[name], part.targets(targets), reduction)
-            for name, part in self._parts.items()
-        ]
-        total = losses[0]
-        for each in losses[1:]:
+        total, *others = self.losses(outputs, targets, reduction).values()
+        for each in others:
             total = total + each
         return total
+
+    def losses(self, outputs: Outputs, targets: Targets, reduction: Reduction = "mean") -> dict[str, Tensor]:
+        """See `Composite.losses`."""
+        made = self._apart(outputs)
+        return {
+            name: part.weight * part.objective.loss(made[name], part.targets(targets), reduction)
+            for name, part in self._parts.items()
+        }
 
     def tally(self) -> Tally:
         """See `Objective.tally`."""

@@ -15,7 +15,7 @@ from comity.contract import Json
 from comity.data import Dataset, Splits
 from comity.data.dataset import CLASSIFICATION
 from comity.errors import InvalidValue
-from comity.privacy.audits import confidence, correlation, directions, likelihood, separation, shown
+from comity.privacy.audits import confidence, correlation, directions, likelihood, separation, shown, unmixed
 from comity.randomness import derive, generator
 from comity.tensors import State
 from comity.training.supervised import Supervised
@@ -119,6 +119,7 @@ def reconstruction(changes: Sequence[State], data: Dataset, model: nn.Module, in
                 f"{name}samples_shown": sum(map(len, each_shows)),
                 f"{name}distinct_samples_shown": len(set().union(*each_shows)) if each_shows else 0,
             }
+        found["unmixed_samples_shown"] = len(set().union(*(shown(unmixed(each), samples).tolist() for each in rows)))
     if data.task != CLASSIFICATION:
         # Label counts, and inputs that are guessed with their labels, are of samples that have one class each.
         return found

@@ -11,6 +11,7 @@ from comity.privacy.leak_guard import Rules
 from comity.tasks import objective_of, task_kind
 from comity.training.device import choose_device
 from comity.training.samples import Secret
+from comity.training.settings import TrainingSettings
 from comity.training.supervised import Supervised
 from comity.training.terms import Sampling, TrainingTerms
 
@@ -27,6 +28,7 @@ def supervised(  # noqa: PLR0913
     rules: Rules | None = None,
     sampling: Sampling = "uniform",
     is_judged_on_validation: bool = False,
+    training: TrainingSettings | None = None,
 ) -> Supervised:
     """A task of samples.
 
@@ -41,6 +43,7 @@ def supervised(  # noqa: PLR0913
         rules: By which a leak guard decides what of the training is sent; None for no guard.
         sampling: How batches are drawn.
         is_judged_on_validation: Whether losses are over the samples that are held out, where there are any.
+        training: How steps are made.
     """
     return Supervised(
         model,
@@ -55,4 +58,5 @@ def supervised(  # noqa: PLR0913
         objective=objective_of(task),
         sampling=sampling,
         judged=splits.find("validation") if splits is not None and is_judged_on_validation else None,
+        training=training,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -19,12 +20,15 @@ from comity.errors import InvalidValue, NonFiniteValue, TrainingDiverged
 from comity.privacy import Mechanism, PrivateGradients
 from comity.privacy.leak_guard import Collector, LeakGuard, Rules
 from comity.tasks.classification import CrossEntropy
-from comity.tasks.objective import Objective, Outputs, Reduction, sole
+from comity.tasks.objective import Objective, Outputs, Targets, sole
 from comity.tensors import State
+from comity.training import stepping
 from comity.training.network import Network, densify
 from comity.training.optimizers import build_optimizer, set_rate
 from comity.training.releases import Releases, apart
 from comity.training.samples import BalancedStream, PoissonStream, SampleStream, Secret
+from comity.training.settings import TrainingSettings
+from comity.training.stepping import Steps
 from comity.training.terms import OptimizerSpec, Sampling
 from comity.training.trajectories import Resume, Snapshot, sampled
 
@@ -54,9 +58,10 @@ class Supervised:
         objective: What the model is trained and tested for; None for the cross-entropy of the samples' classes.
         sampling: How batches are drawn.
         judged: The samples over which losses are; None for those that are trained on.
+        training: How steps are made.
 
     Raises:
-        InvalidValue: Differential privacy does not go with the model.
+        InvalidValue: Differential privacy does not go with the model, or with how steps are made.
     """
 
     def __init__(  # noqa: PLR0913
@@ -74,7 +79,10 @@ class Supervised:
         objective: Objective | None = None,
         sampling: Sampling = "uniform",
         judged: Dataset | None = None,
+        training: TrainingSettings | None = None,
     ) -> None:
+        self._training = training or TrainingSettings()
+        _require_together(self._training, is_private=privacy is not None, is_guarded=rules is not None)
         self.objective: Objective = objective or CrossEntropy(HeadSpec(name="class", size=splits.train.classes))
         self._network = Network(model, device, self.objective.heads)
         self.layout = self._network.layout
@@ -163,20 +171,27 @@ class Supervised:
         Yields:
             Models with what is needed to go on from them. The tensors are the live ones: copy what is to be kept.
         """
-        own, kept, of_optimizer = apart({} if resume is None else resume.optimizer)
+        own, kept, rest = apart({} if resume is None else resume.optimizer)
+        of_steps, of_optimizer = stepping.apart(rest)
         releases = None
         if guard is None and (guard := self.guard(state, kept)) is not None:
             releases = Releases(guard, self._network.on_device(state))
         self._network.load({**state, **own})
         optimizer = build_optimizer(spec, self._network.trained)
-        stream = self._stream(round)
+        stream, judging = self._stream(round), self._judging(round)
+        steps = self._steps(of_steps)
 
         def step(iteration: int) -> None:
             set_rate(optimizer, spec, iteration, iterations)
-            self._step(optimizer, stream.batch(iteration), round, iteration, guard)
+            batch = stream.batch(iteration)
+            self._step(steps, optimizer, batch, (round, iteration), guard)
+            if steps.learns(iteration):
+                answers = partial(self._answers, place=(round, iteration))
+                steps.learn(judging.batch(iteration).to(self._device), batch.to(self._device), answers)
 
         at = None if resume is None else Resume(resume.iteration, of_optimizer)
-        for made in sampled(self._network.state, optimizer, step, iterations=iterations, period=period, resume=at):
+        for plain in sampled(self._network.state, optimizer, step, iterations=iterations, period=period, resume=at):
+            made = replace(plain, optimizer={**plain.optimizer, **steps.kept()})
             if releases is None:
                 yield made
             elif made.iteration == 0:
@@ -194,6 +209,14 @@ class Supervised:
         if self._classes is not None:
             return BalancedStream(self._classes, self._batch_size, self._secret, round)
         return SampleStream(self.samples, self._batch_size, self._secret, round)
+
+    def _judging(self, round: int) -> SampleStream:
+        """Which samples the main head of several is judged by, where a method of weighting learns."""
+        return SampleStream(self.samples, self._batch_size, self._secret, round, purpose="judging")
+
+    def _steps(self, kept: State | None = None) -> Steps:
+        """What makes the steps of a training."""
+        return Steps(self._network.trained, self.objective, self._training, self._device, kept)
 
     def guard(
         self, state: State, kept: State | None = None, leaving: Collection[str] | None = None
@@ -263,7 +286,7 @@ class Supervised:
                     action="correct session.model.trainable, or the factory",
                 )
             optimizer = build_optimizer(spec, network.trained)
-            self._step(optimizer, some.cpu(), 0, 0, None)
+            self._step(self._steps(), optimizer, some.cpu(), (0, 0), None)
             if not any(each.grad is not None for each in network.trained):
                 raise InvalidValue("a step moves nothing of the model", expected="gradients", received="none")
         state = {name: each.cpu() for name, each in network.state().items()}
@@ -288,26 +311,37 @@ class Supervised:
         network.load(self.initial_state)
 
     def _step(
-        self, optimizer: torch.optim.Optimizer, batch: Tensor, round: int, iteration: int, guard: LeakGuard | None
+        self,
+        steps: Steps,
+        optimizer: torch.optim.Optimizer,
+        batch: Tensor,
+        place: tuple[int, int],
+        guard: LeakGuard | None,
     ) -> None:
-        indices = batch.to(self._device)
+        indices, answers = batch.to(self._device), partial(self._answers, place=place)
+        if self._private is None:
+            steps.step(optimizer, indices, answers, guard)
+            return
+
+        def losses() -> Tensor:
+            return self.objective.loss(*answers(indices, "dropout"), "none")
+
         optimizer.zero_grad(set_to_none=True)
         with nullcontext() if guard is None else guard.batch(indices):
-            if self._private is None:
-                self._batch_loss(indices, round, iteration, "mean").backward()
-            else:
-                losses = partial(self._batch_loss, indices, round, iteration, "none") if len(indices) else None
-                self._private.compute(optimizer, losses, self._secret.seed("privacy noise", round, iteration))
+            seed = self._secret.seed("privacy noise", *place)
+            self._private.compute(optimizer, losses if len(indices) else None, seed)
         densify(self._network.trained)
         optimizer.step()
 
-    def _batch_loss(self, indices: Int[Tensor, " batch"], round: int, iteration: int, reduction: Reduction) -> Tensor:
-        """Loss of a batch: its mean, a scalar, or with reduction `none` that of each sample."""
+    def _answers(
+        self, indices: Int[Tensor, " batch"], purpose: str, *, place: tuple[int, int]
+    ) -> tuple[Outputs, Targets]:
+        """What the model says of training samples in a round and an iteration, and what is to be said."""
         inputs = self._prepared(self._train_data, indices)
         # Opacus's hooks expect gradients of the inputs; torch warns where there are none.
         inputs.requires_grad_(self._private is not None)
-        outputs = self._network.forward(inputs, self._secret.seed("dropout", round, iteration))
-        return self.objective.loss(outputs, self._train_data.targets_of(indices), reduction)
+        outputs = self._network.forward(inputs, self._secret.seed(purpose, *place))
+        return outputs, self._train_data.targets_of(indices)
 
     def fit(
         self,
@@ -427,6 +461,28 @@ def _classes_of(data: Dataset) -> Int[Tensor, " samples"]:
             action="leave sampling out of session.terms",
         )
     return data.labels
+
+
+def _require_together(training: TrainingSettings, *, is_private: bool, is_guarded: bool) -> None:
+    """Checks that steps can be made so.
+
+    Raises:
+        InvalidValue: They cannot.
+    """
+    if is_private and not training.is_plain:
+        raise InvalidValue(
+            "noise covers one loss of each sample, in one pass",
+            expected="a [training] table without precision, micro_batch and weighting",
+            received=", ".join(sorted(training.model_dump(exclude_defaults=True))),
+            action="leave them out, or train without differential privacy",
+        )
+    if is_guarded and training.weighting is not None and training.micro_batch is not None:
+        raise InvalidValue(
+            "a leak guard sees a batch whose heads are weighed as a whole",
+            expected="training.weighting or training.micro_batch",
+            received="both",
+            action="leave micro_batch out",
+        )
 
 
 def _equal(one: Outputs, other: Outputs) -> bool:

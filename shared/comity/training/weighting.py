@@ -5,7 +5,9 @@ Methods are named by the entry-point group `comity.weightings`. The first task i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import math
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
@@ -18,6 +20,8 @@ from comity.errors import InvalidValue, NonFiniteValue
 from comity.suggestions import did_you_mean
 
 GROUP = "comity.weightings"
+_COLUMNS = 1 << 16
+"""Parameters whose products are summed at a time, so that no whole copy in float64 is needed."""
 
 
 class WeightingMethod(Protocol):
@@ -25,6 +29,8 @@ class WeightingMethod(Protocol):
 
     needs_gram: bool
     """Whether weights depend on the gradients; else one backward pass of the weighted sum is all that is made."""
+    learns: bool
+    """Whether `update` does anything."""
 
     def weights(
         self, losses: Float[Tensor, " tasks"], gram: Float[Tensor, "tasks tasks"] | None
@@ -45,10 +51,10 @@ class WeightingMethod(Protocol):
             main_length: Its length.
         """
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """What has to outlive the process, for checkpoints."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from there."""
 
 
@@ -66,7 +72,7 @@ def weighting(method: str, tasks: int, **options: Any) -> WeightingMethod:
         options: Of the method.
 
     Raises:
-        InvalidValue: There is none of that name.
+        InvalidValue: There is none of that name, or it has no such option.
     """
     found = {point.name: point for point in entry_points(group=GROUP)}
     name = method.replace("_", "-")
@@ -77,16 +83,56 @@ def weighting(method: str, tasks: int, **options: Any) -> WeightingMethod:
             received=method,
             action=did_you_mean(method, found, "comity.training.weighting.weighting_names lists them"),
         )
-    made: WeightingMethod = found[name].load()(tasks, **options)
+    kind = found[name].load()
+    known = [*inspect.signature(kind).parameters][1:]
+    if unknown := next((each for each in options if each not in known), None):
+        raise InvalidValue(
+            f"the weighting method {name} has no such option",
+            expected=", ".join(known) or "none",
+            received=unknown,
+            action=did_you_mean(unknown, known, "leave it out"),
+        )
+    made: WeightingMethod = kind(tasks, **options)
     return made
+
+
+def shared_and_own(
+    losses: Sequence[Tensor], parameters: Sequence[Parameter]
+) -> tuple[list[Parameter], list[list[Parameter]]]:
+    """What tasks share of a model, and each task's own part of it.
+
+    Args:
+        losses: One of each task, on one graph, which is kept.
+        parameters: The model's.
+
+    Raises:
+        InvalidValue: They share nothing.
+    """
+    uses: list[list[int]] = [[] for _ in parameters]
+    for task, loss in enumerate(losses):
+        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        for users, gradient in zip(uses, found, strict=True):
+            if gradient is not None:
+                users.append(task)
+    trunk = [each for each, users in zip(parameters, uses, strict=True) if len(users) > 1]
+    own = [[each for each, users in zip(parameters, uses, strict=True) if users == [at]] for at in range(len(losses))]
+    if not trunk:
+        raise InvalidValue(
+            "the tasks share no parameters",
+            expected="a trunk that two tasks or more go through",
+            received=f"{len(losses)} models beside each other",
+            action="leave training.weighting out, or share layers",
+        )
+    return trunk, own
 
 
 class WeightedGradients:
     """Gives a trunk, and the heads on it, the gradients of a step: one backward pass a task, or one for all.
 
-    Between `backward` and `combine` it holds a gradient of the trunk for each task and the one that is made of them.
-    Gradients of several micro-batches add up if `backward` is called for each. With a `GradScaler`, pass it: what is put into
-    `.grad` is scaled as it expects, and a step with infinite gradients is skipped by it as ever.
+    It holds a gradient of the trunk for each task, until the next step; `combine` makes one more of them, which the
+    parameters' `.grad` are views of. Gradients of several micro-batches add up if `backward` is called for each. With a
+    `GradScaler`, pass it: what is put into `.grad` is scaled as it expects, and a step with infinite gradients is skipped by
+    it as ever.
 
     Args:
         method: How they become one.
@@ -115,17 +161,21 @@ class WeightedGradients:
         self._losses: Tensor | None = None
         self._weights: Tensor | None = None
         self._gram: Tensor | None = None
-        self._last_rows: Tensor | None = None
+        self._scale = 1.0
 
     @property
-    def _scale(self) -> float:
-        return 1.0 if self._scaler is None else float(self._scaler.get_scale())
+    def has_rows(self) -> bool:
+        """Whether a step was made that a method can learn from."""
+        return self._gram is not None
 
-    def backward(self, losses: Sequence[Tensor]) -> None:
+    def backward(self, losses: Sequence[Tensor], *, share: float = 1.0, again: bool = False) -> None:
         """Adds the gradients of a batch.
 
         Args:
             losses: One of each task, on one graph.
+            share: What they count: of several micro-batches, each one's part of the batch. A method that looks at losses
+                alone decides by those of the first.
+            again: Whether the graph is kept, for another pass.
 
         Raises:
             InvalidValue: They are not as many as there are tasks.
@@ -133,31 +183,49 @@ class WeightedGradients:
         if len(losses) != len(self._heads):
             raise InvalidValue("losses", expected=f"one for each of {len(self._heads)} tasks", received=len(losses))
         values = torch.stack([each.detach() for each in losses]).double()
-        self._losses = values if self._losses is None else self._losses + values
+        is_first = self._losses is None
+        self._losses = share * values if self._losses is None else self._losses + share * values
         if not self.method.needs_gram:
-            self._backward_of_sum(losses, values)
+            self._backward_of_sum(losses, values, share, again=again)
             return
+        if is_first:
+            self._scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
+            self._gram = None
+        last = len(losses) - 1
+        for task, loss in enumerate(losses):
+            own, scaled = self._heads[task], loss if share == 1.0 else share * loss
+            if self._scaler is not None:
+                scaled = self._scaler.scale(scaled)
+            found = torch.autograd.grad(
+                scaled, [*self._trunk, *own], retain_graph=again or task < last, allow_unused=True
+            )
+            self._add_to_row(task, found[: len(self._trunk)], is_first=is_first)
+            self._add_to_head(task, found[len(self._trunk) :])
+            # Not kept while the next pass makes its own.
+            del found
+
+    def _backward_of_sum(self, losses: Sequence[Tensor], values: Tensor, share: float, *, again: bool) -> None:
+        if self._weights is None:
+            self._weights = self.method.weights(values, None)
+        total = (share * self._weights.to(losses[0]) * torch.stack([*losses])).sum()
+        (total if self._scaler is None else self._scaler.scale(total)).backward(retain_graph=again)
+
+    def _add_to_row(self, task: int, gradients: Sequence[Tensor | None], *, is_first: bool) -> None:
         if self._rows is None:
             total = sum(each.numel() for each in self._trunk)
             # Half precision is for the passes: products are of float32.
-            self._rows = torch.zeros(len(losses), total, device=self._trunk[0].device)
-        last = len(losses) - 1
-        for task, loss in enumerate(losses):
-            own = self._heads[task]
-            scaled = loss if self._scaler is None else self._scaler.scale(loss)
-            found = torch.autograd.grad(scaled, [*self._trunk, *own], retain_graph=task < last, allow_unused=True)
-            at, row = 0, self._rows[task]
-            for parameter, gradient in zip(self._trunk, found, strict=False):
-                if gradient is not None:
-                    row[at : at + parameter.numel()].add_(gradient.flatten())
-                at += parameter.numel()
-            self._add_to_head(task, found[len(self._trunk) :])
-
-    def _backward_of_sum(self, losses: Sequence[Tensor], values: Tensor) -> None:
-        self._weights = self.method.weights(values, None)
-        weights = self._weights.to(losses[0])
-        total = (weights * torch.stack([*losses])).sum()
-        (total if self._scaler is None else self._scaler.scale(total)).backward()
+            self._rows = torch.empty(len(self._heads), total, device=self._trunk[0].device)
+        row, at = self._rows[task], 0
+        for parameter, gradient in zip(self._trunk, gradients, strict=True):
+            part = row[at : at + parameter.numel()].view(parameter.shape)
+            at += parameter.numel()
+            if gradient is None:
+                if is_first:
+                    part.zero_()
+            elif is_first:
+                part.copy_(gradient)
+            else:
+                part.add_(gradient)
 
     def _add_to_head(self, task: int, gradients: Sequence[Tensor | None]) -> None:
         pairs = zip(self._heads[task], gradients, strict=True)
@@ -183,16 +251,15 @@ class WeightedGradients:
             return weights
         if losses is None or rows is None:
             raise InvalidValue("nothing to combine", expected="backward before combine", received="none")
-        gram = (rows @ rows.T).double() / self._scale**2
+        gram = _products(rows) / self._scale**2
         if not bool(gram.isfinite().all()):
             if self._scaler is None:
-                self._forget()
+                self._head_rows = [None] * len(self._heads)
                 raise NonFiniteValue(
                     "a task's gradient is not finite", expected="finite numbers", received="NaN or inf"
                 )
             # The scaler sees it, and skips the step.
             self._put(rows.sum(0), [1.0] * len(losses))
-            self._forget()
             return torch.zeros(len(losses), dtype=torch.float64)
         weights = self.method.weights(losses, gram)
         factor = 1.0
@@ -200,13 +267,12 @@ class WeightedGradients:
             factor = self._norm / float((weights @ gram @ weights).clamp_min(1e-60).sqrt())
         mean = float(weights.abs().mean()) or 1.0
         self._put((factor * weights).to(rows) @ rows, (weights / mean).tolist())
-        self._gram, self._last_rows = gram, rows / self._scale
-        self._forget()
+        self._gram = gram
         return weights
 
     @torch.no_grad()
     def update(self, main_gradient: Sequence[Tensor]) -> None:
-        """Has the method learn from the main task's gradient on another batch.
+        """Has the method learn from the main task's gradient on another batch, before the next step begins.
 
         Args:
             main_gradient: By the parameters of the trunk, unscaled.
@@ -214,36 +280,27 @@ class WeightedGradients:
         Raises:
             InvalidValue: No step was made.
         """
-        if self._last_rows is None or self._gram is None:
+        if self._rows is None or self._gram is None:
             raise InvalidValue("there is nothing to learn from", expected="combine before update", received="none")
-        flat = torch.cat([each.flatten() for each in main_gradient])
-        self.method.update(self._gram, (self._last_rows @ flat.to(self._last_rows)).double(), float(flat.norm()))
+        flat = [each.flatten().to(self._rows) for each in main_gradient]
+        parts = self._rows.split([len(each) for each in flat], dim=1)
+        products = sum(part @ each for part, each in zip(parts, flat, strict=True))
+        length = math.hypot(*(float(each.norm()) for each in flat))
+        self.method.update(self._gram, torch.as_tensor(products).double() / self._scale, length)
 
     def _put(self, flat: Tensor, shares: Sequence[float]) -> None:
         at = 0
         for parameter in self._trunk:
             part = flat[at : at + parameter.numel()].view_as(parameter)
-            parameter.grad = part.to(parameter.dtype).clone()
+            parameter.grad = part.to(parameter.dtype)
             at += parameter.numel()
         for own, gradients, share in zip(self._heads, self._head_rows, shares, strict=True):
             for parameter, gradient in zip(own, gradients or [], strict=True):
                 parameter.grad = gradient * share
-
-    def _forget(self) -> None:
-        self._rows = None
         self._head_rows = [None] * len(self._heads)
 
 
-def every(steps: int, closure: Callable[[], Sequence[Tensor]]) -> Callable[[int, WeightedGradients], None]:
-    """A rule that has a method learn every so many steps; see `WeightedGradients.update`.
-
-    Args:
-        steps: Between two updates.
-        closure: The main task's gradient on another batch.
-    """
-
-    def learn(step: int, gradients: WeightedGradients) -> None:
-        if step % steps == steps - 1:
-            gradients.update(closure())
-
-    return learn
+def _products(rows: Float[Tensor, "tasks parameters"]) -> Float[Tensor, "tasks tasks"]:
+    """Inner products, summed in float64: in float32 those of parallel gradients need not be of any."""
+    parts = (each.double() for each in rows.split(_COLUMNS, dim=1))
+    return sum((each @ each.T for each in parts), start=rows.new_zeros(len(rows), len(rows), dtype=torch.float64))

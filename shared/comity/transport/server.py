@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha import reflection
 
 from comity.errors import AddressInUse, ComityError, InvalidValue, TooManyCalls, UnknownParty
@@ -248,6 +249,7 @@ class NodeServer:
         services: Full names of the services, for reflection and health; no other is served.
         only: The one party that may call; None for all whom the node trusts.
         limits: What it gives at most.
+        pool: What reflection finds the services in; None for the pool that generated code shares.
     """
 
     def __init__(
@@ -257,6 +259,7 @@ class NodeServer:
         *,
         only: str | None = None,
         limits: Limits = _LIMITS,
+        pool: DescriptorPool | None = None,
     ) -> None:
         self._identity = identity
         self._pool = ThreadPoolExecutor(limits.calls, thread_name_prefix="rpc")
@@ -269,13 +272,14 @@ class NodeServer:
         self.server = grpc.server(self._pool, interceptors=[boundary], options=options(limits))
         self._health = health.Health(services, self.streams)
         self._health.add_to(self.server)
-        reflection.enable_server_reflection(names, self.server)
+        reflection.enable_server_reflection(names, self.server, pool=pool)
 
-    def start(self, address: str) -> str:
+    def start(self, address: str, *, ready: bool = True) -> str:
         """Listens and serves.
 
         Args:
             address: `host:port` with port 0 for any free one, or `unix:path`.
+            ready: Whether health is SERVING at once, and not only when `say_serving` is called.
 
         Returns:
             The address with the port that is used.
@@ -286,8 +290,12 @@ class NodeServer:
         """
         port = self._bind(address)
         self.server.start()
-        self._health.say(serving=True)
+        self._health.say(serving=ready)
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    def say_serving(self, *, serving: bool) -> None:
+        """Has health say from now on that it serves, or that it does not."""
+        self._health.say(serving=serving)
 
     def _bind(self, address: str) -> int:
         if not address.startswith("unix:"):

@@ -12,8 +12,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from comity import errors
-from comity.errors import ComityError, DeadlineExceeded, PeerUnreachable, RemoteFailure
+from comity.errors import ComityError, DeadlineExceeded, PeerUnreachable, RemoteFailure, TooManyCalls
 from comity.session.egress_rules import ERROR_PARTS
+from comity.transport.retry import FIRST_PAUSE_S, milliseconds
 
 DOMAIN = "comity"
 
@@ -89,9 +90,15 @@ def to_status(error: ComityError) -> grpc.Status:
     for name in ERROR_PARTS:
         if value := getattr(error, name):
             info.metadata[name] = _cut(value)
-    detail = Any()
-    detail.Pack(info)
-    message = status_pb2.Status(code=_NUMBERS[STATUS[type(error)]], message=_cut(str(error)), details=[detail])
+    details = [Any()]
+    details[0].Pack(info)
+    if isinstance(error, TooManyCalls):
+        # When it may be otherwise, for callers that know nothing of Comity.
+        hint = error_details_pb2.RetryInfo()
+        hint.retry_delay.FromMilliseconds(milliseconds(FIRST_PAUSE_S))
+        details.append(Any())
+        details[-1].Pack(hint)
+    message = status_pb2.Status(code=_NUMBERS[STATUS[type(error)]], message=_cut(str(error)), details=details)
     return rpc_status.to_status(message)
 
 

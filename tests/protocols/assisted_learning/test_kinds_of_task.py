@@ -12,7 +12,7 @@ import comity
 from comity.contract import Preprocessing
 from comity.data import Splits
 from comity.data.targets import labelled
-from comity.errors import TaskMismatch
+from comity.errors import InvalidValue, TaskMismatch
 from comity.node.sessions.script import parse_script
 from comity.protocols.assisted_learning import Loss, Screening
 from comity.simulation.in_process import simulate
@@ -117,3 +117,20 @@ def test_screening_finds_what_a_full_evaluation_finds(kind: str) -> None:
     assert chosen.index == totals.index(min(totals))
     assert chosen.total == pytest.approx(min(totals))
     assert chosen.work < 1
+
+
+def test_parties_may_weigh_heads_by_a_method_of_their_own(tmp_path: Path) -> None:
+    text = script(tmp_path, "several", "assisted_learning", ROLES, TERMS, 3)
+    weighing = """
+[party.learner.training]
+precision = "bfloat16"
+weighting = { method = "auxinash", main = "mask", every = 5, norm = 0.5, options = { main_power = 0.4 } }
+"""
+    plain, weighed = (simulate(parse_script(each))[0] for each in (text, text + weighing))
+    metrics: Any = weighed.metrics
+    assert weighed.digest != plain.digest
+    losses = metrics["global_loss_by_round"]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.8 * losses[0]
+    with pytest.raises(InvalidValue, match="did you mean auxinash"):
+        simulate(parse_script(text + weighing.replace("auxinash", "auxinahs")))

@@ -12,7 +12,7 @@ folds = 2
 batch_size = 64"""
 _SMALL = script(3).replace("rounds = 4 ", "rounds = 3 ").replace("requests = 500", f"requests = 500\n{_QUICK}")
 # So cheap that a rejector of one pass asks.
-_ASKED = (
+ASKED = (
     _SMALL.replace("compare = true", "compare = false")
     .replace("c_e = 0.25", "c_e = 0.0")
     .replace("c_1 = 1.25", "c_1 = 0.1")
@@ -21,6 +21,6 @@ _GUARDED = 'secret = "server-3"\nprivacy = { preset = "guarded" }'
 
 SESSIONS = {
     "plain": Session(_SMALL),
-    "bounded-and-too-few-requests": Session(_ASKED.replace("requests = 500", "requests = 30\nreject_rate = 0.2")),
-    "guarded": Session(_ASKED.replace('secret = "server-3"', _GUARDED)),
+    "bounded-and-too-few-requests": Session(ASKED.replace("requests = 500", "requests = 30\nreject_rate = 0.2")),
+    "guarded": Session(ASKED.replace('secret = "server-3"', _GUARDED)),
 }

@@ -19,11 +19,13 @@ from comity.errors import (
     RoundOutOfOrder,
 )
 from comity.node.sessions.script import parse_script
-from comity.protocols.learning_to_help.client import Client
+from comity.protocols.learning_to_help import messages
 from comity.protocols.learning_to_help.features import Quantization
+from comity.protocols.learning_to_help.serving import outputs_in
 from comity.protocols.learning_to_help.studies.demo import script
-from comity.session.metering import Answered, Wire
+from comity.session.metering import Wire
 from comity.simulation.in_process import simulate
+from comity.transport.bindings.in_process import InProcessChannel
 from tests.company import Company, company
 from tests.protocols.learning_to_help.sessions import SESSIONS
 
@@ -110,6 +112,38 @@ def test_a_question_without_a_number_or_beyond_what_was_bought_is_refused(traine
     assert len(server.tally().numbers) == 500
 
 
+def test_a_question_beyond_what_was_bought_is_refused_as_a_whole(trained: Company) -> None:
+    (server,) = trained.roles
+    with pytest.raises(PolicyRefusal, match="bought is answered"):
+        server.ask(*question(count=501))
+    assert not server.advance()
+    assert not server.tally().numbers
+
+
+def test_what_waits_is_judged_together(trained: Company) -> None:
+    """Each of three questions would be answered by itself, and all of them together are more than was bought."""
+    (server,) = trained.roles
+    answers = [server.ask(*question(first=first, count=200)) for first in (1, 201, 401)]
+    assert server.advance()
+    assert [each.result()[:2] for each in answers[:2]] == [(1, 200), (201, 200)]
+    with pytest.raises(PolicyRefusal, match="bought is answered"):
+        answers[2].result()
+    assert len(server.tally().numbers) == 400
+
+
+def test_with_little_credit_a_client_settles_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks in windows of half of what the server answers without being paid, and pays after each."""
+    monkeypatch.setattr(messages, "MOST_INPUTS", 4)
+    parties = small()
+    (outcome,) = parties.run(lambda own, other, role: InProcessChannel(other, role))
+    answered = outcome.metrics["requests"]
+    assert answered == 449 + 1
+    settled = [each.fields["answered"] for each in parties.events["server"] if each.kind == "requests-settled"]
+    assert settled[-1] == answered
+    steps = [after - before for before, after in zip([0, *settled], settled, strict=False)]  # type: ignore[operator]
+    assert max(steps) == 20
+
+
 def test_a_question_that_is_too_late_costs_nothing_and_those_behind_it_are_answered(trained: Company) -> None:
     (server,) = trained.roles
     wire = Wire(100, lambda _: 50, time.monotonic() - 10)
@@ -134,11 +168,9 @@ def test_a_question_that_is_too_late_costs_nothing_and_those_behind_it_are_answe
     ],
     ids=["another input", "another count", "too few outputs", "NaN"],
 )
-def test_answers_that_are_none_end_the_session(value: Any, error: type[ComityError]) -> None:
-    ((context,),) = small().initiators
-    client = Client(context, server=None)  # type: ignore[arg-type]
+def test_answers_that_are_none_are_refused(value: Any, error: type[ComityError]) -> None:
     with pytest.raises(error):
-        client._classes(Answered(value, 1, 1).value, 1, 1)
+        outputs_in(value, 1, 1, classes=10)
 
 
 def test_without_calibration_samples_no_rate_can_be_bounded() -> None:

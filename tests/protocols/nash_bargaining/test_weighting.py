@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from comity.errors import InvalidValue, NonFiniteValue
-from comity.training.weighting import WeightedGradients, every, weighting, weighting_names
+from comity.tensors import Layout
+from comity.training.weighting import WeightedGradients, shared_and_own, weighting, weighting_names
 
 OWN = [
     "auxinash",
@@ -210,10 +211,6 @@ def test_powers_are_learned_on_the_way() -> None:
     net = Net()
     gradients, optimizer = weighted(net, "auxinash", norm=0.5), torch.optim.SGD(net.parameters(), lr=0.05)
 
-    def main() -> list[Tensor]:
-        return list(torch.autograd.grad(net.losses(7)[0], [*net.trunk.parameters()]))
-
-    learn = every(5, main)
     for step in range(20):
         optimizer.zero_grad()
         gradients.backward(net.losses(0))
@@ -221,11 +218,52 @@ def test_powers_are_learned_on_the_way() -> None:
         flat = torch.cat([each.grad.flatten() for each in net.trunk.parameters() if each.grad is not None])
         assert math.isclose(float(flat.norm()), 0.5, rel_tol=1e-3)
         optimizer.step()
-        learn(step, gradients)
+        if step % 5 == 4:
+            gradients.update(torch.autograd.grad(net.losses(7)[0], [*net.trunk.parameters()]))
     powers = gradients.method.state_dict()["powers"]
     assert powers[0] == 0.25
     assert powers[1] != powers[2]
     assert float(powers.sum()) == pytest.approx(1.0)
+
+
+def test_what_tasks_share_is_found_out() -> None:
+    net = Net()
+    trunk, own = shared_and_own(net.losses(0), [*net.parameters()])
+    assert trunk == [*net.trunk.parameters()]
+    assert own == [[*head.parameters()] for head in net.heads]
+    apart = [nn.Linear(2, 1), nn.Linear(2, 1)]
+    losses = [each(torch.ones(1, 2)).sum() for each in apart]
+    with pytest.raises(InvalidValue, match="share no parameters"):
+        shared_and_own(losses, [parameter for each in apart for parameter in each.parameters()])
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_is_kept_is_tensors(name: str) -> None:
+    method = weighting(name, 3)
+    for step in range(60):
+        weights(method, rows(step))
+    kept = method.state_dict()
+    assert all(isinstance(each, Tensor) for each in kept.values())
+    assert Layout.unpack(Layout.of(kept).pack(kept)).keys() == kept.keys()
+
+
+def test_a_step_holds_a_gradient_a_task_and_one_of_them_all() -> None:
+    size = 1_000_000
+    trunk = nn.Parameter(torch.zeros(size))
+    directions = rows(0, 3, size).float()
+    gradients = WeightedGradients(weighting("auxinash", 3), [trunk], [[], [], []])
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        for _ in range(3):
+            trunk.grad = None
+            gradients.backward([trunk @ each for each in directions])
+            gradients.combine()
+            gradients.update([directions[0]])
+    held = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    assert 3 * 4 * size < most < (3 + 1 + 0.5) * 4 * size
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -239,3 +277,5 @@ def test_what_does_not_fit_is_refused() -> None:
         gradients.update([torch.zeros(1)])
     with pytest.raises(InvalidValue, match="powers"):
         weighting("auxinash", 2, powers=[0.5, 0.6])
+    with pytest.raises(InvalidValue, match=r"auxinash has no such option.*did you mean ridge"):
+        weighting("auxinash", 2, rigde=0.0)

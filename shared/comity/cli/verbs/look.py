@@ -44,6 +44,20 @@ def status(*, node: NodeChoice, json_output: Json = False) -> None:
     show_status(node, as_json=json_output)
 
 
+@app.command(rich_help_panel=LOOK)
+@of_node
+def health(*, node: NodeChoice, json_output: Json = False) -> None:
+    """Says whether a node serves: for health checks of containers, and for scripts.
+
+    It asks gRPC's standard health service at the node's control socket. Exits with 1 while the node starts or stops.
+
+    Example: `comity health --node clinic`
+    """
+    from comity.cli.status import show_health
+
+    raise typer.Exit(show_health(node, as_json=json_output))
+
+
 @decisions.callback(invoke_without_command=True)
 @of_node
 def sessions(

@@ -34,6 +34,9 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once the contract is agreed on, or an approval is waited for.")
     ] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, help="With --nodes, how long to wait for nodes that are not ready yet, in seconds.")
+    ] = 0.0,
     json_output: Json = False,
     json_lines: JsonLines = False,
 ) -> None:
@@ -47,7 +50,7 @@ def run(
 
     if nodes is not None:
         require_alone(node, detach=detach)
-        run_everywhere(script, nodes, rounds=rounds, as_json=json_output, lines=json_lines)
+        run_everywhere(script, nodes, rounds=rounds, wait_s=wait, as_json=json_output, lines=json_lines)
         return
     run_script(script, node=node, rounds=rounds, detach=detach, as_json=json_output, lines=json_lines)
 

@@ -69,6 +69,36 @@ def init(
 
 
 @app.command(rich_help_panel=SET_UP)
+def prepare(
+    script: Annotated[Path, typer.Argument(help="A script with a table for each party.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the folders go, made if it is not there.")],
+    *,
+    place: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A place for a party of this role, ROLE or ROLE-NUMBER; left out, each party has one of its name."
+        ),
+    ] = None,
+    listen: Annotated[
+        str, typer.Option(help="Where a party that helps listens; {place} is its place.")
+    ] = "{place}:5500",
+    control: Annotated[str, typer.Option(help="Where the operator reaches a party.")] = "{place}:5600",
+    json_output: Json = False,
+) -> None:
+    """Makes the folders of all parties of a simulation: for containers, or the machines of one lab.
+
+    Each party gets configuration, key, card and the others' cards; the operator, what comity run --nodes takes. Whoever
+    runs this has all keys: organisations that are apart make their own, with comity init.
+
+    Example: `comity prepare script.toml nodes`
+    """
+    from comity.cli.prepare import prepare as make
+    from comity.simulation.places import Layout
+
+    make(script, folder, Layout(tuple(place or ()), listen, control), as_json=json_output)
+
+
+@app.command(rich_help_panel=SET_UP)
 @of_own_node
 def check(
     role: Annotated[str, typer.Argument(help="The node's role; left out, the one that its configuration fits.")] = "",

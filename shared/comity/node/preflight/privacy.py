@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from comity.errors import ComityError
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import NotChecked, Row
-from comity.node.preflight.work import drafted
+from comity.node.preflight.work import Drafted, drafted
 from comity.privacy.leak_guard import parallel_rows, unjudged
 from comity.tasks import agreed_model
 
@@ -25,12 +25,15 @@ def check_privacy(context: Context) -> Iterator[Row]:
         yield Row("privacy", "skipped", "no data to protect")
         return
     yield Row("privacy", "passed", _SAID[context.config.privacy.preset])
-    if context.script is None or not context.config.privacy.guards:
+    if context.script is None:
         return
     try:
         session = drafted(context)
     except (ComityError, NotChecked):
         # Another row says what is wrong with it.
+        return
+    yield from _shown(session)
+    if not context.config.privacy.guards:
         return
     if session.definition.load().training_plan is None or context.local.holdings.is_reinforcement:
         found = "nothing that this session sends is judged: a sample is an episode, or the protocol has no guard"
@@ -47,3 +50,13 @@ def check_privacy(context: Context) -> Iterator[Row]:
         if alike := parallel_rows(model.state_dict()):
             action = "find out who built the model so: rows that are alike show single samples"
             yield Row("privacy", "warning", f"{spec.name} begins with rows that are nearly parallel: {alike}", action)
+
+
+def _shown(session: Drafted) -> Iterator[Row]:
+    """What kinds that this node sends in a session show, whatever is held back."""
+    definition = session.definition
+    sent = definition.load().service.kinds_sent(by_initiator=session.own.role == definition.initiator)
+    for kind, said in definition.shows.items():
+        if kind in sent and kind in session.contract.egress:
+            action = f"leave {kind} out of policy.egress where that is not acceptable"
+            yield Row("privacy", "warning", f"{kind} that leave show {said}", action)

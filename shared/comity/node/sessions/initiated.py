@@ -139,12 +139,20 @@ class InitiatedSessions:
                     log.info("session-not-resumed", session=name, error=str(error))
 
     def cancel(self, session: str) -> bool:
-        """Ends a session before its time; returns whether the acceptor was told.
+        """Ends a session before its time, or one that waits for nothing else well; returns whether the acceptor was told.
 
         Raises:
             InvalidValue: It is not on any more.
         """
-        return self._give_up(session, own_wish())
+        return self._conclude(session) or self._give_up(session, own_wish())
+
+    def _conclude(self, session: str) -> bool:
+        """Ends a session well that has done its work, and waits for its operator's word; returns whether it did."""
+        found = self._sessions.get(session)
+        if found is None or found.thread is None or not found.waits.conclude():
+            return False
+        found.thread.join(_STOP_S)
+        return self._state(session) == "finished"
 
     def expire(self, now: datetime) -> None:
         """Ends what has waited longer than the policy lets it."""

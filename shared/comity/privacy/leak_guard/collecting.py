@@ -52,6 +52,7 @@ class Collector:
         self.linear: dict[str, nn.Linear] = {}
         self.embeddings: dict[str, nn.Embedding] = {}
         self._batch: _Batch | None = None
+        self._is_paused = False
         self._means: dict[str, list[Tensor]] | None = None
         for name, module in model.named_modules():
             if name in functional:
@@ -107,6 +108,15 @@ class Collector:
         finally:
             self._batch = None
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Passes over the backward passes of the body."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
+
     def _after_linear(self, name: str, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         given = inputs[0].detach()
         if self._means is not None:
@@ -116,7 +126,7 @@ class Collector:
 
     def _linear_gradient(self, batch: _Batch, name: str, given: Tensor, gradient: Tensor) -> None:
         layer = batch.layers.get(name)
-        if not isinstance(layer, LinearRows):
+        if self._is_paused or not isinstance(layer, LinearRows):
             return
         if len(given) % len(batch.samples) or given.ndim < 2:
             batch.blind.add(name)
@@ -133,7 +143,7 @@ class Collector:
 
     def _embedding_gradient(self, batch: _Batch, name: str, given: Tensor, gradient: Tensor) -> None:
         layer, embedding = batch.layers.get(name), self.embeddings[name]
-        if not isinstance(layer, EmbeddingRows):
+        if self._is_paused or not isinstance(layer, EmbeddingRows):
             return
         if len(given) % len(batch.samples):
             batch.blind.add(name)

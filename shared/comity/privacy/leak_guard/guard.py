@@ -79,6 +79,10 @@ class LeakGuard:
         """
         return self._collector.batch(samples, self._layers, self._blind)
 
+    def paused(self) -> AbstractContextManager[None]:
+        """Passes over the backward passes of the body, of which nothing follows for the model."""
+        return self._collector.paused()
+
     def release_model(self, model: State, sent: State) -> Released:
         """A checkpoint as it is sent: rows that stay are those of the model that was sent last.
 

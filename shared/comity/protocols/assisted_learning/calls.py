@@ -20,7 +20,8 @@ from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.contexts import PeerContext, SessionContext
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
-from comity.transport.calls import BlobField, Service, Unary, Waiting, Watch
+from comity.transport.calls import BlobField, Unary, Waiting, Watch
+from comity.transport.service import Service
 from comity.wire.v1 import assisted_learning_pb2 as pb
 
 

@@ -177,6 +177,7 @@ def _supervised(model: nn.Module, contract: Contract, terms: AssistedLearningTer
         device=resources.device,
         mechanism=resources.mechanism,
         rules=resources.rules,
+        training=resources.training,
         sampling=terms.sampling,
         is_judged_on_validation=terms.select_on == "validation",
     )

@@ -47,6 +47,7 @@ class RewardedTaskBuilder(TaskBuilder):
             device=resources.device,
             mechanism=resources.mechanism,
             rules=resources.rules,
+            training=resources.training,
         )
 
     def try_out(self, contract: Contract, task: Supervised) -> None:

@@ -19,7 +19,8 @@ from comity.session.metering import Tally
 from comity.tensors import Layout
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
-from comity.transport.calls import BlobField, Service, Stream, Unary, Waiting
+from comity.transport.calls import BlobField, Stream, Unary, Waiting
+from comity.transport.service import Service
 from comity.wire.v1 import learning_to_help_pb2 as pb
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -13,12 +14,15 @@ from torch import Tensor
 from comity import faults
 from comity.contract import Json
 from comity.errors import MalformedMessage, NonFiniteValue, PolicyRefusal
+from comity.inference.offers import OFFERS, Offers
 from comity.ledger.ledger import WHOLE
 from comity.protocols.learning_to_help.algorithm import rejector_scores
+from comity.protocols.learning_to_help.drift import ServingReport
 from comity.protocols.learning_to_help.evaluation import evaluate, report
 from comity.protocols.learning_to_help.features import Quantization
 from comity.protocols.learning_to_help.messages import Helping, metered
 from comity.protocols.learning_to_help.reject_rate import RejectRule, fit_reject_rule
+from comity.protocols.learning_to_help.serving import ClientModel, Serving, outputs_in
 from comity.protocols.learning_to_help.settings import Settings
 from comity.protocols.learning_to_help.task import LOCAL, REJECTOR, HelpTask, helping_terms
 from comity.protocols.learning_to_help.training import Costs
@@ -36,7 +40,8 @@ class Client:
     """The asking role. Its state follows from its journal.
 
     Records: `trained` with the model and the range of its features, `learned` with the rejector, `fitted` with the rule,
-    those of `RequestMeter`, and `finished`, with the decisions and answers of a round: of so many test samples.
+    those of `RequestMeter`, `finished`, with the decisions and answers of a round: of so many test samples, `served` with
+    what was predicted for applications, and `concluded`.
 
     Args:
         context: This party's place opposite the server.
@@ -56,6 +61,9 @@ class Client:
         self._rule: RejectRule | None = None
         self._promised: float | None = None
         self._finished: list[dict[str, Any]] = []
+        self._calibrated = 0
+        self._served: dict[str, int] | None = None
+        self._is_concluded = False
         for record in context.journal.records():
             self._replay(record.kind, record.fields)
 
@@ -71,6 +79,21 @@ class Client:
         for round in range(len(self._finished) + 1, rounds + 1):
             self._answer_round(round, rule, quantization)
             yield
+        offers = self._context.services.get(OFFERS)
+        if self._terms.serves and isinstance(offers, Offers):
+            self._serve(offers, ClientModel(self._task, rule, quantization))
+
+    def _serve(self, offers: Offers, model: ClientModel) -> None:
+        """Predicts for applications until the operator ends the session, and settles."""
+        if not self._is_concluded:
+            report = ServingReport(self._promised, self._calibrated, Counter(self._served or {}))
+            serving = Serving(self._context, self._server, offers, model, self._meter, report)
+            serving.run()
+            self._served = serving.counts
+            self._context.journal.append("concluded", 0)
+            self._is_concluded = True
+        while self._meter.settle(self._server):
+            pass
 
     def outcome(self) -> Outcome:
         """The rejector beside the model that it was made for, with what both parties were worth together."""
@@ -88,7 +111,11 @@ class Client:
                 threshold = fields["threshold"]
                 never = float("inf") if fields["never"] else float("-inf")
                 self._rule = RejectRule(never if threshold is None else threshold, fields["tie_probability"])
-                self._promised = fields["promised"]
+                self._promised, self._calibrated = fields["promised"], fields["calibrated"]
+            case "served":
+                self._served = {name: value for name, value in fields.items() if isinstance(value, int)}
+            case "concluded":
+                self._is_concluded = True
             case "finished":
                 self._finished.append(dict(fields))
 
@@ -139,7 +166,7 @@ class Client:
                     received="none",
                     action="give a share of the training samples, for example share = 0.2",
                 )
-            rule, promised = RejectRule(0.0, 0.0), None
+            rule, promised, calibrated = RejectRule(0.0, 0.0), None, 0
         else:
             scores = rejector_scores(
                 self._task.scores(self._features(self._task.inputs("calibration"), quantization)[1])
@@ -149,6 +176,7 @@ class Client:
             bounded = fit_reject_rule(scores, self._terms.reject_rate)
             # The rejector's own threshold is 0; a bound can only raise it.
             rule = bounded if bounded.threshold >= 0 else RejectRule(0.0, 0.0)
+            calibrated = len(scores)
             promised = float((scores > rule.threshold).double().mean())
             promised += rule.tie_probability * float((scores == rule.threshold).double().mean())
         finite = abs(rule.threshold) != float("inf")
@@ -157,6 +185,7 @@ class Client:
             "never": rule.threshold > 0,
             "tie_probability": rule.tie_probability,
             "promised": promised,
+            "calibrated": calibrated,
         }
         self._context.journal.append("fitted", 0, **fields)
         self._replay("fitted", fields)
@@ -243,18 +272,7 @@ class Client:
         return 1 + sum(sum(each >= 0 for each in done["server"]) for done in self._finished[: round - 1])
 
     def _classes(self, value: Any, first: int, count: int) -> Tensor:
-        number, counted, given = value
-        outputs = torch.tensor(given, dtype=torch.float32)
-        if (number, counted) != (first, count) or len(outputs) != count * self._task.classes:
-            raise MalformedMessage(
-                "the server answers another question",
-                expected=f"{count * self._task.classes} outputs for {count} inputs from number {first}",
-                received=f"{len(outputs)} for {counted} from {number}",
-                action="ask the server's operator what happened",
-            )
-        if not bool(torch.isfinite(outputs).all()):
-            raise NonFiniteValue("the server's answer", expected="finite outputs", received="NaN or infinity")
-        return outputs.view(count, -1).argmax(dim=1)
+        return outputs_in(value, first, count, self._task.classes).argmax(dim=1)
 
     def _metrics(self) -> dict[str, Json]:
         labels = self._task.labels("test")
@@ -269,6 +287,8 @@ class Client:
             "reject_rate_promised": self._promised,
             "bytes_per_request": self._task.feature_size,
         }
+        if self._served is not None:
+            metrics["served"] = dict(self._served)
         if labels is None or not rounds:
             return metrics
         said = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.extensions import Extensions
+from comity.protocol.extensions import Audit, Extensions, ServiceExtension
 from comity.protocol.presentation import Column, Presentation, Summary, View
 from comity.protocol.topology import Topology
 from comity.protocols.learning_to_help.terms import LearningToHelpTerms
@@ -46,10 +46,21 @@ PROTOCOL = ProtocolDefinition(
         )
     ),
     unit="request",
+    shows={
+        "features": "inputs that are asked about, nearly as they are: features are not anonymous; comity audit features "
+        "SESSION measures it",
+        "local_model": "the client's model, which can be questioned for whom it was trained on",
+    },
     extensions=Extensions(
         settings="comity.protocols.learning_to_help.settings:Settings",
         settings_template="comity.protocols.learning_to_help:settings.toml",
         script_template="comity.protocols.learning_to_help:session.toml",
+        audits=(
+            Audit(
+                "features", "How well inputs are seen in features.", "comity.protocols.learning_to_help.audits:features"
+            ),
+        ),
+        services=(ServiceExtension("predictions", "client", "comity.inference.door:predictions"),),
     ),
     implementation="comity.protocols.learning_to_help.calls:IMPLEMENTATION",
 )

@@ -149,6 +149,19 @@ class HelpTask:
         samples = self._some(name)
         return self._samples(samples if places is None else samples.select(places))[0]
 
+    def prepared(self, stored: Tensor) -> Tensor:
+        """Inputs as applications give them, which is as data sets store them, as the models take them."""
+        spec = self._contract.task.inputs
+        scaled = stored.to(self._device, torch.float32) * (1.0 if spec.scale is None else spec.scale)
+        if not spec.preprocessing.mean:
+            return scaled
+        over = (-1,) + (1,) * (scaled.ndim - 2)
+        mean, std = (
+            torch.tensor(each, device=self._device).view(over)
+            for each in (spec.preprocessing.mean, spec.preprocessing.std)
+        )
+        return (scaled - mean) / std
+
     def chance(self, round: int) -> torch.Generator:
         """What ties of a round are broken by: this party's own randomness."""
         return generator(self._secret.seed("ties", round))

@@ -31,6 +31,7 @@ class LearningToHelpTerms(Terms):
         rejector_weight_decay: Of AdamW, likewise.
         folds: Parts into which the server's samples fall, to tell whether its classifier is right on what it did not see.
         local_epochs: Passes of the client over its own samples, where the contract names no weights that its model begins with.
+        serves: Whether the session stays on after its rounds, for what the client's applications ask, until its operator ends it.
     """
 
     c_e: Annotated[float, Field(ge=0, lt=1)] = 0.25
@@ -47,3 +48,4 @@ class LearningToHelpTerms(Terms):
     rejector_weight_decay: _Decay = 1e-2
     folds: Annotated[int, Field(ge=2, le=100)] = 3
     local_epochs: _Epochs = 30
+    serves: bool = False

@@ -16,7 +16,8 @@ from comity.protocols.nash_bargaining.task import TASK, disk_space, private_trai
 from comity.session.contexts import PeerContext, SessionContext
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
-from comity.transport.calls import BlobField, Service, Unary, Waiting
+from comity.transport.calls import BlobField, Unary, Waiting
+from comity.transport.service import Service
 from comity.wire.v1 import nash_bargaining_pb2 as pb
 
 DIFFERENTIATE = Waiting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comity.protocols.nash_bargaining.messages import Gradient
 from comity.session.codec import release_from_proto, release_to_proto, statement_from_proto, statement_to_proto
 from comity.transport.blobs import digest_in
-from comity.transport.calls import require_complete
+from comity.transport.methods import require_complete
 from comity.wire.v1 import blobs_pb2
 from comity.wire.v1 import nash_bargaining_pb2 as pb
 

@@ -197,6 +197,7 @@ class BargainingTaskBuilder(TaskBuilder):
             device=resources.device,
             mechanism=resources.mechanism,
             rules=resources.rules,
+            training=resources.training,
         )
         if not own:
             return BargainingTask(local, local.layout, local.initial_state, local.parameters, own)

@@ -32,6 +32,7 @@ class Method:
     """
 
     needs_gram = True
+    learns = False
 
     def __init__(self, tasks: int) -> None:
         if tasks < 1:
@@ -53,11 +54,11 @@ class Method:
     def update(self, gram: Gram, main: Weights, main_length: float) -> None:
         """See `WeightingMethod.update`."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """See `WeightingMethod.state_dict`."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """See `WeightingMethod.load_state_dict`."""
 
 
@@ -102,6 +103,8 @@ class AuxiNash(Method):
         powers: The powers to begin with, instead; they sum to 1.
     """
 
+    learns = True
+
     def __init__(  # noqa: PLR0913, PLR0917
         self,
         tasks: int,
@@ -116,7 +119,9 @@ class AuxiNash(Method):
         if powers is not None and (len(powers) != tasks or not math.isclose(sum(powers), 1) or min(powers) < 0):
             raise InvalidValue("powers", expected=f"{tasks} at least 0 that sum to 1", received=powers)
         given = None if powers is None else torch.tensor(powers, dtype=torch.float64)
-        self.powers = initial_powers(max(tasks - 1, 1), main_power)[:tasks] if given is None else given
+        if given is None:
+            given = initial_powers(tasks - 1, main_power) if tasks > 1 else torch.ones(1, dtype=torch.float64)
+        self.powers = given
         self.rate, self.floor, self.ridge, self.most_main = rate, floor, ridge, most_main
 
     def of_gram(self, gram: Gram) -> Weights:
@@ -131,11 +136,11 @@ class AuxiNash(Method):
         found = power_gradient(gram, self.powers, alpha, -main / main_length, self.ridge).cpu()
         self.powers = updated_powers(self.powers, found, self.rate, self.floor, self.most_main)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """See `WeightingMethod.state_dict`."""
         return {"powers": self.powers.clone()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """See `WeightingMethod.load_state_dict`."""
         self.powers = state["powers"].to(torch.float64).clone()
 
@@ -147,6 +152,8 @@ class NashMTL(AuxiNash):
         tasks: How many tasks there are.
         ridge: See `bargain`.
     """
+
+    learns = False
 
     def __init__(self, tasks: int, ridge: float = 1e-2) -> None:
         super().__init__(tasks, rate=0.0, ridge=ridge, powers=[1 / tasks] * tasks)
@@ -177,11 +184,11 @@ class PCGrad(Method):
                     rows[task, other] -= product / float(products[other, other])
         return rows.sum(0).to(gram.device)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """See `WeightingMethod.state_dict`."""
-        return {"step": self._step}
+        return {"step": torch.tensor(self._step)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """See `WeightingMethod.load_state_dict`."""
         self._step = int(state["step"])
 
@@ -270,11 +277,11 @@ class Uncertainty(Method):
         self._log_variances += self._rate * 0.5 * (found * losses.cpu() - 1)
         return found.to(losses.device)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """See `WeightingMethod.state_dict`."""
         return {"log_variances": self._log_variances.clone()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """See `WeightingMethod.load_state_dict`."""
         self._log_variances = state["log_variances"].clone()
 
@@ -293,7 +300,7 @@ class DynamicAverage(Method):
     def __init__(self, tasks: int, temperature: float = 2.0, steps: int = 25) -> None:
         super().__init__(tasks)
         self._temperature, self._steps = temperature, steps
-        self._means: list[Tensor] = []
+        self._means = torch.zeros(0, tasks, dtype=torch.float64)
         self._sum, self._count = torch.zeros(tasks, dtype=torch.float64), 0
 
     def of_losses(self, losses: Weights) -> Weights:
@@ -301,20 +308,20 @@ class DynamicAverage(Method):
         self._sum += losses.cpu()
         self._count += 1
         if self._count == self._steps:
-            self._means = [*self._means, self._sum / self._count][-2:]
+            self._means = torch.cat([self._means, (self._sum / self._count).unsqueeze(0)])[-2:]
             self._sum, self._count = torch.zeros(self.tasks, dtype=torch.float64), 0
         ratio = torch.ones(self.tasks, dtype=torch.float64)
         if len(self._means) == 2:
             ratio = self._means[1] / self._means[0].clamp_min(1e-60)
         return (torch.softmax(ratio / self._temperature, 0)).to(losses.device)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """See `WeightingMethod.state_dict`."""
-        return {"means": [each.clone() for each in self._means], "sum": self._sum.clone(), "count": self._count}
+        return {"means": self._means.clone(), "sum": self._sum.clone(), "count": torch.tensor(self._count)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """See `WeightingMethod.load_state_dict`."""
-        self._means = [each.clone() for each in state["means"]]
+        self._means = state["means"].clone()
         self._sum, self._count = state["sum"].clone(), int(state["count"])
 
 
@@ -338,10 +345,10 @@ class RandomLoss(Method):
         drawn = torch.randn(self.tasks, dtype=torch.float64, generator=generator(derive(self._seed, "rlw", self._step)))
         return torch.softmax(drawn, 0).to(losses.device)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """See `WeightingMethod.state_dict`."""
-        return {"step": self._step}
+        return {"step": torch.tensor(self._step)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """See `WeightingMethod.load_state_dict`."""
         self._step = int(state["step"])

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from comity.ledger.ledger import Units
 from comity.tensors import Blob
 from comity.transport.bindings.conversation import Conversation
-from comity.transport.calls import Method
+from comity.transport.methods import Method
 
 
 class Channel(Protocol):

@@ -17,8 +17,10 @@ from comity.session.metering import Answered
 from comity.tensors import Blob
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.conversation import Conversation
-from comity.transport.calls import BlobField, Call, Method, Service, Stream, Unary, Waiting, Watch
+from comity.transport.calls import BlobField, Call, Stream, Unary, Waiting, Watch
+from comity.transport.methods import Method
 from comity.transport.sending import OrderedSender, ahead
+from comity.transport.service import Service
 
 
 def idle() -> bool:
@@ -97,7 +99,8 @@ class PeerPort:
 
     def _conversation(self, call: Stream) -> Conversation | None:
         with self._beginning:
-            if call.method not in self._conversations:
+            begun = self._conversations.get(call.method)
+            if call.method not in self._conversations or (begun is not None and begun.has_failed):
                 self._conversations[call.method] = self._channel.converse(self._service.method(call))
             return self._conversations[call.method]
 

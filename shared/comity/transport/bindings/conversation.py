@@ -15,7 +15,8 @@ from comity.errors import ComityError, DeadlineExceeded, NodeDraining
 from comity.session.replayable_stream import StreamEnd
 from comity.session.session_registry import AcceptedSession
 from comity.transport.bindings.dispatcher import perform
-from comity.transport.calls import Method, Stream
+from comity.transport.calls import Stream
+from comity.transport.methods import Method
 
 
 class Requests(Protocol):
@@ -167,6 +168,11 @@ class Conversation:
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name=f"converse-{name}", daemon=True)
         self._thread.start()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended by an error; another may be begun."""
+        return self._failure is not None and not self._is_closed
 
     def ask(self, request: Message) -> Future[Message]:
         """Sends a request; the future is set to its answer, and cancelling it is to wait no more.

@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 from comity.session.metering import Wire
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession
-from comity.transport.calls import Method, Stream, Waiting
+from comity.transport.calls import Stream, Waiting
+from comity.transport.methods import Method
 
 
 def dispatch(session: AcceptedSession, method: Method, request: Message) -> Message:

@@ -19,7 +19,7 @@ from comity.tensors.delta import shortest
 from comity.transport.bindings.conversation import Conversation
 from comity.transport.bindings.dispatcher import Following, dispatch
 from comity.transport.blobs import chunks, decode_chunk, encode_chunk
-from comity.transport.calls import Method
+from comity.transport.methods import Method
 
 Sent = TypeVar("Sent", bound=Message)
 

@@ -25,7 +25,9 @@ from comity.transport.bindings.conversation import Conversation
 from comity.transport.bindings.dispatcher import Following, dispatch
 from comity.transport.blobs import digest_in
 from comity.transport.bundles import AnswerDue, Bundle, ReceivedBundle, bundled, unpacked
-from comity.transport.calls import BlobField, Method, Service, Unary, Watch
+from comity.transport.calls import BlobField, Unary, Watch
+from comity.transport.methods import Method
+from comity.transport.service import Service
 from comity.wire.v1 import blobs_pb2
 from comity.wire.v1 import bundles_pb2 as pb
 

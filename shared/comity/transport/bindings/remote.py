@@ -9,7 +9,8 @@ from google.protobuf.message import Message
 from comity.ledger.ledger import Units
 from comity.tensors import Blob
 from comity.transport.bindings.conversation import Conversation
-from comity.transport.calls import Method, Stream
+from comity.transport.calls import Stream
+from comity.transport.methods import Method
 from comity.transport.peer_connection import PeerConnection, encode
 
 

@@ -11,7 +11,9 @@ from google.protobuf.message import Message
 from comity.session.session_registry import SessionRegistry
 from comity.transport.bindings.conversation import Conversing
 from comity.transport.bindings.dispatcher import Following, dispatch
-from comity.transport.calls import Method, Service, Stream, Unary
+from comity.transport.calls import Stream, Unary
+from comity.transport.methods import Method
+from comity.transport.service import Service
 from comity.transport.sessions import session_of
 from comity.transport.streams import PolledRequests, Streams, non_blocking
 

@@ -34,6 +34,7 @@ class LearningToHelpTerms(google.protobuf.message.Message):
     REJECTOR_WEIGHT_DECAY_FIELD_NUMBER: builtins.int
     FOLDS_FIELD_NUMBER: builtins.int
     LOCAL_EPOCHS_FIELD_NUMBER: builtins.int
+    SERVES_FIELD_NUMBER: builtins.int
     c_e: builtins.float
     """Cost of asking, and of a wrong answer from the server beside it; a wrong answer of the client's model costs 1."""
     c_1: builtins.float
@@ -57,6 +58,8 @@ class LearningToHelpTerms(google.protobuf.message.Message):
     """Parts into which the server's samples fall, to tell whether its classifier is right on samples that it did not see."""
     local_epochs: builtins.int
     """Passes of the client over its own samples, where its model has no weights to begin with."""
+    serves: builtins.bool
+    """Whether the session stays on after its rounds, for what the client's applications ask."""
     def __init__(
         self,
         *,
@@ -74,8 +77,9 @@ class LearningToHelpTerms(google.protobuf.message.Message):
         rejector_weight_decay: builtins.float = ...,
         folds: builtins.int = ...,
         local_epochs: builtins.int = ...,
+        serves: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "c_1", b"c_1", "c_e", b"c_e", "features", b"features", "folds", b"folds", "form", b"form", "learning_rate", b"learning_rate", "local_epochs", b"local_epochs", "reject_rate", b"reject_rate", "rejector_epochs", b"rejector_epochs", "rejector_weight_decay", b"rejector_weight_decay", "requests", b"requests", "server_epochs", b"server_epochs", "server_weight_decay", b"server_weight_decay"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "c_1", b"c_1", "c_e", b"c_e", "features", b"features", "folds", b"folds", "form", b"form", "learning_rate", b"learning_rate", "local_epochs", b"local_epochs", "reject_rate", b"reject_rate", "rejector_epochs", b"rejector_epochs", "rejector_weight_decay", b"rejector_weight_decay", "requests", b"requests", "server_epochs", b"server_epochs", "server_weight_decay", b"server_weight_decay", "serves", b"serves"]) -> None: ...
 
 global___LearningToHelpTerms = LearningToHelpTerms
 

@@ -28,7 +28,7 @@ from comity.tensors import Layout, State
 from comity.transport import blobs as blob_transport
 from comity.transport import peer_connection as link_module
 from comity.transport.addresses import socket_url
-from comity.transport.calls import Method
+from comity.transport.methods import Method
 from comity.wire.v1 import sessions_pb2
 from tests.e2e.network import in_a_thread
 from tests.e2e.wiretap import MEAN, RUN, STD, TYPES, Recording, make_samples, undo

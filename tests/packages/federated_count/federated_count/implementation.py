@@ -13,7 +13,8 @@ from comity.protocol.implementation import Implementation, Resources, TaskBuilde
 from comity.session.contexts import PeerContext
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
-from comity.transport.calls import Service, Unary
+from comity.transport.calls import Unary
+from comity.transport.service import Service
 from federated_count.definition import FederatedCountTerms
 from federated_count.roles import Analyst, Site
 from federated_count.v1 import federated_count_pb2 as pb

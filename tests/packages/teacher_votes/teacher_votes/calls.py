@@ -11,7 +11,8 @@ from comity.session.contexts import PeerContext
 from comity.session.metering import Answered, Tally
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
-from comity.transport.calls import BlobField, Service, Stream, Unary, Waiting, Watch
+from comity.transport.calls import BlobField, Stream, Unary, Waiting, Watch
+from comity.transport.service import Service
 from teacher_votes.pooling import Labels
 from teacher_votes.teaching import Votes
 from teacher_votes.v1 import teacher_votes_pb2 as pb

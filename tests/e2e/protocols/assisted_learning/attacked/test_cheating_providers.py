@@ -33,9 +33,10 @@ from comity.store.secrets import GivenSecrets
 from comity.tensors import Blob, Layout
 from comity.transport import blobs, sessions
 from comity.transport.bindings.dispatcher import Following, dispatch
-from comity.transport.calls import Method, Unary
+from comity.transport.calls import Unary
 from comity.transport.description import describing
 from comity.transport.identity import Identity
+from comity.transport.methods import Method
 from comity.transport.server import NodeServer
 from comity.wire.v1 import assisted_learning_pb2 as pb
 from comity.wire.v1 import blobs_pb2, sessions_pb2, sessions_pb2_grpc

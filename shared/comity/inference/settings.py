@@ -1,0 +1,24 @@
+"""Where a node's applications ask for predictions; light, for a protocol's settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DoorSettings(BaseModel):
+    """Where a door is.
+
+    Attributes:
+        listen: Where gRPC is served, `host:port` or `unix:PATH`; empty for `predictions.sock` in the node's `state_dir`. On
+            a port callers need the token, elsewhere than on loopback a certificate of this party's as well.
+        http: Where HTTP is served, `host:port` on loopback or `unix:PATH` (extra `web`); empty for not at all.
+        drain_s: How long calls may take when the node is stopped, in seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    listen: str = ""
+    http: str = ""
+    drain_s: Annotated[float, Field(ge=0)] = 5.0

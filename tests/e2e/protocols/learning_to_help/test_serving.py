@@ -1,0 +1,170 @@
+"""A client that goes on serving its applications: who answers, what is charged, and what happens when the server is away."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from comity.errors import MalformedMessage, NonFiniteValue, UnknownSession
+from comity.transport.status import from_rpc_error
+from tests.e2e.protocols.learning_to_help.serving import (
+    DIGITS,
+    SESSION,
+    Serving,
+    reasons,
+    request,
+    said,
+    serving,
+    serving_script,
+)
+
+
+@pytest.fixture(scope="module")
+def pair(site: Any) -> Iterator[Serving]:
+    with serving(site.folder, serving_script()) as served:
+        yield served
+
+
+def test_each_input_is_answered_by_whom_the_rejector_names(pair: Serving) -> None:
+    answer = pair.application.infer(DIGITS[:64])
+    outputs = said(answer)
+    assert outputs["probability"].shape == (64, 10)
+    assert np.allclose(outputs["probability"].sum(axis=1), 1, atol=1e-5)
+    assert outputs["remote"].any()
+    assert not outputs["remote"].all()
+    decisions = answer.parameters["decision"].string_param.split(",")
+    assert [each == "REMOTE" for each in decisions] == outputs["remote"].tolist()
+    assert [each == "" for each in reasons(answer)] == outputs["remote"].tolist()
+    assert (answer.id, answer.model_name) == ("7", SESSION)
+
+
+def test_a_caller_may_say_who_answers(pair: Serving) -> None:
+    at_home = said(pair.application.infer(DIGITS[:20], route="local"))
+    asked = said(pair.application.infer(DIGITS[:20], route="remote"))
+    assert not at_home["remote"].any()
+    assert asked["remote"].all()
+    freely = said(pair.application.infer(DIGITS[:20]))
+    assert (freely["class"] == np.where(freely["remote"], asked["class"], at_home["class"])).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda each: setattr(each, "model_name", "another"), UnknownSession),
+        (lambda each: each.inputs[0].shape.__setitem__(2, 7), MalformedMessage),
+        (lambda each: setattr(each.inputs[0], "name", "pictures"), MalformedMessage),
+        (lambda each: each.raw_input_contents.__setitem__(0, b"abc"), MalformedMessage),
+        (lambda each: each.inputs[0].contents.fp32_contents.append(1), MalformedMessage),
+        (lambda each: setattr(each.inputs[0], "datatype", "BYTES"), MalformedMessage),
+        (lambda each: setattr(each.parameters["route"], "string_param", "home"), MalformedMessage),
+        (lambda each: setattr(each.parameters["timeout"], "int64_param", -1), MalformedMessage),
+        (lambda each: each.outputs.add(name="nothing"), MalformedMessage),
+        (
+            lambda each: each.raw_input_contents.__setitem__(0, np.full((2, 1, 8, 8), np.nan, np.float32).tobytes()),
+            NonFiniteValue,
+        ),
+    ],
+    ids=["model", "shape", "name", "length", "two forms", "datatype", "route", "timeout", "output", "NaN"],
+)
+def test_what_does_not_fit_is_refused(pair: Serving, change: Any, error: type[Exception]) -> None:
+    asked = request(DIGITS[:2])
+    change(asked)
+    with pytest.raises(grpc.RpcError) as failed:
+        pair.application._method("ModelInfer")(asked, timeout=60)
+    assert type(from_rpc_error(failed.value)) is error
+
+
+def test_the_node_describes_what_it_predicts(pair: Serving) -> None:
+    assert pair.application.call("ServerLive").live
+    assert pair.application.call("ServerReady").ready
+    assert pair.application.call("ServerMetadata").name == "comity"
+    described = pair.application.call("ModelMetadata", name=SESSION)
+    assert [(each.name, list(each.shape)) for each in described.inputs] == [("inputs", [-1, 1, 8, 8])]
+    assert [each.name for each in described.outputs] == ["class", "probability", "confidence", "remote"]
+
+
+def test_a_thousand_callers_at_once_are_all_answered_or_told_to_try_again(pair: Serving) -> None:
+    begun = [pair.application.begin(DIGITS[number : number + 1], route="local") for number in range(1000)]
+    failures = [error for each in begun if (error := each.exception()) is not None]
+    assert all(error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED for error in failures), failures[:3]
+    answers = [each.result() for each in begun if each.exception() is None]
+    assert answers
+    assert all(len(said(each)["class"]) == 1 for each in answers)
+
+
+def test_it_ends_well_and_each_answer_is_charged_once(own_site: Any, typed: Any, tmp_path: Path) -> None:
+    with serving(own_site.folder, serving_script(requests=500)) as pair:
+        for begin in range(0, 500, 100):
+            last = pair.application.infer(DIGITS[begin : begin + 100], route="remote")
+        # What was bought is spent; the client's model answers, and says why.
+        assert reasons(last) == ["spent"] * 100
+        result = pair.end()
+        served = result["metrics"]["served"]
+        assert served["predictions"] == served["asked"] + served["spent"] == 500
+        assert result["metrics"]["requests"] == 500
+        for node in (pair.client, pair.server):
+            assert typed.json("ledger", "verify", "--state", node.folder / "state", cwd=tmp_path)["verified"]
+        with pytest.raises(grpc.RpcError):
+            pair.application.infer(DIGITS[:1])
+
+
+def test_a_server_that_is_killed_and_comes_back_charges_each_answer_once(
+    own_site: Any, typed: Any, tmp_path: Path, wait_until: Any
+) -> None:
+    with serving(own_site.folder, serving_script(requests=5000), "\n[retry]\nretry_s = 60.0\n") as pair:
+        answered, stopped = Counter[str](), threading.Event()
+
+        def ask() -> None:
+            number = 0
+            while not stopped.is_set():
+                why = reasons(pair.application.infer(DIGITS[number % 100 : number % 100 + 1], 2.0, "remote"))
+                answered[why[0] or "server"] += 1
+                number += 1
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            wait_until(lambda: answered["server"] > 20, "the server answers")
+            pair.server.kill()
+            wait_until(lambda: answered["away"] > 20, "the client answers by itself", deadline_s=60)
+            before = answered["server"]
+            pair.server.start()
+            pair.server.wait_ready()
+            wait_until(lambda: answered["server"] > before + 20, "the server answers again", deadline_s=60)
+        finally:
+            stopped.set()
+            asking.join()
+        result = pair.end()
+        assert set(answered) <= {"server", "away", "late", "busy"}
+        # What the server answered as it was killed may not have come; what came is charged, and once.
+        asked = result["metrics"]["requests"]
+        in_rounds = asked - answered["server"]
+        assert result["metrics"]["served"]["asked"] == answered["server"]
+        assert in_rounds >= 0
+        assert asked <= 5000
+        for node in (pair.client, pair.server):
+            assert typed.json("ledger", "verify", "--state", node.folder / "state", cwd=tmp_path)["verified"]
+        exported = typed("ledger", "export", "--state", pair.server.folder / "state", cwd=tmp_path)
+        (tmp_path / "theirs.json").write_text(exported.stdout)
+        compared = typed("ledger", "compare", "theirs.json", "--state", pair.client.folder / "state", cwd=tmp_path)
+        assert compared.returncode == 0, compared.stdout + compared.stderr
+
+
+def test_a_client_that_is_killed_goes_on_serving(own_site: Any) -> None:
+    with serving(own_site.folder, serving_script(requests=1000)) as pair:
+        assert said(pair.application.infer(DIGITS[:10], route="remote"))["remote"].all()
+        pair.client.kill()
+        pair.client.start()
+        pair.client.wait_ready()
+        pair.wait_until_it_predicts()
+        assert said(pair.application.infer(DIGITS[:10], route="remote"))["remote"].all()
+        result = pair.end()
+        assert result["metrics"]["served"]["asked"] >= 10
+        assert result["metrics"]["requests"] >= 20
