@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,3 +71,17 @@ def test_classes_get_other_labels() -> None:
     assert torch.equal(found.test.labels, plain.test.labels % 2)
     with pytest.raises(InvalidValue, match=r"expected 10 in data\.relabel, one for each class, received 2"):
         load_data(DataConfig(source="digits", relabel=(0, 1)))
+
+
+@pytest.mark.parametrize("change", [{"relabel": [1, 0]}, {"classes": {"0": "benign", "1": "malignant"}}])
+def test_a_pool_without_labels_has_the_classes_of_the_training_samples(tmp_path: Path, change: dict[str, Any]) -> None:
+    (tmp_path / "pool.csv").write_text("a,b,c\n1,2,3\n4,5,6\n")
+    (tmp_path / "known.csv").write_text("a,b,c,ill\n" + "1,2,3,0\n2,3,4,1\n" * 4)
+    table = {"target": "ill", "columns": ["a", "b", "c"]}
+    pool = {"pool": {"source": "csv:pool.csv", "labelled": False}}
+    values = {"source": "csv:known.csv", "root": tmp_path, "table": table, "splits": pool, **change}
+    found = load_data(DataConfig.model_validate(values))
+    unlabelled = found.split("pool")
+    assert unlabelled.labels.tolist() == [-1, -1]
+    assert unlabelled.kind == found.train.kind
+    assert found.train.labels.tolist() == ([1, 0] * 4 if "relabel" in change else [0, 1] * 4)

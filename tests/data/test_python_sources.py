@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from comity.data import DataConfig, Splits, load_data
 from comity.data.added import added_sources
+from comity.data.digests import digest
+from comity.data.objects import splits_of
 from comity.errors import InvalidValue, MissingFile
 
 CODE = """
@@ -99,3 +102,23 @@ def test_a_package_adds_a_source_and_replaces_none(module: Path, monkeypatch: py
         assert len(load_data(DataConfig(source="digits")).train) == 1347
     finally:
         added_sources.cache_clear()
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_other_inputs_behind_the_same_labels_are_other_data(drawn: bool) -> None:
+    draws = torch.Generator().manual_seed(0)
+
+    class Pairs(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+        def __init__(self, first: float) -> None:
+            self.first = first
+
+        def __len__(self) -> int:
+            return 100
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            return torch.full((3,), self.first + index) + drawn * torch.rand(3, generator=draws), index % 2
+
+    one, again, other = (digest(splits_of(Pairs(first), "data", in_memory=False)) for first in (0.0, 0.0, 5.0))
+    assert one == again
+    # What is drawn anew at each reading tells nothing.
+    assert (one == other) == drawn

@@ -176,6 +176,11 @@ def test_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
     values = {"source": f"parquet:{tmp_path / 'rows.parquet'}", "table": TABLE | {"fill": {"weight": 80.0}}}
     found = load_data(DataConfig.model_validate(values)).train
     assert torch.equal(found.inputs, read(tmp_path).train.inputs)
+    # A pool that is not labelled has no column for it.
+    parquet.write_table(pa.table({"age": [40], "weight": [60.0]}), tmp_path / "pool.parquet")
+    pool = {"pool": {"source": f"parquet:{tmp_path / 'pool.parquet'}", "labelled": False}}
+    apart = load_data(DataConfig.model_validate(values | {"splits": pool})).split("pool")
+    assert (apart.inputs.tolist(), apart.labels.tolist()) == ([[40.0, 60.0]], [-1])
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 and nothing")
     with pytest.raises(InvalidValue, match="no table that can be read"):
         load_data(DataConfig.model_validate(values))
@@ -196,6 +201,20 @@ def test_numbers_have_names_units_and_a_scale(tmp_path: Path) -> None:
                 {"source": f"csv:{tmp_path / 'rows.csv'}", "table": TABLE | table, "classes": ["a", "b"]}
             )
         )
+
+
+def test_a_row_has_any_of_several_labels(tmp_path: Path) -> None:
+    rows = "age,weight,tired,ill\n50,70,yes,yes\n60,80,0,1\n55,65,,no\n"
+    table = {"target": ["ill", "tired"], "kind": "labels"}
+    train = read(tmp_path, rows, **table).train
+    assert (train.task, train.labels.tolist()) == ("multilabel", [[True, True], [True, False], [False, False]])
+    (head,) = Holdings("clinic", Splits(train)).task_spec(Preprocessing()).heads
+    assert (head.size, head.labels) == (2, ("ill", "tired"))
+    refused(tmp_path, "row 3: tired is no mark", rows.replace("80,0", "80,a little"), **table)
+    with pytest.raises(ValidationError, match="labels have no units"):
+        DataConfig.model_validate({"source": "csv:a.csv", "table": TABLE | table | {"units": ["kg", "kg"]}})
+    with pytest.raises(ValidationError, match="classes have one column"):
+        DataConfig.model_validate({"source": "csv:a.csv", "table": TABLE | {"target": ["ill", "tired"]}})
 
 
 def test_classes_are_brought_into_the_agreed_order_and_names(tmp_path: Path) -> None:

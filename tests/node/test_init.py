@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from teacher_votes.settings import Settings
 
 from comity.contract import IDENTIFIER
+from comity.data import DataConfig, load_data
 from comity.errors import InvalidValue, MissingFile, UsageError
 from comity.node.config import NodeConfig, load_config
 from comity.node.party import LocalParty
@@ -270,3 +271,35 @@ def test_whatever_the_names_the_files_can_be_read(
     config = load_config(LearnerConfig, folder / "node.toml")
     assert (config.party, config.data.source, list(config.peers)) == (party, data, [peer])
     assert x509.load_pem_x509_certificates((folder / f"{party}.pem").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("told", "targets", "kind"),
+    [
+        (["1.5", "2", "3", "4"], 1, "numbers"),
+        (["1", "2", "3", "4"], 1, "numbers"),
+        (["1", "2", "1", "1.0"], 1, None),
+        (["ill", "well", "ill", "well"], 1, None),
+        (["1 0", "0 0", "0 1", "1 1"], 2, "labels"),
+        (["yes no", "YES no", "no yes", "true no"], 2, "labels"),
+        (["1.5 0", "2 1", "1 1", "3 0"], 2, "numbers"),
+    ],
+)
+def test_what_targets_hold_is_written_down(tmp_path: Path, told: list[str], targets: int, kind: str | None) -> None:
+    names = ["one", "two"][:targets]
+    lines = [",".join(["age", *names]), *(",".join([str(at), *each.split()]) for at, each in enumerate(told))]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    choices = NodeChoices("learner", "clinic", data=f"csv:{tmp_path / 'rows.csv'}", targets=names)
+    make_node(tmp_path / "node", choices)
+    table = tomllib.loads((tmp_path / "node" / "node.toml").read_text())["data"]["table"]
+    assert (table.get("kind"), table["target"]) == (kind, names if targets > 1 else "one")
+    splits = load_config(NodeConfig, tmp_path / "node" / "node.toml").data
+    assert isinstance(splits, DataConfig)
+    assert len(load_data(splits).train) == 4
+
+
+def test_several_targets_of_words_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("age,one,two\n1,a,b\n2,b,a\n")
+    choices = NodeChoices("learner", "clinic", data=f"csv:{tmp_path / 'rows.csv'}", targets=["one", "two"])
+    with pytest.raises(InvalidValue, match="several targets are numbers, or labels: .*received 'a'"):
+        make_node(tmp_path / "node", choices)

@@ -39,6 +39,13 @@ def rows(folder: Path) -> str:
     return f"csv:{folder / 'rows.csv'}"
 
 
+def measures(folder: Path) -> str:
+    folder.mkdir()
+    lines = [f"{number},{number % 7}.5,{number * 0.25}" for number in range(60)]
+    (folder / "rows.csv").write_text("\n".join(["age,height,weight", *lines]))
+    return f"csv:{folder / 'rows.csv'}"
+
+
 def arrays(folder: Path) -> str:
     folder.mkdir()
     np.savez(folder / "all.npz", x=np.random.default_rng(0).normal(size=(60, 3)), y=np.arange(60) % 2)
@@ -52,7 +59,14 @@ def sentences(folder: Path) -> str:
     return f"text:{folder}"
 
 
-SOURCES = {"pictures": pictures, "rows": rows, "arrays": arrays, "sentences": sentences, "digits": lambda _: "digits"}
+SOURCES = {
+    "pictures": pictures,
+    "rows": rows,
+    "measures": measures,
+    "arrays": arrays,
+    "sentences": sentences,
+    "digits": lambda _: "digits",
+}
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -114,13 +114,17 @@ def test_units_and_scales_of_targets_are_compared() -> None:
     wanted = TaskSpec(kind="regression", inputs=InputSpec(shape=(3,)), heads=(head,))
     for change, said in (
         ({"units": ("lb",)}, "the unit of weight is lb at hospital and kg in the contract"),
-        ({"mean": ()}, "the mean that is taken off of weight is none at hospital and 70.0 in the contract"),
+        ({"mean": (60.0,)}, "the mean that is taken off of weight is 60.0 at hospital and 70.0 in the contract"),
         ({"std": (1.0,)}, "the deviation that it is divided by of weight is 1.0 at hospital and 10.0 in the contract"),
     ):
         own = wanted.model_copy(update={"heads": (head.model_copy(update=change),)})
         (found,) = differences("hospital", own, wanted)
         assert found.what == said
     assert not list(differences("hospital", wanted, wanted))
+    # Who leaves the scale open takes the contract's; nobody takes one off that the contract does not have.
+    left_open = wanted.model_copy(update={"heads": (head.model_copy(update={"mean": (), "std": ()}),)})
+    assert not list(differences("hospital", left_open, wanted))
+    assert len(list(differences("hospital", wanted, left_open))) == 2
 
 
 def test_a_long_list_is_cut() -> None:

@@ -216,6 +216,11 @@ def test_pixels_that_are_ignored_do_not_count() -> None:
     torch.testing.assert_close(after[2:], before[2:])
 
 
+def test_no_session_lets_pixels_count_that_do_not() -> None:
+    with pytest.raises(InvalidValue, match="expected none"):
+        objective_of(task("segmentation", ignored=0))
+
+
 def test_several_heads_answer_in_one_tensor_or_by_name() -> None:
     spec = task("several")
     objective, data, made = objective_of(spec), splits("several").train, outputs("several")
@@ -249,7 +254,7 @@ def test_outputs_of_another_shape_are_refused(kind: str) -> None:
         ("classification", {"options": {"smooth": 0.1}}, "smoothing"),
         ("regression", {"options": {"loss": "cubed"}}, "squared or absolute or huber"),
         ("regression", {"options": {"dense": "yes"}}, "dense"),
-        ("segmentation", {"options": {"ignored": 300}}, "0 to 255"),
+        ("segmentation", {"options": {"ignored": 0}}, "expected none"),
         ("multilabel", {"options": {"smoothing": 0.1}}, "expected none"),
         ("multilabel", {"heads": (HeadSpec(name="label", size=3, units=("m", "m", "m")),)}, "mean, std and units"),
         ("several", {"heads": (HeadSpec(name="depth", kind="regression", size=1),)}, "two heads or more"),

@@ -9,11 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from comity.data.config import TableConfig
+from comity.data.config import MARKED, MARKS, TableConfig
 from comity.errors import InvalidValue
 
-_TRUE = frozenset({"1", "true", "yes"})
-_FALSE = frozenset({"0", "false", "no", ""})
 _MOST_CLASSES = 1000
 """A column of more different texts than this, or of one in each row or two, is none of classes."""
 
@@ -162,14 +160,14 @@ class Cells:
         """
         found = []
         for row, cell in enumerate(self._columns[name], start=2):
-            if cell.lower() not in _TRUE | _FALSE:
+            if cell.lower() not in MARKS:
                 raise InvalidValue(
                     f"{self._path}, row {row}: {name} is no mark",
                     expected="1, true or yes; 0, false, no or nothing",
                     received=repr(cell[:100]),
-                    action="correct it, or name another column as protected",
+                    action=f"correct it, or name another column in the place of {name}",
                 )
-            found.append(cell.lower() in _TRUE)
+            found.append(cell.lower() in MARKED)
         return torch.tensor(found)
 
     def _note_filled(self, name: str, filled: int) -> None:

@@ -17,6 +17,11 @@ def numbers(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
+def is_unlabelled(dataset: Dataset) -> bool:
+    """Whether no sample's class is known: which classes its source has then says nothing."""
+    return bool((dataset.labels < 0).all())
+
+
 def named(dataset: Dataset, classes: Classes) -> Dataset:
     """The same samples with the classes in the agreed order, and under the agreed names.
 
@@ -31,6 +36,9 @@ def named(dataset: Dataset, classes: Classes) -> Dataset:
     """
     if not classes:
         return dataset
+    if is_unlabelled(dataset):
+        agreed = tuple(dict.fromkeys(classes.values() if isinstance(classes, Mapping) else classes))
+        return replace(dataset, classes=len(agreed), meaning=replace(dataset.meaning, labels=agreed))
     own = dataset.meaning.labels or numbers(dataset.classes)
     agreed, places = _numbered(own, classes)
     # A label below 0 says that it is unknown.

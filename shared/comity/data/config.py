@@ -159,6 +159,12 @@ PartitionConfig = Annotated[
 TABLES = frozenset({"csv", "parquet"})
 """Kinds of source that are tables."""
 
+MARKED = frozenset({"1", "true", "yes"})
+"""What a cell says of a row that has a label, or is protected, in small letters."""
+
+MARKS = MARKED | {"0", "false", "no", ""}
+"""What a column of labels or marks may hold."""
+
 Column = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -166,16 +172,17 @@ class TableConfig(_Config):
     """What the columns of a table are. Nothing is guessed: a column that is not named here is not used.
 
     Attributes:
-        target: The column with the label, or with the number to be told; several for several numbers.
+        target: The column with the class, or with the number to be told; several for several numbers or labels.
         columns: Columns that are inputs, in the order that is agreed.
         categories: Values of columns that hold no numbers, in the agreed order: each becomes an input that is 1 or 0.
         missing: What stands for a value that is missing, beside an empty cell.
         fill: What takes the place of missing values, by column: a number, or a category; a missing value of another column
             is an error.
-        kind: Whether targets are classes or numbers.
+        kind: What targets are: classes, numbers, or labels, of which a row has any: 1, true or yes, and 0, false, no or
+            nothing.
         units: Units of targets that are numbers, in order.
-        target_mean: What is taken off each target; nothing if left out.
-        target_std: What each target is then divided by; nothing if left out.
+        target_mean: What is taken off each target when a model is trained; as the contract says, if left out.
+        target_std: What each target is then divided by, likewise.
         id: Column with an id of each row, each once; left out, rows are numbered.
         protected: Column that marks rows that never leave: 1, true or yes.
         separator: What stands between cells; left out, it is looked for among comma, semicolon and tab.
@@ -188,7 +195,7 @@ class TableConfig(_Config):
     categories: dict[Column, Annotated[tuple[str, ...], Field(min_length=2, max_length=2**16)]] = {}
     missing: tuple[str, ...] = ("NA", "NaN", "nan", "null", "?")
     fill: dict[Column, float | str] = {}
-    kind: Literal["classes", "numbers"] = "classes"
+    kind: Literal["classes", "numbers", "labels"] = "classes"
     units: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_std: tuple[Annotated[float, Field(gt=0)], ...] = ()
@@ -213,8 +220,10 @@ class TableConfig(_Config):
         for name, places in (("categories", self.categories), ("fill", self.fill)):
             if unknown := [each for each in places if each not in self.columns]:
                 raise ValueError(f"{name} names {unknown[0]}, which is none of the columns")
-        if self.kind == "classes" and (len(self.targets) > 1 or self.units or self.target_mean or self.target_std):
-            raise ValueError('classes have one column, no units and no scale; kind = "numbers" has')
+        if self.kind != "numbers" and (self.units or self.target_mean or self.target_std):
+            raise ValueError(f'{self.kind} have no units and no scale; kind = "numbers" has')
+        if self.kind == "classes" and len(self.targets) > 1:
+            raise ValueError('classes have one column; kind = "numbers" or "labels" has several')
         for name in ("units", "target_mean", "target_std"):
             if len(getattr(self, name)) not in {0, len(self.targets)}:
                 raise ValueError(f"{name} needs one for each target, or none")

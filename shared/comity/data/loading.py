@@ -154,7 +154,8 @@ def _like(apart: Dataset, train: Dataset, name: SplitName) -> Dataset:
 def _marked(dataset: Dataset, wanted: SplitConfig, config: DataConfig, name: SplitName) -> Dataset:
     """A split with the marks of what is protected, and without labels where they are unknown."""
     if not wanted.labelled:
-        dataset = replace(dataset, labels=torch.full_like(dataset.labels, -1))
+        unknown = -1 if dataset.task == CLASSIFICATION else 0
+        dataset = replace(dataset, labels=torch.full_like(dataset.labels, unknown))
     marks = wanted.protected
     if marks is None:
         return dataset

@@ -14,8 +14,8 @@ class Meaning:
             then all that there is to say.
         features: Names of the columns of a table, in order; empty where there are none.
         units: Units of targets, in order; empty where they have none.
-        target_mean: What was taken off each target; empty for nothing.
-        target_std: What each target was then divided by; empty for nothing.
+        target_mean: What is to be taken off each target; empty where a contract may say.
+        target_std: What each target is then to be divided by, likewise.
     """
 
     labels: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from comity.data.classes import is_unlabelled
 from comity.data.dataset import Dataset
 from comity.errors import InvalidValue
 from comity.randomness import derive, generator
@@ -51,14 +52,16 @@ def relabeled(dataset: Dataset, relabel: Sequence[int]) -> Dataset:
     Raises:
         InvalidValue: It does not have one for each class.
     """
+    classes = max(relabel) + 1
+    if is_unlabelled(dataset):
+        return replace(dataset, classes=classes, meaning=replace(dataset.meaning, labels=()))
     if len(relabel) != dataset.classes:
         raise InvalidValue(
             "Labels cannot be given to classes",
             expected=f"{dataset.classes} in data.relabel, one for each class",
             received=len(relabel),
         )
-    # A label below 0 says that nobody knows it.
+    # A label below 0 says that it is unknown.
     labels = torch.tensor(relabel, dtype=torch.int64)[dataset.labels.clamp(min=0)].where(dataset.labels >= 0, -1)
-    classes = max(relabel) + 1
     meaning = dataset.meaning if classes == dataset.classes else replace(dataset.meaning, labels=())
     return replace(dataset, labels=labels, classes=classes, meaning=meaning)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from comity.data.cells import Cells
 from comity.data.config import TableConfig
-from comity.data.dataset import Dataset, Splits
+from comity.data.dataset import CLASSIFICATION, Dataset, Splits
 from comity.data.meaning import Meaning
 from comity.data.sources import Request
 from comity.data.texts import read_text
@@ -22,7 +23,7 @@ _SEPARATORS = ",;\t"
 
 
 def load_csv(request: Request) -> Splits:
-    """float32 `[rows, features]`, and a class or numbers for each row.
+    """float32 `[rows, features]`, and a class, numbers or labels for each row.
 
     Raises:
         MissingFile: The file is not there.
@@ -82,7 +83,7 @@ def load_parquet(request: Request) -> Splits:
     try:
         with parquet.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)
-            _require_columns(names, table, path)
+            _require_columns(names, table, request)
             read = file.read(columns=[name for name in names if name in _used(table)])
         columns = {name: [_text(cell) for cell in read.column(name).to_pylist()] for name in read.column_names}
     except (ArrowException, OSError, ValueError) as error:
@@ -113,13 +114,13 @@ def _used(table: TableConfig) -> set[str]:
     return {*table.targets, *table.columns, *(each for each in (table.id, table.protected) if each)}
 
 
-def _require_columns(
-    names: Sequence[str], table: TableConfig, path: Path, lacking: frozenset[str] = frozenset()
-) -> None:
-    for name in (*table.targets, *table.columns, table.id, table.protected):
-        if name is not None and name not in names and name not in lacking:
+def _require_columns(names: Sequence[str], table: TableConfig, request: Request) -> None:
+    """Checks that a table has the columns that are used; of one without labels, targets may be lacking."""
+    targets = table.targets if request.labelled else ()
+    for name in (*targets, *table.columns, table.id, table.protected):
+        if name is not None and name not in names:
             raise InvalidValue(
-                f"{path} has no column {name!r}",
+                f"{request.path} has no column {name!r}",
                 expected=", ".join(names)[:500],
                 received=name,
                 action="correct [data.table]",
@@ -144,31 +145,32 @@ def _separator(text: str, path: Path) -> str:
 
 def _splits(columns: Mapping[str, Sequence[str]], table: TableConfig, request: Request) -> Splits:
     path = request.path
-    unlabelled = frozenset() if request.labelled else frozenset(table.targets)
-    _require_columns(list(columns), table, path, unlabelled)
+    _require_columns(list(columns), table, request)
     cells = Cells(columns, table, path)
     inputs, features = cells.inputs()
     count = len(inputs)
     ids = _ids(columns[table.id], path, table.id) if table.id is not None else tuple(map(str, range(1, count + 1)))
     marks = cells.marks(table.protected) if table.protected is not None else None
-    notes = tuple(cells.notes)
+    task, labels, names = _targets(cells, table, count, labelled=request.labelled)
+    meaning = Meaning(names, features, table.units, table.target_mean, table.target_std)
+    train = Dataset(inputs, labels, 1.0, max(len(names), 1), ids=ids, protected=marks, meaning=meaning, task=task)
+    return Splits(train, notes=tuple(cells.notes))
+
+
+def _targets(cells: Cells, table: TableConfig, count: int, *, labelled: bool) -> tuple[str, Tensor, tuple[str, ...]]:
+    """The kind of task that rows are for, what is to be told of them, and the names of classes, labels or numbers."""
+    names = table.targets
     if table.kind == "numbers":
-        targets = table.targets
-        numbers = [cells.numbers(name) for name in targets] if request.labelled else [torch.zeros(count)] * len(targets)
-        meaning = Meaning(targets, features, table.units, table.target_mean, table.target_std)
-        told = torch.stack(numbers, dim=1)
-        return Splits(
-            Dataset(inputs, told, 1.0, len(targets), task="regression", ids=ids, protected=marks, meaning=meaning),
-            notes=tuple(cells.notes),
+        numbers = [cells.numbers(name) for name in names] if labelled else [torch.zeros(count)] * len(names)
+        return "regression", torch.stack(numbers, dim=1), names
+    if table.kind == "labels":
+        marks = (
+            [cells.marks(name) for name in names] if labelled else [torch.zeros(count, dtype=torch.bool)] * len(names)
         )
-    if request.labelled:
-        labels, names = cells.classes(table.targets[0])
-    else:
-        labels, names = torch.full((count,), -1), ()
-    meaning = Meaning(names, features)
-    return Splits(
-        Dataset(inputs, labels, 1.0, max(len(names), 1), ids=ids, protected=marks, meaning=meaning), notes=notes
-    )
+        return "multilabel", torch.stack(marks, dim=1), names
+    if labelled:
+        return CLASSIFICATION, *cells.classes(names[0])
+    return CLASSIFICATION, torch.full((count,), -1), ()
 
 
 def _ids(cells: Sequence[str], path: Path, column: str) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def told(targets: Tensor, shape: tuple[int, ...], what: str) -> tuple[str, Tenso
     if targets.dtype == torch.bool and targets.ndim == 2:
         return "multilabel", targets
     if targets.is_floating_point() and (targets.ndim <= 2 or pixels[1:] == shape[1:]):
-        return "regression", targets.to(torch.float32).reshape(len(targets), -1, *pixels[1:])
+        return "regression", (targets.unsqueeze(1) if targets.ndim == 1 else targets).to(torch.float32)
     if targets.is_floating_point() and pixels == shape[1:]:
         return "regression", targets.to(torch.float32).unsqueeze(1)
     if whole and len(shape) > 1 and pixels == shape[1:] and (not targets.numel() or int(targets.max()) <= _IGNORED):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from comity.contract import Preprocessing, TaskSpec
+from comity.contract import HeadSpec, Preprocessing, TaskSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.data.digests import digest
 from comity.environments import EnvironmentConfig, EnvironmentSet, load_environments
@@ -119,27 +120,52 @@ class Holdings:
             InvalidValue: There are none, or a channel does not vary.
         """
         train = self.splits.train
-        others = [place for place in range(train.inputs.ndim) if place != 1]
-        blocks = torch.arange(len(train)).split(_BLOCK)
-        values = train.inputs[blocks[0]][:1].numel() // train.inputs.shape[1] * len(train) if blocks else 0
 
         def scaled(block: Tensor) -> Tensor:
             return train.inputs[block].double() * train.scale
 
-        average = torch.stack([scaled(each).sum(dim=others) for each in blocks]).sum(dim=0) / values
+        return self._spread(scaled, train.meaning.features, "channel")
+
+    def scaled(self, task: TaskSpec) -> TaskSpec:
+        """A task whose targets that are numbers are scaled as the training samples', to two digits, where none is said.
+
+        Args:
+            task: The task that these data are for.
+
+        Raises:
+            InvalidValue: A target does not vary.
+        """
+        heads = tuple(
+            self._scaled(head) if (head.kind or task.kind) == "regression" and not head.mean and not head.std else head
+            for head in task.heads
+        )
+        return task.model_copy(update={"heads": heads})
+
+    def _scaled(self, head: HeadSpec) -> HeadSpec:
+        targets = self.splits.train.targets[head.name]
+        found = self._spread(lambda block: targets[block].double(), head.labels, head.name)
+        return head.model_copy(update=found.model_dump())
+
+    def _spread(self, read: Callable[[Tensor], Tensor], names: tuple[str, ...], unnamed: str) -> Preprocessing:
+        """Mean and standard deviation of what is read of the training samples, by its second dimension, to two digits."""
+        blocks = torch.arange(len(self.splits.train)).split(_BLOCK)
+        first = read(blocks[0])
+        others = [place for place in range(first.ndim) if place != 1]
+        values = first[:1].numel() // first.shape[1] * len(self.splits.train)
+        average = torch.stack([read(each).sum(dim=others) for each in blocks]).sum(dim=0) / values
         # About the mean, in a pass of its own: the difference of squares is all rounding where a feature hardly varies.
         apart = average.view(1, -1, *(1 for _ in others[1:]))
-        squares = torch.stack([(scaled(each) - apart).square().sum(dim=others) for each in blocks]).sum(dim=0)
+        squares = torch.stack([(read(each) - apart).square().sum(dim=others) for each in blocks]).sum(dim=0)
         std = (squares / values).sqrt().tolist()
         mean = average.tolist()
-        names = train.meaning.features or tuple(f"channel {number}" for number in range(len(mean)))
+        names = names or tuple(f"{unnamed} {number}" for number in range(len(mean)))
         flat = [name for name, where, each in zip(names, mean, std, strict=False) if each <= _FLAT * abs(where)]
         if flat:
             raise InvalidValue(
                 f"session.normalization cannot be computed at {self._party}: {flat[0]} is the same in all samples",
-                expected="features that vary",
+                expected="features and targets that vary",
                 received=f"{len(flat)} that do not: {', '.join(flat)[:200]}",
-                action="leave them out of [data.table] columns at all parties, or write mean and std into the script",
+                action="leave them out of [data.table] at all parties, or write mean and std into the script",
             )
         # Two digits of what varies: enough to train with, and little of any one sample.
         return Preprocessing(

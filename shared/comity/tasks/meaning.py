@@ -81,8 +81,9 @@ def differences(
 ) -> Iterator[Difference]:
     """What a party means otherwise than a contract, of tasks whose sizes are the same.
 
-    Where nobody said how values are stored, they are as they are; names that one side alone has are a difference, since
-    nobody can tell whether the other means the same.
+    Where nobody said how values are stored, they are as they are, and targets are scaled as the contract says where the
+    party does not say; names that one side alone has are a difference, since nobody can tell whether the other means the
+    same.
 
     Args:
         party: Name of the party.
@@ -123,8 +124,9 @@ def _of_head(party: str, own: HeadSpec, wanted: HeadSpec, *, hides: bool) -> Ite
     yield from _names(party, _said(own.labels), _said(wanted.labels), what, action, hides=hides)
     for name, mine, theirs in (
         ("the unit", own.units, wanted.units),
-        ("the mean that is taken off", own.mean, wanted.mean),
-        ("the deviation that it is divided by", own.std, wanted.std),
+        # How a model works in targets says nothing of what they are: where a party leaves it open, the contract says.
+        ("the mean that is taken off", own.mean or wanted.mean, wanted.mean),
+        ("the deviation that it is divided by", own.std or wanted.std, wanted.std),
     ):
         for place in range(wanted.size):
             here, there = _at(mine, place), _at(theirs, place)

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from comity.contract import HeadSpec, Json, Option, TaskSpec
-from comity.tasks.checks import bad_option, read_options
+from comity.contract import HeadSpec, Json, TaskSpec
 from comity.tasks.objective import Objective, Outputs, Reduction, Targets, by_name, mean_of, require_shape, sole
 from comity.tasks.samples import SampleKind, wrong_targets
 
 HEAD = "mask"
 IGNORED = 255
-"""The label of pixels that do not count, where nobody says another."""
-_MOST = 256
+"""The label of pixels that do not count."""
 
 
 class SegmentationKind(SampleKind):
-    """See `TaskKind`. Pixels with the label `ignored` do not count."""
+    """See `TaskKind`. Pixels with the label `IGNORED` do not count."""
 
     name = "segmentation"
     head = HEAD
     least = 2
     counted = "classes of pixels"
-    options: ClassVar[Mapping[str, Option]] = {"ignored": IGNORED}
-
-    def require_usable(self, task: TaskSpec) -> None:
-        """See `TaskKind.require_usable`."""
-        super().require_usable(task)
-        if not 0 <= int(read_options(task, self.options)["ignored"]) < _MOST:
-            raise bad_option(task, "ignored", f"0 to {_MOST - 1}")
 
     def require_targets(self, targets: Tensor, head: HeadSpec, shape: tuple[int, ...]) -> None:
         """See `SampleKind.require_targets`: uint8 `[samples, height, width]`, each one of the classes or ignored."""
@@ -52,7 +40,7 @@ class SegmentationKind(SampleKind):
 
     def objective(self, task: TaskSpec) -> Objective:
         """See `TaskKind.objective`."""
-        return PixelCrossEntropy(task.heads[0], int(read_options(task, self.options)["ignored"]))
+        return PixelCrossEntropy(task.heads[0])
 
 
 class PixelCrossEntropy:
@@ -60,22 +48,20 @@ class PixelCrossEntropy:
 
     Args:
         head: The head, with the classes' weights.
-        ignored: Label of pixels that do not count.
     """
 
     heads: tuple[str, ...] = ()
 
-    def __init__(self, head: HeadSpec, ignored: int) -> None:
+    def __init__(self, head: HeadSpec) -> None:
         self._head = head
-        self._ignored = ignored
         self._weights = torch.tensor(head.weights) if head.weights else None
 
     def loss(self, outputs: Outputs, targets: Targets, reduction: Reduction) -> Tensor:
         """See `Objective.loss`. A sample without a pixel that counts has a loss of 0."""
         logits, labels = sole(outputs, self._head), targets[self._head.name].long()
         require_shape(logits, (len(labels), self._head.size, *labels.shape[1:]))
-        each = cross_entropy(logits, labels, reduction="none", ignore_index=self._ignored)
-        counted = labels != self._ignored
+        each = cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED)
+        counted = labels != IGNORED
         if self._weights is not None:
             each = each * self._weights.to(each)[labels.where(counted, 0)]
         pixels = tuple(range(1, each.ndim))
@@ -84,7 +70,7 @@ class PixelCrossEntropy:
 
     def tally(self) -> PixelTally:
         """See `Objective.tally`."""
-        return PixelTally(self._head, self._ignored)
+        return PixelTally(self._head)
 
     def predict(self, outputs: Outputs) -> dict[str, Tensor]:
         """See `Objective.predict`: the likeliest class of each pixel, and the probability of each."""
@@ -95,11 +81,11 @@ class PixelCrossEntropy:
 class PixelTally:
     """A test of masks; see `Tally`. What is kept does not grow with the number of pixels."""
 
-    def __init__(self, head: HeadSpec, ignored: int) -> None:
+    def __init__(self, head: HeadSpec) -> None:
         from torchmetrics import classification as of  # noqa: PLC0415 - it takes a second
 
         self._head = head
-        self._seen = of.MulticlassConfusionMatrix(head.size, ignore_index=ignored, validate_args=False)
+        self._seen = of.MulticlassConfusionMatrix(head.size, ignore_index=IGNORED, validate_args=False)
 
     def add(self, outputs: Outputs, targets: Targets) -> None:
         """See `Tally.add`."""

@@ -63,6 +63,20 @@ def membership(
     best = max(by_model, key=lambda each: each.auc)
     mean = -losses.double().mean(dim=0)
     over = separation(mean[:members], mean[members:])
+    found: dict[str, Json] = {
+        "models": len(models),
+        "members": members,
+        "others": others,
+        "loss_auc": by_model[-1].auc,
+        "loss_tpr_at_1_percent": by_model[-1].tpr,
+        "best_model_auc": best.auc,
+        "best_model_tpr_at_1_percent": best.tpr,
+        "all_models_auc": over.auc,
+        "all_models_tpr_at_1_percent": over.tpr,
+    }
+    if splits.train.task != CLASSIFICATION:
+        # LiRA goes by the probability of a sample's class, which is exp(-loss) of classes alone.
+        return found
     without = torch.zeros(SHADOWS, members + others, dtype=torch.bool)
     scores = []
     for number in range(SHADOWS):
@@ -80,20 +94,7 @@ def membership(
         scores.append(confidence(judge.losses(state).cpu()))
     last = likelihood(confidence(losses[-1]), torch.stack(scores), without)
     lira = separation(last[:members], last[members:])
-    return {
-        "models": len(models),
-        "members": members,
-        "others": others,
-        "loss_auc": by_model[-1].auc,
-        "loss_tpr_at_1_percent": by_model[-1].tpr,
-        "best_model_auc": best.auc,
-        "best_model_tpr_at_1_percent": best.tpr,
-        "all_models_auc": over.auc,
-        "all_models_tpr_at_1_percent": over.tpr,
-        "lira_auc": lira.auc,
-        "lira_tpr_at_1_percent": lira.tpr,
-        "shadow_models": SHADOWS,
-    }
+    return found | {"lira_auc": lira.auc, "lira_tpr_at_1_percent": lira.tpr, "shadow_models": SHADOWS}
 
 
 def reconstruction(changes: Sequence[State], data: Dataset, model: nn.Module, initial: State) -> dict[str, Json]:
@@ -103,10 +104,10 @@ def reconstruction(changes: Sequence[State], data: Dataset, model: nn.Module, in
         changes: Differences of neighbouring models, or updates, oldest first.
         data: The samples that stand behind them.
         model: The model.
-        initial: Its weights when the session began.
+        initial: The weights that cross, when the session began.
     """
     samples = data.all_inputs.flatten(start_dim=1)
-    layer = _first_layer(model, samples.shape[1])
+    layer = _first_layer(model, samples.shape[1], changes[0] if changes else {})
     found: dict[str, Json] = {"changes": len(changes), "samples": len(samples), "first_layer": layer}
     if layer is not None:
         rows = [each[f"{layer}.weight"].cpu() for each in changes]
@@ -123,24 +124,27 @@ def reconstruction(changes: Sequence[State], data: Dataset, model: nn.Module, in
         # Label counts, and inputs that are guessed with their labels, are of samples that have one class each.
         return found
     counts = torch.bincount(data.labels, minlength=data.classes).double()
-    bias = [name for name, tensor in initial.items() if tensor.shape == (data.classes,)]
-    if bias and changes:
+    bias = [name for name, tensor in (changes[0] if changes else {}).items() if tensor.shape == (data.classes,)]
+    if bias:
         # A class that is behind more samples than the model expects pulls its own bias up.
-        pulled = sum((each[bias[-1]].cpu().double() for each in changes[:1]), torch.zeros(data.classes).double())
-        found["label_counts_correlation"] = correlation(pulled, counts)
+        found["label_counts_correlation"] = correlation(changes[0][bias[-1]].cpu().double(), counts)
     if changes:
         found["inverted"] = _INVERTED
         found["inverted_that_show_a_sample"] = len(shown(_inverted(changes[0], data, model, initial), samples))
     return found
 
 
-def _first_layer(model: nn.Module, inputs: int) -> str | None:
-    """The first linear layer that has the inputs themselves; None where none has."""
+def _first_layer(model: nn.Module, inputs: int, change: State) -> str | None:
+    """The first linear layer that has the inputs themselves, and is trained; None where there is none."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             return None
         if isinstance(module, nn.Linear):
-            return name if module.in_features == inputs else None
+            if module.in_features != inputs:
+                return None
+            if f"{name}.weight" in change:
+                return str(name)
+            # Beside a layer that is not trained there may be an adapter that is.
     return None
 
 
@@ -150,7 +154,8 @@ def _shown(rows: Float[Tensor, "rows inputs"], samples: Tensor) -> set[int]:
 
 def _inverted(change: State, data: Dataset, model: nn.Module, initial: State) -> Float[Tensor, "few inputs"]:
     """Inputs whose gradient at the first model points where the change does (Geiping et al. 2020), found by Adam."""
-    parameters = {name: initial[name].cpu() for name, _ in model.named_parameters()}
+    parameters = {name: initial[name].cpu() for name, _ in model.named_parameters() if name in change}
+    # What is not trained is as the model has it.
     wanted = -torch.cat([change[name].cpu().flatten() for name in parameters])
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     draws = generator(derive(0, "inversion"))

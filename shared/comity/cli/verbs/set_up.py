@@ -31,8 +31,12 @@ def init(
         str, typer.Option(help="Its data: csv:FILE, imagefolder:DIR, npz:FILE …; comity data lists what there is.")
     ] = "digits",
     target: Annotated[
-        str, typer.Option(help="Of a table, the column with the class or the number; its last one, if left out.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            help="Of a table, the column with the class or the number, or, given several times, with a number or a label "
+            "each; its last one, if left out."
+        ),
+    ] = None,
     peer: Annotated[list[str] | None, typer.Option(help="A party that it asks, NAME=HOST:PORT.")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="A party that may have sessions with it.")] = None,
     control: Annotated[
@@ -60,7 +64,7 @@ def init(
     from comity.node.setup.init import NodeChoices
 
     peers = parse_peers(peer or [])
-    choices = NodeChoices(role, party, listen, data, peers, tuple(allow or ()), control, privacy, target)
+    choices = NodeChoices(role, party, listen, data, peers, tuple(allow or ()), control, privacy, target or ())
     initialize(folder, choices, as_json=json_output)
 
 

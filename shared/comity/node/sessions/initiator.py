@@ -102,7 +102,7 @@ def _task(wanted: SessionSection, party: LocalParty, session: str) -> TaskSpec:
     """
     section, preprocessing = wanted.task, _normalization(wanted, party)
     if section is None:
-        return party.holdings.task_spec(preprocessing, session)
+        return _own_task(wanted, party, session, preprocessing)
     if section.input_shape:
         kind = task_kind(section.kind or "classification")
         heads, classes = section.heads, section.classes
@@ -117,10 +117,16 @@ def _task(wanted: SessionSection, party: LocalParty, session: str) -> TaskSpec:
             heads=heads,
         )
     else:
-        task = _with(section, party.holdings.task_spec(preprocessing, session))
+        task = _with(section, _own_task(wanted, party, session, preprocessing))
     task = _weighed(task, section.weights)
     require_usable(task)
     return task
+
+
+def _own_task(wanted: SessionSection, party: LocalParty, session: str, preprocessing: Preprocessing) -> TaskSpec:
+    """The task that the party's data are for, with targets that are scaled where the script has that computed."""
+    own = party.holdings.task_spec(preprocessing, session)
+    return party.holdings.scaled(own) if wanted.normalization == "computed" else own
 
 
 def _with(section: TaskSection, own: TaskSpec) -> TaskSpec:

@@ -92,7 +92,7 @@ class SessionSection(_Section):
         task: What the models are for.
         normalization: What is done to every input, in model range; part of the contract, so that all parties do the same.
             `computed`: mean and standard deviation of the drafting party's training samples, to two digits, which the
-            other parties learn.
+            other parties learn; and, where neither its data nor the script say, of targets that are numbers.
         max_silence_s: How long the acceptor goes on without a call of the initiator's, in seconds.
         max_duration_s: How long the session is valid, in seconds; left out, for as long as it takes.
         terms: The protocol's own terms.

@@ -46,7 +46,7 @@ class NodeChoices:
         party: Name of its party.
         listen: Where peers are to reach it, `host:port`; empty for any address at port 5500, if its role listens.
         data: Source of its data.
-        target: Of a table, the column with the class or the number; its last one if empty.
+        targets: Of a table, the columns with what is to be told; its last one if empty.
         peers: Addresses of the parties that it asks, by name.
         allow: Parties that may have sessions with it; none for all that it trusts.
         control: Where operators on other machines reach it, `host:port`; empty for its socket alone.
@@ -61,7 +61,7 @@ class NodeChoices:
     allow: Sequence[str] = ()
     control: str = ""
     privacy: str = "guarded"
-    target: str = ""
+    targets: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
     state, trust = folder / "state", folder / "trust"
     _require_new(folder, config, key, card, *([script] if script is not None else []))
     settings = _settings(choices, listen=choices.listen or (_LISTEN if listens else ""))
-    settings["data"] = data_section(_from(choices.data, folder), folder, choices.target)
+    settings["data"] = data_section(_from(choices.data, folder), folder, choices.targets)
     settings["protocols"] = _protocols(definitions)
     settings["egress"] = _egress(definitions)
     certificate, private = self_signed(party)
