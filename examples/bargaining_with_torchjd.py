@@ -1,4 +1,4 @@
-"""Two auxiliary tasks beside a main one, of which one misleads: AuxiNash in TorchJD's autogram. Needs comity[torchjd]."""
+"""Two auxiliary tasks beside a main one, of which one misleads: AuxiNash in TorchJD's autojac. Needs comity[torchjd]."""
 
 # %% Few digits to learn from; beside their labels, whether they are odd, and labels that went through a permutation.
 import torch

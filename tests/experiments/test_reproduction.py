@@ -38,7 +38,8 @@ def test_registry_has_the_tables_and_figures() -> None:
     assisted = {f"assisted-learning/fig-{at}" for at in range(1, 21)}
     assisted |= {f"assisted-learning/{each}" for each in ("table-1", "table-2", "remark-1", "theorem-1")}
     own = {f"{each}/{what}" for each in ("assisted-learning", "gradient-rewards") for what in ("protection", "holding")}
-    assert gradient_rewards | assisted | own == set(NAMES)
+    bargaining = {f"nash-bargaining/demo{each}" for each in ("", "-public", "-honest")}
+    assert gradient_rewards | assisted | own | bargaining == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

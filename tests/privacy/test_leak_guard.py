@@ -260,3 +260,15 @@ def test_what_is_not_judged_is_named() -> None:
     }
     assert set(Collector(Odd()).linear) == {"head"}
     assert unjudged(build("lenet5", input_shape=(1, 28, 28), outputs=10, options={}, seed=0)) == {}
+
+
+@pytest.mark.parametrize("samples", [3000, 6000, 20000])
+def test_rows_that_differ_by_one_of_many_samples_are_told_apart(samples: int) -> None:
+    # Both are moved twice, each time in the same way, but for sample 0: so little of so many that they count as copies.
+    one = draw(1, samples)
+    one[0, 0] = 0.7
+    other = one.clone()
+    other[0, 0] = 0
+    held, shown = combined(scaled(torch.cat([one, one, other, other])), Rules())
+    assert held.all()
+    assert bool(shown[0])

@@ -78,7 +78,8 @@ class SessionProgress:
     def observe(self, event: Event) -> None:
         """Shows an event."""
         if self._lines and event.kind == "round-finished":
-            sys.stdout.write(json.dumps({"round": event.round, **event.fields}) + "\n")
+            line = {"session": self.session} if self.session else {}
+            sys.stdout.write(json.dumps({**line, "round": event.round, **event.fields}) + "\n")
             sys.stdout.flush()
         match event.kind:
             case "session-started":

@@ -49,7 +49,7 @@ def run_script(
         with _interruptible("whether the session began, comity sessions tells"):
             session = control.run(text)
         if detach:
-            _show_begun(control, session, node, as_json=as_json)
+            _show_begun(control, session, node, as_json=as_json or lines)
             return
         _show(control, session, node, as_json=as_json, lines=lines)
 
@@ -74,7 +74,7 @@ def join_session(
         with _interruptible("whether the session was joined, comity sessions tells"):
             control.join(acceptor, session)
         if detach:
-            _show_begun(control, session, node, as_json=as_json)
+            _show_begun(control, session, node, as_json=as_json or lines)
             return
         _show(control, session, node, as_json=as_json, lines=lines)
 

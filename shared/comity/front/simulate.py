@@ -112,12 +112,18 @@ def simulate(  # noqa: PLR0913 - a session has so much to say, all of it by name
         seed=seed or 0,
         id=id,
         models=found.models,
-        task={**(found.task or {}), **(task or {})} or None,
+        task=_with_options(found.task or {}, task or {}) or None,
         normalization=preprocessing.model_dump(),
     )
     simulation = script.simulation.model_copy(update={"threads": threads, "baselines": baselines})
     script = script.model_copy(update={"party": found.parties, "simulation": simulation})
     return _run(script, state, progress, observe)
+
+
+def _with_options(of_data: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data say of their task, and what the caller says instead; the options of both."""
+    options = {**of_data.get("options", {}), **said.get("options", {})}
+    return {**of_data, **said, **({"options": options} if options else {})}
 
 
 def _run(

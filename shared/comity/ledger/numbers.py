@@ -12,6 +12,10 @@ Range = tuple[int, int]
 """The first and the last of numbers that follow each other."""
 
 
+MOST_NUMBER = 2**62
+"""What a peer's number stays below: databases keep 63 bits."""
+
+
 class Numbers:
     """A set of whole numbers from 1 on.
 
@@ -42,9 +46,11 @@ class Numbers:
         """
         last = 0
         for each in ranges:
-            if len(each) != 2 or not last < each[0] <= each[1]:
+            if len(each) != 2 or not last < each[0] <= each[1] < MOST_NUMBER:
                 raise MalformedMessage(
-                    "ranges of numbers cannot be used", expected="from 1 on, in order and apart", received=each
+                    "ranges of numbers cannot be used",
+                    expected=f"from 1 to {MOST_NUMBER}, in order and apart",
+                    received=each,
                 )
             last = each[1]
         return cls(ranges)

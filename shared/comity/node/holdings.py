@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from comity.contract import Preprocessing, TaskSpec
 from comity.data import DataConfig, Splits, load_data
@@ -21,6 +23,8 @@ HeldData = DataConfig | EnvironmentConfig | Splits | EnvironmentSet | None
 
 _BLOCK = 4096
 """Samples that are looked at at a time."""
+_FLAT = 1e-9
+"""Standard deviation, as a share of the mean, up to which a feature does not vary."""
 
 
 class Holdings:
@@ -116,16 +120,20 @@ class Holdings:
         """
         train = self.splits.train
         others = [place for place in range(train.inputs.ndim) if place != 1]
-        total, squares, values = torch.zeros(1), torch.zeros(1), 0
-        for block in torch.arange(len(train)).split(_BLOCK):
-            scaled = train.inputs[block].double() * train.scale
-            total, squares = total + scaled.sum(dim=others), squares + scaled.square().sum(dim=others)
-            values += scaled.numel() // scaled.shape[1]
-        average = total / values
+        blocks = torch.arange(len(train)).split(_BLOCK)
+        values = train.inputs[blocks[0]][:1].numel() // train.inputs.shape[1] * len(train) if blocks else 0
+
+        def scaled(block: Tensor) -> Tensor:
+            return train.inputs[block].double() * train.scale
+
+        average = torch.stack([scaled(each).sum(dim=others) for each in blocks]).sum(dim=0) / values
+        # About the mean, in a pass of its own: the difference of squares is all rounding where a feature hardly varies.
+        apart = average.view(1, -1, *(1 for _ in others[1:]))
+        squares = torch.stack([(scaled(each) - apart).square().sum(dim=others) for each in blocks]).sum(dim=0)
+        std = (squares / values).sqrt().tolist()
         mean = average.tolist()
-        std = (squares / values - average.square()).clamp(min=0).sqrt().tolist()
         names = train.meaning.features or tuple(f"channel {number}" for number in range(len(mean)))
-        flat = [name for name, each in zip(names, std, strict=False) if float(f"{each:.1e}") <= 0]
+        flat = [name for name, where, each in zip(names, mean, std, strict=False) if each <= _FLAT * abs(where)]
         if flat:
             raise InvalidValue(
                 f"session.normalization cannot be computed at {self._party}: {flat[0]} is the same in all samples",
@@ -133,9 +141,10 @@ class Holdings:
                 received=f"{len(flat)} that do not: {', '.join(flat)[:200]}",
                 action="leave them out of [data.table] columns at all parties, or write mean and std into the script",
             )
-        # Two digits: enough to train with, and little of any one sample.
+        # Two digits of what varies: enough to train with, and little of any one sample.
         return Preprocessing(
-            mean=tuple(float(f"{each:.1e}") for each in mean), std=tuple(float(f"{each:.1e}") for each in std)
+            mean=tuple(round(where, 1 - math.floor(math.log10(each))) for where, each in zip(mean, std, strict=True)),
+            std=tuple(float(f"{each:.1e}") for each in std),
         )
 
     def task_spec(self, preprocessing: Preprocessing, salt: str = "") -> TaskSpec:

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import structlog
 from torch import Tensor
 
 from comity import interruption
@@ -52,6 +53,8 @@ _COPIES = 8
 """How often a session has its models in memory: to train and to evaluate, as they began, gradients, two moments of an
 optimiser, what is packed and what is sent."""
 
+log = structlog.get_logger()
+
 
 class LocalParty:
     """A party and what it holds.
@@ -93,6 +96,7 @@ class LocalParty:
         self._guards = guards or Guards()
         self._tried = ""
         self._starting = StartingWeights(name, config.weights, folder)
+        self._copies = None if folder is None else SentCopies(folder)
 
     def weights(self, digest: str) -> Mapping[str, Tensor]:
         """The weights of a digest that models may begin with.
@@ -252,9 +256,9 @@ class LocalParty:
             blobs: The session's blobs, where there are any.
         """
         guards = self._guards if verdicts is None else self._guards.with_inspectors(verdicts.inspectors)
-        if self.folder is not None and blobs is not None:
+        if self._copies is not None and blobs is not None:
             # The last to look: what is held back did not leave.
-            guards = guards.with_inspectors(SentCopies(self.folder).inspectors(contract, self.config.audit, blobs))
+            guards = guards.with_inspectors(self._copies.inspectors(contract, self.config.audit, blobs))
         return EgressGate(contract, self.config.policy, self.store, peer, guards)
 
     def review(
@@ -452,10 +456,15 @@ class LocalParty:
             raise
         except Exception as error:
             said = str(error).strip().splitlines()
+            received = f"{type(error).__name__}: {said[0][:300] if said else ''}"
+            if self.name in contract.acceptors:
+                # The party that asks is told: what others' code says may be of this party's samples, or its files.
+                log.warning("model-not-tried", session=contract.session, exc_info=error)
+                received = f"{type(error).__name__}; its operator finds the reason in its log"
             raise InvalidValue(
                 f"{self.name} cannot train {', '.join(each.name for each in contract.models.values())} on its data",
                 expected="a model that takes the data's inputs, and answers for its task",
-                received=f"{type(error).__name__}: {said[0][:300] if said else ''}",
+                received=received,
                 action="correct the model, or the terms that do not go with it",
             ) from error
         self._tried = contract.hash

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
 from google.protobuf.message import Message
 
+from comity.blobs.blob_files import BlobKeeper
 from comity.blobs.blob_store import BlobFolders
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract
+from comity.errors import StorageError
 from comity.ledger.ledger import Ledger
 from comity.node.config import AuditSettings
 from comity.protocol.audits import Sent
 from comity.session.gate import Inspector, Outgoing
 from comity.tensors import Blob
 from comity.wire.v1 import blobs_pb2
+
+log = structlog.get_logger()
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -30,6 +36,8 @@ class SentCopies:
 
     def __init__(self, folder: Path) -> None:
         self._blobs = BlobFolders(folder / "audit")
+        self._keepers: dict[str, BlobKeeper] = {}
+        self._lock = threading.Lock()
 
     def inspectors(self, contract: Contract, settings: AuditSettings, here: SessionBlobs) -> dict[str, list[Inspector]]:
         """Those who keep a copy of what a session lets out, by kind.
@@ -44,13 +52,18 @@ class SentCopies:
         """
         if not settings.keep:
             return {}
-        keeper = self._blobs.keeper(contract.session)
 
         def keep(blob: Blob) -> None:
-            if keeper.read(blob.digest) is None and blob.size <= min(
-                self._blobs.free(), settings.max_bytes - self._blobs.used()
-            ):
-                keeper.write(blob)
+            # Several senders may let one blob out at a time; and what cannot be kept leaves all the same.
+            with self._lock:
+                keeper = self._keeper(contract.session)
+                try:
+                    if keeper.read(blob.digest) is None and blob.size <= min(
+                        self._blobs.free(), settings.max_bytes - self._blobs.used()
+                    ):
+                        keeper.write(blob)
+                except StorageError as error:
+                    log.warning("sent-copy-not-kept", session=contract.session, detail=str(error))
 
         def look(outgoing: Outgoing) -> None:
             if isinstance(outgoing.content, Blob):
@@ -64,11 +77,12 @@ class SentCopies:
 
     def copy(self, session: str, digest: bytes) -> Blob | None:
         """What was kept of a session under a digest; None for nothing."""
-        return self._blobs.keeper(session).read(digest)
+        with self._lock:
+            return self._keeper(session).read(digest)
 
     def find(self, ledger: Ledger, session: str) -> tuple[list[Sent], int]:
         """What a session sent, in the order in which it first left, each once; and how many blobs were not kept."""
-        keeper, sent, missing = self._blobs.keeper(session), dict[str, Sent](), set[str]()
+        sent, missing = dict[str, Sent](), set[str]()
         for entry in ledger.entries(session):
             fact = entry.fact
             if (
@@ -78,12 +92,18 @@ class SentCopies:
                 or not _DIGEST.fullmatch(fact.subject)
             ):
                 continue
-            blob = keeper.read(bytes.fromhex(fact.subject))
+            blob = self.copy(session, bytes.fromhex(fact.subject))
             if blob is None:
                 missing.add(fact.subject)
             else:
                 sent.setdefault(fact.subject, Sent(fact.kind, fact.units, blob))
         return list(sent.values()), len(missing)
+
+    def _keeper(self, session: str) -> BlobKeeper:
+        """Where a session's copies are: one for all who send, since a new one clears what a killed node left half written."""
+        if session not in self._keepers:
+            self._keepers[session] = self._blobs.keeper(session)
+        return self._keepers[session]
 
 
 def _named(message: Message) -> Iterator[bytes]:

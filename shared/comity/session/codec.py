@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from comity.contract import Contract, Membership, Release, Retention, Terms
 from comity.errors import MalformedMessage
-from comity.ledger.numbers import Numbers
+from comity.ledger.numbers import MOST_NUMBER, Numbers
 from comity.ledger.receipts import SignedStatement, Statement, StatementKind
 from comity.session.metering import Tally
 from comity.wire.v1 import sessions_pb2 as pb
@@ -196,6 +196,11 @@ def tally_from_proto(message: pb.Tally) -> Tally:
         MalformedMessage: Its numbers are none.
     """
     numbers = Numbers.received([(each.first, each.last) for each in message.numbers])
+    for name in ("first", "asked", "answered"):
+        if getattr(message, name) >= MOST_NUMBER:
+            raise MalformedMessage(
+                f"a tally's {name} cannot be used", expected=f"below {MOST_NUMBER}", received=getattr(message, name)
+            )
     return Tally(message.first, numbers, message.asked, message.answered)
 
 

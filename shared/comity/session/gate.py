@@ -170,8 +170,9 @@ class EgressGate:
             PolicyRefusal: None of that kind may leave.
         """
         self._require_allowed(kind)
-        self._record("intended", "sent", kind, ANNOUNCED, 0, units)
-        self._add_announced(kind, units)
+        if not self._is_announced(kind, units):
+            self._record("intended", "sent", kind, ANNOUNCED, 0, units)
+            self._add_announced(kind, units)
 
     def settle(self, kind: str, direction: Direction, units: Units, size: int) -> None:
         """Records what small messages that are charged together took.
@@ -238,16 +239,18 @@ class EgressGate:
             raise self._refusal("policy.egress", kind, ", ".join(self._policy.egress))
 
     def _require_announced(self, kind: str, units: Units) -> None:
-        with self._lock:
-            announced = self._announced.get((kind, units.unit))
-            is_announced = announced is not None and units.first in announced and units.last in announced
-        if not is_announced:
+        if not self._is_announced(kind, units):
             raise PolicyRefusal(
                 f"{kind} of {units} was not announced",
                 expected="units that the ledger says are about to leave",
                 received=units,
                 action="announce them first; nothing was sent",
             )
+
+    def _is_announced(self, kind: str, units: Units) -> bool:
+        with self._lock:
+            announced = self._announced.get((kind, units.unit))
+            return announced is not None and units.first in announced and units.last in announced
 
     def _add_announced(self, kind: str, units: Units) -> None:
         with self._lock:

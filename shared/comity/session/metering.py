@@ -16,11 +16,12 @@ from typing import Any, Protocol
 
 from comity import faults
 from comity.contract import Json
-from comity.errors import MalformedMessage, PolicyRefusal, ReceiptInvalid, TooManyCalls
+from comity.errors import ComityError, MalformedMessage, PolicyRefusal, ReceiptInvalid, TooManyCalls
 from comity.ledger.ledger import Units
-from comity.ledger.numbers import Numbers
+from comity.ledger.numbers import MOST_NUMBER, Numbers
 from comity.ledger.receipts import SignedStatement, subject_of
 from comity.session.contexts import PeerContext
+from comity.session.request_queue import Queued
 
 NUMBER = "number"
 """The unit of what is announced: small requests by their numbers."""
@@ -130,7 +131,6 @@ class AnswerMeter:
         self._context = context
         self._metered = metered
         self._settled = 0
-        self._announced = 0
         self._answered = Numbers()
         self._open: list[Tally] = []
         for record in context.journal.records():
@@ -141,33 +141,60 @@ class AnswerMeter:
             elif record.kind == "settled":
                 self._close(Tally.kept(record.fields))
 
-    def require_open(self, number: int) -> None:
-        """Checks that a request may be answered: one that was answered before may, for nothing.
+    def require_open(self, first: int, count: int = 1, beside: Numbers | None = None) -> None:
+        """Checks that requests may be answered: those that were answered before may, for nothing.
+
+        Args:
+            first: The number of the first.
+            count: How many there are; their numbers follow each other.
+            beside: Numbers that are answered with them.
 
         Raises:
-            MalformedMessage: It has no number.
+            MalformedMessage: They have no numbers.
             PolicyRefusal: All that was bought is answered.
             TooManyCalls: What was answered is to be settled first.
         """
-        if number < 1:
-            raise MalformedMessage("the request has no number", expected="from 1 on", received=number)
-        if number in self._answered:
+        if first < 1 or count < 1 or first + count > MOST_NUMBER:
+            raise MalformedMessage(
+                "the request has no number", expected=f"from 1 to {MOST_NUMBER}", received=f"{count} from {first}"
+            )
+        after = Numbers([*self._answered.ranges, *([] if beside is None else beside.ranges)])
+        after.add(first, count)
+        metered = self._metered
+        if len(after) == len(self._answered):
             return
-        metered, answered = self._metered, len(self._answered)
-        if answered >= metered.bought:
+        if len(after) > metered.bought:
             raise PolicyRefusal(
                 f"every {metered.unit} that was bought is answered",
                 expected=f"at most {metered.bought}",
-                received="one more",
+                received=f"{len(after) - metered.bought} more",
                 action="agree on a new session",
             )
-        if answered - self._settled >= metered.credit:
+        if len(after) - self._settled > metered.credit:
             raise TooManyCalls(
                 "what was answered is not settled",
                 expected=f"at most {metered.credit} answers without a signed request",
-                received="one more",
+                received=f"{len(after) - self._settled - metered.credit} more",
                 action="settle, and ask again",
             )
+
+    def open(self, taken: Sequence[Queued], numbers: Callable[[Queued], tuple[int, int]]) -> list[Queued]:
+        """Of requests that waited, those that may be answered now, all together; the others are told why not.
+
+        Args:
+            taken: The requests, which their role has taken.
+            numbers: Of each, the number of the first and how many there are.
+        """
+        beside, found = Numbers(), list[Queued]()
+        for each in taken:
+            try:
+                self.require_open(*numbers(each), beside)
+            except ComityError as error:
+                each.answer.set_exception(error)
+                continue
+            beside.add(*numbers(each))
+            found.append(each)
+        return found
 
     def answer(self, batch: Sequence[tuple[int, int, int]]) -> None:
         """Keeps, in one commit, that requests are answered; none of the answers may leave before.
@@ -221,10 +248,11 @@ class AnswerMeter:
 
     def _of(self, units: Units) -> Tally:
         """The oldest answers, as many as units are asked for."""
-        for count in range(1, len(self._open) + 1):
-            tally = self._sum(count)
-            if tally.units(self._metered.unit) == units:
-                return tally
+        answered = 0
+        for count, each in enumerate(self._open, 1):
+            answered += len(each.numbers)
+            if Units(self._metered.unit, self._settled + 1, answered) == units:
+                return self._sum(count)
         expected = self.tally().units(self._metered.unit)
         raise ReceiptInvalid(
             "the request is not for what was answered", expected=expected, received=units, action="ask for the tally"

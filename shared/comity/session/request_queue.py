@@ -42,6 +42,7 @@ class RequestQueue:
     def __init__(self, most: int = 1024) -> None:
         self._most = most
         self._waiting: deque[Queued] = deque()
+        self._taken: Sequence[Queued] = ()
 
     def __len__(self) -> int:
         """How many wait."""
@@ -71,16 +72,21 @@ class RequestQueue:
         return queued.answer
 
     def take(self, most: int) -> Sequence[Queued]:
-        """The oldest requests for which somebody still waits; each is the taker's to answer."""
+        """The oldest requests for which somebody still waits; each is the taker's to answer, before it takes others."""
         taken: list[Queued] = []
         while self._waiting and len(taken) < most:
             queued = self._waiting.popleft()
             if self._is_wanted(queued):
                 taken.append(queued)
+        self._taken = taken
         return taken
 
     def fail(self, error: ComityError) -> None:
-        """Answers all with an error."""
+        """Answers all with an error, those that were taken and could not be answered as well."""
+        for queued in self._taken:
+            if not queued.answer.done():
+                queued.answer.set_exception(error)
+        self._taken = ()
         while self._waiting:
             queued = self._waiting.popleft()
             if queued.answer.set_running_or_notify_cancel():

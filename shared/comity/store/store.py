@@ -12,7 +12,7 @@ from comity.contract import Json
 from comity.ledger.ledger import Ledger
 
 SessionState = Literal["active", "waiting", "finished", "failed", "cancelled", "refused"]
-"""How a session stands: worked on, waiting for something that is not in this node's hands, or over in one of three ways."""
+"""How a session stands: worked on, waiting for something that is not in this node's hands, or over in one of four ways."""
 
 FINISHED = "finished"
 """Kind of the record with which a round ends."""

@@ -13,6 +13,7 @@ from torch.func import functional_call, grad
 
 from comity.contract import Json
 from comity.data import Dataset, Splits
+from comity.data.dataset import CLASSIFICATION
 from comity.errors import InvalidValue
 from comity.privacy.audits import confidence, correlation, directions, likelihood, separation, shown
 from comity.randomness import derive, generator
@@ -117,6 +118,9 @@ def reconstruction(changes: Sequence[State], data: Dataset, model: nn.Module, in
                 f"{name}samples_shown": sum(map(len, each_shows)),
                 f"{name}distinct_samples_shown": len(set().union(*each_shows)) if each_shows else 0,
             }
+    if data.task != CLASSIFICATION:
+        # Label counts, and inputs that are guessed with their labels, are of samples that have one class each.
+        return found
     counts = torch.bincount(data.labels, minlength=data.classes).double()
     bias = [name for name, tensor in initial.items() if tensor.shape == (data.classes,)]
     if bias and changes:

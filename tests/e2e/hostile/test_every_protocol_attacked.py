@@ -119,7 +119,7 @@ def test_an_attacked_session_ends_as_if_it_had_not_been(found: Attacked) -> None
     process = psutil.Process(found.acceptor.pid)
     before = process.num_threads()
     lines = [found.line(each) for each in (found.mallory, found.stranger)]
-    refused = Counter[str]()
+    refused = Counter[tuple[str, str]]()
     # Two parties that would hold every thread; `serving.md` had it with half as many.
     follows = [call for line in lines for call in follow_health(line, FOLLOWED)]
     assert sum(each is not None for each in follows) == 2 * FOLLOWED
@@ -137,8 +137,10 @@ def test_an_attacked_session_ends_as_if_it_had_not_been(found: Attacked) -> None
     expected = simulate(with_id(found.script, "honest"))[0]
     assert (result["digest"], result["metrics"]) == (expected.digest, expected.metrics)
     # What was tried was refused, each with its reason.
-    assert {"UNKNOWN_SESSION"} <= set(refused), refused
-    assert sum(refused.values()) >= 2 * len(calls_of(found))
+    assert "UNKNOWN_SESSION" in {reason for _, reason in refused}, refused
+    assert not [path for path, reason in refused if reason == "answered"], refused
+    tried = Counter(path for path, _ in refused.elements())
+    assert all(tried[path] >= 2 * count for path, count in Counter(path for path, _ in calls_of(found)).items())
     assert {refusal(each.result).reason() for each in stuck} <= {"UNKNOWN_SESSION", "TOO_MANY_CALLS", "UNKNOWN_PARTY"}
     assert found.acceptor.exit_code() is None, found.acceptor.last_words()
     assert process.num_threads() < before + 64
@@ -216,7 +218,7 @@ def calls_of(found: Attacked) -> list[tuple[str, bytes]]:
     return [(path, noise) for path in paths for noise in (b"", b"\x08\x01", b"\xff" * 40)]
 
 
-def pester(found: Attacked, line: PeerConnection, refused: Counter[str], stop: threading.Event) -> None:
+def pester(found: Attacked, line: PeerConnection, refused: Counter[tuple[str, str]], stop: threading.Event) -> None:
     """Calls whatever there is, in a session that is somebody else's, until it is told to stop; once through at least."""
     metadata = (*line._metadata, ("comity-session", "honest"), ("comity-contract", "0" * 64))
     while True:
@@ -224,9 +226,9 @@ def pester(found: Attacked, line: PeerConnection, refused: Counter[str], stop: t
             method = line.stub(lambda channel, path=path: channel.unary_stream(path))  # type: ignore[misc]
             try:
                 list(method(noise, metadata=metadata, timeout=QUICK.call_s))
-                refused["answered"] += 1
+                refused[path, "answered"] += 1
             except grpc.RpcError as failure:
-                refused[from_rpc_error(failure).reason()] += 1
+                refused[path, from_rpc_error(failure).reason()] += 1
         if stop.wait(0.01):
             return
 

@@ -19,7 +19,8 @@ from comity.protocols.gradient_rewards.codec import (
     reward_from_proto,
     reward_to_proto,
 )
-from comity.protocols.gradient_rewards.messages import News, Reward, RewardDetails
+from comity.protocols.gradient_rewards.messages import Reward, RewardDetails
+from comity.session.gathering.messages import News
 from comity.tensors.sparse import largest_encoding
 from comity.wire.v1 import blobs_pb2, sessions_pb2
 from comity.wire.v1 import gradient_rewards_pb2 as pb

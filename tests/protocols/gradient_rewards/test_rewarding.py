@@ -34,11 +34,12 @@ from comity.node.sessions.script import parse_script
 from comity.protocols.gradient_rewards.calls import ServerPort
 from comity.protocols.gradient_rewards.client import Client
 from comity.protocols.gradient_rewards.definition import PROTOCOL
-from comity.protocols.gradient_rewards.messages import News, Reward, Rewarding, update_layout
+from comity.protocols.gradient_rewards.messages import Reward, Rewarding, update_layout
 from comity.protocols.gradient_rewards.rewards import sparsify
 from comity.protocols.gradient_rewards.server import Server
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event, ignore
+from comity.session.gathering.messages import News
 from comity.session.session_registry import AcceptedSession, SessionRegistry
 from comity.session.worker import SessionWorker
 from comity.simulation.in_process import parties
@@ -165,8 +166,8 @@ class Company:
     def settled(self, client: str, round: int = 1) -> Reward:
         for news in self.ports[client].news(round - 1):
             if news is not None and news.kind == "settled" and news.round == round:
-                assert news.reward is not None
-                return news.reward
+                assert news.answer is not None
+                return news.answer
         raise AssertionError(f"round {round} is over for {client} without a reward")
 
     def collect(self, client: str, round: int = 1) -> Reward:
@@ -272,7 +273,7 @@ def test_a_round_pays_every_client(company: Company) -> None:
     total = sum(weight / sum(weights) * update for weight, update in zip(weights, updates, strict=True))
     assert isinstance(total, torch.Tensor)
     for client, reward in rewards.items():
-        indices, values = sparse.decode(company.ports[client].fetch(reward), company.parameters)
+        indices, values = sparse.decode(company.ports[client].fetch(reward).data, company.parameters)
         wanted = sparsify(total, reward.details.fraction)
         assert torch.equal(torch.as_tensor(indices), wanted.indices)
         assert torch.allclose(torch.as_tensor(values), wanted.values, atol=1e-6)
@@ -518,7 +519,7 @@ def test_a_copy_is_excluded_by_a_decision_that_is_recorded(convene: Convene, imp
     assert_refused(PolicyRefusal, lambda: company.next_news("bob", 2))
     said = assert_refused(PolicyRefusal, lambda: company.submit("bob", 3))
     assert "a copy, in 2 rounds in a row" in said
-    assert company.role.reward("bob", 2) is not None
+    assert company.role.answer("bob", 2) is not None
     for client in ("ann", "cleo"):
         company.give(client, 3)
     assert company.collect("ann", 3).details.round == 3
@@ -627,10 +628,10 @@ def test_who_was_late_stays_late_after_a_restart(convene: Convene) -> None:
     company.pass_deadline()
     again = Server(company.place, list(company.contexts.values()))
     assert again.round == 2
-    assert again.reward("cleo", 1) is None
+    assert again.answer("cleo", 1) is None
     assert_refused(RoundOutOfOrder, lambda: again.submit("cleo", 1, bytes(32), RELEASE))
     for client in NAMES[:2]:
-        assert again.reward(client, 1) == company.role.reward(client, 1)
+        assert again.answer(client, 1) == company.role.answer(client, 1)
 
 
 def gathering(company: Company, joined: Sequence[str]) -> Server:
@@ -672,7 +673,7 @@ def test_nobody_joins_after_the_beginning(convene: Convene) -> None:
             "dave", 1, company.client_seats["ann"].receipt_book.sign("request", in_round(1), bytes(32))
         ),
     )
-    assert_refused(RoundOutOfOrder, lambda: role.reward("dave", 1))
+    assert_refused(RoundOutOfOrder, lambda: role.answer("dave", 1))
 
 
 def play(company: Company) -> dict[str, Any]:
@@ -761,7 +762,7 @@ def test_a_client_finds_a_reward_that_is_not_what_was_stated(convene: Convene) -
     other = sparse.encode(torch.tensor([0]), torch.tensor([1.0]), company.parameters)
     assert Blob.of(other).digest != reward.details.entries
     with pytest.raises(MalformedMessage, match="not what the server states"):
-        list(client_of(company, "ann", news=[News("settled", 1, reward)], fetch=lambda _: other).work())
+        list(client_of(company, "ann", news=[News("settled", 1, reward)], fetch=lambda _: Blob.of(other)).work())
 
 
 def test_a_reward_for_nothing_is_refused(convene: Convene) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -101,6 +100,7 @@ class Acceptor:
         contract, definition = stored_contract(kept)
         peers = [Membership.model_validate(each) for each in kept.peers]
         self._set_up(contract, definition, Membership.model_validate(kept.own), peers)
+        Waits(self._store, kept.session, partial(log_event, kept.session)).end(DATA)
         log.info("session-resumed", session=kept.session)
 
     def look_at_data(self) -> None:
@@ -109,10 +109,15 @@ class Acceptor:
             waits = kept.is_on and any(each.reason == DATA.name for each in kept.waits)
             if not waits or not self._is_own(kept) or self._sessions.find(kept.session) is not None:
                 continue
-            with self._deciding, suppress(DataChanged):
-                self._party.require_same_data(kept.session, again=True)
-                self._restore(kept)
-                Waits(self._store, kept.session, partial(log_event, kept.session)).end(DATA)
+            with self._deciding:
+                try:
+                    self._party.require_same_data(kept.session, again=True)
+                    self._restore(kept)
+                except DataChanged:
+                    continue
+                except Exception as error:
+                    # As in `restore`: the others go on.
+                    log.exception("session-not-resumed", session=kept.session, error=str(error))
 
     def accept(self, caller: str, message: sessions_pb2.Proposal) -> AcceptedSession | None:
         """Agrees to a proposal; to the same one again with the same session.

@@ -19,8 +19,11 @@ _REGULARIZATION = 1e-6
 """Added to the rows' products: what differs by less drowns in the rounding of float32 weights."""
 _CHUNK = 32
 """Rows whose groups are judged at once; bounds the memory."""
-_SAME = 0.9999
-"""Absolute cosine of two rows that say the same."""
+_SAME = (1 - 2 * _REGULARIZATION, 0.9999)
+"""Absolute cosines from which two rows count as one: what rounding cannot tell apart, and then what would crowd others out.
+
+Rows that differ by one of many samples are among the latter, so groups are judged both ways.
+"""
 _SAMPLES_A_ROW = 8
 SLACK = 0.9
 """Share of a threshold from which a bound that was reckoned in float32 is followed up in float64."""
@@ -115,20 +118,27 @@ def combined(rows: Contributions, rules: Rules) -> tuple[Bool[Tensor, " rows"], 
         shown |= above.any(0)
     left = torch.nonzero(~held & moved).flatten()
     if rules.neighbours > 1 and len(left) > 1:
-        alone, place = _told_apart(products[left][:, left])
-        left_alone = left[alone]
-        rest, near = scaled(rows[left_alone]), products[left_alone][:, left_alone].double()
-        stay, seen = _in_groups(rest, single[left_alone], near, rules, rules.neighbours)
-        held[left] |= stay[place]
-        shown |= seen
-        if (wide := min(rules.wide, samples // _SAMPLES_A_ROW)) > rules.neighbours:
-            shown |= _in_groups(rest, single[left_alone], near, rules, wide)[1]
+        judged = 0
+        for same in _SAME:
+            alone, place = _told_apart(products[left][:, left], same)
+            if len(alone) == judged:
+                break
+            judged = len(alone)
+            left_alone = left[alone]
+            rest, near = scaled(rows[left_alone]), products[left_alone][:, left_alone].double()
+            stay, seen = _in_groups(rest, single[left_alone], near, rules, rules.neighbours)
+            held[left] |= stay[place]
+            shown |= seen
+            if (wide := min(rules.wide, samples // _SAMPLES_A_ROW)) > rules.neighbours:
+                shown |= _in_groups(rest, single[left_alone], near, rules, wide)[1]
     return held, shown
 
 
-def _told_apart(products: Float[Tensor, "rows rows"]) -> tuple[Int[Tensor, " alone"], Int[Tensor, " rows"]]:
+def _told_apart(
+    products: Float[Tensor, "rows rows"], same: float
+) -> tuple[Int[Tensor, " alone"], Int[Tensor, " rows"]]:
     """One row for all that say the same, and for each row, which of those stands for it: copies would fill its group."""
-    first = (products.abs() > _SAME).to(torch.uint8).argmax(1)
+    first = (products.abs() > same).to(torch.uint8).argmax(1)
     alone, place = first.unique(return_inverse=True)
     return alone, place
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -12,24 +11,17 @@ from torch import Tensor
 
 from comity import faults
 from comity.contract import Json, Release
-from comity.errors import (
-    MalformedMessage,
-    NonFiniteValue,
-    RoundOutOfOrder,
-    TrainingDiverged,
-    UnexpectedBlob,
-    UnknownBlob,
-)
+from comity.errors import MalformedMessage, NonFiniteValue, TrainingDiverged
 from comity.ledger.ledger import in_round
 from comity.privacy.leak_guard import LeakGuard, Verdict, parallel_rows
-from comity.protocols.gradient_rewards.messages import KEPT, Reward, Rewarding, update_layout, widened
+from comity.protocols.gradient_rewards.messages import Reward, RewardDetails, Rewarding, update_layout, widened
 from comity.protocols.gradient_rewards.rewards import SparseUpdate, normalize_update
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 from comity.session.contexts import PeerContext
-from comity.session.events import Event
+from comity.session.gathering.initiator import GatheringInitiator
 from comity.session.outcome import Outcome
 from comity.tasks.scores import score_of
-from comity.tensors import Layout, State, sparse
+from comity.tensors import Blob, Layout, State, sparse
 from comity.training import OptimizerSpec, Resume, Snapshot
 
 
@@ -68,8 +60,8 @@ class ClientTask(Protocol):
         """What a test of a model on the client's test samples says, by metric; empty where it has none."""
 
 
-class Client:
-    """The asking role. Its state follows from its journal: records `contributed`, `missed`, `finished`, `over`.
+class Client(GatheringInitiator[RewardDetails]):
+    """The asking role; see `GatheringInitiator`.
 
     Args:
         context: This party's place opposite the server.
@@ -81,57 +73,20 @@ class Client:
             raise MalformedMessage(
                 "the terms are another protocol's", expected="gradient_rewards", received=context.contract.protocol
             )
-        self._context = context
         self._terms = context.contract.terms
         self._task: ClientTask = context.task
-        self._server = server
         self._parameters = sum(self._task.initial_state[name].numel() for name in self._task.parameters)
         self._model = self._task.layout.pack(self._task.initial_state).digest
-        self._done = self._confirmed = 0
-        self._over = False
-        # None where nothing of an update was left to send.
-        self._contributed: dict[int, bytes | None] = {}
         self._guard: bytes | None = None
         # What training made of the model's buffers: they never leave, and stay with the model that the reward is added to.
         self._buffers: bytes | None = None
         self._held: float | None = None
-        self._rounds: list[dict[str, Json]] = []
-        self._began = time.monotonic()
-        for record in context.journal.records():
-            fields: Any = record.fields
-            match record.kind:
-                case "contributed":
-                    self._take_note(record.round, fields)
-                case "missed":
-                    self._done = record.round
-                case "over":
-                    self._over = True
-                case "finished":
-                    self._finish(record.round, fields)
+        super().__init__(context, server, "update")
 
     def work(self) -> Iterator[None]:
         """Takes part in what is left of the rounds; yields while others have their turn."""
         self._context.blobs.add(self._task.layout.pack(self._task.initial_state))
-        if self._over:
-            # The server may have forgotten the session since.
-            return
-        for news in self._server.news(self._done):
-            if news is None:
-                yield
-            elif news.kind == "over":
-                self._context.journal.append("over", self._done)
-                return
-            elif news.round > self._context.contract.rounds:
-                raise MalformedMessage(
-                    "the server speaks of a round that was not agreed on",
-                    expected=f"at most {self._context.contract.rounds}",
-                    received=news.round,
-                    action="ask the server's operator what happened",
-                )
-            elif news.round > max(self._done, self._confirmed) and news.kind == "opened":
-                self._contribute(news.round)
-            elif news.round > self._done and news.reward is not None:
-                self._collect(news.reward)
+        return super().work()
 
     def outcome(self) -> Outcome:
         """The client's model with its own view of the session."""
@@ -151,38 +106,10 @@ class Client:
         }
         return Outcome((self._context.blobs.get(self._model),), metrics)
 
-    def _contribute(self, round: int) -> None:
-        """Trains and submits; what was made before a restart or a cut is submitted again."""
-        self._began = time.monotonic()
-        if round not in self._contributed:
-            self._make(round)
-        update = self._contributed[round]
-        try:
-            if update is None:
-                self._server.sit_out(round)
-                self._miss(round, f"nothing of the update of round {round} was left to send: it is held for the next")
-                return
-            self._server.submit(round, update, Release(samples=self._task.samples, kept=KEPT))
-        except (RoundOutOfOrder, UnexpectedBlob) as error:
-            self._miss(round, str(error))
-            return
-        faults.point("offering")
-        self._confirm(round, update)
-        self._context.observe(Event("update-submitted", round, {}))
+    def _release(self) -> Release:
+        return Release(samples=self._task.samples)
 
-    def _miss(self, round: int, why: str) -> None:
-        self._context.journal.append("missed", round)
-        self._contributed.clear()
-        self._done = round
-        self._context.observe(Event("round-missed", round, {"what": why}))
-
-    def _confirm(self, round: int, update: bytes) -> None:
-        """Signs for the update and takes the server's receipt."""
-        receipt = self._server.confirm(round, self._context.receipt_book.sign("request", in_round(round), update))
-        self._context.receipt_book.accept(receipt, "receipt", in_round(round), update)
-        self._confirmed = round
-
-    def _make(self, round: int) -> None:
+    def _make(self, round: int) -> dict[str, Json]:
         """Trains, and makes durable what is sent of it, what is held, and that it may be sent.
 
         Raises:
@@ -210,18 +137,14 @@ class Client:
             if verdict is not None and context.place.verdicts is not None:
                 context.place.verdicts.record("update", units, update, verdict)
         kept = {} if guard is None else guard.kept()
-        fields: dict[str, Json] = {
-            "update": None if update is None else update.hex(),
+        return {
+            "submitted": None if update is None else update.hex(),
             "guard": context.blobs.add(Layout.of(kept).pack(kept)).hex if kept else None,
             "buffers": context.blobs.add(Layout.of(buffers).pack(buffers)).hex if buffers else None,
             "held": verdict.held_rows / verdict.rows if verdict is not None and verdict.rows else None,
         }
-        context.journal.append("contributed", round, **fields)
-        self._take_note(round, fields)
 
-    def _take_note(self, round: int, fields: Mapping[str, Any]) -> None:
-        """Takes note of what was made for a round."""
-        self._contributed[round] = None if fields["update"] is None else bytes.fromhex(fields["update"])
+    def _note(self, fields: Mapping[str, Any]) -> None:
         self._guard = None if fields["guard"] is None else bytes.fromhex(fields["guard"])
         self._buffers = None if fields["buffers"] is None else bytes.fromhex(fields["buffers"])
         self._held = fields["held"]
@@ -262,28 +185,10 @@ class Client:
                 action="lower the session's learning_rate",
             ) from error
 
-    def _collect(self, reward: Reward) -> None:
-        """Takes a reward, checks the server's statement against it, and adds it to the model from before the round."""
-        context, terms = self._context, reward.details
-        update = self._contributed.get(terms.round)
-        if update is None:
-            raise MalformedMessage(
-                f"the server rewards round {terms.round}, in which this client took no part",
-                expected=", ".join(map(str, self._contributed)) or "none",
-                received=terms.round,
-                action="ask the server's operator what happened",
-            )
-        context.receipt_book.accept(reward.statement, "statement", in_round(terms.round), terms.subject, terms.content)
-        if self._confirmed != terms.round:
-            # The round was settled before this client could sign; what it is due is given out when it has.
-            self._confirm(terms.round, update)
-        try:
-            encoded = self._server.fetch(reward)
-        except UnknownBlob as error:
-            # The server has lost it: the client goes on with the model that it has.
-            self._miss(terms.round, str(error))
-            return
-        indices, values = sparse.decode(encoded, self._parameters)
+    def _collected(self, answer: Reward, blob: Blob) -> dict[str, Json]:
+        """Adds the reward to the model from before the round."""
+        context, terms = self._context, answer.details
+        indices, values = sparse.decode(blob.data, self._parameters)
         if len(indices) != terms.kept:
             raise MalformedMessage(
                 f"the reward of round {terms.round} is not what the server states",
@@ -304,7 +209,7 @@ class Client:
                 state[name].copy_(buffer)
         model = context.blobs.add(self._task.layout.pack(state)).digest
         faults.point("selection")
-        fields: dict[str, Json] = {
+        return {
             "contribution": terms.contribution,
             "importance": terms.importance,
             "fraction": terms.fraction,
@@ -312,22 +217,15 @@ class Client:
             "bytes": terms.size,
             "rows_held": self._held,
             **{f"test_{name}": value for name, value in self._task.tested(self._view(model)).items()},
-            "seconds": time.monotonic() - self._began,
             "model": model.hex(),
         }
-        acknowledgement = context.receipt_book.sign("acknowledgement", in_round(terms.round), terms.subject)
-        self._server.acknowledge(terms.round, acknowledgement)
-        context.journal.append("finished", terms.round, **fields)
-        self._finish(terms.round, fields)
-        context.blobs.keep({self._model, *([] if self._guard is None else [self._guard])})
-        context.observe(Event("round-finished", terms.round, fields))
 
-    def _finish(self, round: int, fields: dict[str, Json]) -> None:
-        self._rounds.append({**fields, "round": round})
-        self._model = bytes.fromhex(str(fields["model"]))
+    def _finished(self, fields: Mapping[str, Any]) -> None:
+        self._model = bytes.fromhex(fields["model"])
         self._buffers = None
-        self._contributed.clear()
-        self._done = round
+
+    def _kept(self) -> set[bytes]:
+        return {self._model, *([] if self._guard is None else [self._guard])}
 
     def _view(self, digest: bytes) -> State:
         return self._task.layout.view(self._context.blobs.get(digest).data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from comity.errors import MalformedMessage, NonFiniteValue
-from comity.protocols.gradient_rewards.messages import News, Reward, RewardDetails
+from comity.protocols.gradient_rewards.messages import Reward, RewardDetails, RewardNews
 from comity.session.codec import statement_from_proto, statement_to_proto
 from comity.tensors.sparse import largest_encoding
 from comity.transport.blobs import digest_in
@@ -74,14 +74,14 @@ def require_fitting(reward: Reward, parameters: int) -> None:
         )
 
 
-def news_to_proto(news: News) -> pb.RoundNews:
+def news_to_proto(news: RewardNews) -> pb.RoundNews:
     """Encodes news of a round."""
-    if news.reward is not None:
-        return pb.RoundNews(reward=reward_to_proto(news.reward))
+    if news.answer is not None:
+        return pb.RoundNews(reward=reward_to_proto(news.answer))
     return pb.RoundNews(over=True) if news.kind == "over" else pb.RoundNews(opened=news.round)
 
 
-def news_from_proto(message: pb.RoundNews) -> News:
+def news_from_proto(message: pb.RoundNews) -> RewardNews:
     """Decodes news of a round.
 
     Raises:
@@ -90,11 +90,11 @@ def news_from_proto(message: pb.RoundNews) -> News:
     """
     match message.WhichOneof("kind"):
         case "opened" if message.opened >= 1:
-            return News("opened", message.opened)
+            return RewardNews("opened", message.opened)
         case "reward" if message.reward.round >= 1:
-            return News("settled", message.reward.round, reward_from_proto(message.reward))
+            return RewardNews("settled", message.reward.round, reward_from_proto(message.reward))
         case "over":
-            return News("over", 0)
+            return RewardNews("over", 0)
     raise MalformedMessage(
         "the news cannot be read",
         expected="a round that opened or is settled, from 1, or the end",

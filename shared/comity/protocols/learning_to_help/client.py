@@ -183,11 +183,10 @@ class Client:
         local, features, steps = self._features(self._task.inputs("test", share), quantization)
         remote = rule.decide(rejector_scores(self._task.scores(features)).cpu(), self._task.chance(round))
         wanted = torch.ones_like(remote) if self._compares else remote
-        answers, refused = self._ask(round, share[wanted], steps[wanted])
+        answers = self._ask(round, steps[wanted])
         server = torch.full((len(share),), -1, dtype=torch.int64)
         server[wanted] = answers
         faults.point("evaluation")
-        self._meter.settle(self._server)
         asked = remote & (server >= 0)
         labels = every[share]
         joint = torch.where(asked, server, local)
@@ -195,7 +194,7 @@ class Client:
             "local": local.tolist(),
             "server": server.tolist(),
             "remote": asked.tolist(),
-            "refused": refused,
+            "refused": int((answers < 0).sum()),
             "reject_rate": float(asked.double().mean()),
             "accuracy": float((joint == labels).double().mean()),
             "local_accuracy": float((local == labels).double().mean()),
@@ -207,39 +206,37 @@ class Client:
         told = {name: value for name, value in fields.items() if name not in {"local", "server", "remote"}}
         self._context.observe(Event("round-finished", round, told))
 
-    def _ask(self, round: int, places: Tensor, steps: Tensor) -> tuple[Tensor, int]:
-        """The classes that the server says; −1 where it does not answer, which is counted and answered at home.
+    def _ask(self, round: int, steps: Tensor) -> Tensor:
+        """The classes that the server says; −1 for inputs beyond what was bought, which are answered at home.
+
+        Inputs are asked in an order that does not change, so that after a restart each goes by the number that it had; and
+        no more at a time than the server answers without a signed request.
 
         Args:
             round: The round.
-            places: Places of the inputs among the test samples, which give their numbers: asked again after a restart, each
-                is asked by the same.
             steps: Their features as they cross.
         """
-        answers = torch.full((len(places),), -1, dtype=torch.int64)
-        asked: list[tuple[int, int, Future[Any]]] = []
-        left = self._terms.requests - self._first(round) + 1
-        last = self._first(round) + min(len(places), max(left, 0)) - 1
-        if last >= self._first(round):
-            self._meter.use(last)
-        for at in range(0, min(len(places), max(left, 0)), _QUESTION):
-            block = steps[at : at + min(_QUESTION, last - self._first(round) + 1 - at)]
-            first = self._first(round) + at
-            asked.append((at, len(block), self._server.ask(first, len(block), block.numpy().tobytes(), 0)))
-        refused = len(places) - sum(count for _, count, _ in asked)
-        for at, count, answer in asked:
-            try:
+        answers = torch.full((len(steps),), -1, dtype=torch.int64)
+        begin = self._first(round)
+        wanted = min(len(steps), max(self._terms.requests - begin + 1, 0))
+        if not wanted:
+            return answers
+        self._meter.use(begin + wanted - 1)
+        for window in torch.arange(wanted).split(max(self._meter.metered.credit // 2, 1)):
+            asked = [
+                (part, begin + int(part[0]), self._question(begin, part, steps)) for part in window.split(_QUESTION)
+            ]
+            for part, first, answer in asked:
                 answered = answer.result()
-            except PolicyRefusal as error:
-                refused += count
-                self._context.observe(Event("answered-locally", round, {"what": str(error), "requests": count}))
-                continue
-            answers[at : at + count] = self._classes(answered.value, self._first(round) + at, count)
-            for number in range(count):
-                # The whole question is on its first number's account.
-                sizes = (answered.asked, answered.answered) if number == 0 else (0, 0)
-                self._meter.answered(self._first(round) + at + number, *sizes)
-        return answers, refused
+                answers[part] = self._classes(answered.value, first, len(part))
+                for number in range(first, first + len(part)):
+                    # The whole question is on its first number's account.
+                    self._meter.answered(number, *((answered.asked, answered.answered) if number == first else (0, 0)))
+            self._meter.settle(self._server)
+        return answers
+
+    def _question(self, begin: int, part: Tensor, steps: Tensor) -> Future[Any]:
+        return self._server.ask(begin + int(part[0]), len(part), steps[part].numpy().tobytes(), 0)
 
     def _first(self, round: int) -> int:
         """Number of a round's first request: after all that earlier rounds asked."""

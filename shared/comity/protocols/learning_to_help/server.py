@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -102,9 +102,7 @@ class Server:
                 received=f"{count} inputs in {len(features)} bytes",
                 action="send the 8-bit features of the layer that session.terms.features names",
             )
-        # The last is the one that could be too many.
-        self._meter.require_open(first)
-        self._meter.require_open(first + count - 1)
+        self._meter.require_open(first, count)
         return self._queue.put((wire, first, count, features), wire.ends(within_ms / 1000))
 
     def tally(self) -> Tally:
@@ -125,11 +123,12 @@ class Server:
         if self._waiting and self._rejector is None and self._asked is not None:
             self._train(*self._asked)
             return True
-        taken = self._queue.take(_TAKEN)
-        if not taken:
-            return False
-        self._answer(taken)
-        return True
+        waited = self._queue.take(_TAKEN)
+        # What was asked in the meantime is answered beside it.
+        taken = self._meter.open(waited, lambda each: (each.request[1], each.request[2]))
+        if taken:
+            self._answer(taken)
+        return bool(waited)
 
     def fail(self, error: ComityError) -> None:
         """See `Steppable.fail`."""
@@ -176,7 +175,7 @@ class Server:
     def _publish(self, rejector: bytes) -> None:
         self._context.blobs.publish(rejector, "checkpoint", WHOLE)
 
-    def _answer(self, taken: Any) -> None:
+    def _answer(self, taken: Sequence[Queued]) -> None:
         """Answers questions by one pass; none of the answers leaves before it is durable which numbers they are for."""
         questions: list[tuple[Queued, Wire, int, int]] = []
         parts = []

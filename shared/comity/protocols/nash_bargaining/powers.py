@@ -119,7 +119,9 @@ def _moved(
         return power
     mean = (power[known] * hypergradient[known]).sum() / power[known].sum()
     relative = torch.where(known, (hypergradient - mean).clamp(-_MOST, _MOST), 0.0)
-    return _with_floor(power * torch.exp(-rate * relative), floor, float(power.sum()))
+    total = float(power.sum())
+    # p·exp(−η·h), brought to its sum: by the softmax, which is finite at any rate.
+    return _with_floor(total * torch.softmax(power.log() - rate * relative, 0), floor, total)
 
 
 def _with_floor(values: Float[Tensor, " n"], floor: float, total: float) -> Float[Tensor, " n"]:

@@ -116,7 +116,9 @@ class AuxiNash(Method):
         if powers is not None and (len(powers) != tasks or not math.isclose(sum(powers), 1) or min(powers) < 0):
             raise InvalidValue("powers", expected=f"{tasks} at least 0 that sum to 1", received=powers)
         given = None if powers is None else torch.tensor(powers, dtype=torch.float64)
-        self.powers = initial_powers(max(tasks - 1, 1), main_power)[:tasks] if given is None else given
+        if given is None:
+            given = initial_powers(tasks - 1, main_power) if tasks > 1 else torch.ones(1, dtype=torch.float64)
+        self.powers = given
         self.rate, self.floor, self.ridge, self.most_main = rate, floor, ridge, most_main
 
     def of_gram(self, gram: Gram) -> Weights:

@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from comity.wire.v1 import blobs_pb2 as comity_dot_wire_dot_v1_dot_blobs__pb2
 from comity.wire.v1 import egress_pb2 as comity_dot_wire_dot_v1_dot_egress__pb2
+from comity.wire.v1 import gathering_pb2 as comity_dot_wire_dot_v1_dot_gathering__pb2
 from comity.wire.v1 import privacy_pb2 as comity_dot_wire_dot_v1_dot_privacy__pb2
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%comity/wire/v1/gradient_rewards.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1c\x63omity/wire/v1/privacy.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xcc\x04\n\x14GradientRewardsTerms\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12#\n\rlearning_rate\x18\x02 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12)\n\x13learning_rate_decay\x18\x03 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x12\n\nbatch_size\x18\x04 \x01(\r\x12\x1d\n\x15\x65valuation_batch_size\x18\x05 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x06 \x01(\r\x12\x0f\n\x07\x63lients\x18\x07 \x01(\r\x12\x13\n\x0bmin_clients\x18\x08 \x01(\r\x12&\n\x10round_deadline_s\x18\t \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1c\n\x06length\x18\n \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1b\n\x05\x61lpha\x18\x0b \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1a\n\x04\x62\x65ta\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1b\n\x05\x66loor\x18\r \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x0c\n\x04rule\x18\x0e \x01(\t\x12\x11\n\tvaluation\x18\x0f \x01(\t\x12\x14\n\x0cpermutations\x18\x10 \x01(\r\x12\x19\n\x11\x63oalition_weights\x18\x11 \x01(\t\x12\x1f\n\x17normalize_contributions\x18\x12 \x01(\x08\x12\x13\n\x0b\x66ree_riders\x18\x13 \x01(\t\x12\x15\n\rexclude_after\x18\x14 \x01(\r\x12-\n\x07privacy\x18\x15 \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\"2\n\x12WatchRoundsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x86\x01\n\tRoundNews\x12\x10\n\x06opened\x18\x01 \x01(\rH\x00\x12(\n\x06reward\x18\x02 \x01(\x0b\x32\x16.comity.wire.v1.RewardH\x00\x12\x0e\n\x04over\x18\x03 \x01(\x08H\x00:%\x8a\xce\x18!\n\x06reward\x12\tstatement\x1a\x0creward.roundB\x06\n\x04kind\"\x80\x01\n\rSubmitRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\'\n\x06update\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12(\n\x07release\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.Release:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x1c\n\x0bSubmitReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"-\n\rSitOutRequest\x12\r\n\x05round\x18\x01 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x1c\n\x0bSitOutReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"b\n\x0e\x43onfirmRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x30\n\x07request\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"\xf1\x01\n\x06Reward\x12\r\n\x05round\x18\x01 \x01(\r\x12 \n\x0c\x63ontribution\x18\x02 \x01(\x01\x42\n\x92\xce\x18\x06reward\x12\x1e\n\nimportance\x18\x03 \x01(\x01\x42\n\x92\xce\x18\x06reward\x12\x1c\n\x08\x66raction\x18\x04 \x01(\x01\x42\n\x92\xce\x18\x06reward\x12\x0c\n\x04kept\x18\x05 \x01(\x04\x12(\n\x07\x65ntries\x18\x06 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x0c\n\x04size\x18\x07 \x01(\x04\x12\x32\n\tstatement\x18\x08 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"t\n\x18\x41\x63knowledgeRewardRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x38\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"\'\n\x16\x41\x63knowledgeRewardReply:\r\x8a\xce\x18\t\n\x07\x63ontrol2\xa0\x03\n\x0fGradientRewards\x12N\n\x0bWatchRounds\x12\".comity.wire.v1.WatchRoundsRequest\x1a\x19.comity.wire.v1.RoundNews0\x01\x12\x44\n\x06Submit\x12\x1d.comity.wire.v1.SubmitRequest\x1a\x1b.comity.wire.v1.SubmitReply\x12\x44\n\x06SitOut\x12\x1d.comity.wire.v1.SitOutRequest\x1a\x1b.comity.wire.v1.SitOutReply\x12J\n\x07\x43onfirm\x12\x1e.comity.wire.v1.ConfirmRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12\x65\n\x11\x41\x63knowledgeReward\x12(.comity.wire.v1.AcknowledgeRewardRequest\x1a&.comity.wire.v1.AcknowledgeRewardReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%comity/wire/v1/gradient_rewards.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1e\x63omity/wire/v1/gathering.proto\x1a\x1c\x63omity/wire/v1/privacy.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xcc\x04\n\x14GradientRewardsTerms\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12#\n\rlearning_rate\x18\x02 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12)\n\x13learning_rate_decay\x18\x03 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x12\n\nbatch_size\x18\x04 \x01(\r\x12\x1d\n\x15\x65valuation_batch_size\x18\x05 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x06 \x01(\r\x12\x0f\n\x07\x63lients\x18\x07 \x01(\r\x12\x13\n\x0bmin_clients\x18\x08 \x01(\r\x12&\n\x10round_deadline_s\x18\t \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1c\n\x06length\x18\n \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1b\n\x05\x61lpha\x18\x0b \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1a\n\x04\x62\x65ta\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1b\n\x05\x66loor\x18\r \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x0c\n\x04rule\x18\x0e \x01(\t\x12\x11\n\tvaluation\x18\x0f \x01(\t\x12\x14\n\x0cpermutations\x18\x10 \x01(\r\x12\x19\n\x11\x63oalition_weights\x18\x11 \x01(\t\x12\x1f\n\x17normalize_contributions\x18\x12 \x01(\x08\x12\x13\n\x0b\x66ree_riders\x18\x13 \x01(\t\x12\x15\n\rexclude_after\x18\x14 \x01(\r\x12-\n\x07privacy\x18\x15 \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\"\x86\x01\n\tRoundNews\x12\x10\n\x06opened\x18\x01 \x01(\rH\x00\x12(\n\x06reward\x18\x02 \x01(\x0b\x32\x16.comity.wire.v1.RewardH\x00\x12\x0e\n\x04over\x18\x03 \x01(\x08H\x00:%\x8a\xce\x18!\n\x06reward\x12\tstatement\x1a\x0creward.roundB\x06\n\x04kind\"\xf1\x01\n\x06Reward\x12\r\n\x05round\x18\x01 \x01(\r\x12 \n\x0c\x63ontribution\x18\x02 \x01(\x01\x42\n\x92\xce\x18\x06reward\x12\x1e\n\nimportance\x18\x03 \x01(\x01\x42\n\x92\xce\x18\x06reward\x12\x1c\n\x08\x66raction\x18\x04 \x01(\x01\x42\n\x92\xce\x18\x06reward\x12\x0c\n\x04kept\x18\x05 \x01(\x04\x12(\n\x07\x65ntries\x18\x06 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x0c\n\x04size\x18\x07 \x01(\x04\x12\x32\n\tstatement\x18\x08 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement2\x9a\x03\n\x0fGradientRewards\x12N\n\x0bWatchRounds\x12\".comity.wire.v1.WatchRoundsRequest\x1a\x19.comity.wire.v1.RoundNews0\x01\x12\x44\n\x06Submit\x12\x1d.comity.wire.v1.SubmitRequest\x1a\x1b.comity.wire.v1.SubmitReply\x12\x44\n\x06SitOut\x12\x1d.comity.wire.v1.SitOutRequest\x1a\x1b.comity.wire.v1.SitOutReply\x12J\n\x07\x43onfirm\x12\x1e.comity.wire.v1.ConfirmRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12_\n\x0b\x41\x63knowledge\x12(.comity.wire.v1.AcknowledgeAnswerRequest\x1a&.comity.wire.v1.AcknowledgeAnswerReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,52 +50,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GRADIENTREWARDSTERMS'].fields_by_name['beta']._serialized_options = b'\222\316\030\010contract'
   _globals['_GRADIENTREWARDSTERMS'].fields_by_name['floor']._loaded_options = None
   _globals['_GRADIENTREWARDSTERMS'].fields_by_name['floor']._serialized_options = b'\222\316\030\010contract'
-  _globals['_WATCHROUNDSREQUEST']._loaded_options = None
-  _globals['_WATCHROUNDSREQUEST']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_ROUNDNEWS']._loaded_options = None
   _globals['_ROUNDNEWS']._serialized_options = b'\212\316\030!\n\006reward\022\tstatement\032\014reward.round'
-  _globals['_SUBMITREQUEST']._loaded_options = None
-  _globals['_SUBMITREQUEST']._serialized_options = b'\212\316\030\t\n\007control'
-  _globals['_SUBMITREPLY']._loaded_options = None
-  _globals['_SUBMITREPLY']._serialized_options = b'\212\316\030\t\n\007control'
-  _globals['_SITOUTREQUEST']._loaded_options = None
-  _globals['_SITOUTREQUEST']._serialized_options = b'\212\316\030\t\n\007control'
-  _globals['_SITOUTREPLY']._loaded_options = None
-  _globals['_SITOUTREPLY']._serialized_options = b'\212\316\030\t\n\007control'
-  _globals['_CONFIRMREQUEST']._loaded_options = None
-  _globals['_CONFIRMREQUEST']._serialized_options = b'\212\316\030\013\n\tstatement'
   _globals['_REWARD'].fields_by_name['contribution']._loaded_options = None
   _globals['_REWARD'].fields_by_name['contribution']._serialized_options = b'\222\316\030\006reward'
   _globals['_REWARD'].fields_by_name['importance']._loaded_options = None
   _globals['_REWARD'].fields_by_name['importance']._serialized_options = b'\222\316\030\006reward'
   _globals['_REWARD'].fields_by_name['fraction']._loaded_options = None
   _globals['_REWARD'].fields_by_name['fraction']._serialized_options = b'\222\316\030\006reward'
-  _globals['_ACKNOWLEDGEREWARDREQUEST']._loaded_options = None
-  _globals['_ACKNOWLEDGEREWARDREQUEST']._serialized_options = b'\212\316\030\013\n\tstatement'
-  _globals['_ACKNOWLEDGEREWARDREPLY']._loaded_options = None
-  _globals['_ACKNOWLEDGEREWARDREPLY']._serialized_options = b'\212\316\030\t\n\007control'
-  _globals['_GRADIENTREWARDSTERMS']._serialized_start=176
-  _globals['_GRADIENTREWARDSTERMS']._serialized_end=764
-  _globals['_WATCHROUNDSREQUEST']._serialized_start=766
-  _globals['_WATCHROUNDSREQUEST']._serialized_end=816
-  _globals['_ROUNDNEWS']._serialized_start=819
-  _globals['_ROUNDNEWS']._serialized_end=953
-  _globals['_SUBMITREQUEST']._serialized_start=956
-  _globals['_SUBMITREQUEST']._serialized_end=1084
-  _globals['_SUBMITREPLY']._serialized_start=1086
-  _globals['_SUBMITREPLY']._serialized_end=1114
-  _globals['_SITOUTREQUEST']._serialized_start=1116
-  _globals['_SITOUTREQUEST']._serialized_end=1161
-  _globals['_SITOUTREPLY']._serialized_start=1163
-  _globals['_SITOUTREPLY']._serialized_end=1191
-  _globals['_CONFIRMREQUEST']._serialized_start=1193
-  _globals['_CONFIRMREQUEST']._serialized_end=1291
-  _globals['_REWARD']._serialized_start=1294
-  _globals['_REWARD']._serialized_end=1535
-  _globals['_ACKNOWLEDGEREWARDREQUEST']._serialized_start=1537
-  _globals['_ACKNOWLEDGEREWARDREQUEST']._serialized_end=1653
-  _globals['_ACKNOWLEDGEREWARDREPLY']._serialized_start=1655
-  _globals['_ACKNOWLEDGEREWARDREPLY']._serialized_end=1694
-  _globals['_GRADIENTREWARDS']._serialized_start=1697
-  _globals['_GRADIENTREWARDS']._serialized_end=2113
+  _globals['_GRADIENTREWARDSTERMS']._serialized_start=208
+  _globals['_GRADIENTREWARDSTERMS']._serialized_end=796
+  _globals['_ROUNDNEWS']._serialized_start=799
+  _globals['_ROUNDNEWS']._serialized_end=933
+  _globals['_REWARD']._serialized_start=936
+  _globals['_REWARD']._serialized_end=1177
+  _globals['_GRADIENTREWARDS']._serialized_start=1180
+  _globals['_GRADIENTREWARDS']._serialized_end=1590
 # @@protoc_insertion_point(module_scope)

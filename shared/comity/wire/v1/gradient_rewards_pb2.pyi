@@ -111,22 +111,6 @@ class GradientRewardsTerms(google.protobuf.message.Message):
 global___GradientRewardsTerms = GradientRewardsTerms
 
 @typing.final
-class WatchRoundsRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    AFTER_FIELD_NUMBER: builtins.int
-    after: builtins.int
-    """The last round that the client is done with; 0 for none."""
-    def __init__(
-        self,
-        *,
-        after: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["after", b"after"]) -> None: ...
-
-global___WatchRoundsRequest = WatchRoundsRequest
-
-@typing.final
 class RoundNews(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -153,92 +137,6 @@ class RoundNews(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["opened", "reward", "over"] | None: ...
 
 global___RoundNews = RoundNews
-
-@typing.final
-class SubmitRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ROUND_FIELD_NUMBER: builtins.int
-    UPDATE_FIELD_NUMBER: builtins.int
-    RELEASE_FIELD_NUMBER: builtins.int
-    round: builtins.int
-    """From 1."""
-    @property
-    def update(self) -> comity.wire.v1.blobs_pb2.BlobRef:
-        """The normalized update."""
-
-    @property
-    def release(self) -> comity.wire.v1.sessions_pb2.Release:
-        """What stands behind it: the samples that it was trained on now."""
-
-    def __init__(
-        self,
-        *,
-        round: builtins.int = ...,
-        update: comity.wire.v1.blobs_pb2.BlobRef | None = ...,
-        release: comity.wire.v1.sessions_pb2.Release | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["release", b"release", "update", b"update"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["release", b"release", "round", b"round", "update", b"update"]) -> None: ...
-
-global___SubmitRequest = SubmitRequest
-
-@typing.final
-class SubmitReply(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-global___SubmitReply = SubmitReply
-
-@typing.final
-class SitOutRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ROUND_FIELD_NUMBER: builtins.int
-    round: builtins.int
-    def __init__(
-        self,
-        *,
-        round: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["round", b"round"]) -> None: ...
-
-global___SitOutRequest = SitOutRequest
-
-@typing.final
-class SitOutReply(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-global___SitOutReply = SitOutReply
-
-@typing.final
-class ConfirmRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ROUND_FIELD_NUMBER: builtins.int
-    REQUEST_FIELD_NUMBER: builtins.int
-    round: builtins.int
-    @property
-    def request(self) -> comity.wire.v1.sessions_pb2.SignedStatement:
-        """The client's signed request; its subject is the update's digest."""
-
-    def __init__(
-        self,
-        *,
-        round: builtins.int = ...,
-        request: comity.wire.v1.sessions_pb2.SignedStatement | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["request", b"request", "round", b"round"]) -> None: ...
-
-global___ConfirmRequest = ConfirmRequest
 
 @typing.final
 class Reward(google.protobuf.message.Message):
@@ -289,35 +187,3 @@ class Reward(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["contribution", b"contribution", "entries", b"entries", "fraction", b"fraction", "importance", b"importance", "kept", b"kept", "round", b"round", "size", b"size", "statement", b"statement"]) -> None: ...
 
 global___Reward = Reward
-
-@typing.final
-class AcknowledgeRewardRequest(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ROUND_FIELD_NUMBER: builtins.int
-    ACKNOWLEDGEMENT_FIELD_NUMBER: builtins.int
-    round: builtins.int
-    @property
-    def acknowledgement(self) -> comity.wire.v1.sessions_pb2.SignedStatement:
-        """The client's signed acknowledgement; its subject is the statement's."""
-
-    def __init__(
-        self,
-        *,
-        round: builtins.int = ...,
-        acknowledgement: comity.wire.v1.sessions_pb2.SignedStatement | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["acknowledgement", b"acknowledgement"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acknowledgement", b"acknowledgement", "round", b"round"]) -> None: ...
-
-global___AcknowledgeRewardRequest = AcknowledgeRewardRequest
-
-@typing.final
-class AcknowledgeRewardReply(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-global___AcknowledgeRewardReply = AcknowledgeRewardReply

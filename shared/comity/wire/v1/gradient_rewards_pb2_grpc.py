@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from comity.wire.v1 import gathering_pb2 as comity_dot_wire_dot_v1_dot_gathering__pb2
 from comity.wire.v1 import gradient_rewards_pb2 as comity_dot_wire_dot_v1_dot_gradient__rewards__pb2
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
@@ -38,28 +39,28 @@ class GradientRewardsStub(object):
         """
         self.WatchRounds = channel.unary_stream(
                 '/comity.wire.v1.GradientRewards/WatchRounds',
-                request_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.WatchRoundsRequest.SerializeToString,
+                request_serializer=comity_dot_wire_dot_v1_dot_gathering__pb2.WatchRoundsRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.RoundNews.FromString,
                 _registered_method=True)
         self.Submit = channel.unary_unary(
                 '/comity.wire.v1.GradientRewards/Submit',
-                request_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitRequest.SerializeToString,
-                response_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitReply.FromString,
+                request_serializer=comity_dot_wire_dot_v1_dot_gathering__pb2.SubmitRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_gathering__pb2.SubmitReply.FromString,
                 _registered_method=True)
         self.SitOut = channel.unary_unary(
                 '/comity.wire.v1.GradientRewards/SitOut',
-                request_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutRequest.SerializeToString,
-                response_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutReply.FromString,
+                request_serializer=comity_dot_wire_dot_v1_dot_gathering__pb2.SitOutRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_gathering__pb2.SitOutReply.FromString,
                 _registered_method=True)
         self.Confirm = channel.unary_unary(
                 '/comity.wire.v1.GradientRewards/Confirm',
-                request_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.ConfirmRequest.SerializeToString,
+                request_serializer=comity_dot_wire_dot_v1_dot_gathering__pb2.ConfirmRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_sessions__pb2.SignedStatement.FromString,
                 _registered_method=True)
-        self.AcknowledgeReward = channel.unary_unary(
-                '/comity.wire.v1.GradientRewards/AcknowledgeReward',
-                request_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.AcknowledgeRewardRequest.SerializeToString,
-                response_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.AcknowledgeRewardReply.FromString,
+        self.Acknowledge = channel.unary_unary(
+                '/comity.wire.v1.GradientRewards/Acknowledge',
+                request_serializer=comity_dot_wire_dot_v1_dot_gathering__pb2.AcknowledgeAnswerRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_gathering__pb2.AcknowledgeAnswerReply.FromString,
                 _registered_method=True)
 
 
@@ -96,7 +97,7 @@ class GradientRewardsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def AcknowledgeReward(self, request, context):
+    def Acknowledge(self, request, context):
         """The client has its reward and agrees with the statement.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -108,28 +109,28 @@ def add_GradientRewardsServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'WatchRounds': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRounds,
-                    request_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.WatchRoundsRequest.FromString,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_gathering__pb2.WatchRoundsRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.RoundNews.SerializeToString,
             ),
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
-                    request_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitRequest.FromString,
-                    response_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitReply.SerializeToString,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_gathering__pb2.SubmitRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_gathering__pb2.SubmitReply.SerializeToString,
             ),
             'SitOut': grpc.unary_unary_rpc_method_handler(
                     servicer.SitOut,
-                    request_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutRequest.FromString,
-                    response_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutReply.SerializeToString,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_gathering__pb2.SitOutRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_gathering__pb2.SitOutReply.SerializeToString,
             ),
             'Confirm': grpc.unary_unary_rpc_method_handler(
                     servicer.Confirm,
-                    request_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.ConfirmRequest.FromString,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_gathering__pb2.ConfirmRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_sessions__pb2.SignedStatement.SerializeToString,
             ),
-            'AcknowledgeReward': grpc.unary_unary_rpc_method_handler(
-                    servicer.AcknowledgeReward,
-                    request_deserializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.AcknowledgeRewardRequest.FromString,
-                    response_serializer=comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.AcknowledgeRewardReply.SerializeToString,
+            'Acknowledge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Acknowledge,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_gathering__pb2.AcknowledgeAnswerRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_gathering__pb2.AcknowledgeAnswerReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -158,7 +159,7 @@ class GradientRewards(object):
             request,
             target,
             '/comity.wire.v1.GradientRewards/WatchRounds',
-            comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.WatchRoundsRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_gathering__pb2.WatchRoundsRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.RoundNews.FromString,
             options,
             channel_credentials,
@@ -185,8 +186,8 @@ class GradientRewards(object):
             request,
             target,
             '/comity.wire.v1.GradientRewards/Submit',
-            comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitRequest.SerializeToString,
-            comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SubmitReply.FromString,
+            comity_dot_wire_dot_v1_dot_gathering__pb2.SubmitRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_gathering__pb2.SubmitReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -212,8 +213,8 @@ class GradientRewards(object):
             request,
             target,
             '/comity.wire.v1.GradientRewards/SitOut',
-            comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutRequest.SerializeToString,
-            comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.SitOutReply.FromString,
+            comity_dot_wire_dot_v1_dot_gathering__pb2.SitOutRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_gathering__pb2.SitOutReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -239,7 +240,7 @@ class GradientRewards(object):
             request,
             target,
             '/comity.wire.v1.GradientRewards/Confirm',
-            comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.ConfirmRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_gathering__pb2.ConfirmRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_sessions__pb2.SignedStatement.FromString,
             options,
             channel_credentials,
@@ -252,7 +253,7 @@ class GradientRewards(object):
             _registered_method=True)
 
     @staticmethod
-    def AcknowledgeReward(request,
+    def Acknowledge(request,
             target,
             options=(),
             channel_credentials=None,
@@ -265,9 +266,9 @@ class GradientRewards(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/comity.wire.v1.GradientRewards/AcknowledgeReward',
-            comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.AcknowledgeRewardRequest.SerializeToString,
-            comity_dot_wire_dot_v1_dot_gradient__rewards__pb2.AcknowledgeRewardReply.FromString,
+            '/comity.wire.v1.GradientRewards/Acknowledge',
+            comity_dot_wire_dot_v1_dot_gathering__pb2.AcknowledgeAnswerRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_gathering__pb2.AcknowledgeAnswerReply.FromString,
             options,
             channel_credentials,
             insecure,

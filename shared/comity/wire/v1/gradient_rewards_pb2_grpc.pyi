@@ -5,6 +5,7 @@ Gradient rewards (Xu et al. 2021) between clients and a server."""
 
 import abc
 import collections.abc
+import comity.wire.v1.gathering_pb2
 import comity.wire.v1.gradient_rewards_pb2
 import comity.wire.v1.sessions_pb2
 import grpc
@@ -23,34 +24,34 @@ class GradientRewardsStub:
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     WatchRounds: grpc.UnaryStreamMultiCallable[
-        comity.wire.v1.gradient_rewards_pb2.WatchRoundsRequest,
+        comity.wire.v1.gathering_pb2.WatchRoundsRequest,
         comity.wire.v1.gradient_rewards_pb2.RoundNews,
     ]
     """What happens to rounds, as it happens: one opens, one is settled, all are over."""
 
     Submit: grpc.UnaryUnaryMultiCallable[
-        comity.wire.v1.gradient_rewards_pb2.SubmitRequest,
-        comity.wire.v1.gradient_rewards_pb2.SubmitReply,
+        comity.wire.v1.gathering_pb2.SubmitRequest,
+        comity.wire.v1.gathering_pb2.SubmitReply,
     ]
     """A client's update for the round that is open. Its blob must be held already."""
 
     SitOut: grpc.UnaryUnaryMultiCallable[
-        comity.wire.v1.gradient_rewards_pb2.SitOutRequest,
-        comity.wire.v1.gradient_rewards_pb2.SitOutReply,
+        comity.wire.v1.gathering_pb2.SitOutRequest,
+        comity.wire.v1.gathering_pb2.SitOutReply,
     ]
     """The client has nothing to submit in the round that is open: all of its update stays with it."""
 
     Confirm: grpc.UnaryUnaryMultiCallable[
-        comity.wire.v1.gradient_rewards_pb2.ConfirmRequest,
+        comity.wire.v1.gathering_pb2.ConfirmRequest,
         comity.wire.v1.sessions_pb2.SignedStatement,
     ]
     """Signs for an update that the server took, which then takes part in the round, and charges it; answers with the
     server's signed receipt.
     """
 
-    AcknowledgeReward: grpc.UnaryUnaryMultiCallable[
-        comity.wire.v1.gradient_rewards_pb2.AcknowledgeRewardRequest,
-        comity.wire.v1.gradient_rewards_pb2.AcknowledgeRewardReply,
+    Acknowledge: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.gathering_pb2.AcknowledgeAnswerRequest,
+        comity.wire.v1.gathering_pb2.AcknowledgeAnswerReply,
     ]
     """The client has its reward and agrees with the statement."""
 
@@ -58,34 +59,34 @@ class GradientRewardsAsyncStub:
     """Served by the server. Every method can be repeated without harm."""
 
     WatchRounds: grpc.aio.UnaryStreamMultiCallable[
-        comity.wire.v1.gradient_rewards_pb2.WatchRoundsRequest,
+        comity.wire.v1.gathering_pb2.WatchRoundsRequest,
         comity.wire.v1.gradient_rewards_pb2.RoundNews,
     ]
     """What happens to rounds, as it happens: one opens, one is settled, all are over."""
 
     Submit: grpc.aio.UnaryUnaryMultiCallable[
-        comity.wire.v1.gradient_rewards_pb2.SubmitRequest,
-        comity.wire.v1.gradient_rewards_pb2.SubmitReply,
+        comity.wire.v1.gathering_pb2.SubmitRequest,
+        comity.wire.v1.gathering_pb2.SubmitReply,
     ]
     """A client's update for the round that is open. Its blob must be held already."""
 
     SitOut: grpc.aio.UnaryUnaryMultiCallable[
-        comity.wire.v1.gradient_rewards_pb2.SitOutRequest,
-        comity.wire.v1.gradient_rewards_pb2.SitOutReply,
+        comity.wire.v1.gathering_pb2.SitOutRequest,
+        comity.wire.v1.gathering_pb2.SitOutReply,
     ]
     """The client has nothing to submit in the round that is open: all of its update stays with it."""
 
     Confirm: grpc.aio.UnaryUnaryMultiCallable[
-        comity.wire.v1.gradient_rewards_pb2.ConfirmRequest,
+        comity.wire.v1.gathering_pb2.ConfirmRequest,
         comity.wire.v1.sessions_pb2.SignedStatement,
     ]
     """Signs for an update that the server took, which then takes part in the round, and charges it; answers with the
     server's signed receipt.
     """
 
-    AcknowledgeReward: grpc.aio.UnaryUnaryMultiCallable[
-        comity.wire.v1.gradient_rewards_pb2.AcknowledgeRewardRequest,
-        comity.wire.v1.gradient_rewards_pb2.AcknowledgeRewardReply,
+    Acknowledge: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.gathering_pb2.AcknowledgeAnswerRequest,
+        comity.wire.v1.gathering_pb2.AcknowledgeAnswerReply,
     ]
     """The client has its reward and agrees with the statement."""
 
@@ -95,7 +96,7 @@ class GradientRewardsServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def WatchRounds(
         self,
-        request: comity.wire.v1.gradient_rewards_pb2.WatchRoundsRequest,
+        request: comity.wire.v1.gathering_pb2.WatchRoundsRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[comity.wire.v1.gradient_rewards_pb2.RoundNews], collections.abc.AsyncIterator[comity.wire.v1.gradient_rewards_pb2.RoundNews]]:
         """What happens to rounds, as it happens: one opens, one is settled, all are over."""
@@ -103,23 +104,23 @@ class GradientRewardsServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def Submit(
         self,
-        request: comity.wire.v1.gradient_rewards_pb2.SubmitRequest,
+        request: comity.wire.v1.gathering_pb2.SubmitRequest,
         context: _ServicerContext,
-    ) -> typing.Union[comity.wire.v1.gradient_rewards_pb2.SubmitReply, collections.abc.Awaitable[comity.wire.v1.gradient_rewards_pb2.SubmitReply]]:
+    ) -> typing.Union[comity.wire.v1.gathering_pb2.SubmitReply, collections.abc.Awaitable[comity.wire.v1.gathering_pb2.SubmitReply]]:
         """A client's update for the round that is open. Its blob must be held already."""
 
     @abc.abstractmethod
     def SitOut(
         self,
-        request: comity.wire.v1.gradient_rewards_pb2.SitOutRequest,
+        request: comity.wire.v1.gathering_pb2.SitOutRequest,
         context: _ServicerContext,
-    ) -> typing.Union[comity.wire.v1.gradient_rewards_pb2.SitOutReply, collections.abc.Awaitable[comity.wire.v1.gradient_rewards_pb2.SitOutReply]]:
+    ) -> typing.Union[comity.wire.v1.gathering_pb2.SitOutReply, collections.abc.Awaitable[comity.wire.v1.gathering_pb2.SitOutReply]]:
         """The client has nothing to submit in the round that is open: all of its update stays with it."""
 
     @abc.abstractmethod
     def Confirm(
         self,
-        request: comity.wire.v1.gradient_rewards_pb2.ConfirmRequest,
+        request: comity.wire.v1.gathering_pb2.ConfirmRequest,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.sessions_pb2.SignedStatement, collections.abc.Awaitable[comity.wire.v1.sessions_pb2.SignedStatement]]:
         """Signs for an update that the server took, which then takes part in the round, and charges it; answers with the
@@ -127,11 +128,11 @@ class GradientRewardsServicer(metaclass=abc.ABCMeta):
         """
 
     @abc.abstractmethod
-    def AcknowledgeReward(
+    def Acknowledge(
         self,
-        request: comity.wire.v1.gradient_rewards_pb2.AcknowledgeRewardRequest,
+        request: comity.wire.v1.gathering_pb2.AcknowledgeAnswerRequest,
         context: _ServicerContext,
-    ) -> typing.Union[comity.wire.v1.gradient_rewards_pb2.AcknowledgeRewardReply, collections.abc.Awaitable[comity.wire.v1.gradient_rewards_pb2.AcknowledgeRewardReply]]:
+    ) -> typing.Union[comity.wire.v1.gathering_pb2.AcknowledgeAnswerReply, collections.abc.Awaitable[comity.wire.v1.gathering_pb2.AcknowledgeAnswerReply]]:
         """The client has its reward and agrees with the statement."""
 
 def add_GradientRewardsServicer_to_server(servicer: GradientRewardsServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

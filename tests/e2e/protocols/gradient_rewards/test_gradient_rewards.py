@@ -32,8 +32,7 @@ from comity.store.sql_store import SqlStore
 from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
-from comity.wire.v1 import blobs_pb2, gradient_rewards_pb2_grpc
-from comity.wire.v1 import gradient_rewards_pb2 as pb
+from comity.wire.v1 import blobs_pb2, gathering_pb2, gradient_rewards_pb2_grpc
 
 CLIENTS = [f"client-{number}" for number in range(1, 6)]
 QUICK = RetryPolicy(call_s=10.0, retry_s=0.2)
@@ -236,14 +235,18 @@ def test_clients_that_cheat_lose_their_call_only(nodes: Nodes, comity: Any, wait
                 refused(lambda r=round: connection.put(blob, "update", in_round(r), before=lambda _: None)),
                 UnexpectedBlob,
             )
-            refused(lambda r=round: connection.call(stub.Submit, pb.SubmitRequest(round=r, update=reference)))
+            refused(lambda r=round: connection.call(stub.Submit, gathering_pb2.SubmitRequest(round=r, blob=reference)))
         # Another kind than the session has here.
         refused(lambda: connection.put(blob, "checkpoint", in_round(1), before=lambda _: None))
         # Signed by somebody else, for somebody else.
         forged = Signer.from_seed(bytes(32), "client-1").state(
             "request", session, "0" * 64, in_round(1), blob.hex, Head()
         )
-        refused(lambda: connection.call(stub.Confirm, pb.ConfirmRequest(round=1, request=statement_to_proto(forged))))
+        refused(
+            lambda: connection.call(
+                stub.Confirm, gathering_pb2.ConfirmRequest(round=1, request=statement_to_proto(forged))
+            )
+        )
         # What is another's cannot be had: neither an update nor a reward.
         store = nodes.store("server")
         found = [e.fact.subject for e in store.entries(session) if e.fact.peer != mallory and len(e.fact.subject) == 64]
@@ -257,15 +260,17 @@ def test_clients_that_cheat_lose_their_call_only(nodes: Nodes, comity: Any, wait
     with nodes.line(mallory, others) as connection:
         stub = gradient_rewards_pb2_grpc.GradientRewardsStub(connection.channel)
         assert isinstance(
-            refused(lambda: list(connection.watch(stub.WatchRounds, pb.WatchRoundsRequest))), UnknownSession
+            refused(lambda: list(connection.watch(stub.WatchRounds, gathering_pb2.WatchRoundsRequest))), UnknownSession
         )
         assert isinstance(
-            refused(lambda: connection.call(stub.Submit, pb.SubmitRequest(round=1, update=reference))), UnknownSession
+            refused(lambda: connection.call(stub.Submit, gathering_pb2.SubmitRequest(round=1, blob=reference))),
+            UnknownSession,
         )
     with nodes.line(mallory, session, contract="f" * 64) as connection:
         refused(
             lambda: connection.call(
-                gradient_rewards_pb2_grpc.GradientRewardsStub(connection.channel).Submit, pb.SubmitRequest(round=1)
+                gradient_rewards_pb2_grpc.GradientRewardsStub(connection.channel).Submit,
+                gathering_pb2.SubmitRequest(round=1),
             )
         )
     result = comity.json("watch", session, "--node", nodes.nodes["server"].control_url, cwd=nodes.folder)

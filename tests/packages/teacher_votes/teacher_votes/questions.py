@@ -120,9 +120,10 @@ class Oracle:
 
     def advance(self) -> bool:
         """See `Steppable.advance`."""
-        taken = self._queue.take(_AT_ONCE)
+        waited = self._queue.take(_AT_ONCE)
+        taken = self._meter.open(waited, lambda each: (each.request[1], 1))
         if not taken:
-            return False
+            return bool(waited)
         answers = [self._answer(each) for each in taken]
         sizes = zip(taken, answers, strict=True)
         self._meter.answer([(answer[0], each.request[0].asked, each.request[0].size(answer)) for each, answer in sizes])

@@ -17,6 +17,7 @@ STUDIES = Studies(
         )
     },
     baselines=f"{_HERE}.alone:added",
+    experiments=tuple(f"{_HERE}.{module}:EXPERIMENTS" for module in ("seeds",)),
     benchmarks={
         "bargaining": Benchmark(
             "the bargaining solution, against cvxpy and TorchJD's NashMTL, and batches against a loop",

@@ -41,7 +41,9 @@ threads = 1              # of tensor operations, on which the last digits depend
 [party.learner]
 role = "learner"
 secret = "learner-{seed}"
-{learner_privacy}
+# Its model goes to providers of its own choice: it has too few samples for each unit to be guarded.
+privacy = {{ preset = "public" }}
+
 [party.learner.data]
 source = "digits"
 seed = {seed}
@@ -84,17 +86,10 @@ def script(seed: int, *, public: bool = False, honest: bool = False) -> str:
             "speed": 0.2,
         }
     )
-    learner = (
-        'privacy = { preset = "public" }\n'
-        if public
-        else "# Its model goes to providers of its own choice: it has too few samples for each unit to be guarded.\n"
-        'privacy = { preset = "public" }\n'
-    )
     text = _SESSION.format(
         seed=seed,
         name=name,
         third="more with the learner's task" if honest else "that claims the learner's task, and permutes its labels",
-        learner_privacy=learner,
         **sizes,
     )
     preset = "public" if public else "guarded"
