@@ -231,6 +231,26 @@ class TestLedger:
         # What the node's own chain says is nothing of the sessions'.
         assert list(store.facts("chain-opened")) == []
 
+    def test_says_what_crossed_from_a_moment_on(self, store: Store, clock: Clock) -> None:
+        def record(number: int, peer: str, direction: str, kind: str, matter: str = "delivered") -> None:
+            where = {"direction": direction, "kind": kind, "subject": f"{number}", "size": number}
+            store.record(Fact(matter, "s-1", in_round(1), peer, **where))  # type: ignore[arg-type]
+            clock.time += timedelta(hours=1)
+
+        record(1, "hospital", "sent", "loss")
+        since = clock.time.isoformat(timespec="microseconds")
+        record(2, "lab", "sent", "loss")
+        record(4, "hospital", "received", "loss")
+        record(8, "hospital", "received", "loss")
+        record(16, "hospital", "sent", "update")
+        record(32, "hospital", "sent", "update", "intended")
+        assert store.crossed(since) == [
+            ("received", "hospital", "loss", 12),
+            ("sent", "hospital", "update", 16),
+            ("sent", "lab", "loss", 2),
+        ]
+        assert store.crossed(clock.time.isoformat()) == []
+
     def test_entries_can_be_gone_through_again(self, store: Store) -> None:
         store.record(make_fact())
         entries = store.entries()

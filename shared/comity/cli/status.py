@@ -28,6 +28,8 @@ def show_status(node: NodeChoice, *, as_json: bool) -> None:
     described = status.node
     _say(f"{described.party}, {described.role}, comity {described.version}, up {duration(status.uptime_s)}")
     _say(f"address   {described.address or 'none: it does not listen'}")
+    if status.page:
+        _say(f"page      {status.page}")
     _say(f"protocols {', '.join(described.protocols)}")
     quota = f" of {size(status.disk.quota)}" if status.disk.HasField("quota") else ""
     room = f"{size(status.disk.used)} used, {size(status.disk.promised)} promised, {size(status.disk.free)} free"

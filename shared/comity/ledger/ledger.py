@@ -207,6 +207,22 @@ class LedgerSummary:
     tail: Sequence[Entry]
 
 
+class Crossed(NamedTuple):
+    """What crossed between this node and a peer, of one kind, in one direction.
+
+    Attributes:
+        direction: Whether it left or came.
+        peer: The other party.
+        kind: Egress kind.
+        size: In bytes.
+    """
+
+    direction: str
+    peer: str
+    kind: str
+    size: int
+
+
 class Ledger(Protocol):
     """Where entries are kept."""
 
@@ -227,6 +243,9 @@ class Ledger(Protocol):
 
     def summary(self, tail: int) -> LedgerSummary:
         """What the sessions' chains hold, with so many of the last entries; other entries are not read."""
+
+    def crossed(self, since: str) -> Sequence[Crossed]:
+        """What was delivered from a moment on, UTC, ISO 8601, by direction, peer and kind, in the order of their names."""
 
     def head(self, session: str = "", peer: str = "") -> Head:
         """The end of a chain; of the node's own, if nothing is said."""

@@ -210,6 +210,20 @@ class ControlConfig(BaseModel):
     operators: Path = Path("operators")
 
 
+class WebConfig(BaseModel):
+    """The page on which people look at the node (extra `web`).
+
+    Attributes:
+        enabled: Serve it.
+        listen: Where, on loopback or `unix:PATH`; it is reached from elsewhere through `ssh -L`.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool = False
+    listen: str = "127.0.0.1:8400"
+
+
 class PeerConfig(BaseModel):
     """A party that this node asks.
 
@@ -237,6 +251,7 @@ class NodeConfig(BaseSettings, PartyConfig):
         peers: Parties that this node asks, by name.
         retry: How long to wait for them.
         control: How operators reach it from elsewhere.
+        web: The page on which people look at it.
         drain_s: How long active calls may take when the node is stopped, in seconds.
     """
 
@@ -259,6 +274,7 @@ class NodeConfig(BaseSettings, PartyConfig):
     peers: dict[str, PeerConfig] = {}
     retry: RetryPolicy = RetryPolicy()
     control: ControlConfig = ControlConfig()
+    web: WebConfig = WebConfig()
     drain_s: Annotated[float, Field(ge=0)] = 5.0
 
     @classmethod

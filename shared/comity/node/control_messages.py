@@ -71,6 +71,7 @@ def status_to_proto(status: NodeStatus) -> pb.NodeStatus:
         privacy=pb.PrivacyBudget(**asdict(status.privacy)),
         entries=status.entries,
         tail=map(_line, status.tail),
+        page=status.page,
     )
     message.started.FromDatetime(status.started)
     return message

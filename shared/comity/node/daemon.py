@@ -8,6 +8,7 @@ import resource
 import secrets
 import signal
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
@@ -17,10 +18,12 @@ import structlog
 from comity import faults
 from comity.contract import Contract
 from comity.errors import ComityError, InvalidValue, NodeDraining, UnsupportedProtocol
+from comity.ledger.ledger import Crossed
 from comity.node.config import NodeConfig
 from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
 from comity.node.garbage import occupied
+from comity.node.page import page
 from comity.node.party import LocalParty
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiated import InitiatedSessions
@@ -70,6 +73,7 @@ class Node:
         self._draining = threading.Event()
         self._controls: list[NodeServer] = []
         self._started = datetime.now(UTC)
+        self._page = ""
 
     def serve(self, stop: threading.Event) -> None:
         """Serves until `stop` is set, then drains.
@@ -103,6 +107,9 @@ class Node:
             self._local.services = services.handles
             # Data are read before anybody is told that the node is there.
             samples = self._local.holdings.count
+            # Whoever asks the operator's service is told where it is.
+            if config.web.enabled:
+                self._page = stack.enter_context(page(self, config.web.listen, self.state_dir)).url
             self._serve_operators(stack)
             if any(each.acceptor == self.role for each in self._protocols):
                 self._serve_peers(stack)
@@ -116,6 +123,7 @@ class Node:
                 self._expire()
             log.info("node-draining", party=self.party)
             self._draining.set()
+            self._page = ""
             self._say_ready(ready=False)
 
     def _say_ready(self, *, ready: bool) -> None:
@@ -176,7 +184,8 @@ class Node:
             StorageError: What it keeps cannot be read.
         """
         queues = self._hosted.queues()
-        running = Running(self.role, self.address, self.state_dir, self._started, frozenset(self._running()), queues)
+        active = frozenset(self._running())
+        running = Running(self.role, self.address, self.state_dir, self._started, active, queues, self._page)
         return status_of(self._local, running)
 
     def sessions(self) -> list[SessionSummary]:
@@ -190,6 +199,18 @@ class Node:
             InvalidValue: There is none of that identifier.
         """
         return detailed(self._local.store, self._running(), session)
+
+    def history(self, session: str) -> list[Event]:
+        """What is left to tell of a session: its finished rounds, and how it stands.
+
+        Raises:
+            InvalidValue: There is none of that identifier.
+        """
+        return past_events(self._local.store, session)
+
+    def crossed_today(self) -> Sequence[Crossed]:
+        """What left and came since midnight, UTC."""
+        return self._local.store.crossed(datetime.now(UTC).date().isoformat())
 
     def events(self, session: str) -> ReplayableStream[Event]:
         """What happens in a session, from its beginning.

@@ -76,6 +76,7 @@ class NodeStatus:
         privacy: What they spend of its privacy budget.
         entries: Length of its ledger.
         tail: The last entries of the ledger, oldest first.
+        page: Where people look at it, with the token; empty where it serves no page.
     """
 
     party: str
@@ -97,6 +98,7 @@ class NodeStatus:
     privacy: PrivacyBudget
     entries: int
     tail: tuple[Entry, ...]
+    page: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Running:
         started: When it started, UTC.
         worked_on: Active sessions.
         queues: Requests that wait for their turn, by session.
+        page: Where people look at it; empty for nowhere.
     """
 
     role: str
@@ -118,6 +121,7 @@ class Running:
     started: datetime
     worked_on: frozenset[str]
     queues: Mapping[str, int]
+    page: str = ""
 
 
 def status_of(party: LocalParty, running: Running) -> NodeStatus:
@@ -152,6 +156,7 @@ def status_of(party: LocalParty, running: Running) -> NodeStatus:
         privacy=PrivacyBudget(spent(store), policy.max_epsilon),
         entries=ledger.entries,
         tail=tuple(ledger.tail),
+        page=running.page,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from comity.contract import Contract, Json
@@ -14,6 +14,10 @@ ColumnKind = Literal["integer", "number", "share", "seconds", "text", "shares", 
 """How a number is written. A `share` is from 0 to 1 and written in percent; `shares` and `numbers` are one for each class or
 target; a `score` is written as the metric `score` of a result says; `text` is no number."""
 
+Scale = Literal["linear", "log"]
+
+_UNITS: Mapping[ColumnKind, str] = {"share": "%", "shares": "%", "seconds": "s", "integer": "count"}
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -23,11 +27,22 @@ class Column:
         field: Its name among an event's or a result's fields.
         title: What it is called in a table.
         kind: How it is written.
+        about: What it means, in a sentence, for whoever sees a chart of it.
+        unit: What it is measured in; empty for what its kind says.
+        scale: Of a chart's axis; `log` for what falls by factors, as losses do.
     """
 
     field: str
     title: str
     kind: ColumnKind
+    about: str = ""
+    unit: str = ""
+    scale: Scale = "linear"
+
+    @property
+    def measured_in(self) -> str:
+        """What it is measured in; empty for a bare number."""
+        return self.unit or _UNITS.get(self.kind, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,9 @@ class PerRoundTable:
         parties: Metric that lists the parties.
         rounds: Metric that lists the rounds; from 1 on where a result has none.
         sums: Metrics that list, by party, what a column comes to in all rounds; by the column's field.
+        so_far: `package.module:NAME` of a function that gives these metrics of a session that goes on: it takes the
+            contract and the fields of the rounds that are finished at the party that has the result; empty where only a
+            result says them.
     """
 
     title: str
@@ -71,12 +89,13 @@ class PerRoundTable:
     parties: str = "parties"
     rounds: str = "rounds"
     sums: Mapping[str, str] = field(default_factory=dict)
+    so_far: str = ""
 
     def columns_of(self, metrics: Mapping[str, Any]) -> list[Column]:
         """The columns that a result has, its scores as its kind of task has them written."""
         written = metric(str(metrics.get("score", "accuracy"))).written
         there = [each for each in self.columns if each.field in metrics]
-        return [Column(each.field, each.title, written) if each.kind == "score" else each for each in there]
+        return [replace(each, kind=written) if each.kind == "score" else each for each in there]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +167,9 @@ def score_columns(kind: str, of: str = "test") -> tuple[Column, tuple[Column, ..
         of: Whose test it is, for titles.
     """
     score, detail = score_of(kind), detail_of(kind)
-    column = Column(f"test_{score.name}", f"{of} {score.title}", score.written)
+    about = f"What {'the' if of == 'test' else of} test samples say of the round's model."
+    column = Column(f"test_{score.name}", f"{of} {score.title}", score.written, about)
     if detail is None:
         return column, ()
     title = detail.title if " by " in detail.title else f"{detail.title} by class"
-    return column, (Column(f"test_{detail.name}", title, "shares" if detail.written == "share" else "numbers"),)
+    return column, (Column(f"test_{detail.name}", title, "shares" if detail.written == "share" else "numbers", about),)

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from comity.protocol.presentation import ColumnKind
+from comity.protocol.curves import Curve
 from comity.report.drawing import drawing
 
 _FEW = 24
 """Points up to which each is marked."""
 _LINES = 10
 """Lines up to which a legend tells them apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A number over rounds.
-
-    Attributes:
-        title: What it is.
-        kind: How it is written; `share` is from 0 to 1 and drawn in percent.
-        rounds: The rounds.
-        lines: The values, one a round, by the name of whose they are; None where there is none.
-    """
-
-    title: str
-    kind: ColumnKind
-    rounds: Sequence[int]
-    lines: Mapping[str, Sequence[float | None]]
 
 
 def draw(curve: Curve) -> str:
@@ -48,12 +29,12 @@ def draw(curve: Curve) -> str:
             axes.plot(
                 list(curve.rounds), [math.nan if each is None else each for each in values], marker=marker, label=name
             )
-        axes.set_title(curve.title)
+        axes.set_title(curve.column.title)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if curve.kind in {"share", "shares"}:
+        if curve.column.kind in {"share", "shares"}:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        if curve.kind == "integer":
+        if curve.column.kind == "integer":
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if 1 < len(curve.lines) <= _LINES:
             axes.legend(fontsize=6, loc="best")

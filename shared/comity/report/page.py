@@ -9,9 +9,10 @@ from importlib.resources import files
 from typing import Any
 
 from comity.errors import InvalidValue
-from comity.protocol.presentation import Column, PerRoundTable, Summary
+from comity.protocol.curves import besides, curves_of_rounds, curves_of_statement
+from comity.protocol.presentation import PerRoundTable, Summary
 from comity.report.comparison import comparison_table
-from comity.report.curves import Curve, draw
+from comity.report.curves import draw
 from comity.report.numbers import number, size
 from comity.report.tested import tested_tables
 from comity.session.events import Event
@@ -60,8 +61,8 @@ def render(report: SessionReport) -> str:
         ) from error
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("comity.report").joinpath("page.html").read_text(encoding="utf-8"))
-    curves = _of_rounds(report.events)
-    stated = _of_statement(report.statement, report.metrics)
+    curves = curves_of_rounds(report.events)
+    stated = besides(curves_of_statement(report.statement, report.metrics), curves)
     summary = _summary(report.events)
     compared = [] if report.compared is None else [comparison_table(report.compared)]
     return template.render(
@@ -79,53 +80,6 @@ def render(report: SessionReport) -> str:
         ],
         contract=json.dumps(report.contract, indent=2),
     )
-
-
-def _of_rounds(events: Sequence[Event]) -> list[Curve]:
-    """A curve for each number that this party's rounds have."""
-    columns = _columns(events)
-    rounds = [each for each in events if each.kind == "round-finished"]
-    numbers = [each.round for each in rounds]
-    curves = []
-    for column in columns:
-        lines = _lines([each.fields.get(column.field) for each in rounds])
-        if any(value is not None for line in lines.values() for value in line):
-            curves.append(Curve(column.title, column.kind, numbers, lines))
-    return curves
-
-
-def _lines(values: Sequence[Any]) -> dict[str, list[float | None]]:
-    """The line of a number, or one for each class."""
-    names = list(dict.fromkeys(name for each in values if isinstance(each, Mapping) for name in each))
-    if not names:
-        return {"": [_value(each) for each in values]}
-    return {name: [_value(each.get(name)) if isinstance(each, Mapping) else None for each in values] for name in names}
-
-
-def _columns(events: Sequence[Event]) -> list[Column]:
-    for event in events:
-        if event.kind == "session-started":
-            listed: Any = event.fields["columns"]
-            return [Column(**each) for each in listed]
-    return []
-
-
-def _of_statement(statement: PerRoundTable | None, metrics: Mapping[str, Any]) -> list[Curve]:
-    """A curve for each number that the statement has, with a line for each party."""
-    if statement is None:
-        return []
-    parties = metrics.get(statement.parties)
-    curves = []
-    for column in statement.columns_of(metrics):
-        by_round = metrics.get(column.field)
-        # Words make no curve.
-        if column.kind == "text" or not by_round:
-            continue
-        rounds = metrics.get(statement.rounds) or range(1, len(by_round) + 1)
-        lines = {"": by_round} if parties is None else dict(zip(parties, zip(*by_round, strict=True), strict=True))
-        values = {name: [_value(each) for each in line] for name, line in lines.items()}
-        curves.append(Curve(column.title, column.kind, list(rounds), values))
-    return curves
 
 
 def _summary(events: Sequence[Event]) -> Summary | None:

@@ -13,6 +13,7 @@ from comity.ledger.ledger import (
     OWN,
     Chain,
     ChainName,
+    Crossed,
     Entry,
     Fact,
     Head,
@@ -123,6 +124,16 @@ class MemoryStore:
         entries = self.entries()
         last = sorted(entries, key=lambda entry: entry.time)[-tail:]
         return LedgerSummary(len(entries), bytes_by_kind(entries, "sent"), bytes_by_kind(entries, "received"), last)
+
+    def crossed(self, since: str) -> Sequence[Crossed]:
+        """See `Ledger.crossed`."""
+        sizes: dict[tuple[str, str, str], int] = {}
+        for entry in self.entries():
+            fact = entry.fact
+            if fact.matter == "delivered" and entry.time >= since:
+                key = str(fact.direction), fact.peer, str(fact.kind)
+                sizes[key] = sizes.get(key, 0) + fact.size
+        return [Crossed(*key, size) for key, size in sorted(sizes.items())]
 
     def head(self, session: str = "", peer: str = "") -> Head:
         """See `Ledger.head`."""

@@ -19,6 +19,7 @@ from comity.ledger.ledger import (
     OWN,
     Chain,
     ChainName,
+    Crossed,
     Entry,
     Fact,
     Head,
@@ -201,6 +202,16 @@ class SqlLedger:
             {str(row[1]): int(row[2]) for row in crossed if row[0] == wanted} for wanted in ("sent", "received")
         )
         return LedgerSummary(int(entries or 0), sent, received, [_entry_of(row) for row in reversed(rows)])
+
+    def crossed(self, since: str) -> Sequence[Crossed]:
+        """See `Ledger.crossed`.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+        with self._database.working() as connection:
+            rows = connection.execute(sql.CROSSED_SINCE, {"since": since}).all()
+        return [Crossed(str(row[0]), str(row[1]), str(row[2]), int(row[3])) for row in rows]
 
     def page(self, chain: int, after: int) -> Sequence[Sequence[Any]]:
         """Some rows of a chain: those that follow a position."""

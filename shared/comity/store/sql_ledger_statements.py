@@ -43,6 +43,12 @@ CROSSED = (
     .group_by(LEDGER.c.direction, LEDGER.c.kind)
     .order_by(LEDGER.c.direction, LEDGER.c.kind)
 )
+CROSSED_SINCE = (
+    select(*LEDGER.c["direction", "peer", "kind"].values(), func.sum(LEDGER.c.size))
+    .where(LEDGER.c.matter == "delivered", OF_SESSIONS, LEDGER.c.time >= bindparam("since"))
+    .group_by(LEDGER.c.direction, LEDGER.c.peer, LEDGER.c.kind)
+    .order_by(LEDGER.c.direction, LEDGER.c.peer, LEDGER.c.kind)
+)
 OF_MATTER = (
     select(*READ).where(LEDGER.c.matter == bindparam("matter"), OF_SESSIONS).order_by(LEDGER.c.chain, LEDGER.c.position)
 )

@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, bindparam, delete, func, insert, inspect
 from comity.contract import Json, canonical
 from comity.errors import SchemaMismatch, StateInUse
 from comity.ledger.chain import Clock, as_time, utc_now
-from comity.ledger.ledger import Chain, Entry, Fact, Head, LedgerSummary, Matter
+from comity.ledger.ledger import Chain, Crossed, Entry, Fact, Head, LedgerSummary, Matter
 from comity.store import sql_schema as tables
 from comity.store.sql_connection import SqlConnection
 from comity.store.sql_engine import be_alone, make_engine, parsed, place_of, upsert_of
@@ -184,6 +184,10 @@ class SqlStore:
     def summary(self, tail: int) -> LedgerSummary:
         """See `SqlLedger.summary`."""
         return self._ledger.summary(tail)
+
+    def crossed(self, since: str) -> Sequence[Crossed]:
+        """See `SqlLedger.crossed`."""
+        return self._ledger.crossed(since)
 
     def head(self, session: str = "", peer: str = "") -> Head:
         """See `SqlLedger.head`."""

@@ -15,13 +15,19 @@ from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 NAME = "assisted_learning"
 _AUDITS = "comity.protocols.assisted_learning.audits"
 
+_PICK = "Which checkpoint of the trajectory it was sent has the least global loss; 0 is where the trajectory began."
 _PICKS = (
-    Column("provider_pick", "provider's pick", "integer"),
-    Column("learner_pick", "learner's pick", "integer"),
+    Column("provider_pick", "provider's pick", "integer", _PICK, "checkpoint"),
+    Column("learner_pick", "learner's pick", "integer", _PICK, "checkpoint"),
 )
-_SECONDS = Column("seconds", "seconds", "seconds")
-_GLOBAL_LOSS = Column("global_loss", "global loss", "number")
-_GLOBAL_RETURN = Column("global_return", "global return", "number")
+_SECONDS = Column("seconds", "seconds", "seconds", "How long the round took.")
+_LOSS = "The loss of the round's model on the samples of all parties, f(θ; D(L,P)); by Proposition 1 it never rises."
+_GLOBAL_LOSS = Column("global_loss", "global loss", "number", _LOSS, "loss per sample", "log")
+_RETURN = "The mean discounted return of all parties' episodes under the round's policy."
+_GLOBAL_RETURN = Column("global_return", "global return", "number", _RETURN, "return")
+_BEFORE = "Of the model that the provider started from."
+_AFTER = "Of the model of its own that was picked next."
+_CHANGE = "What the provider's training changed; below 0 the loss fell."
 
 
 def _samples(kind: str) -> View:
@@ -47,7 +53,12 @@ def _samples(kind: str) -> View:
 
 _POLICIES = View(
     columns={
-        "learner": (*_PICKS, _GLOBAL_RETURN, Column("test_return", "test return", "number"), _SECONDS),
+        "learner": (
+            *_PICKS,
+            _GLOBAL_RETURN,
+            Column("test_return", "test return", "number", "The mean return of the learner's test episodes.", "return"),
+            _SECONDS,
+        ),
         "provider": (_PICKS[0], _GLOBAL_RETURN, _SECONDS),
     },
     summary=Summary(
@@ -66,9 +77,11 @@ def _adapted(contract: Contract, view: View) -> View:
     """A view for several providers: each one's pick, and at a provider how much it was asked."""
     if len(contract.acceptors) == 1:
         return view
-    picks = [Column(pick_field(name), f"{name}'s pick", "integer") for name in contract.acceptors]
+    picks = [Column(pick_field(name), f"{name}'s pick", "integer", _PICK, "checkpoint") for name in contract.acceptors]
     learner, provider = view.columns["learner"], view.columns["provider"]
-    asked = Column("assessed", "models assessed", "integer")
+    asked = Column(
+        "assessed", "models assessed", "integer", "How many models this provider's loss was asked for.", "models"
+    )
     return replace(view, columns={"learner": (*picks, *learner[1:]), "provider": (provider[0], asked, *provider[1:])})
 
 
@@ -92,16 +105,17 @@ PROTOCOL = ProtocolDefinition(
         per_round=PerRoundTable(
             "what each provider's help changed",
             (
-                Column("pick_by_round", "began with", "integer"),
-                Column("loss_before_by_round", "global loss before", "number"),
-                Column("loss_after_by_round", "after", "number"),
-                Column("loss_change_by_round", "change", "number"),
-                Column("test_before_by_round", "test before", "score"),
-                Column("test_after_by_round", "after", "score"),
-                Column("test_change_by_round", "change", "score"),
+                Column("pick_by_round", "began with", "integer", _PICK, "checkpoint"),
+                Column("loss_before_by_round", "global loss before", "number", _BEFORE, "loss per sample", "log"),
+                Column("loss_after_by_round", "global loss after", "number", _AFTER, "loss per sample", "log"),
+                Column("loss_change_by_round", "change of the loss", "number", _CHANGE, "loss per sample"),
+                Column("test_before_by_round", "test before", "score", _BEFORE),
+                Column("test_after_by_round", "test after", "score", _AFTER),
+                Column("test_change_by_round", "change of the test", "score", _CHANGE),
             ),
             parties="providers",
             sums={"loss_change_by_round": "loss_change", "test_change_by_round": "test_change"},
+            so_far="comity.protocols.assisted_learning.report:so_far",
         ),
         progress={"checkpoint-offered": "train, offer", "checkpoint-received": "receive"},
     ),

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from comity.contract import Json
+from comity.contract import Contract, Json
 from comity.protocols.assisted_learning.choices import pick_field
+from comity.tasks.scores import score_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +132,10 @@ def _sums(helps: Sequence[Sequence[Help | None]], field: str) -> list[Json]:
     """A field's sum over all rounds, by provider; None where there is none to add."""
     columns = [[getattr(each, field) for each in column if each is not None] for column in zip(*helps, strict=True)]
     return [sum(column) if column and None not in column else None for column in columns]
+
+
+def so_far(contract: Contract, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+    """The learner's metrics while the session goes on."""
+    known = [Round.from_json(each) for each in rounds]
+    best = min(known, key=lambda each: each.global_loss)
+    return metrics(known, best, contract.acceptors, score_of(contract.task.kind).name)

@@ -10,6 +10,11 @@ from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 
 NAME = "gradient_rewards"
 _AUDITS = "comity.protocols.gradient_rewards.audits"
+_CONTRIBUTION = "How well the client's update points where the aggregate does, ψ: the cosine between the two."
+_IMPORTANCE = "The moving average of contributions, r, which rewards follow; over all clients it is 1."
+_FRACTION = "The share of the aggregate's entries that the client is paid."
+_WITHOUT = "The cosine between the client's update and the aggregate of the others alone."
+_SECONDS = "How long the round took."
 
 
 def _view(kind: str) -> View:
@@ -19,19 +24,19 @@ def _view(kind: str) -> View:
     return View(
         columns={
             "client": (
-                Column("contribution", "contribution", "number"),
-                Column("importance", "importance", "number"),
-                Column("fraction", "gets of it", "share"),
+                Column("contribution", "contribution", "number", _CONTRIBUTION, "cosine"),
+                Column("importance", "importance", "number", _IMPORTANCE, "share of 1"),
+                Column("fraction", "gets of it", "share", _FRACTION),
                 tested,
                 *detail,
-                Column("seconds", "seconds", "seconds"),
+                Column("seconds", "seconds", "seconds", _SECONDS),
             ),
             "server": (
-                Column("participants", "clients", "integer"),
+                Column("participants", "clients", "integer", "How many clients took part in the round.", "clients"),
                 of_server,
                 *detail,
-                Column("server_seconds", "server's work", "seconds"),
-                Column("seconds", "seconds", "seconds"),
+                Column("server_seconds", "server's work", "seconds", "How long the server computed in the round."),
+                Column("seconds", "seconds", "seconds", _SECONDS),
             ),
         },
         summary=Summary(
@@ -63,14 +68,15 @@ PROTOCOL = ProtocolDefinition(
         per_round=PerRoundTable(
             "rewards",
             (
-                Column("contribution_by_round", "contribution", "number"),
-                Column("importance_by_round", "importance", "number"),
-                Column("fraction_by_round", "gets of it", "share"),
-                Column("without_by_round", "contribution without it", "number"),
+                Column("contribution_by_round", "contribution", "number", _CONTRIBUTION, "cosine"),
+                Column("importance_by_round", "importance", "number", _IMPORTANCE, "share of 1"),
+                Column("fraction_by_round", "gets of it", "share", _FRACTION),
+                Column("without_by_round", "contribution without it", "number", _WITHOUT, "cosine"),
                 Column("findings_by_round", "of its own", "text"),
-                Column("bytes_by_round", "bytes", "integer"),
+                Column("bytes_by_round", "bytes", "integer", "What each client's reward takes on the wire.", "bytes"),
             ),
             parties="clients",
+            so_far="comity.protocols.gradient_rewards.report:so_far",
         ),
     ),
     extensions=Extensions(

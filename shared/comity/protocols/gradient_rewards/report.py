@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from comity.contract import Json
+from comity.contract import Contract, Json
 from comity.protocols.gradient_rewards.algorithm import RoundResult
-from comity.tasks.scores import metric
+from comity.tasks.scores import metric, score_of
 from comity.tensors import Blob
 
 _TEST = "test_"
@@ -74,6 +74,22 @@ def of_rounds(clients: Sequence[str], rounds: Sequence[Mapping[str, Any]], score
     }
 
 
+def so_far(contract: Contract, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+    """The server's metrics while the session goes on; clients may still join, so they are those of the last round."""
+    clients = rounds[-1]["clients"]
+    padded = [_with_places(each, len(clients)) for each in rounds]
+    return of_rounds(clients, padded, score_of(contract.task.kind).name)
+
+
+def _with_places(fields: Mapping[str, Any], clients: int) -> Mapping[str, Any]:
+    """A round's fields with a place for each client, also for those that joined after it."""
+    here = len(fields["clients"])
+    return {
+        name: [*value, *([None] * (clients - here))] if isinstance(value, list) and len(value) == here else value
+        for name, value in fields.items()
+    }
+
+
 def merged(server: Mapping[str, Any], clients: Mapping[str, Mapping[str, Any]]) -> dict[str, Json]:
     """The session's metrics; lists are in the order of the clients.
 
@@ -129,7 +145,7 @@ def _with_tests(metrics: Mapping[str, Any], name: str, tests: Sequence[Mapping[s
 def _mean_test(tests: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
     """The mean of several tests, metric by metric, over those that have it."""
     found: dict[str, Json] = {}
-    for name in tests[0]:
+    for name in dict.fromkeys(name for each in tests for name in each):
         values = [each[name] for each in tests if each.get(name) is not None]
         if values and isinstance(values[0], Mapping):
             found[name] = _mean_test(values)

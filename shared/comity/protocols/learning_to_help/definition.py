@@ -25,11 +25,18 @@ PROTOCOL = ProtocolDefinition(
         View(
             {
                 "client": (
-                    Column("local_accuracy", "accuracy alone", "share"),
-                    Column("accuracy", "with the server", "share"),
-                    Column("reject_rate", "asked", "share"),
-                    Column("requests", "requests", "integer"),
-                    Column("seconds", "seconds", "seconds"),
+                    Column(
+                        "local_accuracy",
+                        "accuracy alone",
+                        "share",
+                        "Of the client's own model, on the round's samples.",
+                    ),
+                    Column("accuracy", "with the server", "share", "Where what was asked is answered by the server."),
+                    Column(
+                        "reject_rate", "asked", "share", "The share of the round's samples that the server was asked."
+                    ),
+                    Column("requests", "requests", "integer", "How many are charged so far.", "requests"),
+                    Column("seconds", "seconds", "seconds", "How long the round took."),
                 ),
                 "server": (),
             },

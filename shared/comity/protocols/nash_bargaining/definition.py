@@ -10,6 +10,12 @@ from comity.protocols.nash_bargaining.terms import NashBargainingTerms
 
 NAME = "nash_bargaining"
 _AUDITS = "comity.protocols.nash_bargaining.audits"
+_SECONDS = "How long the round took."
+_LENGTH = "The Euclidean norm of the gradient that this provider sent."
+_POWER = "The provider's preference p in the bargaining; of all tasks together it is 1."
+_WEIGHT = "The weight α with which the provider's gradient enters the update, which the bargaining comes to."
+_HELP = "By how much a step along the provider's part lowers the learner's own loss, to first order."
+
 
 PROTOCOL = ProtocolDefinition(
     name=NAME,
@@ -27,14 +33,18 @@ PROTOCOL = ProtocolDefinition(
         view=View(
             columns={
                 "learner": (
-                    Column("present", "providers", "integer"),
-                    Column("test_accuracy", "test accuracy", "share"),
-                    Column("seconds", "seconds", "seconds"),
+                    Column(
+                        "present", "providers", "integer", "How many providers took part in the round.", "providers"
+                    ),
+                    Column(
+                        "test_accuracy", "test accuracy", "share", "What the learner's test samples say of the model."
+                    ),
+                    Column("seconds", "seconds", "seconds", _SECONDS),
                 ),
                 "provider": (
-                    Column("length", "length of the gradient", "number"),
-                    Column("rows_held", "rows held back", "share"),
-                    Column("seconds", "seconds", "seconds"),
+                    Column("length", "length of the gradient", "number", _LENGTH, "norm", "log"),
+                    Column("rows_held", "rows held back", "share", "What the leak guard held back of the gradient."),
+                    Column("seconds", "seconds", "seconds", _SECONDS),
                 ),
             },
             summary=Summary(
@@ -50,13 +60,14 @@ PROTOCOL = ProtocolDefinition(
         per_round=PerRoundTable(
             "bargaining powers",
             (
-                Column("powers_by_round", "power", "number"),
-                Column("weights_by_round", "weight", "number"),
-                Column("help_by_round", "help", "number"),
+                Column("powers_by_round", "power", "number", _POWER, "share of 1"),
+                Column("weights_by_round", "weight", "number", _WEIGHT, "weight"),
+                Column("help_by_round", "help", "number", _HELP, "loss"),
                 Column("providers_by_round", "was", "text"),
             ),
             parties="providers",
             sums={"help_by_round": "worth"},
+            so_far="comity.protocols.nash_bargaining.report:so_far",
         ),
     ),
     extensions=Extensions(

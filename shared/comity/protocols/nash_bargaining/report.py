@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from comity.contract import Json
+from comity.contract import Contract, Json
 
 
 def of_rounds(providers: Sequence[str], rounds: Sequence[Mapping[str, Any]], accuracy: float | None) -> dict[str, Json]:
@@ -38,3 +38,8 @@ def of_rounds(providers: Sequence[str], rounds: Sequence[Mapping[str, Any]], acc
 
 def _columns(providers: Sequence[str], rounds: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [[each["providers"][at] for each in rounds] for at in range(len(providers))]
+
+
+def so_far(contract: Contract, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Json]:
+    """The learner's metrics while the session goes on."""
+    return of_rounds(contract.acceptors, rounds, rounds[-1]["test_accuracy"])

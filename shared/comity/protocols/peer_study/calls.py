@@ -15,7 +15,8 @@ from comity.session.contexts import PeerContext, SessionContext
 from comity.tensors import Blob, Layout
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.gathering import GatheringCalls, GatheringPort
-from comity.transport.calls import Service, Unary
+from comity.transport.calls import Unary
+from comity.transport.service import Service
 from comity.wire.v1 import peer_study_pb2 as pb
 
 _CALLS = GatheringCalls(submits="update", answers="checkpoint", field="average")

@@ -9,6 +9,9 @@ from comity.protocol.topology import Topology
 from comity.protocols.peer_study.terms import PeerStudyTerms
 
 NAME = "peer_study"
+_LABELS = "How many of the client's samples are labelled when the round begins."
+_PARTICIPANTS = "How many clients took part in the round."
+_SECONDS = "How long the round took, without waiting for labels."
 
 
 def _view() -> View:
@@ -17,18 +20,18 @@ def _view() -> View:
     return View(
         columns={
             "client": (
-                Column("labels", "labels", "integer"),
-                Column("participants", "clients", "integer"),
+                Column("labels", "labels", "integer", _LABELS, "labels"),
+                Column("participants", "clients", "integer", _PARTICIPANTS, "clients"),
                 tested,
                 *detail,
-                Column("seconds", "seconds", "seconds"),
+                Column("seconds", "seconds", "seconds", _SECONDS),
             ),
             "server": (
-                Column("participants", "clients", "integer"),
-                Column("labels_of_all", "labels", "integer"),
+                Column("participants", "clients", "integer", _PARTICIPANTS, "clients"),
+                Column("labels_of_all", "labels", "integer", "How many samples of all clients are labelled.", "labels"),
                 of_server,
                 *detail,
-                Column("seconds", "seconds", "seconds"),
+                Column("seconds", "seconds", "seconds", _SECONDS),
             ),
         },
         summary=Summary(
@@ -61,8 +64,8 @@ PROTOCOL = ProtocolDefinition(
         per_round=PerRoundTable(
             "averages",
             (
-                Column("labels_by_round", "labels", "integer"),
-                Column("score_by_round", "test", "score"),
+                Column("labels_by_round", "labels", "integer", _LABELS, "labels"),
+                Column("score_by_round", "test", "score", "What the test samples say of the average."),
             ),
             parties="",
         ),

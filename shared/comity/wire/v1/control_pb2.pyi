@@ -141,12 +141,15 @@ class NodeStatus(google.protobuf.message.Message):
     PRIVACY_FIELD_NUMBER: builtins.int
     ENTRIES_FIELD_NUMBER: builtins.int
     TAIL_FIELD_NUMBER: builtins.int
+    PAGE_FIELD_NUMBER: builtins.int
     uptime_s: builtins.float
     counted: builtins.int
     """How many of them count against max_sessions."""
     max_sessions: builtins.int
     entries: builtins.int
     """Length of the ledger, and its last entries, oldest first."""
+    page: builtins.str
+    """Where people look at it, with the token; empty where it serves no page."""
     @property
     def node(self) -> global___NodeDescription: ...
     @property
@@ -185,9 +188,10 @@ class NodeStatus(google.protobuf.message.Message):
         privacy: global___PrivacyBudget | None = ...,
         entries: builtins.int = ...,
         tail: collections.abc.Iterable[global___LedgerLine] | None = ...,
+        page: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["disk", b"disk", "node", b"node", "privacy", b"privacy", "started", b"started"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "counted", b"counted", "disk", b"disk", "entries", b"entries", "max_sessions", b"max_sessions", "node", b"node", "privacy", b"privacy", "queues", b"queues", "sessions", b"sessions", "started", b"started", "tail", b"tail", "uptime_s", b"uptime_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "counted", b"counted", "disk", b"disk", "entries", b"entries", "max_sessions", b"max_sessions", "node", b"node", "page", b"page", "privacy", b"privacy", "queues", b"queues", "sessions", b"sessions", "started", b"started", "tail", b"tail", "uptime_s", b"uptime_s"]) -> None: ...
 
 global___NodeStatus = NodeStatus
 
