@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 
-from comity.errors import InvalidValue, MissingFile, StateInUse, StorageFailed, UnknownSession
+from comity.errors import ComityError, InvalidValue, MissingFile, StateInUse, StorageFailed, UnknownSession
 from comity.ledger.ledger import OWN, Chain, Fact, Head, LedgerSummary, Units, in_round, loaded
 from comity.ledger.verification import verify
 from comity.store.memory_store import MemoryStore
@@ -664,3 +665,33 @@ def test_what_is_recorded_takes_room(store: Store, request: pytest.FixtureReques
             )
     is_kept = "memory" not in request.node.name
     assert store.size() - before >= (200_000 if is_kept else 0)
+
+
+@pytest.mark.parametrize("value", [b"\xff\x00", 5, 1e400, None, "[", "{}"], ids=repr)
+def test_a_column_of_another_type_is_damage_and_nothing_else(sqlite_url: str, value: object) -> None:
+    with closing(SqlStore(sqlite_url, durable=False)) as store:
+        store.save(StoredSession("s-1", {"a": 1}, {"party": "clinic"}, ({"party": "hospital"},), begun="2026-01-01"))
+        store.append("s-1", Record("offered", 1, {"digest": "ab"}))
+        store.record(Fact("agreed", "s-1", in_round(0), "hospital", body={"contract": "c"}))
+    file = Path(str(make_url(sqlite_url).database))
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        columns = [
+            (table, name)
+            for table in ("sessions", "journal", "ledger")
+            for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")
+        ]
+    whole = file.read_bytes()
+    readers: list[Callable[[SqlStore], object]] = [
+        SqlStore.sessions,
+        lambda store: store.records("s-1"),
+        lambda store: verify(store.chains()),
+    ]
+    for table, column in columns:
+        file.write_bytes(whole)
+        # Some columns do not take some values: then nothing is changed.
+        with closing(sqlite3.connect(file)) as connection, suppress(sqlite3.Error), connection:
+            connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
+        for read in readers:
+            with suppress(ComityError), closing(SqlStore(sqlite_url, read_only=True)) as store:
+                read(store)

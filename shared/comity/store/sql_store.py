@@ -280,11 +280,16 @@ class SqlStore:
     def _json(self, text: str, what: str) -> Any:
         try:
             return json.loads(text)
-        except (ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise damaged(self._place, f"{what} with something else than JSON") from error
 
     def _require_digest(self, values: Iterable[object], digest: object, what: str) -> None:
-        if _digest(values) != digest:
+        try:
+            is_same = _digest(values) == digest
+        except (TypeError, ValueError):
+            # Columns of SQLite take values of any type.
+            is_same = False
+        if not is_same:
             raise damaged(self._place, f"{what} with another content than was written")
 
     def forget(self, session: str) -> None:
