@@ -63,7 +63,7 @@ def _images() -> Splits:
     draws = torch.Generator().manual_seed(0)
     inputs = torch.randint(256, (_SAMPLES, 1, 28, 28), generator=draws, dtype=torch.uint8)
     labels = torch.randint(10, (_SAMPLES,), generator=draws)
-    return Splits(Dataset(inputs, labels, 255.0, 10), None)
+    return Splits(Dataset(inputs, labels, 1 / 255, 10), None)
 
 
 def _task(model: str, options: dict[str, int], splits: Splits, rules: Rules | None) -> Supervised:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
+from sklearn.decomposition import FastICA  # type: ignore[import-untyped, unused-ignore]
+from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped, unused-ignore]
 from torch import Tensor
 
 ALIKE = 0.95
@@ -94,9 +96,6 @@ def unmixed(rows: Float[Tensor, "rows inputs"], most: int = 64) -> Float[Tensor,
         rows: Changes of a layer's rows.
         most: Rows that are looked at, those that moved the most; and components at most.
     """
-    from sklearn.decomposition import FastICA  # type: ignore[import-untyped, unused-ignore]
-    from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped, unused-ignore]
-
     lengths = rows.double().norm(dim=1)
     order = lengths.argsort(descending=True)[: int((lengths > 0).sum())][:most]
     if len(order) < 2:
