@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from comity.contract import Contract, Json
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 Said = Mapping[str, "Tensor | Sequence[str]"]
 """What is said of a batch, by what it is: a tensor with the samples in the first dimension, or a text for each sample. What
@@ -19,6 +19,16 @@ a kind of task says of its own is called as there, for example `class` and `prob
 
 Predictor = Callable[["Tensor"], Said]
 """Says what inputs are: of a batch `[batch, *shape]`, uint8 or float32, as data sets store them."""
+
+
+class ReadyModel(Protocol):
+    """A model that a session left, in evaluation mode, with its preprocessing."""
+
+    def __call__(self, inputs: Tensor) -> Any:
+        """The model's outputs for stored inputs `[batch, *shape]`: scores, or a dict of them by head."""
+
+    def predict(self, inputs: Tensor) -> dict[str, Tensor]:
+        """What the model says of stored inputs, as its kind of task calls it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class PredictionContext:
     party: str
     settings: Any
     config: Any
-    model: Callable[[str], nn.Module]
+    model: Callable[[str], ReadyModel]
     result: Mapping[str, Json] = field(default_factory=dict)
 
 
