@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import pytest
 
 from comity.experiments import demo_script
-from comity.experiments.chaos import fates, points_of, run
+from comity.experiments.chaos import Fates, points_of, run
 from comity.experiments.studies import studies_of
 from comity.faults import EVERYWHERE
 from comity.node.sessions.script import Script, parse_script
@@ -39,5 +37,15 @@ def test_a_session_survives_a_kill_on_each_side(protocol: str) -> None:
 def test_kills_are_spread_over_all_points() -> None:
     points = points_of("teacher_votes", "student")
     assert set(EVERYWHERE) <= set(points)
-    drawn = [point for point, _ in islice(fates(0, "student", points), len(points))]
-    assert sorted(drawn) == sorted(points)
+    fates = Fates(0, "student", points)
+    assert sorted(fates.draw()[0] for _ in points) == sorted(points)
+
+
+def test_a_kill_that_a_session_did_not_come_to_is_the_next_ones_and_earlier() -> None:
+    fates = Fates(0, "student", {"training": 1, "transfer": 12})
+    first, second = fates.draw(), fates.draw()
+    fates.missed(("transfer", 5))
+    assert fates.draw() == ("transfer", 2)
+    fates.missed(("training", 1))
+    assert fates.draw() == ("training", 1)
+    assert fates.draw()[0] == first[0] != second[0]

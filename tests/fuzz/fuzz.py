@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
@@ -91,8 +92,19 @@ def _begun(decoder: Decoder, seconds: int, log: Path) -> int:
             os.dup2(file.fileno(), 2)
         # What it writes goes beside its log, and with it.
         tempfile.tempdir = str(log.parent)
-        _fuzz(decoder.name, seconds)
-        os._exit(0)
+        code = 1
+        try:
+            _fuzz(decoder.name, seconds)
+            code = 0
+        except SystemExit as ending:
+            code = ending.code if isinstance(ending.code, int) else 1
+        except BaseException:  # noqa: BLE001 - whatever it is, it is this process's alone
+            traceback.print_exc()
+        finally:
+            # Not the way out of what the parent has open: its temporary folder would go with this process.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     return child
 
 

@@ -11,8 +11,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -88,16 +88,36 @@ def points_of(protocol: str, role: str) -> dict[str, int]:
     return {"transfer": 12, "commit": 12, "receipt": 4, **studies_of(protocol).faults.get(role, {})}
 
 
-def fates(seed: int, side: str, points: Mapping[str, int]) -> Iterator[tuple[FaultPoint, int]]:
+Fate = tuple[FaultPoint, int]
+"""A point, and how often it is passed until the one who passes it is killed."""
+
+
+class Fates:
     """Where to kill a side, one time after the other: at each point in turn, the time that the seed says.
 
     Args:
         seed: Decides.
         side: Whom.
-        points: See `points_of`; rounds pass few of some, and whoever is set for a later one than there is lives on.
+        points: See `points_of`.
     """
-    for number, (point, most) in enumerate(cycle(points.items())):
-        yield point, 1 + derive(seed, side, number) % most
+
+    def __init__(self, seed: int, side: str, points: Mapping[str, int]) -> None:
+        self._fates = (
+            (point, 1 + derive(seed, side, number) % most) for number, (point, most) in enumerate(cycle(points.items()))
+        )
+        self._missed: deque[Fate] = deque()
+
+    def draw(self) -> Fate:
+        """The next one."""
+        return self._missed.popleft() if self._missed else next(self._fates)
+
+    def missed(self, fate: Fate) -> None:
+        """Has one that a session did not come to be tried again in the next, half as far.
+
+        What comes early is passed once, before anybody was killed.
+        """
+        point, number = fate
+        self._missed.append((point, max(number // 2, 1)))
 
 
 def run(
@@ -122,7 +142,7 @@ def run(
     expected, _ = simulate(script)
     points = {side: points_of(script.session.protocol, script.party[side].role) for side in sides or script.party}
     tally = Tally(tuple(dict.fromkeys(point for each in points.values() for point in each)))
-    to_come = {side: fates(seed, side, each) for side, each in points.items()}
+    to_come = {side: Fates(seed, side, each) for side, each in points.items()}
     while tally.kills.total() < kills:
         before = tally.kills.total()
         with tempfile.TemporaryDirectory(prefix="comity-chaos-") as folder:
@@ -140,19 +160,32 @@ def run(
     return tally
 
 
-def _session(
-    script: Script, folder: Path, to_come: Mapping[str, Iterator[tuple[FaultPoint, int]]], tally: Tally, budget: int
-) -> str | None:
+def _session(script: Script, folder: Path, to_come: Mapping[str, Fates], tally: Tally, budget: int) -> str | None:
     """Runs a session, killing and restarting its nodes; returns its digest, None where it did not end."""
+    armed: dict[str, Fate] = {}
+    digest = _killing(script, folder, to_come, tally, budget, armed)
+    for name, fate in armed.items():
+        to_come[name].missed(fate)
+    return digest
+
+
+def _killing(
+    script: Script,
+    folder: Path,
+    to_come: Mapping[str, Fates],
+    tally: Tally,
+    budget: int,
+    armed: dict[str, Fate],
+) -> str | None:
+    """See `_session`; leaves in `armed` who is still to be killed."""
     nodes = prepare(script, folder)
     initiators = [name for name in nodes if name not in script.session.acceptors]
     results = [folder / name / "state" / "sessions" / f"{script.session.id}" / "result.json" for name in initiators]
-    armed: dict[str, FaultPoint] = {}
     with ExitStack() as stack:
         for name, node in nodes.items():
             stack.callback(node.stop)
             if name in to_come:
-                _start(node, *next(to_come[name]), armed)
+                _start(node, to_come[name].draw(), armed)
             else:
                 node.start()
         for node in nodes.values():
@@ -167,11 +200,11 @@ def _session(
                     continue
                 if code != -signal.SIGKILL or name not in armed:
                     raise NodeProcessFailed(f"node {name} ended by itself", received=node.last_words())
-                tally.kills[name, armed.pop(name)] += 1
+                tally.kills[name, armed.pop(name)[0]] += 1
                 killed += 1
                 # The last nodes live, so that the session ends.
                 if killed + len(armed) < budget:
-                    _start(node, *next(to_come[name]), armed)
+                    _start(node, to_come[name].draw(), armed)
                 else:
                     node.start()
             if beginning.done():
@@ -212,9 +245,9 @@ def _enter(node: NodeProcess, session: str, ask: Callable[[ControlClient], objec
         time.sleep(_POLL_S)
 
 
-def _start(node: NodeProcess, point: FaultPoint, number: int, armed: dict[str, FaultPoint]) -> None:
-    armed[node.party] = point
-    node.start({ENVIRONMENT: f"{point}:{number}"})
+def _start(node: NodeProcess, fate: Fate, armed: dict[str, Fate]) -> None:
+    armed[node.party] = fate
+    node.start({ENVIRONMENT: f"{fate[0]}:{fate[1]}"})
 
 
 def _charged_twice(script: Script, folder: Path) -> int:

@@ -16,7 +16,7 @@ from comity.protocols.peer_study.messages import Average, AverageDetails, Averag
 from comity.protocols.peer_study.report import of_client
 from comity.protocols.peer_study.strategies import Question, choose, strategy
 from comity.protocols.peer_study.students import Labelled, PeerStudents
-from comity.protocols.peer_study.task import StudyTask, study_terms
+from comity.protocols.peer_study.task import TEACHER, StudyTask, study_terms
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.session.gathering.initiator import GatheringInitiator
@@ -58,7 +58,7 @@ class Client(GatheringInitiator[AverageDetails]):
         score = score_of(self._context.contract.task.kind).name
         tested = self._task.tested(self._state)
         metrics = of_client(self._rounds, self._terms, score, tested)
-        return Outcome((self._blob,), metrics)
+        return Outcome((self._blob,), metrics, names=(TEACHER,))
 
     @property
     def _blob(self) -> Blob:

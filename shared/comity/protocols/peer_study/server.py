@@ -13,7 +13,7 @@ from comity.ledger.ledger import in_round
 from comity.protocols.peer_study.algorithm import average
 from comity.protocols.peer_study.messages import AverageDetails
 from comity.protocols.peer_study.report import of_server
-from comity.protocols.peer_study.task import StudyTask, study_terms
+from comity.protocols.peer_study.task import TEACHER, StudyTask, study_terms
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.gathering.acceptor import GatheringAcceptor
 from comity.session.gathering.state import GatheringPlan
@@ -96,7 +96,8 @@ class Server(GatheringAcceptor[AverageDetails]):
         if self._model is not None:
             model = self._session.blobs.get(self._model)
         score = score_of(self._session.contract.task.kind).name
-        return Outcome((model,), of_server(self._members.clients, self._finished, self._terms, score))
+        metrics = of_server(self._members.clients, self._finished, self._terms, score)
+        return Outcome((model,), metrics, names=(TEACHER,))
 
     def _labelled(self, party: str) -> None:
         self._session.waits.end(LABELS_ELSEWHERE, party)
