@@ -20,6 +20,7 @@ from comity.data import SplitName
 from comity.errors import InvalidValue, MissingFile
 from comity.node.artifacts.description import Description, read_description
 from comity.node.artifacts.exporting import export_onnx, export_torchscript
+from comity.node.artifacts.keeping import described_before
 from comity.node.artifacts.loading import SessionModel, load_model
 from comity.node.artifacts.predicting import Tell, as_csv, evaluated, predicted, rows, write_predictions
 from comity.node.artifacts.samples import samples
@@ -150,6 +151,11 @@ def write_exports(chosen: Chosen, onnx: Path | None, torchscript: Path | None, *
 def _described(chosen: Chosen) -> tuple[Description, Path]:
     folder = chosen.folder
     if chosen.session and not folder.is_dir():
+        agreed = _agreed(chosen)
+        if agreed.is_on and agreed.definition.extensions.predictor:
+            config = chosen.config()
+            party, data = ("", None) if config is None else (config.party, config.data)
+            return described_before(agreed.contract, party, data), folder
         raise MissingFile(
             f"session {chosen.session} left nothing at this node",
             expected=f"a session that ended well, whose files are in {folder.parent}",
@@ -171,23 +177,41 @@ def _predictor(chosen: Chosen, description: Description) -> Iterator[Predictor]:
     yield chosen.load().predict
 
 
-@contextmanager
-def _of_protocol(chosen: Chosen, definition: ProtocolDefinition, description: Description) -> Iterator[Predictor]:
+@dataclass(frozen=True)
+class _Agreed:
+    """A session of the node: its contract, and what it came to so far."""
+
+    definition: ProtocolDefinition
+    contract: Contract
+    result: dict[str, Any]
+    is_on: bool
+
+
+def _agreed(chosen: Chosen) -> _Agreed:
     with chosen.node.read() as reader:
         details = reader.details(chosen.session)
     values: dict[str, Any] = json.loads(details.contract)
+    definition = protocol(values["protocol"])
     contract = Contract.model_validate(values | {"terms": definition.terms.model_validate(values["terms"])})
+    result = json.loads(details.result) if details.result else {}
+    return _Agreed(definition, contract, result, details.summary.state in {"running", "waiting"})
+
+
+@contextmanager
+def _of_protocol(chosen: Chosen, definition: ProtocolDefinition, description: Description) -> Iterator[Predictor]:
+    agreed = _agreed(chosen)
     config = chosen.config()
     make: PredictorFactory = loaded(definition.extensions.predictor)
     context = PredictionContext(
-        contract=contract,
+        contract=agreed.contract,
         folder=chosen.folder,
         state_dir=chosen.node.state_dir,
         party=description.party,
         settings=None if config is None else config.settings_of(definition),
         config=config,
         model=chosen.load,
-        result=json.loads(details.result) if details.result else {},
+        result=agreed.result,
+        is_on=agreed.is_on,
     )
     with make(context) as predict:
         yield predict

@@ -8,13 +8,10 @@ from contextlib import ExitStack, contextmanager
 from comity.errors import InvalidValue
 from comity.inference.grpc_door import served
 from comity.inference.offers import Offers
-from comity.inference.settings import DoorSettings
+from comity.inference.settings import DoorSettings, address_in
 from comity.protocol.services import RunningService, ServiceContext
 from comity.web import require_web
 from comity.web.token import token_in
-
-SOCKET = "predictions.sock"
-"""Its name in a node's `state_dir`."""
 
 
 @contextmanager
@@ -29,7 +26,7 @@ def predictions(context: ServiceContext) -> Iterator[RunningService | None]:
         AddressInUse: The address is in use.
     """
     settings = getattr(context.settings, "predictions", None) or DoorSettings()
-    listen = settings.listen or f"unix:{context.state_dir / SOCKET}"
+    listen = address_in(settings, context.state_dir)
     if len(listen) > len("unix:") + 100 and listen.startswith("unix:"):
         raise InvalidValue(
             "the path is too long for a Unix socket",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+SOCKET = "predictions.sock"
+"""Its name in a node's `state_dir`."""
 
 
 class DoorSettings(BaseModel):
@@ -22,3 +26,8 @@ class DoorSettings(BaseModel):
     listen: str = ""
     http: str = ""
     drain_s: Annotated[float, Field(ge=0)] = 5.0
+
+
+def address_in(settings: DoorSettings, state_dir: Path) -> str:
+    """Where gRPC is served."""
+    return settings.listen or f"unix:{state_dir / SOCKET}"

@@ -37,12 +37,13 @@ class PredictionContext:
 
     Attributes:
         contract: The session's contract.
-        folder: What the session left: its models, and `result.json`.
+        folder: What the session left: its models, and `result.json`; not there yet while it is on.
         state_dir: What the node keeps.
         party: This party.
         settings: The node's settings of the protocol; None where its configuration was not named, or there are none.
         config: The node's configuration, for its certificate and its peers' addresses; None where it was not named.
         result: What the session came to, as `comity show --json` has it.
+        is_on: Whether the session goes on, at a node that runs.
         model: A model that the session left, by its name: ready to use, it takes stored inputs.
     """
 
@@ -54,6 +55,7 @@ class PredictionContext:
     config: Any
     model: Callable[[str], ReadyModel]
     result: Mapping[str, Json] = field(default_factory=dict)
+    is_on: bool = False
 
 
 PredictorFactory = Callable[[PredictionContext], AbstractContextManager[Predictor]]

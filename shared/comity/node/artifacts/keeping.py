@@ -157,6 +157,26 @@ def _reading(data: object) -> dict[str, Any] | None:
     return {"kind": kind, **data.model_dump(mode="json", include=set(_OF_READING), exclude_defaults=True)}
 
 
+def described_before(contract: Contract, party: str, data: object) -> Description:
+    """A session that goes on, as its folder will have it, without models.
+
+    Args:
+        contract: The session's contract.
+        party: The party.
+        data: `[data]` of the party's configuration; None for none.
+    """
+    return Description(
+        protocol=contract.protocol,
+        session=contract.session,
+        contract_hash=contract.hash,
+        party=party,
+        seed=contract.seed,
+        task=contract.task,
+        reading=_reading(data),
+        models=(),
+    )
+
+
 def keep_models(folder: Path, left: Kept) -> None:
     """Writes the models and their description, each file whole or not at all; the description comes last."""
     folder.mkdir(parents=True, exist_ok=True)

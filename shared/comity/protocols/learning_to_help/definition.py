@@ -67,6 +67,7 @@ PROTOCOL = ProtocolDefinition(
                 "features", "How well inputs are seen in features.", "comity.protocols.learning_to_help.audits:features"
             ),
         ),
+        predictor="comity.protocols.learning_to_help.predicting:answers",
         services=(ServiceExtension("predictions", "client", "comity.inference.door:predictions"),),
     ),
     implementation="comity.protocols.learning_to_help.calls:IMPLEMENTATION",

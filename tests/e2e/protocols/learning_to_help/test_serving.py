@@ -93,6 +93,19 @@ def test_the_node_describes_what_it_predicts(pair: Serving) -> None:
     assert [each.name for each in described.outputs] == ["class", "probability", "confidence", "remote"]
 
 
+def test_the_shell_says_what_an_application_is_told(pair: Serving, typed: Any, tmp_path: Path) -> None:
+    config = pair.client.folder / "node.toml"
+    found = typed.json("predict", "digits", "--session", SESSION, "--config", config, cwd=tmp_path)["predictions"]
+    answer = pair.application.infer(DIGITS[[int(each["id"]) for each in found]])
+    outputs, decisions = said(answer), answer.parameters["decision"].string_param.split(",")
+    assert len(found) > 100
+    assert {each["decision"] for each in found} == {"LOCAL", "REMOTE"}
+    # Whom a tie goes to is drawn, and here most are ties: those that went to the same are said the same.
+    same = [place for place, each in enumerate(found) if each["decision"] == decisions[place]]
+    assert len(same) > len(found) / 3
+    assert [int(found[place]["class"]) for place in same] == outputs["class"][same].tolist()
+
+
 def test_a_thousand_callers_at_once_are_all_answered_or_told_to_try_again(pair: Serving) -> None:
     waiting, answers = list(range(1000)), list[Any]()
     # Whoever is told to try again, by the node or by its own end of a line that broke, does.
