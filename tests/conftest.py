@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium  # noqa: F401 - sets a variable of the environment when it is imported first
 import psutil
 import pytest
+import structlog
 import torch
 from hypothesis import settings
 
@@ -155,6 +156,8 @@ class Surroundings:
 def nothing_left_behind() -> Iterator[None]:
     before = Surroundings.now()
     yield
+    # A command that was run here has set up this process's logs.
+    structlog.reset_defaults()
     left = before.left_behind()
     assert not left, f"the test left behind: {', '.join(left)}"
 

@@ -36,7 +36,6 @@ def configure_logs(level: str = "info", folder: Path | None = None) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
     set_on_retry_hooks([_log_retry])
 
