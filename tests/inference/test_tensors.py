@@ -60,6 +60,13 @@ def test_raw_contents_that_do_not_fit_are_refused(name: str, shape: list[int], d
         from_raw(name, shape, data)
 
 
+@pytest.mark.parametrize("shape", [[0, 10**30], [0, 2**62, 2**62], [1] * 100_000, [-1], [2**40]])
+def test_shapes_that_are_none_are_refused_before_a_tensor_is_made(shape: list[int]) -> None:
+    for make in (lambda: from_raw("FP32", shape, b""), lambda: from_values("FP32", shape, [])):
+        with pytest.raises(MalformedMessage, match="the shape"):
+            make()
+
+
 def test_an_offer_takes_its_own_shape() -> None:
     offer = Offer("s", TensorSpec("inputs", "uint8", (1, 2)), (), lambda *_: pytest.fail("nobody asks"))
     assert batch_of(offer, "inputs", torch.zeros(3, 1, 2)).shape == (3, 1, 2)

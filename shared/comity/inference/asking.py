@@ -64,7 +64,8 @@ def asked(settings: DoorSettings, state_dir: Path, session: str) -> Iterator[Pre
                 each.name: from_raw(each.datatype, list(each.shape), data)
                 for each, data in zip(response.outputs, response.raw_output_contents, strict=True)
             }
-            for name, each in response.parameters.items():
+            # A map has no order: columns come in that of their names.
+            for name, each in sorted(response.parameters.items()):
                 texts = each.string_param.split(",")
                 if name not in said and len(texts) == len(inputs):
                     said[name] = texts

@@ -34,9 +34,9 @@ def predictions(context: ServiceContext) -> Iterator[RunningService | None]:
             received=listen,
             action="configure predictions.listen",
         )
-    offers, token = Offers(), token_in(context.state_dir)
+    offers, token = Offers(settings.names), token_in(context.state_dir)
     with ExitStack() as stack:
-        address = stack.enter_context(served(offers, listen, context.identity, context.party, token, settings.drain_s))
+        address = stack.enter_context(served(offers, listen, context, token, settings.drain_s))
         if settings.http:
             require_web()
             from comity.inference.http_door import MAX_BODY, routes  # noqa: PLC0415 - an extra

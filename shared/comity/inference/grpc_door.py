@@ -18,15 +18,17 @@ from comity.errors import MalformedMessage, UnknownParty
 from comity.inference.messages import POOL, SERVICE, ModelInferRequest, ModelInferResponse, message
 from comity.inference.offers import Answer, Offer, Offers, Parameters
 from comity.inference.tensors import DATATYPES, batch_of, datatype_of, from_raw, from_values, raw
+from comity.protocol.services import ServiceContext
 from comity.session.limits import Limits
 from comity.session.replayable_stream import StreamEnd
 from comity.transport.addresses import is_loopback
-from comity.transport.identity import Identity, metadata
+from comity.transport.identity import metadata
 from comity.transport.server import NodeServer
 from comity.transport.streams import Streams, non_blocking
 
 _UNIX = "unix:"
 _MICRO = 1e-6
+_LONGEST_US = 2**63 - 1
 _SPARE = 0.9
 """Share of a call's own deadline in which it is answered."""
 _LIMITS = Limits(streams_a_party=4096)
@@ -85,7 +87,7 @@ class GrpcDoor:
             "ServerReady": lambda _: {"ready": True},
             "ModelReady": lambda request: {"ready": request.name in self._offers.names()},
             "ServerMetadata": lambda _: server_metadata(),
-            "ModelMetadata": lambda request: model_metadata(self._offers.find(request.name)),
+            "ModelMetadata": lambda request: model_metadata(request.name, self._offers.find(request.name)),
         }
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: grpc.unary_unary_rpc_method_handler(
@@ -99,8 +101,9 @@ class GrpcDoor:
         @non_blocking
         def infer(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
             self._require_token(context)
-            answer = self._infer(request, context)
-            self._streams.serve(OneAnswer(answer, partial(_encoded, request)), context, send)
+            offer = self._offers.find(request.model_name)
+            answer = self._infer(offer, request, context)
+            self._streams.serve(OneAnswer(answer, partial(_encoded, request, offer.name)), context, send)
 
         # One answer is a stream of one on the wire; so that nobody who waits holds a thread.
         handlers["ModelInfer"] = grpc.unary_stream_rpc_method_handler(
@@ -114,8 +117,7 @@ class GrpcDoor:
         self._require_token(context)
         return kind(**tell(request))
 
-    def _infer(self, request: Any, context: grpc.ServicerContext) -> Future[Answer]:
-        offer = self._offers.find(request.model_name)
+    def _infer(self, offer: Offer, request: Any, context: grpc.ServicerContext) -> Future[Answer]:
         parameters = {
             key: getattr(each, each.WhichOneof("parameter_choice") or "string_param")
             for key, each in request.parameters.items()
@@ -145,8 +147,11 @@ def within(parameters: Parameters, remaining: float | None = None) -> float | No
         MalformedMessage: It is no time.
     """
     timeout = parameters.get("timeout")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout < 0):
-        raise MalformedMessage("the parameter timeout", expected="microseconds, 0 or more", received=str(timeout)[:100])
+    is_time = isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 <= timeout <= _LONGEST_US
+    if timeout is not None and not is_time:
+        raise MalformedMessage(
+            "the parameter timeout", expected=f"microseconds, 0 to {_LONGEST_US}", received=str(timeout)[:100]
+        )
     found = [float(timeout) * _MICRO] if isinstance(timeout, int | float) and timeout else []
     # A call without a deadline has one of ages.
     found += [remaining * _SPARE] if remaining is not None else []
@@ -160,6 +165,9 @@ def require_outputs(offer: Offer, names: Sequence[str]) -> None:
         MalformedMessage: It is not.
     """
     known = [each.name for each in offer.outputs]
+    if len(set(names)) < len(names):
+        # Each is as long as the batch.
+        raise MalformedMessage("an output twice", expected="each once", received=f"{len(names)} names")
     for name in names:
         if name not in known:
             raise MalformedMessage("an output that is not there", expected=", ".join(known), received=name[:200])
@@ -170,15 +178,15 @@ def server_metadata() -> dict[str, Any]:
     return {"name": "comity", "version": version("comity"), "extensions": [*EXTENSIONS]}
 
 
-def model_metadata(offer: Offer) -> dict[str, Any]:
-    """What a server says of something that predicts."""
+def model_metadata(name: str, offer: Offer) -> dict[str, Any]:
+    """What a server says of something that predicts, under a name that it was asked for; the version is the session."""
 
     def described(spec: Any) -> dict[str, Any]:
         return {"name": spec.name, "datatype": datatype_of(spec), "shape": [-1, *spec.shape]}
 
     return {
-        "name": offer.name,
-        "versions": ["1"],
+        "name": name,
+        "versions": [offer.name],
         "platform": "comity",
         "inputs": [described(offer.inputs)],
         "outputs": [described(each) for each in offer.outputs],
@@ -207,9 +215,9 @@ def _input(request: Any) -> tuple[str, Any]:
     return given.name, from_values(given.datatype, shape, list(values))
 
 
-def _encoded(request: Any, answer: Answer) -> Any:
+def _encoded(request: Any, session: str, answer: Answer) -> Any:
     wanted = [each.name for each in request.outputs] or list(answer.outputs)
-    response = ModelInferResponse(model_name=request.model_name, model_version="1", id=request.id)
+    response = ModelInferResponse(model_name=request.model_name, model_version=session, id=request.id)
     for name in wanted:
         tensor = answer.outputs[name]
         response.outputs.add(name=name, datatype=_datatype(tensor), shape=list(tensor.shape))
@@ -236,14 +244,13 @@ def _set(parameter: Any, value: Json) -> None:
 
 
 @contextmanager
-def served(offers: Offers, listen: str, identity: Identity, party: str, token: str, drain_s: float) -> Iterator[str]:
+def served(offers: Offers, listen: str, context: ServiceContext, token: str, drain_s: float) -> Iterator[str]:
     """Serves predictions over gRPC.
 
     Args:
         offers: What can be asked.
         listen: `host:port`, or `unix:PATH`, which is for this node's user alone.
-        identity: The node's certificate, for other places than this machine.
-        party: This party: whose certificate callers from elsewhere must have.
+        context: The service's: callers from other places than this machine must have this party's certificate.
         token: What callers on a port must show.
         drain_s: How long calls may take at the end, in seconds.
 
@@ -251,14 +258,16 @@ def served(offers: Offers, listen: str, identity: Identity, party: str, token: s
         The address.
     """
     is_socket = listen.startswith(_UNIX)
+    identity = context.identity
     secure = identity if identity.is_secure and not is_socket and not is_loopback(listen) else None
-    server = NodeServer(secure, [SERVICE], only=party if secure else None, limits=_LIMITS, pool=POOL)
+    server = NodeServer(secure, [SERVICE], only=context.party if secure else None, limits=_LIMITS, pool=POOL)
     GrpcDoor(offers, None if is_socket else token, server.streams).add_to(server.server)
     if is_socket:
         path = Path(listen.removeprefix(_UNIX))
         # One node works on a folder: what is there was left by one that was killed.
         path.unlink(missing_ok=True)
     address = server.start(listen)
+    context.servers.append(server)
     if is_socket:
         path.chmod(0o600)
     try:

@@ -20,6 +20,8 @@ from comity.web.status import http_status
 LENGTH_HEADER = "Inference-Header-Content-Length"
 """How long the JSON before binary tensors is, in bytes."""
 MAX_BODY = 64 * 2**20
+_DIGITS = 20
+"""Most digits of a length: Python reads no number of thousands."""
 
 Handler = Callable[[Request], Any]
 
@@ -40,7 +42,8 @@ def routes(offers: Offers) -> list[BaseRoute]:
         return JSONResponse(server_metadata())
 
     async def described(request: Request) -> Response:
-        return JSONResponse(model_metadata(offers.find(request.path_params["name"])))
+        name = request.path_params["name"]
+        return JSONResponse(model_metadata(name, offers.find(name)))
 
     async def ready(request: Request) -> Response:
         name = request.path_params["name"]
@@ -48,7 +51,8 @@ def routes(offers: Offers) -> list[BaseRoute]:
         return JSONResponse({"name": name, "ready": True})
 
     async def infer(request: Request) -> Response:
-        offer = offers.find(request.path_params["name"])
+        called = request.path_params["name"]
+        offer = offers.find(called)
         header, rest = _parts(request, await request.body())
         inputs, parameters = header.get("inputs"), _mapping(header, "parameters")
         if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
@@ -63,7 +67,8 @@ def routes(offers: Offers) -> list[BaseRoute]:
         asked = offer.predict(batch_of(offer, name, tensor), parameters, within(parameters))
         # Who goes cancels it, and with it what was asked.
         answer = await asyncio.wrap_future(asked)
-        return _response(offer.name, header, wanted, answer, bool(parameters.get("binary_data_output")))
+        names = {"model_name": called, "model_version": offer.name}
+        return _response(names, header, wanted, answer, bool(parameters.get("binary_data_output")))
 
     paths = {"/v2": metadata, "/v2/health/live": live, "/v2/health/ready": live}
     models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
@@ -92,7 +97,7 @@ def _explained(handler: Handler) -> Handler:
 def _parts(request: Request, body: bytes) -> tuple[Mapping[str, Any], bytes]:
     """A request's JSON, and the binary tensors behind it."""
     length = request.headers.get(LENGTH_HEADER)
-    if length is not None and (not length.isdecimal() or int(length) > len(body)):
+    if length is not None and (not length.isdecimal() or len(length) > _DIGITS or int(length) > len(body)):
         raise MalformedMessage(f"the header {LENGTH_HEADER}", expected=f"0 to {len(body)}", received=length[:40])
     at = len(body) if length is None else int(length)
     try:
@@ -126,7 +131,7 @@ def _tensor(given: Mapping[str, Any], rest: bytes) -> tuple[str, Any]:
 
 
 def _response(
-    name: str,
+    names: Mapping[str, str],
     header: Mapping[str, Any],
     wanted: Sequence[Mapping[str, Any]],
     answer: Answer,
@@ -144,7 +149,7 @@ def _response(
         else:
             described["data"] = tensor.flatten().tolist()
         outputs.append(described)
-    text = {"model_name": name, "model_version": "1", "outputs": outputs, "parameters": dict(answer.parameters)}
+    text: dict[str, Any] = {**names, "outputs": outputs, "parameters": dict(answer.parameters)}
     if "id" in header:
         text["id"] = str(header["id"])
     encoded = json.dumps(text).encode()

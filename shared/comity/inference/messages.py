@@ -6,6 +6,7 @@ the second would die at import. So they are made of a descriptor set, which `mak
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
@@ -33,9 +34,25 @@ def _pool() -> DescriptorPool:
 POOL = _pool()
 
 
+def _classes(kind: Any) -> Iterator[Any]:
+    """The class of a kind of message, and of those that are declared within it."""
+    yield GetMessageClass(kind)
+    for nested in kind.nested_types:
+        yield from _classes(nested)
+
+
+# For good: a class of a pool that nobody holds is garbage whenever there is no message of it, and one that protobuf hands
+# out while the garbage collector is at it takes the process down.
+_CLASSES = {
+    each.DESCRIPTOR.full_name: each
+    for kind in POOL.FindFileByName("open_inference.proto").message_types_by_name.values()
+    for each in _classes(kind)
+}
+
+
 def message(name: str) -> Any:
     """The class of one of the protocol's messages."""
-    return GetMessageClass(POOL.FindMessageTypeByName(f"inference.{name}"))
+    return _CLASSES[f"inference.{name}"]
 
 
 ModelInferRequest = message("ModelInferRequest")

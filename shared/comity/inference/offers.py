@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from torch import Tensor
 
@@ -70,9 +71,14 @@ class Offer:
 
 
 class Offers:
-    """What of a node predicts now; for any number of threads."""
+    """What of a node predicts now; for any number of threads.
 
-    def __init__(self) -> None:
+    Args:
+        patterns: Other names, and the sessions that they stand for, as `fnmatch` has them: the one that was offered last.
+    """
+
+    def __init__(self, patterns: Mapping[str, str] | None = None) -> None:
+        self._patterns = patterns or {}
         self._lock = threading.Lock()
         self._offers: dict[str, Offer] = {}
 
@@ -90,7 +96,8 @@ class Offers:
     def names(self) -> list[str]:
         """What can be asked now."""
         with self._lock:
-            return sorted(self._offers)
+            found = {*self._offers, *(each for each in self._patterns if self._latest(each) is not None)}
+        return sorted(found)
 
     def find(self, name: str) -> Offer:
         """What is asked by a name.
@@ -99,12 +106,18 @@ class Offers:
             UnknownSession: Nothing predicts under it now.
         """
         with self._lock:
-            found = self._offers.get(name)
+            found = self._offers.get(name) or self._latest(name)
         if found is None:
             raise UnknownSession(
                 "no model of this name predicts now",
                 expected=", ".join(self.names()) or "a session that serves; none does",
                 received=name[:200],
-                action="comity sessions lists them: the model is called as the session is",
+                action="comity sessions lists them: the model is called as the session is, or as predictions.names has it",
             )
         return found
+
+    def _latest(self, name: str) -> Offer | None:
+        """The last of the offers that another name stands for."""
+        pattern = self._patterns.get(name)
+        matching = (each for each in reversed(self._offers.values()) if pattern and fnmatchcase(each.name, pattern))
+        return next(matching, None)

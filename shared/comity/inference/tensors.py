@@ -14,6 +14,7 @@ from comity.errors import MalformedMessage
 from comity.inference.offers import Offer, TensorSpec
 
 _MOST_VALUES = 2**28
+_MOST_DIMENSIONS = 64
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ def _checked(name: str, shape: Sequence[int]) -> tuple[Datatype, int]:
     kind = DATATYPES.get(name)
     if kind is None:
         raise MalformedMessage("the datatype", expected=", ".join(DATATYPES), received=name[:100])
-    if any(each < 0 for each in shape) or math.prod(shape) > _MOST_VALUES:
-        raise MalformedMessage("the shape", expected="dimensions of 0 or more", received=[*shape][:8])
+    is_one = len(shape) <= _MOST_DIMENSIONS and all(0 <= each <= _MOST_VALUES for each in shape)
+    if not is_one or math.prod(shape) > _MOST_VALUES:
+        expected = f"at most {_MOST_DIMENSIONS} dimensions, of 0 or more"
+        raise MalformedMessage("the shape", expected=expected, received=[*shape][:8])
     return kind, math.prod(shape)
