@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -166,7 +167,7 @@ def test_a_session_that_ended_before_a_restart_is_still_there(short_path: Path, 
         # How its rounds went is told as well.
         assert [line.split()[0] for line in done.stderr.splitlines()[2:]] == ["1"]
         written = comity.json("report", "--node", "clinic", "--out", "kept.html", cwd=short_path)
-        assert written == {"session": "kept", "report": "kept.html"}
+        assert written == {"session": "kept", "sessions": ["kept"], "report": "kept.html"}
         page = (short_path / "kept.html").read_text()
         assert first["digest"] in page
         assert page.count("<svg") >= 3
@@ -274,3 +275,16 @@ def test_a_session_that_stopped_goes_on(short_path: Path, comity: Any, wait_unti
             json.loads((pair.clinic.folder / "state/sessions/cut/result.json").read_text())["digest"]
             == result["digest"]
         )
+
+
+def test_a_node_whose_process_crashed_says_where(short_path: Path) -> None:
+    with started(short_path) as pair:
+        os.kill(pair.hospital.pid, signal.SIGSEGV)
+        assert pair.hospital.exit_code(30.0) == -signal.SIGSEGV
+        pair.hospital.start()
+        pair.hospital.wait_ready()
+        lines = (pair.hospital.folder / "log").read_text().splitlines()
+        (said,) = [each for each in map(json.loads, lines) if each["event"] == "node-crashed"]
+        written = Path(said["crash_file"]).read_text()
+        assert "Segmentation fault" in written
+        assert "comity/node/daemon.py" in written
