@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from comity.node.config import NodeConfig, OwnData, PeerConfig
+from comity.node.config import NodeConfig, OwnData
+from comity.node.config_sections import PeerConfig
 
 
 class ClientConfig(NodeConfig):

@@ -13,6 +13,7 @@ import pytest
 from comity.contract import Contract, Membership
 from comity.errors import ComityError, ContractMismatch, InvalidValue, PolicyRefusal, SessionCancelled, StateInUse
 from comity.node.party import LocalParty
+from comity.node.sessions.accepted import AcceptedSessions
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
@@ -70,17 +71,17 @@ class Asked:
 def asked() -> Iterator[Asked]:
     (clinic,), (hospital,) = parties(parse_script(SCRIPT.format(rounds=2)))
     sessions = SessionRegistry(hospital.store)
-    yield Asked(clinic, hospital, sessions, Acceptor(hospital, "site", sessions))
+    yield Asked(clinic, hospital, sessions, Acceptor(hospital, AcceptedSessions(hospital, "site", sessions)))
     sessions.drain()
 
 
 def test_a_proposal_waits_until_it_is_accepted(asked: Asked) -> None:
     assert not asked.is_agreed()
     assert not asked.is_agreed(), "to ask again changes nothing"
-    assert (asked.state, asked.acceptor.counted, len(asked.sessions)) == ("waiting", 0, 0)
+    assert (asked.state, asked.acceptor.accepted.counted, len(asked.sessions)) == ("waiting", 0, 0)
     # The node stops, and starts.
-    again = Acceptor(asked.hospital, "site", asked.sessions)
-    again.restore()
+    again = Acceptor(asked.hospital, AcceptedSessions(asked.hospital, "site", asked.sessions))
+    again.accepted.restore()
     assert len(asked.sessions) == 0
     again.approve("asked")
     assert asked.state == "active"
@@ -91,10 +92,10 @@ def test_a_proposal_waits_until_it_is_accepted(asked: Asked) -> None:
 
 def test_those_who_look_on_see_it_begin(asked: Asked) -> None:
     asked.is_agreed()
-    events = asked.acceptor.events("asked")
+    events = asked.acceptor.accepted.events("asked")
     assert events is not None
     asked.acceptor.approve("asked")
-    assert asked.acceptor.events("asked") is events
+    assert asked.acceptor.accepted.events("asked") is events
     assert [events[at].kind for at in range(2)] == ["waiting", "session-started"]
 
 
@@ -136,9 +137,9 @@ def test_what_is_accepted_at_that_moment_is_ended_all_the_same(asked: Asked) -> 
 def test_what_nobody_decides_ends_in_time(asked: Asked) -> None:
     asked.is_agreed()
     now = datetime.now(UTC)
-    asked.acceptor.expire(now + timedelta(seconds=30))
+    asked.acceptor.accepted.expire(now + timedelta(seconds=30))
     assert asked.state == "waiting"
-    asked.acceptor.expire(now + timedelta(seconds=90))
+    asked.acceptor.accepted.expire(now + timedelta(seconds=90))
     assert asked.state == "refused"
     with pytest.raises(PolicyRefusal, match="policy.max_wait_s"):
         asked.is_agreed()
@@ -154,7 +155,9 @@ def test_a_draft_says_that_an_operator_would_be_asked(asked: Asked) -> None:
 
 
 def test_whoever_stands_by_is_not_asked(asked: Asked) -> None:
-    assert Acceptor(asked.hospital, "site", asked.sessions, asks=False).accept("clinic", asked.proposal())
+    assert Acceptor(asked.hospital, AcceptedSessions(asked.hospital, "site", asked.sessions), asks=False).accept(
+        "clinic", asked.proposal()
+    )
 
 
 def test_of_two_processes_that_agree_one_does(asked: Asked) -> None:
@@ -168,7 +171,7 @@ def test_of_two_processes_that_agree_one_does(asked: Asked) -> None:
 
         def interrupted(role: str, contract: Contract | None = None) -> Membership:
             try:
-                Acceptor(other, "site", elsewhere).approve("asked")
+                Acceptor(other, AcceptedSessions(other, "site", elsewhere)).approve("asked")
             except ComityError as error:
                 refused.append(error)
             return membership(role, contract)

@@ -105,7 +105,9 @@ def test_an_unknown_key_is_refused_with_the_nearest(load: Load, old: str, new: s
 
 
 def test_a_key_near_none_is_refused_with_all_there_are(load: Load) -> None:
-    with pytest.raises(UnknownKey, match=r"expected one of certificate, key, trust, received colour; remove it$"):
+    with pytest.raises(
+        UnknownKey, match=r"expected one of certificate, key, passphrase_file, trust, received colour; remove it$"
+    ):
         load("[tls]", '[tls]\ncolour = "red"')
 
 

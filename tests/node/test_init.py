@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pytest
 import tomlkit
 from cryptography import x509
@@ -15,11 +16,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 from pydantic import BaseModel
 from teacher_votes.settings import Settings
 
 from comity.contract import IDENTIFIER
-from comity.data import DataConfig, load_data
+from comity.data import DataConfig, Splits, load_data
 from comity.errors import InvalidValue, MissingFile, UsageError
 from comity.node.config import NodeConfig, load_config
 from comity.node.party import LocalParty
@@ -27,6 +29,9 @@ from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
 from comity.node.setup.data_section import data_section
 from comity.node.setup.init import NodeChoices, make_node, make_operator
+from comity.node.validation import validated
+from comity.protocol.registry import protocol, protocols
+from comity.protocol.topology import Topology
 from comity.session.policy import Policy
 from comity.store.memory_store import MemoryStore
 from comity.store.secrets import GivenSecrets
@@ -48,7 +53,7 @@ def test_a_provider_can_be_started_with_what_was_made(tmp_path: Path) -> None:
     assert list((folder / "trust").iterdir()) == []
     config.identity.server_credentials()
     assert all(path.exists() for path in made.files)
-    assert made.script is None
+    assert made.scripts == ()
 
 
 def test_a_learner_can_be_started_and_has_a_session_to_run(tmp_path: Path) -> None:
@@ -57,26 +62,36 @@ def test_a_learner_can_be_started_and_has_a_session_to_run(tmp_path: Path) -> No
     assert config.listen == ""
     assert {name: peer.address for name, peer in config.peers.items()} == LEARNER.peers
     assert config.policy.parties == ()
-    assert made.script == tmp_path / "session.toml"
-    script = parse_script(made.script.read_text())
+    assert made.scripts[0] == tmp_path / "session.toml"
+    script = parse_script(made.scripts[0].read_text())
     script.require_no_parties()
     assert script.session.acceptors == ("hospital",)
 
 
 def test_a_learner_without_a_peer_is_told_of_it_when_it_starts(tmp_path: Path) -> None:
-    assert make_node(tmp_path, NodeChoices("learner", "clinic")).script is None
+    assert make_node(tmp_path, NodeChoices("learner", "clinic")).scripts == ()
     with pytest.raises(InvalidValue, match="peers is missing"):
         load_config(LearnerConfig, tmp_path / "node.toml")
 
 
 def test_a_server_has_a_session_to_open(tmp_path: Path) -> None:
     made = make_node(tmp_path, NodeChoices("server", "coop", "127.0.0.1:0"))
-    assert made.script is not None
     assert not made.asks
-    script = parse_script(made.script.read_text())
+    script = parse_script(made.scripts[0].read_text())
     local = LocalParty("coop", load_config(NodeConfig, tmp_path / "node.toml"), GivenSecrets(b"s"), MemoryStore())
     contract, definition = draft_contract(script, local, "s-1")
     assert (definition.center, contract.acceptors, contract.terms.participants) == ("server", ("coop",), 5)
+
+
+@pytest.mark.parametrize("role", sorted({each.center for each in protocols()}))
+def test_a_role_has_a_script_for_each_protocol_whose_sessions_it_begins(tmp_path: Path, role: str) -> None:
+    made = make_node(tmp_path, NodeChoices(role, "coop", peers={"hospital": "127.0.0.1:1"}))
+    begun = [each for each in protocols() if each.center == role and each.extensions.script_template]
+    scripts = [parse_script(each.read_text()) for each in made.scripts]
+    assert [each.session.protocol for each in scripts] == [each.name for each in begun]
+    for each, definition in zip(scripts, begun, strict=True):
+        validated(definition.terms, each.session.terms, "session.terms")
+        each.require_no_parties()
 
 
 def test_kinds_that_nobody_lets_out_by_default_are_there_to_be_listed(tmp_path: Path) -> None:
@@ -204,10 +219,12 @@ def test_the_template_names_every_setting_with_its_default(tmp_path: Path) -> No
     assert every == known["data"]
     assert set(shown["protocols"]["teacher-votes"]) == set(Settings.model_fields)
     # Where there is a default, it is the one that is shown.
-    del shown["secret"]
+    del shown["secret"], shown["tls"]["passphrase_file"]
     shown["data"] = {"source": shown["data"]["source"]}
     for name in ("max_state_bytes", "max_memory_bytes", "max_epsilon", "max_wait_s", "max_duration_s"):
         shown["policy"][name] = None
+    shown["limits"]["connections"] = None
+    shown["logs"]["file"] = shown["tracking"]["tensorboard"] = None
     shown["training"] |= {"micro_batch": None, "weighting": None}
     shown["protocols"]["teacher-votes"] = {}
     del shown["models"], shown["weights"]
@@ -232,6 +249,26 @@ def _table(folder: Path) -> Path:
     path = folder / "rows.csv"
     path.write_text("age,sex,ill\n50,f,yes\n60,m,no\n55,f,no\n52,m,yes\n")
     return path
+
+
+@pytest.mark.parametrize("name", ["id", "Patient ID", "record-id", "nurse_said"])
+def test_a_column_that_tells_rows_apart_is_no_input(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "rows.csv"
+    # Words tell rows apart, numbers only where they are called ids.
+    words = "said " if name == "nurse_said" else ""
+    rows = "".join(f"{words}{each},{each % 7},{each % 3},{'yes' if each % 2 else 'no'}\n" for each in range(40))
+    path.write_text(f"{name},age,visits,ill\n{rows}")
+    section = tomllib.loads(f"[data]\n{data_section('csv:rows.csv', tmp_path)}")["data"]["table"]
+    assert (section["id"], section["columns"]) == (name, ["age", "visits"])
+    assert "categories" not in section
+
+
+def test_numbers_that_are_all_different_are_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("weight,ill\n" + "".join(f"{60 + each / 7},{each % 2}\n" for each in range(40)))
+    section = tomllib.loads(f"[data]\n{data_section('csv:rows.csv', tmp_path)}")["data"]["table"]
+    assert section["columns"] == ["weight"]
+    assert "id" not in section
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
@@ -303,3 +340,139 @@ def test_several_targets_of_words_are_refused(tmp_path: Path) -> None:
     choices = NodeChoices("learner", "clinic", data=f"csv:{tmp_path / 'rows.csv'}", targets=["one", "two"])
     with pytest.raises(InvalidValue, match="several targets are numbers, or labels: .*received 'a'"):
         make_node(tmp_path / "node", choices)
+
+
+def _looked_at(folder: Path, text: str | bytes, *targets: str) -> tuple[dict[str, Any], str]:
+    """What `init` writes of a table, which `[data]` then reads; and all its lines."""
+    path = folder / "rows.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    lines = data_section(f"csv:{path}", folder, targets)
+    section = tomllib.loads(f"[data]\n{lines}")["data"]
+    return section["table"], lines
+
+
+def _loads(folder: Path, lines: str) -> Splits:
+    return load_data(DataConfig.model_validate(tomllib.loads(f"[data]\n{lines}")["data"]))
+
+
+@pytest.mark.parametrize("mark", ["", "NA", "nan", "?"])
+def test_a_column_of_numbers_of_which_some_are_missing_is_one_of_numbers(tmp_path: Path, mark: str) -> None:
+    rows = "".join(f"{mark if each % 9 == 4 else 60 + each / 7},{each / 3}\n" for each in range(40))
+    table, lines = _looked_at(tmp_path, f"weight,price\n{rows}")
+    assert (table["columns"], table["kind"]) == (["weight"], "numbers")
+    assert "categories" not in table
+    assert "missing are 4 of weight" in lines
+    # The line that is shown fills them.
+    shown = lines.replace("# fill = ", "fill = ").replace("# categories = {}", "")
+    assert _loads(tmp_path, shown).notes == ("4 missing values of weight are 62.79",)
+
+
+def test_a_target_of_which_some_are_missing_holds_numbers_and_rows_are_to_go(tmp_path: Path) -> None:
+    rows = "".join(f"{each},{'NA' if each == 7 else each / 3}\n" for each in range(1, 90, 2))
+    table, lines = _looked_at(tmp_path, f"weight,price\n{rows}")
+    assert table["kind"] == "numbers"
+    with pytest.raises(UsageError, match=r"row 5: price is missing.*remove rows"):
+        _loads(tmp_path, lines)
+
+
+def test_decimal_commas_and_thousands_are_seen(tmp_path: Path) -> None:
+    rows = "".join(f"{each},5;1.{100 + each},25\n" for each in range(40))
+    table, lines = _looked_at(tmp_path, f"größe;preis\n{rows}")
+    assert (table["decimal"], table["kind"], table["columns"]) == (",", "numbers", ["größe"])
+    read = _loads(tmp_path, lines).train
+    assert (read.inputs[3].tolist(), read.labels[3].tolist()) == ([3.5], [1103.25])
+
+
+def test_a_text_in_the_encoding_of_spreadsheets_is_read_and_its_encoding_written_down(tmp_path: Path) -> None:
+    rows = "".join(f"{each},{'männlich' if each % 2 else 'weiblich'}\n" for each in range(2, 42, 2))
+    table, lines = _looked_at(tmp_path, f"größe,klasse\n{rows}7,männlich\n".encode("cp1252"))
+    assert table["encoding"] == "cp1252"
+    assert _loads(tmp_path, lines).train.meaning.labels == ("männlich", "weiblich")
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "row"])
+def test_a_column_that_counts_rows_is_no_input(tmp_path: Path, name: str) -> None:
+    rows = "".join(f"{each},{each % 7},{each % 2}\n" for each in range(30))
+    table, lines = _looked_at(tmp_path, f"{name},visits,ill\n{rows}")
+    assert table["columns"] == ["visits"]
+    assert table.get("id", "") == name
+    _loads(tmp_path, lines)
+
+
+def test_words_of_their_own_are_no_categories_and_it_is_said(tmp_path: Path) -> None:
+    # Names of patients would cross with the contract, as names of features.
+    rows = "".join(f"{each % 9},{each % 3},patient {each if each % 10 else 0},{each % 2}\n" for each in range(80))
+    table, lines = _looked_at(tmp_path, f"age,visits,said,ill\n{rows}")
+    assert table["columns"] == ["age", "visits"]
+    assert '# Not among them: "said", which holds words of its own in most rows: 73 different ones' in lines
+    assert "patient" not in str(table)
+
+
+def test_a_number_that_is_none_is_named_and_its_column_stays(tmp_path: Path) -> None:
+    rows = "".join(f"{'inf' if each == 3 else each / 7},{each % 2}\n" for each in range(40))
+    table, lines = _looked_at(tmp_path, f"weight,ill\n{rows}")
+    assert table["columns"] == ["weight"]
+    with pytest.raises(UsageError, match="row 5: weight is no number.*'inf'"):
+        _loads(tmp_path, lines)
+
+
+def test_columns_without_a_name_at_the_end_of_lines_are_passed_over(tmp_path: Path) -> None:
+    table, lines = _looked_at(tmp_path, "age,visits,ill,\n" + "50,1,yes,\n60,2,no,\n" * 3)
+    assert (table["target"], table["columns"]) == ("ill", ["age", "visits"])
+    _loads(tmp_path, lines)
+
+
+@pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\n', ""])
+def test_the_line_of_spreadsheets_that_says_the_separator_is_none_of_names(tmp_path: Path, first: str) -> None:
+    table, lines = _looked_at(tmp_path, first + "age;ill\n" + "50;yes\n60;no\n")
+    assert (table["target"], table["columns"]) == ("ill", ["age"])
+    assert len(_loads(tmp_path, lines).train) == 2
+
+
+def test_bars_stand_between_cells_too(tmp_path: Path) -> None:
+    table, lines = _looked_at(tmp_path, "age|ill\n50|yes\n60|no\n")
+    assert table["columns"] == ["age"]
+    assert len(_loads(tmp_path, lines).train) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("179.4,57.4,m\n160.1,80.0,f\n", "begins with numbers.*first line with the columns' names.*179.4"),
+        ("age,age,ill\n1,2,yes\n", "the column 'age' twice"),
+        ("a;b;ill\n1,2,yes\n", "row 2 has another number of cells"),
+        ('a,ill\n1,"yes\n' + "2,no\n" * 40_000, r"line \d+ cannot be read"),
+        (
+            "comment,ill\n" + "".join(f"word {each % 27},yes\n" for each in range(40)),
+            "can be an input.*words of its own",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        _looked_at(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_truth_in_parquet_is_written_as_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    table = pa.table({"smokes": [True, False] * 4, "ill": ["yes", "no"] * 4})
+    parquet.write_table(table, path)
+    read = _loads(tmp_path, data_section(f"parquet:{path}", tmp_path)).train
+    assert read.inputs[:2].flatten().tolist() == [1, 0]
+
+
+def test_a_script_names_all_peers_where_all_help_at_once(tmp_path: Path) -> None:
+    made = make_node(tmp_path, NodeChoices("learner", "clinic", peers={"b": "127.0.0.1:1", "a": "127.0.0.1:2"}))
+    sessions = [parse_script(path.read_text()).session for path in made.scripts]
+    at_once = [protocol(each.protocol).topology is Topology.FAN_OUT for each in sessions]
+    assert [each.acceptors for each in sessions] == [("b", "a") if each else ("b",) for each in at_once]
+    assert any(at_once)
+
+
+@pytest.mark.parametrize("role", ["learner", "client", "server"])
+def test_each_first_script_says_how_inputs_are_brought_to_one_size(tmp_path: Path, role: str) -> None:
+    made = make_node(tmp_path, NodeChoices(role, "clinic", peers={} if role == "server" else {"b": "127.0.0.1:1"}))
+    assert made.scripts
+    for path in made.scripts:
+        assert '\n# normalization = "computed"\n' in path.read_text(), path

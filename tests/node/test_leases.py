@@ -10,6 +10,7 @@ import pytest
 
 from comity.errors import InvalidValue, StateInUse
 from comity.node.party import LocalParty
+from comity.node.sessions.accepted import AcceptedSessions
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import parse_script
@@ -45,10 +46,10 @@ class Process:
         self.party = LocalParty(party.name, party.config, GivenSecrets(b"server"), store)
         self.party.leases = self.leases = Leases(store, owner, LONG)
         self.sessions = SessionRegistry(store)
-        self.acceptor = Acceptor(self.party, "server", self.sessions)
+        self.acceptor = Acceptor(self.party, AcceptedSessions(self.party, "server", self.sessions))
 
     def stop(self) -> None:
-        self.acceptor.drain()
+        self.acceptor.accepted.drain()
         self.leases.close()
 
 
@@ -94,10 +95,10 @@ def test_a_session_is_opened_once_however_often_it_is_asked_for(start: Start) ->
 def test_another_process_leaves_a_session_alone_until_it_is_let_go_of(start: Start, store: MemoryStore) -> None:
     one, two = start("one"), start("two")
     open_session(one)
-    two.acceptor.restore()
+    two.acceptor.accepted.restore()
     assert (one.sessions.names, two.sessions.names) == ({"s-1"}, set())
     one.stop()
-    two.acceptor.restore()
+    two.acceptor.accepted.restore()
     assert two.sessions.names == {"s-1"}
     assert store.take_lease("s-1", "one", LONG).owner == "two"
 
@@ -105,19 +106,19 @@ def test_another_process_leaves_a_session_alone_until_it_is_let_go_of(start: Sta
 def test_a_process_that_starts_again_goes_on_at_once(start: Start) -> None:
     open_session(start("one"))
     again = start("one")
-    again.acceptor.restore()
+    again.acceptor.accepted.restore()
     assert again.sessions.names == {"s-1"}
 
 
 def test_a_process_that_lost_a_session_leaves_it_as_it_is(start: Start, store: MemoryStore) -> None:
     one = start("one")
     open_session(one)
-    events = one.acceptor.events("s-1")
+    events = one.acceptor.accepted.events("s-1")
     assert events is not None
     store.drop_lease("s-1", "one")
     two = start("two")
-    two.acceptor.restore()
-    one.acceptor._work.lose("s-1")
+    two.acceptor.accepted.restore()
+    one.acceptor.accepted._work.lose("s-1")
     assert (one.sessions.names, two.sessions.names) == (set(), {"s-1"})
     kept = store.find("s-1")
     assert kept is not None
@@ -128,7 +129,7 @@ def test_a_process_that_lost_a_session_leaves_it_as_it_is(start: Start, store: M
 def test_an_ended_session_is_let_go_of(start: Start, store: MemoryStore) -> None:
     one = start("one")
     open_session(one)
-    assert one.acceptor.cancel("s-1")
+    assert one.acceptor.accepted.cancel("s-1")
     assert store.take_lease("s-1", "two", LONG).owner == "two"
 
 

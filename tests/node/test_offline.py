@@ -34,7 +34,7 @@ from comity.errors import (
 from comity.ledger.receipts import Signer
 from comity.node.garbage import exclusive
 from comity.node.party import LocalParty
-from comity.node.sessions.acceptor import Acceptor
+from comity.node.sessions.accepted import AcceptedSessions
 from comity.node.sessions.initiated import InitiatedSessions
 from comity.session.session_registry import SessionRegistry
 from comity.simulation.in_process import simulate
@@ -353,7 +353,7 @@ def test_the_helping_daemon_does_the_work_meanwhile(journey: Journey, answered: 
     with closing(SqlStore(config.store_url)) as store:
         party = LocalParty("hospital", config, GivenSecrets(secret_of("hospital").encode()), store, config.state_dir)
         hosted = SessionRegistry(store)
-        Acceptor(party, "provider", hosted).restore()
+        AcceptedSessions(party, "provider", hosted).restore()
         active = hosted.find("trial")
         assert active is not None
         found = active.of("clinic")

@@ -185,7 +185,7 @@ def empty(tmp_path: Path, card: Callable[..., Path]) -> Path:
         (private_key, "holds a PRIVATE KEY.*must make a new key"),
         (expired, "expired"),
         (not_yet, "not valid yet.*clock"),
-        (two, "expected one certificate, received 2"),
+        (two, "expected one certificate, or an old and a new one with another subject, received 2"),
         (other_party, "another party's card.*received one of bank"),
         (nameless, "names no party"),
         (without_receipt_key, "holds no receipt key.*--operator"),

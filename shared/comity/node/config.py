@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -28,6 +27,18 @@ from comity.data import DataConfig
 from comity.environments import EnvironmentConfig
 from comity.errors import InvalidValue, UnknownKey
 from comity.models import OWN_TARGET, names
+from comity.node.config_sections import (
+    AuditSettings,
+    CompareSettings,
+    ControlConfig,
+    LogConfig,
+    MetricsConfig,
+    PeerConfig,
+    TlsConfig,
+    TracesConfig,
+    TrackingConfig,
+    WebConfig,
+)
 from comity.node.settings import defaults, settings_of_all
 from comity.node.validation import explained, read_toml
 from comity.privacy.settings import PrivacySettings
@@ -69,34 +80,7 @@ def _free(models: dict[str, str]) -> dict[str, str]:
 
 
 OwnModels = Annotated[dict[Text, Annotated[str, Field(pattern=OWN_TARGET)]], AfterValidator(_free)]
-"""Names that a node gives to models, and where each is: `python:module:factory`, `hf:folder`, `timm:name`."""
-
-
-class AuditSettings(BaseModel):
-    """What is kept for `comity audit`.
-
-    Attributes:
-        keep: Keep a copy of every tensor blob that leaves, in `state_dir/audit`; else it goes after its round.
-        max_bytes: Most that copies of all sessions may take; what would pass it is not kept, and leaves all the same.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    keep: bool = False
-    max_bytes: Annotated[int, Field(ge=0)] = 1_000_000_000
-
-
-class CompareSettings(BaseModel):
-    """What a session is compared with when it has ended.
-
-    Attributes:
-        seeds: How often this party is trained alone, on its own data, each time with the samples in another order: every
-            result then says whether help was worth it. 0 for never; once takes about as long as the session's trainings.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seeds: Annotated[int, Field(ge=0, le=100)] = 1
+"""Names that a node gives to models, and where each is: `python:module:factory`, `hf:folder`, `timm:name`, `onnx:file` …"""
 
 
 class PartyConfig(BaseModel):
@@ -170,72 +154,6 @@ class PartyConfig(BaseModel):
         return None
 
 
-def _path_not_content(value: object) -> object:
-    if isinstance(value, str) and "-----BEGIN" in value:
-        raise ValueError("the path of a PEM file, not what is in it")
-    return value
-
-
-PemPath = Annotated[Path, BeforeValidator(_path_not_content)]
-
-
-class TlsConfig(BaseModel):
-    """Certificates, as PEM files.
-
-    Attributes:
-        certificate: This node's certificate; its subject alternative name is the party.
-        key: Its private key.
-        trust: Folder with a card for each peer, named after it; or a file of certificates that the certificates of all
-            peers must lead to.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    certificate: PemPath = Field(examples=["hospital.pem"])
-    key: PemPath = Field(examples=["key.pem"])
-    trust: PemPath = Field(examples=["trust"])
-
-
-class ControlConfig(BaseModel):
-    """How the node's own operators reach it from elsewhere than its socket.
-
-    Attributes:
-        listen: Where it listens for them, `host:port`; empty for its Unix socket alone.
-        operators: Folder with the certificate of each operator, named after it.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    listen: str = ""
-    operators: Path = Path("operators")
-
-
-class WebConfig(BaseModel):
-    """The page on which people look at the node (extra `web`).
-
-    Attributes:
-        enabled: Serve it.
-        listen: Where, on loopback or `unix:PATH`; it is reached from elsewhere through `ssh -L`.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    enabled: bool = False
-    listen: str = "127.0.0.1:8400"
-
-
-class PeerConfig(BaseModel):
-    """A party that this node asks.
-
-    Attributes:
-        address: Where its node listens, `host:port`.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    address: str = Field(examples=["hospital.example.org:5500"])
-
-
 class NodeConfig(BaseSettings, PartyConfig):
     """A daemon's configuration. `COMITY_NODE_LISTEN=…`, `COMITY_NODE_DATA__SOURCE=…` go over the file.
 
@@ -252,6 +170,10 @@ class NodeConfig(BaseSettings, PartyConfig):
         retry: How long to wait for them.
         control: How operators reach it from elsewhere.
         web: The page on which people look at it.
+        metrics: What monitors read of it.
+        logs: A file for its log.
+        tracking: Trackers that its sessions are written to.
+        traces: Where traces of its sessions go.
         drain_s: How long active calls may take when the node is stopped, in seconds.
     """
 
@@ -275,6 +197,10 @@ class NodeConfig(BaseSettings, PartyConfig):
     retry: RetryPolicy = RetryPolicy()
     control: ControlConfig = ControlConfig()
     web: WebConfig = WebConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    logs: LogConfig = LogConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    traces: TracesConfig = TracesConfig()
     drain_s: Annotated[float, Field(ge=0)] = 5.0
 
     @classmethod
@@ -309,7 +235,12 @@ class NodeConfig(BaseSettings, PartyConfig):
         """
         if self.tls is not None:
             return Identity(
-                self.party, self.tls.certificate, self.tls.key, self.tls.trust, frozenset(self.policy.revoked)
+                self.party,
+                self.tls.certificate,
+                self.tls.key,
+                self.tls.trust,
+                frozenset(self.policy.revoked),
+                self.tls.passphrase_file,
             )
         if not self.insecure:
             action = "configure [tls], or set insecure = true for a trial on loopback"
@@ -338,18 +269,25 @@ class NodeConfig(BaseSettings, PartyConfig):
         """The same configuration with relative paths counted from a directory."""
         changes: dict[str, Any] = {"state_dir": directory / self.state_dir}
         if self.tls is not None:
-            tls = {name: directory / path for name, path in self.tls}
-            changes["tls"] = TlsConfig(**tls)
+            changes["tls"] = TlsConfig(**{name: directory / path for name, path in self.tls if path is not None})
         changes["control"] = self.control.model_copy(update={"operators": directory / self.control.operators})
-        changes["models"] = {
-            name: f"hf:{directory / target.removeprefix('hf:')}" if target.startswith("hf:") else target
-            for name, target in self.models.items()
-        }
+        if self.logs.file is not None:
+            changes["logs"] = self.logs.model_copy(update={"file": directory / self.logs.file})
+        if self.tracking.tensorboard is not None:
+            folder = directory / self.tracking.tensorboard
+            changes["tracking"] = self.tracking.model_copy(update={"tensorboard": folder})
+        changes["models"] = {name: _from(directory, target) for name, target in self.models.items()}
         changes["weights"] = {name: directory / path for name, path in self.weights.items()}
         if isinstance(self.data, DataConfig):
             root = self.data.root
             changes["data"] = self.data.model_copy(update={"root": directory / root if root is not None else directory})
         return self.model_copy(update=changes)
+
+
+def _from(directory: Path, target: str) -> str:
+    """A model's place, its file or folder counted from a directory."""
+    source, _, rest = target.partition(":")
+    return f"{source}:{directory / rest}" if source in {"hf", "onnx", "torchscript"} else target
 
 
 Config = TypeVar("Config", bound=NodeConfig)

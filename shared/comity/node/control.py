@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import grpc
 
 from comity import version
-from comity.node.control_messages import details_to_proto, event_to_proto, status_to_proto, summary_to_proto
+from comity.contract import Json
+from comity.node.control_messages import details_to_proto, event_to_proto, fields_of, status_to_proto, summary_to_proto
+from comity.node.reloading import Reloaded
 from comity.node.sessions.overview import SessionDetails, SessionSummary
 from comity.node.sessions.script import Script, parse_script
 from comity.node.status import NodeStatus
 from comity.protocol.registry import usable_for
+from comity.protocol.roles import OperatorReply
 from comity.session.events import Event
 from comity.session.replayable_stream import ReplayableStream
 from comity.transport.streams import Streams, non_blocking
@@ -27,10 +31,21 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Control"].full_name
 class Operated(Protocol):
     """What an operator can do with a node."""
 
-    party: str
-    role: str
-    address: str
-    state_dir: Path
+    @property
+    def party(self) -> str:
+        """Whose it is."""
+
+    @property
+    def role(self) -> str:
+        """What it does."""
+
+    @property
+    def address(self) -> str:
+        """Where its peers reach it; empty where none can."""
+
+    @property
+    def state_dir(self) -> Path:
+        """Where it keeps what it keeps."""
 
     def status(self) -> NodeStatus:
         """One picture of it."""
@@ -58,6 +73,13 @@ class Operated(Protocol):
 
     def resume(self, session: str) -> None:
         """Goes on with a session that stopped."""
+
+    @property
+    def reload(self) -> Callable[[], Reloaded]:
+        """Reads its configuration again."""
+
+    def call(self, session: str, call: str, fields: Mapping[str, Json]) -> OperatorReply:
+        """Asks something of a session's role that it has to do with its operator."""
 
     def approve(self, session: str) -> None:
         """Agrees to a proposal that waits for an operator."""
@@ -167,6 +189,16 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         """Goes on with a session that stopped."""
         self._node.resume(request.session)
         return pb.ResumeReply()
+
+    def Reload(self, request: pb.ReloadRequest, context: grpc.ServicerContext) -> pb.ReloadReply:  # noqa: ARG002, N802
+        """Reads the node's configuration again."""
+        found = self._node.reload()
+        return pb.ReloadReply(applied=found.applied, restart=found.restart, trusted=found.trusted)
+
+    def Call(self, request: pb.CallRequest, context: grpc.ServicerContext) -> pb.CallReply:  # noqa: ARG002, N802
+        """Asks something of a session."""
+        reply = self._node.call(request.session, request.call, fields_of(request.fields))
+        return pb.CallReply(fields=json.dumps(reply.fields), data=reply.data)
 
     def Accept(self, request: pb.AcceptRequest, context: grpc.ServicerContext) -> pb.AcceptReply:  # noqa: ARG002, N802
         """Agrees to a proposal."""

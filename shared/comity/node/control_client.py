@@ -6,21 +6,25 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2
 
+from comity.contract import Json
 from comity.errors import ComityError, InvalidValue, PeerUnreachable
 from comity.node.sessions.failures import raised
 from comity.session.events import Event
 from comity.transport.addresses import split_address
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import Identity
-from comity.transport.retry import CONTROL_S
+from comity.transport.retry import CONTROL_S, TRYING_S
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import control_pb2 as pb
 from comity.wire.v1 import control_pb2_grpc
+
+_OPTIONS = [("grpc.max_receive_message_length", -1)]
+"""An operator's own node may answer with results and pictures of any size."""
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -46,11 +50,11 @@ class ControlClient:
             self._party, _, self._address = url.rpartition("@")
         if self._party and operator is not None:
             split_address(self._address)
-            names = [("grpc.ssl_target_name_override", self._party), ("grpc.default_authority", self._party)]
+            names = [("grpc.ssl_target_name_override", self._party), ("grpc.default_authority", self._party), *_OPTIONS]
             credentials = operator.client_credentials(self._party)
             self._channel = grpc.secure_channel(self._address, credentials, names)
         elif url.startswith("unix:"):
-            self._channel = grpc.insecure_channel(url, [("grpc.default_authority", "localhost")])
+            self._channel = grpc.insecure_channel(url, [("grpc.default_authority", "localhost"), *_OPTIONS])
         else:
             raise InvalidValue(
                 "the node cannot be reached like this",
@@ -90,15 +94,15 @@ class ControlClient:
 
     def run(self, script: str) -> str:
         """Starts a session; returns its identifier."""
-        return self._call(self._stub.Run, pb.RunRequest(script=script)).session
+        return self._call(self._stub.Run, pb.RunRequest(script=script), TRYING_S).session
 
     def open(self, script: str) -> str:
         """Opens a session that many may join; returns its identifier."""
-        return self._call(self._stub.Open, pb.OpenRequest(script=script)).session
+        return self._call(self._stub.Open, pb.OpenRequest(script=script), TRYING_S).session
 
     def join(self, acceptor: str, session: str) -> None:
         """Joins a session that another party has opened."""
-        self._call(self._stub.Join, pb.JoinRequest(acceptor=acceptor, session=session))
+        self._call(self._stub.Join, pb.JoinRequest(acceptor=acceptor, session=session), TRYING_S)
 
     def watch(self, session: str, skip: int = 0) -> Iterator[Event]:
         """The events of a session from index `skip` on, to its end."""
@@ -124,17 +128,28 @@ class ControlClient:
         """Goes on with a session that stopped."""
         self._call(self._stub.Resume, pb.ResumeRequest(session=session))
 
+    def reload(self) -> pb.ReloadReply:
+        """Has the node read its configuration again; says what is in force, and what waits for a restart."""
+        return self._call(self._stub.Reload, pb.ReloadRequest())
+
+    def call(self, session: str, call: str, **fields: Json) -> tuple[dict[str, Any], bytes]:
+        """Asks something of a session that its protocol has to do with the operator; returns what is said, and its bytes."""
+        reply = self._call(self._stub.Call, pb.CallRequest(session=session, call=call, fields=json.dumps(fields)))
+        return json.loads(reply.fields), reply.data
+
     def accept(self, session: str) -> None:
         """Agrees to a proposal that waits for an operator."""
-        self._call(self._stub.Accept, pb.AcceptRequest(session=session))
+        self._call(self._stub.Accept, pb.AcceptRequest(session=session), TRYING_S)
 
     def refuse(self, session: str, reason: str = "") -> None:
         """Refuses a proposal that waits for an operator; the other party is told the reason."""
         self._call(self._stub.Refuse, pb.RefuseRequest(session=session, reason=reason))
 
-    def _call(self, method: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
+    def _call(
+        self, method: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, within_s: float = CONTROL_S
+    ) -> Reply:
         try:
-            return method(request, timeout=CONTROL_S)
+            return method(request, timeout=within_s)
         except grpc.RpcError as failure:
             raise self._explained(failure) from failure
 

@@ -8,6 +8,8 @@ from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from comity.contract import Json
+from comity.errors import InvalidValue
 from comity.ledger.ledger import Entry
 from comity.node.sessions.overview import SessionDetails, SessionSummary
 from comity.session.events import Event
@@ -29,6 +31,7 @@ def summary_to_proto(summary: SessionSummary) -> pb.SessionSummary:
         rounds=summary.rounds,
         rounds_finished=summary.rounds_finished,
         waits=map(waiting_to_proto, summary.waits),
+        why=summary.why,
     )
     message.begun.FromDatetime(datetime.fromisoformat(summary.begun))
     return message
@@ -72,6 +75,7 @@ def status_to_proto(status: NodeStatus) -> pb.NodeStatus:
         entries=status.entries,
         tail=map(_line, status.tail),
         page=status.page,
+        metrics=status.metrics,
     )
     message.started.FromDatetime(status.started)
     return message
@@ -106,3 +110,18 @@ def event_to_proto(index: int, event: Event) -> pb.SessionEvent:
     message = pb.SessionEvent(index=index, round=event.round, kind=event.kind, fields=json.dumps(event.fields))
     message.time.FromDatetime(event.time)
     return message
+
+
+def fields_of(text: str) -> dict[str, Json]:
+    """What an operator says, of a JSON object.
+
+    Raises:
+        InvalidValue: It is none.
+    """
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidValue("a call's fields", expected="a JSON object", received=text[:100], action="send one")
+    return found

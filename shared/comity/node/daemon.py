@@ -5,38 +5,36 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import secrets
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import structlog
 
 from comity import faults
-from comity.contract import Contract
-from comity.errors import ComityError, InvalidValue, NodeDraining, UnsupportedProtocol
-from comity.ledger.ledger import Crossed
-from comity.node.config import NodeConfig
+from comity.errors import ComityError, InvalidValue, UnsupportedProtocol
+from comity.node.config import NodeConfig, load_config
 from comity.node.control import SERVICE as CONTROL_SERVICE
 from comity.node.control import ControlServicer
-from comity.node.garbage import occupied
+from comity.node.garbage import crash_of_the_last, marked_running, occupied, was_killed
+from comity.node.monitoring import metrics
+from comity.node.operations import Addresses, Operations
 from comity.node.page import page
 from comity.node.party import LocalParty
+from comity.node.reloading import Reloaded, reload
+from comity.node.sessions.accepted import AcceptedSessions
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.initiated import InitiatedSessions
-from comity.node.sessions.initiator import draft_contract
-from comity.node.sessions.lines import Lines
-from comity.node.sessions.overview import SessionDetails, SessionSummary, detailed, past_events, summarized
-from comity.node.sessions.script import Script
-from comity.node.status import NodeStatus, Running, status_of
+from comity.node.tracing import tracing
+from comity.node.tracking import tracking
+from comity.node.trials.apart import Trials
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.registry import protocol, unusable, usable_for
+from comity.protocol.registry import unusable, usable_for
 from comity.protocol.services import ServiceContext, Services
-from comity.session.events import Event
-from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import SessionRegistry
 from comity.store.leases import Leases, owner_in
 from comity.store.sql_store import SqlStore
@@ -60,20 +58,28 @@ class Node:
     Args:
         role: What it does: the role of the protocols that it takes part in.
         config: Its configuration.
+        source: The file that it was read from, which `reload` reads again; None where there is none.
+
+    Attributes:
+        addresses: Where it can be reached.
+        operations: What can be asked of it; None before it has begun to start.
     """
 
-    def __init__(self, role: str, config: NodeConfig) -> None:
+    def __init__(self, role: str, config: NodeConfig, source: Path | None = None) -> None:
         self.party = config.party
         self.role = role
-        self.address = ""
-        self.state_dir = config.state_dir.resolve()
+        self.addresses = Addresses()
+        self.operations: Operations | None = None
         self._config = config
+        self._source = source
+        self._reloading = threading.Lock()
         self._identity = config.identity
         self._protocols = usable_for(role)
         self._draining = threading.Event()
         self._controls: list[NodeServer] = []
-        self._started = datetime.now(UTC)
-        self._page = ""
+        self._servers: list[NodeServer] = []
+        self._at_reload: list[Callable[[], None]] = []
+        self._peers_server: NodeServer | None = None
 
     def serve(self, stop: threading.Event) -> None:
         """Serves until `stop` is set, then drains.
@@ -82,49 +88,74 @@ class Node:
             UsageError: The configuration cannot be used.
             StorageError: What the node keeps cannot be read.
         """
-        config = self._config
         with contextlib.ExitStack() as stack:
-            stack.enter_context(occupied(config.state_dir))
-            store = stack.enter_context(contextlib.closing(SqlStore(config.store_url, party=config.party)))
-            left_out = unusable(implementations=True)
-            for each in left_out:
-                log.warning("protocol-unusable", package=each.package, protocol=each.name, error=str(each))
-            if not self._protocols:
-                raise UnsupportedProtocol(
-                    f"there is no protocol for a {self.role} to take part in",
-                    received="; ".join(map(str, left_out)) or "none installed",
-                    action="comity check lists the protocols that can be used here",
-                )
-            secrets = config.secrets(config.state_dir)
-            self._local = LocalParty(config.party, config, secrets, store, config.state_dir)
-            self._local.leases = stack.enter_context(contextlib.closing(Leases(store, owner_in(config.state_dir))))
-            self._initiated = InitiatedSessions(self._local, config)
-            self._hosted = SessionRegistry(store)
-            self._acceptor = Acceptor(self._local, self.role, self._hosted)
-            # Before there are sessions, whose roles may have to do with them.
-            services = Services()
-            services.start(stack, self.role, self._protocols, self._service_context)
-            self._local.services = services.handles
-            # Data are read before anybody is told that the node is there.
-            samples = self._local.holdings.count
-            # Whoever asks the operator's service is told where it is.
-            if config.web.enabled:
-                self._page = stack.enter_context(page(self, config.web.listen, self.state_dir)).url
-            self._serve_operators(stack)
-            if any(each.acceptor == self.role for each in self._protocols):
-                self._serve_peers(stack)
-            self._initiated.restore(self.role)
-            address = self.address or None
-            for note in self._local.holdings.notes:
-                log.warning("data-note", what=note)
-            self._say_ready(ready=True)
-            log.info("node-ready", party=self.party, role=self.role, address=address, samples=samples, pid=os.getpid())
+            # A configuration that is read again meanwhile waits until there is what it is for.
+            with self._reloading:
+                self._start(stack)
             while not stop.wait(_LOOK_S):
                 self._expire()
             log.info("node-draining", party=self.party)
             self._draining.set()
-            self._page = ""
+            if self._local.trials is not None:
+                self._local.trials.end()
+            self.addresses.page = ""
             self._say_ready(ready=False)
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        """Starts all that there is of a node; what the stack keeps ends it."""
+        config = self._config
+        stack.enter_context(occupied(config.state_dir))
+        if (crash := crash_of_the_last(config.state_dir)) is not None:
+            log.error("node-crashed", party=self.party, crash_file=str(crash), action="please report it")
+        elif was_killed(config.state_dir):
+            action = (
+                "if the system did it for its memory (exit code 137), give it more, or lower policy.max_memory_bytes"
+            )
+            log.warning("node-was-killed", party=self.party, action=action)
+        stack.enter_context(marked_running(config.state_dir))
+        store = stack.enter_context(contextlib.closing(SqlStore(config.store_url, party=config.party)))
+        left_out = unusable(implementations=True)
+        for each in left_out:
+            log.warning("protocol-unusable", package=each.package, protocol=each.name, error=str(each))
+        if not self._protocols:
+            raise UnsupportedProtocol(
+                f"there is no protocol for a {self.role} to take part in",
+                received="; ".join(map(str, left_out)) or "none installed",
+                action="comity check lists the protocols that can be used here",
+            )
+        secrets = config.secrets(config.state_dir)
+        self._local = LocalParty(config.party, config, secrets, store, config.state_dir)
+        self._local.trials = Trials(config.party, config, config.state_dir)
+        self._local.leases = stack.enter_context(contextlib.closing(Leases(store, owner_in(config.state_dir))))
+        self._initiated = InitiatedSessions(self._local, config)
+        self._at_reload.append(self._initiated.end_untrusted)
+        self._accepted = AcceptedSessions(self._local, self.role, SessionRegistry(store))
+        self._acceptor = Acceptor(self._local, self._accepted)
+        # Before there are sessions, whose roles may have to do with them.
+        services = Services()
+        services.start(stack, self.role, self._protocols, self._service_context)
+        self._local.services = services.handles
+        # Data are read before anybody is told that the node is there.
+        samples = self._local.holdings.count
+        parts = (self._local, self._initiated, self._acceptor, self._accepted)
+        operations = Operations(self.role, config, *parts, self.addresses, self._draining, self.reload)
+        self.operations = operations
+        # Whoever asks the operator's service is told where it is.
+        if config.web.enabled:
+            self.addresses.page = stack.enter_context(page(operations, config.web.listen, operations.state_dir)).url
+        stack.enter_context(tracing(config.traces.endpoint, config.party, self.role, self._local.watchers))
+        stack.enter_context(tracking(config.tracking, config.party, self._local.watchers))
+        if config.metrics.enabled:
+            self.addresses.metrics = stack.enter_context(metrics(operations, self._local.watchers, config.metrics))
+        self._serve_operators(stack, operations)
+        if any(each.acceptor == self.role for each in self._protocols):
+            self._serve_peers(stack)
+        self._initiated.restore(self.role)
+        address = self.addresses.peers or None
+        for note in self._local.holdings.notes:
+            log.warning("data-note", what=note)
+        self._say_ready(ready=True)
+        log.info("node-ready", party=self.party, role=self.role, address=address, samples=samples, pid=os.getpid())
 
     def _say_ready(self, *, ready: bool) -> None:
         """Says, to who asks an operator's service for its health, whether the whole node is there."""
@@ -137,170 +168,65 @@ class Node:
         try:
             self._initiated.expire(now)
             self._initiated.take_up()
-            self._acceptor.expire(now)
-            self._acceptor.look_at_data()
+            self._accepted.expire(now)
+            self._accepted.look_at_data()
         except ComityError as error:
             # Its turn comes again.
             log.warning("expiry-failed", error=str(error))
 
     def _service_context(self, definition: ProtocolDefinition) -> ServiceContext:
         settings = self._config.settings_of(definition)
-        in_session = partial(self._hosted.in_session, definition.name)
-        return ServiceContext(self.party, self.role, settings, self._identity, self.state_dir, in_session)
+        in_session = partial(self._accepted.active.in_session, definition.name)
+        return ServiceContext(
+            self.party, self.role, settings, self._identity, self._config.state_dir.resolve(), in_session, self._servers
+        )
 
-    def run(self, script: Script) -> str:
-        """Starts a session.
+    def reload(self) -> Reloaded:
+        """Reads its configuration again, and takes over what may change while it runs; says what waits for a restart.
 
         Raises:
-            ComityError: The script, or what it needs, is not to be had.
+            UsageError: The file cannot be used; the node goes on as it was.
         """
-        contract, definition = self._drafted(script)
-        if definition.initiator != self.role:
+        if self._source is None:
             raise InvalidValue(
-                "this node does not ask for help",
-                expected=f"a {definition.initiator} node",
-                received=f"a {self.role} node",
-                action=f"run the script at the {definition.initiator}'s node; comity watch follows it here",
+                "this node was not started from a file", expected="a configuration file", received="none"
             )
-        if definition.topology.is_joined:
-            raise InvalidValue(
-                f"{definition.name} is joined, not run",
-                expected="a protocol that one party asks for",
-                received=definition.name,
-                action=f"comity open SCRIPT at the {definition.acceptor}'s node, then comity join at each {definition.initiator}'s",
-            )
-        self._initiated.start(contract, definition)
-        return contract.session
+        with self._reloading:
+            latest = load_config(type(self._config), self._source)
+            if latest.party != self.party:
+                raise InvalidValue(
+                    f"{self._source} is another party's",
+                    expected=self.party,
+                    received=latest.party,
+                    action="restart the node to make it another's",
+                )
+            # Before anything is taken over: it may fail, and nothing is then changed.
+            trusted: tuple[str, ...] = ()
+            if self._identity.is_secure:
+                trusted = tuple(sorted(each for each in self._identity.trusted().validity() if each))
+            applied, restart = reload(self._config, latest)
+            self._identity = self._config.identity
+            if self._peers_server is not None:
+                self._peers_server.take_limits(self._config.limits)
+            for server in self._servers:
+                server.revoke(self._identity.revoked)
+            for follow in self._at_reload:
+                follow()
+        log.info("configuration-reloaded", applied=applied, restart=restart, trusted=len(trusted))
+        return Reloaded(applied, restart, trusted)
 
-    def _drafted(self, script: Script) -> tuple[Contract, ProtocolDefinition]:
-        if self._draining.is_set():
-            raise NodeDraining("the node is stopping", action="try again when it is back")
-        return draft_contract(script, self._local, f"s-{secrets.token_hex(6)}")
+    def reload_in_background(self) -> None:
+        """The same for who hears nothing of it but the log: SIGHUP."""
 
-    def status(self) -> NodeStatus:
-        """One picture of the node at this moment.
+        def read() -> None:
+            try:
+                self.reload()
+            except ComityError as error:
+                log.warning("configuration-not-reloaded", error=str(error))
 
-        Raises:
-            StorageError: What it keeps cannot be read.
-        """
-        queues = self._hosted.queues()
-        active = frozenset(self._running())
-        running = Running(self.role, self.address, self.state_dir, self._started, active, queues, self._page)
-        return status_of(self._local, running)
+        threading.Thread(target=read, name="reload", daemon=True).start()
 
-    def sessions(self) -> list[SessionSummary]:
-        """Every session that the node keeps, oldest first."""
-        return summarized(self._local.store, self._running())
-
-    def details(self, session: str) -> SessionDetails:
-        """One session.
-
-        Raises:
-            InvalidValue: There is none of that identifier.
-        """
-        return detailed(self._local.store, self._running(), session)
-
-    def history(self, session: str) -> list[Event]:
-        """What is left to tell of a session: its finished rounds, and how it stands.
-
-        Raises:
-            InvalidValue: There is none of that identifier.
-        """
-        return past_events(self._local.store, session)
-
-    def crossed_today(self) -> Sequence[Crossed]:
-        """What left and came since midnight, UTC."""
-        return self._local.store.crossed(datetime.now(UTC).date().isoformat())
-
-    def events(self, session: str) -> ReplayableStream[Event]:
-        """What happens in a session, from its beginning.
-
-        Raises:
-            InvalidValue: There is none of that identifier.
-        """
-        asked = self._initiated.find(session)
-        events = self._acceptor.events(session) if asked is None else asked.events
-        if events is not None:
-            return events
-        past: ReplayableStream[Event] = ReplayableStream()
-        for event in past_events(self._local.store, session):
-            past.append(event)
-        past.close()
-        return past
-
-    def cancel(self, session: str) -> bool:
-        """Ends a session before its time; returns whether the other party was told, or will be at its next call.
-
-        Raises:
-            InvalidValue: It is not on.
-        """
-        return self._acceptor.cancel(session) or self._initiated.cancel(session)
-
-    def open(self, script: Script) -> str:
-        """Opens a session that many may join; returns its identifier.
-
-        Raises:
-            ComityError: The script, or what it needs, is not to be had.
-        """
-        contract, definition = self._drafted(script)
-        if definition.acceptor != self.role or not definition.topology.is_joined:
-            raise InvalidValue(
-                "this node opens no such session",
-                expected=f"a {definition.acceptor} node, and a protocol that many join",
-                received=f"a {self.role} node and {definition.name}",
-                action="a session that one party asks for begins with comity run, at its node",
-            )
-        self._acceptor.open(contract, definition)
-        return contract.session
-
-    def join(self, acceptor: str, session: str) -> None:
-        """Joins a session that another party has opened.
-
-        Raises:
-            ComityError: There is none, or it is not for this node.
-        """
-        # By name, or by the address that is configured for it.
-        names = {peer.address: name for name, peer in self._config.peers.items()}
-        with Lines(self._config).to(names.get(acceptor, acceptor)) as connection:
-            contract, definition = sessions.fetch(connection, session, protocol)
-        if definition.initiator != self.role:
-            raise InvalidValue(
-                "this node does not join such a session",
-                expected=f"a {definition.initiator} node",
-                received=f"a {self.role} node",
-                action=f"join at a {definition.initiator}'s node",
-            )
-        self._initiated.start(contract, definition)
-
-    def resume(self, session: str) -> None:
-        """Goes on with a session that stopped.
-
-        Raises:
-            InvalidValue: There is nothing to go on with.
-        """
-        self._initiated.resume(session)
-
-    def approve(self, session: str) -> None:
-        """Agrees to a proposal that waits for an operator.
-
-        Raises:
-            InvalidValue: There is none of that identifier.
-            RefusedError: It does not fit this node any more.
-        """
-        self._acceptor.approve(session)
-
-    def refuse(self, session: str, reason: str) -> None:
-        """Refuses a proposal that waits for an operator, and has the other party told why.
-
-        Raises:
-            InvalidValue: There is none of that identifier.
-        """
-        self._acceptor.refuse(session, reason)
-
-    def _running(self) -> set[str]:
-        return self._initiated.running() | self._hosted.names
-
-    def _serve_operators(self, stack: contextlib.ExitStack) -> None:
+    def _serve_operators(self, stack: contextlib.ExitStack, operations: Operations) -> None:
         socket = self._config.control_socket
         if len(str(socket)) > 100:
             raise InvalidValue(
@@ -312,19 +238,26 @@ class Node:
         # The lock says that nobody listens on it: what is there was left by a node that was killed.
         socket.unlink(missing_ok=True)
         stack.callback(lambda: socket.unlink(missing_ok=True))
-        self._serve_control(stack, None, socket_url(socket))
+        self._serve_control(stack, operations, None, socket_url(socket))
         socket.chmod(0o600)
         if self._config.control.listen:
             # Empty until somebody may drive the node; comity trust add --operator fills it while the node runs.
             self._config.control.operators.mkdir(parents=True, exist_ok=True)
-            self._serve_control(stack, self._config.operator_identity, self._config.control.listen)
+            self._serve_control(stack, operations, self._config.operator_identity, self._config.control.listen)
 
-    def _serve_control(self, stack: contextlib.ExitStack, identity: Identity | None, address: str) -> None:
+    def _serve_control(
+        self, stack: contextlib.ExitStack, operations: Operations, identity: Identity | None, address: str
+    ) -> None:
         server = NodeServer(identity, [CONTROL_SERVICE])
-        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(self, server.streams), server.server)
+        control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(operations, server.streams), server.server)
         log.info("control-ready", address=server.start(address, ready=False))
         self._controls.append(server)
-        stack.callback(server.stop, self._config.drain_s)
+        self._servers.append(server)
+        stack.callback(self._drain, server)
+
+    def _drain(self, server: NodeServer) -> None:
+        """Stops a server, in the time that the configuration gives its calls by then."""
+        server.stop(self._config.drain_s)
 
     def _serve_peers(self, stack: contextlib.ExitStack) -> None:
         if not self._config.listen:
@@ -337,18 +270,22 @@ class Node:
         services = [sessions.SERVICE, blobs.SERVICE, *(each.load().service.name for each in self._protocols)]
         identity = self._identity if self._identity.is_secure else None
         server = NodeServer(identity, services, limits=self._config.limits)
-        self._acceptor.restore()
+        self._accepted.restore()
         describe = describing(self.party, self.role, {each.name: each.version for each in self._protocols})
         sessions_pb2_grpc.add_SessionsServicer_to_server(
-            sessions.SessionsServicer(self._hosted, self._acceptor, self._local.signer, describe),
+            sessions.SessionsServicer(self._accepted.active, self._acceptor, self._local.signer, describe),
             server.server,
         )
-        blobs.BlobServicer(lambda context: sessions.session_of(self._hosted, context)).add_to(server.server)
+        blobs.BlobServicer(lambda context: sessions.with_blobs(self._accepted.active, self._acceptor, context)).add_to(
+            server.server
+        )
         for each in self._protocols:
-            serve(each.load().service, each.name, self._hosted, server.server, server.streams)
-        self.address = server.start(self._config.listen)
-        stack.callback(server.stop, self._config.drain_s)
-        stack.callback(self._acceptor.drain)
+            serve(each.load().service, each.name, self._accepted.active, server.server, server.streams)
+        self.addresses.peers = server.start(self._config.listen)
+        self._peers_server = server
+        self._servers.append(server)
+        stack.callback(self._drain, server)
+        stack.callback(self._accepted.drain)
 
 
 def _open_more_files() -> None:
@@ -358,8 +295,13 @@ def _open_more_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def run_daemon(role: str, config: NodeConfig) -> None:
-    """Runs a node until SIGTERM or SIGINT.
+def run_daemon(role: str, config: NodeConfig, source: Path | None = None) -> None:
+    """Runs a node until SIGTERM or SIGINT; SIGHUP has it read its configuration again.
+
+    Args:
+        role: What it does.
+        config: Its configuration.
+        source: The file that it was read from.
 
     Raises:
         UsageError: The configuration cannot be used.
@@ -376,4 +318,11 @@ def run_daemon(role: str, config: NodeConfig) -> None:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
-    Node(role, config).serve(stop)
+    node = Node(role, config, source)
+
+    def on_hangup(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        node.reload_in_background()
+
+    signal.signal(signal.SIGHUP, on_hangup)
+    node.serve(stop)

@@ -11,17 +11,20 @@ import structlog
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from comity import crash
+from comity.node.log_file import RotatingFile
+from comity.session import log_context
 from comity.session.events import Event
 
 _log = structlog.get_logger()
 
 
-def configure_logs(level: str = "info", folder: Path | None = None) -> None:
+def configure_logs(level: str = "info", folder: Path | None = None, file: RotatingFile | None = None) -> None:
     """Sets the process's logs up.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
         folder: Where the files go that say more of what should not happen; None for the system's temporary folder.
+        file: Where lines go beside standard error; None for nowhere.
     """
     terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
@@ -29,15 +32,31 @@ def configure_logs(level: str = "info", folder: Path | None = None) -> None:
         renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event", "session", "round"])
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
+            _round_of_its_session,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _crash_file(folder),
+            *([] if file is None else [file.keep]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     set_on_retry_hooks([_log_retry])
+
+
+def _round_of_its_session(
+    logger: object, method: str, fields: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Has each line that is about an active session say in which round that is."""
+    del logger, method
+    session = fields.get("session")
+    if isinstance(session, str) and "round" not in fields:
+        round = log_context.round_of(session)
+        if round is not None:
+            fields["round"] = round
+    return fields
 
 
 def _crash_file(folder: Path | None) -> structlog.typing.Processor:

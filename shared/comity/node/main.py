@@ -12,15 +12,22 @@ from comity import crash
 from comity.errors import ComityError, InvalidValue, of_system
 from comity.node.config import NodeConfig, load_config
 from comity.node.daemon import run_daemon
+from comity.node.log_file import RotatingFile
 from comity.node.logs import catch_all, configure_logs
+from comity.node.spooled_stream import SpooledStream
 
 
 def run(role: str, config: type[NodeConfig]) -> NoReturn:
     """Runs a daemon as this process, and ends the process."""
-    catch_all()
-    code = main(role, config)
-    sys.stdout.flush()
+    # All that is said goes there: lines of the log, warnings of libraries, what an interpreter has to say.
     sys.stderr.flush()
+    sys.stderr = lines = SpooledStream(sys.stderr.fileno())
+    catch_all()
+    try:
+        code = main(role, config)
+    finally:
+        lines.end()
+    sys.stdout.flush()
     # At once: a thread may be in the middle of a training step, and aborts when the interpreter ends beneath it.
     os._exit(code)
 
@@ -45,8 +52,10 @@ def main(role: str, config: type[NodeConfig], arguments: list[str] | None = None
     try:
         loaded = load_config(config, options.config)
         _require_role(loaded, role, options.config)
-        configure_logs(options.log_level, loaded.state_dir)
-        run_daemon(role, loaded)
+        logs = loaded.logs
+        rotating = RotatingFile(logs.file, logs.max_bytes, logs.keep) if logs.file is not None else None
+        configure_logs(options.log_level, loaded.state_dir, rotating)
+        run_daemon(role, loaded, options.config)
     except ComityError as error:
         print(f"{role}_node: {error}", file=sys.stderr)  # noqa: T201 - for the one who started it
         return error.exit_code

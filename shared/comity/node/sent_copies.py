@@ -11,12 +11,12 @@ import structlog
 from google.protobuf.message import Message
 
 from comity.blobs.blob_files import BlobKeeper
-from comity.blobs.blob_store import BlobFolders
+from comity.blobs.blob_store import BlobFolders, copies_of
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract
 from comity.errors import StorageError
 from comity.ledger.ledger import Ledger
-from comity.node.config import AuditSettings
+from comity.node.config_sections import AuditSettings
 from comity.protocol.audits import Sent
 from comity.session.gate import Inspector, Outgoing
 from comity.tensors import Blob
@@ -35,7 +35,7 @@ class SentCopies:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._blobs = BlobFolders(folder / "audit")
+        self._blobs = BlobFolders(copies_of(folder))
         self._keepers: dict[str, BlobKeeper] = {}
         self._lock = threading.Lock()
 
@@ -77,8 +77,7 @@ class SentCopies:
 
     def copy(self, session: str, digest: bytes) -> Blob | None:
         """What was kept of a session under a digest; None for nothing."""
-        with self._lock:
-            return self._keeper(session).read(digest)
+        return self._blobs.find(session, digest)
 
     def find(self, ledger: Ledger, session: str) -> tuple[list[Sent], int]:
         """What a session sent, in the order in which it first left, each once; and how many blobs were not kept."""

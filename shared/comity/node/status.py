@@ -77,6 +77,7 @@ class NodeStatus:
         entries: Length of its ledger.
         tail: The last entries of the ledger, oldest first.
         page: Where people look at it, with the token; empty where it serves no page.
+        metrics: Where monitors read of it, `host:port`; empty for nowhere.
     """
 
     party: str
@@ -99,6 +100,7 @@ class NodeStatus:
     entries: int
     tail: tuple[Entry, ...]
     page: str = ""
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,9 @@ class Running:
         started: When it started, UTC.
         worked_on: Active sessions.
         queues: Requests that wait for their turn, by session.
+        failed: Why active sessions can do nothing more, by session.
         page: Where people look at it; empty for nowhere.
+        metrics: Where monitors read of it; empty for nowhere.
     """
 
     role: str
@@ -121,7 +125,9 @@ class Running:
     started: datetime
     worked_on: frozenset[str]
     queues: Mapping[str, int]
+    failed: Mapping[str, str]
     page: str = ""
+    metrics: str = ""
 
 
 def status_of(party: LocalParty, running: Running) -> NodeStatus:
@@ -146,8 +152,8 @@ def status_of(party: LocalParty, running: Running) -> NodeStatus:
         started=running.started,
         uptime_s=(datetime.now(UTC) - running.started).total_seconds(),
         protocols=tuple(each.name for each in usable_for(running.role)),
-        sessions=tuple(summarized(store, running.worked_on)),
-        counted=sum(kept.counts for kept in store.sessions()),
+        sessions=tuple(summarized(store, running.worked_on, failed=running.failed)),
+        counted=sum(kept.counts for kept in store.ongoing()),
         max_sessions=policy.max_sessions,
         queues=running.queues,
         bytes_sent=ledger.sent,
@@ -157,6 +163,7 @@ def status_of(party: LocalParty, running: Running) -> NodeStatus:
         entries=ledger.entries,
         tail=tuple(ledger.tail),
         page=running.page,
+        metrics=running.metrics,
     )
 
 

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
 from comity.errors import ComityError, InvalidValue, UnknownWeights
-from comity.models.weights import digest_of_weights, read_weights
+from comity.models.weights import read_weights
 from comity.suggestions import did_you_mean
+from comity.tensors import Layout
 
 SESSION = "session:"
 """What a script puts before the identifier of an earlier session."""
 
 WHOLE = "whole-model.safetensors"
 """All of a model of which a part crossed, with its adapters worked in."""
+
+
+class WeightsRef(NamedTuple):
+    """Weights, as a contract names them.
+
+    Attributes:
+        digest: Digest (hexadecimal) of their blob.
+        size: Its length, in bytes.
+    """
+
+    digest: str
+    size: int
 
 
 class StartingWeights:
@@ -31,10 +45,10 @@ class StartingWeights:
         self._party = party
         self._files = files
         self._folder = folder
-        self._digests: dict[tuple[Path, int, int], str] = {}
+        self._known: dict[tuple[Path, int, int], WeightsRef] = {}
 
-    def digest_of(self, name: str) -> str:
-        """The digest of weights that a script names.
+    def named(self, name: str) -> WeightsRef:
+        """Weights that a script names.
 
         Args:
             name: A name in `[weights]`, or `session:` and the identifier of an earlier session.
@@ -44,7 +58,7 @@ class StartingWeights:
             MissingFile: Their file is not there.
         """
         if name.startswith(SESSION):
-            return self._digest(self._left(name.removeprefix(SESSION)))
+            return self._ref(self._left(name.removeprefix(SESSION)))
         if name not in self._files:
             raise InvalidValue(
                 f"{self._party} has no weights of this name",
@@ -52,7 +66,7 @@ class StartingWeights:
                 received=name,
                 action=did_you_mean(name, self._files, f'name their file: weights = {{ {name} = "file.safetensors" }}'),
             )
-        return self._digest(self._files[name])
+        return self._ref(self._files[name])
 
     def find(self, digest: str) -> dict[str, Tensor]:
         """The weights of a digest.
@@ -62,7 +76,7 @@ class StartingWeights:
         """
         for path in self._places():
             try:
-                if self._digest(path) == digest:
+                if self._ref(path).digest == digest:
                     return read_weights(path)
             except ComityError:
                 # Another file may be the one.
@@ -71,7 +85,8 @@ class StartingWeights:
             f"{self._party} does not have the weights that the model begins with",
             expected=f"a file in [weights] whose tensors have the digest {digest}",
             received=f"{len(self._files)} files with others" if self._files else "no file",
-            action="get the file from the other party, and name it in [weights] of node.toml",
+            action="get the file from the other party, and name it in [weights] of node.toml; or have its owner let it send "
+            "them: policy.egress there names initial",
         )
 
     def _left(self, session: str) -> Path:
@@ -93,15 +108,20 @@ class StartingWeights:
         left = [] if folder is None else [each for name in _LEFT for each in folder.glob(f"sessions/*/{name}")]
         return [*self._files.values(), *kept, *left]
 
-    def _digest(self, path: Path) -> str:
+    def _ref(self, path: Path) -> WeightsRef:
         try:
             kept = path.stat()
         except OSError:
-            return digest_of_weights(read_weights(path))
+            return _ref_of(read_weights(path))
         key = path, kept.st_mtime_ns, kept.st_size
-        if key not in self._digests:
-            self._digests[key] = digest_of_weights(read_weights(path))
-        return self._digests[key]
+        if key not in self._known:
+            self._known[key] = _ref_of(read_weights(path))
+        return self._known[key]
+
+
+def _ref_of(weights: Mapping[str, Tensor]) -> WeightsRef:
+    layout = Layout.of(weights)
+    return WeightsRef(layout.digest(weights), layout.size)
 
 
 _LEFT = (WHOLE, "model.safetensors")

@@ -40,7 +40,7 @@ from tests.e2e.conftest import Site
 
 PARALLEL_ROUNDS = 25
 MOST_ROUNDS = 50
-QUICK = RetryPolicy(call_s=5.0, retry_s=0.2)
+QUICK = RetryPolicy(call_s=30.0, retry_s=0.2)
 """Of a client that gets its answer at once."""
 PATIENT = RetryPolicy(call_s=20.0, retry_s=20.0)
 DEADLINE_S = 120.0

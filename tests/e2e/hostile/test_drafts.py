@@ -42,7 +42,7 @@ def test_a_teacher_says_that_it_would_agree_and_keeps_nothing(target: Target, li
     contract, party = PLAY.mallorys(name)
     before = kept(target)
     for _ in range(3):
-        assert would_agree(contract, PLAY.definition, party, line)
+        assert not would_agree(contract, PLAY.definition, party, line).asks_operator
     assert kept(target) == before
     assert not list(party.store.entries())
     # Nor does it bind anybody: the same id may be proposed, with another contract.
@@ -51,7 +51,7 @@ def test_a_teacher_says_that_it_would_agree_and_keeps_nothing(target: Target, li
     agreement = sessions.propose(line, encode_proposal(other, own, party.signer, PLAY.definition))
     assert agreement.contract_hash == other.hash
     # What is agreed would be agreed to again; what is not is refused as a proposal would be.
-    assert would_agree(other, PLAY.definition, party, line)
+    assert not would_agree(other, PLAY.definition, party, line).asks_operator
     error = refusal(lambda: would_agree(contract, PLAY.definition, party, line))
     assert_clear(error, errors.ContractMismatch, "exists already", "a new id")
     line.enter(other.session, other.hash)

@@ -111,7 +111,7 @@ PROPOSALS: Mapping[str, tuple[Callable[[], sessions_pb2.Proposal], type[ComityEr
     "one class": (
         lambda: setting("contract.task.heads.0.size", 1),
         errors.InvalidValue,
-        ("2 classes or more", "1 outputs"),
+        ("2 classes or more", "received 1"),
     ),
     "no head": (
         lambda: edited(lambda m: m.contract.task.ClearField("heads")),

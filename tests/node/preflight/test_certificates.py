@@ -81,7 +81,28 @@ def test_a_key_that_anybody_reads(teacher: Any) -> None:
 
 def test_a_key_that_is_none(teacher: Any) -> None:
     teacher.identity.key.write_text("-----BEGIN NOTHING-----")
-    teacher.check().only("keys", "holds no private key that can be used", "without a password")
+    teacher.check().only(
+        "keys", "key.pem cannot be used: expected a private key in PEM", "set tls.certificate, tls.key"
+    )
+
+
+def encrypted(path: Path, passphrase: bytes) -> None:
+    key = load_pem_private_key(path.read_bytes(), None)
+    lock = serialization.BestAvailableEncryption(passphrase)
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
+
+
+def test_a_key_with_a_passphrase(teacher: Any) -> None:
+    encrypted(teacher.identity.key, b"four words and more")
+    teacher.check().only("keys", "the private key is encrypted", "set tls.passphrase_file")
+    teacher.values["tls"]["passphrase_file"] = "passphrase"
+    teacher.check().only("keys", "the passphrase of the key is missing", "set tls.passphrase_file")
+    (teacher.folder / "passphrase").write_text("three words\n")
+    teacher.check().only("keys", "the private key cannot be decrypted", "set tls.passphrase_file")
+    (teacher.folder / "passphrase").write_text("\n")
+    teacher.check().only("keys", "received an empty line", "set tls.passphrase_file")
+    (teacher.folder / "passphrase").write_text("four words and more\n")
+    assert teacher.check()["keys"].verdict == "passed"
 
 
 @pytest.mark.parametrize("name", ["key", "certificate"])

@@ -21,7 +21,7 @@ from comity.ledger.ledger import Fact
 from comity.node.config import NodeConfig, load_config
 from comity.node.control_client import ControlClient
 from comity.node.daemon import Node
-from comity.node.garbage import exclusive
+from comity.node.garbage import exclusive, is_occupied, marked_running
 from comity.node.preflight import CHECKS
 from comity.store.places import FILE_NAME, store_url
 from comity.store.sql_store import SqlStore
@@ -94,6 +94,14 @@ def test_what_the_environment_says_is_named_but_not_shown(teacher: Any, monkeypa
     teacher.check().only("configuration", "drain_s", "greater than or equal to 0")
 
 
+def test_a_role_of_the_configuration_that_nobody_knows(teacher: Any) -> None:
+    teacher.values["role"] = "techer"
+    found = teacher.check()
+    assert (found["role"].verdict, found.code) == ("failed", 2)
+    assert "received techer" in found["role"].found
+    assert "did you mean teacher?" in found["role"].action
+
+
 def test_a_role_that_nobody_knows(teacher: Any) -> None:
     found = teacher.check(role="doctor")
     assert found["role"].verdict == "failed"
@@ -130,8 +138,51 @@ def test_a_state_dir_in_memory(teacher: Any) -> None:
 
 def test_a_state_dir_that_another_process_uses(teacher: Any) -> None:
     with exclusive(teacher.state):
-        teacher.check().only("state_dir", "another node works in this state_dir", "use another state_dir")
+        teacher.check().only("state_dir", "another process works in this state_dir", "use another state_dir")
     assert "not in use" in teacher.check()["state_dir"].found
+
+
+def test_a_node_that_does_not_answer(teacher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comity.node.preflight.context._ANSWERS_S", 0.1)
+    with exclusive(teacher.state), marked_running(teacher.state):
+        found = teacher.check(role="teacher")
+    assert "the node that works in this state_dir does not answer" in found["state_dir"].found
+    assert "try again" in str(found["state_dir"])
+
+
+def test_a_node_that_answers_late_is_waited_for(teacher: Any) -> None:
+    with running(teacher, "teacher"):
+        # As that of a node that is just starting: its socket comes after its lock.
+        socket = teacher.state / "control.sock"
+        away = socket.rename(socket.with_suffix(".away"))
+        late = threading.Timer(1.0, away.rename, [socket])
+        late.start()
+        try:
+            found = teacher.check(role="teacher")
+        finally:
+            late.join()
+        assert not found.failed()
+        assert "where the node runs as process" in found["state_dir"].found
+
+
+def test_whoever_looks_keeps_no_node_from_starting(teacher: Any) -> None:
+    teacher.check()
+    assert not is_occupied(teacher.state)
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.002):
+            is_occupied(teacher.state)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(20):
+            with exclusive(teacher.state):
+                assert is_occupied(teacher.state)
+    finally:
+        done.set()
+        looking.join()
 
 
 @contextmanager

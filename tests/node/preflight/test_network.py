@@ -110,7 +110,7 @@ def test_a_node_without_a_usable_key_blames_no_peer(clinic: Any, peer: Peer) -> 
     address = peer()
     clinic.identity.key.write_text("nothing")
     found = ask(clinic, hospital=address)
-    found.only("keys", "no private key")
+    found.only("keys", "a private key in PEM")
     assert found["peer hospital: answer"].verdict == "skipped"
 
 

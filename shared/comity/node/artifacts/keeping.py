@@ -14,7 +14,6 @@ from comity.models.weights import read_weights
 from comity.node.artifacts.description import FILE, METADATA, Description, KeptModel, read_description
 from comity.node.party import LocalParty
 from comity.node.weights import WHOLE
-from comity.protocol.registry import protocol
 from comity.session.outcome import Outcome
 from comity.tasks import ModelSize, task_size
 from comity.tasks.meaning import hides_names, meaning_of, with_meaning
@@ -56,7 +55,7 @@ def kept(party: LocalParty, contract: Contract, outcome: Outcome) -> Kept:
         InvalidValue: The protocol does not say which models it left.
     """
     named = outcome.named(contract)
-    sizes = protocol(contract.protocol).load().sizes(contract, party.config.own_models)
+    sizes = party.sizes(contract)
     usual = task_size(contract.task)
     models, blobs, others = list[KeptModel](), dict[str, Blob](), dict[str, Blob]()
     for name, blob in named.items():

@@ -6,6 +6,7 @@ from comity.errors import ContractMismatch, InvalidValue
 from comity.ledger.ledger import WHOLE
 from comity.node.offline.bindings import require_offline
 from comity.node.party import LocalParty
+from comity.node.sessions.accepted import AcceptedSessions
 from comity.node.sessions.acceptor import Acceptor
 from comity.node.sessions.kept import stored_contract
 from comity.protocol.registry import protocol
@@ -30,10 +31,10 @@ class OfflineAcceptor:
 
     def __init__(self, party: LocalParty, role: str) -> None:
         self._party = party
-        self._hosted = SessionRegistry(party.store)
+        self._accepted = AcceptedSessions(party, role, SessionRegistry(party.store), InlineWorker)
         # The operator who imports a proposal has decided on it.
-        self._acceptor = Acceptor(party, role, self._hosted, InlineWorker, asks=False)
-        self._acceptor.restore()
+        self._acceptor = Acceptor(party, self._accepted, asks=False)
+        self._accepted.restore()
 
     def accept(self, sender: str, proposal: sessions_pb2.Proposal, label: Label) -> None:
         """Takes a proposal; the same one again changes nothing.
@@ -76,14 +77,14 @@ class OfflineAcceptor:
             ComityError: It does not fit; what of it fitted is done.
         """
         _, definition = stored_contract(kept)
-        session = self._hosted.get(kept.session, bundle.sender, bundle.label.contract_hash)
+        session = self._accepted.active.get(kept.session, bundle.sender, bundle.label.contract_hash)
         # A caller that quotes the contract has the agreement.
         session.gate.deliver_all(WHOLE, "contract")
         record = self._party.offline_record(kept.session)
         offline.take(definition.load().service, session, bundle, record)
         ending = ending_named(bundle.ending)
         if ending is not None:
-            self._acceptor.finish(session, ending)
+            self._accepted.finish(session, ending)
             record.remove()
         return ending is None
 
@@ -94,7 +95,7 @@ class OfflineAcceptor:
             ComityError: The session cannot go on, or is over.
         """
         contract, definition = stored_contract(kept)
-        session = self._hosted.get(contract.session, contract.initiator, contract.hash)
+        session = self._accepted.active.get(contract.session, contract.initiator, contract.hash)
         record = self._party.offline_record(contract.session)
         return offline.answer(definition.load().service, session, record) or self._agreement(session)
 

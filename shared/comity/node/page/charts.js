@@ -2,7 +2,7 @@
 "use strict";
 
 const charts = (() => {
-  const WIDTH = 360, HEIGHT = 190, LEFT = 54, RIGHT = 12, TOP = 10, BOTTOM = 36, MOST_LINES = 8;
+  const WIDTH = 360, HEIGHT = 190, LEFT = 62, RIGHT = 12, TOP = 10, BOTTOM = 36, MOST_LINES = 8;
   const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
 
   function element(name, attributes = {}, ...children) {
@@ -29,7 +29,9 @@ const charts = (() => {
 
   // Ends and steps of an axis at round numbers.
   function steps(least, most, whole) {
-    if (least === most) { least -= Math.abs(least) * 0.1 || 0.5; most += Math.abs(most) * 0.1 || 0.5; }
+    // Of what is 0 all along there is hardly ever less.
+    if (least === 0 && most === 0) most = 1;
+    if (least === most) { const beside = Math.abs(least) * 0.1; least -= beside; most += beside; }
     const rough = (most - least) / 4, power = 10 ** Math.floor(Math.log10(rough));
     let step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough);
     if (whole) step = Math.max(1, Math.round(step));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from comity.errors import ComityError, PeerUnreachable
 from comity.node.config import NodeConfig, load_config
+from comity.node.garbage import is_occupied, was_killed
 from comity.node.preflight.rows import NotChecked
 from comity.protocol.registry import protocols, protocols_for
 from comity.store.secrets import GivenSecrets
@@ -18,6 +20,12 @@ from comity.transport.identity import Identity
 if TYPE_CHECKING:
     from comity.node.party import LocalParty
     from comity.wire.v1 import control_pb2
+
+
+_ANSWERS_S = 20.0
+"""How long a node that is at work may take until it answers, in seconds: it reads its data first."""
+
+_AGAIN_S = 0.2
 
 
 @dataclass
@@ -68,7 +76,21 @@ class Context:
 
     @cached_property
     def running(self) -> control_pb2.NodeDescription | None:
-        """The node itself, where it runs."""
+        """The node itself, where it runs; one that is just starting, or busy, is waited for."""
+        end = time.monotonic() + _ANSWERS_S
+        while True:
+            found = self._described()
+            if found is not None or not self.has_node or time.monotonic() > end:
+                return found
+            time.sleep(_AGAIN_S)
+
+    @property
+    def has_node(self) -> bool:
+        """Whether a node is at work in the `state_dir`, be it that it does not answer: it starts, or is about to end."""
+        state = self.config.state_dir
+        return is_occupied(state) and was_killed(state)
+
+    def _described(self) -> control_pb2.NodeDescription | None:
         socket = self.config.control_socket
         if not socket.exists():
             return None
@@ -78,7 +100,7 @@ class Context:
             with ControlClient(socket_url(socket)) as control:
                 return control.describe()
         except PeerUnreachable:
-            # Left by a node that was killed.
+            # Left by a node that was killed, or of one that does not answer now.
             return None
 
     @cached_property
@@ -119,7 +141,10 @@ class Context:
     def local(self) -> LocalParty:
         """The party with its data, and with a store and a key that are thrown away."""
         from comity.node.party import LocalParty
+        from comity.node.trials.apart import Trials
         from comity.store.memory_store import MemoryStore
 
         config = self.config
-        return LocalParty(config.party, config, GivenSecrets(b"preflight"), MemoryStore(), config.state_dir)
+        local = LocalParty(config.party, config, GivenSecrets(b"preflight"), MemoryStore(), config.state_dir)
+        local.trials = Trials(config.party, config, config.state_dir)
+        return local

@@ -41,11 +41,14 @@ def _asked(context: Context, check: str, session: Drafted, party: LocalParty, na
     except UsageError as error:
         raise NotChecked("this node's own certificate, key or trust cannot be used") from error
     with connection:
-        at_once = would_agree(session.contract, session.definition, party, connection)
+        reply = would_agree(session.contract, session.definition, party, connection)
     rounds = f"{session.contract.rounds} rounds of {session.definition.name}"
-    if at_once:
-        return Row(check, "passed", f"would agree to {rounds}; model, task and terms fit")
-    return Row(check, "passed", f"would have its operator decide on {rounds}; model, task and terms fit")
+    would = f"would have its operator decide on {rounds}" if reply.asks_operator else f"would agree to {rounds}"
+    if reply.lacks_weights:
+        size = sum(session.contract.weights_sent.values()) / 1e6
+        found = f"{would}, and gets the weights to begin with ({size:.1f} MB at most), since it lacks them; task and terms fit"
+        return Row(check, "passed", found)
+    return Row(check, "passed", f"{would}; model, task and terms fit")
 
 
 def _signing(context: Context) -> LocalParty:

@@ -12,13 +12,14 @@ from pathlib import Path
 from sqlalchemy import URL, inspect
 from sqlalchemy.exc import DBAPIError
 
-from comity.blobs.blob_store import BlobFolders
+from comity.blobs.blob_store import of_node
+from comity.contract import INITIAL
 from comity.errors import ClockSteppedBack, ComityError, InvalidValue, StateInUse, StorageFailed
 from comity.ledger.chain import utc_now
 from comity.ledger.charges import in_words
 from comity.ledger.verification import verify
 from comity.node.config import ENVIRONMENT_PREFIX
-from comity.node.garbage import exclusive
+from comity.node.garbage import is_occupied
 from comity.node.preflight.context import Context
 from comity.node.preflight.rows import Row
 from comity.protocol.registry import protocols
@@ -47,7 +48,7 @@ def check_configuration(context: Context) -> Iterator[Row]:
     over = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX))
     beside = f", with {', '.join(over)} over it" if over else ""
     yield Row("configuration", "passed", f"{context.path} of {config.party}{beside}")
-    known = {*Policy().egress, "sample", *(kind for each in protocols() for kind in each.egress)}
+    known = {*Policy().egress, "sample", INITIAL, *(kind for each in protocols() for kind in each.egress)}
     for kind in config.policy.egress:
         if kind not in known:
             action = did_you_mean(kind, known, "install the package that sends it, or remove it")
@@ -62,6 +63,13 @@ def check_role(context: Context) -> Iterator[Row]:
     named = context.named_role
     if named and named not in known:
         raise InvalidValue("no such role", expected=" or ".join(known), received=named, action="name one of these")
+    if context.config.role and context.config.role not in known:
+        raise InvalidValue(
+            "role in node.toml is none",
+            expected=" or ".join(known),
+            received=context.config.role,
+            action=did_you_mean(context.config.role, known, "correct it"),
+        )
     if len(context.roles) != 1:
         found = f"the configuration fits {' and '.join(context.roles)}"
         yield Row("role", "skipped", found, "name the role: comity check ROLE")
@@ -140,10 +148,20 @@ def _occupied(context: Context) -> str:
                 action="give each node a state_dir of its own",
             )
         return f"where the node runs as process {context.running.pid}"
-    # Taken for a moment, and only where a node has been: nothing is left.
-    if (context.config.state_dir / "lock").exists():
-        with exclusive(context.config.state_dir):
-            pass
+    if context.has_node:
+        raise StateInUse(
+            "the node that works in this state_dir does not answer",
+            expected="an answer at its control socket",
+            received=f"none at {context.config.control_socket}",
+            action="it may be about to start or to stop: try again; if it hangs, stop it",
+        )
+    if is_occupied(context.config.state_dir):
+        raise StateInUse(
+            "another process works in this state_dir",
+            expected="nobody, or the node itself",
+            received=context.config.state_dir,
+            action="wait until it is done (comity offline, comity gc), or use another state_dir",
+        )
     return "not in use"
 
 
@@ -207,7 +225,7 @@ def _require_past(time: str) -> None:
 
 def check_disk(context: Context) -> Iterator[Row]:
     """There is room on the disk and within the node's own limit."""
-    blobs = BlobFolders(context.config.state_dir / "blobs")
+    blobs = of_node(context.config.state_dir)
     quota = context.config.policy.max_state_bytes
     disk, used = blobs.free(), blobs.used()
     # A store that cannot be read has a row of its own.

@@ -39,10 +39,16 @@ def check_privacy(context: Context) -> Iterator[Row]:
         found = "nothing that this session sends is judged: a sample is an episode, or the protocol has no guard"
         yield Row("privacy", "warning", found, "rely on policy.egress and differential privacy")
         return
+    yield from _backed(session)
+    if beside := session.local.models_beside(session.contract):
+        found = f"{', '.join(beside)} stays here; what it teaches is judged in the models that leave"
+        yield Row("privacy", "passed", found)
     local, own_models = session.local, context.config.own_models
-    sizes = session.definition.load().sizes(session.contract, own_models)
+    sizes = local.sizes(session.contract)
     for name, spec in session.contract.models.items():
-        model = agreed_model(local.name, session.contract, name, own_models, local.weights, size=sizes.get(name))
+        model = agreed_model(
+            local.name, session.contract, name, own_models, local.weights_of(session.contract), size=sizes.get(name)
+        )
         if odd := unjudged(model):
             layers = ", ".join(f"{each} ({kind})" for each, kind in odd.items())
             action = "use a model without them, or agree on differential privacy"
@@ -50,6 +56,21 @@ def check_privacy(context: Context) -> Iterator[Row]:
         if alike := parallel_rows(model.state_dict()):
             action = "find out who built the model so: rows that are alike show single samples"
             yield Row("privacy", "warning", f"{spec.name} begins with rows that are nearly parallel: {alike}", action)
+
+
+def _backed(session: Drafted) -> Iterator[Row]:
+    """What of the samples stands behind each thing that is sent, and what is likely to come of that."""
+    backing = session.local.backing(session.contract, session.own)
+    if backing is not None:
+        told = backing.told(session.own.samples)
+        if backing.is_thin and session.contract.rounds > 1:
+            found = f"{told}: of so few some may show in the course of {session.contract.rounds} rounds, and the session would "
+            found += "end there (RELEASE_REFUSED), with the model of the rounds until then"
+            yield Row(
+                "privacy", "warning", found, "buy fewer rounds, use larger batches, longer periods or a narrower model"
+            )
+        else:
+            yield Row("privacy", "passed", told)
 
 
 def _shown(session: Drafted) -> Iterator[Row]:

@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from comity.errors import ComityError, InvalidValue, MissingFile
@@ -32,7 +31,7 @@ def check_keys(context: Context) -> Iterator[Row]:
         return
     certificate = _certificates(_named(identity.certificate, "certificate"))[0]
     key = _named(identity.key, "key")
-    _require_match(key, certificate)
+    _require_match(identity, certificate)
     _require_name(identity, certificate)
     _require_usable(certificate)
     mode = key.stat().st_mode
@@ -117,29 +116,14 @@ def _certificates(path: Path) -> Sequence[x509.Certificate]:
         ) from error
 
 
-def _require_match(path: Path, certificate: x509.Certificate) -> None:
-    try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except OSError as error:
-        raise MissingFile(
-            f"{path} cannot be read",
-            expected="a private key in PEM",
-            received=error.strerror,
-            action="make it readable for the node's user",
-        ) from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise InvalidValue(
-            f"{path} holds no private key that can be used",
-            expected="a private key in PEM, without a password",
-            received="something else",
-            action="set tls.key to the key that the certificate was made with",
-        ) from error
+def _require_match(identity: Identity, certificate: x509.Certificate) -> None:
+    key = identity.private_key()
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
         raise InvalidValue(
             "the private key is not that of the certificate",
             expected="the key that the certificate was made with",
-            received=path,
+            received=identity.key,
             action="set tls.key and tls.certificate to files that were made together",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from comity.contract import Contract, Membership, Preprocessing
+from comity.contract import Contract, Membership, Preprocessing, Terms
 from comity.data.dataset import CLASSIFICATION
 from comity.errors import ComityError, InvalidValue, MissingFile, PolicyRefusal
 from comity.node.party import LocalParty
@@ -17,6 +17,7 @@ from comity.node.sessions.room import disk_space, promise
 from comity.node.sessions.script import Script, parse_script
 from comity.node.validation import read_text
 from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.registry import protocols_for
 from comity.tasks import kind_for
 
 _NO_KEY = "0" * 64
@@ -37,7 +38,8 @@ def check_data(context: Context) -> Iterator[Row]:
         return
     splits, source = context.local.holdings.splits, context.config.data.source
     samples, fewest = len(splits.train), context.config.policy.min_samples
-    if samples < fewest:
+    absent = _absent(context)
+    if samples < fewest and not absent:
         raise PolicyRefusal(
             f"{source} is fewer samples than this node's policy.min_samples",
             expected=f"at least {fewest}",
@@ -56,6 +58,22 @@ def check_data(context: Context) -> Iterator[Row]:
     notes = "".join(f"; {note}" for note in splits.notes)
     found = f"{source}: {samples:,} samples of {shape} to train on, {tested}{others}, {said}{called}{notes}"
     yield Row("data", "passed", found)
+    if context.script is None:
+        yield from absent
+
+
+def _absent(context: Context) -> list[Row]:
+    """What rounds this node would sit out whatever session it joins, by protocols that know."""
+    asked = [each for role in context.roles for each in protocols_for(role) if each.initiator == role]
+    return [row for each in asked for row in _absences(context.local, each, None, 0)]
+
+
+def _absences(local: LocalParty, definition: ProtocolDefinition, terms: Terms | None, rounds: int) -> Iterator[Row]:
+    """What rounds this party would sit out, or may have to."""
+    settings = None if terms is None else local.config.settings_of(definition)
+    fewest = local.config.policy.min_samples
+    for each in definition.load().task.absences(terms, rounds, local.holdings.data, settings, fewest):
+        yield Row("rounds", "warning", each.found, each.action)
 
 
 def check_script(context: Context) -> Iterator[Row]:
@@ -71,6 +89,8 @@ def check_script(context: Context) -> Iterator[Row]:
     models = ", ".join(each.name for each in session.contract.models.values()) or "none"
     found = f"{models}; room for the session's {disk_space(*asked) / 1e6:.1f} MB, if the peer has as many samples"
     yield Row("model", "passed", found)
+    if session.own.role == session.definition.initiator:
+        yield from _absences(session.local, session.definition, session.contract.terms, session.contract.rounds)
 
 
 def drafted(context: Context) -> Drafted:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from comity.contract import Contract, Membership
-from comity.errors import UnknownSession
+from comity.errors import UnknownSession, UnknownWeights
 from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
 from comity.node.sessions.room import promise
+from comity.node.sessions.weight_transfers import fetch_missing, send_missing
 from comity.protocol.definition import ProtocolDefinition
+from comity.session.gate import EgressGate
 from comity.session.waiting import APPROVAL_ELSEWHERE, Waits
 from comity.transport.negotiation import decode_agreement, encode_proposal
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import DECISION_PAUSES_S
 from comity.transport.sessions import propose
+from comity.wire.v1 import sessions_pb2
+
+_TRIALS = 3
+"""How often weights are sent to an acceptor that forgets that it waits for them."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +97,20 @@ class Negotiation:
     def _propose(self, connection: PeerConnection) -> tuple[Membership, int] | None:
         """Proposes the contract; returns the other's part and what is promised on disk, None while its operator decides."""
         party, contract = self.party, self.contract
+        gate = party.gate(contract, connection.party)
+        if contract.is_open:
+            fetch_missing(party, contract, connection, gate)
         party.review(contract, self.own, contract.acceptors, active=0)
         # What this party itself cannot do, it does not ask for.
         party.tried_task(contract)
-        gate = party.gate(contract, connection.party)
         proposal = encode_proposal(contract, self.own, party.signer, self.definition)
         gate.send(proposal)
-        agreement = propose(connection, proposal)
+        try:
+            agreement = propose(connection, proposal)
+        except UnknownWeights:
+            if contract.is_open or not contract.weights_sent:
+                raise
+            agreement = self._propose_with_weights(connection, gate, proposal)
         if agreement is None:
             return None
         gate.deliver(proposal)
@@ -104,3 +118,19 @@ class Negotiation:
         peer = decode_agreement(agreement, contract, connection.party, self.definition)
         require_pinned(peer, party.config.receipt_key_of(peer.party))
         return peer, promise(party, contract, self.own, peer, self.definition)
+
+    def _propose_with_weights(
+        self, connection: PeerConnection, gate: EgressGate, proposal: sessions_pb2.Proposal
+    ) -> sessions_pb2.Agreement | None:
+        """Sends an acceptor the weights that it lacks, and proposes again."""
+        for trial in range(_TRIALS):
+            try:
+                send_missing(self.party, self.contract, connection, gate)
+                return propose(connection, proposal)
+            except (UnknownSession, UnknownWeights):
+                # It may have been started anew meanwhile: the proposal tells it what to wait for.
+                if trial + 1 == _TRIALS:
+                    raise
+                with suppress(UnknownWeights):
+                    return propose(connection, proposal)
+        raise AssertionError("the last trial returns or raises")

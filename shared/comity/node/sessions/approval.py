@@ -68,7 +68,7 @@ class Approvals:
         """
         kept = self._store.find(session)
         if kept is None or not is_undecided(kept):
-            waiting = [each.session for each in self._store.sessions() if is_undecided(each)]
+            waiting = [each.session for each in self._store.ongoing() if is_undecided(each)]
             raise InvalidValue(
                 f"session {session} does not wait for approval",
                 expected=", ".join(waiting) or "one that waits for it; none does",

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from comity import interruption
 from comity.contract import Contract, Json, Membership
 from comity.data import Splits
 from comity.environments import EnvironmentSet
@@ -22,7 +23,9 @@ from comity.tasks.scores import detail_of, metric, score_of
 log = structlog.get_logger()
 
 
-def compared(party: LocalParty, contract: Contract, outcome: Outcome, observe: Observer) -> dict[str, Json] | None:
+def compared(
+    party: LocalParty, contract: Contract, outcome: Outcome, seconds: float, observe: Observer
+) -> dict[str, Json] | None:
     """What a party would have had alone beside what a session came to for it; None where nothing can be said.
 
     Nothing leaves for that: the training is on the party's own data, and stays here.
@@ -31,7 +34,8 @@ def compared(party: LocalParty, contract: Contract, outcome: Outcome, observe: O
         party: The party.
         contract: The session's contract.
         outcome: What it came to.
-        observe: Is told that it goes on.
+        seconds: How long the session took.
+        observe: Is told that it goes on, and where it takes too long.
 
     Returns:
         `score`, the number that models are compared by, and of it `alone` (the mean over `seeds` trainings, each in
@@ -39,7 +43,8 @@ def compared(party: LocalParty, contract: Contract, outcome: Outcome, observe: O
         trainings alone; None of one). `by` has the same for each class or target, and `tested_alone`, `tested_together` all
         that the tests say. `budget` says how long the party was trained alone.
     """
-    seeds, definition = party.config.compare.seeds, protocol(contract.protocol)
+    settings, definition = party.config.compare, protocol(contract.protocol)
+    seeds, most_s = settings.seeds, max(settings.at_least_s, settings.share * seconds)
     role = definition.acceptor if party.name in contract.acceptors else definition.initiator
     comparing = definition.load().comparing
     if not seeds or comparing is None or role not in definition.trains:
@@ -54,9 +59,17 @@ def compared(party: LocalParty, contract: Contract, outcome: Outcome, observe: O
         data = party.holdings.data
         splits, games = (data if isinstance(data, kind) else None for kind in (Splits, EnvironmentSet))
         tests = []
-        for repeat in range(seeds):
-            task = party.task(contract, splits, environments=games)  # type: ignore[arg-type]
-            tests.append(comparing.alone(Alone(contract, own, peers, task, outcome.metrics, repeat)))
+        with interruption.at_most(most_s):
+            for repeat in range(seeds):
+                task = party.task(contract, splits, environments=games)  # type: ignore[arg-type]
+                tests.append(comparing.alone(Alone(contract, own, peers, task, outcome.metrics, repeat)))
+    except interruption.TookTooLong:
+        what = (
+            f"not compared: training alone takes longer than {most_s:.0f} s, of {seconds:.0f} s that the session took; "
+            "share and at_least_s in [compare] of node.toml let it take longer"
+        )
+        observe(Event("note", 0, {"what": what}))
+        return None
     except ComityError as error:
         # The session went well all the same.
         log.warning("not-compared", session=contract.session, error=str(error))

@@ -8,11 +8,12 @@ from comity.protocol.definition import ProtocolDefinition
 from comity.transport.negotiation import encode_draft
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.sessions import send_draft
+from comity.wire.v1 import sessions_pb2
 
 
 def would_agree(
     contract: Contract, definition: ProtocolDefinition, party: LocalParty, connection: PeerConnection
-) -> bool:
+) -> sessions_pb2.DraftReply:
     """Asks an acceptor whether it would agree to a contract; neither side keeps anything of it.
 
     Args:
@@ -22,7 +23,7 @@ def would_agree(
         connection: The line to the acceptor.
 
     Returns:
-        Whether it would agree by itself; otherwise its operator has to agree as well.
+        That it would agree, and what else has to happen before.
 
     Raises:
         RefusedError: It would not, or this party's own policy would not; says why.
@@ -32,4 +33,4 @@ def would_agree(
     party.review(contract, own, contract.acceptors, active=0)
     draft = encode_draft(contract, own, definition)
     party.gate(contract, connection.party).send(draft, recorded=False)
-    return not send_draft(connection, draft, contract)
+    return send_draft(connection, draft, contract)

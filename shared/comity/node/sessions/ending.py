@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
@@ -16,8 +17,10 @@ from comity.node.artifacts.keeping import keep_models, kept, write_whole
 from comity.node.party import LocalParty
 from comity.node.sessions.comparing import compared
 from comity.node.sessions.failures import failure
-from comity.node.sessions.result import SessionResult, summarize, with_comparison
+from comity.node.sessions.result import SessionResult, with_comparison
+from comity.node.sessions.summarizing import summarize
 from comity.protocol.registry import protocol
+from comity.session import log_context
 from comity.session.events import Event, Observer, ignore
 from comity.session.outcome import Outcome
 from comity.session.waiting import APPROVAL
@@ -75,15 +78,10 @@ class SessionEnds:
         tell("finished")
         result = None
         if outcome is not None:
-            result = summarize(
-                contract,
-                outcome,
-                self._party.store,
-                self._seconds(contract.session),
-                self._party.protection(contract),
-            )
-            result = with_comparison(result, compared(self._party, contract, outcome, observe))
+            result = summarize(contract, outcome, self._party, self._seconds(contract.session))
+            result = with_comparison(result, compared(self._party, contract, outcome, result.wall_s, observe))
             keep_files(self._party, contract, outcome, result)
+            self._party.watchers.finished(contract, result, files_of(self._party, contract.session))
         fields = self._end(contract.session, "finished", {} if result is None else result.to_json())
         if fields is not None:
             observe(protocol(contract.protocol).finished(contract, fields if result is None else result.to_json()))
@@ -121,8 +119,8 @@ class SessionEnds:
     def _kept(self, contract: Contract, outcome: Outcome) -> dict[str, Json]:
         """Keeps what a session came to that ends early; says what that is."""
         party, session = self._party, contract.session
-        result = summarize(contract, outcome, party.store, self._seconds(session), party.protection(contract))
         try:
+            result = summarize(contract, outcome, party, self._seconds(session))
             keep_files(party, contract, outcome, result)
         except (ComityError, OSError) as error:
             log.warning("nothing-kept", session=session, error=str(error))
@@ -152,10 +150,14 @@ class SessionEnds:
             for chain in party.store.chains(session):
                 party.store.record(Fact("ended", session, peer=chain.name.peer))
             party.store.save(replace(kept, state=ending, result=ended, waits=()))
-        party.blobs.drop(session)
-        party.store.forget(session)
+        if not party.config.audit.keep:
+            # Else comity gc does: an audit goes by what the session did with what came.
+            party.blobs.drop(session)
+            party.store.forget(session)
         party.leave(session)
+        party.watchers.ended(session, ending, ended)
         log.info("session-ended", session=session, ending=ending)
+        log_context.end(session)
         return ended
 
 
@@ -222,9 +224,14 @@ def keep_files(party: LocalParty, contract: Contract, outcome: Outcome, result: 
         outcome: What it came to.
         result: The same, as it is reported.
     """
-    if party.folder is None:
+    folder = files_of(party, contract.session)
+    if folder is None:
         return
-    folder = party.folder / "sessions" / contract.session
     keep_models(folder, kept(party, contract, outcome))
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "result.json", [json.dumps(result.to_json(), indent=2).encode()])
+
+
+def files_of(party: LocalParty, session: str) -> Path | None:
+    """Where the files of a session are; None at a party that keeps nothing."""
+    return None if party.folder is None else party.folder / "sessions" / session

@@ -6,12 +6,13 @@ import contextlib
 import functools
 import threading
 import time
+from collections.abc import Mapping
 from datetime import datetime
 
 import structlog
 
 from comity import interruption
-from comity.contract import Contract, Membership
+from comity.contract import Contract, Json, Membership
 from comity.errors import ComityError, DataChanged, InvalidValue, SessionFailed, StateInUse, UnknownSession
 from comity.node.config import NodeConfig
 from comity.node.logs import log_event
@@ -24,6 +25,7 @@ from comity.node.sessions.initiator import PASSING, is_offline, require_same, ru
 from comity.node.sessions.kept import stored_contract
 from comity.node.sessions.lines import Lines, tell
 from comity.protocol.definition import ProtocolDefinition
+from comity.protocol.roles import Operable, OperatorReply
 from comity.session.events import Event
 from comity.session.outcome import Outcome
 from comity.session.waiting import DATA, PEER_AWAY, began, overdue
@@ -58,8 +60,8 @@ class InitiatedSessions:
 
     def restore(self, role: str) -> None:
         """Takes up the sessions that were on when the node stopped."""
-        for kept in self._store.sessions():
-            if kept.is_on and kept.own["role"] == role and not kept.is_helped:
+        for kept in self._store.ongoing():
+            if kept.own["role"] == role and not kept.is_helped:
                 try:
                     self._restore(kept)
                 except Exception as error:
@@ -92,19 +94,38 @@ class InitiatedSessions:
             self._lines.address(acceptor)
         with self._lock:
             kept = self._store.find(contract.session)
-            if kept is not None:
-                require_same(kept, contract)
+            if kept is not None and not self._never_began(kept):
+                require_same(kept, contract, joins=definition.topology.is_joined)
                 return
             self._store.save(stored(contract, self._party.membership(definition.initiator, contract)))
         self._start(InitiatedSession(contract, definition, self._store))
+
+    def _never_began(self, kept: StoredSession) -> bool:
+        """Whether a session was refused here before anything of it left: what refused it the owner may have changed since."""
+        return kept.state == "refused" and not self._store.chains(kept.session)
 
     def find(self, session: str) -> InitiatedSession | None:
         """A session that was on at some time since the node started."""
         return self._sessions.get(session)
 
+    def stopped(self) -> dict[str, str]:
+        """Why sessions have stopped, by identifier, since the node started."""
+        return {name: session.why_stopped for name, session in self._sessions.items() if session.why_stopped}
+
     def running(self) -> set[str]:
         """Identifiers of the active sessions."""
         return {name for name, session in self._sessions.items() if session.running}
+
+    def end_untrusted(self) -> None:
+        """Closes the lines to parties that are not trusted any more; their sessions stop, and say why when they go on."""
+        identity = self._config.identity
+        for session in list(self._sessions.values()):
+            for connection in session.connections:
+                try:
+                    connection.require_trusted(identity)
+                except ComityError as error:
+                    log.warning("line-cut", session=session.contract.session, peer=connection.party, error=str(error))
+                    connection.close()
 
     def resume(self, session: str) -> None:
         """Goes on with a session that stopped because the acceptor, or the disk, was away.
@@ -127,6 +148,30 @@ class InitiatedSessions:
                 raise _offline(session)
             log.info("session-resumed", session=session)
             self._start(InitiatedSession(*stored_contract(kept), self._store))
+
+    def call(self, session: str, call: str, fields: Mapping[str, Json]) -> OperatorReply:
+        """Asks something of a session's role that it has to do with its operator.
+
+        Raises:
+            InvalidValue: There is no such session, it does not work yet, or has nothing to do with an operator.
+            ComityError: What the role says to it.
+        """
+        found = self._sessions.get(session)
+        if found is None or not self._is_on(session):
+            raise InvalidValue(
+                f"session {session} has nothing to ask",
+                expected="a session of this node that is on",
+                received=self._state(session),
+                action="comity sessions lists them",
+            )
+        if isinstance(found.role, Operable):
+            return found.role.operated(call, fields)
+        raise InvalidValue(
+            f"session {session} has nothing to ask",
+            expected="a session that needs its operator",
+            received="one that has not begun" if found.role is None else f"one of {found.definition.name}",
+            action="comity show says what it waits for",
+        )
 
     def take_up(self) -> None:
         """Goes on with sessions that stopped since somebody was away, each when its time has come."""
@@ -217,6 +262,7 @@ class InitiatedSessions:
         contract = session.contract
         # Who was away when the node stopped need not be now.
         session.waits.clear(PEER_AWAY, DATA)
+        structlog.contextvars.bind_contextvars(session=contract.session)
         try:
             with contextlib.ExitStack() as stack, interruption.checked(session.require_wanted):
                 session.connections = [stack.enter_context(self._lines.to(acceptor)) for acceptor in contract.acceptors]

@@ -42,6 +42,7 @@ class InitiatedSession:
         role: What works in it; None before the others agreed.
         again_at: When it is tried again, by the monotonic clock, where it stopped since somebody was away; None where it did
             not.
+        why_stopped: Why it stopped; empty where it did not.
     """
 
     def __init__(self, contract: Contract, definition: ProtocolDefinition, store: Store) -> None:
@@ -54,6 +55,7 @@ class InitiatedSession:
         self.thread: threading.Thread | None = None
         self.role: Initiator | None = None
         self.again_at: float | None = None
+        self.why_stopped = ""
 
     def take(self, role: Initiator) -> None:
         """Takes note of what works in it."""
@@ -81,6 +83,8 @@ class InitiatedSession:
     def observe(self, event: Event) -> None:
         """Takes note of what happens."""
         log_event(self.contract.session, event)
+        if event.kind == "session-stopped":
+            self.why_stopped = str(event.fields["what"])
         self.events.append(event)
 
     def require_wanted(self) -> None:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from comity.contract import Contract, HeadSpec, InputSpec, Membership, Preprocessing, TaskSpec, Terms
+from comity.contract import (
+    INITIAL,
+    Contract,
+    HeadSpec,
+    InputSpec,
+    Membership,
+    ModelSpec,
+    Preprocessing,
+    Price,
+    TaskSpec,
+    Terms,
+)
 from comity.errors import DataChanged, InvalidValue, NodeDraining, StorageError, TooManyCalls, TransportError
 from comity.node.party import LocalParty
 from comity.node.sessions.agreement import Negotiation
@@ -15,11 +26,12 @@ from comity.node.validation import validated
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.protocol.roles import Initiator, run
-from comity.session.events import Event, Observer
+from comity.session.events import Observer, finished_rounds
 from comity.session.outcome import Outcome
+from comity.session.stopping import require_usable_target
 from comity.session.waiting import OFFLINE
 from comity.store.store import StoredSession
-from comity.tasks import require_usable, signed_model, task_kind
+from comity.tasks import require_usable, task_kind
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.negotiation import require_models, require_task_kind
 from comity.transport.peer_connection import PeerConnection
@@ -55,28 +67,49 @@ def draft_contract(script: Script, party: LocalParty, session: str) -> tuple[Con
     task = _task(wanted, party, identifier)
     require_task_kind(task.kind, definition)
     terms = validated(definition.terms, wanted.terms, "session.terms")
-    own_models = party.config.own_models
+    require_usable_target(terms, task.kind)
     specs = {name: each.spec(party.weights_named) for name, each in _models(wanted, definition, terms).items()}
-    sizes = definition.load().task.sizes(terms, task, specs, own_models)
     contract = Contract(
         protocol=definition.name,
         version=definition.version,
         session=identifier,
         seed=wanted.seed,
         rounds=wanted.rounds,
-        models={
-            name: signed_model(each, task, wanted.seed, own_models, party.weights, size=sizes.get(name))
-            for name, each in specs.items()
-        },
+        models=specs,
         task=task,
         initiator="" if definition.topology.is_joined else party.name,
         acceptors=wanted.acceptors,
-        egress=definition.egress_of(terms),
+        egress=(*definition.egress_of(terms), *_sent_weights(party, specs)),
         max_silence_s=wanted.max_silence_s,
         max_duration_s=wanted.max_duration_s,
+        price=_price(wanted, definition),
         terms=definition.load().task.complete(terms, party.holdings.data),
     )
-    return contract, definition
+    party.try_apart(contract)
+    return party.signed(contract), definition
+
+
+def _sent_weights(party: LocalParty, models: Mapping[str, ModelSpec]) -> tuple[str, ...]:
+    """What lets weights to begin with cross: the policy of the party that drafts, which has them."""
+    has_some = any(each.initial for each in models.values())
+    return (INITIAL,) if has_some and party.config.policy.may_leave(INITIAL) else ()
+
+
+def _price(wanted: SessionSection, definition: ProtocolDefinition) -> Price | None:
+    """What a script says of the price; its rule is one that the protocol's sessions can be reckoned by.
+
+    Raises:
+        InvalidValue: It is not.
+    """
+    table = definition.presentation.per_round
+    if wanted.price is not None and wanted.price.rule == "by_share" and (table is None or not table.share):
+        raise InvalidValue(
+            "session.price.rule cannot be used",
+            expected=f"each: {definition.name} does not say what a party's part in a round was worth",
+            received=wanted.price.rule,
+            action='set rule = "each"',
+        )
+    return wanted.price
 
 
 def _models(wanted: SessionSection, definition: ProtocolDefinition, terms: Terms) -> dict[str, ModelSection]:
@@ -184,10 +217,9 @@ def run_session(
     contract, definition, party = negotiation.contract, negotiation.definition, negotiation.party
     peers = negotiation.agree(connections)
     observe(definition.started(contract, definition.initiator, contract.acceptors))
-    for record in party.store.records(contract.session):
+    for event in finished_rounds(party.store.records(contract.session)):
         # Observers after a restart see what was before it.
-        if record.kind == "finished":
-            observe(Event("round-finished", record.round, record.fields))
+        observe(event)
     place = party.session_context(contract, negotiation.own, observe, peers, negotiation.waits)
     contexts = [
         party.peer_context(place, peer, presence=connection.presence)
@@ -219,8 +251,13 @@ def stored(contract: Contract, own: Membership, *peers: Membership, promised: in
     )
 
 
-def require_same(kept: StoredSession, contract: Contract) -> None:
+def require_same(kept: StoredSession, contract: Contract, *, joins: bool = False) -> None:
     """Checks that a session that is on is the one that is asked for: somebody asks again who could not hear the answer.
+
+    Args:
+        kept: The session that there is.
+        contract: What is asked for.
+        joins: Whether this party would join it, and another gave it its identifier.
 
     Raises:
         InvalidValue: It is another, or over.
@@ -228,11 +265,13 @@ def require_same(kept: StoredSession, contract: Contract) -> None:
     session = kept.session
     if kept.is_on and stored_contract(kept)[0].hash == contract.hash:
         return
+    opener = contract.acceptors[0] if contract.acceptors else "the other party"
+    instead = f"ask {opener} to open another session" if joins else "leave out session.id, or give another"
     raise InvalidValue(
         "the session's id is taken",
         expected="a new id" if kept.is_on else f"a new id, since that session is {kept.state}",
         received=session,
-        action=f"leave out session.id, or give another; comity watch {session} shows the one that there is",
+        action=f"{instead}; comity show {session} shows the one that there is",
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 from comity.contract import Json
@@ -11,9 +13,11 @@ from comity.errors import InvalidValue
 from comity.ledger.charges import charges_of, counted
 from comity.ledger.ledger import bytes_by_kind
 from comity.node.sessions.kept import stored_contract
-from comity.session.events import Event
+from comity.session.events import Event, finished_rounds
 from comity.session.waiting import began
 from comity.store.store import Store, StoredSession, Waiting
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 SeenState = Literal["running", "waiting", "stopped", "finished", "failed", "cancelled", "refused"]
 
@@ -32,6 +36,7 @@ class SessionSummary:
         rounds_finished: Rounds that this node is done with.
         begun: When this node entered it, UTC, ISO 8601.
         waits: What it waits for.
+        why: Why it ended before its time, or stopped; empty where it did not, or where nobody remembers.
     """
 
     session: str
@@ -43,6 +48,7 @@ class SessionSummary:
     rounds_finished: int
     begun: str
     waits: tuple[Waiting, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +74,28 @@ class SessionDetails:
     charged: Mapping[str, int]
 
 
-def summarized(store: Store, running: Collection[str]) -> list[SessionSummary]:
+def summarized(
+    store: Store, running: Collection[str], stopped: Mapping[str, str] = _NONE, failed: Mapping[str, str] = _NONE
+) -> list[SessionSummary]:
     """Every session of a node, oldest first.
 
     Args:
         store: What the node keeps.
         running: Identifiers of the active sessions.
+        stopped: Why others have stopped, by identifier, as far as that is known.
+        failed: Why active sessions can do nothing more, though they are not over: their peers have not been told.
     """
-    return [_summary(store, kept, running) for kept in store.sessions()]
+    return [_summary(store, kept, running, stopped, failed) for kept in store.sessions()]
 
 
-def detailed(store: Store, running: Collection[str], session: str) -> SessionDetails:
-    """One session of a node.
+def detailed(
+    store: Store,
+    running: Collection[str],
+    session: str,
+    stopped: Mapping[str, str] = _NONE,
+    failed: Mapping[str, str] = _NONE,
+) -> SessionDetails:
+    """One session of a node; see `summarized`.
 
     Raises:
         InvalidValue: There is none of that identifier.
@@ -88,7 +104,7 @@ def detailed(store: Store, running: Collection[str], session: str) -> SessionDet
     contract, _ = stored_contract(kept)
     entries = list(store.entries(session))
     return SessionDetails(
-        _summary(store, kept, running),
+        _summary(store, kept, running, stopped, failed),
         contract.hash,
         kept.contract,
         kept.result,
@@ -106,10 +122,9 @@ def past_events(store: Store, session: str) -> list[Event]:
     """
     kept = _kept(store, session)
     contract, definition = stored_contract(kept)
-    events = [definition.started(contract, str(kept.own["role"]), _peers(kept))]
-    events += [
-        Event("round-finished", each.round, each.fields) for each in store.records(session) if each.kind == "finished"
-    ]
+    started = definition.started(contract, str(kept.own["role"]), _peers(kept))
+    events = [replace(started, time=datetime.fromisoformat(kept.begun)) if kept.begun else started]
+    events += finished_rounds(store.records(session))
     match kept.state:
         case "waiting":
             events += [began(each) for each in kept.waits]
@@ -133,11 +148,19 @@ def _kept(store: Store, session: str) -> StoredSession:
     return kept
 
 
-def _summary(store: Store, kept: StoredSession, running: Collection[str]) -> SessionSummary:
+def _summary(
+    store: Store,
+    kept: StoredSession,
+    running: Collection[str],
+    stopped: Mapping[str, str],
+    failed: Mapping[str, str],
+) -> SessionSummary:
     contract: Mapping[str, Any] = kept.contract
     result: Mapping[str, Any] = kept.result
     state: SeenState
     match kept.state:
+        case "active" | "waiting" if kept.session in failed:
+            state = "failed"
         case "active":
             state = "running" if kept.session in running else "stopped"
         case stands:
@@ -147,6 +170,11 @@ def _summary(store: Store, kept: StoredSession, running: Collection[str]) -> Ses
     else:
         finished = result.get("rounds_finished", 0)
     own = str(kept.own["role"])
+    why = str(result.get("what", "")) if state != "finished" else ""
+    if state == "stopped":
+        why = stopped.get(kept.session, "")
+    elif kept.is_on:
+        why = failed.get(kept.session, why)
     return SessionSummary(
         kept.session,
         contract["protocol"],
@@ -157,6 +185,7 @@ def _summary(store: Store, kept: StoredSession, running: Collection[str]) -> Ses
         finished,
         kept.begun,
         kept.waits,
+        why,
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from comity.contract import Contract, Membership
+from comity.contract import INITIAL, Contract, Membership
 from comity.errors import MalformedMessage, PolicyRefusal, UnknownParty, UnsupportedProtocol
 from comity.ledger.receipts import require_pinned
 from comity.node.party import LocalParty
-from comity.node.sessions.room import promise, require_memory
+from comity.node.sessions.room import promise
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.session.policy import Asked
@@ -87,7 +89,13 @@ def read_proposal(
 
 
 def require_admissible(
-    party: LocalParty, proposal: Proposal, own: Membership, *, active: int, asked: Asked, reserved: int
+    party: LocalParty,
+    proposal: Proposal,
+    own: Membership,
+    *,
+    active: int,
+    asked: Asked,
+    holding: Callable[[Contract, str], AbstractContextManager[None]],
 ) -> int:
     """Checks that this party's policy and its disk admit a proposal.
 
@@ -97,7 +105,7 @@ def require_admissible(
         own: Its part in the session.
         active: Sessions that it has already.
         asked: What the other party asks of it already.
-        reserved: Memory that the sessions that are on may take, in bytes.
+        holding: Holds the memory that a session that a party asks for may take, or refuses it.
 
     Returns:
         What the session may take on disk, in bytes.
@@ -107,16 +115,17 @@ def require_admissible(
     """
     contract, definition = proposal.contract, proposal.definition
     party.review(contract, own, (proposal.peer.party,), active=active, asked=asked)
-    if not set(contract.egress) <= set(definition.egress_of(contract.terms)):
+    needed = definition.egress_of(contract.terms) + ((INITIAL,) if contract.weights_sent else ())
+    if not set(contract.egress) <= set(needed):
         raise PolicyRefusal(
             "the contract lets more cross than its protocol needs",
-            expected=", ".join(definition.egress_of(contract.terms)),
+            expected=", ".join(needed),
             received=", ".join(contract.egress),
             action="leave the others out of the contract",
         )
     # Before any model is built.
-    require_memory(party, contract, reserved)
-    return promise(party, contract, own, proposal.peer, definition)
+    with holding(contract, proposal.peer.party):
+        return promise(party, contract, own, proposal.peer, definition)
 
 
 def _offered(role: str, contract: sessions_pb2.Contract) -> ProtocolDefinition:

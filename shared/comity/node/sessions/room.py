@@ -9,6 +9,7 @@ from comity.blobs.blob_store import BlobStore
 from comity.contract import Contract, Membership
 from comity.errors import PolicyRefusal
 from comity.protocol.definition import ProtocolDefinition
+from comity.session.policy import NOTHING_RESERVED, Policy, Reserved
 from comity.store.store import Store
 
 if TYPE_CHECKING:
@@ -41,9 +42,28 @@ def promise(
     Raises:
         PolicyRefusal: There is no room.
     """
+    sent = party.starting_bytes(contract)
     needed = disk_space(party, contract, own, peer, definition)
-    free = bytes_free(party.blobs, party.store, party.config.policy.max_state_bytes)
-    free -= outstanding(party.store, party.blobs, but=contract.session)
+    # What was sent of weights to begin with takes its room already.
+    require_disk(party, contract, needed)
+    return needed + sent
+
+
+def require_disk(party: LocalParty, contract: Contract, needed: int, others: Reserved = NOTHING_RESERVED) -> None:
+    """Checks that there is room on disk beside what other sessions may still take, and in the share of who asks.
+
+    Args:
+        party: This party.
+        contract: The contract of the session that needs it.
+        needed: How much, in bytes.
+        others: What is to come beside that, and what sessions were promised.
+
+    Raises:
+        PolicyRefusal: There is less.
+    """
+    quota = party.config.policy.max_state_bytes
+    free = bytes_free(party.blobs, party.store, quota)
+    free -= outstanding(party.store, party.blobs, but=contract.session) + others.all
     if needed > free or free < 0:
         raise PolicyRefusal(
             f"{party.name} has no room for the session",
@@ -52,16 +72,23 @@ def promise(
             received="less" if party.name in contract.acceptors else f"{max(free, 0) / 1e6:.0f} MB",
             action="raise policy.max_state_bytes, or free space with comity gc",
         )
-    return needed
+    if quota is None:
+        quota = party.blobs.free() + party.blobs.used() + party.store.size()
+    theirs = others.theirs + sum(
+        each.promised
+        for each in party.store.ongoing()
+        if each.initiator == contract.initiator and each.session != contract.session
+    )
+    _require_share(party, contract, needed, quota, theirs, "what it keeps")
 
 
-def require_memory(party: LocalParty, contract: Contract, reserved: int) -> int:
-    """Checks, before a session's models are built, that there is memory for them beside other sessions'.
+def require_memory(party: LocalParty, contract: Contract, reserved: Reserved) -> int:
+    """Checks, before a session's models are built, that there is memory for them beside other sessions', and in the share of who asks.
 
     Args:
         party: This party.
         contract: The contract.
-        reserved: What the sessions that are on may take, in bytes.
+        reserved: What the sessions that are on may take.
 
     Returns:
         What the session may take, in bytes.
@@ -70,22 +97,42 @@ def require_memory(party: LocalParty, contract: Contract, reserved: int) -> int:
         PolicyRefusal: There is no memory for it.
         RefusedError: This party's data or models do not fit.
     """
-    needed, quota = party.memory_space(contract), party.config.policy.max_memory_bytes
-    if quota is None:
-        quota = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
-    if needed > quota - reserved:
+    needed, quota = party.memory_space(contract), memory_quota(party.config.policy)
+    if needed > quota - reserved.all:
         raise PolicyRefusal(
             f"{party.name} has no memory for the session",
             expected=f"{needed / 1e6:.0f} MB for its models",
             received="less",
             action="choose a smaller model, wait until sessions have ended, or have policy.max_memory_bytes raised",
         )
+    _require_share(party, contract, needed, quota, reserved.theirs, "its models")
     return needed
+
+
+def _require_share(party: LocalParty, contract: Contract, needed: int, quota: int, theirs: int, what: str) -> None:
+    """Checks that what one party asks for leaves others their part; what this party asks for itself is its own to say."""
+    if contract.is_open or party.name not in contract.acceptors:
+        return
+    share = party.config.policy.max_party_share
+    if theirs + needed > share * quota:
+        raise PolicyRefusal(
+            f"{party.name}'s policy.max_party_share refuses the session",
+            expected=f"at most {share:g} of its room for the sessions of one party",
+            received=f"{needed / 1e6:.0f} MB for {what}, beside {theirs / 1e6:.0f} MB for others of {contract.initiator}",
+            action="choose a smaller model or fewer rounds, or wait until a session has ended",
+        )
+
+
+def memory_quota(policy: Policy) -> int:
+    """Most that the models of all sessions may take in memory, in bytes."""
+    if policy.max_memory_bytes is not None:
+        return policy.max_memory_bytes
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
 
 
 def promised(store: Store) -> int:
     """What the sessions that are not over may take in all, in bytes."""
-    return sum(kept.promised for kept in store.sessions() if kept.is_on)
+    return sum(kept.promised for kept in store.ongoing())
 
 
 def outstanding(store: Store, blobs: BlobStore, *, but: str = "") -> int:
@@ -96,7 +143,7 @@ def outstanding(store: Store, blobs: BlobStore, *, but: str = "") -> int:
         blobs: Where their blobs are.
         but: A session that is left out.
     """
-    sessions = [kept for kept in store.sessions() if kept.is_on and kept.promised and kept.session != but]
+    sessions = [kept for kept in store.ongoing() if kept.promised and kept.session != but]
     return sum(max(0, kept.promised - blobs.used(kept.session)) for kept in sessions)
 
 

@@ -19,10 +19,12 @@ from comity.contract import (
     Names,
     Options,
     Preprocessing,
+    Price,
 )
 from comity.errors import InvalidValue
 from comity.node.config import PartyConfig
 from comity.node.validation import parse_toml, validated
+from comity.node.weights import WeightsRef
 
 MODEL = "model"
 """What protocols with one model call it."""
@@ -46,13 +48,15 @@ class ModelSection(ModelForm):
     options: Options = Field(default_factory=dict)
     initial: str = ""
 
-    def spec(self, digest_of: Callable[[str], str]) -> ModelSpec:
+    def spec(self, named: Callable[[str], WeightsRef]) -> ModelSpec:
         """The model as a contract names it, before it is signed.
 
         Args:
-            digest_of: Gives the digest of weights that are named here.
+            named: Gives digest and length of weights that are named here.
         """
-        fields = self.model_dump() | {"initial": digest_of(self.initial) if self.initial else ""}
+        fields = self.model_dump()
+        if self.initial:
+            fields["initial"], fields["initial_bytes"] = named(self.initial)
         return ModelSpec.model_validate(fields)
 
 
@@ -95,6 +99,7 @@ class SessionSection(_Section):
             other parties learn; and, where neither its data nor the script say, of targets that are numbers.
         max_silence_s: How long the acceptor goes on without a call of the initiator's, in seconds.
         max_duration_s: How long the session is valid, in seconds; left out, for as long as it takes.
+        price: What a unit of it costs: a round, or what else the protocol counts; left out where that is no matter.
         terms: The protocol's own terms.
     """
 
@@ -109,6 +114,7 @@ class SessionSection(_Section):
     normalization: Preprocessing | Literal["computed"] = Preprocessing()
     max_silence_s: Duration = WEEK_S
     max_duration_s: Duration | None = None
+    price: Price | None = None
     terms: dict[str, Any] = {}
 
     @property

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from comity.contract import Contract, Membership
+from comity.errors import ComityError
 from comity.node.logs import log_event
 from comity.node.party import LocalParty
 from comity.node.sessions.ending import SessionEnds
+from comity.node.sessions.failures import failure
 from comity.node.sessions.joined import UntilOver
 from comity.protocol.definition import ProtocolDefinition
-from comity.session.events import Event
+from comity.session import log_context
+from comity.session.events import Event, finished_rounds
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import ActiveSession, SessionRegistry
 from comity.session.worker import SessionWorker, Steppable, Worker
@@ -39,7 +41,7 @@ class SessionWork:
         self._party = party
         self._sessions = sessions
         self._ends = ends
-        self._work = work or partial(SessionWorker, limits=party.config.limits)
+        self._work = work or self._in_a_thread
         # What is opened is there before its worker can end it.
         self._opening = threading.Lock()
 
@@ -67,9 +69,21 @@ class SessionWork:
         self._party.enter(contract.session, lambda: self.lose(contract.session))
         try:
             return self._begin(contract, definition, own, peers, events or ReplayableStream[Event]())
-        except BaseException:
+        except BaseException as error:
+            self._drop_new(contract.session, error)
             self._party.leave(contract.session)
             raise
+
+    def _drop_new(self, session: str, error: BaseException) -> None:
+        """Drops what a session left that did not begin: a peer can have its role refuse as often as it likes."""
+        if self._party.store.find(session) is None:
+            self._party.watchers.ended(session, "failed", failure(error) if isinstance(error, ComityError) else {})
+            log_context.end(session)
+            self._party.store.forget(session)
+            self._party.blobs.drop(session)
+
+    def _in_a_thread(self, role: Steppable, name: str) -> SessionWorker:
+        return SessionWorker(role, name, limits=self._party.config.limits)
 
     def lose(self, session: str) -> None:
         """Stops to work on a session that another process has taken over; it goes on there."""
@@ -94,18 +108,16 @@ class SessionWork:
         place = self._party.session_context(contract, own, observe, peers)
         contexts = [self._party.peer_context(place, peer, apart=definition.topology.is_joined) for peer in peers]
         observe(definition.started(contract, definition.acceptor, [peer.party for peer in peers]))
-        for record in place.journal.records():
-            if record.kind == "finished":
-                events.append(Event("round-finished", record.round, record.fields))
+        for event in finished_rounds(place.journal.records()):
+            events.append(event)
         role: Any = definition.load().acceptor(place, contexts)
-        name = f"session-{contract.session}"
         with self._opening:
             worker: Worker
             if definition.topology.is_joined:
                 work = UntilOver(role, lambda: self._conclude(contract.session))
-                worker = SessionWorker(work, name, work.wakes_in, limits=self._party.config.limits)
+                worker = SessionWorker(work, contract.session, work.wakes_in, limits=self._party.config.limits)
             else:
-                worker = self._work(role, name)
+                worker = self._work(role, contract.session)
             session = ActiveSession(
                 place,
                 role,

@@ -19,6 +19,7 @@ from comity.node.setup.data_section import data_section
 from comity.privacy.settings import Preset
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocols, protocols_for
+from comity.protocol.topology import Topology
 from comity.session.policy import Policy
 from comity.store.secrets import secrets_in
 from comity.suggestions import did_you_mean
@@ -32,7 +33,20 @@ OPERATOR = "operator"
 
 _KEY = Path("key.pem")
 _NODE = "comity.node.setup:templates/node.toml"
-_PLACED = frozenset({"cinic10", "csv", "imagefolder", "npz", "parquet", "text"})
+_PLACED = frozenset(
+    {
+        "cinic10",
+        "cityscapes",
+        "cityscapes-tasks",
+        "csv",
+        "imagefolder",
+        "npz",
+        "nyuv2",
+        "parquet",
+        "text",
+        "tiny-imagenet",
+    }
+)
 """Sources that are files or folders."""
 _LISTEN = "0.0.0.0:5500"
 
@@ -73,7 +87,7 @@ class Initial:
         card: The file for other parties.
         fingerprint: SHA-256 of the certificate, hexadecimal.
         receipt_key: Key that the node signs its receipts with, hexadecimal; None for an operator.
-        script: A session to run, or to open; None where no peer to ask is known.
+        scripts: Sessions to run, or to open, one for each protocol that the role begins; none where no peer to ask is known.
         asks: Whether it is a node that needs to know where others are.
     """
 
@@ -81,7 +95,7 @@ class Initial:
     card: Path
     fingerprint: str
     receipt_key: str | None = None
-    script: Path | None = None
+    scripts: tuple[Path, ...] = ()
     asks: bool = False
 
 
@@ -101,13 +115,15 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
     listens = any(each.acceptor == role for each in definitions)
     _require_usable(choices, listens=listens)
 
-    template, acceptor = _script_of(definitions, choices)
-    script = folder / "session.toml" if template else None
+    section = data_section(_from(choices.data, folder), folder, choices.targets)
+    task = _task_of(section)
+    templates = _scripts_of([each for each in definitions if not (task and each.tasks) or task in each.tasks], choices)
+    scripts = [folder / name for name in templates]
     key, card, config = folder / _KEY, folder / f"{party}.pem", folder / CONFIG
     state, trust = folder / "state", folder / "trust"
-    _require_new(folder, config, key, card, *([script] if script is not None else []))
+    _require_new(folder, config, key, card, *scripts)
     settings = _settings(choices, listen=choices.listen or (_LISTEN if listens else ""))
-    settings["data"] = data_section(_from(choices.data, folder), folder, choices.targets)
+    settings["data"] = section
     settings["protocols"] = _protocols(definitions)
     settings["egress"] = _egress(definitions)
     certificate, private = self_signed(party)
@@ -118,10 +134,10 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
         receipt_key = secrets_in(state).receipt_key().public_key
         _write(key, private)
         _write(card, Card((certificate,), receipt_key).to_pem(), mode=0o644)
-        if script is not None:
+        for script, (template, acceptors) in zip(scripts, templates.values(), strict=True):
             filling = {
-                "acceptor": acceptor,
-                "acceptor_value": _value(acceptor),
+                "acceptor": " and ".join(acceptors),
+                "acceptor_value": ", ".join(map(_value, acceptors)),
                 "normalization": _normalization(choices),
             }
             filled = Template(_text(template)).substitute(filling)
@@ -129,9 +145,9 @@ def make_node(folder: Path, choices: NodeChoices) -> Initial:
         _write(config, Template(_text(_NODE)).substitute(settings).encode())
     except OSError as error:
         raise _not_writable(folder, error) from error
-    made_files = (config, key, card, trust, state / "secret", *([script] if script is not None else []))
+    made_files = (config, key, card, trust, state / "secret", *scripts)
     asks = any(each.initiator == role for each in definitions)
-    return Initial(made_files, card, fingerprint(certificate), receipt_key, script, asks)
+    return Initial(made_files, card, fingerprint(certificate), receipt_key, tuple(scripts), asks)
 
 
 def make_operator(folder: Path, party: str) -> Initial:
@@ -251,6 +267,15 @@ def _from(source: str, folder: Path) -> str:
     return f"{kind}:{path.absolute()}"
 
 
+def _task_of(section: str) -> str:
+    """The kind of task that data are for, where their section says so; empty where it does not."""
+    said = tomlkit.parse(section).unwrap()
+    if said["source"].startswith("gymnasium:"):
+        return "reinforcement"
+    kind = said.get("data", {}).get("table", {}).get("kind", "")
+    return {"numbers": "regression", "labels": "multilabel"}.get(kind, "")
+
+
 def _value(value: str | list[str]) -> str:
     return tomlkit.item(value).as_string()
 
@@ -261,22 +286,30 @@ def _text(place: str) -> str:
     return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
-def _script_of(definitions: Sequence[ProtocolDefinition], choices: NodeChoices) -> tuple[str, str]:
-    """The template of a first script, and whose session it is; nothing where the node begins none, or knows no peer to ask."""
+def _scripts_of(definitions: Sequence[ProtocolDefinition], choices: NodeChoices) -> dict[str, tuple[str, list[str]]]:
+    """By the names of first scripts their template, and whose session it is: all peers', where all may help at once.
+
+    None where the node begins no session, or knows no peer to ask. Those of protocols that are for other data are left out.
+    The first protocol's is `session.toml`.
+    """
+    found: dict[str, tuple[str, list[str]]] = {}
+    peers = [*(choices.peers or {})]
     for each in definitions:
         if each.center == choices.role and each.extensions.script_template:
-            acceptor = choices.party if each.topology.is_joined else next(iter(choices.peers or {}), "")
-            if acceptor:
-                return each.extensions.script_template, acceptor
-    return "", ""
+            others = peers if each.topology is Topology.FAN_OUT else peers[:1]
+            acceptors = [choices.party] if each.topology.is_joined else others
+            if acceptors:
+                name = f"session-{each.name.replace('_', '-')}.toml" if found else "session.toml"
+                found[name] = each.extensions.script_template, acceptors
+    return found
 
 
 def _egress(definitions: Sequence[ProtocolDefinition]) -> str:
-    """What a policy has to name for protocols of whose kinds some leave by no default."""
-    named = set(Policy().egress)
+    """What a policy has to name for protocols of whose kinds some leave by no default; samples are proposed to nobody."""
+    named = {*Policy().egress, "sample"}
     return "".join(
         f"\n# What crosses in {each.name.replace('_', '-')}, which the above does not name: list it to take part.\n"
-        f"# egress = {_value(list(each.egress))}"
+        f"# egress = {_value([kind for kind in each.egress if kind != 'sample'])}"
         for each in definitions
         if not named.issuperset(each.egress)
     )

@@ -150,7 +150,7 @@ class TrustStore:
         return known
 
     def _required(self, party: str, card: Card, file: Path, *, operator: bool) -> x509.Certificate:
-        """The one certificate of a card that may be taken."""
+        """The certificate of a card that may be taken; of two, while a party renews its own, the one that is good longest."""
         if not re.fullmatch(IDENTIFIER, party):
             raise InvalidValue(
                 "that is no party's name",
@@ -158,9 +158,17 @@ class TrustStore:
                 received=repr(party[:80]),
                 action="name the party as its certificate does",
             )
-        if len(card.certificates) != 1:
-            raise InvalidValue(f"{file} is no card", expected="one certificate", received=len(card.certificates))
-        (certificate,) = card.certificates
+        found = card.certificates
+        if len(found) not in {1, 2} or len({each.subject for each in found}) != len(found):
+            raise InvalidValue(
+                f"{file} is no card",
+                expected="one certificate, or an old and a new one with another subject",
+                received=len(found),
+                action="ask for the card again, and how it was made",
+            )
+        *others, certificate = sorted(found, key=lambda each: each.not_valid_after_utc)
+        for each in others:
+            _require_named(party, each, file)
         if party == self._party and not operator:
             raise InvalidValue(
                 "that is this node's own party",
@@ -168,14 +176,7 @@ class TrustStore:
                 received=party,
                 action=f"send {file.name} to the others, and take theirs",
             )
-        named = named_party(certificate)
-        if named != party:
-            raise InvalidValue(
-                f"{file} is another party's card",
-                expected=f"a certificate of {party}",
-                received=f"one of {named}" if named is not None else "one that names no party",
-                action="check the name; it is the certificate's subject alternative name",
-            )
+        _require_named(party, certificate, file)
         standing = self._standing(certificate)
         if standing != "good":
             until = f"{certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
@@ -259,6 +260,18 @@ class TrustStore:
                 action=f"write [peers.{party}] into it by hand",
             )
         return text.encode()
+
+
+def _require_named(party: str, certificate: x509.Certificate, file: Path) -> None:
+    """Checks that a certificate on a card is the party's."""
+    named = named_party(certificate)
+    if named != party:
+        raise InvalidValue(
+            f"{file} is another party's card",
+            expected=f"a certificate of {party}",
+            received=f"one of {named}" if named is not None else "one that names no party",
+            action="check the name; it is the certificate's subject alternative name",
+        )
 
 
 def _path(values: dict[str, Any], table: str, key: str, default: str) -> str:
