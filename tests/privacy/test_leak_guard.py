@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from comity.models import build
 from comity.privacy.leak_guard import Collector, LeakGuard, Rules, Verdict, unjudged
-from comity.privacy.leak_guard.columns import Columns, aligned
+from comity.privacy.leak_guard.columns import Columns, Draws
 from comity.privacy.leak_guard.layers import successive
 from comity.privacy.leak_guard.rules import combined, could_pair, grouped, most_of_one, paired, scaled, whole
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def spread(columns: Columns, samples: int) -> torch.Tensor:
+    """The values over all samples."""
+    everything = columns.values.new_zeros(len(columns.values), samples)
+    everything[:, columns.samples] = columns.values
+    return everything
 
 
 def leverage(rows: torch.Tensor) -> torch.Tensor:
@@ -52,9 +63,32 @@ def test_nearly_parallel_rows_are_told_apart_by_their_difference() -> None:
     assert held.all()
     assert shown.nonzero().flatten().tolist() == [7]
     one, other = (Columns(torch.arange(500), each) for each in scaled(rows).split(1))
-    assert successive(one, other, most_of_one(one.values), Rules()).tolist() == [True]
+    shares = most_of_one(one.values), most_of_one(other.values)
+    pairs = torch.tensor([0]), torch.tensor([0])
+    assert successive(one, other, pairs, shares, Rules()).tolist() == [True]
     other = Columns(torch.arange(400, 900), other.values)
-    assert successive(one, other, most_of_one(one.values), Rules()).tolist() == [False]
+    assert successive(one, other, pairs, shares, Rules()).tolist() == [False]
+
+
+@given(st.integers(0, 2**16))
+def test_successive_sends_are_judged_as_pairs_of_rows_over_all_samples(seed: int) -> None:
+    """Few samples in common, or most: what stays is what the pair rule says of rows that are spread over all."""
+    draws = torch.Generator().manual_seed(seed)
+    size = int(torch.randint(8, 40, (1,), generator=draws))
+    one, other = (
+        Columns(
+            torch.randperm(40, generator=draws)[:size].sort().values,
+            scaled(torch.randn(12, size, generator=draws).pow(3)),
+        )
+        for _ in range(2)
+    )
+    pairs = torch.randperm(12, generator=draws), torch.randperm(12, generator=draws)
+    # Some are nearly what was sent before.
+    other.values[pairs[1][:3]] = scaled(one.values[pairs[0][:3]] + 1e-3 * other.values[pairs[1][:3]])
+    whole_rows = spread(one, 40)[pairs[0]], spread(other, 40)[pairs[1]]
+    shares = most_of_one(one.values)[pairs[0]], most_of_one(other.values)[pairs[1]]
+    expected = paired(*whole_rows).amax(1) > 0.8
+    assert torch.equal(successive(one, other, pairs, shares, Rules()), expected)
 
 
 def test_a_row_of_one_sample_is_seen_at_any_scale() -> None:
@@ -87,12 +121,16 @@ def test_where_most_rows_of_a_layer_stay_all_do() -> None:
 
 
 def test_columns_add_up_by_sample() -> None:
-    one = Columns.summed(torch.tensor([5, 2, 5]), torch.tensor([[1.0], [2.0], [3.0]]))
+    batch, other = torch.tensor([5, 2, 5]), torch.tensor([2, 1, 5])
+    draws = Draws()
+    one = draws.summed([(batch, torch.tensor([[1.0], [2.0], [3.0]]))])
     assert one.samples.tolist() == [2, 5]
     assert one.values.tolist() == [[2.0, 4.0]]
-    two = Columns(torch.tensor([1, 5]), torch.tensor([[7.0, 0.5]]))
-    assert one.plus(two).values.tolist() == [[7.0, 2.0, 4.5]]
-    assert [each.tolist() for each in aligned(one, two)] == [[[0.0, 2.0, 4.0]], [[7.0, 0.0, 0.5]]]
+    # Another layer saw the same batch, and a third one more.
+    assert draws.summed([(batch, torch.tensor([[1.0], [0.0], [0.0]]))]).values.tolist() == [[0.0, 1.0]]
+    both = draws.summed([(batch, torch.ones(3, 1)), (other, torch.tensor([[0.0], [7.0], [0.5]]))])
+    assert both.samples.tolist() == [1, 2, 5]
+    assert both.values.tolist() == [[7.0, 1.0, 2.5]]
 
 
 class Trial:
@@ -239,6 +277,63 @@ def test_positions_of_a_sample_count_together() -> None:
     released = trial.guard.release_model(trial.state(), start)
     # In row 0 λ is 1, in row 1 it is .5.
     assert released.verdict == Verdict(2, {"": 1}, 2, 0)
+
+
+@pytest.mark.parametrize("size", [3, 12])
+def test_positions_of_a_sample_that_are_opposed_hide_nothing(size: int) -> None:
+    # Lengths alone add up to nothing in sample 0, whose two positions the row moves by, as in the keys of an attention.
+    trial = Trial(nn.Linear(size, 1), FEW)
+    start = trial.state()
+    positions = 4
+    inputs, weights = torch.zeros(20, positions, size), torch.zeros(20, positions, 1)
+    inputs[:, 0, 0], inputs[:, 1, 1] = 1.0, 1.0
+    inputs[:, 2:] = 0.1
+    weights[0, 0, 0], weights[0, 1, 0] = 1.0, -1.0
+    weights[1:, 2] = 0.05
+    trial.step(list(range(20)), inputs, weights)
+    shown = trial.state()["weight"][0] - start["weight"][0]
+    assert shown[0].sign() == -shown[1].sign() != 0
+    released = trial.guard.release_model(trial.state(), start)
+    assert released.verdict.held == {"": 1}
+    assert torch.equal(released.state["weight"][0], start["weight"][0])
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        lambda: nn.Conv2d(1, 3, 4),
+        lambda: nn.Conv2d(1, 3, 6, padding=1),
+        lambda: nn.Conv2d(1, 3, (4, 3), stride=2),
+        lambda: nn.Conv2d(1, 3, 2, dilation=3),
+        lambda: nn.Conv2d(1, 3, 5, stride=2, padding=1),
+    ],
+    ids=["as large", "padded", "cropped", "dilated", "strided"],
+)
+def test_a_convolution_of_one_position_is_a_fully_connected_layer(convolution: Callable[[], nn.Conv2d]) -> None:
+    trials = []
+    for model in (nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), nn.Sequential(convolution(), nn.Flatten())):
+        collector = Collector(model)
+        inputs = draw(30, 1, 4, 4).float()
+        means = collector.means(lambda model=model, inputs=inputs: model(inputs))
+        trial = Trial(model, FEW)
+        trial.guard = LeakGuard(collector, FEW, means)
+        start = trial.state()
+        weights = draw(30, 3, seed=1).float()
+        weights[:, 0] = torch.eye(30)[4]
+        trial.step(list(range(30)), inputs, weights)
+        released = trial.guard.release_model(trial.state(), start)
+        # And once more, by a guard that goes on from what the first kept.
+        trial.guard = LeakGuard(collector, FEW, kept=trial.guard.kept())
+        trial.step(list(range(30)), inputs, weights)
+        trials.append((released.verdict, trial.guard.release_model(trial.state(), released.state).verdict))
+        weight = next(name for name in start if name.endswith("weight"))
+        assert torch.equal(released.state[weight][0], start[weight][0])
+        assert not torch.equal(trial.state()[weight][0], start[weight][0])
+    assert [each.held_rows for each in trials[0]] == [each.held_rows for each in trials[1]] == [1, 1]
+    # One that slides over its input is none.
+    sliding = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 3, 3, padding=1), nn.Flatten())
+    collector = Collector(sliding)
+    assert collector.layers(collector.means(lambda: sliding(draw(2, 1, 4, 4).float()))) == {}
 
 
 def test_what_is_not_judged_is_named() -> None:

@@ -82,7 +82,7 @@ def require_within(
             raise _refusal(party, "models", ", ".join(settings.models), model, "use one of these models")
         if allowed is not None and width > allowed:
             raise _refusal(party, "models", f"{model} of at most {allowed} units", width, "use a narrower model")
-    _require_distinct(settings, plan, samples, max(widest.values(), default=0), party)
+    _require_distinct(settings, plan, samples, widest, party)
 
 
 def _require_draws(settings: PrivacySettings, plan: TrainingPlan, samples: int, party: str) -> None:
@@ -91,18 +91,55 @@ def _require_draws(settings: PrivacySettings, plan: TrainingPlan, samples: int, 
     by_rest = samples - settings.min_distinct
     if plan.is_private or batch <= min(by_share, by_rest) or batch == samples == by_share:
         return
+    if by_rest < 1:
+        # No batch would do.
+        action = (
+            'train on more; or agree on an epsilon; or, where anybody may read them, set preset = "public" in [privacy]'
+        )
+        raise _refusal(party, "min_distinct", f"more than {settings.min_distinct} samples", samples, action)
     limit = "max_batch_share" if by_share < by_rest or batch == samples else "min_distinct"
-    expected = f"a batch_size of at most {max(min(by_share, by_rest), 0)} of {samples} samples"
+    expected = f"a batch_size of at most {min(by_share, by_rest)} of {samples} samples"
     raise _refusal(party, limit, expected, plan.batch_size, "lower the term; the node's owner can change the limit")
 
 
-def _require_distinct(settings: PrivacySettings, plan: TrainingPlan, samples: int, width: int, party: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What stands behind each thing that is sent.
+
+    Attributes:
+        distinct: Distinct samples, about.
+        needed: How many the party's limits want.
+    """
+
+    distinct: float
+    needed: float
+
+    @property
+    def is_thin(self) -> bool:
+        """Whether so few are behind it that single samples are likely to show in some row, sooner or later."""
+        return self.distinct < 2 * self.needed
+
+    def told(self, samples: int) -> str:
+        """In words."""
+        behind = f"about {self.distinct:.0f} of {samples} samples behind what is sent each time"
+        return f"{behind}, {self.needed:.0f} wanted"
+
+
+def backing(settings: PrivacySettings, plan: TrainingPlan, samples: int, widest: Mapping[str, int]) -> Backing:
+    """What of a party's samples stands behind each thing that it sends; see `require_within`."""
+    by_width = settings.width_factor * max(widest.values(), default=0)
+    return Backing(plan.distinct(samples), max(settings.min_distinct, by_width))
+
+
+def _require_distinct(
+    settings: PrivacySettings, plan: TrainingPlan, samples: int, widest: Mapping[str, int], party: str
+) -> None:
     """Checks that enough distinct samples stand behind each thing that is sent."""
-    distinct, by_width = plan.distinct(samples), settings.width_factor * width
-    needed = max(settings.min_distinct, by_width)
+    found = backing(settings, plan, samples, widest)
+    distinct, needed, by_width = found.distinct, found.needed, found.needed > settings.min_distinct
     if distinct >= needed:
         return
-    by = "width_factor" if by_width > settings.min_distinct else "min_distinct"
+    by = "width_factor" if by_width else "min_distinct"
     wanted = f"{needed:.0f} distinct samples behind what is sent"
     if by == "width_factor":
         wanted += f", {settings.width_factor:g} for each unit of the widest layer"

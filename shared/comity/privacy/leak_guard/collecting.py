@@ -43,6 +43,8 @@ class Collector:
     Attributes:
         linear: The fully connected layers that are trained, by name.
         embeddings: The embeddings that are trained, by name.
+        convolutions: The convolutions that are trained and could take an input at once: one that has a single position on
+            it, since its kernel is about as large, is a fully connected layer, whose rows are samples.
         tied: For each parameter that has several names, all of them.
     """
 
@@ -51,6 +53,7 @@ class Collector:
         self.tied = _tied(model)
         self.linear: dict[str, nn.Linear] = {}
         self.embeddings: dict[str, nn.Embedding] = {}
+        self.convolutions: dict[str, _ConvNd] = {}
         self._batch: _Batch | None = None
         self._is_paused = False
         self._means: dict[str, list[Tensor]] | None = None
@@ -63,15 +66,21 @@ class Collector:
             elif isinstance(module, nn.Embedding) and module.weight.requires_grad:
                 self.embeddings[name] = module
                 module.register_forward_hook(partial(self._after_embedding, name))
+            elif isinstance(module, _ConvNd) and module.weight.requires_grad and _may_cover(module):
+                self.convolutions[name] = module
+                module.register_forward_hook(partial(self._after_convolution, name))
 
     def layers(self, means: Mapping[str, Tensor]) -> dict[str, Layer]:
-        """The layers' rows, with nothing contributed yet."""
+        """The layers' rows, with nothing contributed yet; of convolutions, those that had one position when `means` were found."""
         layers: dict[str, Layer] = {}
         for name, linear in self.linear.items():
             mean = means.get(name)
             if mean is None:
                 mean = torch.zeros(linear.in_features, device=linear.weight.device)
             layers[name] = LinearRows(_parameters(name, linear), linear.out_features, mean)
+        for name, convolution in self.convolutions.items():
+            if name in means:
+                layers[name] = LinearRows(_parameters(name, convolution), convolution.out_channels, means[name])
         for name, embedding in self.embeddings.items():
             layers[name] = EmbeddingRows(_parameters(name, embedding), embedding.num_embeddings)
         return layers
@@ -79,6 +88,7 @@ class Collector:
     def space(self, samples: int) -> int:
         """Most bytes of what a guard keeps of so many samples: a number for what is held and one for what was sent last."""
         rows = sum(layer.out_features for layer in self.linear.values())
+        rows += sum(layer.out_channels for layer in self.convolutions.values())
         # What was sent of each row may have left by itself, with an index of its samples; of embeddings, a pair for each
         # word of each sample.
         return samples * (4 * _NUMBER * rows + 4 * _NUMBER + _PAIR * _WORDS * len(self.embeddings))
@@ -124,6 +134,11 @@ class Collector:
         elif self._batch is not None and output.requires_grad:
             output.register_hook(partial(self._linear_gradient, self._batch, name, given))
 
+    def _after_convolution(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        if output.ndim > 2 and output.shape[2:].numel() == 1:
+            patch = _only_patch(self.convolutions[name], inputs[0].detach())
+            self._after_linear(name, module, (patch,), output)
+
     def _linear_gradient(self, batch: _Batch, name: str, given: Tensor, gradient: Tensor) -> None:
         layer = batch.layers.get(name)
         if self._is_paused or not isinstance(layer, LinearRows):
@@ -131,11 +146,9 @@ class Collector:
         if len(given) % len(batch.samples) or given.ndim < 2:
             batch.blind.add(name)
             return
-        lengths = (given - layer.mean).norm(dim=-1, keepdim=True)
-        moved = (gradient.detach() * lengths).float()
-        # Positions of a sample add up, whether they stand in a dimension of their own or beside each other.
-        moved = moved.reshape(len(batch.samples), -1, moved.shape[-1])
-        layer.add(batch.samples, moved[:, 0] if moved.shape[1] == 1 else moved.sum(1))
+        # Positions of a sample, whether they stand in a dimension of their own or beside each other.
+        apart = (given - layer.mean).float().reshape(len(batch.samples), -1, given.shape[-1])
+        layer.add(batch.samples, _contributed(apart, gradient.detach().float().reshape(*apart.shape[:2], -1)))
 
     def _after_embedding(self, name: str, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if self._batch is not None and output.requires_grad:
@@ -154,6 +167,30 @@ class Collector:
         padding = embedding.padding_idx
         real = torch.ones_like(rows, dtype=torch.bool) if padding is None else rows != padding
         layer.add(samples[real], rows[real], sizes[real])
+
+
+def _contributed(
+    apart: Float[Tensor, "batch positions inputs"], gradient: Float[Tensor, "batch positions rows"]
+) -> Float[Tensor, "batch rows"]:
+    """How much each sample contributes to each row, with the sign of most of it.
+
+    That is the length of the sum over its positions. The sum of the lengths would not do: of two positions with opposite
+    gradients it is nothing, while the row moves by how they differ, as in the keys of an attention, whose gradients add up
+    to 0 in every sample.
+    """
+    lengths = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
+    along: Tensor
+    if apart.shape[1] == 1:
+        along = gradient[:, 0] * lengths[:, 0]
+        return along
+    along = (gradient * lengths).sum(1)
+    if apart.shape[1] > apart.shape[2]:
+        # More positions than inputs: the sums themselves are smaller than the products of positions.
+        sums: Tensor = torch.linalg.vector_norm(torch.einsum("bpr,bpi->bri", gradient, apart), dim=-1)
+    else:
+        products = apart @ apart.transpose(1, 2)
+        sums = ((products @ gradient) * gradient).sum(1).clamp_min(0).sqrt()
+    return torch.copysign(sums, along)
 
 
 def widest(model: nn.Module) -> int:
@@ -189,7 +226,28 @@ def _used_as_functions(model: nn.Module) -> set[str]:
     return inside
 
 
-def _parameters(name: str, module: nn.Linear | nn.Embedding) -> tuple[str, ...]:
+def _may_cover(module: _ConvNd) -> bool:
+    """Whether a row of a convolution takes all channels, of one place in the input."""
+    return module.groups == 1 and not module.transposed
+
+
+def _only_patch(convolution: _ConvNd, inputs: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch inputs"]:
+    """What a convolution sees of inputs that are so small, beside its kernel, that it has one position on them."""
+    reach = [each * (size - 1) for each, size in zip(convolution.dilation, convolution.kernel_size, strict=True)]
+    if isinstance(convolution.padding, str):
+        same = convolution.padding == "same"
+        pads = [(each // 2, each - each // 2) if same else (0, 0) for each in reach]
+    else:
+        pads = [(each, each) for each in convolution.padding]
+    if any(map(any, pads)):
+        mode = "constant" if convolution.padding_mode == "zeros" else convolution.padding_mode
+        inputs = nn.functional.pad(inputs, [each for pair in reversed(pads) for each in pair], mode)
+    for dimension, (far, step) in enumerate(zip(reach, convolution.dilation, strict=True), start=2):
+        inputs = inputs[(slice(None),) * dimension + (slice(0, far + 1, step),)]
+    return inputs.flatten(1)
+
+
+def _parameters(name: str, module: nn.Module) -> tuple[str, ...]:
     prefix = f"{name}." if name else ""
     own = [each for each, parameter in module.named_parameters(recurse=False) if parameter.requires_grad]
     return tuple(prefix + each for each in own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,36 +27,32 @@ class Columns:
         """No sample's contributions."""
         return cls(torch.empty(0, dtype=torch.long), torch.empty(rows, 0))
 
-    @classmethod
-    def summed(cls, samples: Int[Tensor, " draws"], values: Float[Tensor, "draws rows"]) -> Columns:
-        """Contributions in which samples come several times, added up."""
-        distinct, places = samples.unique(return_inverse=True)
-        together = values.new_zeros(len(distinct), values.shape[1]).index_add_(0, places, values)
-        return cls(distinct, together.T.contiguous())
-
-    def of(self, rows: Tensor) -> Columns:
-        """Those to some of the rows, by mask or index."""
-        return Columns(self.samples, self.values[rows])
-
-    def spread(self, samples: Int[Tensor, " more"]) -> Float[Tensor, "rows more"]:
-        """The values over more samples, all of these among them."""
-        if len(samples) == len(self.samples):
-            return self.values
-        spread = self.values.new_zeros(len(self.values), len(samples))
-        return spread.index_copy_(1, torch.searchsorted(samples, self.samples), self.values)
-
-    def plus(self, other: Columns) -> Columns:
-        """The sum of contributions to the same rows."""
-        samples = torch.cat([self.samples, other.samples]).unique()
-        return Columns(samples, self.spread(samples) + other.spread(samples))
+    def of(self, rows: Int[Tensor, " some"]) -> Columns:
+        """Those to some of the rows."""
+        return Columns(self.samples, self.values.index_select(0, rows))
 
     def trimmed(self) -> Columns:
         """Without samples that contributed nothing."""
-        moved = (self.values != 0).any(0)
-        return Columns(self.samples[moved], self.values[:, moved])
+        moved = torch.nonzero((self.values != 0).any(0)).flatten()
+        if len(moved) == len(self.samples):
+            return self
+        return Columns(self.samples[moved], self.values.index_select(1, moved))
 
 
-def aligned(one: Columns, other: Columns) -> tuple[Float[Tensor, "rows s"], Float[Tensor, "rows s"]]:
-    """Both over the same samples."""
-    samples = torch.cat([one.samples, other.samples]).unique()
-    return one.spread(samples), other.spread(samples)
+class Draws:
+    """What the layers of one release have in common: which samples the batches drew. Most have seen the same ones."""
+
+    def __init__(self) -> None:
+        self._distinct: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+
+    def summed(self, drawn: Sequence[tuple[Int[Tensor, " batch"], Float[Tensor, "batch rows"]]]) -> Columns:
+        """Contributions by batch, in which samples come several times, added up by sample."""
+        # The batches are in the hands of the caller, so that no two of them are told apart by an address that was reused.
+        batches = tuple(id(samples) for samples, _ in drawn)
+        if batches not in self._distinct:
+            together = torch.cat([samples for samples, _ in drawn]).cpu()
+            self._distinct[batches] = together.unique(return_inverse=True)
+        distinct, places = self._distinct[batches]
+        values = torch.cat([each for _, each in drawn]).cpu()
+        total = values.new_zeros(len(distinct), values.shape[1]).index_add_(0, places, values)
+        return Columns(distinct, total.T.contiguous())

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from comity.privacy.leak_guard.collecting import Collector
+from comity.privacy.leak_guard.columns import Draws
 from comity.privacy.leak_guard.rules import Rules
 from comity.privacy.leak_guard.verdict import Verdict
 from comity.tensors import State
@@ -56,7 +57,7 @@ class LeakGuard:
     ) -> None:
         self._collector = collector
         self._rules = rules
-        layers = collector.layers(means or {})
+        layers = collector.layers(means or _means_in(kept or {}))
         self._layers = {
             name: layer
             for name, layer in layers.items()
@@ -165,9 +166,9 @@ class LeakGuard:
             dropped: Whether what stays is lost.
         """
         held: dict[str, Bool[Tensor, " rows"]] = {}
-        isolated = samples = 0
+        isolated, samples, draws = 0, 0, Draws()
         for name, layer in self._layers.items():
-            found = layer.judge(self._rules)
+            found = layer.judge(self._rules, draws)
             isolated, samples = max(isolated, found.isolated), max(samples, found.samples)
             rows = torch.ones_like(found.held) if name in self._blind | unseen else found.held
             if rows.any():
@@ -190,3 +191,8 @@ def _beside(rows: Bool[Tensor, " rows"], tensor: Tensor) -> Tensor:
 
 def _cut(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _means_in(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The layers' mean inputs, of those that were judged before."""
+    return {name.removesuffix("/mean"): tensor for name, tensor in kept.items() if name.endswith("/mean")}

@@ -10,11 +10,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from comity.privacy.leak_guard.columns import Columns, aligned
-from comity.privacy.leak_guard.rules import SLACK, Rules, combined, could_pair, most_of_one, paired, scaled, unit, whole
-
-_CHUNK = 32
-"""Rows that are compared with what was sent before at once; bounds the memory."""
+from comity.privacy.leak_guard.columns import Columns, Draws
+from comity.privacy.leak_guard.rules import (
+    SLACK,
+    Rules,
+    chunks,
+    combined,
+    could_pair,
+    most_of_one,
+    paired,
+    scaled,
+    unit,
+    whole,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,8 @@ class JudgedLayer(Protocol):
     rows: int
     moved: bool
 
-    def judge(self, rules: Rules) -> Judgement:
-        """Says which rows stay, by what was contributed."""
+    def judge(self, rules: Rules, draws: Draws) -> Judgement:
+        """Says which rows stay, by what was contributed; `draws` is what the layers of a release have in common."""
 
     def settle(self, held: Bool[Tensor, " rows"], *, dropped: bool) -> None:
         """Takes note that the other rows left; what stays goes on collecting, or is dropped for good."""
@@ -59,18 +67,46 @@ class JudgedLayer(Protocol):
 
 
 class _Sent(NamedTuple):
-    """What is behind rows that left together, for as long as none of them left again."""
+    """What is behind rows that left together, for as long as none of them left again.
+
+    Attributes:
+        rows: Which they are.
+        columns: What is behind them, scaled.
+        share: The greatest λ of each.
+    """
 
     rows: Int[Tensor, " some"]
     columns: Columns
+    share: Float[Tensor, " some"]
+
+    def staying(self, left: Bool[Tensor, " rows"]) -> _Sent | None:
+        """Those that did not leave again."""
+        stay = torch.nonzero(~left[self.rows]).flatten()
+        if stay.shape == self.rows.shape:
+            return self
+        return _Sent(self.rows[stay], self.columns.of(stay).trimmed(), self.share[stay]) if len(stay) else None
 
 
 class _Judged(NamedTuple):
-    """What a judgement has reckoned: what came now, scaled; and behind rows that wait, all that came, and that scaled."""
+    """What a judgement has reckoned.
 
+    Attributes:
+        now: What came since the last release.
+        rows: That, scaled.
+        together: All that came behind each row that waits.
+        waiting: That, scaled.
+        last: In which release each sample of `together` came last.
+        new: Where the samples of `now` are among those of `together`.
+        share: The greatest λ of each row, of those that wait by all that came.
+    """
+
+    now: Columns
     rows: Columns
     together: Columns
     waiting: Columns
+    last: Int[Tensor, " samples"]
+    new: Int[Tensor, " samples"]
+    share: Float[Tensor, " rows"]
 
 
 class LinearRows:
@@ -90,7 +126,6 @@ class LinearRows:
         self.rows = rows
         self.mean = mean
         self._drawn: list[tuple[Int[Tensor, " batch"], Float[Tensor, "batch rows"]]] = []
-        self._now: Columns | None = None
         self._held = torch.zeros(rows, dtype=torch.bool)
         self._old = Columns.none(0)
         # Since when, in releases, a row is held, and when a sample of the old columns came last.
@@ -98,7 +133,7 @@ class LinearRows:
         self._since = torch.zeros(rows, dtype=torch.long)
         self._last = torch.empty(0, dtype=torch.long)
         self._sent: list[_Sent] = []
-        self._judged = _Judged(Columns.none(0), Columns.none(0), Columns.none(0))
+        self._judged: _Judged | None = None
 
     @property
     def moved(self) -> bool:
@@ -109,61 +144,76 @@ class LinearRows:
         """Takes what the samples of a step contributed."""
         self._drawn.append((samples, values))
 
-    def judge(self, rules: Rules) -> Judgement:
+    def judge(self, rules: Rules, draws: Draws) -> Judgement:
         """See `JudgedLayer.judge`."""
-        now = self._collected()
-        rows = Columns(now.samples, unit(now.values))
-        share, behind = most_of_one(rows.values), torch.full((self.rows,), len(now.samples))
-        together, waiting = self._old, self._old
-        if self._held.any():
-            together = self._old.plus(now.of(self._held))
-            waiting = Columns(together.samples, unit(together.values))
-            share[self._held] = most_of_one(waiting.values)
-            behind[self._held] = self._distinct(now)
-        self._judged = _Judged(rows, together, waiting)
-        held = (share > rules.row) | (behind < rules.fewest)
+        found = self._judged = self._reckoned(draws)
+        behind = torch.full((self.rows,), len(found.now.samples))
+        behind[self._held] = self._distinct(found.last)
+        held = (found.share > rules.row) | (behind < rules.fewest)
         rest = torch.nonzero(~held).flatten()
-        more, shown = combined(rows.values[rest], rules)
+        more, shown = combined(found.rows.values.index_select(0, rest), rules)
         held[rest[more]] = True
         # Where a row that waits is in what waits.
         place = self._held.cumsum(0) - 1
         for before in self._sent:
             waits, leaves = self._held[before.rows], ~held[before.rows]
             # Rows that wait are compared with all that came together, others with what came now.
-            for which in (leaves & ~waits, leaves & waits):
-                at = before.rows[which]
-                mine = waiting.of(place[at]) if self._held[at].any() else rows.of(at)
-                held[at] = successive(mine, before.columns.of(which), share[at], rules)
+            for some, columns in ((leaves & ~waits, found.rows), (leaves & waits, found.waiting)):
+                which = torch.nonzero(some).flatten()
+                if which.shape[0]:
+                    at = before.rows[which]
+                    mine = at if columns is found.rows else place[at]
+                    shares = found.share[at], before.share[which]
+                    held[at] = successive(columns, before.columns, (mine, which), shares, rules)
         held = whole(held, rules)
-        return Judgement(held, int(shown.sum()), len(now.samples))
+        return Judgement(held, int(shown.sum()), len(found.now.samples))
 
     def settle(self, held: Bool[Tensor, " rows"], *, dropped: bool) -> None:
         """See `JudgedLayer.settle`."""
-        now = self._collected()
-        self._remember(~held)
+        found = self._judged or self._reckoned(Draws())
+        self._remember(~held, found)
         self._release += 1
         if dropped or not held.any():
             self._old, self._last = Columns.none(0), torch.empty(0, dtype=torch.long)
             self._held = torch.zeros_like(held)
         else:
-            self._wait(now, held)
-        self._drawn, self._now = [], None
-        self._judged = _Judged(Columns.none(0), Columns.none(0), Columns.none(0))
+            self._wait(found, held)
+        self._drawn, self._judged = [], None
 
-    def _wait(self, now: Columns, held: Bool[Tensor, " rows"]) -> None:
-        """Keeps what is behind the rows that stay: what is new, and of those that were held before, what is old."""
-        together, stayed = self._judged.together, held & self._held
-        samples = torch.cat([together.samples, now.samples]).unique()
-        values = torch.zeros(self.rows, len(samples))
-        values[stayed] = together.of(held[self._held]).spread(samples)
-        values[held & ~self._held] = now.of(held & ~self._held).spread(samples)
+    def _reckoned(self, draws: Draws) -> _Judged:
+        """What came since the last release, and together with what came before behind rows that wait."""
+        now = draws.summed(self._drawn) if self._drawn else Columns.none(self.rows)
+        rows = Columns(now.samples, unit(now.values))
+        share = most_of_one(rows.values)
+        waits = torch.nonzero(self._held).flatten()
+        samples, places = torch.cat([self._old.samples, now.samples]).unique(return_inverse=True)
+        earlier, new = places.split([len(self._old.samples), len(now.samples)])
         last = torch.empty(len(samples), dtype=torch.long)
-        last[torch.searchsorted(samples, self._old.samples)] = self._last
-        last[torch.searchsorted(samples, now.samples)] = self._release
-        self._since = torch.where(held & ~self._held, self._release - 1, self._since)
+        last[earlier] = self._last
+        last[new] = self._release + 1
+        values = now.values.new_zeros(len(waits), len(samples)).index_copy_(1, earlier, self._old.values)
+        values.index_add_(1, new, now.values.index_select(0, waits))
+        together, waiting = Columns(samples, values), Columns(samples, unit(values))
+        share[waits] = most_of_one(waiting.values)
+        return _Judged(now, rows, together, waiting, last, new, share)
+
+    def _wait(self, found: _Judged, held: Bool[Tensor, " rows"]) -> None:
+        """Keeps what is behind the rows that stay: what is new, and of those that were held before, what is old."""
+        fresh, samples = held & ~self._held, found.together.samples
+        # Where a row is among those that stay; of those, the ones that were held before, and the others.
+        place = held.cumsum(0) - 1
+        values = found.now.values.new_zeros(int(held.sum()), len(samples))
+        stayed = torch.nonzero(held[self._held]).flatten()
+        values.index_copy_(0, place[held & self._held], found.together.values.index_select(0, stayed))
+        some = torch.nonzero(fresh).flatten()
+        spread = values.new_zeros(len(some), len(samples))
+        values.index_copy_(0, place[some], spread.index_copy_(1, found.new, found.now.values.index_select(0, some)))
+        self._since = torch.where(fresh, self._release - 1, self._since)
         self._held = held.clone()
-        recent = last > self._since[held].min()
-        self._old, self._last = Columns(samples[recent], values[held][:, recent]), last[recent]
+        recent = torch.nonzero(found.last > self._since[held].min()).flatten()
+        if len(recent) < len(samples):
+            samples, values = samples[recent], values.index_select(1, recent)
+        self._old, self._last = Columns(samples, values), found.last[recent]
 
     def kept(self) -> dict[str, Tensor]:
         """See `JudgedLayer.kept`."""
@@ -191,60 +241,68 @@ class LinearRows:
         self._sent = []
         while (rows := kept.get(f"sent.{len(self._sent)}.rows")) is not None:
             at = f"sent.{len(self._sent)}"
-            self._sent.append(_Sent(rows, Columns(kept[f"{at}.samples"], kept[f"{at}.values"])))
+            columns = Columns(kept[f"{at}.samples"], kept[f"{at}.values"])
+            self._sent.append(_Sent(rows, columns, most_of_one(columns.values)))
 
-    def _collected(self) -> Columns:
-        if self._now is None:
-            if self._drawn:
-                samples = torch.cat([each for each, _ in self._drawn])
-                values = torch.cat([each for _, each in self._drawn])
-                self._now = Columns.summed(samples.cpu(), values.cpu())
-            else:
-                self._now = Columns.none(self.rows)
-        return self._now
-
-    def _distinct(self, now: Columns) -> Int[Tensor, " held"]:
+    def _distinct(self, last: Int[Tensor, " samples"]) -> Int[Tensor, " held"]:
         """Distinct samples in the batches since each held row last left."""
-        samples = torch.cat([self._old.samples, now.samples]).unique()
-        last = torch.full((len(samples),), -1)
-        last[torch.searchsorted(samples, self._old.samples)] = self._last
-        last[torch.searchsorted(samples, now.samples)] = self._release + 1
-        return (last > self._since[self._held].unsqueeze(1)).sum(1)
+        until = last.bincount(minlength=self._release + 2).cumsum(0)
+        return len(last) - until[self._since[self._held]]
 
-    def _remember(self, left: Bool[Tensor, " rows"]) -> None:
+    def _remember(self, left: Bool[Tensor, " rows"], found: _Judged) -> None:
         """Keeps what is behind what was sent last of each row, scaled."""
-        fresh, waited = left & ~self._held, left & self._held
-        leaving = [(fresh, self._judged.rows.of(fresh))]
-        if waited.any():
-            leaving.append((waited, self._judged.waiting.of(left[self._held]).trimmed()))
-        stays = ((each, ~left[each.rows]) for each in self._sent)
-        self._sent = [
-            *(_Sent(each.rows[some], each.columns.of(some).trimmed()) for each, some in stays if some.any()),
-            *(_Sent(torch.nonzero(some).flatten(), columns) for some, columns in leaving if some.any()),
-        ]
+        self._sent = [each for each in (sent.staying(left) for sent in self._sent) if each is not None]
+        fresh, waited = (torch.nonzero(left & each).flatten() for each in (~self._held, self._held))
+        if len(fresh):
+            self._sent.append(_Sent(fresh, found.rows.of(fresh), found.share[fresh]))
+        if len(waited):
+            places = torch.nonzero(left[self._held]).flatten()
+            self._sent.append(_Sent(waited, found.waiting.of(places).trimmed(), found.share[waited]))
 
 
-def successive(now: Columns, before: Columns, share: Float[Tensor, " rows"], rules: Rules) -> Bool[Tensor, " rows"]:
+def successive(
+    now: Columns,
+    before: Columns,
+    pairs: tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]],
+    shares: tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]],
+    rules: Rules,
+) -> Bool[Tensor, " pairs"]:
     """Rows that stay since their difference with what was sent of them before shows a sample.
 
     Args:
-        now: What is behind the rows, scaled.
-        before: What was behind them when they left last, scaled.
-        share: The greatest λ of each row now.
+        now: What is behind rows, scaled.
+        before: What was behind rows when they left last, scaled.
+        pairs: Which row of the former is compared with which of the latter.
+        shares: The greatest λ of both rows of each pair.
         rules: The thresholds.
     """
-    held = torch.zeros(len(now.values), dtype=torch.bool)
-    if len(now.values) == 0 or len(before.samples) == 0 or len(now.samples) == 0:
+    held = torch.zeros(len(pairs[0]), dtype=torch.bool)
+    if len(before.samples) == 0 or len(now.samples) == 0:
         return held
-    place = torch.searchsorted(before.samples, now.samples).clamp_max_(len(before.samples) - 1)
-    common = torch.nonzero(before.samples[place] == now.samples).flatten()
-    cosine = (now.values.index_select(1, common) * before.values.index_select(1, place[common])).sum(1)
-    earlier = most_of_one(before.values)
-    suspect = (share > 0) & (earlier > 0) & (could_pair(share, earlier, cosine) > SLACK * rules.combined)
-    for chunk in torch.nonzero(suspect).flatten().split(_CHUNK):
-        one, other = aligned(now.of(chunk), before.of(chunk))
-        held[chunk] = paired(scaled(one), scaled(other)).amax(1) > rules.combined
+    place = torch.searchsorted(now.samples, before.samples).clamp_max_(len(now.samples) - 1)
+    common = torch.nonzero(now.samples[place] == before.samples).flatten()
+    one = now.values.index_select(1, place[common]).index_select(0, pairs[0])
+    other = before.values.index_select(1, common).index_select(0, pairs[1])
+    cosine = (one * other).sum(1)
+    moved = (shares[0] > 0) & (shares[1] > 0)
+    suspect = torch.nonzero(moved & (could_pair(*shares, cosine) > SLACK * rules.combined)).flatten()
+    for chunk in chunks(suspect):
+        mine, ones = _apart(now, pairs[0][chunk], place[common])
+        theirs, others = _apart(before, pairs[1][chunk], common)
+        # A sample behind one of the rows alone is as if the other had 0 of it.
+        nothing = torch.zeros_like(ones)
+        leverage = paired(torch.cat([mine, ones, nothing], dim=1), torch.cat([theirs, nothing, others], dim=1))
+        held[chunk] = leverage.amax(1) > rules.combined
     return held
+
+
+def _apart(
+    columns: Columns, rows: Int[Tensor, " some"], common: Int[Tensor, " common"]
+) -> tuple[Float[Tensor, "some common"], Float[Tensor, "some 1"]]:
+    """What the samples that two releases have in common contributed to rows, scaled, and the most that another did."""
+    values = scaled(columns.values.index_select(0, rows))
+    both = values.index_select(1, common)
+    return both, values.index_fill_(1, common, 0).abs().amax(1, keepdim=True)
 
 
 class EmbeddingRows:
@@ -271,7 +329,7 @@ class EmbeddingRows:
         # A key for each pair of row and sample.
         self._drawn.append(((rows << 32) + samples, sizes))
 
-    def judge(self, rules: Rules) -> Judgement:
+    def judge(self, rules: Rules, _: Draws) -> Judgement:
         """See `JudgedLayer.judge`."""
         keys, sizes = self._collected()
         rows = keys >> 32

@@ -18,7 +18,7 @@ Contributions = Float[Tensor, "rows samples"]
 _REGULARIZATION = 1e-6
 """Added to the rows' products: what differs by less drowns in the rounding of float32 weights."""
 _CHUNK = 32
-"""Rows whose groups are judged at once; bounds the memory."""
+"""Rows that are judged at once."""
 _SAME = (1 - 2 * _REGULARIZATION, 0.9999)
 """Absolute cosines from which two rows count as one: what rounding cannot tell apart, and then what would crowd others out.
 
@@ -65,7 +65,7 @@ def unit(contributions: Contributions) -> Contributions:
     least = torch.finfo(contributions.dtype).tiny
     # Twice: squares of tiny contributions vanish.
     rows = contributions / contributions.abs().amax(1, keepdim=True).clamp_min_(least)
-    return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(least))
+    return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(least))
 
 
 def scaled(contributions: Contributions) -> Contributions:
@@ -100,6 +100,11 @@ def grouped(rows: Contributions, groups: Int[Tensor, "groups members"]) -> Float
     return leverage
 
 
+def chunks(of: Tensor) -> tuple[Tensor, ...]:
+    """Few at a time, to bound the memory; nothing of nothing."""
+    return of.split(_CHUNK) if of.shape[0] else ()
+
+
 def combined(rows: Contributions, rules: Rules) -> tuple[Bool[Tensor, " rows"], Bool[Tensor, " samples"]]:
     """Pair and group rules: rows that stay, and samples that such combinations show; rows are of length 1."""
     count, samples = rows.shape
@@ -112,7 +117,7 @@ def combined(rows: Contributions, rules: Rules) -> tuple[Bool[Tensor, " rows"], 
     near = _nearest(products, 1)[1][:, 0]
     cosines = products[torch.arange(count), near]
     suspect = moved & (could_pair(single, single[near], cosines) > SLACK * rules.combined)
-    for chunk in torch.nonzero(suspect).flatten().split(_CHUNK):
+    for chunk in chunks(torch.nonzero(suspect).flatten()):
         above = paired(scaled(rows[chunk]), scaled(rows[near[chunk]])) > rules.combined
         held[chunk] = above.any(1)
         shown |= above.any(0)
@@ -155,7 +160,7 @@ def _in_groups(
     shown = torch.zeros(rows.shape[1], dtype=torch.bool)
     if len(rows) > 1:
         groups = torch.cat(_nearest(products, neighbours), dim=1)
-        for chunk in groups[_could_group(single, products, groups) > SLACK * rules.combined].split(_CHUNK):
+        for chunk in chunks(groups[_could_group(single, products, groups) > SLACK * rules.combined]):
             above = grouped(rows, chunk) > rules.combined
             held[chunk[:, 0]] = above.any(1)
             shown |= above.any(0)
