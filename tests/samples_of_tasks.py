@@ -49,13 +49,31 @@ def archive(path: Path, kind: str, count: int, seed: int) -> Path:
     return path
 
 
-def script(folder: Path, kind: str, protocol: str, roles: dict[str, str], terms: dict[str, object], rounds: int) -> str:
-    """A session of such parties, the last of which helps; each has samples of its own."""
-    *_, acceptor = roles
+def script(
+    folder: Path,
+    kind: str,
+    protocol: str,
+    roles: dict[str, str],
+    terms: dict[str, object],
+    rounds: int,
+    others: dict[str, str] | None = None,
+) -> str:
+    """A session of such parties, of which those with the last one's role help; each has samples of its own.
+
+    Args:
+        folder: Where their samples are written.
+        kind: The kind of task.
+        protocol: The protocol.
+        roles: Each party's role.
+        terms: The terms.
+        rounds: How many rounds.
+        others: Kinds of those parties whose samples are for another task than the session's.
+    """
+    *_, helps = roles.values()
     session = {
         "protocol": protocol,
         "id": f"{kind}-0",
-        "acceptors": [acceptor],
+        "acceptors": [name for name, role in roles.items() if role == helps],
         "rounds": rounds,
         "model": MODELS[kind],
         "terms": terms,
@@ -65,7 +83,7 @@ def script(folder: Path, kind: str, protocol: str, roles: dict[str, str], terms:
             "role": role,
             "secret": f"{name} of {kind}",
             "privacy": {"preset": "public"},
-            "data": {"source": f"npz:{archive(folder / f'{name}.npz', kind, 48, seed)}"},
+            "data": {"source": f"npz:{archive(folder / f'{name}.npz', (others or {}).get(name, kind), 48, seed)}"},
         }
         for seed, (name, role) in enumerate(roles.items())
     }

@@ -13,6 +13,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset  # type: ignore[import-
 from pydicom.uid import ExplicitVRLittleEndian  # type: ignore[import-untyped, unused-ignore]
 
 from comity.data import DataConfig, Splits, load_data
+from comity.data.pictures import Form, decode
 from comity.errors import InvalidValue
 
 
@@ -81,6 +82,18 @@ def test_folders_in_a_classs_folder_belong_to_it_and_the_rest_is_counted(tmp_pat
     assert "README.txt" in notes
     assert "*.doc" in notes
     assert "empty folders: c" in notes
+
+
+def test_a_link_to_a_folder_above_is_counted_and_not_followed(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png", GREY)
+    save(tmp_path / "b" / "1.png", GREY)
+    (tmp_path / "a" / "up").symlink_to("..")
+    (tmp_path / "a" / "again").symlink_to(tmp_path / "a")
+    (tmp_path / "b" / "others").symlink_to(tmp_path / "a")
+    splits = load(tmp_path)
+    # Links to elsewhere are followed.
+    assert splits.train.ids == ("a/1.png", "b/1.png", "b/others/1.png")
+    assert "a link to a folder that it lies in" in " | ".join(splits.notes)
 
 
 def test_a_class_of_which_nothing_is_read_is_an_error(tmp_path: Path) -> None:
@@ -157,3 +170,19 @@ def test_dicom_is_brought_to_what_its_bits_can_say(tmp_path: Path) -> None:
     (tmp_path / "a" / "2.dcm").write_bytes(b"no picture")
     with pytest.raises(InvalidValue, match=r"2\.dcm is not an image"):
         load(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_a_picture_damaged_anywhere_is_one_line(tmp_path: Path) -> None:
+    """pydicom's errors have no base in common."""
+    pixels = np.array([[0, 4095], [2048, 1024]])
+    dicom(tmp_path / "d" / "1.dcm", pixels, RescaleSlope="2", RescaleIntercept="-1000")
+    save(tmp_path / "p" / "1.png", COLOURS)
+    for path in (tmp_path / "d" / "1.dcm", tmp_path / "p" / "1.png"):
+        whole, form = path.read_bytes(), Form(1, is_deep=True) if path.suffix == ".dcm" else Form(3, is_deep=False)
+        for at in range(128 if path.suffix == ".dcm" else 0, len(whole)):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+            try:
+                decode(path, form, None)
+            except InvalidValue as error:
+                assert "\n" not in str(error)  # noqa: PT017

@@ -270,6 +270,25 @@ class TestNpz:
         refused(InvalidValue, f"npz:{tmp_path}/bad.npz", "cannot be read")
 
 
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"y.one": np.array([0, 2**40, 1, 1]), "y.other": np.array([0, 1, 1, 0])}, "65536"),
+        ({"y": np.array([0, 2**40, 1, 1])}, "65536"),
+        ({"y": np.array([0, 2**16, 1, 1])}, "65536"),
+        ({"y.one": np.zeros((4, 0), np.float32), "y.other": np.array([0, 1, 1, 0])}, "65536"),
+        ({"y.One Two": np.array([0, 1, 1, 0]), "y.other": np.array([0, 1, 1, 0])}, "cannot be called so"),
+        ({"y." + "a" * 10_000: np.array([0, 1, 1, 0]), "y.other": np.array([0, 1, 1, 0])}, "cannot be called so"),
+    ],
+    ids=["a head's class", "a class", "one class too many", "no targets", "a head's name", "a name without end"],
+)
+def test_targets_that_no_contract_can_name_are_one_line(
+    tmp_path: Path, arrays: dict[str, np.ndarray[Any, Any]], said: str
+) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 1, 2, 2), np.float32), **arrays)  # type: ignore[arg-type]
+    refused(InvalidValue, f"npz:{tmp_path}/a.npz", said)
+
+
 def test_a_pipe_is_no_image(tmp_path: Path) -> None:
     """Whoever opened it would wait for somebody to write."""
     (tmp_path / "cat").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ def test_decimal_commas(tmp_path: Path) -> None:
     assert read(tmp_path, text, decimal=",").train.inputs[0].tolist() == [50, 1070.5]
     error = refused(tmp_path, "row 2: weight is no number", ROWS.replace(",", ";").replace("70.5", "70,5"))
     assert 'decimal = ","' in error.action
+    # What stands before three digits alone is taken for what stands between thousands: 70.5 is not 705.
+    error = refused(tmp_path, "row 2: weight is no number", ROWS.replace(",", ";"), decimal=",")
+    assert 'decimal = "."' in error.action
+    text = ROWS.replace("70.5", '"1,070.5"')
+    assert read(tmp_path, text).train.inputs[0].tolist() == [50, 1070.5]
 
 
 def test_another_encoding_is_named(tmp_path: Path) -> None:
@@ -226,3 +232,30 @@ def test_classes_are_brought_into_the_agreed_order_and_names(tmp_path: Path) -> 
     assert (mapped.meaning.labels, mapped.labels.tolist()) == (("malignant", "benign"), [0, 1, 1, 0])
     with pytest.raises(InvalidValue, match="classes lacks the class 'no'"):
         load_data(DataConfig.model_validate(values | {"classes": ["yes", "No"]}))
+
+
+def test_names_are_the_same_whatever_system_wrote_them(tmp_path: Path) -> None:
+    # As macOS puts accents apart; with a space that does not break, and one that cannot be seen.
+    rows = "größe,farbe,art\n1,grün,gut\n2,rot,böse\n3,grün,gut\n4,rot,böse\n"
+    apart = unicodedata.normalize("NFD", rows).replace("art", "\u200bart").replace("gut", "gut\u00a0")
+    table = {"target": "art", "columns": ["größe", "farbe"], "categories": {"farbe": ["grün", "rot"]}}
+    other = {"target": "art", "columns": [unicodedata.normalize("NFD", "größe"), "farbe"]}
+    other["categories"] = {"farbe": [unicodedata.normalize("NFD", "grün"), "rot"]}
+    found = []
+    for name, text, said in (("plain", rows, table), ("apart", apart, table), ("both", apart, other)):
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
+        found.append(
+            load_data(DataConfig.model_validate({"source": f"csv:{tmp_path / name}.csv", "table": said})).train
+        )
+    for each in found[1:]:
+        assert each.meaning == found[0].meaning
+        assert torch.equal(each.inputs, found[0].inputs)
+        assert torch.equal(each.labels, found[0].labels)
+
+
+def test_a_parquet_column_that_is_there_twice_is_refused_as_one_of_csv_is(tmp_path: Path) -> None:
+    columns = {"age": [50, 60], "age ": [1, 2], "weight": [70.5, 80.0], "ill": ["yes", "no"]}
+    parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    with pytest.raises(InvalidValue, match="'age' twice"):
+        load_data(DataConfig.model_validate({"source": f"parquet:{tmp_path / 'rows.parquet'}", "table": TABLE}))
+    refused(tmp_path, "'age' twice", ROWS.replace("patient,", "age ,"))

@@ -140,6 +140,9 @@ def of_file(folder: Path, data: bytes) -> Splits:
         ("utf-16", TSV.encode("utf-16")),
         ("windows", TSV.replace("\n", "\r\n").encode()),
         ("old mac", TSV.replace("\n", "\r").encode()),
+        ("utf-32", TSV.encode("utf-32")),
+        ("spaces", "".join(f" {label} \t{sentence}\n" for label, sentence in LINES).encode()),
+        ("quotes", "".join(f'"{label}"\t"{sentence}"\n' for label, sentence in LINES).encode()),
     ],
 )
 def test_sentences_are_the_same_however_they_were_saved(tmp_path: Path, name: str, data: bytes) -> None:
@@ -154,6 +157,12 @@ def test_sentences_are_the_same_however_they_were_saved(tmp_path: Path, name: st
     [
         ("".join(f"{sentence}\t{label}\n" for label, sentence in LINES), "almost as many labels as lines"),
         (TSV.replace("\t", ";"), "line 1.*semicolons"),
+        (TSV.replace("\t", ","), "line 1.*put a tab behind the label"),
+        ("".join(f"{sentence}\t{label}\n" for label, sentence in LINES[:6]), "almost as many labels as lines"),
+        (
+            "".join(f"{label}{'.0' * (number % 2)}\t{each}\n" for number, (label, each) in enumerate(LINES)),
+            "one class under two names",
+        ),
         ("".join(f"{number}\t{sentence}\n" for number, (_, sentence) in enumerate(LINES)), "record numbers"),
     ],
 )
@@ -174,10 +183,12 @@ def test_files_that_tell_of_the_data_are_no_classes(tmp_path: Path) -> None:
     (tmp_path / "neg.txt").write_bytes(b"bad\n" * 20)
     (tmp_path / "README.md").write_bytes(b"about\n")
     (tmp_path / "LICENSE").write_bytes(b"free\n")
+    for name in ("Thumbs.db", "desktop.ini", "notes.docx", "AUTHORS", "data.csv"):
+        (tmp_path / name).write_bytes(b"about\n")
     (tmp_path / "__MACOSX").mkdir()
     splits = load_data(DataConfig(source=f"text:{tmp_path}"))
     assert splits.train.meaning.labels == ("neg", "pos")
-    assert "3 passed over" in splits.notes[0]
+    assert "8 passed over" in splits.notes[0]
     assert "README.md" in splits.notes[0]
 
 
@@ -190,3 +201,16 @@ def test_a_file_without_a_sentence_is_said_or_refused(tmp_path: Path) -> None:
     (tmp_path / "neg").write_bytes(b"\n\n")
     with pytest.raises(InvalidValue, match="neg holds no sentence"):
         load_data(DataConfig(source=f"text:{tmp_path}"))
+
+
+def test_a_table_of_sentences_is_no_class(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(TSV.replace("\t", ","))
+    with pytest.raises(InvalidValue, match=r"train\.csv is a table.*separated by tabs"):
+        load_data(DataConfig(source=f"text:{tmp_path}"))
+
+
+def test_classes_that_differ_in_capital_letters_alone_are_said(tmp_path: Path) -> None:
+    lines = "".join(f"{['pos', 'Pos', 'neg'][label]}\t{sentence}\n" for label, sentence in LINES)
+    found = of_file(tmp_path / "text", lines.encode())
+    assert found.train.classes == 3
+    assert "the classes Pos and pos differ in capital letters alone" in found.notes

@@ -281,6 +281,11 @@ def test_a_name_that_leads_nowhere_is_refused(target: str, error: type[Exception
     assert "\n" not in str(caught.value)
 
 
+def test_torchvisions_models_of_masks_go_by_their_names_too() -> None:
+    model = build("torchvision:lraspp_mobilenet_v3_large", input_shape=(3, 32, 48))
+    assert model.eval()(torch.zeros(2, 3, 32, 48)).shape == (2, 10, 32, 48)
+
+
 def test_torchvisions_classifiers_go_by_their_names() -> None:
     model = build("torchvision:mobilenet_v3_small", input_shape=(3, 32, 32))
     assert model.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)

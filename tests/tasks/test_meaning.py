@@ -49,12 +49,24 @@ def test_classes_in_another_order_are_refused_with_both_lists() -> None:
     error = refused(rows(ACB), drafted(rows(ABC)))
     assert error.what == 'class 1 is "c" at hospital and "b" in the contract'
     assert (error.expected, error.received) == ("a, b, c", "a, c, b")
-    assert '[data.classes] "c" = "b"' in error.action
+    # The same classes: none of them is another.
+    assert 'classes = ["a", "b", "c"]' in error.action
+    assert "[data.classes]" not in error.action
 
 
 def test_a_class_that_one_party_lacks_is_named() -> None:
     short = Splits(Dataset(torch.zeros(2, 3), torch.arange(2), 1.0, 2, meaning=Meaning(labels=("a", "b"))))
-    assert 'class 2 is none at hospital and "c" in the contract' in str(refused(short, drafted(rows(ABC))))
+    error = refused(short, drafted(rows(ABC)))
+    assert 'class 2 is none at hospital and "c" in the contract' in str(error)
+    assert 'classes = ["a", "b", "c"] under [data]; a class may have no sample' in error.action
+    more = refused(rows(ABC), Holdings("clinic", short).task_spec(Preprocessing(), "session-1"))
+    assert more.action.startswith("leave out samples of other classes")
+
+
+def test_only_a_class_that_the_other_side_lacks_may_be_another_of_its() -> None:
+    error = refused(rows(("Malignant", "benign", "normal")), drafted(rows(("benign", "malignant", "normal"))))
+    assert error.what == 'class 0 is "Malignant" at hospital and "benign" in the contract'
+    assert '[data.classes] "Malignant" = "malignant"' in error.action
 
 
 def test_columns_in_another_order_are_refused() -> None:
@@ -125,6 +137,15 @@ def test_units_and_scales_of_targets_are_compared() -> None:
     left_open = wanted.model_copy(update={"heads": (head.model_copy(update={"mean": (), "std": ()}),)})
     assert not list(differences("hospital", left_open, wanted))
     assert len(list(differences("hospital", wanted, left_open))) == 2
+
+
+def test_targets_in_another_order_are_brought_together_by_their_columns() -> None:
+    head = HeadSpec(name="target", size=2, labels=("weight", "height"))
+    wanted = TaskSpec(kind="regression", inputs=InputSpec(shape=(3,)), heads=(head,))
+    other = wanted.model_copy(update={"heads": (head.model_copy(update={"labels": ("height", "weight")}),)})
+    (found,) = differences("hospital", other, wanted)
+    assert found.what == 'target 0 is "height" at hospital and "weight" in the contract'
+    assert found.action.endswith("[data.table] target")
 
 
 def test_a_long_list_is_cut() -> None:

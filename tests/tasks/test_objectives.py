@@ -17,7 +17,7 @@ from comity.contract import HeadSpec, InputSpec, Preprocessing, TaskSpec
 from comity.data import Dataset, Splits
 from comity.data.targets import labelled
 from comity.errors import InvalidValue, TaskMismatch
-from comity.tasks import kind_for, kind_names, objective_of, require_task, require_usable, task_kind
+from comity.tasks import kind_for, kind_names, objective_of, regression, require_task, require_usable, task_kind
 from comity.tasks.reinforcement import reinforcement
 from comity.tasks.scores import METRICS, detail_of, score_of
 
@@ -296,3 +296,41 @@ def test_what_tables_know_of_kinds_is_what_kinds_say() -> None:
     for name in kind_names():
         assert score_of(name).name in METRICS
     assert score_of("ranking").name == "loss"
+
+
+def test_pixels_that_were_not_measured_do_not_count() -> None:
+    head = HeadSpec(name=regression.HEAD, size=1)
+    objective = regression.Deviation(head, "absolute")
+    wanted = torch.tensor([[[[1.0, torch.nan], [3.0, torch.nan]]], [[[torch.nan] * 2] * 2]])
+    made = torch.tensor([[[[2.0, 9.0], [6.0, 9.0]]], [[[9.0] * 2] * 2]], requires_grad=True)
+    losses = objective.loss({regression.HEAD: made}, {regression.HEAD: wanted}, "none")
+    assert losses.tolist() == [2.0, 0.0]
+    losses.sum().backward()
+    assert made.grad is not None
+    assert made.grad.flatten().tolist() == [0.5, 0.0, 0.5, 0.0] + [0.0] * 4
+    tally = objective.tally()
+    tally.add({regression.HEAD: made.detach()}, {regression.HEAD: wanted})
+    found = tally.results()
+    assert (found["mae"], found["rmse"]) == (2.0, math.sqrt(5))
+    none = objective.tally()
+    none.add({regression.HEAD: made.detach()[1:]}, {regression.HEAD: wanted[1:]})
+    assert none.results()["mae"] is None
+
+
+def test_directions_are_judged_by_the_angle_between_them() -> None:
+    objective = regression.Deviation(HeadSpec(name=regression.HEAD, size=3), "cosine")
+    degrees = torch.tensor([0.0, 10.0, 20.0, 90.0]).deg2rad()
+    wanted = torch.zeros(1, 3, 1, 5)
+    wanted[:, 2] = 1
+    wanted[..., 4] = torch.nan
+    made = torch.zeros(1, 3, 1, 5)
+    made[0, 0, 0, :4], made[0, 2, 0, :4] = 3 * degrees.sin(), 3 * degrees.cos()
+    (loss,) = objective.loss({regression.HEAD: made}, {regression.HEAD: wanted}, "none")
+    assert float(loss) == pytest.approx(float((1 - degrees.cos()).mean()), abs=1e-6)
+    tally = objective.tally()
+    for _ in range(2):
+        tally.add({regression.HEAD: made}, {regression.HEAD: wanted})
+    found = tally.results()
+    assert found["angle"] == pytest.approx(30.0, abs=1e-4)
+    assert found["median_angle"] == pytest.approx(10.0, abs=0.05)
+    assert (found["within_11.25"], found["within_22.5"], found["within_30"]) == (0.5, 0.75, 0.75)

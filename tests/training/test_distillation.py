@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.contract import ModelSpec
+from comity.contract import HeadSpec, ModelSpec
 from comity.data import DataConfig, Splits, load_data
 from comity.errors import InvalidValue
 from comity.models import build
 from comity.privacy import Mechanism
+from comity.tasks.classification import CrossEntropy
 from comity.tensors import State
 from comity.training import (
     AssistedDistillation,
@@ -83,13 +84,14 @@ def test_equation_3_term_by_term(seed: int, temperature: float, alpha: float, cl
         for i in range(classes):
             total -= alpha * share(z_t, i, temperature) * share(z_s, i, temperature).log()
             total -= (1 - alpha) * (y == i) * share(z_s, i, 1.0).log()
-    loss = distillation_loss(student, teacher, labels, temperature=temperature, alpha=alpha)
+    objective = CrossEntropy(HeadSpec(name="class", size=classes))
+    loss = distillation_loss(objective, student, teacher, {"class": labels}, temperature=temperature, alpha=alpha)
     assert float(loss) == pytest.approx(float(total / 4), rel=1e-9)
 
 
 def test_the_teachers_gradient_stays_out(digits: Splits) -> None:
     learner = classification(digits, 8)
-    logits = learner.logits(learner.initial_state, torch.arange(5))
+    logits = learner.said(learner.initial_state, torch.arange(5))
     assert not logits.requires_grad
     assert logits.shape == (5, 10)
 
@@ -121,7 +123,7 @@ def test_the_initial_model_teaches_the_own_one_nothing_and_a_picked_one_does(dig
     assert reached > untaught + 0.4
     # Soft labels alone are enough.
     blind = task(digits, alpha=1.0, to_own_epochs=30).own_model(picked, 1)
-    agreed = own.logits(blind, torch.arange(own.samples)).argmax(1) == teacher.logits(
+    agreed = own.said(blind, torch.arange(own.samples)).argmax(1) == teacher.said(
         picked, torch.arange(own.samples)
     ).argmax(1)
     assert agreed.float().mean() > 0.8

@@ -84,6 +84,12 @@ def test_fewer_distinct_samples_stand_behind_balanced_batches() -> None:
         require_within(settings, balanced, 1000, {"mlp": 8}, "clinic")
 
 
+def test_too_few_samples_for_any_batch_are_said_to_be_too_few() -> None:
+    plan = TrainingPlan(32, 5, 50, "adam", 1e-3, is_private=False)
+    with pytest.raises(PolicyRefusal, match=r"more than 64 samples, received 50; train on more"):
+        require_within(PrivacySettings(), plan, 50, {"mlp": 8}, "clinic")
+
+
 def test_learning_rates_fall_within_a_training() -> None:
     spec = OptimizerSpec("sgd", 1.0, decay="linear", last_share=0.2)
     assert [round(spec.rate(step, 4), 3) for step in (0, 2, 4)] == [1.0, 0.6, 0.2]

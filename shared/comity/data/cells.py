@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor
 
 from comity.data.config import MARKED, MARKS, TableConfig
+from comity.data.numerals import number
+from comity.data.spelling import spelled
 from comity.errors import InvalidValue
 
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _MOST_CLASSES = 1000
 """A column of more different texts than this, or of one in each row or two, is none of classes."""
 
@@ -72,16 +76,14 @@ class Cells:
         return torch.tensor(found, dtype=torch.float32)
 
     def _number(self, name: str, row: int, cell: str) -> float:
-        comma = self._table.decimal == ","
-        try:
-            value = float(cell.replace(".", "").replace(",", ".") if comma else cell)
-        except ValueError:
-            value = math.nan
-        if math.isfinite(value) and "_" not in cell:
+        decimal = self._table.decimal
+        value = number(cell, decimal)
+        if value is not None:
             return value
         action = f"correct it, list what stands for a missing value in missing, or name the values in categories.{name}"
-        if not comma and cell.count(",") == 1:
-            action = 'if that is a decimal comma, set decimal = ","'
+        other = "," if decimal == "." else "."
+        if number(cell, other) is not None:
+            action = f'if that is a decimal {"comma" if other == "," else "point"}, set decimal = "{other}"'
         raise InvalidValue(
             f"{self._path}, row {row}: {name} is no number",
             expected="a number",
@@ -94,7 +96,7 @@ class Cells:
         place = {each: number for number, each in enumerate(categories)}
         fill = self._table.fill.get(name)
         filled, found = 0, []
-        for row, cell in enumerate(self._columns[name], start=2):
+        for row, cell in enumerate(map(spelled, self._columns[name]), start=2):
             if cell in place:
                 found.append(place[cell])
             elif cell in self._missing and fill is not None and str(fill) in place:
@@ -184,12 +186,20 @@ class Cells:
                 received="none",
                 action="leave it out of [data.table] columns, at all parties",
             )
+        categories = self._table.categories.get(name)
+        value = f'"{categories[0]}"' if categories else "0.0"
+        action = f"say what takes its place in [data.table], for example fill = {{ {_quoted(name)} = {value} }}"
         return InvalidValue(
             f"{self._path}, row {row}: {name} is missing",
             expected="a value",
             received=f"none, here and in {missing - 1} more rows",
-            action=f"say what takes its place in [data.table], for example fill = {{ {name} = 0.0 }}",
+            action="remove rows of which it is not known" if name in self._table.targets else action,
         )
+
+
+def _quoted(name: str) -> str:
+    """A column's name as a key of TOML."""
+    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
 def _whole(cell: str) -> str:
@@ -200,7 +210,4 @@ def _whole(cell: str) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell)) and "_" not in cell
-    except ValueError:
-        return False
+    return number(cell) is not None and "," not in cell

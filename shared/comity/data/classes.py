@@ -9,6 +9,7 @@ import torch
 
 from comity.data.config import Classes
 from comity.data.dataset import Dataset
+from comity.data.spelling import spelled
 from comity.errors import InvalidValue
 
 
@@ -20,6 +21,49 @@ def numbers(count: int) -> tuple[str, ...]:
 def is_unlabelled(dataset: Dataset) -> bool:
     """Whether no sample's class is known: which classes its source has then says nothing."""
     return bool((dataset.labels < 0).all())
+
+
+def alike(dataset: Dataset, where: str) -> tuple[Dataset, tuple[str, ...]]:
+    """The same samples, with classes whose names are spelled as others spell them; and what is to be said of them.
+
+    Args:
+        dataset: The samples, with their classes as the source has them.
+        where: The source, for errors.
+
+    Raises:
+        InvalidValue: Two classes have one name then, or are one number.
+    """
+    own = dataset.meaning.labels
+    names = [spelled(name) for name in own]
+    seen: dict[object, str] = {}
+    folded: dict[str, list[str]] = {}
+    for raw, name in zip(own, names, strict=True):
+        said = _number(name)
+        if said in seen:
+            raise InvalidValue(
+                f"{where} has one class under two names",
+                expected="classes that are written alike everywhere",
+                received=f"{seen[said]!r} and {raw!r}"[:200],
+                action="write them alike, or bring them together",
+            )
+        seen[said] = raw
+        folded.setdefault(name.casefold(), []).append(name)
+    notes = tuple(
+        f"the classes {' and '.join(each)} differ in capital letters alone" for each in folded.values() if len(each) > 1
+    )
+    if names == list(own):
+        return dataset, notes
+    # In the order that names have which were spelled so at once.
+    order = sorted(own, key=spelled) if sorted(own) == list(own) else own
+    return named(dataset, {raw: spelled(raw) for raw in order}), notes
+
+
+def _number(name: str) -> object:
+    """What a name says: the number that it is, or itself."""
+    try:
+        return float(name)
+    except ValueError:
+        return name
 
 
 def named(dataset: Dataset, classes: Classes) -> Dataset:

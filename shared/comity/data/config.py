@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from comity.data.spelling import spelled_in
 
 SplitName = Literal["train", "test", "validation", "calibration", "pool"]
 """What samples are for."""
@@ -24,6 +26,10 @@ SOURCES = {
     "torchvision:<Name>": "a data set in torchvision's own layout under `root`, for example torchvision:MNIST",
     "imagefolder:<dir>": "a folder of images for each class",
     "cinic10:<dir>": "CINIC-10, its folder",
+    "tiny-imagenet:<dir>": "Tiny ImageNet, the folder with train and val",
+    "cityscapes:<dir>": "Cityscapes, the folder with leftImg8bit and gtFine",
+    "cityscapes-tasks:<dir>": "Cityscapes as three tasks, with gtFinePanopticParts and disparity too",
+    "nyuv2:<dir>": "NYUv2 as three tasks: classes, depth and normals of pixels",
     "synthetic:<name>": "points that a seed makes, for example synthetic:fig2",
     "npz:<file>": "arrays of NumPy: x, y, x_test, y_test",
     "text:<dir>": "a file of sentences for each class",
@@ -138,6 +144,9 @@ class ComplementaryPartition(_Config):
     seed: int = 0
 
 
+_NAMES = ("target", "columns", "categories", "fill", "units", "id", "protected")
+"""What of a table's description are names."""
+
 Classes = (
     Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=2**16)]
     | Annotated[dict[str, Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=2**16)]
@@ -210,6 +219,13 @@ class TableConfig(_Config):
         """The columns with what is to be told."""
         return (self.target,) if isinstance(self.target, str) else self.target
 
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {name: spelled_in(each) if name in _NAMES else each for name, each in value.items()}
+
     @model_validator(mode="after")
     def _each_column_once(self) -> Self:
         used = [*self.targets, *self.columns, *(each for each in (self.id, self.protected) if each)]
@@ -258,15 +274,16 @@ class DataConfig(_Config):
     """A node's data.
 
     Attributes:
-        source: `digits`, `torchvision:<Name>`, `cinic10:<dir>`, `imagefolder:<dir>`, `npz:<file>`, `text:<dir>`,
+        source: `digits`, `torchvision:<Name>`, `cinic10:<dir>`, `tiny-imagenet:<dir>`, `cityscapes:<dir>`, `imagefolder:<dir>`, `npz:<file>`, `text:<dir>`,
             `csv:<file>`, `parquet:<file>`, `python:<module>:<name>`, `synthetic:fig2`, or one that a package adds.
         root: Where torchvision's files are, or what a relative path in `source` starts from.
         seed: Decides the test split of `digits` and of a `text` that brings none, the points of `synthetic:fig2`, and
             which labels are corrupted.
-        image_size: The height and width to bring an `imagefolder`'s images to, in pixels.
+        image_size: The height and width to bring an `imagefolder`'s images to, in pixels; of `cityscapes` the height, and half
+            the width.
         channels: How many channels to bring an `imagefolder`'s images to: 1 for grey, 3 for colours; theirs if left out.
         table: What the columns of a `csv` or a `parquet` are.
-        in_memory: Whether inputs are read at once; false for more than fit in memory, of an `imagefolder` or a function that
+        in_memory: Whether inputs are read at once; false for more than fit in memory, of an `imagefolder`, `cityscapes` or a function that
             gives a torch data set: they are then read when a step asks for them.
         words: How many words of each sentence of a `text` to keep.
         per_class: Keep only the first samples of each class for training, this many; the test split stays whole.
@@ -301,6 +318,11 @@ class DataConfig(_Config):
     hide_names: bool = False
     label_noise: float = Field(default=0.0, ge=0, le=1)
     relabel: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None = None
+
+    @field_validator("classes", "features", mode="before")
+    @classmethod
+    def _spelled(cls, value: object) -> object:
+        return spelled_in(value)
 
     @model_validator(mode="after")
     def _trained_on_the_source(self) -> Self:

@@ -16,6 +16,8 @@ from comity.data.reading import ReadInputs
 from comity.errors import InvalidValue
 
 CLASSIFICATION = "classification"
+MOST_CLASSES = 2**16
+"""Most classes, labels or targets: a contract names as many."""
 
 HEADS: Mapping[str, str] = {
     CLASSIFICATION: "class",
@@ -46,6 +48,8 @@ class Dataset:
             Left out, they are numbered.
         protected: bool `[samples]`, samples that may never leave their owner; None for none.
         meaning: What the numbers stand for.
+        texts: Each sample as people read it, where its numbers do not show it: a sentence of which they are words; none
+            otherwise.
 
     Raises:
         InvalidValue: The tensors do not fit each other or this description. The values in them are not looked at.
@@ -61,6 +65,7 @@ class Dataset:
     task: str = CLASSIFICATION
     heads: tuple[HeadSpec, ...] = ()
     more: Mapping[str, Tensor] = field(default_factory=dict)
+    texts: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.inputs.dtype not in (torch.uint8, torch.float32) or self.inputs.ndim <= 1:
@@ -72,8 +77,13 @@ class Dataset:
         self._require_targets()
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InvalidValue("The scale of a data set", expected="a finite number above 0", received=self.scale)
-        if self.classes < 1:
-            raise InvalidValue("The classes of a data set", expected="1 or more", received=self.classes)
+        if not 1 <= self.classes <= MOST_CLASSES:
+            raise InvalidValue(
+                "The classes of a data set",
+                expected=f"1 to {MOST_CLASSES}",
+                received=self.classes,
+                action="number them from 0, without gaps",
+            )
         count = len(self.inputs)
         if not self.ids:
             object.__setattr__(self, "ids", tuple(map(str, range(count))))
@@ -84,6 +94,8 @@ class Dataset:
                 received=f"{len(self.ids)}, {len(set(self.ids))} of them different",
                 action="give every sample an id of its own",
             )
+        if len(self.texts) not in {0, count}:
+            raise InvalidValue("The texts of a data set", expected=f"{count}, or none", received=len(self.texts))
         marks = self.protected
         if marks is not None and (marks.dtype != torch.bool or marks.shape != (count,)):
             raise InvalidValue(
@@ -169,6 +181,7 @@ class Dataset:
             labels=self.labels[indices],
             ids=ids if len(set(ids)) == len(ids) else (),
             protected=None if self.protected is None else self.protected[indices],
+            texts=tuple(self.texts[each] for each in indices.tolist()) if self.texts else (),
             more={name: each[indices] for name, each in self.more.items()},
         )
 
@@ -187,6 +200,7 @@ class Dataset:
             more={name: torch.cat((each, other.more[name])) for name, each in self.more.items()},
             ids=(),
             protected=None,
+            texts=self.texts + other.texts if self.texts and other.texts else (),
         )
 
     def to(self, device: torch.device | str) -> Dataset:

@@ -62,34 +62,39 @@ def load(request: Request, folders: Mapping[str, SplitName] = FOLDERS) -> Splits
     passed: Counter[str] = Counter()
     if not request.labelled:
         paths = [(path, -1) for path in _images(folder, passed)]
-        train = _read(folder, paths, (), _form(paths, folder, request), request)
+        train = pictures_in(folder, paths, (), form_in(paths, folder, request), request)
         return Splits(train, notes=_notes(passed))
     parts = {part: split for part, split in folders.items() if (folder / part).is_dir()}
     if len(parts) < 2 or "train" not in parts:
-        names = _classes(folder)
-        paths = _labelled(folder, names, passed)
+        names = classes_in(folder)
+        paths = labelled_in(folder, names, passed)
         return Splits(
-            _read(folder, paths, names, _form(paths, folder, request), request),
+            pictures_in(folder, paths, names, form_in(paths, folder, request), request),
             notes=_notes(passed, names, paths),
         )
-    names = _classes(folder / "train")
+    names = classes_in(folder / "train")
     found: dict[SplitName, tuple[Path, Paths]] = {}
     for part, split in parts.items():
-        if surplus := set(_classes(folder / part)) - set(names):
+        if surplus := set(classes_in(folder / part)) - set(names):
             raise InvalidValue(
                 f"{folder / part} has classes that {folder / 'train'} lacks",
                 expected=", ".join(names),
                 received=", ".join(sorted(surplus)),
                 action="make an empty folder for each class without a sample",
             )
-        found[split] = (folder / part, _labelled(folder / part, names, passed))
-    form = _form(found["train"][1], folder / "train", request)
-    read = {split: _read(*each, names, form, request) for split, each in found.items()}
+        found[split] = (folder / part, labelled_in(folder / part, names, passed))
+    form = form_in(found["train"][1], folder / "train", request)
+    read = {split: pictures_in(*each, names, form, request) for split, each in found.items()}
     others: dict[SplitName, Dataset] = {split: each for split, each in read.items() if split == "validation"}
     return Splits(read["train"], read.get("test"), others, _notes(passed, names, found["train"][1]))
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
+def classes_in(folder: Path) -> tuple[str, ...]:
+    """The classes that have a folder, in the order of their names.
+
+    Raises:
+        InvalidValue: There is none.
+    """
     names = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_passed(entry)))
     if not names:
         raise InvalidValue(
@@ -101,7 +106,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _labelled(folder: Path, names: tuple[str, ...], passed: Counter[str]) -> Paths:
+def labelled_in(folder: Path, names: tuple[str, ...], passed: Counter[str]) -> Paths:
     """The pictures of each class; those that lie beside the classes' folders are passed over.
 
     Raises:
@@ -125,13 +130,17 @@ def _labelled(folder: Path, names: tuple[str, ...], passed: Counter[str]) -> Pat
     return found
 
 
-def _images(folder: Path, passed: Counter[str]) -> Iterator[Path]:
-    """The pictures in a folder and in the folders in it, by name."""
+def _images(folder: Path, passed: Counter[str], above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The pictures in a folder and in the folders in it, by name; a link to a folder that it lies in leads nowhere new."""
+    above = (*above, folder.resolve())
     for entry in sorted(folder.iterdir()):
         if _is_passed(entry):
             continue
         if entry.is_dir():
-            yield from _images(entry, passed)
+            if any(each.is_relative_to(entry.resolve()) for each in above):
+                passed[f"{entry.name}, a link to a folder that it lies in"] += 1
+            else:
+                yield from _images(entry, passed, above)
         elif entry.suffix.lower() in SUFFIXES:
             yield entry
         else:
@@ -157,7 +166,7 @@ def _notes(passed: Counter[str], names: tuple[str, ...] = (), paths: Paths | Non
     return tuple(notes)
 
 
-def _form(paths: Paths, folder: Path, request: Request) -> Form:
+def form_in(paths: Paths, folder: Path, request: Request) -> Form:
     """What the pictures are brought to: three channels where any of those looked at has colours, unless somebody says."""
     if not paths:
         raise InvalidValue(
@@ -170,7 +179,12 @@ def _form(paths: Paths, folder: Path, request: Request) -> Form:
     return form if request.channels is None else replace(form, channels=request.channels)
 
 
-def _read(folder: Path, paths: Paths, names: tuple[str, ...], form: Form, request: Request) -> Dataset:
+def pictures_in(folder: Path, paths: Paths, names: tuple[str, ...], form: Form, request: Request) -> Dataset:
+    """The pictures themselves.
+
+    Raises:
+        InvalidValue: There is none, one cannot be read, or has another size than those before it.
+    """
     if not paths:
         raise InvalidValue(
             f"{folder} holds no image",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from comity.data import partitions, sources, splitting
-from comity.data.classes import named
+from comity.data.classes import alike, named
 from comity.data.config import (
     SPLITS,
     ClassesPartition,
@@ -64,7 +64,7 @@ def load_data(config: DataConfig) -> Splits:
         train = _some(train.select(torch.nonzero(kept).flatten()), "without")
     others = {name: each for name, each in found.items() if name not in {"train", "test"}}
     train = corrupt_labels(train, config.label_noise, config.seed)
-    splits = Splits(train, found.get("test"), others, (*notes, *_lacking(train)), config.hide_names)
+    splits = Splits(train, found.get("test"), others, (*notes, *_lacking(train), *_constant(train)), config.hide_names)
     return with_features(splits, config.features) if config.features else splits
 
 
@@ -114,6 +114,8 @@ def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
         table=config.table,
         in_memory=config.in_memory,
     )
+    if read.train.task == CLASSIFICATION:
+        read = _alike(read, source)
     if not config.classes and not config.relabel:
         return read
     if read.train.task != CLASSIFICATION:
@@ -130,6 +132,15 @@ def _read(config: DataConfig, source: str, *, labelled: bool) -> Splits:
 
     others = {name: changed(each) for name, each in read.others.items()}
     return Splits(changed(read.train), None if read.test is None else changed(read.test), others, read.notes)
+
+
+def _alike(read: Splits, source: str) -> Splits:
+    """A source whose classes are spelled as others spell them."""
+    found = {name: alike(each, source) for name, each in read.items()}
+    others = {name: each for name, (each, _) in found.items() if name not in {"train", "test"}}
+    test = found["test"][0] if read.test is not None else None
+    train, said = found["train"]
+    return replace(read, train=train, test=test, others=others, notes=(*read.notes, *said))
 
 
 def _like(apart: Dataset, train: Dataset, name: SplitName) -> Dataset:
@@ -183,6 +194,15 @@ def _lacking(train: Dataset) -> tuple[str, ...]:
     names = train.meaning.labels or tuple(map(str, range(train.classes)))
     empty = [name for name, count in zip(names, counts, strict=False) if not count]
     return (f"no sample to train on of {', '.join(empty)[:200]}",) if empty else ()
+
+
+def _constant(train: Dataset) -> tuple[str, ...]:
+    """A line that names columns of a table that tell samples apart nowhere here."""
+    if not train.meaning.features or not isinstance(train.inputs, Tensor):
+        return ()
+    same = (train.inputs == train.inputs[0]).all(dim=0).tolist()
+    flat = [name for name, each in zip(train.meaning.features, same, strict=True) if each]
+    return (f"{', '.join(flat)[:200]}: the same in all samples to train on",) if flat else ()
 
 
 def _require_classes(config: DataConfig, task: str) -> None:

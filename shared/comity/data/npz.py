@@ -23,7 +23,7 @@ from torch import Tensor
 
 from comity.data.dataset import Dataset, Splits
 from comity.data.sources import Request
-from comity.data.targets import labelled
+from comity.data.targets import labelled, require_from_nought
 from comity.errors import InvalidValue, MissingFile
 
 Arrays = dict[str, NDArray[Any]]
@@ -81,7 +81,12 @@ def load(request: Request) -> Splits:
     train = _dataset(arrays["x"], targets["y"], classes, ("x", "y"), path)
     tested = targets["y_test"]
     test = None if tested is None else _dataset(arrays["x_test"], tested, classes, ("x_test", "y_test"), path)
-    return _alike(train, test)
+    splits = _alike(train, test)
+    if classes is None:
+        require_from_nought(
+            splits, str(path), "add how many classes there are: numpy.savez(path, x=…, y=…, classes=10)"
+        )
+    return splits
 
 
 def _alike(train: Dataset, test: Dataset | None) -> Splits:

@@ -78,13 +78,7 @@ def decode(path: Path, form: Form, image_size: int | None) -> Pixels:
         return _sized(_of_dicom(path, form), image_size)
     try:
         with _opened(path) as image:
-            if _is_deep(image) != form.is_deep:
-                raise InvalidValue(
-                    f"{path}",
-                    expected=f"{'more than ' if form.is_deep else ''}8 bits a channel, as the images before it",
-                    received=f"mode {image.mode}",
-                    action="convert it",
-                )
+            _require_form(path, image, form)
             if form.is_deep:
                 values = np.asarray(ImageOps.exif_transpose(image), dtype=np.float32)[None]
                 scaled = values if image.mode == "F" else values / _FULL
@@ -97,14 +91,20 @@ def decode(path: Path, form: Form, image_size: int | None) -> Pixels:
                 turned = ImageOps.fit(turned, (image_size, image_size), Image.Resampling.BILINEAR)
             pixels = np.asarray(turned)
             return pixels[None] if form.channels == 1 else pixels.transpose(2, 0, 1)
-    except (EOFError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all come from Pillow
+    except InvalidValue:
+        raise
+    except Exception as error:
         raise _unreadable(path, error) from error
 
 
-def _opened(path: Path) -> Image.Image:
+def _require_file(path: Path) -> None:
     if not path.is_file():
         # A pipe would be waited for.
         raise InvalidValue(f"{path} is no file", expected="an image", received="something else", action="remove it")
+
+
+def _opened(path: Path) -> Image.Image:
+    _require_file(path)
     return Image.open(path, formats=[_FORMATS[path.suffix.lower()], *sorted({*_FORMATS.values()})])
 
 
@@ -115,8 +115,20 @@ def _form(path: Path) -> Form:
         with _opened(path) as image:
             grey = image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I")
             return Form(1 if grey else 3, _is_deep(image))
-    except (EOFError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except InvalidValue:
+        raise
+    except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _require_form(path: Path, image: Image.Image, form: Form) -> None:
+    if _is_deep(image) != form.is_deep:
+        raise InvalidValue(
+            f"{path}",
+            expected=f"{'more than ' if form.is_deep else ''}8 bits a channel, as the images before it",
+            received=f"mode {image.mode}",
+            action="convert it",
+        )
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -147,6 +159,7 @@ def _of_dicom(path: Path, form: Form) -> Pixels:
             received="none installed",
             action="pip install 'comity[dicom]'",
         ) from error
+    _require_file(path)
     # Values that the standard does not allow are common, and no concern of ours but in the few that are used.
     config.settings.reading_validation_mode = config.IGNORE
     try:
@@ -162,9 +175,7 @@ def _of_dicom(path: Path, form: Form) -> Pixels:
             # White is the lowest there.
             scaled = 1 - scaled
         return np.repeat(scaled.astype(np.float32)[None], form.channels, axis=0)
-    except (AttributeError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    except pydicom.errors.InvalidDicomError as error:
+    except Exception as error:
         raise _unreadable(path, error) from error
 
 
@@ -175,4 +186,7 @@ def _one_grey(stored: Pixels) -> Pixels:
 
 
 def _unreadable(path: Path, error: Exception) -> InvalidValue:
-    return InvalidValue(f"{path} is not an image that can be read: {error}", action="repair or remove it")
+    """The error for a picture that its library does not read: what a damaged one comes to there, no list of errors names."""
+    return InvalidValue(
+        f"{path} is not an image that can be read: {' '.join(str(error).split())[:300]}", action="repair or remove it"
+    )

@@ -10,6 +10,7 @@ from typing import Any
 from comity.data.dataset import Dataset, Splits
 from comity.data.objects import splits_of
 from comity.data.sources import Request
+from comity.data.targets import require_from_nought
 from comity.errors import InvalidValue, MissingFile
 
 
@@ -58,7 +59,9 @@ def made(target: str, request: Request) -> Splits:
             received=f"{type(error).__name__}: {error}",
             action="correct the function",
         ) from error
-    return splits_of(found, target, in_memory=request.in_memory)
+    splits = splits_of(found, target, in_memory=request.in_memory)
+    require_from_nought(splits, target, "give a torch Dataset whose `classes` lists all their names")
+    return splits
 
 
 def _taken(make: Any, request: Request) -> dict[str, Any]:

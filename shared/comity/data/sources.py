@@ -22,6 +22,10 @@ _LOADERS: Mapping[str, str] = {
     "torchvision": "comity.data.vision:load",
     "imagefolder": "comity.data.imagefolder:load",
     "cinic10": "comity.data.cinic10:load",
+    "tiny-imagenet": "comity.data.tiny_imagenet:load",
+    "cityscapes": "comity.data.cityscapes:load",
+    "cityscapes-tasks": "comity.data.cityscapes_tasks:load",
+    "nyuv2": "comity.data.nyuv2:load",
     "synthetic": "comity.data.synthetic:load",
     "npz": "comity.data.npz:load",
     "text": "comity.data.text:load",
@@ -29,6 +33,8 @@ _LOADERS: Mapping[str, str] = {
     "parquet": "comity.data.tables:load_parquet",
     "python": "comity.data.python:load",
 }
+_SIZED = frozenset({"imagefolder", "cityscapes", "cityscapes-tasks", "tiny-imagenet"})
+"""Sources of picture files."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +114,10 @@ def load(  # noqa: PLR0913
             received=repr(source),
             action=f"did you mean {forms[meant]!r}?" if meant is not None else "comity data lists them",
         )
-    if image_size is not None and (kind != "imagefolder" or image_size < 1):
+    if image_size is not None and (kind not in _SIZED or image_size < 1):
         raise InvalidValue(
             f"The image size for {source!r}",
-            expected="1 or more" if kind == "imagefolder" else "none, since only imagefolder resizes",
+            expected="1 or more" if kind in _SIZED else f"none, since only {', '.join(sorted(_SIZED))} resize",
             received=image_size,
             action="correct `image_size`, or leave it out",
         )
@@ -124,7 +130,7 @@ def load(  # noqa: PLR0913
     for name, given, takes in (
         ("channels", channels, {"imagefolder"}),
         ("table", table, TABLES),
-        ("in_memory", None if in_memory else "false", {"imagefolder", "python", *added}),
+        ("in_memory", None if in_memory else "false", {*_SIZED, "nyuv2", "python", *added}),
     ):
         if given is not None and kind not in takes:
             raise InvalidValue(

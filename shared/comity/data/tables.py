@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from comity.data import parquet
 from comity.data.cells import Cells
 from comity.data.config import TableConfig
 from comity.data.dataset import CLASSIFICATION, Dataset, Splits
+from comity.data.lines import cell_text, read_lines
 from comity.data.meaning import Meaning
 from comity.data.sources import Request
-from comity.data.texts import read_text
-from comity.errors import InvalidValue, MissingFile
-
-_SEPARATORS = ",;\t"
+from comity.data.spelling import spelled
+from comity.errors import InvalidValue
 
 
 def load_csv(request: Request) -> Splits:
@@ -30,33 +27,9 @@ def load_csv(request: Request) -> Splits:
         InvalidValue: A column is missing, or a cell cannot be read.
     """
     table = _required(request)
-    path = request.path
-    text = read_text(path, table.encoding)
-    separator = table.separator or _separator(text, path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        rows = [row for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise InvalidValue(
-            f"{path}, line {reader.line_num} cannot be read",
-            expected="cells, in double quotes where they hold a separator",
-            received=error,
-            action="correct the line",
-        ) from error
-    if len(rows) < 2:
-        raise InvalidValue(f"{path} holds no row", expected="a line of names, and rows", received=f"{len(rows)} lines")
-    names = [cell.strip() for cell in rows[0]]
-    if doubled := [name for name in names if names.count(name) > 1 and name in _used(table)]:
-        raise InvalidValue(f"{path} has the column {doubled[0]!r} twice", expected="each once", received="two")
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(names):
-            raise InvalidValue(
-                f"{path}, row {number} has another number of cells than there are columns",
-                expected=len(names),
-                received=f"{len(row)}, separated by {separator!r}",
-                action="correct the row, or name the `separator` in [data.table]",
-            )
-    columns = {name: [row[at].strip() for row in rows[1:]] for at, name in enumerate(names)}
+    lines = read_lines(request.path, table.encoding, table.separator)
+    _require_once(lines.names, table, request.path)
+    columns = {name: [row[at] for row in lines.rows] for at, name in enumerate(lines.names)}
     return _splits(columns, table, request)
 
 
@@ -69,34 +42,15 @@ def load_parquet(request: Request) -> Splits:
     """
     table = _required(request)
     path = request.path
-    try:
-        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise MissingFile(
-            f"{path} cannot be read",
-            expected="pyarrow",
-            received="none installed",
-            action="pip install 'comity[table]'",
-        ) from error
-    if not path.is_file():
-        raise MissingFile("The table", expected="a file", received=path, action="correct `source`, or `root`")
-    try:
-        with parquet.ParquetFile(path) as file:
-            names = list(file.schema_arrow.names)
-            _require_columns(names, table, request)
-            read = file.read(columns=[name for name in names if name in _used(table)])
-        columns = {name: [_text(cell) for cell in read.column(name).to_pylist()] for name in read.column_names}
-    except (ArrowException, OSError, ValueError) as error:
-        raise InvalidValue(f"{path} is no table that can be read: {error}", action="write it anew") from error
+    with parquet.opened(path, "correct `source`, or `root`") as file:
+        names = {spelled(name): name for name in file.schema_arrow.names}
+        _require_once([spelled(name) for name in file.schema_arrow.names], table, path)
+        _require_columns(list(names), table, request)
+        read = file.read(columns=[name for called, name in names.items() if called in _used(table)])
+        columns = {
+            spelled(name): [cell_text(cell) for cell in read.column(name).to_pylist()] for name in read.column_names
+        }
     return _splits(columns, table.model_copy(update={"decimal": "."}), request)
-
-
-def _text(cell: Any) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "1" if cell else "0"
-    return repr(cell) if isinstance(cell, float) else str(cell).strip()
 
 
 def _required(request: Request) -> TableConfig:
@@ -114,6 +68,12 @@ def _used(table: TableConfig) -> set[str]:
     return {*table.targets, *table.columns, *(each for each in (table.id, table.protected) if each)}
 
 
+def _require_once(names: Sequence[str], table: TableConfig, path: Path) -> None:
+    """Checks that no column that is used is there twice."""
+    if doubled := [name for name in names if names.count(name) > 1 and name in _used(table)]:
+        raise InvalidValue(f"{path} has the column {doubled[0]!r} twice", expected="each once", received="two")
+
+
 def _require_columns(names: Sequence[str], table: TableConfig, request: Request) -> None:
     """Checks that a table has the columns that are used; of one without labels, targets may be lacking."""
     targets = table.targets if request.labelled else ()
@@ -125,22 +85,6 @@ def _require_columns(names: Sequence[str], table: TableConfig, request: Request)
                 received=name,
                 action="correct [data.table]",
             )
-
-
-def _separator(text: str, path: Path) -> str:
-    """What stands between the names in the first line."""
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    counts = {each: first.count(each) for each in _SEPARATORS}
-    found = max(counts, key=lambda each: counts[each])
-    others = [each for each in counts if counts[each] and each != found]
-    if others and counts[others[0]] * 2 > counts[found]:
-        raise InvalidValue(
-            f"{path}: it cannot be told what stands between cells",
-            expected="separator in [data.table]",
-            received=" and ".join(repr(each) for each in (found, *others)),
-            action='name it, for example separator = ";"',
-        )
-    return found if counts[found] else ","
 
 
 def _splits(columns: Mapping[str, Sequence[str]], table: TableConfig, request: Request) -> Splits:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from comity.contract import HeadSpec
-from comity.data.dataset import CLASSIFICATION, Dataset
+from comity.contract import KIND, HeadSpec
+from comity.data.dataset import CLASSIFICATION, MOST_CLASSES, Dataset, Splits
 from comity.errors import InvalidValue
 
 SEVERAL = "several"
@@ -61,6 +62,29 @@ def size_of(task: str, targets: Tensor) -> int:
     return targets.shape[1]
 
 
+def require_from_nought(splits: Splits, what: str, action: str) -> None:
+    """Checks that classes of which nothing but the numbers is known are numbered from 0.
+
+    Args:
+        splits: The samples.
+        what: What they are, for the error.
+        action: How to say that a class 0 is meant of which there is no sample here.
+
+    Raises:
+        InvalidValue: The least number is greater, as with labels from 1.
+    """
+    if splits.train.task != CLASSIFICATION or splits.train.meaning.labels:
+        return
+    least = min((int(each.labels.min()) for _, each in splits.items() if len(each)), default=0)
+    if least > 0:
+        raise InvalidValue(
+            f"{what} has labels from {least} on",
+            expected="classes that are numbered from 0",
+            received=f"{least} to {splits.train.classes - 1}",
+            action=f"take {least} off each, or, where others have samples of the first classes, {action}",
+        )
+
+
 def labelled(
     inputs: Tensor,
     targets: Tensor | Mapping[str, Tensor],
@@ -94,6 +118,22 @@ def labelled(
             received=", ".join(found) or "none",
             action="give the targets of one head without a name",
         )
+    for name in found:
+        if not re.fullmatch(KIND, name):
+            raise InvalidValue(
+                f"{what}: a head cannot be called so",
+                expected="a small letter, then small letters, digits, - and _, 32 at most",
+                received=name[:40],
+                action="give it another name",
+            )
+    for name, (task, each) in found.items():
+        if not 1 <= size_of(task, each) <= MOST_CLASSES:
+            raise InvalidValue(
+                f"{what}: {name} cannot be used",
+                expected=f"1 to {MOST_CLASSES} classes, labels or targets",
+                received=size_of(task, each),
+                action="number classes from 0, without gaps",
+            )
     heads = tuple(
         HeadSpec(name=name, kind=task, size=max(size_of(task, each), 2 if task != "regression" else 1))
         for name, (task, each) in found.items()

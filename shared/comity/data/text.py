@@ -40,10 +40,80 @@ _MOST_CLASSES = 2**16
 _HEADERS = frozenset({"label", "labels", "class", "target", "category", "sentiment", "y"})
 """What the column of labels may be called in a first line."""
 _NOT_CLASSES = frozenset(
-    {".md", ".rst", ".html", ".pdf", ".json", ".yaml", ".xml", ".zip", ".gz", ".tar", ".py", ".ipynb"}
+    [
+        ".md",
+        ".rst",
+        ".htm",
+        ".html",
+        ".pdf",
+        ".doc",
+        ".docx",
+        ".odt",
+        ".rtf",
+        ".xls",
+        ".xlsx",
+        ".ods",
+        ".ppt",
+        ".pptx",
+        ".csv",
+        ".parquet",
+        ".json",
+        ".jsonl",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".ini",
+        ".cfg",
+        ".xml",
+        ".bib",
+        ".zip",
+        ".gz",
+        ".bz2",
+        ".xz",
+        ".7z",
+        ".tar",
+        ".tgz",
+        ".db",
+        ".sqlite",
+        ".npy",
+        ".npz",
+        ".pt",
+        ".pkl",
+        ".py",
+        ".r",
+        ".sh",
+        ".ipynb",
+        ".log",
+        ".bak",
+        ".tmp",
+        ".swp",
+        ".lnk",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".gif",
+    ]
 )
-_ABOUT = frozenset({"README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "CHANGELOG", "CITATION"})
+_ABOUT = frozenset(
+    [
+        "README",
+        "LICENSE",
+        "LICENCE",
+        "COPYING",
+        "COPYRIGHT",
+        "NOTICE",
+        "CHANGELOG",
+        "CHANGES",
+        "CITATION",
+        "AUTHORS",
+        "CONTRIBUTORS",
+        "VERSION",
+        "MAKEFILE",
+    ]
+)
 """Files that tell of data."""
+_QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*')
+"""A field as a spreadsheet may write it."""
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 Labelled = list[tuple[str, str]]
@@ -69,6 +139,13 @@ def load(request: Request) -> Splits:
     elif (folder / "train").is_dir() and (folder / "test").is_dir():
         train, test = _read_classes(folder / "train", notes), _read_classes(folder / "test", notes)
         names = list(_classes(folder / "train"))
+    elif (folder / "train.csv").is_file():
+        raise InvalidValue(
+            f"{folder / 'train.csv'} is a table",
+            expected="train.tsv, a tab between label and sentence, or a file for each class",
+            received="train.csv",
+            action="save it separated by tabs, as train.tsv",
+        )
     else:
         train, test, names = _read_classes(folder, notes), [], list(_classes(folder))
     if not train:
@@ -100,7 +177,8 @@ def _dataset(labelled: Labelled, names: list[str], words: int) -> Dataset:
         tokens = _TOKEN.findall(sentence.lower())[:words]
         row[: len(tokens)] = torch.tensor([word_number(token) for token in tokens])
     labels = torch.tensor([places[label] for label, _ in labelled])
-    return Dataset(inputs, labels, scale=1.0, classes=len(names), meaning=Meaning(labels=tuple(names)))
+    texts = tuple(sentence for _, sentence in labelled)
+    return Dataset(inputs, labels, scale=1.0, classes=len(names), meaning=Meaning(labels=tuple(names)), texts=texts)
 
 
 def _split(whole: Dataset, seed: int) -> Splits:
@@ -124,6 +202,8 @@ def _read_lines(path: Path, notes: list[str]) -> Labelled:
                 f"{path}, line {number}", expected="label, tab, sentence", received=line[:40], action=hint
             )
         labelled.append((label.strip(), sentence))
+    if labelled and all(_QUOTED.fullmatch(label) for label, _ in labelled):
+        labelled = [(_unquoted(label).strip(), _unquoted(sentence)) for label, sentence in labelled]
     rest = Counter(label for label, _ in labelled[1:])
     if labelled and rest and labelled[0][0] not in rest and labelled[0][0].lower() in _HEADERS:
         notes.append(f"{path.name}: the first line, {labelled[0][0]!r}, is taken for the names of columns")
@@ -136,6 +216,12 @@ def _read_lines(path: Path, notes: list[str]) -> Labelled:
             action="put the label first, and leave out record numbers",
         )
     return labelled
+
+
+def _unquoted(field: str) -> str:
+    """A field without the quotes that a spreadsheet put around it."""
+    found = _QUOTED.fullmatch(field)
+    return field if found is None else found[1].replace('""', '"')
 
 
 def _numbered(labelled: Labelled) -> list[str]:

@@ -7,7 +7,7 @@ from comity.lazy import lazily
 if TYPE_CHECKING:
     from comity.environments.config import EnvironmentConfig, Fixed, Scaled, Uniform
     from comity.environments.rollouts import play
-    from comity.environments.sets import EnvironmentSet, load_environments
+    from comity.environments.sets import EnvironmentSet, load_environments, load_game
     from comity.environments.vector_env import Draws, Environment, Episodes, Policy, VectorEnv
 else:
     __getattr__ = lazily(
@@ -15,7 +15,7 @@ else:
         {
             "config": ["EnvironmentConfig", "Fixed", "Scaled", "Uniform"],
             "rollouts": ["play"],
-            "sets": ["EnvironmentSet", "load_environments"],
+            "sets": ["EnvironmentSet", "load_environments", "load_game"],
             "vector_env": ["Draws", "Environment", "Episodes", "Policy", "VectorEnv"],
         },
     )
@@ -32,5 +32,6 @@ __all__ = [
     "Uniform",
     "VectorEnv",
     "load_environments",
+    "load_game",
     "play",
 ]

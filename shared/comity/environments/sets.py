@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -53,6 +54,20 @@ def load_environments(config: EnvironmentConfig) -> EnvironmentSet:
     return EnvironmentSet(environment, draw(config.values, config.games), tests)
 
 
+def load_game(source: str) -> Environment:
+    """A game to be played as it is; unlike a training, which needs losses, it needs no bound of its returns.
+
+    Args:
+        source: As a node's configuration has it: `gymnasium:Acrobot-v1`.
+
+    Raises:
+        InvalidValue: There is no such environment here.
+        TaskMismatch: A policy of scores cannot act in it.
+    """
+    name = source.partition(":")[2]
+    return _known(name) if name in _PARAMETERS else make_named(name, None, math.inf)
+
+
 def _environment(config: EnvironmentConfig) -> Environment:
     name = config.source.partition(":")[2]
     known = _PARAMETERS.get(name)
@@ -69,9 +84,11 @@ def _environment(config: EnvironmentConfig) -> Environment:
         raise InvalidValue(f"The parameter of {name}", expected=known, received=config.parameter)
     if config.best_return is not None:
         raise InvalidValue(f"The best return of {name} is known", expected="none", received=config.best_return)
-    if name == CartPole.name:
-        return CartPole()
-    return lunar_lander()
+    return _known(name)
+
+
+def _known(name: str) -> Environment:
+    return CartPole() if name == CartPole.name else lunar_lander()
 
 
 def _positive(values: Float[ndarray, " games"], config: EnvironmentConfig) -> Float[ndarray, " games"]:

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 TORCHVISION = "torchvision:"
 
-OWN_TARGET = r"^(python:[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|hf:.+|timm:[\w./-]+|torchvision:\w+)$"
+OWN_TARGET = r"^(python:[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|(hf|onnx|torchscript):.+|timm:[\w./-]+|torchvision:\w+)$"
 """Where a node's configuration may say that a model is."""
 
 BUILT_IN: Mapping[str, str] = {

@@ -2,11 +2,14 @@
 
 What a node's configuration calls a model stands there as `python:package.module:factory`, `hf:folder` (a folder with the
 `config.json` of transformers), `timm:name` or `torchvision:name`. Nothing is downloaded: weights are initial ones.
+`torchscript:file` and `onnx:file` are models of other programs, with the weights that they have; they answer, and are not
+trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
@@ -16,6 +19,7 @@ from torch import nn
 
 from comity.contract import Option
 from comity.errors import InvalidValue, UnknownModel
+from comity.models.files import onnx_model, torchscript_model
 
 Factory = Callable[..., nn.Module]
 """Called as `factory(input_shape, outputs, **options)`; what it takes by keyword is the model's options."""
@@ -24,6 +28,7 @@ OwnModels = Mapping[str, str | Factory]
 """What a party calls models of its own, and where each is; a party in this process may have the factory itself."""
 
 _OWN_ACTION = "correct [models] in node.toml"
+_PYTHON_ACTION = f"{_OWN_ACTION}, install the package, or start the node with the module's folder in PYTHONPATH"
 _SEVERAL_OUTPUTS = ("googlenet", "inception_v3")
 """Classifiers whose answer in training is no tensor."""
 
@@ -40,11 +45,13 @@ def own_factory(name: str, target: str | Factory) -> Factory:
     source, _, rest = target.partition(":")
     match source:
         case "python":
-            return imported(name, rest, _OWN_ACTION)
+            return imported(name, rest, _PYTHON_ACTION)
         case "timm":
             return _timm_factory(rest)
         case "hf":
             return _hf_factory(Path(rest))
+        case "onnx" | "torchscript":
+            return partial(onnx_model if source == "onnx" else torchscript_model, Path(rest))
         case _:
             return torchvision_factory(rest)
 
@@ -70,28 +77,43 @@ def imported(name: str, place: str, action: str) -> Factory:
 
 
 def torchvision_factory(name: str) -> Factory:
-    """A classifier of torchvision's. It takes no options: some of them would claim any amount of memory.
+    """A classifier of torchvision's, or a model of masks. It takes no options: some of them would claim any amount of memory.
 
     Raises:
         UnknownModel: torchvision has none of that name.
     """
     from torchvision import models  # noqa: PLC0415 - it takes its time, and few need it
 
+    of_masks = models.list_models(module=models.segmentation)
     known = [each for each in models.list_models(module=models) if each not in _SEVERAL_OUTPUTS]
-    if name not in known:
+    if name not in known and name not in of_masks:
         raise UnknownModel(
-            "torchvision has no such classifier",
-            expected="one of those that torchvision.models lists, whose answer is one tensor",
+            "torchvision has no such model of classes or masks",
+            expected="one of those that torchvision.models lists, whose answer is one tensor, or of torchvision.models.segmentation",
             received=repr(name[:200]),
             action="correct the name after torchvision:",
         )
 
     def build(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         _require_image(f"torchvision:{name}", input_shape, 3)
+        if name in of_masks:
+            return _Masks(models.get_model(name, weights=None, weights_backbone=None, num_classes=outputs))
         model: nn.Module = models.get_model(name, weights=None, num_classes=outputs)
         return model
 
     return build
+
+
+class _Masks(nn.Module):
+    """A model of torchvision's that says of each pixel what it is; its answer is the scores alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Any) -> Any:
+        """`[batch, 3, height, width]` to `[batch, outputs, height, width]`."""
+        return self.model(inputs)["out"]
 
 
 def _timm_factory(name: str) -> Factory:

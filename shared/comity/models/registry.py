@@ -48,7 +48,7 @@ def build(  # noqa: PLR0913
     """Builds a model on the CPU, with initial weights that the seed alone decides.
 
     Args:
-        name: One of `names()`, `torchvision:` and the name of one of its classifiers, or one of `own`.
+        name: One of `names()`, `torchvision:` and the name of one of its classifiers or models of masks, or one of `own`.
         input_shape: The shape of one sample, without the batch: `(channels, height, width)` for images.
         outputs: How many numbers the model gives for a sample, from 1 to a million.
         options: The factory's own keyword arguments.

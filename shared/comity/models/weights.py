@@ -9,9 +9,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from comity.errors import InvalidValue, MissingFile
+from comity.errors import InvalidValue, MalformedMessage, MissingFile, TensorMismatch
 from comity.models.form import fits
-from comity.tensors import Layout
+from comity.tensors import Blob, Layout
+from comity.tensors.layout import require_finite
 
 _PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every name."""
@@ -64,6 +65,35 @@ def require_bare_names(names: Iterable[str], where: str) -> None:
 def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
     """Digest (hexadecimal) of weights, whatever file they stand in: that of their blob in safetensors layout."""
     return Layout.of(weights).digest(weights)
+
+
+def weights_in(blob: Blob) -> dict[str, Tensor]:
+    """The tensors of weights that another party sent.
+
+    Raises:
+        MalformedMessage: They are no weights, or not laid out as this library does.
+        NonFiniteValue: A value is NaN or infinite.
+        InvalidValue: Their names have a prefix that a tool put there.
+    """
+    try:
+        weights = Layout.unpack(blob)
+        digest = digest_of_weights(weights)
+    except (SafetensorError, TensorMismatch) as error:
+        raise _no_weights(" ".join(str(error).split())[:200]) from error
+    if digest != blob.hex:
+        raise _no_weights("another order, or more than tensors")
+    require_finite(weights)
+    require_bare_names(weights, "the weights that were sent")
+    return weights
+
+
+def _no_weights(received: str) -> MalformedMessage:
+    return MalformedMessage(
+        "the weights to begin with cannot be used",
+        expected="names and tensors alone, laid out as comity does",
+        received=received,
+        action="send the state dict that the contract names",
+    )
 
 
 def begin_with(model: nn.Module, weights: Mapping[str, Tensor], fresh: tuple[str, ...] = ()) -> None:

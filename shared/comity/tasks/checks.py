@@ -70,7 +70,17 @@ def require_heads(task: TaskSpec, name: str, what: str, least: int = 2) -> None:
         InvalidValue: It has not.
     """
     heads = task.heads
-    if len(heads) != 1 or (heads[0].name, heads[0].kind) != (name, "") or heads[0].size < least:
+    fits = len(heads) == 1 and (heads[0].name, heads[0].kind) == (name, "")
+    if fits and heads[0].size < least:
+        raise InvalidValue(
+            f"a {task.kind} task has too few {what}",
+            expected=f"{least} {what} or more",
+            received=", ".join(heads[0].labels)[:500] or heads[0].size,
+            action=f"use data of more {what}, or list all that the parties have in node.toml: classes = [...] under [data]"
+            if what == "classes"
+            else "correct session.task",
+        )
+    if not fits:
         received = ", ".join(f"{head.size} outputs, {head.name}" for head in heads[:4]) or "no head"
         raise InvalidValue(
             f"the heads of the {task.kind} task cannot be used",

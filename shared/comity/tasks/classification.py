@@ -93,6 +93,11 @@ class CrossEntropy:
         weighted = each * self._weights.to(each)[labels]
         return weighted.mean() if reduction == "mean" else weighted
 
+    def imitated(self, outputs: Outputs, teacher: Outputs, temperature: float) -> Tensor:
+        """See `Imitable.imitated`: the cross-entropy against the teacher's probabilities."""
+        said, taught = sole(outputs, self._head), sole(teacher, self._head)
+        return cross_entropy(said / temperature, (taught / temperature).softmax(dim=1))
+
     def tally(self) -> ClassTally:
         """See `Objective.tally`."""
         return ClassTally(self._head)

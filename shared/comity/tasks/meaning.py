@@ -14,6 +14,10 @@ from comity.data.meaning import UNSAID, Meaning
 
 _LONGEST = 400
 """Characters of a list in an error."""
+_BY_COLUMN = {
+    what: f"bring the columns into the contract's order and under its names in node.toml: [data.table] {setting}"
+    for what, setting in (("feature", "columns"), ("target", "target"), ("label", "target"))
+}
 _DIGEST = re.compile(r"#([0-9a-f]{8}):([0-9a-f]{24})")
 
 
@@ -105,7 +109,6 @@ def _of_inputs(party: str, own: InputSpec, wanted: InputSpec, *, hides: bool) ->
         own.features,
         wanted.features,
         "feature",
-        "bring the columns into the contract's order and under its names in node.toml: [data.table] columns",
         hides=hides,
     )
     for name, mine, theirs in (("stored as", own.dtype, wanted.dtype), ("scaled by", own.scale, wanted.scale)):
@@ -120,8 +123,7 @@ def _of_inputs(party: str, own: InputSpec, wanted: InputSpec, *, hides: bool) ->
 
 def _of_head(party: str, own: HeadSpec, wanted: HeadSpec, *, hides: bool) -> Iterator[Difference]:
     what = "class" if wanted.name == "class" else wanted.name
-    action = "say in node.toml which is which: {example}"
-    yield from _names(party, _said(own.labels), _said(wanted.labels), what, action, hides=hides)
+    yield from _names(party, _said(own.labels), _said(wanted.labels), what, hides=hides)
     for name, mine, theirs in (
         ("the unit", own.units, wanted.units),
         # How a model works in targets says nothing of what they are: where a party leaves it open, the contract says.
@@ -145,15 +147,13 @@ def _said(labels: Sequence[str]) -> Sequence[str]:
     return () if tuple(labels) == numbers(len(labels)) else labels
 
 
-def _names(
-    party: str, own: Sequence[str], wanted: Sequence[str], what: str, action: str, *, hides: bool
-) -> Iterator[Difference]:
+def _names(party: str, own: Sequence[str], wanted: Sequence[str], what: str, *, hides: bool) -> Iterator[Difference]:
     """The first of two lists of names that differ."""
     if not own and not wanted:
         return
     if not own or not wanted:
         lacks, there = (party, wanted) if wanted else ("the contract", _told(own, hides=hides))
-        example = f"classes = [{', '.join(map(_quoted, there[:3]))}{', …' if len(there) > 3 else ''}]"
+        example = _classes(there)
         where = "under [data]" if wanted else "under [session.task] of the script, or under [data] of its data,"
         if what == "feature":
             example = f"features = [{', '.join(map(_quoted, there[:3]))}{', …' if len(there) > 3 else ''}]"
@@ -171,14 +171,38 @@ def _names(
         here, there = _at(own, place), _at(found, place)
         if here != there:
             told, meant = _at(shown, place), there or _at(wanted, place)
-            example = f"[data.classes] {_quoted(told)} = {_quoted(meant)}"
             yield Difference(
                 f"{what} {place} is {_quoted(told) or 'none'} at {party} and {_quoted(meant) or 'none'} in the contract",
                 _listed(found),
                 _listed(shown),
-                action.format(example=f"{example}, and so on, in the contract's order"),
+                _BY_COLUMN[what] if what in _BY_COLUMN else _bringing_together(own, found, shown),
             )
             return
+
+
+def _bringing_together(own: Sequence[str], wanted: Sequence[str], shown: Sequence[str]) -> str:
+    """What a party can do whose classes are not a contract's: it is never told to take one of its classes for another.
+
+    Args:
+        own: Its classes.
+        wanted: The contract's, in words where it has the same.
+        shown: Its classes as they may be told.
+    """
+    if {*own} <= {*wanted}:
+        return (
+            f"list them in node.toml as the contract does: {_classes(wanted)} under [data]; a class may have no sample"
+        )
+    lacking, surplus = [each for each in wanted if each not in own], [each for each in own if each not in wanted]
+    if not lacking:
+        return (
+            f"leave out samples of other classes, or have {_classes(shown)} under [data] where the contract is drafted"
+        )
+    example = f"{_quoted(shown[own.index(surplus[0])])} = {_quoted(lacking[0])}"
+    return f"if they mean the same, say in node.toml which is which: [data.classes] {example}, and so on, in the contract's order"
+
+
+def _classes(names: Sequence[str]) -> str:
+    return f"classes = [{', '.join(map(_quoted, names[:3]))}{', …' if len(names) > 3 else ''}]"
 
 
 def _known(name: str, own: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from comity.contract import HeadSpec, Json, TaskSpec
 from comity.tasks.classification import ranking
@@ -60,6 +60,11 @@ class BinaryCrossEntropy:
             each = torch.where(truth, each * self._weights.to(each), each)
         of_samples = each.mean(dim=1)
         return of_samples.mean() if reduction == "mean" else of_samples
+
+    def imitated(self, outputs: Outputs, teacher: Outputs, temperature: float) -> Tensor:
+        """See `Imitable.imitated`: the binary cross-entropy against the teacher's probability of each label."""
+        said, taught = sole(outputs, self._head), sole(teacher, self._head)
+        return binary_cross_entropy_with_logits(said / temperature, (taught / temperature).sigmoid())
 
     def tally(self) -> LabelTally:
         """See `Objective.tally`."""

@@ -67,6 +67,20 @@ class Composite(Objective, Protocol):
         """The loss of each head, by its name, as much as it counts in the sum; see `Objective.loss`."""
 
 
+@runtime_checkable
+class Imitable(Objective, Protocol):
+    """An objective of models that can teach each other: one learns what another says, beside what is true."""
+
+    def imitated(self, outputs: Outputs, teacher: Outputs, temperature: float) -> Tensor:
+        """How far what a model says of a batch is from what its teacher says of it: the mean over the batch.
+
+        Args:
+            outputs: Of the model that learns.
+            teacher: Of the one that it learns from.
+            temperature: By which both are divided where they are logits, above 0.
+        """
+
+
 def sole(outputs: Outputs, head: HeadSpec) -> Tensor:
     """The outputs of the one head that a task has."""
     if isinstance(outputs, Tensor):

@@ -58,6 +58,32 @@ _SCORES: Mapping[str, tuple[str, str]] = {
 }
 """By kind of task, the one number that models are compared by, and the one that a table has for each class or target."""
 
+_CLASSES = {"loss", "accuracy", "balanced_accuracy", "f1"}
+_RANKED = {*_CLASSES, "auroc", "average_precision", "calibration_error"}
+_OF_EACH = {"iou_by_class", "recall", "rmse_by_target"}
+
+_NUMBERS: Mapping[str, set[str]] = {
+    "classification": _RANKED,
+    "multilabel": _RANKED,
+    "regression": {"loss", "mae", "r2", "rmse"},
+    "reinforcement": {"return"},
+    "segmentation": {*_CLASSES, "iou"},
+}
+"""The single numbers that a test has, by kind of task."""
+
+
+def has_number(kind: str, name: str) -> bool:
+    """Whether a test in tasks of a kind has a number, which is one and not one for each class or target.
+
+    Args:
+        kind: The kind; of one that a package adds, or of several heads, every number may be there.
+        name: The number's name, that of a head's with its head: `depth.rmse`.
+    """
+    head, _, own = name.rpartition(".")
+    if kind == "several":
+        return own in set[str]().union(*_NUMBERS.values()) - {"loss", "return"} if head else own == "loss"
+    return not head and own in _NUMBERS.get(kind, METRICS.keys() - _OF_EACH)
+
 
 def score_of(kind: str) -> Metric:
     """The number that models for tasks of a kind are compared by; the loss for kinds that packages add."""

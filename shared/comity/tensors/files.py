@@ -7,6 +7,7 @@ that of its tensors, whatever the file says of it.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from struct import Struct
@@ -44,12 +45,17 @@ def metadata_of(path: Path) -> dict[str, str]:
         InvalidValue: It is of another kind.
     """
     if not path.is_file():
-        raise MissingFile("the model cannot be read", expected="a safetensors file", received=path)
+        raise MissingFile(
+            "the model cannot be read",
+            expected="a safetensors file, or a session's folder",
+            received=f"{path}, where none is",
+            action="check the path",
+        )
     try:
         with path.open("rb") as file:
             (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
             header = json.loads(file.read(length)) if length <= _MOST_HEADER else None
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, struct.error, OSError) as error:
         raise _no_file(path) from error
     if not isinstance(header, dict):
         raise _no_file(path)
@@ -58,4 +64,9 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 def _no_file(path: Path) -> InvalidValue:
-    return InvalidValue(f"{path} is no safetensors file", expected="a header in JSON", received="something else")
+    return InvalidValue(
+        f"{path} is no safetensors file",
+        expected="a header in JSON",
+        received="something else",
+        action="name a file that a session left",
+    )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
@@ -48,25 +48,68 @@ def membership(
     Raises:
         InvalidValue: There is nothing to compare, or no model.
     """
-    if splits.test is None or not len(splits.test) or not models:
+    members, everything = together(splits, len(models))
+    judge = task(Splits(everything, None))
+
+    def shadow(half: Int[Tensor, " half"], number: int) -> Tensor:
+        learner = task(Splits(everything.select(half), None))
+        state = learner.initial_state
+        for snapshot in learner.trajectory(
+            learner.initial_state, spec, iterations=iterations + 1, period=iterations, round=number + 1
+        ):
+            state = {name: tensor.clone() for name, tensor in snapshot.state.items()}
+        return judge.losses(state).cpu()
+
+    # LiRA goes by the probability of a sample's class, which is exp(-loss) of classes alone.
+    is_of_classes = splits.train.task == CLASSIFICATION
+    losses = torch.stack([judge.losses(state).cpu() for state in models])
+    return told_apart(losses, members, shadow if is_of_classes else None)
+
+
+def together(splits: Splits, models: int) -> tuple[int, Dataset]:
+    """Members, and after them the test samples that they are told from.
+
+    Args:
+        splits: The party's samples.
+        models: How many models were sent and kept.
+
+    Returns:
+        How many members there are, and all samples.
+
+    Raises:
+        InvalidValue: There is nothing to compare, or no model.
+    """
+    if splits.test is None or not len(splits.test) or not len(splits.train) or not models:
         raise InvalidValue(
             "membership compares members with samples that were not trained on",
             expected="test samples of this node, and models that were sent and kept",
-            received=f"{len(splits.test or ())} and {len(models)}",
+            received=f"{len(splits.test or ())} and {models}",
             action="give [data] test samples; set [audit] keep = true before a session",
         )
-    members, others = len(splits.train), len(splits.test)
-    everything = splits.train.concat(splits.test)
-    judge = task(Splits(everything, None))
-    losses = torch.stack([judge.losses(state).cpu() for state in models])
+    return len(splits.train), splits.train.concat(splits.test)
+
+
+def told_apart(
+    losses: Float[Tensor, "models samples"],
+    members: int,
+    shadow: Callable[[Int[Tensor, " half"], int], Float[Tensor, " samples"]] | None = None,
+) -> dict[str, Json]:
+    """How well members are told from others by losses.
+
+    Args:
+        losses: Of each model that was sent, oldest first, on members and then on others.
+        members: How many of the samples are members.
+        shadow: Trains a model on some of the samples, and says its losses on all of them; None to do without LiRA.
+    """
+    everything = losses.shape[1]
     by_model = [separation(-each[:members], -each[members:]) for each in losses]
     best = max(by_model, key=lambda each: each.auc)
     mean = -losses.double().mean(dim=0)
     over = separation(mean[:members], mean[members:])
     found: dict[str, Json] = {
-        "models": len(models),
+        "models": len(losses),
         "members": members,
-        "others": others,
+        "others": everything - members,
         "loss_auc": by_model[-1].auc,
         "loss_tpr_at_1_percent": by_model[-1].tpr,
         "best_model_auc": best.auc,
@@ -74,27 +117,40 @@ def membership(
         "all_models_auc": over.auc,
         "all_models_tpr_at_1_percent": over.tpr,
     }
-    if splits.train.task != CLASSIFICATION:
-        # LiRA goes by the probability of a sample's class, which is exp(-loss) of classes alone.
+    if shadow is None:
         return found
-    without = torch.zeros(SHADOWS, members + others, dtype=torch.bool)
+    without = torch.zeros(SHADOWS, everything, dtype=torch.bool)
     scores = []
     for number in range(SHADOWS):
         # Each sample is left out by half of them, two by two.
-        order = torch.randperm(members + others, generator=generator(derive(0, "shadow models", number // 2)))
+        order = torch.randperm(everything, generator=generator(derive(0, "shadow models", number // 2)))
         half = order[: len(order) // 2] if number % 2 else order[len(order) // 2 :]
         without[number] = True
         without[number, half] = False
-        shadow = task(Splits(everything.select(half), None))
-        state = shadow.initial_state
-        for snapshot in shadow.trajectory(
-            shadow.initial_state, spec, iterations=iterations + 1, period=iterations, round=number + 1
-        ):
-            state = {name: tensor.clone() for name, tensor in snapshot.state.items()}
-        scores.append(confidence(judge.losses(state).cpu()))
+        scores.append(confidence(shadow(half, number)))
     last = likelihood(confidence(losses[-1]), torch.stack(scores), without)
     lira = separation(last[:members], last[members:])
     return found | {"lira_auc": lira.auc, "lira_tpr_at_1_percent": lira.tpr, "shadow_models": SHADOWS}
+
+
+def rows_shown(changes: Sequence[Tensor], samples: Float[Tensor, "samples inputs"]) -> dict[str, Json]:
+    """What changes of a layer's rows, and differences of successive ones, show of the layer's inputs.
+
+    Args:
+        changes: The layer's weight in each change, oldest first.
+        samples: Its inputs.
+    """
+    rows, found = [each.cpu() for each in changes], dict[str, Json]()
+    successive = [after - before for before, after in pairwise(rows)]
+    for name, those in (("", rows), ("successive_", successive)):
+        each_shows = [_shown(one, samples) for one in those]
+        found |= {
+            f"{name}changes_that_show_a_sample": sum(bool(each) for each in each_shows),
+            f"{name}samples_shown": sum(map(len, each_shows)),
+            f"{name}distinct_samples_shown": len(set().union(*each_shows)) if each_shows else 0,
+        }
+    found["unmixed_samples_shown"] = len(set().union(*(shown(unmixed(each), samples).tolist() for each in rows)))
+    return found
 
 
 def reconstruction(changes: Sequence[State], data: Dataset, model: nn.Module, initial: State) -> dict[str, Json]:
@@ -110,16 +166,7 @@ def reconstruction(changes: Sequence[State], data: Dataset, model: nn.Module, in
     layer = _first_layer(model, samples.shape[1], changes[0] if changes else {})
     found: dict[str, Json] = {"changes": len(changes), "samples": len(samples), "first_layer": layer}
     if layer is not None:
-        rows = [each[f"{layer}.weight"].cpu() for each in changes]
-        successive = [after - before for before, after in pairwise(rows)]
-        for name, those in (("", rows), ("successive_", successive)):
-            each_shows = [_shown(one, samples) for one in those]
-            found |= {
-                f"{name}changes_that_show_a_sample": sum(bool(each) for each in each_shows),
-                f"{name}samples_shown": sum(map(len, each_shows)),
-                f"{name}distinct_samples_shown": len(set().union(*each_shows)) if each_shows else 0,
-            }
-        found["unmixed_samples_shown"] = len(set().union(*(shown(unmixed(each), samples).tolist() for each in rows)))
+        found |= rows_shown([each[f"{layer}.weight"] for each in changes], samples)
     if data.task != CLASSIFICATION:
         # Label counts, and inputs that are guessed with their labels, are of samples that have one class each.
         return found

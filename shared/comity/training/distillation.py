@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from comity.contract import Json, ModelSpec
-from comity.errors import InvalidValue
+from comity.errors import InvalidValue, TaskMismatch
 from comity.privacy.leak_guard import LeakGuard
+from comity.tasks.objective import Imitable, Outputs, Targets
 from comity.tensors import State
 from comity.training.releases import Releases, apart
 from comity.training.supervised import Supervised
@@ -61,24 +61,22 @@ class Distillation:
 
 
 def distillation_loss(
-    student: Float[Tensor, "batch classes"],
-    teacher: Float[Tensor, "batch classes"],
-    labels: Int[Tensor, " batch"],
-    *,
-    temperature: float,
-    alpha: float,
+    objective: Imitable, student: Outputs, teacher: Outputs, targets: Targets, *, temperature: float, alpha: float
 ) -> Float[Tensor, ""]:
-    """Equation (3), as the mean over a batch: -α Σ q_T(t) log q_S(t) - (1 - α) log q_S(1)[y].
+    """Equation (3), as the mean over a batch; for classes -α Σ q_T(t) log q_S(t) - (1 - α) log q_S(1)[y].
+
+    Other kinds of task have their own loss in the place of each of the two: see their `imitated`.
 
     Args:
-        student: The student's logits.
-        teacher: The teacher's logits.
-        labels: True classes.
+        objective: What both models are for.
+        student: What the student says.
+        teacher: What the teacher says.
+        targets: What is true.
         temperature: t, above 0. Gradients are not multiplied by t², as others do: the paper's t is 1.
         alpha: α, in [0, 1].
     """
-    soft = cross_entropy(student / temperature, (teacher / temperature).softmax(dim=1))
-    return alpha * soft + (1 - alpha) * cross_entropy(student, labels)
+    soft = objective.imitated(student, teacher, temperature)
+    return alpha * soft + (1 - alpha) * objective.loss(student, targets, "mean")
 
 
 class AssistedDistillation:
@@ -101,6 +99,7 @@ class AssistedDistillation:
 
     Raises:
         InvalidValue: The own model is to be private: a distillation without noise would undo that.
+        TaskMismatch: Models of such a task cannot teach each other.
     """
 
     def __init__(self, own: Supervised, shared: Supervised, distillation: Distillation, spec: ModelSpec) -> None:
@@ -108,6 +107,14 @@ class AssistedDistillation:
             raise InvalidValue(
                 "Distillation is not covered by differential privacy", action="leave out one or the other"
             )
+        if not isinstance(shared.objective, Imitable):
+            raise TaskMismatch(
+                "a model of one's own cannot be taught here",
+                expected="a task of one head with classes, labels or numbers for a sample",
+                received=type(shared.objective).__name__,
+                action="leave the own model out",
+            )
+        self._objective: Imitable = shared.objective
         self.layout = shared.layout
         self.initial_state = shared.initial_state
         self._own = own
@@ -135,7 +142,7 @@ class AssistedDistillation:
         return self._shared.judged
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
-        """Cross-entropy of each sample under a shared model; see `Supervised.losses`."""
+        """The loss of each sample under a shared model; see `Supervised.losses`."""
         return self._shared.losses(state, samples)
 
     def tested(self, state: State) -> dict[str, Json]:
@@ -235,9 +242,10 @@ class AssistedDistillation:
         """The student after some steps."""
         how = self._distillation
 
-        def loss(logits: Tensor, samples: Tensor) -> Tensor:
-            answers, labels = teacher.logits(teacher_state, samples), student.labels(samples)
-            return distillation_loss(logits, answers, labels, temperature=how.temperature, alpha=how.alpha)
+        def loss(outputs: Outputs, samples: Tensor) -> Tensor:
+            answers, targets = teacher.said(teacher_state, samples), student.targets(samples)
+            told = {"temperature": how.temperature, "alpha": how.alpha}
+            return distillation_loss(self._objective, outputs, answers, targets, **told)
 
         return student.fit(student_state, how.optimizer, loss, steps=steps, place=place, guard=guard)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from comity.errors import InvalidValue
 from comity.models.crossing import Crossing, train
@@ -41,6 +42,7 @@ class Network:
 
     def __init__(self, model: nn.Module, device: torch.device, heads: tuple[str, ...] = ()) -> None:
         self._heads = heads
+        _lay_out(model)
         self._crossing = Crossing.of(model)
         state = self._crossing.state(model)
         self.layout = Layout.of(state)
@@ -48,13 +50,10 @@ class Network:
         self.parameters = tuple(name for name, each in model.named_parameters() if each.requires_grad)
         self._device = device
         self._dtype = input_dtype(model)
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.register_forward_pre_hook(_rest_on_one_number)
-                module.register_forward_hook(_resume)
+        take_one_number(model)
         self.module = train(model.to(device))
         self.evaluated = copy.deepcopy(self.module).eval().requires_grad_(False)
-        self._buffers = dict(self.evaluated.named_buffers())
+        self._written = {**dict(self.evaluated.named_buffers()), **_renormed(self.evaluated)}
 
     @property
     def trained(self) -> list[nn.Parameter]:
@@ -92,20 +91,53 @@ class Network:
     def evaluate(self, weights: Mapping[str, Tensor], inputs: Tensor, seed: int) -> Outputs:
         """What the module says of a batch in evaluation mode.
 
-        The same of the same: whatever counts its calls, counts from where the state has it.
+        The same of the same: whatever counts its calls, counts from where the state has it, and the state stays as it is.
 
         Args:
             weights: What crosses, by `on_device`.
             inputs: The batch.
             seed: Decides what its layers draw.
         """
-        counted = {name: weights.get(name, own).clone() for name, own in self._buffers.items()}
+        written = {name: weights.get(name, own).clone() for name, own in self._written.items()}
         with seeded(seed, self._device):
             # Not strict: what stays of the module is its own.
-            return self._answer(functional_call(self.evaluated, {**weights, **counted}, (self.cast(inputs),)))
+            return self._answer(functional_call(self.evaluated, {**weights, **written}, (self.cast(inputs),)))
 
     def _answer(self, answer: object) -> Outputs:
         return widened(answer, by_head=bool(self._heads))
+
+
+def take_one_number(model: nn.Module) -> list[RemovableHandle]:
+    """Has batch normalization go by the statistics that it has, where a batch is one number for a channel.
+
+    Args:
+        model: Whose layers are meant.
+
+    Returns:
+        What takes it back.
+    """
+    layers = [each for each in model.modules() if isinstance(each, _BatchNorm)]
+    before = [each.register_forward_pre_hook(_rest_on_one_number) for each in layers]
+    return before + [each.register_forward_hook(_resume) for each in layers]
+
+
+def _lay_out(model: nn.Module) -> None:
+    """Lays tensors out as they cross, one value behind the other: products of others are rounded otherwise."""
+    for each in (*model.parameters(), *model.buffers()):
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        last = formats.get(each.ndim)
+        if not each.is_contiguous() and (last is None or not each.is_contiguous(memory_format=last)):
+            each.data = each.data.contiguous()
+
+
+def _renormed(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that a forward pass writes to: those of embeddings with a greatest norm."""
+    places = {
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None
+    }
+    return {name: each for name, each in model.named_parameters() if id(each) in places}
 
 
 def densify(parameters: list[nn.Parameter]) -> None:

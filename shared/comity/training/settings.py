@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from comity.errors import InvalidValue
+
 Precision = Literal["float32", "bfloat16", "float16"]
 """What passes compute in; weights stay as the contract has them."""
 Hypergradient = Literal["one-step", "neumann", "conjugate-gradient"]
@@ -61,3 +63,25 @@ class TrainingSettings(BaseModel):
     def is_plain(self) -> bool:
         """Whether a step is one pass over a batch, of one loss."""
         return self.precision == "float32" and self.micro_batch is None and self.weighting is None
+
+
+def require_together(training: TrainingSettings, *, is_private: bool, is_guarded: bool) -> None:
+    """Checks that steps can be made so.
+
+    Raises:
+        InvalidValue: They cannot.
+    """
+    if is_private and not training.is_plain:
+        raise InvalidValue(
+            "noise covers one loss of each sample, in one pass",
+            expected="a [training] table without precision, micro_batch and weighting",
+            received=", ".join(sorted(training.model_dump(exclude_defaults=True))),
+            action="leave them out, or train without differential privacy",
+        )
+    if is_guarded and training.weighting is not None and training.micro_batch is not None:
+        raise InvalidValue(
+            "a leak guard sees a batch whose heads are weighed as a whole",
+            expected="training.weighting or training.micro_batch",
+            received="both",
+            action="leave micro_batch out",
+        )

@@ -16,26 +16,27 @@ from comity import interruption
 from comity.contract import HeadSpec, Json
 from comity.data import Dataset, Splits
 from comity.data.dataset import CLASSIFICATION
-from comity.errors import InvalidValue, NonFiniteValue, TrainingDiverged
+from comity.errors import InvalidValue
 from comity.privacy import Mechanism, PrivateGradients
 from comity.privacy.leak_guard import Collector, LeakGuard, Rules
 from comity.tasks.classification import CrossEntropy
-from comity.tasks.objective import Objective, Outputs, Targets, sole
+from comity.tasks.objective import Objective, Outputs, Targets
 from comity.tensors import State
 from comity.training import stepping
+from comity.training.draws import require_seeded
+from comity.training.evaluation import Evaluator
 from comity.training.network import Network, densify
 from comity.training.optimizers import build_optimizer, set_rate
 from comity.training.releases import Releases, apart
 from comity.training.samples import BalancedStream, PoissonStream, SampleStream, Secret
-from comity.training.settings import TrainingSettings
+from comity.training.settings import TrainingSettings, require_together
 from comity.training.stepping import Steps
 from comity.training.terms import OptimizerSpec, Sampling
 from comity.training.trajectories import Resume, Snapshot, sampled
+from comity.training.trial import blank, try_out
 
-BatchLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
-"""A loss, from the logits of a batch and the indices of its samples."""
-
-_CLASSES = HeadSpec(name="class", size=1)
+BatchLoss = Callable[[Outputs, Int[Tensor, " batch"]], Float[Tensor, ""]]
+"""A loss, from what a model says of a batch and the indices of its samples."""
 
 _MEASURED = 256
 """Samples over which the layers' mean inputs are taken."""
@@ -82,7 +83,7 @@ class Supervised:
         training: TrainingSettings | None = None,
     ) -> None:
         self._training = training or TrainingSettings()
-        _require_together(self._training, is_private=privacy is not None, is_guarded=rules is not None)
+        require_together(self._training, is_private=privacy is not None, is_guarded=rules is not None)
         self.objective: Objective = objective or CrossEntropy(HeadSpec(name="class", size=splits.train.classes))
         self._network = Network(model, device, self.objective.heads)
         self.layout = self._network.layout
@@ -94,11 +95,10 @@ class Supervised:
         self._test_data = splits.test.to(device) if splits.test is not None else None
         self._judged = self._train_data if judged is None else judged.to(device)
         self._classes = None if sampling == "uniform" else _classes_of(splits.train)
-        self._normalization = normalization
         self._batch_size = batch_size
         self._secret = secret
-        # What a model draws when it is evaluated is part of the question that an evaluation answers: always the same.
-        self._evaluation = secret.seed("evaluation")
+        seed = secret.seed("evaluation")
+        self._evaluator = Evaluator(self._network, self.objective, normalization, evaluation_batch_size, seed, device)
         self._private = (
             None if privacy is None else PrivateGradients(self._network.module, privacy, min(batch_size, self.samples))
         )
@@ -236,7 +236,7 @@ class Supervised:
         self._network.module.eval()
         some = SampleStream(self.samples, _MEASURED, self._secret, purpose="mean inputs").batch(0).to(self._device)
         means = self._collector.means(
-            lambda: self._network.forward(self._prepared(self._train_data, some), self._evaluation)
+            lambda: self._network.forward(self._evaluator.prepared(self._train_data, some), self._evaluator.seed)
         )
         self._network.load(state)
         return LeakGuard(self._collector, self._rules, means, leaving=leaving)
@@ -253,62 +253,19 @@ class Supervised:
             TaskMismatch: It answers otherwise than another task wants.
             TrainingDiverged: One step makes weights that are not finite.
         """
-        network, data = self._network, self._train_data if self.samples else self._test_data
-        is_of_classes = isinstance(self.objective, CrossEntropy)
+        data = self._train_data if self.samples else self._test_data
         if data is None or not len(data):
-            data = Dataset(
-                torch.zeros(2, *self._train_data.input_shape, device=self._device),
-                torch.zeros(2).long(),
-                1.0,
-                self._train_data.classes,
-            )
+            data = blank(self._train_data, self._device)
         some = torch.arange(min(self._batch_size, self.evaluation_batch_size, len(data)), device=self._device)
-        network.load(self.initial_state)
-        first = self._outputs(network.on_device(self.initial_state), data, some)
-        wanted = [len(some), data.classes]
-        if data.task != CLASSIFICATION:
-            self.objective.loss(first, data.targets_of(some), "none")
-        elif is_of_classes and (
-            not isinstance(first, Tensor) or list(first.shape) != wanted or not first.is_floating_point()
-        ):
-            raise InvalidValue(
-                "the model says something else than a score for each class",
-                expected=f"floats {wanted} for {len(some)} samples",
-                received=f"{first.dtype} {list(first.shape)}" if isinstance(first, Tensor) else "a dict",
-                action="give its last layer as many outputs as there are classes, and no softmax",
-            )
-        if self.samples:
-            if not self.parameters:
-                raise InvalidValue(
-                    "nothing of the model is trained",
-                    expected="parameters that want gradients",
-                    received="none",
-                    action="correct session.model.trainable, or the factory",
-                )
-            optimizer = build_optimizer(spec, network.trained)
+
+        def step() -> None:
+            with torch.no_grad():
+                require_seeded(lambda: self._answers(some, "dropout", place=(0, 0)))
+            self._network.load(self.initial_state)
+            optimizer = build_optimizer(spec, self._network.trained)
             self._step(self._steps(), optimizer, some.cpu(), (0, 0), None)
-            if not any(each.grad is not None for each in network.trained):
-                raise InvalidValue("a step moves nothing of the model", expected="gradients", received="none")
-        state = {name: each.cpu() for name, each in network.state().items()}
-        try:
-            blob = self.layout.pack(state)
-            self.layout.verify(blob)
-        except NonFiniteValue as error:
-            raise TrainingDiverged(
-                "one step makes weights that are not finite",
-                expected="finite weights",
-                received=str(error),
-                action="lower the session's learning_rate",
-            ) from error
-        answers = [self._outputs(network.on_device(each), data, some) for each in (state, self.layout.view(blob.data))]
-        if not _equal(*answers):
-            raise InvalidValue(
-                "the model answers otherwise after it has crossed",
-                expected="answers that follow from its state dict and the inputs alone",
-                received="others",
-                action="keep what it remembers in buffers, or not at all",
-            )
-        network.load(self.initial_state)
+
+        try_out(self._evaluator, data, some, step if self.samples else None)
 
     def _step(
         self,
@@ -337,7 +294,7 @@ class Supervised:
         self, indices: Int[Tensor, " batch"], purpose: str, *, place: tuple[int, int]
     ) -> tuple[Outputs, Targets]:
         """What the model says of training samples in a round and an iteration, and what is to be said."""
-        inputs = self._prepared(self._train_data, indices)
+        inputs = self._evaluator.prepared(self._train_data, indices)
         # Opacus's hooks expect gradients of the inputs; torch warns where there are none.
         inputs.requires_grad_(self._private is not None)
         outputs = self._network.forward(inputs, self._secret.seed(purpose, *place))
@@ -358,7 +315,7 @@ class Supervised:
         Args:
             state: Model to start from.
             spec: The optimiser, made anew.
-            loss: Of a batch's logits.
+            loss: Of what the model says of a batch.
             steps: Steps, at or above 0.
             place: What it is for, and when: decides the batches.
             guard: Collects what the caller will release with it.
@@ -373,20 +330,21 @@ class Supervised:
             optimizer.zero_grad(set_to_none=True)
             with nullcontext() if guard is None else guard.batch(indices):
                 seed = self._secret.seed(f"dropout, {purpose}", *when, step)
-                outputs = self._network.forward(self._prepared(self._train_data, indices), seed)
-                loss(sole(outputs, _CLASSES), indices).backward()
+                outputs = self._network.forward(self._evaluator.prepared(self._train_data, indices), seed)
+                loss(outputs, indices).backward()
             densify(self._network.trained)
             optimizer.step()
         return {name: tensor.clone() for name, tensor in self._network.state().items()}
 
-    def logits(self, state: State, samples: Int[Tensor, " n"]) -> Float[Tensor, "n classes"]:
-        """Logits of training samples under a model, in evaluation mode."""
-        # A copy that autograd may keep.
-        return self._logits(self._network.on_device(state), self._train_data, samples.to(self._device)).clone()
+    def said(self, state: State, samples: Int[Tensor, " n"]) -> Outputs:
+        """What a model says of training samples, in evaluation mode."""
+        found = self._evaluator.outputs(self._network.on_device(state), self._train_data, samples.to(self._device))
+        # Copies that autograd may keep.
+        return found.clone() if isinstance(found, Tensor) else {name: each.clone() for name, each in found.items()}
 
-    def labels(self, samples: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Labels of training samples, where the data are."""
-        return self._train_data.labels[samples.to(self._device)]
+    def targets(self, samples: Int[Tensor, " n"]) -> Targets:
+        """What is to be said of training samples, where the data are."""
+        return self._train_data.targets_of(samples.to(self._device))
 
     def losses(self, state: State, samples: Int[Tensor, " n"] | None = None) -> Float[Tensor, " n"]:
         """The loss of each sample under a model, in evaluation mode.
@@ -398,13 +356,7 @@ class Supervised:
         Returns:
             Losses at or above 0 in float64, on the CPU, in the order of `samples`.
         """
-        order = torch.arange(self.judged) if samples is None else samples
-        weights = self._network.on_device(state)
-        parts = [
-            self.objective.loss(self._outputs(weights, self._judged, block), self._judged.targets_of(block), "none")
-            for block in order.to(self._device).split(self.evaluation_batch_size)
-        ]
-        return torch.cat(parts).double().cpu()
+        return self._evaluator.losses(state, self._judged, samples)
 
     def tested(self, state: State) -> dict[str, Json]:
         """What a test of a model says on the test samples, by metric; empty where there are none.
@@ -414,37 +366,11 @@ class Supervised:
         data = self._test_data
         if data is None or not len(data):
             return {}
-        weights, tally, total = self._network.on_device(state), self.objective.tally(), 0.0
-        for block in torch.arange(len(data), device=self._device).split(self.evaluation_batch_size):
-            outputs, targets = self._outputs(weights, data, block), data.targets_of(block)
-            tally.add(outputs, targets)
-            total += float(self.objective.loss(outputs, targets, "none").double().sum())
-        loss = total / len(data)
-        return {**tally.results(), "loss": loss if math.isfinite(loss) else None}
+        return self._evaluator.tested(state, data)
 
     def test_accuracy(self, state: State) -> float | None:
         """Share of the test samples that a classifier classifies right, 0 to 1; None where there are no test samples."""
-        if self._test_data is None:
-            return None
-        weights = self._network.on_device(state)
-        right = 0
-        for block in torch.arange(len(self._test_data), device=self._device).split(self.evaluation_batch_size):
-            predicted = self._logits(weights, self._test_data, block).argmax(dim=1)
-            right += int((predicted == self._test_data.labels[block]).sum())
-        return right / len(self._test_data)
-
-    def _outputs(self, weights: dict[str, Tensor], data: Dataset, indices: Int[Tensor, " batch"]) -> Outputs:
-        interruption.point()
-        return self._network.evaluate(weights, self._prepared(data, indices), self._evaluation)
-
-    def _logits(
-        self, weights: dict[str, Tensor], data: Dataset, indices: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch classes"]:
-        """The outputs of a classifier."""
-        return sole(self._outputs(weights, data, indices), _CLASSES)
-
-    def _prepared(self, data: Dataset, indices: Int[Tensor, " batch"]) -> Float[Tensor, "batch ..."]:
-        return data.prepare(data.inputs[indices], *self._normalization)
+        return None if self._test_data is None else self._evaluator.accuracy(state, self._test_data)
 
 
 def _classes_of(data: Dataset) -> Int[Tensor, " samples"]:
@@ -461,32 +387,3 @@ def _classes_of(data: Dataset) -> Int[Tensor, " samples"]:
             action="leave sampling out of session.terms",
         )
     return data.labels
-
-
-def _require_together(training: TrainingSettings, *, is_private: bool, is_guarded: bool) -> None:
-    """Checks that steps can be made so.
-
-    Raises:
-        InvalidValue: They cannot.
-    """
-    if is_private and not training.is_plain:
-        raise InvalidValue(
-            "noise covers one loss of each sample, in one pass",
-            expected="a [training] table without precision, micro_batch and weighting",
-            received=", ".join(sorted(training.model_dump(exclude_defaults=True))),
-            action="leave them out, or train without differential privacy",
-        )
-    if is_guarded and training.weighting is not None and training.micro_batch is not None:
-        raise InvalidValue(
-            "a leak guard sees a batch whose heads are weighed as a whole",
-            expected="training.weighting or training.micro_batch",
-            received="both",
-            action="leave micro_batch out",
-        )
-
-
-def _equal(one: Outputs, other: Outputs) -> bool:
-    """Whether two answers are the same to the last bit."""
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
