@@ -24,6 +24,11 @@ preset = "PRESET"
 odd = "python:odd_models:odd"
 crafted = "python:odd_models:crafted"
 """
+OWN = """
+[protocols.assisted-learning.own_model]
+name = "OWN"
+learning_rate = 0.003
+"""
 SESSION = """
 [session]
 protocol = "assisted_learning"
@@ -77,9 +82,11 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Said:
     (tmp_path / "odd_models.py").write_text(MODELS)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def check(model: str, *, preset: str = "guarded") -> list[Row]:
-        (tmp_path / "node.toml").write_text(NODE.replace("PRESET", preset))
-        (tmp_path / "session.toml").write_text(SESSION.replace("MODEL", model))
+    def check(model: str, *, preset: str = "guarded", rounds: int = 1, period: int = 5, own: str = "") -> list[Row]:
+        text = NODE.replace("PRESET", preset) + (OWN.replace("OWN", own) if own else "")
+        (tmp_path / "node.toml").write_text(text)
+        session = SESSION.replace("MODEL", model).replace("rounds = 1", f"rounds = {rounds}")
+        (tmp_path / "session.toml").write_text(session.replace("sampling_period = 5", f"sampling_period = {period}"))
         rows = preflight(Context(tmp_path / "node.toml", "provider", tmp_path / "session.toml"))
         return [row for row in rows if row.check == "privacy"]
 
@@ -87,7 +94,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Said:
 
 
 def test_layers_that_nobody_judges_are_named_and_embeddings_are_judged(said: Said) -> None:
-    first, warning = said("odd")
+    first, _, warning = said("odd")
     assert first.verdict == "passed"
     assert "convolutions, losses, label counts and membership are not" in first.found
     assert warning.verdict == "warning"
@@ -98,13 +105,33 @@ def test_layers_that_nobody_judges_are_named_and_embeddings_are_judged(said: Sai
 
 
 def test_rows_that_are_nearly_parallel_are_told_of(said: Said) -> None:
-    _, warning = said("crafted")
+    _, _, warning = said("crafted")
     assert warning.verdict == "warning"
     assert "nearly parallel" in warning.found
     assert "1.weight" in warning.found
 
 
 def test_nothing_is_said_of_a_usual_model_and_of_public_data(said: Said) -> None:
-    assert [row.verdict for row in said("mlp")] == ["passed"]
+    assert [row.verdict for row in said("mlp")] == ["passed", "passed"]
     (only,) = said("crafted", preset="public")
     assert "nothing is held back" in only.found
+
+
+def test_a_model_that_stays_is_said_to_be_judged_in_the_one_that_leaves(said: Said) -> None:
+    *_, stays = said("mlp", own="cnn-small")
+    assert stays.verdict == "passed"
+    assert stays.found == "cnn-small stays here; what it teaches is judged in the models that leave"
+
+
+def test_what_stands_behind_each_send_is_told_before_rounds_are_bought(said: Said) -> None:
+    """Of 1,347 digits, five batches of 256 draw some 877, two some 463; a layer of 64 units wants 320."""
+    _, enough = said("mlp", rounds=5)
+    assert enough.verdict == "passed"
+    assert enough.found == "about 877 of 1347 samples behind what is sent each time, 320 wanted"
+    _, thin = said("mlp", rounds=5, period=2)
+    assert thin.verdict == "warning"
+    assert thin.found.startswith("about 463 of 1347 samples behind what is sent each time, 320 wanted")
+    assert "5 rounds" in thin.found
+    assert "RELEASE_REFUSED" in thin.found
+    _, one_round = said("mlp", period=2)
+    assert one_round.verdict == "passed"

@@ -87,10 +87,37 @@ def test_parties_of_different_kinds_do_not_begin(tmp_path: Path) -> None:
         simulate(parse_script(text))
 
 
-def test_an_own_model_is_for_classification_alone(tmp_path: Path) -> None:
-    text = script(tmp_path, "regression", "assisted_learning", ROLES, TERMS, 1)
-    text += '\n[party.learner.protocols.assisted-learning.own_model]\nname = "mlp"\n'
-    with pytest.raises(TaskMismatch, match="own_model is for classification"):
+OWN_MODEL = """
+[party.{party}.protocols.assisted-learning.own_model]
+name = "{model}"
+options = {{ {size} }}
+learning_rate = 0.02
+to_shared = 20
+to_own_epochs = 30
+"""
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "regression"])
+def test_own_models_of_labels_and_numbers_learn_from_the_shared_one(kind: str, tmp_path: Path) -> None:
+    text = script(tmp_path, kind, "assisted_learning", ROLES, TERMS, 3)
+    for party, hidden in (("learner", 24), ("provider", 12)):
+        text += OWN_MODEL.format(party=party, model="mlp", size=f"hidden = {hidden}")
+    result, outcome = simulate(parse_script(text))
+    assert outcome.own is not None
+    metrics: Any = result.metrics
+    losses = metrics["global_loss_by_round"]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.8 * losses[0]
+    # The targets of regression deviate by 1 from their mean, as do labels of chance by .5.
+    assert metrics["own_model"] > 0.85 if kind == "multilabel" else metrics["own_model"] < 0.6
+    assert metrics["own_model"] == metrics["own_model_tested"][SCORES[kind]]
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "several"])
+def test_own_models_of_pixels_and_of_several_heads_are_refused_by_name(kind: str, tmp_path: Path) -> None:
+    text = script(tmp_path, kind, "assisted_learning", ROLES, TERMS, 1)
+    text += OWN_MODEL.format(party="learner", model="fcn", size="width = 4")
+    with pytest.raises(TaskMismatch, match=f"expected classification, multilabel or regression, received {kind}"):
         simulate(parse_script(text))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +60,34 @@ def run(clinic: Path, hospital: Path, classes: str = "") -> Any:
 
 
 @pytest.mark.parametrize(
-    ("classes", "said"),
+    ("classes", "said", "action"),
     [
-        ({"benign": 50, "Malignant": 200}, 'class 0 is "Malignant" at hospital and "benign" in the contract'),
-        ({"malignant": 200, "normal": 50}, 'class 0 is "malignant" at hospital and "benign" in the contract'),
-        ({"benign": 50, "malignant": 200, "normal": 90}, 'class 2 is "normal" at hospital and none in the contract'),
+        (
+            {"benign": 50, "Malignant": 200},
+            'class 0 is "Malignant" at hospital and "benign" in the contract',
+            '[data.classes] "Malignant" = "malignant"',
+        ),
+        (
+            {"malignant": 200, "normal": 50},
+            'class 0 is "malignant" at hospital and "benign" in the contract',
+            '[data.classes] "normal" = "benign"',
+        ),
+        (
+            {"benign": 50, "malignant": 200, "normal": 90},
+            'class 2 is "normal" at hospital and none in the contract',
+            'have classes = ["benign", "malignant", "normal"] under [data] where the contract is drafted',
+        ),
     ],
 )
-def test_other_names_are_refused_with_both_lists(tmp_path: Path, classes: dict[str, int], said: str) -> None:
+def test_other_names_are_refused_with_both_lists(
+    tmp_path: Path, classes: dict[str, int], said: str, action: str
+) -> None:
     clinic = folder(tmp_path / "clinic", {"benign": 50, "malignant": 200}, 15)
     with pytest.raises(TaskMismatch) as caught:
         run(clinic, folder(tmp_path / "hospital", classes, 20))
     assert said in str(caught.value)
     assert "benign, malignant" in str(caught.value.expected)
-    assert "[data.classes]" in caught.value.action
+    assert action in caught.value.action
 
 
 def test_names_that_are_brought_together_end_as_equal_folders_do(tmp_path: Path) -> None:
@@ -81,3 +96,12 @@ def test_names_that_are_brought_together_end_as_equal_folders_do(tmp_path: Path)
     other = folder(tmp_path / "other", {"2-gutartig": 50, "1-bösartig": 200}, 20)
     mapped = run(clinic, other, '[party.hospital.data.classes]\n"2-gutartig" = "benign"\n"1-bösartig" = "malignant"')
     assert mapped.digest == equal.digest
+
+
+def test_names_that_another_file_system_spells_otherwise_are_the_same(tmp_path: Path) -> None:
+    # As macOS writes it, with the accent behind its letter: it then comes before "bz", and not behind it.
+    names = {"b\u00f6se": 50, "bz": 200}
+    equal = run(folder(tmp_path / "clinic", names, 15), folder(tmp_path / "equal", names, 20))
+    apart = folder(tmp_path / "apart", {unicodedata.normalize("NFD", name): level for name, level in names.items()}, 20)
+    assert min(path.name for path in apart.iterdir()) != "bz"
+    assert run(tmp_path / "clinic", apart).digest == equal.digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ from safetensors.torch import load_file
 
 from comity.errors import InvalidValue
 from comity.experiments import demo_script
+from comity.experiments.datasets import Datasets
+from comity.experiments.reproduction import ExperimentContext
 from comity.node.sessions.ending import keep_files
 from comity.node.sessions.initiator import draft_contract
 from comity.node.sessions.script import Script, parse_script
+from comity.protocols.assisted_learning.studies.comparisons import comparison
+from comity.protocols.assisted_learning.studies.distillation import EXPERIMENTS
 from comity.simulation.in_process import parties, simulate
 
 OWN = """
@@ -52,3 +57,14 @@ def test_the_contracts_model_crosses_and_the_own_one_stays(tmp_path: Path) -> No
 def test_distillation_and_privacy_exclude_each_other() -> None:
     with pytest.raises(InvalidValue, match="Distillation is not covered"):
         simulate(distilled('privacy = { scope = "per_step", epsilon = 2.0 }'))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_with_few_samples_the_own_model_ends_above_learning_alone(tmp_path: Path) -> None:
+    """Fig. 15 with 40 samples at the learner, the mean of five seeds; from its initial weights in every round it ended below."""
+    settings = EXPERIMENTS[0].scales["digits"]
+    few = replace(settings, pairs=settings.pairs[:1], algorithms=("AssistKD", "Learner-SGD"))
+    assert len(few.seeds) == 5
+    (found,) = comparison(few, ExperimentContext(Datasets(tmp_path, None))).values()
+    assert found["AssistKD"]["own"] > 100 * found["Learner-SGD"]["accuracy"][-1] + 4

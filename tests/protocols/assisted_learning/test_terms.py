@@ -92,7 +92,7 @@ def test_the_hash_of_a_contract_is_what_it_always_was(make_contract: Callable[..
         },
         task=classification((1, 8, 8), 10, Preprocessing(mean=(0.1,), std=(1.0,))),
     )
-    assert contract.hash == "fb6551a7c85c905aa972f6db49280a2beef36711da41ab53c35ccfecf429d09e"
+    assert contract.hash == "413a7b053858881ede60876a36d7e6ded7f95351d59a9883201cd047fb128416"
 
 
 def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> None:
@@ -119,6 +119,9 @@ def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> No
         "privacy": PrivacyTerms(scope="total", epsilon=1.0),
         "screening": "race",
         "trajectory_encoding": "delta",
+        "stop_when_stalled": 1,
+        "target": 0.9,
+        "target_metric": "auroc",
     }
     assert set(changes) == set(AssistedLearningTerms.model_fields)
     sgd = {"momentum": {"optimizer": "sgd"}}
@@ -130,8 +133,8 @@ def test_every_term_is_in_the_hash(make_contract: Callable[..., Contract]) -> No
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ({"iterations": 50, "sampling_period": 50}, "longer than the training"),
-        ({"learner_iterations": 5, "provider_iterations": 9, "sampling_period": 10}, "longer than the training"),
+        ({"iterations": 50, "sampling_period": 50}, "nothing would be trained"),
+        ({"learner_iterations": 5, "provider_iterations": 9, "sampling_period": 10}, "nothing would be trained"),
         ({"momentum": 0.9}, "momentum is for sgd"),
         ({"sampling": "balanced", "privacy": {"scope": "total", "epsilon": 1.0}}, "uniform with privacy"),
         ({"last_share": 2.0}, "last_share"),

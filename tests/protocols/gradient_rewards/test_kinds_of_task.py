@@ -10,6 +10,7 @@ import pytest
 from comity.errors import TaskMismatch
 from comity.experiments import with_baselines
 from comity.node.sessions.script import parse_script
+from comity.protocols.gradient_rewards.report import merged
 from comity.simulation.in_process import simulate
 from tests.samples_of_tasks import KINDS, script
 
@@ -32,6 +33,19 @@ def test_a_session_of_each_kind_gets_better(kind: str, tmp_path: Path) -> None:
     assert len(metrics["tested_together"]) == len(metrics["tested_alone"]) == 3
     assert {"server_score", "together_mean", "alone_mean"} == set(metrics["tested"])
     assert metrics["tested"]["together_mean"][SCORES[kind]] == pytest.approx(metrics["together_mean"])
+
+
+def test_means_are_over_all_clients_that_have_a_number() -> None:
+    """A client whose test has no sample of a class says nothing of it; others do."""
+    tests = [
+        {"accuracy": 0.5, "recall": {"0": 1.0}},
+        {"accuracy": 0.7, "recall": {"0": 0.5, "1": 0.2}, "auroc": 0.9},
+        {},
+    ]
+    clients = {f"client-{at}": {"own_score": 0.5, "tested": {"own_score": each}} for at, each in enumerate(tests)}
+    metrics: Any = merged({"clients": [*clients]}, clients)
+    mean = metrics["tested"]["together_mean"]
+    assert mean == {"accuracy": pytest.approx(0.6), "recall": {"0": 0.75, "1": 0.2}, "auroc": 0.9}
 
 
 def test_games_are_refused_by_name() -> None:

@@ -230,7 +230,7 @@ def convene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Convene]:
 
 def _over_loopback(company: Company, stack: ExitStack) -> None:
     hosted = SessionRegistry()
-    worker = SessionWorker(company.role, "session-rewards", company.role.wakes_in)
+    worker = SessionWorker(company.role, "rewards", company.role.wakes_in)
     for peer_context in company.contexts.values():
         hosted.add(AcceptedSession(peer_context, company.role, worker))
     server = NodeServer(None, [blobs.SERVICE, PROTOCOL.load().service.name])
@@ -776,6 +776,23 @@ def test_rounds_that_nobody_agreed_on_are_refused(convene: Convene) -> None:
     company = convene()
     with pytest.raises(MalformedMessage, match="not agreed on"):
         list(client_of(company, "ann", news=[News("opened", 4)]).work())
+
+
+def test_a_client_that_waits_says_for_whom_in_every_round(convene: Convene) -> None:
+    company = convene()
+    heard: list[Event] = []
+    own = company.client_seats["ann"]
+    client = Client(replace(own, place=replace(own.place, observe=heard.append)), company.ports["ann"])
+    work, awaited = client.work(), "server to settle round {}, once the other parties have handed in theirs"
+    next(work)
+    assert [event.kind for event in heard] == ["update-submitted", "round-awaited"]
+    assert (heard[-1].round, heard[-1].fields) == (1, {"waits_for": awaited.format(1)})
+    for other in NAMES[1:]:
+        company.give(other)
+    while len(heard) < 5:
+        next(work)
+    assert [event.kind for event in heard[2:]] == ["round-finished", "update-submitted", "round-awaited"]
+    assert (heard[-1].round, heard[-1].fields) == (2, {"waits_for": awaited.format(2)})
 
 
 def test_a_client_that_is_late_says_so_and_goes_on(convene: Convene) -> None:

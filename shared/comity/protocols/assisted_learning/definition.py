@@ -7,7 +7,7 @@ from dataclasses import replace
 from comity.contract import Contract
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import Audit, Extensions
-from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View, score_columns
+from comity.protocol.presentation import Column, PartyTable, PerRoundTable, Presentation, Summary, View, score_columns
 from comity.protocol.topology import Topology
 from comity.protocols.assisted_learning.choices import pick_field
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
@@ -21,13 +21,20 @@ _PICKS = (
     Column("learner_pick", "learner's pick", "integer", _PICK, "checkpoint"),
 )
 _SECONDS = Column("seconds", "seconds", "seconds", "How long the round took.")
-_LOSS = "The loss of the round's model on the samples of all parties, f(θ; D(L,P)); by Proposition 1 it never rises."
-_GLOBAL_LOSS = Column("global_loss", "global loss", "number", _LOSS, "loss per sample", "log")
+_LOSS = (
+    "The loss of the round's model on the samples of all parties, f(θ; D(L,P)): the sum over them, or of each party's mean, "
+    "as the objective of the terms says; by Proposition 1 it never rises."
+)
+_GLOBAL_LOSS = Column("global_loss", "global loss", "number", _LOSS, "loss", "log")
 _RETURN = "The mean discounted return of all parties' episodes under the round's policy."
 _GLOBAL_RETURN = Column("global_return", "global return", "number", _RETURN, "return")
 _BEFORE = "Of the model that the provider started from."
 _AFTER = "Of the model of its own that was picked next."
-_CHANGE = "What the provider's training changed; below 0 the loss fell."
+_SHARE = (
+    "The share of what the global loss fell by in the round that this provider's training has; 0 where it did not fall."
+)
+_LOSS_CHANGE = "What the provider's training changed; below 0 the loss fell."
+_TEST_CHANGE = "What the provider's training changed, by the learner's test."
 
 
 def _samples(kind: str) -> View:
@@ -106,16 +113,26 @@ PROTOCOL = ProtocolDefinition(
             "what each provider's help changed",
             (
                 Column("pick_by_round", "began with", "integer", _PICK, "checkpoint"),
-                Column("loss_before_by_round", "global loss before", "number", _BEFORE, "loss per sample", "log"),
-                Column("loss_after_by_round", "global loss after", "number", _AFTER, "loss per sample", "log"),
-                Column("loss_change_by_round", "change of the loss", "number", _CHANGE, "loss per sample"),
+                Column("loss_before_by_round", "global loss before", "number", _BEFORE, "loss", "log"),
+                Column("loss_after_by_round", "global loss after", "number", _AFTER, "loss", "log"),
+                Column("loss_change_by_round", "change of the loss", "number", _LOSS_CHANGE, "loss"),
+                Column("share_by_round", "share of the gain", "share", _SHARE),
                 Column("test_before_by_round", "test before", "score", _BEFORE),
                 Column("test_after_by_round", "test after", "score", _AFTER),
-                Column("test_change_by_round", "change of the test", "score", _CHANGE),
+                Column("test_change_by_round", "change of the test", "score", _TEST_CHANGE),
             ),
             parties="providers",
+            share="share_by_round",
             sums={"loss_change_by_round": "loss_change", "test_change_by_round": "test_change"},
             so_far="comity.protocols.assisted_learning.report:so_far",
+        ),
+        per_party=PartyTable(
+            "whose help changed what",
+            (
+                Column("loss_change", "change of the loss", "number"),
+                Column("test_change", "change of the test", "score"),
+            ),
+            parties="providers",
         ),
         progress={"checkpoint-offered": "train, offer", "checkpoint-received": "receive"},
     ),

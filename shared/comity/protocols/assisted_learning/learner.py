@@ -26,11 +26,22 @@ from comity.protocols.assisted_learning.schedule import guarantees
 from comity.session.events import Event, Observer
 from comity.session.outcome import Outcome, OwnModel
 from comity.session.receipt_book import ReceiptBook
+from comity.session.stopping import RoundProgress, ended_early
 from comity.tasks.scores import score_of
 from comity.tensors import Layout
 from comity.training import AssistedDistillation
 
-_STALLED = "nothing was gained: no checkpoint of any party was better than the model that the round began with"
+_STALLS = {
+    "short": (
+        "nothing was gained, and phases are too short: {parties} ended training with a greater loss than it began with",
+        "raise iterations in session.terms, or lower learning_rate",
+    ),
+    "converged": (
+        "nothing was gained: training lowered each party's own loss, but no checkpoint the loss of all",
+        "a session that stays so has converged, and ends by itself with stop_when_stalled in session.terms",
+    ),
+}
+"""What it means that each party kept the model that a round began with, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +107,20 @@ class Learner:
     def work(self) -> Iterator[None]:
         """Runs what is left of the rounds that were bought."""
         self._party.blobs.add(self._initial)
-        while len(self._rounds) < self._party.schedule.rounds:
+        while len(self._rounds) < self._party.schedule.rounds and self._enough() is None:
             self._run_round(len(self._rounds) + 1)
+            why = self._enough()
+            if why is not None:
+                # It goes on to its end at once: there is nothing that others have to do before.
+                self._observe(ended_early(len(self._rounds), why))
+                return
             yield
+
+    def _enough(self) -> str | None:
+        """Why no more rounds follow, before all that were bought."""
+        party = self._party
+        rounds = [RoundProgress(each.tested, gained=each.worsened is None) for each in self._rounds]
+        return party.schedule.terms.reason_to_stop(party.contract, rounds)
 
     def outcome(self) -> Outcome:
         """The best θ^r with the session's metrics."""
@@ -156,13 +178,34 @@ class Learner:
             model=picked.digest.hex(),
             rows_held=party.making.rows_held,
             helps=helps,
+            worsened=self._worsened() if picked.index == 0 and not any(each.pick for each in helps) else None,
         )
         party.journal.append("finished", number, **finished.to_json())
         self._finish(finished)
         party.retain(bytes.fromhex(self._best().model))
         self._observe(Event("round-finished", number, finished.to_json()))
-        if picked.index == 0 and not any(each.pick for each in helps):
-            self._observe(Event("stalled", number, {"what": _STALLED, "action": "raise iterations in session.terms"}))
+        self._advise(number, finished.worsened)
+
+    def _advise(self, number: int, worsened: tuple[str, ...] | None) -> None:
+        """Says what it means that each party kept the model that a round began with; the same but once in a session."""
+        said = [bool(each.worsened) for each in self._rounds[:-1] if each.worsened is not None]
+        if worsened is None or bool(worsened) in said:
+            return
+        what, action = _STALLS["short" if worsened else "converged"]
+        fields: dict[str, Json] = {"what": what.format(parties=" and ".join(worsened)), "action": action}
+        self._observe(Event("stalled", number, fields))
+
+    def _worsened(self) -> tuple[str, ...]:
+        """The parties whose training ended with a greater loss of their own than it began with, as far as they said."""
+        party = self._party
+        trajectories = {party.own.party: party.making.trained}
+        trajectories |= {name: party.trajectory_of(name) for name in self._acceptors}
+        ends = {name: (made[0].loss, made[-1].loss) for name, made in trajectories.items() if made}
+        return tuple(
+            name
+            for name, (first, last) in ends.items()
+            if isinstance(first, Loss) and isinstance(last, Loss) and last.sum > first.sum
+        )
 
     def _train(self, number: int) -> Iterator[Checkpoint]:
         """The learner's own trajectory: what was made before a restart, then the rest as it is made."""

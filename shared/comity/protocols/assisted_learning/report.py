@@ -59,6 +59,8 @@ class Round:
         model: Digest of θ^r, hexadecimal.
         rows_held: Share of the rows of the learner's checkpoints that its leak guard held back; None without one.
         helps: What each provider that trained changed, in the order in which they did.
+        worsened: Where each party kept the model that the round began with, those whose training ended with a greater loss
+            of their own than it began with, as far as they said; None where a party chose another.
     """
 
     provider_pick: int | None
@@ -71,12 +73,14 @@ class Round:
     model: str
     rows_held: float | None
     helps: tuple[Help, ...]
+    worsened: tuple[str, ...] | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Round:
         """Reads what `to_json` gave."""
         known = {each.name: value[each.name] for each in fields(cls)}
-        return cls(**{**known, "helps": tuple(Help(**each) for each in value["helps"])})
+        worsened = None if known["worsened"] is None else tuple(known["worsened"])
+        return cls(**{**known, "helps": tuple(Help(**each) for each in value["helps"]), "worsened": worsened})
 
     def to_json(self) -> dict[str, Any]:
         """The round as a JSON object, in which every provider's pick has a field of its own, and so have a test's numbers."""
@@ -120,12 +124,20 @@ def metrics(rounds: Sequence[Round], best: Round, providers: Sequence[str], scor
         "learner_picks": [each.learner_pick for each in rounds],
         "providers": [*providers],
         **{f"{name}_by_round": _table(helps, name) for name in _STATED},
+        "share_by_round": [_shares(row) for row in helps],
         **{name: _sums(helps, name) for name in _ADDED},
     }
 
 
 def _table(helps: Sequence[Sequence[Help | None]], field: str) -> list[Json]:
     return [[None if each is None else getattr(each, field) for each in row] for row in helps]
+
+
+def _shares(row: Sequence[Help | None]) -> list[Json]:
+    """Each provider's share, of 1, of what the global loss fell by; 0 where it did not fall, None where one did not train."""
+    falls = [None if each is None else max(0.0, -each.loss_change) for each in row]
+    whole = sum(each or 0.0 for each in falls) or 1.0
+    return [None if each is None else each / whole for each in falls]
 
 
 def _sums(helps: Sequence[Sequence[Help | None]], field: str) -> list[Json]:

@@ -17,7 +17,8 @@ from comity.protocol.implementation import Data, PrivateTraining, Resources, Tas
 from comity.protocols.assisted_learning.extensions import OwnModel, Settings
 from comity.protocols.assisted_learning.schedule import Schedule
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms, PolicyGradientTerms
-from comity.tasks import build_model
+from comity.tasks import build_model, objective_of
+from comity.tasks.objective import Imitable
 from comity.training import (
     AssistedDistillation,
     Distillation,
@@ -56,6 +57,12 @@ class AssistedTaskBuilder(TaskBuilder):
             data.split("validation")
         return 0 if data is None else len(data.train)
 
+    def models_beside(self, contract: Contract, party: str, settings: Any) -> Sequence[str]:
+        """See `TaskBuilder.models_beside`: the party's own, where it has one."""
+        del contract, party
+        own = settings.own_model if isinstance(settings, Settings) else None
+        return () if own is None else (own.name,)
+
     def build(self, contract: Contract, resources: Resources) -> Supervised | PolicyGradient | AssistedDistillation:
         """See `TaskBuilder.build`."""
         terms, own = _terms(contract.terms), _own_model(resources)
@@ -63,10 +70,10 @@ class AssistedTaskBuilder(TaskBuilder):
             raise InvalidValue(
                 "own_model needs samples to learn from", expected="[data] with samples", received=contract.task.kind
             )
-        if own is not None and contract.task.kind != "classification":
+        if own is not None and not isinstance(objective_of(contract.task), Imitable):
             raise TaskMismatch(
-                "own_model is for classification: one model teaches another by its probabilities of classes",
-                expected="classification",
+                "own_model is not for such a task: one model teaches another by what it says of a sample",
+                expected="classification, multilabel or regression",
                 received=contract.task.kind,
                 action="leave own_model out of [protocols.assisted-learning]",
             )

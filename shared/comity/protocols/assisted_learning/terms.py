@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from comity.contract import Agreed
 from comity.privacy.terms import PrivacyTerms
 from comity.protocols.assisted_learning.choices import Objective, Order, TrajectoryEncoding
+from comity.session.stopping import StoppingTerms
 from comity.training.terms import Decay, OptimizerName, OptimizerSpec, Sampling, TrainingTerms
 
 
@@ -30,7 +31,7 @@ class PolicyGradientTerms(Agreed):
     best_return: float | None = None
 
 
-class AssistedLearningTerms(TrainingTerms):
+class AssistedLearningTerms(TrainingTerms, StoppingTerms):
     """The protocol's part of a contract.
 
     Attributes:
@@ -56,6 +57,9 @@ class AssistedLearningTerms(TrainingTerms):
         policy_gradient: How policies are trained; for tasks of kind `reinforcement`, and no others. `batch_size` is then
             the episodes of an update, and `evaluation_batch_size` those that are played at once.
         privacy: The noise; None for none.
+        stop_when_stalled: See `StoppingTerms`, which the learner decides by.
+        target: See there.
+        target_metric: See there.
     """
 
     optimizer: OptimizerName = "adam"
@@ -83,7 +87,7 @@ class AssistedLearningTerms(TrainingTerms):
     def _go_together(self) -> Self:
         if self.sampling_period > self.longest:
             raise ValueError(
-                f"a sampling_period of {self.sampling_period} is longer than the training: at most {self.longest}"
+                f"a sampling_period of at most {self.longest}, not {self.sampling_period}: nothing would be trained"
             )
         if self.momentum and self.optimizer != "sgd":
             raise ValueError("momentum is for sgd; adam has its own")

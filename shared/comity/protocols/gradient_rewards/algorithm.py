@@ -85,6 +85,26 @@ class ServerState:
         importance = torch.where(here, self.importance / self.importance[here].sum(), self.importance)
         return ServerState(self.first_weights, importance, self.valued, gone)
 
+    def joined(self, newcomers: int) -> ServerState:
+        """The same after others have joined, who come last.
+
+        Each weighs as much as the mean of all clients, whatever it says of the size of its data: one that could say so
+        later than the others would outweigh what they have built up. The others have the rest in the proportions
+        that they had.
+
+        Args:
+            newcomers: How many have joined, 1 or more.
+        """
+        clients = len(self.importance)
+        rest = clients / (clients + newcomers)
+        new = torch.full((newcomers,), 1 / (clients + newcomers), dtype=torch.float64)
+        return ServerState(
+            torch.cat([self.first_weights * rest, new]),
+            torch.cat([self.importance * rest, new]),
+            torch.cat([self.valued, torch.zeros(newcomers, dtype=torch.bool)]),
+            self.left,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class RoundResult:

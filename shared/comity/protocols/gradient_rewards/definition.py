@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import Audit, Extensions
-from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View, score_columns
+from comity.protocol.presentation import Column, PartyTable, PerRoundTable, Presentation, Summary, View, score_columns
 from comity.protocol.topology import Topology
 from comity.protocols.gradient_rewards.terms import GradientRewardsTerms
 
@@ -13,6 +13,10 @@ _AUDITS = "comity.protocols.gradient_rewards.audits"
 _CONTRIBUTION = "How well the client's update points where the aggregate does, ψ: the cosine between the two."
 _IMPORTANCE = "The moving average of contributions, r, which rewards follow; over all clients it is 1."
 _FRACTION = "The share of the aggregate's entries that the client is paid."
+_FAIRNESS = (
+    "100 times the correlation of what clients reach alone and what they reach with what they were paid; 100 is fair, "
+    "since who brings the better data gets the better model"
+)
 _WITHOUT = "The cosine between the client's update and the aggregate of the others alone."
 _SECONDS = "How long the round took."
 
@@ -76,7 +80,20 @@ PROTOCOL = ProtocolDefinition(
                 Column("bytes_by_round", "bytes", "integer", "What each client's reward takes on the wire.", "bytes"),
             ),
             parties="clients",
+            share="importance_by_round",
             so_far="comity.protocols.gradient_rewards.report:so_far",
+        ),
+        per_party=PartyTable(
+            "who was paid what",
+            (
+                Column("contribution", "contribution, mean", "number"),
+                Column("importance", "importance, mean", "number"),
+                Column("kept_fraction", "paid of the aggregate", "share"),
+                Column("score_alone", "alone", "score"),
+                Column("score_together", "with what it was paid", "score"),
+            ),
+            parties="clients",
+            totals=(Column("fairness", "fairness", "number", _FAIRNESS),),
         ),
     ),
     extensions=Extensions(

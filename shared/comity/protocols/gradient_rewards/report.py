@@ -9,11 +9,10 @@ from typing import Any
 
 from comity.contract import Contract, Json
 from comity.protocols.gradient_rewards.algorithm import RoundResult
+from comity.session.stopping import tests_of
 from comity.tasks.scores import metric, score_of
 from comity.tensors import Blob
 
-_TEST = "test_"
-"""With what a field of a round begins that is a number of a test."""
 _LEAST_SPREAD = 0.01
 """Below this spread of final accuracies a correlation says nothing."""
 
@@ -53,7 +52,7 @@ def of_rounds(clients: Sequence[str], rounds: Sequence[Mapping[str, Any]], score
         score: The number of a test that models are compared by.
     """
     last = rounds[-1] if rounds else {}
-    tested = {name.removeprefix(_TEST): value for name, value in last.items() if name.startswith(_TEST)}
+    tested = tests_of(last)
 
     def mean(name: str) -> list[Json]:
         return [
@@ -62,6 +61,7 @@ def of_rounds(clients: Sequence[str], rounds: Sequence[Mapping[str, Any]], score
 
     return {
         "clients": [*clients],
+        "contribution": mean("contribution"),
         "importance": mean("importance"),
         "kept_fraction": mean("fraction"),
         "importance_by_round": [each["importance"] for each in rounds],

@@ -15,10 +15,11 @@ from comity.protocols.gradient_rewards.choices import (
     Rule,
     Valuation,
 )
+from comity.session.stopping import StoppingTerms
 from comity.training.terms import OptimizerName, OptimizerSpec, TrainingTerms
 
 
-class GradientRewardsTerms(TrainingTerms):
+class GradientRewardsTerms(TrainingTerms, StoppingTerms):
     """The protocol's part of a contract.
 
     Attributes:
@@ -42,6 +43,9 @@ class GradientRewardsTerms(TrainingTerms):
         free_riders: What follows where a client has nothing of its own.
         exclude_after: Rounds in a row in which that has to be so before a client is excluded, 2 or more.
         privacy: The noise of every client's training; None for none.
+        stop_when_stalled: See `StoppingTerms`, which the server decides by.
+        target: See there.
+        target_metric: See there.
     """
 
     optimizer: OptimizerName = "sgd"

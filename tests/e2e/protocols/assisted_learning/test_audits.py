@@ -61,8 +61,9 @@ def test_single_steps_show_samples_and_the_audit_says_which_many(comity: Any, sh
 def test_what_does_not_fit_the_quota_is_not_kept_and_leaves_all_the_same(comity: Any, short_path: Path) -> None:
     small = "audit = { keep = true, max_bytes = 10000 }\n"
     (shown,) = audits(comity, short_path, ["reconstruction"], audit=small, **SINGLE_STEPS)
-    assert shown["blobs_not_kept"] > 0
-    assert 0 < shown["changes"] < 42
+    assert shown["blobs_not_kept"] > 30
+    # What the last round left is there as well, until comity gc.
+    assert 0 < shown["changes"] <= 43
     kept = short_path / "provider" / "state" / "audit"
     assert 0 < sum(path.stat().st_size for path in kept.rglob("*") if path.is_file()) <= 10_000
 

@@ -34,6 +34,8 @@ SHARED_FIELDS = {
     "rows_held": int,
     "rows_judged": int,
     "compared": type(None),
+    "cost": type(None),
+    "rounds_finished": int,
     "processes": list,
 }
 ACCURACIES = ("learner_alone", "provider_alone", "assisted", "pooled")

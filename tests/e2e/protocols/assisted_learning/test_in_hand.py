@@ -61,3 +61,23 @@ def test_a_session_that_is_cancelled_leaves_what_its_rounds_came_to(short_path: 
     model = comity.load_model(folder)
     assert model.model.digest == kept["digest"]
     assert json.loads((folder / "result.json").read_text())["metrics"]["assisted"] > 0
+
+
+def test_a_comparison_that_takes_too_long_is_left_out_and_the_session_ends_well(short_path: Path) -> None:
+    compared = script(2, "compare = { seeds = 100, share = 0, at_least_s = 0.5 }")
+    notes = []
+
+    class Listening(SessionProgress):
+        def observe(self, event: Any) -> None:
+            if event.kind == "note":
+                notes.append(event.fields["what"])
+
+    with ExitStack() as stack:
+        nodes = stack.enter_context(running(compared, short_path))
+        clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
+        result, _ = drive(compared, clients, Listening(quiet=True))
+    assert result["compared"] is None
+    assert result["metrics"]["assisted"] > 0
+    (said,) = [each for each in notes if each.startswith("not compared")]
+    assert "share and at_least_s in [compare] of node.toml" in said
+    assert (short_path / "learner" / "state" / "sessions" / result["session"] / "model.safetensors").exists()

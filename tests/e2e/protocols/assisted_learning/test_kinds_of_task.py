@@ -19,7 +19,9 @@ ROLES = {"learner": "learner", "provider": "provider"}
 TERMS: dict[str, object] = {"iterations": 20, "sampling_period": 5, "learning_rate": 0.02, "batch_size": 16}
 
 
-@pytest.mark.parametrize("kind", ["multilabel", "regression", "segmentation"])
+@pytest.mark.parametrize(
+    "kind", ["multilabel", "regression", "segmentation", pytest.param("several", marks=pytest.mark.slow)]
+)
 def test_daemons_end_in_the_bits_of_the_simulation(kind: str, short_path: Path) -> None:
     wanted = parse_script(script(short_path, kind, "assisted_learning", ROLES, TERMS, 1))
     with ExitStack() as stack:

@@ -23,7 +23,7 @@ from comity.cli.progress import SessionProgress
 from comity.cli.run import follow
 from comity.errors import ComityError, TrainingDiverged
 from comity.node.control_client import ControlClient
-from comity.node.daemon import Node
+from comity.node.operations import Operations
 from comity.protocols.assisted_learning.task import AssistedTaskBuilder
 from comity.tensors import Layout, State
 from comity.transport import blobs as blob_transport
@@ -44,9 +44,10 @@ id = "{{id}}"
 acceptors = ["provider"]
 rounds = {{rounds}}
 
+# Too large a model to travel with the messages that name it.
 [session.model]
 name = "mlp"
-options = {{{{ hidden = 12 }}}}
+options = {{{{ hidden = 300 }}}}
 
 [session.normalization]
 mean = [{MEAN}]
@@ -140,8 +141,7 @@ def test_all_that_crossed_was_seen(captured: Captured) -> None:
         assert set(load_safetensors(each)) == {"1.weight", "1.bias", "3.weight", "3.bias"}
     metrics = captured.result["metrics"]
     assert len(metrics["global_loss_by_round"]) == 4
-    uploads = [call for call in captured.recording.calls if call.method == "Blobs/Put:asked"]
-    downloads = [call for call in captured.recording.calls if call.method == "Blobs/Get:answered"]
+    uploads, downloads = captured.recording.blobs("asked"), captured.recording.blobs("answered")
     sizes = len(last)
     assert captured.result["bytes_received"]["checkpoint"] == len(downloads) * sizes
     # The session that fails sends its first checkpoints too.
@@ -253,7 +253,7 @@ def test_a_leak_is_found(leak: str, short_path: Path, monkeypatch: pytest.Monkey
     save_data(short_path)
     with ExitStack() as stack:
 
-        def start(role: str, **more: Any) -> Node:
+        def start(role: str, **more: Any) -> Operations:
             values = config(role, short_path, party=role, state_dir=short_path / role, insecure=True, **more)
             return stack.enter_context(in_a_thread(role, values))
 

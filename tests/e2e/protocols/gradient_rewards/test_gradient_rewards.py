@@ -15,7 +15,7 @@ import pytest
 import torch
 from blake3 import blake3
 
-from comity.errors import ComityError, UnexpectedBlob, UnknownBlob, UnknownSession
+from comity.errors import ComityError, InvalidValue, UnexpectedBlob, UnknownBlob, UnknownSession
 from comity.experiments import demo_script
 from comity.ledger.comparison import compare
 from comity.ledger.ledger import Head, in_round, loaded
@@ -33,6 +33,7 @@ from comity.transport.identity import Identity
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
 from comity.wire.v1 import blobs_pb2, gathering_pb2, gradient_rewards_pb2_grpc
+from tests.e2e.conftest import Site
 
 CLIENTS = [f"client-{number}" for number in range(1, 6)]
 QUICK = RetryPolicy(call_s=10.0, retry_s=0.2)
@@ -177,6 +178,34 @@ def assert_metrics(metrics: dict[str, Any], *, rounds: int) -> None:
 def waiting(nodes: Nodes, id: str, clients: list[str] = CLIENTS, **terms: Any) -> str:
     """A session that is not over before somebody ends it."""
     return nodes.begin(small(1, rounds=1000, id=id, **terms), clients)
+
+
+def test_a_client_that_was_refused_joins_once_what_refused_it_has_changed(own_site: Site, comity: Any) -> None:
+    server = own_site.start("server", "server", listen="127.0.0.2:0", data={"source": "digits"})
+    with ControlClient(server.control_url) as control:
+        address = str(control.describe().address)
+        session = control.open(session_text(parse_script(small(1, rounds=4))))
+    peers = {"server": {"address": address}}
+    data: dict[str, Any] = {"source": "digits", "classes": [*"abcdefghij"]}
+    for policy, code, said in (
+        ({"max_rounds": 3}, 3, "max_rounds"),
+        ({}, 3, 'class 0 is "a" at north'),
+        ({}, 0, "is on"),
+    ):
+        # First its own policy refuses, then the server for what its data mean.
+        node = own_site.start("client", "north", peers=peers, policy=policy, data=data, privacy={"preset": "public"})
+        done = comity("join", "server", session, "--detach", "--node", node.control_url, cwd=own_site.folder)
+        assert done.returncode == code, done.stderr
+        assert said in done.stdout + done.stderr
+        if policy == {} and code:
+            del data["classes"]
+        node.stop()
+    node = own_site.start("client", "north", peers=peers, data=data, policy={"max_rounds": 3})
+    # One that is on, or that has left something, is joined no second time under the same identifier.
+    with ControlClient(node.control_url) as control:
+        control.cancel(session)
+        with pytest.raises(InvalidValue, match="ask server to open another session"):
+            control.join("server", session)
 
 
 def test_a_server_that_cancels_tells_every_client(nodes: Nodes, comity: Any, wait_until: Callable[..., None]) -> None:

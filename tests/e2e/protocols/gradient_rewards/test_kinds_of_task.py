@@ -21,7 +21,9 @@ ROLES = {**{f"client-{number}": "client" for number in (1, 2, 3)}, "server": "se
 TERMS: dict[str, object] = {"clients": 3, "learning_rate": 0.2, "batch_size": 16, "epochs": 1}
 
 
-@pytest.mark.parametrize("kind", ["multilabel", "regression", "segmentation"])
+@pytest.mark.parametrize(
+    "kind", ["multilabel", "regression", "segmentation", pytest.param("several", marks=pytest.mark.slow)]
+)
 def test_daemons_end_in_the_bits_of_the_simulation(kind: str, short_path: Path) -> None:
     wanted = parse_script(script(short_path, kind, "gradient_rewards", ROLES, TERMS, 2))
     with ExitStack() as stack:

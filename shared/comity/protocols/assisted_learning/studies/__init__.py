@@ -26,6 +26,7 @@ STUDIES = Studies(
             "private",
             "variations",
             "protection",
+            "several",
         )
     ),
     benchmarks={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from comity.blobs.blob_files import BlobFolder
-from comity.blobs.session_blobs import SessionBlobs
+from comity.blobs.blob_store import of_node
 from comity.environments import EnvironmentSet
+from comity.errors import UnknownBlob
 from comity.experiments.charts import curves, legend_below, panels
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics
 from comity.node.sessions.initiator import draft_contract
@@ -23,6 +24,8 @@ from comity.node.validation import validated
 from comity.protocols.assisted_learning.terms import AssistedLearningTerms
 from comity.session.events import Event
 from comity.simulation.in_process import parties, simulate
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.tensors import Layout, State
 from comity.training import PolicyGradient
 
@@ -168,13 +171,16 @@ def _session(script: Script) -> Progress:
     """AssistPG; the policies are taken from the files that the learner's node keeps between rounds."""
     progress = Progress()
     with TemporaryDirectory() as folder:
-        blobs = SessionBlobs(BlobFolder(Path(folder, "learner", "blobs", _SESSION)))
+        state = Path(folder, "learner")
 
         def observe(event: Event) -> None:
             if event.kind == "round-finished":
                 fields: Any = event.fields
-                policy = Layout.unpack(blobs.get(bytes.fromhex(fields["model"])))
-                kept = {name: tensor.clone() for name, tensor in policy.items()}
+                with closing(SqlStore(store_url(state), read_only=True)) as store:
+                    policy = of_node(state, store.small_blobs).find(_SESSION, bytes.fromhex(fields["model"]))
+                if policy is None:
+                    raise UnknownBlob("the round's policy is not kept", received=fields["model"])
+                kept = {name: tensor.clone() for name, tensor in Layout.unpack(policy).items()}
                 progress.note(fields["global_return"], fields["test_returns"], kept)
 
         simulate(script, observe, state=Path(folder))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from comity.experiments.datasets import Samples
-from comity.experiments.protection import CLAIMS, Protection, Way, draw, measure
+from comity.experiments.protection import CLAIMS, Protection, Way, draw, measure, on_samples
 from comity.experiments.reproduction import Experiment, ExperimentContext
-from comity.node.sessions.script import Script, parse_script
+from comity.node.sessions.script import Script
 from comity.node.validation import validated
 from comity.protocols.assisted_learning.studies import demo
 from comity.protocols.assisted_learning.studies.sizes import SMALL
@@ -15,13 +15,7 @@ from comity.protocols.assisted_learning.studies.sizes import SMALL
 
 def halves(context: ExperimentContext, samples: Samples, seed: int) -> Script:
     """The guarded demo's session, on these samples."""
-    fields = parse_script(demo.guarded(seed)).model_dump(mode="json", exclude_unset=True)
-    data = context.datasets.section(samples, seed)
-    for name, party in fields["party"].items():
-        party["data"] = data | {"partition": party["data"]["partition"]}
-        party["secret"] = f"{name}-{seed}"
-    del fields["simulation"]
-    return validated(Script, fields, "the experiment's script")
+    return validated(Script, on_samples(context, samples, seed, demo.guarded(seed)), "the experiment's script")
 
 
 def imbalanced(context: ExperimentContext, samples: Samples, seed: int) -> Script:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from comity.experiments.datasets import SetName
@@ -28,7 +27,7 @@ SUBSTITUTE = (
 
 def scales(
     paper: Comparison, digits: Comparison, tiny: Comparison, seeds: tuple[int, ...] = (0, 1, 2)
-) -> Mapping[Scale, Comparison]:
+) -> dict[Scale, Comparison]:
     """A comparison at each scale; means over seeds where they are cheap."""
     small = replace(
         digits, pairs=tuple((name.replace("digits", "MNIST"), _on_mnist(pair)) for name, pair in digits.pairs)

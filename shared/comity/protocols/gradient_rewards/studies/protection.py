@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from comity.experiments.datasets import Samples
-from comity.experiments.protection import CLAIMS, Protection, Way, draw, measure
+from comity.experiments.protection import CLAIMS, Protection, Way, draw, measure, on_samples
 from comity.experiments.reproduction import Experiment, ExperimentContext
-from comity.node.sessions.script import Script, parse_script
+from comity.node.sessions.script import Script
 from comity.node.validation import validated
 from comity.protocols.gradient_rewards.studies import demo
 from comity.protocols.gradient_rewards.studies.sizes import DIGITS, SMALL
@@ -15,16 +15,8 @@ from comity.protocols.gradient_rewards.studies.sizes import DIGITS, SMALL
 
 def shares(context: ExperimentContext, samples: Samples, seed: int) -> Script:
     """The demo's session, on these samples."""
-    fields = parse_script(demo.script(seed)).model_dump(mode="json", exclude_unset=True)
-    data = context.datasets.section(samples, seed)
-    for name, party in fields["party"].items():
-        own = {key: party["data"][key] for key in ("partition", "label_noise") if key in party["data"]}
-        party["data"] = data | own
-        party["secret"] = f"{name}-{seed}"
-    if samples.name != "digits":
-        fields["session"]["task"]["input_shape"] = [1, 28, 28]
+    fields = on_samples(context, samples, seed, demo.script(seed))
     fields["session"]["rounds"] = 50
-    del fields["simulation"]
     return validated(Script, fields, "the experiment's script")
 
 

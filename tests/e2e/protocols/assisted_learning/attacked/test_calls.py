@@ -12,7 +12,8 @@ from comity.contract import Contract
 from comity.ledger.ledger import in_round
 from comity.node.sessions.initiator import draft_contract
 from comity.transport import blobs, sessions
-from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY, PeerConnection
+from comity.transport.identity import CONTRACT_KEY, SESSION_KEY
+from comity.transport.peer_connection import PeerConnection
 from comity.transport.status import from_rpc_error
 from tests.e2e.hostile.parties import PARALLEL_ROUNDS, QUICK, assert_clear, refusal
 from tests.e2e.protocols.assisted_learning.attacked.attacks import METHODS, PLAY, Attack

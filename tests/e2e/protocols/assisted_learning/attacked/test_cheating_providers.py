@@ -22,6 +22,7 @@ from comity import errors
 from comity.errors import ComityError
 from comity.ledger.ledger import in_round
 from comity.node.party import LocalParty
+from comity.node.sessions.accepted import AcceptedSessions
 from comity.node.sessions.acceptor import Acceptor
 from comity.protocols.assisted_learning.calls import CLOSE, SERVICE
 from comity.protocols.assisted_learning.definition import PROTOCOL
@@ -146,7 +147,7 @@ def cheating(identity: Identity, address: str, cheat: Cheat) -> Iterator[None]:
     party = LocalParty("cheat", section, GivenSecrets(b"cheat's"), MemoryStore())
     hosted = SessionRegistry(party.store)
     server = NodeServer(identity, [sessions.SERVICE, blobs.SERVICE, SERVICE.name])
-    acceptor = Acceptor(party, "provider", hosted)
+    acceptor = Acceptor(party, AcceptedSessions(party, "provider", hosted))
     sessions_pb2_grpc.add_SessionsServicer_to_server(CheatingSessions(hosted, acceptor, party, cheat), server.server)
     CheatingBlobs(lambda context: sessions.session_of(hosted, context), cheat).add_to(server.server)
     serve_assistance(server.server, hosted, cheat)

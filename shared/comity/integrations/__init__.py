@@ -1,0 +1,1 @@
+"""Comity's algorithms behind other projects' interfaces, each with an extra of its own."""

@@ -1,0 +1,15 @@
+"""The tutorial: its blocks run, and what they assert holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.pages import ROOT, run_python
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_python(ROOT / "docs" / "assisted-learning.md") == 5
