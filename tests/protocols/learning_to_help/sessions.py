@@ -17,10 +17,16 @@ ASKED = (
     .replace("c_e = 0.25", "c_e = 0.0")
     .replace("c_1 = 1.25", "c_1 = 0.1")
 )
+# The client trains its rejector itself, on samples of all classes.
+_OWN = ASKED.replace("share = 0.334 }", "share = 0.2 }, validation = { share = 0.3 }")
+COPIES = _OWN.replace("requests = 500", 'requests = 500\ntraining = "client"\ncopy_every = 6')
+PREDICTIONS = _OWN.replace("requests = 500", 'requests = 500\ntraining = "predictions"\nrejects_on = "scores"')
 _GUARDED = 'secret = "server-3"\nprivacy = { preset = "guarded" }'
 
 SESSIONS = {
     "plain": Session(_SMALL),
     "bounded-and-too-few-requests": Session(ASKED.replace("requests = 500", "requests = 30\nreject_rate = 0.2")),
+    "copies": Session(COPIES),
+    "predictions": Session(PREDICTIONS),
     "guarded": Session(ASKED.replace('secret = "server-3"', _GUARDED)),
 }

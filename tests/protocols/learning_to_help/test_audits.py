@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
@@ -59,7 +60,8 @@ peers = { hospital = { address = "127.0.0.1:1" } }
 def test_check_says_that_features_are_not_anonymous(tmp_path: Path) -> None:
     (tmp_path / "node.toml").write_text(NODE)
     text = files("comity.protocols.learning_to_help").joinpath("session.toml").read_text()
-    (tmp_path / "s.toml").write_text(text.replace("$acceptor_value", '"hospital"').replace("$acceptor", "hospital"))
+    filling = {"acceptor": "hospital", "acceptor_value": '"hospital"', "normalization": ""}
+    (tmp_path / "s.toml").write_text(Template(text).substitute(filling))
     rows = preflight(Context(tmp_path / "node.toml", "client", tmp_path / "s.toml"))
     said = [row for row in rows if row.check == "privacy" and row.verdict == "warning"]
     assert any("features are not anonymous" in row.found and "policy.egress" in row.action for row in said)

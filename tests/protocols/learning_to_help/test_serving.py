@@ -29,8 +29,9 @@ from comity.protocols.learning_to_help.asking import Purchase, RateCap
 from comity.protocols.learning_to_help.drift import ServingReport
 from comity.protocols.learning_to_help.messages import metered
 from comity.protocols.learning_to_help.predictor import Decided, Predictor
-from comity.protocols.learning_to_help.serving import outputs_in
-from comity.session.metering import Answered, RequestMeter
+from comity.protocols.learning_to_help.questions import outputs_in
+from comity.session.metering.requests import RequestMeter
+from comity.session.metering.tally import Answered
 from tests.company import company
 from tests.protocols.learning_to_help.sessions import SESSIONS
 

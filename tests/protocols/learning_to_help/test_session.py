@@ -21,9 +21,9 @@ from comity.errors import (
 from comity.node.sessions.script import parse_script
 from comity.protocols.learning_to_help import messages
 from comity.protocols.learning_to_help.features import Quantization
-from comity.protocols.learning_to_help.serving import outputs_in
+from comity.protocols.learning_to_help.questions import outputs_in
 from comity.protocols.learning_to_help.studies.demo import script
-from comity.session.metering import Wire
+from comity.session.metering.tally import Wire
 from comity.simulation.in_process import simulate
 from comity.transport.bindings.in_process import InProcessChannel
 from tests.company import Company, company
@@ -73,6 +73,14 @@ def test_a_range_that_is_none_is_refused(ends: tuple[float, float]) -> None:
     (server,) = small().roles
     with pytest.raises(MalformedMessage, match="range of features"):
         server.learn(bytes(32), *ends)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("c_e = 0.25", "c_e = 1.0"), ("c_e = 0.25", "c_e = -0.1"), ("c_1 = 1.25", "c_1 = -1.0")]
+)
+def test_costs_out_of_range_are_named(old: str, new: str) -> None:
+    with pytest.raises(ComityError, match=old[:3]):
+        small("plain", (old, new))
 
 
 def test_a_session_is_about_one_model(trained: Company) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from comity.errors import InvalidValue, NonFiniteValue, TrainingDiverged
 from comity.protocols.learning_to_help.algorithm import decide
-from comity.protocols.learning_to_help.evaluation import Evaluation, evaluate
+from comity.protocols.learning_to_help.evaluation import Evaluation, by_reject_rate, evaluate
 from comity.protocols.learning_to_help.features import Quantization
 from comity.protocols.learning_to_help.training import (
     Costs,
@@ -143,6 +143,16 @@ def test_groups_of_samples_and_what_both_ends_cost() -> None:
     assert found.joint == {"all": 0.75, "missing_class": 0.5, "other_classes": 1.0}
     assert found.reject_rate == {"all": 0.5, "missing_class": 0.5, "other_classes": 0.5}
     assert (found.risk, found.risk_never_ask, found.risk_always_ask) == (0.375, 0.5, 0.5)
+
+
+def test_fewer_questions_are_those_of_which_the_rejector_is_surest() -> None:
+    scores, labels = torch.tensor([0.1, 0.9, 0.5, 0.7]), torch.tensor([0, 1, 2, 3])
+    local, server = torch.tensor([0, 0, 2, 0]), torch.tensor([9, 1, 9, 3])
+    assert by_reject_rate(scores, local, server, labels) == ([0.0, 0.25, 0.5, 0.75, 1.0], [0.5, 0.75, 1.0, 0.75, 0.5])
+    # Of what was not asked nobody knows what the server would have said.
+    asked = torch.tensor([-1, 1, -1, 3])
+    assert by_reject_rate(scores, local, asked, labels) == ([0.0, 0.25, 0.5], [0.5, 0.75, 1.0])
+    assert by_reject_rate(scores, local, torch.full((4,), -1), labels) == ([0.0], [0.5])
 
 
 def test_a_group_without_samples_has_no_share() -> None:

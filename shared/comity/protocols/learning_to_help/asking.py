@@ -7,7 +7,7 @@ import time
 from collections import deque
 
 from comity.errors import InvalidValue
-from comity.session.metering import RequestMeter
+from comity.session.metering.requests import RequestMeter
 
 _DOUBT_S = 5.0
 """How long after the caller has given a question up the server may still answer it, in seconds."""

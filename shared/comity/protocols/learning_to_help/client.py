@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from typing import Any
 
 import torch
@@ -18,28 +17,27 @@ from comity.inference.offers import OFFERS, Offers
 from comity.ledger.ledger import WHOLE
 from comity.protocols.learning_to_help.algorithm import rejector_scores
 from comity.protocols.learning_to_help.drift import ServingReport
-from comity.protocols.learning_to_help.evaluation import evaluate, report
+from comity.protocols.learning_to_help.evaluation import by_reject_rate, evaluate, report
 from comity.protocols.learning_to_help.features import Quantization
 from comity.protocols.learning_to_help.messages import Helping, metered
+from comity.protocols.learning_to_help.questions import Questions
 from comity.protocols.learning_to_help.reject_rate import RejectRule, fit_reject_rule
-from comity.protocols.learning_to_help.serving import ClientModel, Serving, outputs_in
+from comity.protocols.learning_to_help.rejecting import OwnTraining
+from comity.protocols.learning_to_help.serving import ClientModel, Serving
 from comity.protocols.learning_to_help.settings import Settings
 from comity.protocols.learning_to_help.task import LOCAL, REJECTOR, HelpTask, helping_terms
 from comity.protocols.learning_to_help.training import Costs
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
-from comity.session.metering import RequestMeter
+from comity.session.metering.requests import RequestMeter
 from comity.session.outcome import Outcome
 from comity.tensors import Layout
-
-_QUESTION = 64
-"""Inputs of one question."""
 
 
 class Client:
     """The asking role. Its state follows from its journal.
 
-    Records: `trained` with the model and the range of its features, `learned` with the rejector, `fitted` with the rule,
+    Records: `trained` with the model and the range of its features, `learned` with the rejector, those of `OwnTraining`, `fitted` with the rule,
     those of `RequestMeter`, `finished`, with the decisions and answers of a round: of so many test samples, `served` with
     what was predicted for applications, and `concluded`.
 
@@ -55,6 +53,8 @@ class Client:
         self._task: HelpTask = context.task
         self._compares = isinstance(context.settings, Settings) and context.settings.compare
         self._meter = RequestMeter(context, metered(self._terms.requests))
+        self._questions = Questions(server, self._meter, self._task.classes)
+        self._own = OwnTraining(context, server, self._questions)
         self._local: bytes | None = None
         self._rejector: bytes | None = None
         self._quantization: Quantization | None = None
@@ -71,8 +71,11 @@ class Client:
         """Has the rejector made, fits the reject rule, and answers the test samples of what is left of the rounds."""
         local, quantization = self._trained()
         self._load(LOCAL, local)
-        self._load(REJECTOR, self._learned(local, quantization))
-        yield
+        if self._terms.training == "server":
+            self._load(REJECTOR, self._learned(local, quantization))
+            yield
+        else:
+            yield from self._train_rejector(local, quantization)
         rule = self._fitted(quantization)
         yield
         rounds = self._context.contract.rounds
@@ -119,6 +122,8 @@ class Client:
                 self._served = {name: value for name, value in fields.items() if isinstance(value, int)}
             case "concluded":
                 self._is_concluded = True
+            case "predicted" | "stepped":
+                self._own.replay(kind, fields)
             case "finished":
                 self._finished.append(dict(fields))
 
@@ -146,13 +151,28 @@ class Client:
         if self._rejector is None:
             asked = self._server.learn(local, quantization.minimum, quantization.maximum)
             rejector = asked.result()
-            self._server.acknowledge()
-            fields: dict[str, Json] = {"rejector": rejector.hex()}
-            self._context.journal.append("learned", 0, **fields)
-            self._replay("learned", fields)
-            self._context.observe(Event("rejector-learned", 0, {}))
+            if rejector is None:
+                raise MalformedMessage(
+                    "the server gives no rejector", expected="the one that it trained", received="none"
+                )
+            self._server.acknowledge(0)
+            self._took(rejector)
             return rejector
         return self._rejector
+
+    def _train_rejector(self, local: bytes, quantization: Quantization) -> Iterator[None]:
+        """Trains the rejector at home."""
+        if self._rejector is None:
+            self._server.learn(local, quantization.minimum, quantization.maximum).result()
+            yield from self._own.work(self._task.own_rejector(quantization))
+            self._took(self._own.rejector())
+        self._load(REJECTOR, self._rejector or b"")
+
+    def _took(self, rejector: bytes) -> None:
+        fields: dict[str, Json] = {"rejector": rejector.hex()}
+        self._context.journal.append("learned", 0, **fields)
+        self._replay("learned", fields)
+        self._context.observe(Event("rejector-learned", 0, {}))
 
     def _load(self, name: str, digest: bytes) -> None:
         self._task.load(name, Layout.unpack(self._context.blobs.get(digest)))
@@ -171,9 +191,8 @@ class Client:
                 )
             rule, promised, calibrated = RejectRule(0.0, 0.0), None, 0
         else:
-            scores = rejector_scores(
-                self._task.scores(self._features(self._task.inputs("calibration"), quantization)[1])
-            ).cpu()
+            _, judged, _ = self._features(self._task.inputs("calibration"), quantization)
+            scores = rejector_scores(self._task.scores(judged)).cpu()
             if not bool(torch.isfinite(scores).all()):
                 raise NonFiniteValue("scores of the rejector", expected="finite values", received="NaN or infinity")
             bounded = fit_reject_rule(scores, self._terms.reject_rate)
@@ -195,10 +214,11 @@ class Client:
         return rule
 
     def _features(self, inputs: Tensor, quantization: Quantization) -> tuple[Tensor, Tensor, Tensor]:
-        """What m says, features as models take them, and as they cross."""
+        """What m says, what r goes by, and the features as they cross."""
         said, features = self._task.map(inputs)
         steps = quantization.encode(features)
-        return said.argmax(dim=1).cpu(), quantization.decode(steps), steps.cpu()
+        judged = self._task.judged(inputs, said, quantization.decode(steps))
+        return said.argmax(dim=1).cpu(), judged, steps.cpu()
 
     def _answer_round(self, round: int, rule: RejectRule, quantization: Quantization) -> None:
         """Decides and answers a round's share of the test samples."""
@@ -212,10 +232,11 @@ class Client:
                 action="configure them in node.toml",
             )
         share = torch.arange((round - 1) * len(every) // rounds, round * len(every) // rounds)
-        local, features, steps = self._features(self._task.inputs("test", share), quantization)
-        remote = rule.decide(rejector_scores(self._task.scores(features)).cpu(), self._task.chance(round))
+        local, judged, steps = self._features(self._task.inputs("test", share), quantization)
+        scores = rejector_scores(self._task.scores(judged)).cpu()
+        remote = rule.decide(scores, self._task.chance(round))
         wanted = torch.ones_like(remote) if self._compares else remote
-        answers = self._ask(round, steps[wanted])
+        answers = self._questions.ask(self._first(round), steps[wanted])
         server = torch.full((len(share),), -1, dtype=torch.int64)
         server[wanted] = answers
         faults.point("evaluation")
@@ -226,6 +247,7 @@ class Client:
             "local": local.tolist(),
             "server": server.tolist(),
             "remote": asked.tolist(),
+            "scores": scores.tolist(),
             "refused": int((answers < 0).sum()),
             "reject_rate": float(asked.double().mean()),
             "accuracy": float((joint == labels).double().mean()),
@@ -235,47 +257,13 @@ class Client:
         }
         self._context.journal.append("finished", round, **fields)
         self._replay("finished", fields)
-        told = {name: value for name, value in fields.items() if name not in {"local", "server", "remote"}}
+        told = {name: value for name, value in fields.items() if name not in {"local", "server", "remote", "scores"}}
         self._context.observe(Event("round-finished", round, told))
 
-    def _ask(self, round: int, steps: Tensor) -> Tensor:
-        """The classes that the server says; −1 for inputs beyond what was bought, which are answered at home.
-
-        Inputs are asked in an order that does not change, so that after a restart each goes by the number that it had; and
-        no more at a time than the server answers without a signed request.
-
-        Args:
-            round: The round.
-            steps: Their features as they cross.
-        """
-        answers = torch.full((len(steps),), -1, dtype=torch.int64)
-        begin = self._first(round)
-        wanted = min(len(steps), max(self._terms.requests - begin + 1, 0))
-        if not wanted:
-            return answers
-        self._meter.use(begin + wanted - 1)
-        for window in torch.arange(wanted).split(max(self._meter.metered.credit // 2, 1)):
-            asked = [
-                (part, begin + int(part[0]), self._question(begin, part, steps)) for part in window.split(_QUESTION)
-            ]
-            for part, first, answer in asked:
-                answered = answer.result()
-                answers[part] = self._classes(answered.value, first, len(part))
-                for number in range(first, first + len(part)):
-                    # The whole question is on its first number's account.
-                    self._meter.answered(number, *((answered.asked, answered.answered) if number == first else (0, 0)))
-            self._meter.settle(self._server)
-        return answers
-
-    def _question(self, begin: int, part: Tensor, steps: Tensor) -> Future[Any]:
-        return self._server.ask(begin + int(part[0]), len(part), steps[part].numpy().tobytes(), 0)
-
     def _first(self, round: int) -> int:
-        """Number of a round's first request: after all that earlier rounds asked."""
-        return 1 + sum(sum(each >= 0 for each in done["server"]) for done in self._finished[: round - 1])
-
-    def _classes(self, value: Any, first: int, count: int) -> Tensor:
-        return outputs_in(value, first, count, self._task.classes).argmax(dim=1)
+        """Number of a round's first request: after all that was asked in training, and in earlier rounds."""
+        before = sum(sum(each >= 0 for each in done["server"]) for done in self._finished[: round - 1])
+        return 1 + self._own.asked + before
 
     def _metrics(self) -> dict[str, Json]:
         labels = self._task.labels("test")
@@ -290,6 +278,10 @@ class Client:
             "reject_rate_promised": self._promised,
             "bytes_per_request": self._task.feature_size,
         }
+        if self._own.steps:
+            metrics["rejector_steps"] = [
+                {"first": each.first, "last": each.last, "copy": each.copy} for each in self._own.steps
+            ]
         if self._served is not None:
             metrics["served"] = dict(self._served)
         if labels is None or not rounds:
@@ -307,6 +299,9 @@ class Client:
             Costs(self._terms.c_e, self._terms.c_1, self._terms.form),
             missing_class=missing[0] if len(missing) == 1 else None,
         )
+        scores = torch.tensor([value for each in rounds for value in each["scores"]])
+        rates, accuracy = by_reject_rate(scores, said["local"], said["server"], labels[: len(scores)])
+        metrics |= {"reject_rates": [*rates], "accuracy_by_reject_rate": [*accuracy]}
         return metrics | report(found, compared=self._compares)
 
     def _own_classes(self) -> list[int]:

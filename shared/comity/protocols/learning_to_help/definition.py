@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import Audit, Extensions, ServiceExtension
-from comity.protocol.presentation import Column, Presentation, Summary, View
+from comity.protocol.presentation import Column, Presentation, Relation, Summary, View
 from comity.protocol.topology import Topology
 from comity.protocols.learning_to_help.terms import LearningToHelpTerms
 
 NAME = "learning_to_help"
+_AUDITS = "comity.protocols.learning_to_help.audits"
 
 PROTOCOL = ProtocolDefinition(
     name=NAME,
@@ -50,7 +51,16 @@ PROTOCOL = ProtocolDefinition(
                 ),
                 outcome="accuracy",
             ),
-        )
+        ),
+        relations=(
+            Relation(
+                "accuracy by reject rate",
+                Column("reject_rates", "reject rate", "share"),
+                (Column("accuracy_by_reject_rate", "together", "share"),),
+                "If so many of the inputs were asked about, those first of which the rejector is surest: as far as the "
+                "server has answered.",
+            ),
+        ),
     ),
     unit="request",
     shows={
@@ -63,8 +73,12 @@ PROTOCOL = ProtocolDefinition(
         settings_template="comity.protocols.learning_to_help:settings.toml",
         script_template="comity.protocols.learning_to_help:session.toml",
         audits=(
+            Audit("features", "How well inputs are seen in features.", f"{_AUDITS}:features"),
+            Audit("membership", "How well one can tell who was trained on.", f"{_AUDITS}:membership"),
             Audit(
-                "features", "How well inputs are seen in features.", "comity.protocols.learning_to_help.audits:features"
+                "reconstruction",
+                "Which samples the rejector, or the client's model, shows.",
+                f"{_AUDITS}:reconstruction",
             ),
         ),
         predictor="comity.protocols.learning_to_help.predicting:answers",

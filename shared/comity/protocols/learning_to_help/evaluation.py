@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from comity.contract import Json
@@ -83,6 +83,36 @@ def evaluate(
     )
 
 
+def by_reject_rate(
+    scores: Float[Tensor, " samples"],
+    local: Int[Tensor, " samples"],
+    server: Int[Tensor, " samples"],
+    labels: Int[Tensor, " samples"],
+    points: int = 21,
+) -> tuple[list[float], list[float]]:
+    """What both together are worth if fewer were asked about: those with the greatest scores first.
+
+    Args:
+        scores: What the rejector says of asking, of each sample.
+        local: The class that m says.
+        server: The class that e says; -1 where it was not asked.
+        labels: The samples' classes; at least one sample.
+        points: Most reject rates at which it is said.
+
+    Returns:
+        Reject rates, from 0 to the greatest at which all answers are known, and the accuracy at each.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    known = server[order] >= 0
+    most = len(order) if bool(known.all()) else int(known.int().argmin())
+    counts = sorted({round(step * most / (points - 1)) for step in range(points)})
+    # What is gained, or lost, by each that is asked about.
+    gains = ((server == labels).int() - (local == labels).int())[order].cumsum(0)
+    alone = int((local == labels).sum())
+    right = [alone + (int(gains[count - 1]) if count else 0) for count in counts]
+    return [count / len(order) for count in counts], [each / len(order) for each in right]
+
+
 def report(found: Evaluation, *, compared: bool) -> dict[str, Json]:
     """An evaluation as metrics of a session; `tested` is Table 6 of the paper, with the risk beside it.
 
@@ -90,13 +120,17 @@ def report(found: Evaluation, *, compared: bool) -> dict[str, Json]:
         found: The evaluation.
         compared: Whether the server was asked about every sample; if not, nothing can be said of it alone.
     """
+
+    def in_words(shares: Shares) -> dict[str, Json]:
+        return {name.replace("_", " "): share for name, share in shares.items()}
+
     tested: dict[str, Json] = {
-        "local_accuracy": {"risk": found.risk_never_ask, "accuracy": dict(found.local)},
-        "accuracy": {"risk": found.risk, "accuracy": dict(found.joint)},
-        "asked": {"accuracy": dict(found.reject_rate)},
+        "local_accuracy": {"risk": found.risk_never_ask, "accuracy": in_words(found.local)},
+        "accuracy": {"risk": found.risk, "accuracy": in_words(found.joint)},
+        "asked": {"accuracy": in_words(found.reject_rate)},
     }
     if compared:
-        tested["remote_accuracy"] = {"risk": found.risk_always_ask, "accuracy": dict(found.remote)}
+        tested["remote_accuracy"] = {"risk": found.risk_always_ask, "accuracy": in_words(found.remote)}
     shares: dict[str, Json] = {
         "tested": tested,
         "local": dict(found.local),

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
-from comity.errors import InvalidValue, NonFiniteValue
+from comity.errors import InvalidValue, NonFiniteValue, PolicyRefusal
+from comity.models.split import WithFeatures
 
 _STEPS = 255
 
@@ -73,3 +74,43 @@ class Quantization:
     def decode(steps: UInt8[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """What models take: the steps scaled to 0 to 1, float32."""
         return steps.to(torch.float32) / _STEPS
+
+
+def feature_shape(local: nn.Module, layer: str, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one input's features."""
+    with torch.no_grad():
+        return tuple(_tried(local, layer, input_shape).shape[1:])
+
+
+def require_made_by_weights(local: nn.Module, layer: str, input_shape: tuple[int, ...]) -> None:
+    """Checks that what queries carry is made of inputs by weights, and is not the inputs themselves, scaled for example.
+
+    Raises:
+        PolicyRefusal: No weight has a part in it.
+    """
+    wanted = {name: each.requires_grad for name, each in local.named_parameters()}
+    local.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            is_made = _tried(local, layer, input_shape).requires_grad
+    finally:
+        for name, each in local.named_parameters():
+            each.requires_grad_(wanted[name])
+    if not is_made:
+        raise PolicyRefusal(
+            "queries would carry the inputs themselves",
+            expected="a layer whose input is made by another layer, with weights",
+            received=f"session.terms.features = {layer!r}, before which there are none",
+            action="name another, or allow it by raw_inputs = true in [protocols.learning_to_help] of node.toml",
+        )
+
+
+def _tried(local: nn.Module, layer: str, input_shape: tuple[int, ...]) -> Tensor:
+    """The features of an input."""
+    like = next(iter(local.parameters()))
+    given = torch.zeros(1, *input_shape, dtype=like.dtype, device=like.device)
+    was_training = local.training
+    local.eval()
+    _, features = WithFeatures(local, layer)(given)
+    local.train(was_training)
+    return features

@@ -7,10 +7,14 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from comity.ledger.receipts import SignedStatement
-from comity.session.metering import Metered, Tally
+from comity.protocols.learning_to_help.terms import LearningToHelpTerms
+from comity.protocols.learning_to_help.training import Fitting
+from comity.session.metering.tally import Metered, Tally
 
 MOST_INPUTS = 1024
 """Inputs of one question."""
+MOST_COPIES = 2**32 - 1
+"""Copies of the classifier that have a number in a message."""
 
 
 def metered(requests: int) -> Metered:
@@ -22,11 +26,22 @@ def metered(requests: int) -> Metered:
     return Metered("request", "features", "answer", bought=requests, credit=min(requests, 10 * MOST_INPUTS))
 
 
+def copies_of(samples: int, terms: LearningToHelpTerms) -> int:
+    """How many copies of the classifier leave, where the client trains the rejector with them.
+
+    Args:
+        samples: The server's samples.
+        terms: The contract's terms.
+    """
+    steps = Fitting(terms.server_epochs, terms.batch_size).steps(samples)
+    return max(-(-steps // terms.copy_every), 1)
+
+
 class Helping(Protocol):
     """The port: what a server does for a client. Every method may be repeated without harm."""
 
-    def learn(self, local: bytes, minimum: float, maximum: float) -> Future[bytes]:
-        """Has the server train its classifier and the rejector for the client's model.
+    def learn(self, local: bytes, minimum: float, maximum: float) -> Future[bytes | None]:
+        """Has the server train its classifier, and the rejector where that is the server's to train, for the client's model.
 
         Args:
             local: Digest of the client's model, which is among the session's blobs.
@@ -34,14 +49,27 @@ class Helping(Protocol):
             maximum: What the greatest stands for.
 
         Returns:
-            The digest of the rejector, which is among the session's blobs then.
+            The digest of the rejector, which is among the session's blobs then; None where the client trains it.
 
         Raises:
             ConflictingOffer: Another model was given before.
         """
 
-    def acknowledge(self) -> None:
-        """Tells the server that the client has the rejector."""
+    def copy(self, index: int) -> Future[bytes]:
+        """Gets a copy of the classifier, which is trained meanwhile.
+
+        Args:
+            index: Its number, from 1.
+
+        Returns:
+            Its digest; it is among the session's blobs then.
+
+        Raises:
+            RoundOutOfOrder: The server has not been asked to train, or there is no such copy.
+        """
+
+    def acknowledge(self, copy: int) -> None:
+        """Tells the server that the client has a copy of the classifier, and those before it; 0 for the rejector."""
 
     def ask(self, first: int, count: int, features: bytes, within_ms: int) -> Future[Any]:
         """Asks for the classes of some inputs.

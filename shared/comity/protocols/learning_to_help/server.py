@@ -14,14 +14,16 @@ from comity.contract import Json
 from comity.errors import ComityError, ConflictingOffer, InvalidValue, MalformedMessage, RoundOutOfOrder, UnknownBlob
 from comity.ledger.ledger import WHOLE
 from comity.ledger.receipts import SignedStatement
+from comity.protocols.learning_to_help.copies import Copies
 from comity.protocols.learning_to_help.features import Quantization
 from comity.protocols.learning_to_help.messages import MOST_INPUTS, Outputs, metered
 from comity.protocols.learning_to_help.task import LOCAL, REJECTOR, SERVER, HelpTask, helping_terms
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
-from comity.session.metering import AnswerMeter, Tally, Wire
+from comity.session.metering.answers import AnswerMeter
+from comity.session.metering.tally import Tally, Wire
 from comity.session.request_queue import Queued, RequestQueue
-from comity.tensors import Layout
+from comity.tensors import Layout, State
 
 _MOST_WAITING = 1024
 _TAKEN = 64
@@ -31,7 +33,8 @@ _TAKEN = 64
 class Server:
     """The helping role; single-threaded. Its state follows from its journal.
 
-    Records: `asked` with the client's model, `learned` with the classifier and the rejector, and those of `AnswerMeter`.
+    Records: `asked` with the client's model, `learned` with the classifier and the rejector, if it is the server's to train,
+    and those of `Copies` and `AnswerMeter`.
 
     Args:
         session: Its session context.
@@ -46,15 +49,18 @@ class Server:
         self._meter = AnswerMeter(context, metered(terms.requests))
         self._queue = RequestQueue(_MOST_WAITING)
         self._asked: tuple[bytes, Quantization] | None = None
+        self._training = terms.training
+        self._copies = Copies(session, context)
         self._rejector: bytes | None = None
-        self._waiting: list[Future[bytes]] = []
+        self._is_trained = False
+        self._waiting: list[Future[bytes | None]] = []
         self._failure: ComityError | None = None
         for record in session.journal.records():
             self._replay(record.kind, record.fields)
         layout = self._task.layouts[LOCAL]
         context.blobs.expect(Expectation("local_model", WHOLE, layout.size, 1, layout.verify))
 
-    def learn(self, local: bytes, minimum: float, maximum: float) -> Future[bytes]:
+    def learn(self, local: bytes, minimum: float, maximum: float) -> Future[bytes | None]:
         """See `Helping.learn`."""
         if self._failure is not None:
             raise self._failure
@@ -79,18 +85,37 @@ class Server:
                 received=local.hex(),
                 action="a session is about one model of the client's, which is fixed",
             )
-        answer: Future[bytes] = Future()
-        if self._rejector is not None:
+        answer: Future[bytes | None] = Future()
+        if self._is_trained or self._training == "client":
             answer.set_result(self._rejector)
         else:
+            # Of those who have gone nothing is left.
+            self._waiting = [each for each in self._waiting if not each.cancelled()]
             self._waiting.append(answer)
         return answer
+
+    def copy(self, index: int) -> Future[bytes]:
+        """See `Helping.copy`."""
+        if self._failure is not None:
+            raise self._failure
+        if self._asked is None or self._training != "client":
+            raise RoundOutOfOrder(
+                "there are no copies of the classifier",
+                expected="session.terms.training client, and Learn first",
+                received="a copy that is asked for",
+            )
+        return self._copies.ask(index)
+
+    def acknowledge(self, copy: int) -> None:
+        """See `Helping.acknowledge`."""
+        if copy:
+            self._copies.acknowledge(copy)
 
     def ask(self, wire: Wire, first: int, count: int, features: bytes, within_ms: int) -> Future[Outputs]:
         """See `Helping.ask`."""
         if self._failure is not None:
             raise self._failure
-        if self._rejector is None:
+        if not self._is_trained:
             raise RoundOutOfOrder(
                 "the server has not been trained", expected="Learn first", received="a question", action="ask for it"
             )
@@ -120,7 +145,7 @@ class Server:
 
     def advance(self) -> bool:
         """Trains if a client waits for that, else answers what waits in one pass."""
-        if self._waiting and self._rejector is None and self._asked is not None:
+        if self._asked is not None and not self._is_trained and (self._waiting or self._training == "client"):
             self._train(*self._asked)
             return True
         waited = self._queue.take(_TAKEN)
@@ -134,8 +159,9 @@ class Server:
         """See `Steppable.fail`."""
         self._failure = error
         self._queue.fail(error)
+        self._copies.fail(error)
         for each in self._waiting:
-            if not each.done():
+            if each.set_running_or_notify_cancel():
                 each.set_exception(error)
         self._waiting.clear()
 
@@ -145,13 +171,35 @@ class Server:
                 quantization = Quantization(fields["minimum"], fields["maximum"])
                 self._asked = bytes.fromhex(fields["local"]), quantization
             case "learned":
-                self._rejector = bytes.fromhex(fields["rejector"])
+                self._is_trained = True
                 self._task.load(SERVER, Layout.unpack(self._context.blobs.get(bytes.fromhex(fields["server"]))))
-                self._publish(self._rejector)
+                if fields["rejector"] is not None:
+                    self._rejector = bytes.fromhex(fields["rejector"])
+                    self._context.blobs.publish(self._rejector, "checkpoint", WHOLE)
+            case "copied":
+                self._copies.replay(fields)
+                if self._copies.is_done:
+                    self._task.load(SERVER, self._copies.classifier())
+                    self._is_trained = True
 
     def _train(self, local: bytes, quantization: Quantization) -> None:
-        """Trains e and r, and makes both durable before r leaves."""
-        learned = self._task.learn(Layout.unpack(self._context.blobs.get(local)), quantization)
+        """Trains e, the next part of it where copies leave; and r where that is the server's to train. Durable before it leaves."""
+        state = Layout.unpack(self._context.blobs.get(local))
+        match self._training:
+            case "server":
+                self._train_both(state, quantization)
+            case "predictions":
+                server = self._task.server_training(state, quantization).finish().state_dict()
+                faults.point("training")
+                self._learned(self._context.blobs.add(self._task.layouts[SERVER].pack(server)).digest, None, None)
+            case "client":
+                self._copies.advance(state, quantization)
+                if self._copies.is_done:
+                    self._task.load(SERVER, self._copies.classifier())
+                    self._is_trained = True
+
+    def _train_both(self, local: State, quantization: Quantization) -> None:
+        learned = self._task.learn(local, quantization)
         if learned.verdict is not None and self._session.verdicts is not None:
             if learned.verdict.is_refused:
                 self._session.verdicts.refuse("checkpoint", WHOLE, "rejector", learned.verdict)
@@ -163,17 +211,22 @@ class Server:
         if learned.verdict is not None and self._session.verdicts is not None:
             self._session.verdicts.record("checkpoint", WHOLE, rejector.digest, learned.verdict)
         held = None if learned.verdict is None else learned.verdict.held_rows
-        fields: dict[str, Json] = {"server": server.hex, "rejector": rejector.hex, "rows_held": held}
+        self._learned(server.digest, rejector.digest, held)
+
+    def _learned(self, server: bytes, rejector: bytes | None, held: Json) -> None:
+        """Keeps what was trained, and tells who waits for it."""
+        fields: dict[str, Json] = {
+            "server": server.hex(),
+            "rejector": None if rejector is None else rejector.hex(),
+            "rows_held": held,
+        }
         self._session.journal.append("learned", 0, **fields)
         self._replay("learned", fields)
         self._session.observe(Event("classifier-trained", 0, {"rows_held": held}))
         for each in self._waiting:
             if each.set_running_or_notify_cancel():
-                each.set_result(rejector.digest)
+                each.set_result(rejector)
         self._waiting.clear()
-
-    def _publish(self, rejector: bytes) -> None:
-        self._context.blobs.publish(rejector, "checkpoint", WHOLE)
 
     def _answer(self, taken: Sequence[Queued]) -> None:
         """Answers questions by one pass; none of the answers leaves before it is durable which numbers they are for."""

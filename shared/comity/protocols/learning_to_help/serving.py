@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from comity import interruption
@@ -21,13 +20,14 @@ from comity.protocols.learning_to_help.asking import Purchase, RateCap
 from comity.protocols.learning_to_help.drift import ServingReport
 from comity.protocols.learning_to_help.features import Quantization
 from comity.protocols.learning_to_help.messages import MOST_INPUTS, Helping
-from comity.protocols.learning_to_help.predictor import Decided, Predicted, Predictor, Route, require_finite
+from comity.protocols.learning_to_help.predictor import Decided, Predicted, Predictor, Route
+from comity.protocols.learning_to_help.questions import outputs_in
 from comity.protocols.learning_to_help.reject_rate import RejectRule
 from comity.protocols.learning_to_help.settings import Settings
 from comity.protocols.learning_to_help.task import HelpTask, helping_terms
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
-from comity.session.metering import RequestMeter
+from comity.session.metering.requests import RequestMeter
 from comity.session.waiting import Reason
 
 SERVING = Reason(
@@ -65,32 +65,13 @@ class ClientModel:
         """See `Model.decide`."""
         logits, features = self._task.map(inputs)
         steps = self._quantization.encode(features)
-        scores = rejector_scores(self._task.scores(self._quantization.decode(steps))).cpu()
+        judged = self._task.judged(inputs, logits, self._quantization.decode(steps))
+        scores = rejector_scores(self._task.scores(judged)).cpu()
         return Decided(logits.cpu(), steps.cpu(), self._rule.decide(scores, self._chance))
 
     def scores(self, value: Any, first: int, count: int) -> Tensor:
         """See `Model.scores`."""
         return outputs_in(value, first, count, self._task.classes)
-
-
-def outputs_in(value: Any, first: int, count: int, classes: int) -> Tensor:
-    """The outputs in a server's answer, `[count, classes]`.
-
-    Raises:
-        MalformedMessage: It answers another question.
-        NonFiniteValue: An output is NaN or infinite.
-    """
-    number, counted, given = value
-    outputs = torch.tensor(given, dtype=torch.float32)
-    if (number, counted) != (first, count) or len(outputs) != count * classes:
-        raise MalformedMessage(
-            "the server answers another question",
-            expected=f"{count * classes} outputs for {count} inputs from number {first}",
-            received=f"{len(outputs)} for {counted} from {number}",
-            action="ask the server's operator what happened",
-        )
-    require_finite(outputs, "the server's answer")
-    return outputs.view(count, -1)
 
 
 class Serving:

@@ -8,9 +8,11 @@ sample out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,8 +23,9 @@ from comity.errors import InvalidValue, TrainingDiverged
 from comity.privacy.leak_guard import LeakGuard
 from comity.protocols.learning_to_help.algorithm import rejector_loss, server_loss
 from comity.protocols.learning_to_help.choices import Form
-from comity.randomness import generator
+from comity.randomness import generator, seeded
 from comity.training import SampleStream, Secret
+from comity.training.optimizers import optimizer_state, restore_optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,10 @@ class Fitting:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
 
+    def steps(self, samples: int) -> int:
+        """How many steps of so many samples it takes."""
+        return self.epochs * -(-samples // self.batch_size)
+
 
 @dataclass(frozen=True, slots=True)
 class Costs:
@@ -57,40 +64,85 @@ class Costs:
     form: Form = "shifted"
 
 
-def fit(
-    model: nn.Module,
-    inputs: Float[Tensor, "samples ..."],
-    loss: Callable[[Tensor, Tensor], Float[Tensor, " batch"]],
-    fitting: Fitting,
-    stream: SampleStream,
-    guard: LeakGuard | None = None,
-) -> nn.Module:
-    """Trains a model where it stands.
+class Training:
+    """A training that can stop between two steps, and go on from what it kept.
 
     Args:
-        model: The model; it is left in evaluation mode.
+        model: The model, which is trained where it stands.
         inputs: What it takes.
         loss: The loss of each sample, from the model's outputs and the samples' indices.
         fitting: How.
         stream: Which samples each step sees.
+        seed: Seeds what the model draws in a step, in dropout for example, by the step's number from 0.
         guard: Looks on, where what comes of it is to leave.
 
-    Returns:
-        The model.
-
-    Raises:
-        TrainingDiverged: A loss is NaN or infinite.
+    Attributes:
+        step: How many steps are done.
+        steps: How many there are.
+        inputs: As given.
+        guard: As given; may be set before the first step.
     """
-    steps = fitting.epochs * math.ceil(len(inputs) / fitting.batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=fitting.learning_rate, weight_decay=fitting.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-    model.train()
-    for step in range(steps):
-        interruption.point()
-        batch = stream.batch(step).to(inputs.device)
-        optimizer.zero_grad()
-        with nullcontext() if guard is None else guard.batch(batch):
-            value = loss(model(inputs[batch]), batch).mean()
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        model: nn.Module,
+        inputs: Float[Tensor, "samples ..."],
+        loss: Callable[[Tensor, Tensor], Float[Tensor, " batch"]],
+        fitting: Fitting,
+        stream: SampleStream,
+        seed: Callable[[int], int],
+        guard: LeakGuard | None = None,
+    ) -> None:
+        self.model = model
+        self._loss = loss
+        self.steps = fitting.steps(len(inputs))
+        self.step = 0
+        self.inputs = inputs
+        self.guard = guard
+        self._stream = stream
+        self._seed = seed
+        self._rate = fitting.learning_rate
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(), lr=fitting.learning_rate, weight_decay=fitting.weight_decay
+        )
+
+    def kept(self) -> dict[str, Tensor]:
+        """What is needed to go on from here, the model's weights among it."""
+        state = {f"{_MODEL}{name}": tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        return state | {f"{_OPTIMIZER}{name}": tensor for name, tensor in optimizer_state(self._optimizer).items()}
+
+    def restore(self, step: int, kept: Mapping[str, Tensor]) -> None:
+        """Goes on from a step, with what was kept there."""
+        self.model.load_state_dict(model_in(kept))
+        restore_optimizer(self._optimizer, _under(kept, _OPTIMIZER))
+        self.step = step
+
+    def advance(self, to: int) -> None:
+        """Trains up to a step, or to the last one.
+
+        Raises:
+            TrainingDiverged: A loss is NaN or infinite.
+        """
+        self.model.train()
+        while self.step < min(to, self.steps):
+            interruption.point()
+            self._one(self._stream.batch(self.step).to(self.inputs.device))
+            self.step += 1
+        self.model.eval()
+
+    def finish(self) -> nn.Module:
+        """Trains to the end; the model, in evaluation mode."""
+        self.advance(self.steps)
+        return self.model.eval()
+
+    def _one(self, batch: Tensor) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = 0.5 * self._rate * (1 + math.cos(math.pi * self.step / self.steps))
+        self._optimizer.zero_grad()
+        with nullcontext() if self.guard is None else self.guard.batch(batch):
+            with seeded(self._seed(self.step), self.inputs.device):
+                said = self.model(self.inputs[batch])
+            value = self._loss(said, batch).mean()
             if bool(torch.isfinite(value)):
                 value.backward()
         if not bool(torch.isfinite(value)):
@@ -100,9 +152,80 @@ def fit(
                 received=float(value.detach()),
                 action="lower the learning rate",
             )
-        optimizer.step()
-        schedule.step()
-    return model.eval()
+        self._optimizer.step()
+
+
+_MODEL, _OPTIMIZER = "model.", "optimizer."
+
+
+def model_in(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's weights in what a training kept."""
+    return _under(kept, _MODEL)
+
+
+def _under(kept: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in kept.items() if name.startswith(prefix)}
+
+
+def server_training(
+    model: nn.Module,
+    inputs: Float[Tensor, "samples ..."],
+    labels: Int[Tensor, " samples"],
+    fitting: Fitting,
+    secret: Secret,
+    *place: int,
+    guard: LeakGuard | None = None,
+) -> Training:
+    """The training of e by L_1 on all samples; see `fit_server`.
+
+    Args:
+        model: See `fit_server`.
+        inputs: See `fit_server`.
+        labels: See `fit_server`.
+        fitting: See `fit_server`.
+        secret: See `fit_server`.
+        place: See `fit_server`.
+        guard: Looks on, where e is to leave.
+    """
+    stream = SampleStream(len(inputs), fitting.batch_size, secret, *place, purpose="server")
+    seed = partial(secret.seed, "dropout, server", *place)
+    return Training(
+        model, inputs, lambda logits, batch: server_loss(logits, labels[batch]), fitting, stream, seed, guard
+    )
+
+
+def rejector_training(  # noqa: PLR0913
+    model: nn.Module,
+    inputs: Float[Tensor, "samples ..."],
+    local_correct: Bool[Tensor, " samples"],
+    server_correct: Bool[Tensor, " samples"],
+    *,
+    costs: Costs,
+    fitting: Fitting,
+    secret: Secret,
+    place: Sequence[int] = (),
+    guard: LeakGuard | None = None,
+) -> Training:
+    """The training of r by L_2; see `fit_rejector`. Between two steps `server_correct` may change in place, as e does.
+
+    Args:
+        model: See `fit_rejector`.
+        inputs: See `fit_rejector`.
+        local_correct: See `fit_rejector`.
+        server_correct: See `fit_rejector`.
+        costs: See `fit_rejector`.
+        fitting: See `fit_rejector`.
+        secret: See `fit_rejector`.
+        place: See `fit_rejector`.
+        guard: See `fit_rejector`.
+    """
+    stream = SampleStream(len(inputs), fitting.batch_size, secret, *place, purpose="rejector")
+
+    def loss(logits: Tensor, batch: Tensor) -> Tensor:
+        return rejector_loss(logits, local_correct[batch], server_correct[batch], costs.c_e, costs.c_1, form=costs.form)
+
+    seed = partial(secret.seed, "dropout, rejector", *place)
+    return Training(model, inputs, loss, fitting, stream, seed, guard)
 
 
 def fit_server(
@@ -123,8 +246,7 @@ def fit_server(
         secret: The server's randomness.
         place: What tells this training from others in the session.
     """
-    stream = SampleStream(len(inputs), fitting.batch_size, secret, *place, purpose="server")
-    return fit(model, inputs, lambda logits, batch: server_loss(logits, labels[batch]), fitting, stream)
+    return server_training(model, inputs, labels, fitting, secret, *place).finish()
 
 
 def held_out_correct(
@@ -186,12 +308,9 @@ def fit_rejector(  # noqa: PLR0913
         place: What tells this training from others in the session.
         guard: Looks on, where r is to leave.
     """
-    stream = SampleStream(len(inputs), fitting.batch_size, secret, *place, purpose="rejector")
-
-    def loss(logits: Tensor, batch: Tensor) -> Tensor:
-        return rejector_loss(logits, local_correct[batch], server_correct[batch], costs.c_e, costs.c_1, form=costs.form)
-
-    return fit(model, inputs, loss, fitting, stream, guard)
+    correct = (local_correct, server_correct)
+    options: Any = {"costs": costs, "fitting": fitting, "secret": secret, "place": place, "guard": guard}
+    return rejector_training(model, inputs, *correct, **options).finish()
 
 
 def predictions(

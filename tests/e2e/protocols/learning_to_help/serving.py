@@ -42,13 +42,13 @@ class Application:
         """A method with one answer, by its fields."""
         return self._method(method)(message(f"{method}Request")(**fields), timeout=60, metadata=self._metadata)
 
-    def infer(self, images: NDArray[Any], within_s: float | None = None, route: str = "auto") -> Any:
-        """What is said of images."""
-        return self.begin(images, within_s, route).result()
+    def infer(self, images: NDArray[Any], *how: Any, **more: Any) -> Any:
+        """What is said of images; see `request`."""
+        return self.begin(images, *how, **more).result()
 
-    def begin(self, images: NDArray[Any], within_s: float | None = None, route: str = "auto") -> Future[Any]:
-        """Asks, and returns what can be waited for."""
-        return self._method("ModelInfer").future(request(images, within_s, route), timeout=60, metadata=self._metadata)
+    def begin(self, images: NDArray[Any], *how: Any, **more: Any) -> Future[Any]:
+        """Asks, and returns what can be waited for; see `request`."""
+        return self._method("ModelInfer").future(request(images, *how, **more), timeout=60, metadata=self._metadata)
 
     def close(self) -> None:
         """Asks no more."""
@@ -63,8 +63,8 @@ class Application:
         return self._channel.unary_unary(f"/{SERVICE}/{name}", *kinds)
 
 
-def request(images: NDArray[Any], within_s: float | None = None, route: str = "auto") -> Any:
-    made = message("ModelInferRequest")(model_name=SESSION, id="7")
+def request(images: NDArray[Any], within_s: float | None = None, route: str = "auto", model: str = SESSION) -> Any:
+    made = message("ModelInferRequest")(model_name=model, id="7")
     made.inputs.add(name="inputs", datatype="FP32", shape=list(images.shape))
     made.raw_input_contents.append(images.astype(np.float32).tobytes())
     made.parameters["route"].string_param = route

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,10 @@ import numpy as np
 import pytest
 
 from comity.errors import MalformedMessage, NonFiniteValue, UnknownSession
+from comity.node.control_client import ControlClient
+from comity.node.sessions.script import parse_script, session_text
 from comity.transport.status import from_rpc_error
+from tests.e2e.pages import ROOT
 from tests.e2e.protocols.learning_to_help.serving import (
     DIGITS,
     SESSION,
@@ -106,10 +112,21 @@ def test_the_shell_says_what_an_application_is_told(pair: Serving, typed: Any, t
     assert [int(found[place]["class"]) for place in same] == outputs["class"][same].tolist()
 
 
+def test_the_example_of_an_application_is_answered(pair: Serving) -> None:
+    example = ROOT / "examples" / "applications" / "classify.py"
+    typed = [sys.executable, str(example), str(pair.client.folder), SESSION]
+    done = subprocess.run(typed, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 25
+    assert {line.split(": ")[1].split()[1] for line in lines[:-1]} == {"client", "server"}
+    assert lines[-1].endswith("right")
+
+
 def test_a_thousand_callers_at_once_are_all_answered_or_told_to_try_again(pair: Serving) -> None:
     waiting, answers = list(range(1000)), list[Any]()
     # Whoever is told to try again, by the node or by its own end of a line that broke, does.
-    for pause_s in (0.5, 1.0, 2.0, 4.0):
+    for pause_s in (0.5, 1.0, 2.0, *[4.0] * 20):
         begun = {each: pair.application.begin(DIGITS[each : each + 1], route="local") for each in waiting}
         failures = {each: error for each, call in begun.items() if (error := call.exception()) is not None}
         assert all(error.code() in TRY_AGAIN for error in failures.values()), list(failures.values())[:3]
@@ -178,6 +195,35 @@ def test_a_server_that_is_killed_and_comes_back_charges_each_answer_once(
         (tmp_path / "theirs.json").write_text(exported.stdout)
         compared = typed("ledger", "compare", "theirs.json", "--state", pair.client.folder / "state", cwd=tmp_path)
         assert compared.returncode == 0, compared.stdout + compared.stderr
+
+
+@pytest.mark.slow
+def test_a_new_session_takes_over_while_both_are_on(own_site: Any, wait_until: Any) -> None:
+    """An application that asks by another name than a session's notices nothing but the new version."""
+    names = 'compare = false, predictions = { names = { digits = "demo-*" } }'
+    text = serving_script().replace("compare = false", names)
+    with serving(own_site.folder, text) as pair:
+        versions, stopped = list[str](), threading.Event()
+
+        def ask() -> None:
+            while not stopped.is_set():
+                versions.append(pair.application.infer(DIGITS[:4], model="digits").model_version)
+
+        with ThreadPoolExecutor(1) as threads, ControlClient(pair.client.control_url) as control:
+            asking = threads.submit(ask)
+            try:
+                second = parse_script(text.replace('id = "demo-3"', 'id = "demo-4"'))
+                assert control.run(session_text(second)) == "demo-4"
+                wait_until(lambda: asking.done() or "demo-4" in versions, "the new session answers", deadline_s=120)
+                pair.end()
+                seen = len(versions)
+                wait_until(lambda: asking.done() or len(versions) > seen + 10, "it answers alone", deadline_s=120)
+            finally:
+                stopped.set()
+            asking.result()
+        assert versions == sorted(versions)
+        assert {*versions} == {"demo-3", "demo-4"}
+        assert pair.application.call("ModelMetadata", name="digits").versions == ["demo-4"]
 
 
 def test_a_client_that_is_killed_goes_on_serving(own_site: Any) -> None:

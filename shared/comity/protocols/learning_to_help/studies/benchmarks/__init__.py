@@ -1,0 +1,1 @@
+"""What is claimed about the speed of learning to help."""
