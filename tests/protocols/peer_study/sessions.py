@@ -7,16 +7,30 @@ from tests.cases import Session
 _CLIENTS = ("ann", "bob")
 
 
-def _session(*, privacy: str, hidden: int = 8, terms: str = "", per_class: int = 12, known: float = 0.9) -> str:
+def _session(
+    *,
+    privacy: str,
+    hidden: int = 8,
+    terms: str = "",
+    per_class: int = 12,
+    known: float = 0.9,
+    uploads: bool = False,
+    rounds: int = 4,
+    labels: tuple[int, int] = (10, 6),
+) -> str:
     """A server and two clients, each with its share of the digits, half of the pool protected."""
+    egress = ', egress = ["contract", "update", "checkpoint", "sample"]' if uploads else ""
+    consent = ', consent = "standing"' if uploads else ""
+    fewest = "" if labels[0] >= 10 else f", min_samples = {labels[0]}"
+    mode = 'mode = "upload"' if uploads else ""
     clients = "".join(
         f"""
 [party.{name}]
 role = "client"
 secret = "{name}'s"
-policy = {{ min_clients = 2 }}
+policy = {{ min_clients = 2{fewest}{egress} }}
 privacy = {privacy}
-protocols = {{ peer_study = {{ noise = 0.1 }} }}
+protocols = {{ peer_study = {{ noise = 0.1{consent} }} }}
 [party.{name}.data]
 source = "digits"
 per_class = {per_class}
@@ -30,7 +44,7 @@ splits = {{ pool = {{ share = {known}, protected = 0.5 }} }}
 protocol = "peer_study"
 id = "small"
 acceptors = ["server"]
-rounds = 4
+rounds = {rounds}
 seed = 3
 [session.models.teacher]
 name = "mlp"
@@ -45,10 +59,11 @@ classes = 10
 clients = 2
 min_clients = 2
 steps = 4
-initial = 10
-budget = 6
+initial = {labels[0]}
+budget = {labels[1]}
 rounds_per_step = 2
 {terms}
+{mode}
 [party.server]
 role = "server"
 secret = "server's"
@@ -56,6 +71,9 @@ policy = {{ min_clients = 2 }}
 {clients}
 """
 
+
+UPLOADS = _session(privacy='{ preset = "public" }', uploads=True)
+"""Labelled samples leave, and the server trains."""
 
 SESSIONS = {
     "plain": Session(_session(privacy='{ preset = "public" }'), repeated=4),
@@ -70,4 +88,6 @@ SESSIONS = {
         ),
         repeated=4,
     ),
+    # As `UPLOADS`, with fewer samples: each takes five points at which a node can die, and one is like the other.
+    "uploads": Session(_session(privacy='{ preset = "public" }', uploads=True, rounds=3, labels=(3, 2)), repeated=4),
 }

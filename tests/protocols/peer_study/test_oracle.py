@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from comity.errors import ComityError, InvalidValue, MalformedMessage
 from comity.protocols.peer_study.oracle import SimulatedOracle
+from comity.protocols.peer_study.studies.sizes import SUPERCLASSES
 
 GROUPS = ((0, 4, 2), (1, 3), (5,))
 LABELS = torch.arange(6).repeat(400)
@@ -57,3 +58,10 @@ def test_what_has_no_meaning_is_refused(
 ) -> None:
     with pytest.raises(error):
         SimulatedOracle(torch.tensor(labels), 3, **options)  # type: ignore[arg-type]
+
+
+def test_each_class_of_cifar_100_is_in_one_superclass_of_five() -> None:
+    assert sorted(fine for each in SUPERCLASSES for fine in each) == [*range(100)]
+    assert {len(each) for each in SUPERCLASSES} == {5}
+    # Beaver, dolphin, otter, seal and whale are the aquatic mammals.
+    assert SUPERCLASSES[0] == (4, 30, 55, 72, 95)

@@ -13,8 +13,10 @@ from comity.contract import Release
 from comity.data import Splits, load_data
 from comity.errors import InvalidValue, MalformedMessage, RoundOutOfOrder
 from comity.node.sessions.script import parse_script
+from comity.protocols.peer_study.annotators import Annotated
 from comity.protocols.peer_study.client import Client
 from comity.protocols.peer_study.strategies import Question, choose
+from comity.protocols.peer_study.task_builder import private_training
 from comity.session.gate import EgressGate
 from comity.simulation.in_process import simulate
 from comity.tensors import Blob
@@ -158,6 +160,89 @@ def test_a_client_that_missed_rounds_chooses_with_students_that_learned_late() -
     assert len(client._chosen(1)) == 6
 
 
+def test_samples_of_a_step_that_was_missed_are_asked_for_with_those_of_the_next() -> None:
+    found = joined()
+    context, port = found.initiators[0][0], found.port(in_process)
+    client = Client(context, port)
+
+    def over(round: int, count: int) -> None:
+        raise RoundOutOfOrder("the round is over")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(port, "await_labels", over)
+        with pytest.raises(RoundOutOfOrder):
+            client._label(1)
+    told: list[tuple[int, int]] = []
+    for _ in range(2):
+        # As after a restart; what is labelled is not asked for once more.
+        again = Client(context, port)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(port, "await_labels", lambda round, count: told.append((round, count)))
+            again._label(3)
+        assert len(again._labelled) == 16
+        assert again._labelled.indices.tolist() == [*again._selected[0], *again._selected[1]]
+    assert told == [(3, 16)]
+
+
+def test_the_server_takes_it_that_samples_of_two_steps_are_waited_for() -> None:
+    (server,) = joined().roles
+    terms = server._terms
+    assert [terms.labels_by(terms.step_of(round)) for round in (1, 2, 3)] == [10, 10, 16]
+
+
+def with_labels(client: Client, count: int) -> None:
+    """As if of all that was chosen first so many samples had got a label."""
+    label = client._people.label
+
+    def fewer(selected: Any, tell: Callable[[], None]) -> Annotated:
+        found = label(selected, tell)
+        return Annotated(found.indices[:count], found.labels[:count])
+
+    client._people.label = fewer  # type: ignore[method-assign]
+
+
+def assert_contributed(found: Company, *, is_contributed: bool) -> None:
+    kinds = {event.kind for event in found.events["ann"]} & {"update-submitted", "round-missed"}
+    assert kinds == {"update-submitted" if is_contributed else "round-missed"}
+
+
+@pytest.mark.parametrize(("labels", "is_sent"), [(10, True), (9, False), (0, False)])
+def test_a_client_sits_out_while_fewer_samples_are_labelled_than_its_policy_wants(labels: int, is_sent: bool) -> None:
+    found = joined(PLAIN.replace("policy = { min_clients = 2 }", "policy = { min_clients = 2, min_samples = 18 }"))
+    context = found.initiators[0][0]
+    assert context.own.samples == 18
+    client = Client(context, found.port(in_process))
+    with_labels(client, labels)
+    client._contribute(1)
+    assert_contributed(found, is_contributed=is_sent)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "labels", "drawn"), [(8, 10, 8), (8, 9, 7), (8, 0, 3), (20, 5, 13), (1, 10, 1), (1, 9, 0)]
+)
+def test_no_sample_is_likelier_in_a_step_than_the_budget_was_charged_for(
+    batch_size: int, labels: int, drawn: int
+) -> None:
+    text = PLAIN.replace('preset = "public"', 'preset = "dp"')
+    text = text.replace(
+        "[session.terms]",
+        f'[session.terms]\nbatch_size = {batch_size}\nprivacy = {{ scope = "per_step", epsilon = 8.0 }}',
+    )
+    found = joined(text.replace("policy = { min_clients = 2 }", "policy = { min_clients = 2, min_samples = 1 }"))
+    context = found.initiators[0][0]
+    task = context.task
+    charged = private_training(context.contract, context.own, [context.peer])
+    assert charged is not None
+    assert task.batch_size(len(task.own_pool.known) + labels) == drawn
+    client = Client(context, found.port(in_process))
+    with_labels(client, labels)
+    client._contribute(1)
+    if drawn:
+        stream = task._trainer(client._labelled)._stream(1)
+        assert stream._rate <= charged.sampling_rate
+    assert_contributed(found, is_contributed=bool(drawn))
+
+
 def test_a_client_without_a_pool_and_one_that_protects_too_much_are_refused() -> None:
     with pytest.raises(InvalidValue, match=r"data\.splits\.pool"):
         company(PLAIN.replace("splits = { pool = { share = 0.9, protected = 0.5 } }", "", 1))
@@ -165,7 +250,7 @@ def test_a_client_without_a_pool_and_one_that_protects_too_much_are_refused() ->
         company(PLAIN.replace("protected = 0.5", "protected = 0.9"))
 
 
-def test_a_pool_without_labels_is_refused() -> None:
+def test_a_pool_without_labels_needs_people_which_a_simulation_has_not() -> None:
     unlabelled = PLAIN.replace("protected = 0.5", "protected = 0.5, labelled = false")
-    with pytest.raises(InvalidValue, match="knows no labels"):
+    with pytest.raises(InvalidValue, match="needs an operator"):
         simulate(parse_script(unlabelled))

@@ -102,3 +102,24 @@ def test_nothing_to_learn_nobody_to_teach_and_no_number_are_refused() -> None:
         fit_task_model(teacher(), broken, labelled, FEW, SECRET)
     with pytest.raises(TrainingDiverged, match="In-Class"):
         students.fit(teacher(), broken, labelled, SECRET)
+
+
+def test_a_batch_of_one_sample_passes_batch_normalization() -> None:
+    pool, labelled = some()
+    one = Labelled(labelled.indices[:1], labelled.labels[:1])
+
+    def normed() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
+
+    model = normed()
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        model(pool.read(one.indices))
+    before = deepcopy(model.state_dict())
+    fit_task_model(model, pool, one, FEW, SECRET, 0)
+    assert not torch.equal(model.state_dict()["1.weight"], before["1.weight"])
+    students = PeerStudents(normed, 2, 3, Fitting(steps=4, pool_batch_size=1))
+    students.fit(model, pool, one, SECRET, 0)
+    # It goes by what it has seen for such batches alone.
+    assert torch.equal(model.state_dict()["2.running_mean"], before["2.running_mean"])
+    fit_task_model(model, pool, labelled, FEW, SECRET, 0)
+    assert not torch.equal(model.state_dict()["2.running_mean"], before["2.running_mean"])

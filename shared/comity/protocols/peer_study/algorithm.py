@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from comity.errors import InvalidValue, MalformedMessage, NonFiniteValue
-from comity.protocols.peer_study.choices import Form
+from comity.protocols.peer_study.choices import IGNORED, Form
 
 
 def in_class_loss(
@@ -36,7 +36,8 @@ def in_class_loss(
     Args:
         student_logits: Of the peers; for segmentation `[peers, batch, classes, height, width]`.
         teacher_logits: `[batch, classes]`, or `[batch, classes, height, width]`.
-        labels: The samples' classes, or those of their pixels; of segmentation the mean over pixels is taken.
+        labels: The samples' classes, or those of their pixels; of segmentation the mean is taken over the pixels that
+            count, those without the label `IGNORED`, and is 0 where none does.
         alpha: The teacher's weight, 0 to 1.
         temperature: Tau, above 0.
 
@@ -57,16 +58,22 @@ def in_class_loss(
     _check_fitting("Logits of the teacher", teacher_logits, student_logits.shape[1:])
     _check_fitting("Labels", labels, student_logits.shape[1:2] + student_logits.shape[3:])
     classes = student_logits.shape[2]
-    if not bool(((labels >= 0) & (labels < classes)).all()):
+    labels = labels.long()
+    counted = labels != IGNORED if labels.ndim > 1 else torch.ones_like(labels, dtype=torch.bool)
+    if not bool((((labels >= 0) & (labels < classes)) | ~counted).all()):
         raise MalformedMessage(
             "Labels", expected=f"classes 0 to {classes - 1}", received=sorted({*labels.flatten().tolist()})[:20]
         )
     told = (teacher_logits.detach() / temperature).softmax(dim=1)
     softened = log_softmax(student_logits / temperature, dim=2)
     from_teacher = -(told * softened).sum(dim=2)
-    from_labels = torch.stack([cross_entropy(each, labels, reduction="none") for each in student_logits])
+    known = labels.where(counted, 0)
+    from_labels = torch.stack([cross_entropy(each, known, reduction="none") for each in student_logits])
     both = (1 - alpha) * from_labels + alpha * temperature**2 * from_teacher
-    return both.flatten(start_dim=2).mean(dim=2).sum(dim=0) if both.ndim > 2 else both.sum(dim=0)
+    if both.ndim == 2:
+        return both.sum(dim=0)
+    pixels = counted.flatten(start_dim=1)
+    return ((both.flatten(start_dim=2) * pixels).sum(dim=2) / pixels.sum(dim=1).clamp(min=1)).sum(dim=0)
 
 
 def consensus_split(student_logits: Float[Tensor, "peers batch classes"]) -> Bool[Tensor, " batch"]:

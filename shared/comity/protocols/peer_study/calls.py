@@ -9,13 +9,14 @@ from comity.protocol.implementation import Implementation
 from comity.protocols.peer_study import codec
 from comity.protocols.peer_study.client import Client
 from comity.protocols.peer_study.messages import Average, AverageDetails, Averaging
+from comity.protocols.peer_study.report import merged
 from comity.protocols.peer_study.server import Server
-from comity.protocols.peer_study.task import TASK, disk_space, private_training, training_plan
+from comity.protocols.peer_study.task_builder import TASK, disk_space, private_training, training_plan
 from comity.session.contexts import PeerContext, SessionContext
 from comity.tensors import Blob, Layout
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.gathering import GatheringCalls, GatheringPort
-from comity.transport.calls import Unary
+from comity.transport.calls import BlobField, Unary
 from comity.transport.service import Service
 from comity.wire.v1 import peer_study_pb2 as pb
 
@@ -23,6 +24,12 @@ _CALLS = GatheringCalls(submits="update", answers="checkpoint", field="average")
 AWAIT_LABELS = Unary(
     method="AwaitLabels",
     handle=lambda server, client, round, count: server.await_labels(client.peer.party, round, count),
+)
+
+UPLOAD = Unary(
+    method="Upload",
+    handle=lambda server, client, round, sample: server.upload(client.peer.party, round, sample),
+    uploads=(BlobField("sample", "sample"),),
 )
 
 
@@ -43,6 +50,10 @@ class ServerPort(GatheringPort[AverageDetails]):
         """See `Averaging.await_labels`."""
         self._call(AWAIT_LABELS, round, count)
 
+    def upload(self, round: int, sample: bytes) -> None:
+        """See `Averaging.upload`."""
+        self._call(UPLOAD, round, sample)
+
     def _require_fitting(self, answer: Average) -> None:
         """A model is of the contract's layout, which is checked when it comes."""
 
@@ -56,7 +67,7 @@ class ServerPort(GatheringPort[AverageDetails]):
 
 SERVICE = Service(
     pb.DESCRIPTOR.services_by_name["PeerStudy"],
-    (*_CALLS.all, AWAIT_LABELS),
+    (*_CALLS.all, AWAIT_LABELS, UPLOAD),
     client=ServerPort,
     converters={pb.AverageNews: (codec.news_to_proto, codec.news_from_proto)},
     terms=pb.PeerStudyTerms,
@@ -80,5 +91,6 @@ IMPLEMENTATION = Implementation(
     acceptor=_acceptor,
     private_training=private_training,
     judged=("update",),
+    merge=merged,
     training_plan=training_plan,
 )

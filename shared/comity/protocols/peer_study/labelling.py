@@ -28,7 +28,7 @@ from comity.training import Secret
 class Oracle(Protocol):
     """Who labels."""
 
-    def label(self, indices: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    def label(self, indices: Int[Tensor, " n"]) -> Int[Tensor, "n ..."]:
         """The labels of samples of a client's pool, in their order."""
         ...
 

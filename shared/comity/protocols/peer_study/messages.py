@@ -60,3 +60,15 @@ class Averaging(Gathering[AverageDetails], Protocol):
         Raises:
             RoundOutOfOrder: The round is not open any more.
         """
+
+    def upload(self, round: int, sample: bytes) -> None:
+        """Hands in one sample that this client's people released, in a session whose mode is `upload`.
+
+        Args:
+            round: The round.
+            sample: Digest of its blob, which is kept at this client.
+
+        Raises:
+            RoundOutOfOrder: The round is not open any more.
+            MalformedMessage: The session is of another mode, or more samples came than there can be.
+        """

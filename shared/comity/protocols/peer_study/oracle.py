@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from comity.errors import InvalidValue, MalformedMessage
+from comity.protocols.peer_study.choices import IGNORED
 from comity.randomness import derive, generator
 
 
@@ -16,9 +17,10 @@ class SimulatedOracle:
     """Says the label of any sample; asked twice it says the same.
 
     Args:
-        labels: The true ones, each in [0, classes).
+        labels: The true ones, each in [0, classes); of segmentation `[samples, height, width]`, where the label `IGNORED`
+            of pixels that do not count is never mistaken.
         classes: How many classes there are.
-        noise: The chance that a sample is taken for another class of its superclass, 0 to 1. What a smaller one
+        noise: The chance that a sample, or a pixel, is taken for another class of its superclass, 0 to 1. What a smaller one
             mistakes, a greater one does too.
         superclasses: Classes that are like each other; each class is in one. None: all are in one. A class that is alone
             in its own is never mistaken.
@@ -31,7 +33,7 @@ class SimulatedOracle:
 
     def __init__(
         self,
-        labels: Int[Tensor, " samples"],
+        labels: Int[Tensor, "samples ..."],
         classes: int,
         *,
         noise: float = 0.0,
@@ -43,22 +45,23 @@ class SimulatedOracle:
         groups = [[*range(classes)]] if superclasses is None else [[*each] for each in superclasses]
         if sorted(each for group in groups for each in group) != [*range(classes)]:
             raise InvalidValue("Superclasses", expected=f"each class from 0 to {classes - 1} in one", received=groups)
-        if labels.ndim != 1 or bool(((labels < 0) | (labels >= classes)).any()):
+        counted = labels != IGNORED if labels.ndim > 1 else torch.ones_like(labels, dtype=torch.bool)
+        if labels.ndim not in {1, 3} or bool((((labels < 0) | (labels >= classes)) & counted).any()):
             raise MalformedMessage(
                 "An oracle's labels",
-                expected=f"one class a sample, 0 to {classes - 1}",
+                expected=f"one class a sample, or a pixel, 0 to {classes - 1}",
                 received=f"shape {list(labels.shape)}, {sorted({*labels.flatten().tolist()})[:20]}",
             )
         draws = generator(derive(seed, "oracle"))
-        mistaken = torch.rand(len(labels), generator=draws, dtype=torch.float64) < noise
-        steps = torch.randint(2**31, (len(labels),), generator=draws)
+        mistaken = torch.rand(labels.shape, generator=draws, dtype=torch.float64) < noise
+        steps = torch.randint(2**31, labels.shape, generator=draws)
         self._said = labels.clone()
         for group in groups:
             members = torch.tensor(group)
             for place, each in enumerate(group if len(group) > 1 else []):
                 hit = mistaken & (labels == each)
-                self._said[hit] = members[(place + 1 + steps[hit] % (len(group) - 1)) % len(group)]
+                self._said[hit] = members[(place + 1 + steps[hit] % (len(group) - 1)) % len(group)].to(labels.dtype)
 
-    def label(self, indices: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    def label(self, indices: Int[Tensor, " n"]) -> Int[Tensor, "n ..."]:
         """What it says of samples, in their order."""
         return self._said[indices]

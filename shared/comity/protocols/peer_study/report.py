@@ -64,6 +64,16 @@ def of_client(
     }
 
 
+def merged(server: Mapping[str, Any], clients: Mapping[str, Mapping[str, Any]]) -> dict[str, Json]:
+    """The session's metrics: the server's, with what the clients' ledgers say of samples.
+
+    Args:
+        server: The server's metrics.
+        clients: The clients' metrics, by party.
+    """
+    return {**server, "protected_crossed": sum(each["protected_crossed"] for each in clients.values())}
+
+
 def _last_of_steps(rounds: Sequence[Mapping[str, Any]], terms: PeerStudyTerms) -> list[Mapping[str, Any]]:
     """Of each labelling step the last round."""
     return list({terms.step_of(int(each["round"])): each for each in rounds}.values())

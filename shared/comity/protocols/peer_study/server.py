@@ -6,7 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from comity import faults
+from comity.blobs.session_blobs import Expectation
 from comity.contract import Json, Release
 from comity.errors import MalformedMessage
 from comity.ledger.ledger import in_round
@@ -14,13 +17,17 @@ from comity.protocols.peer_study.algorithm import average
 from comity.protocols.peer_study.messages import AverageDetails
 from comity.protocols.peer_study.report import of_server
 from comity.protocols.peer_study.task import TEACHER, StudyTask, study_terms
+from comity.protocols.peer_study.uploading.lists import read_list
+from comity.protocols.peer_study.uploading.samples import input_of
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.gathering.acceptor import GatheringAcceptor
-from comity.session.gathering.state import GatheringPlan
+from comity.session.gathering.members import Member
+from comity.session.gathering.state import GatheringPlan, Phase
 from comity.session.outcome import Outcome
 from comity.session.waiting import Reason
+from comity.store.store import Record
 from comity.tasks.scores import score_of
-from comity.tensors import Blob
+from comity.tensors import Blob, State
 
 LABELS_ELSEWHERE = Reason(
     "labels-elsewhere",
@@ -33,7 +40,9 @@ LABELS_ELSEWHERE = Reason(
 
 
 class Server(GatheringAcceptor[AverageDetails]):
-    """The role that averages; see `GatheringAcceptor`.
+    """The role that averages, or, where samples leave, trains; see `GatheringAcceptor`.
+
+    Records, beside those: `sample` with one that a client handed in.
 
     Args:
         session: This party's context.
@@ -44,12 +53,16 @@ class Server(GatheringAcceptor[AverageDetails]):
         self._terms = terms = study_terms(session.contract)
         self._task: StudyTask = session.task
         self._model: bytes | None = None
+        # Clients whose people are known to label.
+        self._labelling: set[str] = set()
+        # Digests of the samples that came of each client.
+        self._samples: dict[str, list[bytes]] = {}
         plan = GatheringPlan(
             clients=terms.clients,
             min_clients=terms.min_clients,
             deadline_s=terms.deadline_s,
             submits="update",
-            layout=self._task.layout,
+            layout=self._task.list_layout if terms.uploads else self._task.layout,
             answers="checkpoint",
         )
         super().__init__(session, contexts, plan)
@@ -57,7 +70,8 @@ class Server(GatheringAcceptor[AverageDetails]):
     def await_labels(self, party: str, round: int, count: int) -> None:
         """See `Averaging.await_labels`."""
         self._require_open(self._member(party), round)
-        most = max(self._terms.initial, self._terms.budget)
+        # A client that missed a step is asked for its samples with those of the next.
+        most = self._terms.labels_by(self._terms.step_of(round))
         if not 1 <= count <= most:
             raise MalformedMessage(
                 "labels that a client waits for",
@@ -65,7 +79,25 @@ class Server(GatheringAcceptor[AverageDetails]):
                 received=count,
                 action="wait for those that were chosen",
             )
-        self._session.waits.begin(LABELS_ELSEWHERE, party, labels=count)
+        if party not in self._labelling:
+            self._labelling.add(party)
+            self._session.waits.begin(LABELS_ELSEWHERE, party, labels=count)
+
+    def upload(self, party: str, round: int, sample: bytes) -> None:
+        """See `Averaging.upload`."""
+        member, known, most = self._member(party), self._samples.get(party, []), self._task.most_samples
+        if sample in known:
+            return
+        if not self._terms.uploads or len(known) >= most:
+            raise MalformedMessage(
+                "a sample cannot be taken",
+                expected=f"at most {most} of a client, by the terms" if self._terms.uploads else "none, by the terms",
+                received=f"one after {len(known)}",
+                action="keep it",
+            )
+        self._require_open(member, round)
+        self._verify_sample(member.context.blobs.get(sample))
+        self._replay(self._session.journal.append("sample", round, party=party, blob=sample.hex()))
 
     def submit(self, party: str, round: int, blob: bytes, release: Release) -> None:
         """See `Gathering.submit`; it stands on no more labels than there can be."""
@@ -77,6 +109,11 @@ class Server(GatheringAcceptor[AverageDetails]):
                 received=release.samples,
                 action="say how many samples were labelled",
             )
+        member = self._member(party)
+        if self._terms.uploads and round not in member.submitted:
+            # Of a round that is over, the blob may be gone.
+            self._require_open(member, round)
+            self._require_known(party, member.context.blobs.get(blob), release)
         super().submit(party, round, blob, release)
         self._labelled(party)
 
@@ -100,6 +137,7 @@ class Server(GatheringAcceptor[AverageDetails]):
         return Outcome((model,), metrics, names=(TEACHER,))
 
     def _labelled(self, party: str) -> None:
+        self._labelling.discard(party)
         self._session.waits.end(LABELS_ELSEWHERE, party)
 
     def _began(self, samples: Sequence[int]) -> None:
@@ -108,18 +146,77 @@ class Server(GatheringAcceptor[AverageDetails]):
     def _require_fitting(self, blob: Blob) -> None:
         """A model of the layout that was agreed on is taken as it is."""
 
-    def _aggregated(self, here: Sequence[str]) -> dict[str, Any]:
+    def _replay(self, record: Record) -> None:
+        if record.kind == "sample":
+            fields: Any = record.fields
+            self._samples.setdefault(fields["party"], []).append(bytes.fromhex(fields["blob"]))
+        super()._replay(record)
+
+    def _expect_of(self, member: Member[AverageDetails]) -> None:
+        """Lets a client upload samples too, where they leave."""
+        super()._expect_of(member)
+        if self._terms.uploads and self._phase is Phase.OPEN:
+            task, units = self._task, in_round(self._round)
+            lists = Expectation("update", units, task.list_layout.size, 1, task.list_layout.verify)
+            samples = Expectation("sample", units, task.sample_layout.size, task.most_samples, self._verify_sample)
+            member.context.blobs.expect(lists, samples)
+
+    def _kept_of(self, party: str) -> set[bytes]:
+        return {*self._samples.get(party, [])}
+
+    def _verify_sample(self, blob: Blob) -> None:
+        layout = self._task.sample_layout
+        layout.verify(blob)
+        if not bool(torch.isfinite(input_of(blob, layout)).all()):
+            raise MalformedMessage("a sample", expected="finite numbers", received="NaN or infinity")
+
+    def _require_known(self, party: str, blob: Blob, release: Release) -> None:
+        """Checks that a list is of samples that came."""
+        layout = self._task.list_layout
+        layout.verify(blob)
+        listed = read_list(blob, layout, self._task.classes)
+        unknown = {digest for digest, _ in listed} - {*self._samples.get(party, [])}
+        if unknown or not 0 < len(listed) <= release.samples:
+            raise MalformedMessage(
+                "a list of samples cannot be taken",
+                expected=f"samples that {party} handed in, 1 to {release.samples}",
+                received=f"{len(listed)}, {len(unknown)} of which never came",
+                action="hand samples in first",
+            )
+
+    def _trained(self, here: Sequence[str]) -> State:
+        """The teacher, trained on the samples of those who took part: afresh after each selection, or from where it was."""
+        task, layout = self._task, self._task.sample_layout
+        inputs, labels = [], []
+        for party in here:
+            member = self._members[party]
+            blobs = member.context.blobs
+            for digest, label in read_list(blobs.get(member.submitted[self._round]), task.list_layout, task.classes):
+                inputs.append(input_of(blobs.get(digest), layout).clone())
+                labels.append(label)
+        start = task.initial_state
+        if self._model is not None and not (self._terms.restart and self._terms.begins_step(self._round)):
+            start = task.layout.view(self._session.blobs.get(self._model).data)
+        faults.point("training")
+        return task.taught(start, torch.stack(inputs), torch.tensor(labels), self._round)
+
+    def _averaged(self, here: Sequence[str]) -> State:
         """The average of the models of those who took part, weighted by their labels."""
+        members, layout = self._members, self._task.layout
+        models = [
+            layout.view(members[party].context.blobs.get(members[party].submitted[self._round]).data) for party in here
+        ]
+        return average(models, [members[party].samples[self._round] for party in here])
+
+    def _aggregated(self, here: Sequence[str]) -> dict[str, Any]:
+        """What those who took part come to: the average of their models, or a model trained on their samples."""
         round, members, task = self._round, self._members, self._task
         for party in members.clients:
             # Who is late was waited for to the deadline.
             self._labelled(party)
         labels = {party: members[party].samples[round] for party in here}
-        models = [
-            task.layout.view(members[party].context.blobs.get(members[party].submitted[round]).data) for party in here
-        ]
         faults.point("evaluation")
-        state = average(models, list(labels.values()))
+        state = self._trained(here) if self._terms.uploads else self._averaged(here)
         faults.point("selection")
         model = self._session.blobs.add(task.layout.pack(state))
         for party in here:

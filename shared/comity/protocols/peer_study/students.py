@@ -6,7 +6,8 @@ on any samples of the pool, labelled or not, protected or not, eq. (5), since wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +24,11 @@ from comity.protocols.peer_study.algorithm import (
     out_of_class_loss,
     pair,
 )
-from comity.protocols.peer_study.choices import Form
+from comity.protocols.peer_study.choices import IGNORED, Form
 from comity.protocols.peer_study.pool import Pool
 from comity.randomness import generator, seeded
 from comity.training import SampleStream, Secret
+from comity.training.network import take_one_number
 from comity.training.optimizers import optimizer_state, restore_optimizer
 
 Teacher = Callable[[Tensor], Tensor]
@@ -75,17 +77,17 @@ class Labelled:
 
     Attributes:
         indices: Where in the pool, each once.
-        labels: What the annotators said, in the same order.
+        labels: What the annotators said, in the same order: a class each, or the class of each pixel.
     """
 
     indices: Int[Tensor, " n"]
-    labels: Int[Tensor, " n"]
+    labels: Int[Tensor, "n ..."]
 
     def __len__(self) -> int:
         """How many there are."""
         return len(self.indices)
 
-    def also(self, indices: Int[Tensor, " m"], labels: Int[Tensor, " m"]) -> Labelled:
+    def also(self, indices: Int[Tensor, " m"], labels: Int[Tensor, "m ..."]) -> Labelled:
         """These, and others after them."""
         return Labelled(torch.cat([self.indices, indices]), torch.cat([self.labels, labels]))
 
@@ -110,13 +112,35 @@ def fit_task_model(
     _require_some(labelled)
     optimizer = _adamw(model, fitting)
     stream = SampleStream(len(labelled), fitting.batch_size, secret, *place, purpose="task model")
+    with _training(model):
+        for step in range(fitting.steps):
+            interruption.point()
+            batch = stream.batch(step)
+            loss = label_loss(model(pool.read(labelled.indices[batch])), labelled.labels[batch])
+            _descend(optimizer, loss, "the task model's loss")
+
+
+@contextmanager
+def _training(model: nn.Module) -> Iterator[None]:
+    """A model in training mode, whose batches may be of one sample; afterwards it is in evaluation mode."""
+    hooks = take_one_number(model)
     model.train()
-    for step in range(fitting.steps):
-        interruption.point()
-        batch = stream.batch(step)
-        loss = cross_entropy(model(pool.read(labelled.indices[batch])), labelled.labels[batch])
-        _descend(optimizer, loss, "the task model's loss")
-    model.eval()
+    try:
+        yield
+    finally:
+        model.eval()
+        for each in hooks:
+            each.remove()
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy of samples, eq. (1); of segmentation the mean over the pixels of a sample that count."""
+    labels = labels.long()
+    if labels.ndim == 1:
+        return cross_entropy(logits, labels)
+    each = cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED).flatten(start_dim=1)
+    counted = (labels != IGNORED).flatten(start_dim=1).sum(dim=1)
+    return (each.sum(dim=1) / counted.clamp(min=1)).mean()
 
 
 class PeerStudents(nn.Module):
@@ -185,15 +209,14 @@ class PeerStudents(nn.Module):
         known = SampleStream(len(labelled), fitting.batch_size, secret, *place, purpose="in-class")
         every = SampleStream(len(pool), fitting.pool_batch_size, secret, *place, purpose="out-of-class")
         draws = generator(secret.seed("pairs", *place))
-        self.train()
-        for step in range(fitting.steps):
-            interruption.point()
-            batch = known.batch(step)
-            self._in_class(teacher, pool.read(labelled.indices[batch]), labelled.labels[batch])
-            # One peer has nobody to differ from.
-            if self._losses.margin > 0 and len(self._peers) > 1:
-                self._out_of_class(pool.read(every.batch(step)), draws)
-        self.eval()
+        with _training(self):
+            for step in range(fitting.steps):
+                interruption.point()
+                batch = known.batch(step)
+                self._in_class(teacher, pool.read(labelled.indices[batch]), labelled.labels[batch])
+                # One peer has nobody to differ from.
+                if self._losses.margin > 0 and len(self._peers) > 1:
+                    self._out_of_class(pool.read(every.batch(step)), draws)
 
     def _in_class(self, teacher: Teacher, inputs: Tensor, labels: Tensor) -> None:
         with torch.no_grad():

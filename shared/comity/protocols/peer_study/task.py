@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from comity.contract import Contract, Json, Membership, Terms
+from comity.contract import Contract, Json
 from comity.data import Dataset, Splits
-from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
-from comity.privacy import require_private
+from comity.data.dataset import CLASSIFICATION
+from comity.errors import InvalidValue, MalformedMessage
 from comity.privacy.leak_guard import LeakGuard
-from comity.privacy.limits import TrainingPlan
-from comity.protocol.implementation import Data, PrivateTraining, Resources, TaskBuilder
+from comity.protocol.implementation import Resources
+from comity.protocols.peer_study.annotation.question import Question
+from comity.protocols.peer_study.client_pool import ClientPool, are_people_asked, lacks_labels
 from comity.protocols.peer_study.oracle import SimulatedOracle
+from comity.protocols.peer_study.pool import TensorPool
 from comity.protocols.peer_study.settings import Settings
-from comity.protocols.peer_study.students import Fitting, Labelled, Losses, PeerStudents, Teacher
+from comity.protocols.peer_study.students import Fitting, Labelled, Losses, PeerStudents, Teacher, fit_task_model
 from comity.protocols.peer_study.terms import PeerStudyTerms
+from comity.protocols.peer_study.uploading.lists import list_layout
+from comity.protocols.peer_study.uploading.samples import OpenSamples, sample_layout, unprotected, with_copies
+from comity.randomness import seeded
 from comity.tasks import build_model
 from comity.tasks.objective import sole
-from comity.tensors import State
-from comity.training import Supervised, choose_device, sampling_rate
+from comity.tensors import Layout, State
+from comity.training import Supervised, choose_device
 from comity.training.local import supervised
 
 TEACHER, STUDENT = "teacher", "student"
@@ -44,68 +46,10 @@ def study_terms(contract: Contract) -> PeerStudyTerms:
     return contract.terms
 
 
-class ClientPool:
-    """A client's samples, as models take them: those that are labelled from the beginning, and then the pool.
-
-    Args:
-        known: Samples with labels.
-        pool: Samples of the split `pool`, protected ones too.
-        normalization: Per-channel mean and standard deviation of the inputs.
-        device: Where models live.
-
-    Attributes:
-        known: See above.
-        pool: See above.
-    """
-
-    def __init__(
-        self,
-        known: Dataset,
-        pool: Dataset,
-        normalization: tuple[tuple[float, ...], tuple[float, ...]],
-        device: torch.device,
-    ) -> None:
-        self.known = known
-        self.pool = pool
-        self._normalization = normalization
-        self._device = device
-
-    def __len__(self) -> int:
-        """How many samples there are."""
-        return len(self.known) + len(self.pool)
-
-    def read(self, indices: Int[Tensor, " n"]) -> Float[Tensor, "n ..."]:
-        """See `Pool.read`."""
-        first = len(self.known)
-        rows = torch.empty(len(indices), *self.pool.input_shape)
-        for data, there in ((self.known, indices < first), (self.pool, indices >= first)):
-            if bool(there.any()):
-                places = indices[there] - (0 if data is self.known else first)
-                rows[there] = data.prepare(data.inputs[places], *self._normalization)
-        return rows.to(self._device)
-
-    def free(self, labelled: Int[Tensor, " n"]) -> Int[Tensor, " candidates"]:
-        """Samples of the pool that may be chosen: neither protected nor among these."""
-        free = torch.ones(len(self), dtype=torch.bool)
-        free[: len(self.known)] = False
-        if self.pool.protected is not None:
-            free[len(self.known) :] &= ~self.pool.protected
-        free[labelled] = False
-        return free.nonzero().flatten()
-
-    def ids(self, indices: Int[Tensor, " n"]) -> list[str]:
-        """What samples of the pool are called."""
-        return [self.pool.ids[each - len(self.known)] for each in indices.tolist()]
-
-    def labelled(self, labels: Labelled) -> Dataset:
-        """Samples with their labels, those that are known from the beginning first; nothing protected is among them."""
-        chosen = self.pool.select(labels.indices - len(self.known))
-        chosen = replace(chosen, labels=labels.labels.to(self.known.labels.dtype), protected=None, ids=())
-        if not len(chosen):
-            return self.known
-        if not len(self.known):
-            return replace(chosen, classes=self.known.classes)
-        return self.known.concat(replace(chosen, classes=self.known.classes))
+def agreed_samples(terms: PeerStudyTerms, known: Dataset, pool: Dataset) -> int:
+    """Samples that are labelled before the first round, as the session counts on."""
+    protected = 0 if pool.protected is None else int(pool.protected.sum())
+    return len(known) + min(terms.initial, len(pool) - protected)
 
 
 class StudyTask:
@@ -170,7 +114,7 @@ class StudyTask:
             round: Decides the batches.
 
         Raises:
-            InvalidValue: Nothing is labelled.
+            InvalidValue: Nothing is labelled, or too little for the noise that was agreed on.
             TrainingDiverged: The weights are not finite.
         """
         local = self._trainer(labels)
@@ -188,18 +132,39 @@ class StudyTask:
             after = made.state
         return {name: tensor.cpu().clone() for name, tensor in after.items()}, guard
 
+    def batch_size(self, samples: int) -> int:
+        """Samples of the teacher in a step, on average: where noise covers them, none is likelier than was charged for.
+
+        People may have labelled fewer samples than the session's budget of privacy was counted by.
+
+        Args:
+            samples: How many are learned from.
+
+        Returns:
+            0 where each would be likelier in any step.
+        """
+        agreed, most = agreed_samples(self._terms, self.own_pool.known, self.own_pool.pool), self._terms.batch_size
+        if self._terms.privacy is None or samples >= agreed:
+            return most
+        return min(most, agreed) * samples // agreed
+
     def students(self, step: int) -> PeerStudents:
         """The peers as they begin in a labelling step, each with weights of its own that no other party knows."""
         terms, spec = self._terms, self._contract.models[STUDENT]
         seeds = iter([self._resources.secret.seed("student", step, peer) for peer in range(terms.peers)])
 
         def build() -> nn.Module:
-            built = build_model(spec, self._contract.task, next(seeds), self._resources.own_models)
+            own, weights = self._resources.own_models, self._resources.weights
+            built = build_model(spec, self._contract.task, next(seeds), own, weights)
             return built.to(self._device)
 
-        fitting = Fitting(terms.steps, terms.batch_size, terms.pool_batch_size, terms.learning_rate, terms.weight_decay)
         losses = Losses(terms.alpha, terms.temperature, terms.margin, terms.form)
-        return PeerStudents(build, terms.peers, self._resources.secret.seed("students", step), fitting, losses)
+        return PeerStudents(build, terms.peers, self._resources.secret.seed("students", step), self._fitting, losses)
+
+    @property
+    def _fitting(self) -> Fitting:
+        terms = self._terms
+        return Fitting(terms.steps, terms.batch_size, terms.pool_batch_size, terms.learning_rate, terms.weight_decay)
 
     def fit(self, students: PeerStudents, teacher: State, labels: Labelled, round: int) -> None:
         """Trains the peers, from where they are, with an average as their teacher.
@@ -208,7 +173,7 @@ class StudyTask:
             InvalidValue: Nothing is labelled.
             TrainingDiverged: A loss is not finite.
         """
-        pool = self._own_pool
+        pool = self.own_pool
         known = len(pool.known)
         everything = Labelled(
             torch.cat([torch.arange(known), labels.indices]),
@@ -231,19 +196,86 @@ class StudyTask:
         """A seed of this party's own for one labelling step."""
         return self._resources.secret.seed(purpose, step)
 
+    @property
+    def own_pool(self) -> ClientPool:
+        """The samples of a client.
+
+        Raises:
+            InvalidValue: This is the server.
+        """
+        if self.pool is None:
+            raise InvalidValue("a pool is a client's", expected="a client", received="the server")
+        return self.pool
+
+    @property
+    def is_labelled_by_people(self) -> bool:
+        """Whether people say the labels of what this client chooses, and not the pool."""
+        return are_people_asked(self.settings, self.own_pool.pool)
+
+    @property
+    def open_samples(self) -> OpenSamples:
+        """The samples that may be released, where samples leave; what is made of them has no others to make it from."""
+        pool, preprocessing = self.own_pool.pool, self._contract.task.inputs.preprocessing
+        return OpenSamples(unprotected(pool), (preprocessing.mean, preprocessing.std))
+
+    @property
+    def sample_layout(self) -> Layout:
+        """Of one sample that leaves."""
+        return sample_layout(self._contract.task.inputs.shape)
+
+    @property
+    def most_samples(self) -> int:
+        """How many samples can come of one client, where samples leave."""
+        return self._terms.labels_by(self._terms.step_of(self._contract.rounds))
+
+    @property
+    def list_layout(self) -> Layout:
+        """Of the list that a client hands in of samples that left."""
+        return list_layout(self.most_samples)
+
+    def taught(self, state: State, inputs: Tensor, labels: Tensor, round: int) -> dict[str, Tensor]:
+        """The teacher after a round's steps on samples that were handed in.
+
+        Args:
+            state: Where they begin.
+            inputs: The samples, as models take them.
+            labels: Of each.
+            round: Decides the batches.
+
+        Raises:
+            TrainingDiverged: A loss is not finite.
+        """
+        model, secret = copy.deepcopy(self._resources.models[TEACHER]).to(self._device), self._resources.secret
+        model.load_state_dict(state, strict=False)
+        known = Labelled(torch.arange(len(labels)), labels.to(self._device))
+        with seeded(secret.seed("dropout", round)):
+            fit_task_model(model, TensorPool(inputs.to(self._device)), known, self._fitting, secret, round)
+        return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items() if name in state}
+
+    @property
+    def question(self) -> Question:
+        """What people are asked who label."""
+        terms, settings = self._terms, self.settings
+        names = self._head.labels or tuple(map(str, range(self.classes)))
+        shape = self._contract.task.inputs.shape
+        size = None if self._contract.task.kind == CLASSIFICATION else (shape[1], shape[2])
+        return Question(
+            self._contract.session, names, settings.guidelines, terms.annotators, terms.when_they_differ, size
+        )
+
     def oracle(self) -> SimulatedOracle:
         """An annotator that knows the labels which the pool comes with; by the pool's places.
 
         Raises:
             InvalidValue: It comes with none, or the noise cannot be made.
         """
-        settings, pool = self.settings, self._own_pool.pool
-        if bool((pool.labels < 0).any()):
+        settings, pool = self.settings, self.own_pool.pool
+        if lacks_labels(pool):
             raise InvalidValue(
                 "a simulated oracle knows no labels",
                 expected="a pool with labels",
                 received="labelled = false in [data.splits.pool]",
-                action="use a pool whose labels are known: what people label in a session is not supported",
+                action='write labels = "people" in [protocols.peer-study], or use a pool whose labels are known',
             )
         return SimulatedOracle(
             pool.labels,
@@ -279,11 +311,18 @@ class StudyTask:
                 action="name a model for the session's task",
             )
 
-    @property
-    def _own_pool(self) -> ClientPool:
-        if self.pool is None:
-            raise InvalidValue("a pool is a client's", expected="a client", received="the server")
-        return self.pool
+    def trained_on(self, splits: Splits) -> Supervised:
+        """The teacher with other samples, without noise and without a guard."""
+        resources = self._resources
+        return supervised(
+            copy.deepcopy(resources.models[TEACHER]),
+            splits,
+            self._contract.task,
+            self._terms,
+            secret=resources.secret,
+            device=resources.device,
+            mechanism=None,
+        )
 
     def _own(self, splits: Splits | None) -> tuple[Splits, ClientPool]:
         """A client's samples: of those to train on the ones that may be learned from, and all that it reads."""
@@ -296,6 +335,8 @@ class StudyTask:
                 action="name its source, with labelled = false, or the share of the training samples that it takes",
             )
         known = unprotected(splits.train)
+        if self._terms.uploads:
+            pool = with_copies(pool, [each for _, each in splits.items() if each is not pool])
         preprocessing = self._contract.task.inputs.preprocessing
         normalization = (preprocessing.mean, preprocessing.std)
         return replace(splits, train=known), ClientPool(known, pool, normalization, self._device)
@@ -303,120 +344,25 @@ class StudyTask:
     def _trainer(self, labels: Labelled) -> Supervised:
         """The teacher with what is labelled so far; made once for all rounds with the same labels."""
         if self._of_labels is None or self._of_labels[0] != len(labels):
-            data = self._own_pool.labelled(labels)
+            data = self.own_pool.labelled(labels)
             if not len(data):
                 raise InvalidValue("labelled samples to learn from", expected="1 or more", received=0)
-            self._of_labels = len(labels), self._supervised(Splits(data))
+            self._of_labels = len(labels), self._supervised(Splits(data), self.batch_size(len(data)))
         return self._of_labels[1]
 
-    def _supervised(self, splits: Splits | None) -> Supervised:
-        resources = self._resources
-        is_client = self.pool is not None
+    def _supervised(self, splits: Splits | None, batch_size: int | None = None) -> Supervised:
+        resources, terms = self._resources, self._terms
+        if batch_size is not None:
+            terms = terms.model_copy(update={"batch_size": batch_size})
+        # What is guarded, and noisy, is a model that leaves.
+        is_client = self.pool is not None and not terms.uploads
         return supervised(
             copy.deepcopy(resources.models[TEACHER]),
             splits,
             self._contract.task,
-            self._terms,
+            terms,
             secret=resources.secret,
             device=resources.device,
             mechanism=resources.mechanism if is_client else None,
             rules=resources.rules if is_client else None,
         )
-
-
-def unprotected(data: Dataset) -> Dataset:
-    """The samples that a helping model may learn from: those that are not protected."""
-    if data.protected is None:
-        return data
-    return replace(data.select((~data.protected).nonzero().flatten()), protected=None)
-
-
-class StudyTaskBuilder(TaskBuilder):
-    """See `TaskBuilder`."""
-
-    def samples(self, terms: Terms, data: Data) -> int:
-        """See `TaskBuilder.samples`: those that are labelled before the first round."""
-        if not isinstance(data, Splits):
-            return 0
-        pool = data.find("pool")
-        if pool is None or not isinstance(terms, PeerStudyTerms):
-            return len(data.train)
-        protected = 0 if pool.protected is None else int(pool.protected.sum())
-        return len(unprotected(data.train)) + min(terms.initial, len(pool) - protected)
-
-    def build(self, contract: Contract, resources: Resources) -> StudyTask:
-        """See `TaskBuilder.build`."""
-        if resources.data is not None and not isinstance(resources.data, Splits):
-            raise TaskMismatch(
-                "peer study is for samples",
-                expected="[data] with samples",
-                received=resources.data.environment.name,
-                action="use samples, or a protocol that trains policies",
-            )
-        if study_terms(contract).privacy is not None:
-            require_private(resources.models[TEACHER])
-        task = StudyTask(contract, resources)
-        if task.pool is not None:
-            _require_candidates(contract, task.pool)
-        return task
-
-    def try_out(self, contract: Contract, task: StudyTask) -> None:
-        """See `TaskBuilder.try_out`."""
-        del contract
-        task.try_out()
-
-
-TASK = StudyTaskBuilder()
-
-
-def _require_candidates(contract: Contract, pool: ClientPool) -> None:
-    terms = study_terms(contract)
-    steps = terms.step_of(contract.rounds)
-    asked, free = terms.labels_by(steps), len(pool.free(torch.empty(0, dtype=torch.int64)))
-    if asked > free:
-        raise InvalidValue(
-            "the session asks for more labels than there are samples to choose from",
-            expected=f"at most {free}, the samples of the pool that are not protected",
-            received=f"{terms.initial} at the start and {steps} times {terms.budget}",
-            action="lower session.terms.budget or the rounds, or protect fewer samples",
-        )
-
-
-def disk_space(contract: Contract, own: Membership, peer: Membership, task: StudyTask) -> int:  # noqa: ARG001
-    """Most that a party keeps at a time.
-
-    At a client three models, the students with their optimiser, and the labels; at the server the average, and a model and an
-    average of each client.
-    """
-    terms = study_terms(contract)
-    if own.role == "server":
-        return (2 + 2 * terms.clients) * task.layout.size
-    students = sum(each.numel() * each.element_size() for each in task.students(0).state_dict().values())
-    space: int = 4 * task.layout.size + 6 * students + task.guard_space(terms.steps * terms.batch_size)
-    return space
-
-
-def training_plan(contract: Contract, own: Membership, settings: Any) -> TrainingPlan | None:  # noqa: ARG001
-    """What a client trains of the teacher between two models that it sends; None for the server."""
-    terms = study_terms(contract)
-    if own.role == "server" or not own.samples:
-        return None
-    return TrainingPlan(
-        terms.batch_size,
-        terms.steps,
-        terms.steps,
-        "adam",
-        terms.learning_rate,
-        is_private=terms.privacy is not None,
-        steps_term="steps",
-        leaving=(TEACHER,),
-    )
-
-
-def private_training(contract: Contract, own: Membership, peers: Sequence[Membership]) -> PrivateTraining | None:  # noqa: ARG001
-    """What of a client's training noise covers: all steps of all rounds, as if none but the first labels came."""
-    terms = study_terms(contract)
-    if own.role == "server" or terms.privacy is None or not own.samples:
-        return None
-    rate = sampling_rate(own.samples, terms.batch_size)
-    return PrivateTraining(terms.privacy, rate, terms.steps * contract.rounds)

@@ -7,13 +7,14 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from comity.privacy.terms import PrivacyTerms
-from comity.protocols.peer_study.choices import Form, Selection
+from comity.protocols.peer_study.choices import Difference, Form, Mode, Selection
+from comity.session.stopping import StoppingTerms
 from comity.training.terms import OptimizerSpec, TrainingTerms
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class PeerStudyTerms(TrainingTerms):
+class PeerStudyTerms(TrainingTerms, StoppingTerms):
     """The protocol's part of a contract.
 
     A labelling step is one selection, and the averages that follow it until the next.
@@ -38,7 +39,16 @@ class PeerStudyTerms(TrainingTerms):
         margin: Xi in eq. (5); 0 leaves Out-of-Class Peer Study out.
         form: How eq. (5) is written.
         pool_batch_size: Samples of the pool in an Out-of-Class step.
+        annotators: How many people label each sample, where people do.
+        when_they_differ: What counts when they do not say the same: `leave_out`, the sample is left out; `first`, what was
+            handed in first; `majority`, what most said, and while there is no such label one more is asked.
+        mode: `federated`: each client trains the teacher on what it has labelled, models leave, no sample does. `upload`, the
+            paper's main setting: labelled samples leave, each by a consent of its own, and the server trains. A node takes
+            part in that only where its `policy.egress` names `sample`, which no default does.
         privacy: The noise of every client's training of the teacher; None for none.
+        stop_when_stalled: See `StoppingTerms`, which the server decides by.
+        target: See there.
+        target_metric: See there.
     """
 
     batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 16
@@ -60,13 +70,28 @@ class PeerStudyTerms(TrainingTerms):
     margin: Annotated[float, Field(ge=0, le=1e6)] = 0.01
     form: Form = "printed"
     pool_batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 64
+    annotators: Annotated[int, Field(ge=1, le=100)] = 1
+    when_they_differ: Difference = "leave_out"
+    mode: Mode = "federated"
     privacy: PrivacyTerms | None = None
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> Self:
         if self.min_clients > self.clients:
             raise ValueError(f"min_clients is at most clients, which is {self.clients}")
+        if self.uploads and self.privacy is not None:
+            raise ValueError('privacy is for models that clients train: leave it out, or write mode = "federated"')
         return self
+
+    @property
+    def uploads(self) -> bool:
+        """Whether samples leave."""
+        return self.mode == "upload"
+
+    @property
+    def without(self) -> frozenset[str]:
+        """See `Terms.without`: no sample leaves but where the terms say so."""
+        return frozenset() if self.uploads else frozenset({"sample"})
 
     @property
     def participants(self) -> int:

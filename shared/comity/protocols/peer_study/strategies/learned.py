@@ -65,12 +65,17 @@ class LearnedLoss:
                 scores.append(predictor(hidden).flatten())
         return candidates[torch.cat(scores).sort(descending=True, stable=True).indices[: question.budget]]
 
+    @staticmethod
+    def predictor(features: int) -> nn.Module:
+        """The module that predicts a loss from so many features."""
+        return nn.Sequential(nn.Linear(features, 128), nn.ReLU(), nn.Linear(128, 1))
+
     def _fitted(
         self, hidden: Float[Tensor, "n hidden"], losses: Float[Tensor, " n"], seed: int, draws: torch.Generator
     ) -> nn.Module:
         """The module, trained to rank pairs of losses."""
         with seeded(derive(seed, "loss module")):
-            predictor = nn.Sequential(nn.Linear(hidden.shape[1], 128), nn.ReLU(), nn.Linear(128, 1))
+            predictor = self.predictor(hidden.shape[1])
         optimizer = torch.optim.Adam(predictor.parameters(), lr=1e-3)
         for _ in range(self.steps):
             interruption.point()
@@ -113,7 +118,7 @@ class Vaal:
         candidates = question.candidates.sort().values
         size = question.pool.read(candidates[:1]).numel()
         with seeded(derive(question.seed, "vaal weights")):
-            coder, judge = _Coder(size), _judge()
+            coder, judge = self.models(size)
 
         def batch(indices: Tensor) -> Tensor:
             some = indices[torch.randperm(len(indices), generator=draws)[: self.batch_size]]
@@ -138,6 +143,11 @@ class Vaal:
             torch.stack(told).sum().backward()
             of_judge.step()
         return greatest(question, lambda inputs: -judge(coder.encode(inputs.flatten(start_dim=1))[0]).flatten())
+
+    @staticmethod
+    def models(size: int) -> tuple[_Coder, nn.Module]:
+        """The coder of samples of so many numbers, and the discriminator of its codes."""
+        return _Coder(size), _judge()
 
 
 class _Coder(nn.Module):

@@ -1,0 +1,1 @@
+"""What is claimed about the speed of peer study."""

@@ -1,0 +1,1 @@
+"""`comity annotate`: labels from people, by files and by a page."""
