@@ -15,6 +15,7 @@ from torch import Tensor
 
 from comity.errors import InvalidValue, NonFiniteValue
 from comity.protocols.nash_bargaining import bargain, gram_matrix, power_gradient, power_jacobian
+from comity.protocols.nash_bargaining.newton import minimize
 
 GOLDEN: Any = np.load(Path(__file__).with_name("nash_bargaining.npz"), allow_pickle=False)
 CASES = range(len(GOLDEN["name"]))
@@ -116,7 +117,7 @@ def test_a_batch_is_solved_as_its_problems_are() -> None:
         for column in range(4):
             alone = bargain(grams[row, column], powers[row, column])
             assert_near(together.alpha[row, column], alone.alpha, 1e-12)
-    assert torch.equal(bargain(grams, powers[0, 0]).alpha[0, 0], bargain(grams[0, 0], powers[0, 0]).alpha)
+    assert_near(bargain(grams, powers[0, 0]).alpha[0, 0], bargain(grams[0, 0], powers[0, 0]).alpha, 1e-12)
 
 
 def test_who_has_no_power_or_no_gradient_gets_no_weight() -> None:
@@ -201,3 +202,38 @@ def test_cuda_finds_the_same() -> None:
     found = bargain(grams.cuda(), torch.full((5,), 0.2))
     assert found.alpha.is_cuda
     assert_near(found.alpha.cpu(), bargain(grams, torch.full((5,), 0.2)).alpha, 1e-9)
+
+
+@given(seeds, st.sampled_from([0.0, 1e-2]))
+def test_arrays_of_both_libraries_come_to_the_same(seed: int, ridge: float) -> None:
+    """A batch on CUDA goes the way of PyTorch's arrays, which a CPU can go as well."""
+    drawings = [drawn(seed + each, 4) for each in range(9)]
+    unit = torch.stack([gradients / gradients.norm(dim=1, keepdim=True) for gradients, _ in drawings])
+    cosines, powers = gram_matrix(unit), torch.stack([power for _, power in drawings])
+    # Opposites among them, for which there is no minimum.
+    cosines[4] = torch.ones(4, 4, dtype=torch.float64)
+    cosines[4, 0, 1:] = cosines[4, 1:, 0] = -1.0
+    raised = cosines + ridge * torch.eye(4, dtype=torch.float64)
+    one = minimize(torch, raised, powers)
+    other = minimize(np, raised.numpy(), powers.numpy())
+    assert one.converged.tolist() == other.converged.tolist() == [each != 4 or ridge > 0 for each in range(9)]
+    found = torch.from_numpy(other.converged)
+    assert_near(one.at[found], torch.from_numpy(other.at)[found], 1e-9)
+
+
+@given(seeds, sizes, st.sampled_from([0.0, 1e-8, 1e-2]))
+def test_one_game_is_solved_as_one_of_many_is(seed: int, players: int, ridge: float) -> None:
+    gradients, power = drawn(seed, players, 4)
+    gram = gram_matrix(gradients)
+    alone, among = bargain(gram, power, ridge), bargain(gram.unsqueeze(0), power, ridge)
+    assert bool(alone.degenerate) == bool(among.degenerate[0])
+    if not alone.degenerate:
+        assert_near(alone.alpha, among.alpha[0], 1e-7)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-2])
+def test_the_order_of_the_matrix_in_memory_changes_nothing(ridge: float) -> None:
+    gradients, power = drawn(0, 4)
+    gram = gram_matrix(gradients)
+    gram = 0.5 * (gram + gram.mT)
+    assert torch.equal(bargain(gram.mT, power, ridge).alpha, bargain(gram, power, ridge).alpha)

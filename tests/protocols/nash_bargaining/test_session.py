@@ -6,17 +6,18 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from comity.contract import Release
+from comity.contract import Release, canonical
 from comity.errors import PolicyRefusal, SessionFailed, TaskMismatch
 from comity.ledger.comparison import compare
 from comity.ledger.ledger import in_round, loaded
+from comity.ledger.receipts import SignedStatement
 from comity.ledger.verification import verify
 from comity.node.sessions.script import parse_script
 from comity.protocols.nash_bargaining.learner import AWAY, HERE, NOTHING, UNFIT, Learner
@@ -85,6 +86,16 @@ def test_a_head_stays_at_home() -> None:
     head = sum(task.initial_state[name].numel() for name in task.own)
     assert not sent["gradient"][-head:].any()
     assert sent["gradient"][:-head].any()
+
+
+def test_a_provider_whose_classes_stand_in_another_order_has_a_head_of_its_own() -> None:
+    """Through the learner's it would say one class where it means another, and would look as if it did harm."""
+    backwards = ", ".join(f'"{digit}"' for digit in range(9, -1, -1))
+    source = 'data = { source = "digits", partition = { name = "uniform", parties = 20, index = 1 } }'
+    assert source in SCRIPT
+    found = company(SCRIPT.replace(source, source.replace('"digits",', f'"digits", classes = [{backwards}],')))
+    assert found.acceptors[0][0].task.own == ("3.weight", "3.bias")
+    assert found.acceptors[2][0].task.own == ()
 
 
 def test_a_provider_may_keep_a_head_of_its_own_for_the_learner_s_task() -> None:
@@ -173,6 +184,32 @@ class Lying:
         return getattr(self._role, name)
 
 
+class Restating:
+    """A provider's role whose answer in round 2 is changed.
+
+    Args:
+        role: The honest role.
+        change: Makes the other answer of the honest one.
+    """
+
+    def __init__(self, role: Any, change: Callable[[Gradient], Gradient]) -> None:
+        self._role = role
+        self._change = change
+
+    def differentiate(self, round: int, *asked: Any) -> Future[Gradient]:
+        answer: Future[Gradient] = self._role.differentiate(round, *asked)
+        if round != 2:
+            return answer
+        while self._role.advance():
+            pass
+        changed: Future[Gradient] = Future()
+        changed.set_result(self._change(answer.result()))
+        return changed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._role, name)
+
+
 def lying(text: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Company:
     found = company(text)
     roles = [found.roles[0], found.roles[1], Lying(found.roles[2], found.acceptors[2][0], change)]
@@ -210,6 +247,28 @@ def test_a_gradient_that_does_not_fit_is_left_out(change: Callable[[torch.Tensor
     assert verify(ledgers["learner"]).charged == {"round": 11}
     assert verify(ledgers["harmful"]).charged == {"round": 3}
     assert compare(ledgers["learner"], ledgers["harmful"]) == []
+
+
+@pytest.mark.parametrize(
+    "of", [{"first": 1}, {"contract": "0" * 64}, {"party": "same"}], ids=["round", "contract", "party"]
+)
+def test_a_gradient_of_another_round_or_contract_is_left_out(of: dict[str, Any]) -> None:
+    """What it is of, its receipt says, which its provider signs."""
+    found = company(SCRIPT)
+
+    def stated(answer: Gradient) -> Gradient:
+        statement = replace(answer.receipt.statement, **of)
+        signature = found.parties["harmful"].signer._key.sign(canonical(asdict(statement)))
+        return replace(answer, receipt=SignedStatement(statement, signature.hex()))
+
+    roles = [*found.roles[:2], Restating(found.roles[2], stated)]
+    (outcome,) = replace(found, roles=roles).run(in_process)
+    states = outcome.metrics["providers_by_round"]
+    assert states == [[HERE, HERE, HERE if round != 2 else UNFIT] for round in range(1, 5)]
+    (told,) = (each for each in found.events["learner"] if each.kind == "gradient-unfit")
+    assert (told.round, told.fields["peer"]) == (2, "harmful")
+    assert "states another" in str(told.fields["why"])
+    assert verify(loaded(found.parties["learner"].store.chains())).charged == {"round": 11}
 
 
 def test_a_session_may_end_for_a_gradient_that_does_not_fit() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from comity.errors import InvalidValue, NonFiniteValue
 from comity.protocols.nash_bargaining.newton import Minimum, minimize
+from comity.protocols.nash_bargaining.single import plain, solve_single
 
 _ASYMMETRY = 1e-5
 """Relative to the lengths of both gradients: what float32 leaves of a Gram matrix's symmetry."""
@@ -87,20 +88,23 @@ def bargain(gram: Any, power: Any, ridge: float = 0.0) -> Bargain:
         NonFiniteValue: Something is NaN or infinite.
     """
     gram, power = _tensors(gram, power)
-    _check(gram, power, ridge)
+    if gram.is_cpu and (found := _plain(gram.numpy(), power.numpy(), ridge)) is not None:
+        return found
+    gram, power = _fitted(gram, power)
     shape, players, device = power.shape[:-1], power.shape[-1], gram.device
     xp: Any = np if device.type == "cpu" else torch
     matrix, weight = gram.reshape(-1, players, players), power.reshape(-1, players)
     if xp is np:
         matrix, weight = matrix.numpy(), weight.numpy()
+    _check(xp, matrix, weight, ridge)
     diagonal = xp.diagonal(matrix, 0, 1, 2)
     bargains = (diagonal > 0) & (weight > 0)
-    lengths = xp.sqrt(xp.where(bargains, diagonal, 1.0))
+    lengths = xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
     # Of gradients of length 1; those who do not bargain get a game of their own that is solved already.
     own = xp.where(bargains, weight, 1.0)
     cosines = _cosines(xp, matrix, lengths, bargains)
-    found, degenerate = _solve(xp, cosines, own, bargains, ridge)
-    alpha = xp.where(bargains, found.at * xp.sqrt(own) / lengths, 0.0)
+    minimum, degenerate = _solve(xp, cosines, own, bargains, ridge)
+    alpha = xp.where(bargains, minimum.at / lengths, 0.0)
     degenerate = degenerate | ((weight > 0) & ~(diagonal > 0)).any(-1)
 
     def back(array: Any, dtype: torch.dtype, *more: int) -> Tensor:
@@ -108,25 +112,45 @@ def bargain(gram: Any, power: Any, ridge: float = 0.0) -> Bargain:
 
     return Bargain(
         back(alpha, torch.float64, players),
-        back(found.iterations, torch.int64),
-        back(found.residual, torch.float64),
+        back(minimum.iterations, torch.int64),
+        back(minimum.residual, torch.float64),
         back(degenerate, torch.bool),
+    )
+
+
+def _plain(gram: Any, power: Any, ridge: float) -> Bargain | None:
+    """The answer for one game on the CPU without anything special about it; None for others."""
+    if not ridge >= 0 or (symmetric := plain(gram, power, _ASYMMETRY, _NEGATIVE)) is None:
+        return None
+    found = solve_single(symmetric, power, ridge)
+    if found is None:
+        return None
+    # Of an update that the ridge shortens much, what it would be without one decides.
+    short = ridge and 1 - ridge * found.square < _SHORT * ridge
+    bare = solve_single(symmetric, power) if short else found
+    if bare is None or ((short or not ridge) and bare.square > _FAR):
+        return None
+    return Bargain(
+        torch.from_numpy(found.alpha),
+        torch.from_numpy(np.array(found.iterations)),
+        torch.from_numpy(np.array(found.residual)),
+        torch.from_numpy(np.array(False)),
     )
 
 
 def _solve(xp: Any, cosines: Any, power: Any, bargains: Any, ridge: float) -> tuple[Minimum, Any]:
     """The solutions, and which of them needed a ridge of ours or come to no update."""
-    eye = xp.eye(power.shape[-1], dtype=power.dtype, **({} if xp is np else {"device": power.device}))
-    root = xp.sqrt(power)
-    scaled = cosines * root[:, :, None] * root[:, None, :]
+    every = power.shape[-1] + 1
     total = xp.where(bargains, power, 0.0).sum(-1)
 
     def solved(extra: float) -> tuple[Minimum, Any, Any]:
         """The solution, whether there is none, and how short the update is for what it should be."""
-        minimum = minimize(xp, scaled * (1 + extra * eye), power)
-        x = xp.where(bargains, minimum.at, 0.0)
-        square = (x * (scaled @ x[:, :, None])[:, :, 0]).sum(-1)
-        far = (x * x * power).sum(-1) > _FAR * total
+        raised = 1.0 * cosines
+        raised.reshape(len(cosines), -1)[:, ::every] += extra
+        minimum = minimize(xp, raised, power)
+        y = xp.where(bargains, minimum.at, 0.0)
+        square = xp.einsum("bi,bij,bj->b", y, cosines, y)
+        far = xp.einsum("bi,bi->b", y, y) > _FAR * total
         return (
             minimum,
             ~minimum.converged | (far if extra == 0 else ~minimum.converged),
@@ -186,7 +210,7 @@ def power_gradient(
 
 def _system(gram: Any, power: Any, alpha: Any, ridge: float) -> tuple[Tensor, Tensor]:
     """αKα + diag(p), so that dα/dp = α·(αKα + diag(p))⁻¹, and α; for players without weight it is 1."""
-    gram, power = _tensors(gram, power)
+    gram, power = _fitted(*_tensors(gram, power))
     alpha = torch.as_tensor(alpha).to(gram)
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     system = alpha.unsqueeze(-1) * (gram * (1 + ridge * eye)) * alpha.unsqueeze(-2)
@@ -194,8 +218,15 @@ def _system(gram: Any, power: Any, alpha: Any, ridge: float) -> tuple[Tensor, Te
 
 
 def _tensors(gram: Any, power: Any) -> tuple[Tensor, Tensor]:
-    gram = torch.as_tensor(gram, dtype=torch.float64).detach()
-    power = torch.as_tensor(power, dtype=torch.float64, device=gram.device).detach()
+    gram = torch.as_tensor(gram, dtype=torch.float64)
+    power = torch.as_tensor(power, dtype=torch.float64, device=gram.device)
+    if gram.requires_grad or power.requires_grad:
+        gram, power = gram.detach(), power.detach()
+    return gram, power
+
+
+def _fitted(gram: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
+    """Both for the same batch."""
     if gram.dim() < 2 or gram.shape[-1] != gram.shape[-2] or power.dim() < 1 or power.shape[-1] != gram.shape[-1]:
         raise InvalidValue(
             "powers and Gram matrix do not fit",
@@ -214,13 +245,13 @@ def _tensors(gram: Any, power: Any) -> tuple[Tensor, Tensor]:
     return gram, power
 
 
-def _check(gram: Tensor, power: Tensor, ridge: float) -> None:
+def _check(xp: Any, matrix: Any, power: Any, ridge: float) -> None:
     if not ridge >= 0:
         raise InvalidValue("ridge", expected="at least 0", received=ridge)
-    for name, values in (("powers", power), ("Gram matrix", gram)):
-        if not bool(values.isfinite().all()):
+    for name, values in (("powers", power), ("Gram matrix", matrix)):
+        if not xp.isfinite(values).all():
             raise NonFiniteValue(f"the {name} cannot be used", expected="finite numbers", received="NaN or infinity")
-    if bool((power < 0).any()) or not bool((power.sum(-1) > 0).all()):
+    if (power < 0).any() or not (power.sum(-1) > 0).all():
         raise InvalidValue("powers", expected="at least 0, and together above 0", received=f"{power.tolist()}"[:200])
 
 
@@ -230,17 +261,23 @@ def _cosines(xp: Any, matrix: Any, lengths: Any, bargains: Any) -> Any:
     Raises:
         InvalidValue: The matrix is not one of inner products.
     """
-    both = bargains[:, :, None] & bargains[:, None, :]
     diagonal = xp.diagonal(matrix, 0, 1, 2)
-    scale = xp.sqrt(abs(diagonal))
-    bound = scale[:, :, None] * scale[:, None, :]
-    transposed = matrix.swapaxes(1, 2)
-    if (diagonal < 0).any() or (abs(matrix - transposed) > _ASYMMETRY * bound).any():
-        raise _no_gram("a symmetric matrix with nothing negative on its diagonal")
-    cosines = xp.where(both, 0.5 * (matrix + transposed) / (lengths[:, :, None] * lengths[:, None, :]), 0.0)
-    eye = xp.eye(cosines.shape[-1], dtype=cosines.dtype, **({} if xp is np else {"device": cosines.device}))
-    cosines = xp.where(eye > 0, 1.0, cosines)
-    lifted = cosines + _NEGATIVE * eye
+    if (diagonal < 0).any():
+        raise _no_gram("nothing negative on its diagonal")
+    inverse = 1 / lengths
+    cosines = matrix * inverse[:, :, None]
+    cosines *= inverse[:, None, :]
+    mirrored = cosines.swapaxes(1, 2)
+    if (abs(cosines - mirrored) > _ASYMMETRY).any():
+        raise _no_gram("a symmetric matrix")
+    cosines = cosines + mirrored
+    cosines *= 0.5
+    if not bargains.all():
+        cosines = xp.where(bargains[:, :, None] & bargains[:, None, :], cosines, 0.0)
+    every = cosines.shape[-1] + 1
+    cosines.reshape(len(cosines), -1)[:, ::every] = 1.0
+    lifted = 1.0 * cosines
+    lifted.reshape(len(cosines), -1)[:, ::every] += _NEGATIVE
     if xp is np:
         try:
             np.linalg.cholesky(lifted)

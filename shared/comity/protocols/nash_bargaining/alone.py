@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from comity.protocol.comparing import Alone, Comparing, Test
+from comity.protocols.nash_bargaining.choices import score_field
 from comity.protocols.nash_bargaining.task import BargainingTask, bargaining_terms
 from comity.protocols.nash_bargaining.terms import NashBargainingTerms
 
@@ -33,9 +34,8 @@ def _alone(of: Alone) -> Test:
 
 
 def _together(metrics: Mapping[str, Any]) -> Test:
-    accuracy = metrics.get("accuracy_bargained")
-    found: Test = metrics.get("tested", {}).get("accuracy_bargained", {})
-    return found or ({} if accuracy is None else {"accuracy": accuracy})
+    found: Test = metrics.get("tested", {}).get(score_field(metrics["score"], "bargained"), {})
+    return found
 
 
 COMPARING = Comparing(_alone, _together, "as many steps of its own")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Any
 
 from comity.ledger.ledger import Units
 from comity.ledger.receipts import SignedStatement
@@ -11,7 +12,7 @@ from comity.protocol.implementation import Implementation
 from comity.protocols.nash_bargaining import codec
 from comity.protocols.nash_bargaining.alone import COMPARING
 from comity.protocols.nash_bargaining.learner import Learner
-from comity.protocols.nash_bargaining.messages import Gradient
+from comity.protocols.nash_bargaining.messages import Bargaining, Gradient
 from comity.protocols.nash_bargaining.provider import Provider
 from comity.protocols.nash_bargaining.task import TASK, disk_space, private_training, training_plan
 from comity.session.contexts import PeerContext, SessionContext
@@ -21,9 +22,19 @@ from comity.transport.calls import BlobField, Unary, Waiting
 from comity.transport.service import Service
 from comity.wire.v1 import nash_bargaining_pb2 as pb
 
+
+def _differentiate(provider: Bargaining, context: PeerContext, *asked: Any) -> Future[Gradient]:
+    """Asks the provider, and notes what the learner has by now."""
+    answer = provider.differentiate(*asked)
+    *_, arrived = asked
+    for units in arrived:
+        context.gate.deliver_all(units)
+    return answer
+
+
 DIFFERENTIATE = Waiting(
     method="Differentiate",
-    handle=lambda provider, _, *asked: provider.differentiate(*asked),
+    handle=_differentiate,
     uploads=(BlobField("checkpoint", "model"),),
     downloads=(BlobField("update", "gradient", layout=lambda learner: learner.task.gradient_layout),),
 )
@@ -54,12 +65,7 @@ class ProviderPort(PeerPort):
         arrived: Sequence[Units] = (),
     ) -> Future[Gradient]:
         """See `Bargaining.differentiate`."""
-
-        def tell() -> None:
-            for units in arrived:
-                self.acknowledge(units)
-
-        return self._ask(DIFFERENTIATE, round, model, request, withdrawals, before=tell)
+        return self._ask(DIFFERENTIATE, round, model, request, withdrawals, list(arrived))
 
     def acknowledge(self, units: Units) -> None:
         """See `Bargaining.acknowledge`."""
@@ -70,7 +76,10 @@ SERVICE = Service(
     pb.DESCRIPTOR.services_by_name["NashBargaining"],
     (DIFFERENTIATE, ACKNOWLEDGE),
     client=ProviderPort,
-    converters={pb.DifferentiateReply: (codec.gradient_to_proto, codec.gradient_from_proto)},
+    converters={
+        pb.DifferentiateReply: (codec.gradient_to_proto, codec.gradient_from_proto),
+        pb.ArrivedRounds: (codec.arrived_to_proto, codec.arrived_from_proto),
+    },
     terms=pb.NashBargainingTerms,
 )
 

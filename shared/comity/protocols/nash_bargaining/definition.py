@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.extensions import Audit, Extensions
-from comity.protocol.presentation import Column, PerRoundTable, Presentation, Summary, View
+from comity.protocol.presentation import Column, PartyTable, PerRoundTable, Presentation, Summary, View, score_columns
 from comity.protocol.topology import Topology
+from comity.protocols.nash_bargaining.choices import score_field
 from comity.protocols.nash_bargaining.terms import NashBargainingTerms
+from comity.tasks.scores import score_of
 
 NAME = "nash_bargaining"
 _AUDITS = "comity.protocols.nash_bargaining.audits"
@@ -17,6 +19,36 @@ _WEIGHT = "The weight α with which the provider's gradient enters the update, w
 _HELP = "By how much a step along the provider's part lowers the learner's own loss, to first order."
 
 
+def _view(kind: str) -> View:
+    """What people look at in sessions of a kind of task: the learner's."""
+    tested, detail = score_columns(kind)
+    score = score_of(kind).name
+    return View(
+        columns={
+            "learner": (
+                Column("present", "providers", "integer", "How many providers took part in the round.", "providers"),
+                tested,
+                *detail,
+                Column("seconds", "seconds", "seconds", _SECONDS),
+            ),
+            "provider": (
+                Column("length", "length of the gradient", "number", _LENGTH, "norm", "log"),
+                Column("rows_held", "rows held back", "share", "What the leak guard held back of the gradient."),
+                Column("seconds", "seconds", "seconds", _SECONDS),
+            ),
+        },
+        summary=Summary(
+            tested.title,
+            (
+                Column(score_field(score, "alone"), "the learner alone", tested.kind),
+                Column(score_field(score, "equal"), "with equal powers", tested.kind),
+                Column(score_field(score, "bargained"), "bargained", tested.kind),
+            ),
+            outcome=score_field(score, "bargained"),
+        ),
+    )
+
+
 PROTOCOL = ProtocolDefinition(
     name=NAME,
     version=1,
@@ -25,38 +57,14 @@ PROTOCOL = ProtocolDefinition(
     topology=Topology.FAN_OUT,
     egress=("contract", "checkpoint", "update"),
     trains=frozenset({"learner", "provider"}),
-    tasks=("classification",),
+    # Of the learner; a provider may have any.
+    tasks=("classification", "multilabel", "regression", "segmentation", "several"),
     # The trunk takes the same inputs at all parties; what is told of them may differ.
     agrees={"provider": frozenset({"inputs"})},
     terms=NashBargainingTerms,
     presentation=Presentation(
-        view=View(
-            columns={
-                "learner": (
-                    Column(
-                        "present", "providers", "integer", "How many providers took part in the round.", "providers"
-                    ),
-                    Column(
-                        "test_accuracy", "test accuracy", "share", "What the learner's test samples say of the model."
-                    ),
-                    Column("seconds", "seconds", "seconds", _SECONDS),
-                ),
-                "provider": (
-                    Column("length", "length of the gradient", "number", _LENGTH, "norm", "log"),
-                    Column("rows_held", "rows held back", "share", "What the leak guard held back of the gradient."),
-                    Column("seconds", "seconds", "seconds", _SECONDS),
-                ),
-            },
-            summary=Summary(
-                "test accuracy",
-                (
-                    Column("accuracy_alone", "the learner alone", "share"),
-                    Column("accuracy_equal", "with equal powers", "share"),
-                    Column("accuracy_bargained", "bargained", "share"),
-                ),
-                outcome="accuracy_bargained",
-            ),
-        ),
+        view=_view("classification"),
+        views={kind: _view(kind) for kind in ("multilabel", "regression", "segmentation", "several")},
         per_round=PerRoundTable(
             "bargaining powers",
             (
@@ -69,12 +77,24 @@ PROTOCOL = ProtocolDefinition(
             sums={"help_by_round": "worth"},
             so_far="comity.protocols.nash_bargaining.report:so_far",
         ),
+        per_party=PartyTable(
+            "who was worth what",
+            (
+                Column("power", "power at the end", "number"),
+                Column("worth", "lowered the loss by", "number"),
+                Column("rounds_helped", "rounds", "integer"),
+            ),
+            parties="providers",
+        ),
     ),
     extensions=Extensions(
         settings="comity.protocols.nash_bargaining.extensions:Settings",
         settings_template="comity.protocols.nash_bargaining:settings.toml",
         script_template="comity.protocols.nash_bargaining:session.toml",
-        audits=(Audit("reconstruction", "Which samples gradients show.", f"{_AUDITS}:reconstruction"),),
+        audits=(
+            Audit("membership", "How well one can tell who was trained on, by gradients.", f"{_AUDITS}:membership"),
+            Audit("reconstruction", "Which samples gradients show.", f"{_AUDITS}:reconstruction"),
+        ),
     ),
     implementation="comity.protocols.nash_bargaining.calls:IMPLEMENTATION",
 )

@@ -36,6 +36,8 @@ from comity.session.attendance import ask_those_present
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.session.outcome import Outcome
+from comity.session.stopping import RoundProgress, ended_early, tests_of
+from comity.tasks.scores import score_of
 from comity.tensors import Blob, Layout, State
 
 _ROUNDING = 1e-4
@@ -96,11 +98,13 @@ class Learner:
         self._providers = providers
         self._names = [context.peer.party for context in contexts]
         self._task: Any = own.task
+        self._score = score_of(own.contract.task.kind).name
         self._wait_s = own.settings.wait_s if isinstance(own.settings, Settings) else Settings().wait_s
         self._told: dict[str, int] = {}
         self._finished: list[dict[str, Any]] = [
             dict(each.fields) for each in own.journal.records() if each.kind == "finished"
         ]
+        self._progress: list[RoundProgress] = []
 
     def work(self) -> Iterator[None]:
         """See `Initiator.work`."""
@@ -109,11 +113,22 @@ class Learner:
         if self._finished:
             model = context.blobs.get(bytes.fromhex(self._finished[-1]["model"]))
         for round in range(len(self._finished) + 1, context.contract.rounds + 1):
+            if self._enough() is not None:
+                break
             model = self._round(round, model)
+            why = self._enough()
+            if why is not None:
+                context.observe(ended_early(round, why))
             yield
         for peer, provider in zip(self._contexts, self._providers, strict=True):
             for units in self._arrived(peer):
                 provider.acknowledge(units)
+
+    def _enough(self) -> str | None:
+        """Why no more rounds follow, before all that were bought."""
+        new = self._finished[len(self._progress) :]
+        self._progress += [RoundProgress(tests_of(each)) for each in new]
+        return self._terms.reason_to_stop(self._own.contract, self._progress)
 
     def outcome(self) -> Outcome:
         """See `Initiator.outcome`: the model, and who was worth what."""
@@ -122,8 +137,8 @@ class Learner:
             model = self._task.layout.pack(self._task.initial_state)
         else:
             model = self._own.blobs.get(bytes.fromhex(digest))
-        accuracy = self._task.test_accuracy(self._task.layout.view(model.data))
-        return Outcome((model,), report.of_rounds(self._names, self._finished, accuracy))
+        tested: dict[str, Any] = self._task.tested(self._task.layout.view(model.data))
+        return Outcome((model,), report.of_rounds(self._names, self._finished, self._score, tested))
 
     def _round(self, round: int, model: Blob) -> Blob:
         """Makes a step, and what follows from it for the powers."""
@@ -148,11 +163,12 @@ class Learner:
         power = self._power()
         came_to = bargained_round(players, power, present, own.main_gradient, self._terms.ridge)
         length = self._terms.step_length(round, context.contract.rounds)
-        stepped = context.blobs.add(self._stepped(sent, came_to.direction, length, own.buffers)).digest
+        stepped = context.blobs.add(self._stepped(sent, came_to.direction, length, own.buffers))
         faults.point("selection")
         steps = self._terms.local_steps
+        tested = self._task.tested(self._task.layout.view(stepped.data))
         fields: dict[str, Any] = {
-            "model": stepped.hex(),
+            "model": stepped.hex,
             "providers": states,
             "arrived": [isinstance(answers.get(party), Gradient) for party in self._names],
             "power": power.tolist(),
@@ -164,15 +180,16 @@ class Learner:
             "present": states.count(HERE),
             "guard": own.guard,
             "rows_held": own.held,
-            "test_accuracy": self._task.test_accuracy(self._task.layout.view(context.blobs.get(stepped).data)),
+            # What a target may name, and what a stall is known by.
+            **{f"test_{name}": value for name, value in tested.items()},
             "seconds": time.monotonic() - began,
         }
         fields["power_after"] = self._power_after(round, fields, length)
         context.journal.append("finished", round, **fields)
         self._finished.append(fields)
-        context.blobs.keep({stepped, *([bytes.fromhex(own.guard)] if own.guard else [])})
+        context.blobs.keep({stepped.digest, *([bytes.fromhex(own.guard)] if own.guard else [])})
         context.observe(Event("round-finished", round, fields))
-        return context.blobs.get(stepped)
+        return stepped
 
     def _asked(self, round: int, model: bytes, peer: PeerContext, provider: Bargaining) -> Future[Gradient | Unfit]:
         """Asks a provider; what is wrong with its answer is an answer too."""

@@ -56,7 +56,7 @@ class Bargaining(Protocol):
             model: Digest of the model, which is among the session's blobs.
             request: The learner's signature for the round, about the model.
             withdrawals: What the learner has gone on without since the provider's last receipt.
-            arrived: Rounds whose gradients have come, of which the provider is told first.
+            arrived: Rounds whose gradients have come, as far as the provider was not told.
 
         Raises:
             RoundOutOfOrder: The round is over, or none of the session's.

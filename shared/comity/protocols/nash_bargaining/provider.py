@@ -63,7 +63,6 @@ class Provider:
         arrived: Sequence[Units] = (),
     ) -> Future[Gradient]:
         """See `Bargaining.differentiate`."""
-        del arrived
         context, last = self._context, max([*self._finished, *self._asked], default=0)
         if self._failure is not None:
             raise self._failure
@@ -73,6 +72,14 @@ class Provider:
                 expected=f"a round from {last} to {context.contract.rounds}",
                 received=round,
                 action="go on with the next round",
+            )
+        # What has arrived, the ledger notes once this is done: see the call.
+        if len(arrived) > context.contract.rounds:
+            raise MalformedMessage(
+                "more rounds have arrived than there are",
+                expected=f"at most {context.contract.rounds} ranges",
+                received=len(arrived),
+                action="name each range once",
             )
         context.receipt_book.accept_withdrawals(withdrawals)
         for each in [*self._asked]:

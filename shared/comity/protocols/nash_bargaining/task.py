@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from comity.contract import Contract, Membership, Terms
+from comity.contract import Contract, Json, Membership, Terms
 from comity.environments import EnvironmentSet
 from comity.errors import InvalidValue, MalformedMessage, TaskMismatch
 from comity.models.crossing import Crossing
@@ -24,12 +24,17 @@ from comity.protocols.nash_bargaining.messages import gradient_layout
 from comity.protocols.nash_bargaining.terms import NashBargainingTerms
 from comity.randomness import seeded
 from comity.tasks import kind_for, task_kind
+from comity.tasks.meaning import differences, meaning_of, with_meaning
 from comity.tensors import Layout, State
 from comity.training import Supervised, sampling_rate
 from comity.training.local import supervised
 
 MODEL = "model"
 """What the protocol calls the model that is shared: the trunk, and the learner's head."""
+
+
+_Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+"""What another head may take the place of."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +158,9 @@ class BargainingTask:
         ]
         return torch.cat(parts)
 
-    def test_accuracy(self, model: State) -> float | None:
-        """Accuracy on the party's test samples under a model of the contract's, 0 to 1, where it has any."""
-        return self.local.test_accuracy(self._whole(model, None))
+    def tested(self, model: State) -> dict[str, Json]:
+        """What a test of a model of the contract's on the party's test samples says, by metric; empty where it has none."""
+        return self.local.tested(self._whole(model, None))
 
     def _whole(self, model: State, head: State | None) -> dict[str, Tensor]:
         """The local model: the contract's, with the own head in the place of the learner's."""
@@ -214,10 +219,13 @@ class BargainingTaskBuilder(TaskBuilder):
             return False
         if isinstance(resources.settings, Settings) and resources.settings.head == "own":
             return True
-        kind = kind_for(resources.data)
-        return kind.name != contract.task.kind or not kind.agree(
-            kind.of(resources.data, contract.task.inputs.preprocessing), contract.task
-        )
+        kind, wanted = kind_for(resources.data), contract.task
+        if kind.name != wanted.kind:
+            return True
+        own = kind.of(resources.data, wanted.inputs.preprocessing)
+        # Classes in another order, or numbers of another unit, would go through the learner's head as others than they are.
+        meant = with_meaning(own, meaning_of(resources.data))
+        return not kind.agree(own, wanted) or any(differences(resources.party, meant, wanted, frozenset({"outputs"})))
 
 
 TASK = BargainingTaskBuilder()
@@ -233,21 +241,31 @@ def with_own_head(shared: nn.Module, outputs: int, own_outputs: int, seed: int) 
         seed: Decides its weights.
 
     Raises:
-        InvalidValue: The model's last layer is not fully connected, with so many outputs.
+        InvalidValue: The model's last layer is neither fully connected nor a convolution, with so many outputs.
     """
-    linear = [(name, each) for name, each in shared.named_modules() if isinstance(each, nn.Linear)]
-    if not linear or not linear[-1][0] or linear[-1][1].out_features != outputs:
+    layers = [(name, each) for name, each in shared.named_modules() if isinstance(each, _Layer)]
+    if not layers or not layers[-1][0] or len(layers[-1][1].weight) != outputs:
         raise InvalidValue(
             "the session's model has no head that another can take the place of",
-            expected=f"a last layer that is fully connected, with {outputs} outputs",
+            expected=f"a last layer that is fully connected or a convolution, with {outputs} outputs",
             received=type(shared).__name__,
             action="use such a model, or samples for the learner's task",
         )
-    name, last = linear[-1]
+    name, last = layers[-1]
     model = copy.deepcopy(shared)
     with seeded(seed):
-        model.set_submodule(name, nn.Linear(last.in_features, own_outputs, bias=last.bias is not None))
+        model.set_submodule(name, _with_outputs(last, own_outputs))
     return model, tuple(each for each, _ in model.named_parameters() if each.startswith(f"{name}."))
+
+
+def _with_outputs(layer: _Layer, outputs: int) -> nn.Module:
+    """Another such layer, with so many outputs and weights of its own."""
+    made = copy.deepcopy(layer)
+    setattr(made, "out_features" if isinstance(layer, nn.Linear) else "out_channels", outputs)
+    for name, each in layer.named_parameters():
+        setattr(made, name, nn.Parameter(each.new_empty(outputs, *each.shape[1:])))
+    made.reset_parameters()
+    return made
 
 
 def bargaining_terms(terms: Terms) -> NashBargainingTerms:

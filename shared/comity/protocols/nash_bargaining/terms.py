@@ -9,10 +9,11 @@ from pydantic import Field, model_validator
 
 from comity.privacy.terms import PrivacyTerms
 from comity.protocols.nash_bargaining.choices import Schedule, Unfit
+from comity.session.stopping import StoppingTerms
 from comity.training.terms import OptimizerSpec, TrainingTerms
 
 
-class NashBargainingTerms(TrainingTerms):
+class NashBargainingTerms(TrainingTerms, StoppingTerms):
     """The protocol's part of a contract.
 
     Attributes:
@@ -29,6 +30,9 @@ class NashBargainingTerms(TrainingTerms):
         clip_norm: Greatest length of what a provider sends. Lengths do not change the bargained update.
         unfit: What follows where a provider's gradient cannot be used.
         privacy: The noise of every party's training; None for none.
+        stop_when_stalled: See `StoppingTerms`, which the learner decides by.
+        target: See there.
+        target_metric: See there.
     """
 
     batch_size: Annotated[int, Field(ge=1, lt=2**32)] = 64

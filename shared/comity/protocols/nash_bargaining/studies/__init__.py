@@ -17,11 +17,18 @@ STUDIES = Studies(
         )
     },
     baselines=f"{_HERE}.alone:added",
-    experiments=tuple(f"{_HERE}.{module}:EXPERIMENTS" for module in ("seeds", "protection", "illustration", "pareto")),
+    experiments=tuple(
+        f"{_HERE}.{module}:EXPERIMENTS"
+        for module in ("seeds", "protection", "illustration", "pareto", "scenes", "selfsupervised")
+    ),
     benchmarks={
         "bargaining": Benchmark(
             "the bargaining solution, against cvxpy and TorchJD's NashMTL, and batches against a loop",
             f"{_HERE}.benchmarks.bargaining:run",
+        ),
+        "rounds": Benchmark(
+            "a bargaining round between daemons, against a bare exchange of its bytes, and eight providers against one",
+            f"{_HERE}.benchmarks.rounds:run",
         ),
         "weighting": Benchmark(
             "a training step of three tasks whose gradients are weighed, against their backward passes alone",

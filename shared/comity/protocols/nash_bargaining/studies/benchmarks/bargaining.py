@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from statistics import median
@@ -23,6 +24,8 @@ from comity.protocols.nash_bargaining import bargain
 from comity.protocols.nash_bargaining.studies.benchmarks.problems import Problem, problems
 
 _BATCH = 1000
+_LASTING = 0.01
+"""Processor seconds that a measurement takes at least."""
 _WRONG = 0.01
 """A residual of α·Kα = p above which a solution is called wrong."""
 
@@ -56,7 +59,7 @@ def _solvers(cases: list[Problem], repeats: int, batch: int) -> tuple[list[Row],
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     wrong = dict.fromkeys(ways, 0)
     for each in cases:
-        measured = interleaved({name: _timed(way, each) for name, way in ways.items()}, repeats=repeats)
+        measured = interleaved({name: _timed(partial(way, each)) for name, way in ways.items()}, repeats=repeats)
         for name, way in ways.items():
             seconds[name].append(measured[name])
             # TorchJD's are for equal powers.
@@ -85,18 +88,13 @@ def _batches(cases: list[Problem], repeats: int, batch: int) -> tuple[list[Row],
     gradients = torch.randn(batch, 3, 16, dtype=torch.float64, generator=draws)
     grams, power = gradients @ gradients.mT, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 
-    def loop() -> float:
-        began = time.perf_counter()
+    def loop() -> None:
         for gram in grams:
             bargain(gram, power)
-        return time.perf_counter() - began
 
-    def together() -> float:
-        began = time.perf_counter()
-        bargain(grams, power)
-        return time.perf_counter() - began
-
-    found = interleaved({"loop": loop, "together": together}, repeats=repeats)
+    ways = {"loop": loop, "together": lambda: bargain(grams, power)}
+    # The least: a batch that other work has driven from the caches says little of either.
+    found = interleaved({name: _timed(way) for name, way in ways.items()}, repeats=4 * repeats, of=min)
     one = Row(f"{batch} games of three, together", 1e3 * found["together"], "ms")
     return (
         [one, Row(f"{batch} games of three, one by one", 1e3 * found["loop"], "ms").over(one)],
@@ -104,11 +102,15 @@ def _batches(cases: list[Problem], repeats: int, batch: int) -> tuple[list[Row],
     )
 
 
-def _timed(way: Callable[[Problem], Any], each: Problem) -> Callable[[], float]:
+def _timed(way: Callable[[], object]) -> Callable[[], float]:
+    """Processor seconds of a call, of as many as last for a while: a single one measures what ran before it."""
+
     def measure() -> float:
-        began = time.perf_counter()
-        way(each)
-        return time.perf_counter() - began
+        calls, began = 0, time.process_time()
+        while (seconds := time.process_time() - began) < _LASTING:
+            way()
+            calls += 1
+        return seconds / calls
 
     return measure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,33 +29,55 @@ class Problem:
     power: Tensor
 
 
+_KINDS = (
+    "random",
+    "equal powers",
+    "correlated",
+    "conflict .9",
+    "conflict 1 − 1e-6",
+    "lengths 1e4",
+    "lengths 1e8, conflict",
+    "duplicate",
+    "nearly a duplicate",
+    "tiny gradient",
+    "tiny powers",
+)
+
+
 def problems(sizes: tuple[int, ...] = SIZES) -> list[Problem]:
     """Games of each size and kind, the same ones every time."""
-    found: list[Problem] = []
-    for players in sizes:
-        for kind in (
-            "random",
-            "equal powers",
-            "correlated",
-            "conflict .9",
-            "lengths 10^±1",
-            "lengths 10^±3",
-            "tiny power",
-        ):
-            draws = generator(derive(0, "bargaining problems", players, kind))
-            gradients = torch.randn(players, 64, dtype=torch.float64, generator=draws)
-            power = torch.rand(players, dtype=torch.float64, generator=draws) + 0.05
-            match kind:
-                case "equal powers":
-                    power = torch.ones(players, dtype=torch.float64)
-                case "correlated":
-                    gradients += 3 * gradients[:1]
-                case "conflict .9":
-                    gradients[1] = -0.9 * gradients[0] + 0.44 * gradients[1]
-                case "lengths 10^±1" | "lengths 10^±3":
-                    spread = 1.0 if kind.endswith("1") else 3.0
-                    gradients *= 10 ** (spread * (2 * torch.rand(players, 1, dtype=torch.float64, generator=draws) - 1))
-                case "tiny power":
-                    power[-1] = 1e-4
-            found.append(Problem(f"{kind}, N={players}", gram_matrix(gradients), power / power.sum()))
-    return found
+    return [_problem(players, kind) for players in sizes for kind in _KINDS]
+
+
+def _problem(players: int, kind: str) -> Problem:  # noqa: C901 - a case a kind
+    draws = generator(derive(0, "bargaining problems", players, kind))
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=draws)
+
+    gradients = normal(players, 64)
+    power = torch.rand(players, dtype=torch.float64, generator=draws) + 0.05
+    spread = torch.linspace(-0.5, 0.5, players, dtype=torch.float64).unsqueeze(1)
+    match kind:
+        case "equal powers":
+            power = torch.ones(players, dtype=torch.float64)
+        case "correlated":
+            gradients += 3 * gradients[:1].clone()
+        case "conflict .9":
+            gradients[1] = -0.9 * gradients[0] + 0.44 * gradients[1]
+        case "conflict 1 − 1e-6":
+            gradients[1] = -gradients[0] + math.sqrt(2e-6) * gradients[1]
+        case "lengths 1e4":
+            gradients *= 1e4**spread
+        case "lengths 1e8, conflict":
+            gradients[1] = -0.9 * gradients[0] + 0.44 * gradients[1]
+            gradients *= 1e8**spread
+        case "duplicate":
+            gradients[1:] = gradients[0]
+        case "nearly a duplicate":
+            gradients[1:] = gradients[0] + 1e-6 * gradients[1:]
+        case "tiny gradient":
+            gradients[-1] *= 1e-8
+        case "tiny powers":
+            power = 10 ** (4 * (power - 1))
+    return Problem(f"{kind}, N={players}", gram_matrix(gradients), power / power.sum())
