@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 PLACES = {"learner": 1, "provider": 2, "server": 1, "client": 5}
 """How many places deploy/compose.yaml has for each role."""
+
+
+_HEALTHY_S = 240.0
+"""How long that may take, in seconds: also a node that was killed a moment ago comes back."""
 
 
 def compose_command() -> list[str]:
@@ -102,6 +107,14 @@ class Stack:
     def inspect(self, service: str, template: str) -> str:
         """What Docker knows of a service's container."""
         return docker("inspect", "--format", template, self.container(service)).strip()
+
+    def await_health(self, service: str) -> None:
+        """Waits until Docker says that a service's container is healthy: it asks every half minute."""
+        deadline, state = time.monotonic() + _HEALTHY_S, ""
+        while state != "healthy":
+            assert time.monotonic() < deadline, f"{service} is {state}: {self.compose('logs', service).stdout[-2000:]}"
+            time.sleep(1)
+            state = self.inspect(service, "{{.State.Health.Status}}")
 
     @property
     def wan(self) -> str:

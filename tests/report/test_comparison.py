@@ -24,7 +24,7 @@ def test_what_got_better_and_which_class_did_not() -> None:
     assert verdict(found) == "better than alone: accuracy 90.0 % together, 80.0 % alone"
     assert not is_worse(found)
     assert worse_parts(found) == ["b"]
-    assert comparison_table(found).rows[0] == ("accuracy", ["80.0 %", "90.0 %", "+10.0 %"])
+    assert comparison_table(found).rows[0] == ("accuracy", ["80.0 %", "90.0 %", "+10.0 points"])
     assert [name for name, _ in comparison_table(found).rows[1:]] == ["recall of a", "recall of b"]
 
 

@@ -8,7 +8,7 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,12 +19,14 @@ from starlette.routing import Route
 
 from comity import web
 from comity.errors import AddressInUse, InvalidValue, StorageFailed, UnknownSession
+from comity.transport.addresses import split_address
 from comity.transport.status import STATUS
 from comity.web.assets import assets
 from comity.web.events import changes
 from comity.web.server import Served, serving
 from comity.web.status import http_status
 from comity.web.token import token_in
+from tests.e2e.conftest import until
 
 
 class Asked:
@@ -141,6 +143,54 @@ def test_a_body_has_a_length() -> None:
         assert "at most 1000 bytes" in answer.text
 
 
+def test_connections_that_say_nothing_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is on the machine opens as many as there may be: without a byte, in the middle of a request, or of its body."""
+    monkeypatch.setattr("comity.web.server._SILENT_S", 1.0)
+    begun = [b"", b"GET / HT", b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\na"]
+    with served(Route("/x", echoed, methods=["POST"]), Route("/", said)) as where, ExitStack() as stack:
+        silent = []
+        for number in range(90):
+            line = stack.enter_context(socket.create_connection(split_address(where.address), timeout=30))
+            said_so_far = begun[number % 3].replace(b"/x", f"/{where.token}/x".encode())
+            with suppress(ConnectionError):
+                # The first may be closed by now.
+                line.sendall(said_so_far)
+            silent.append(line)
+        for line in silent:
+            with suppress(ConnectionError):
+                while line.recv(4096):
+                    pass
+        assert ask(where, f"/{where.token}/").status == 200
+
+
+@pytest.mark.slow
+def test_a_body_may_come_slowly_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comity.web.server._SILENT_S", 2.0)
+    with served(Route("/", echoed, methods=["POST"])) as where:
+        head = f"POST /{where.token}/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30\r\n\r\n".encode()
+
+        def dribbled() -> bytes:
+            """What is answered to somebody who sends a byte now and then."""
+            with socket.create_connection(split_address(where.address), timeout=30) as line:
+                line.sendall(head)
+                for _ in range(30):
+                    with suppress(ConnectionError):
+                        line.sendall(b"x")
+                    # It is the time between the bytes that this is about.
+                    line.settimeout(0.3)
+                    with suppress(TimeoutError, ConnectionError):
+                        return line.recv(4096)
+                line.settimeout(30)
+                with suppress(ConnectionError):
+                    return line.recv(4096)
+                return b""
+
+        # Longer than one may take that says nothing.
+        assert dribbled().startswith(b"HTTP/1.1 200")
+        monkeypatch.setattr("comity.web.server._BODY_S", 2.0)
+        assert dribbled() == b""
+
+
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "example.org:80", "127.0.0.1", "[::]:0"])
 def test_others_do_not_reach_it(listen: str) -> None:
     with pytest.raises(InvalidValue, match="own machine|not an address"), serving([], listen):
@@ -239,3 +289,23 @@ def test_without_the_extra_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "find_spec", lambda name: None if name == "uvicorn" else name)
     with pytest.raises(InvalidValue, match=r"received no uvicorn; pip install 'comity\[web\]'"):
         web.require_web()
+
+
+def test_a_caller_that_reads_no_answer_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stranger without the token asks again and again, and never reads that it is not let in: it would keep a place."""
+    monkeypatch.setattr("comity.web.server._SILENT_S", 1.0)
+    place = str(tmp_path / "page.sock")
+
+    def is_closed() -> bool:
+        try:
+            line.send(b"G", socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+        return False
+
+    with served(Route("/", said), listen=f"unix:{place}"), socket.socket(socket.AF_UNIX) as line:
+        line.connect(place)
+        line.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1500)
+        until(is_closed, "it is closed")

@@ -65,4 +65,6 @@ def comparison_table(compared: Mapping[str, Any]) -> TestedTable:
 def _row(values: Mapping[str, Any], written: Any) -> list[str]:
     gain = values["gain"]
     sign = "+" if gain is not None and gain > 0 else ""
-    return [number(values["alone"], written), number(values["together"], written), sign + number(gain, written)]
+    # What lies between two percentages is no percentage.
+    said = number(gain, written).replace(" %", " points")
+    return [number(values["alone"], written), number(values["together"], written), sign + said]

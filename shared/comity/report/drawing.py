@@ -11,8 +11,19 @@ from comity.errors import InvalidValue
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_STYLE = {"svg.hashsalt": "comity", "svg.fonttype": "none", "font.size": 8.0, "axes.grid": True, "grid.alpha": 0.3}
-"""The same picture is the same file; text stays text."""
+INK = "#010203"
+"""Colour of texts and axes, which a page replaces with that of its own text."""
+
+_STYLE = {
+    "svg.hashsalt": "comity",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 8.0,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
+"""The same picture is the same file; text stays text, and what a peer calls its classes is no formula."""
 
 
 @contextmanager

@@ -6,17 +6,21 @@ import asyncio
 import errno
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import h11
 import uvicorn
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Router
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from comity.errors import AddressInUse, InvalidValue
 from comity.transport.addresses import is_loopback, split_address
+from comity.transport.retry import SLOWEST_BYTES_PER_S
 from comity.web.entrance import Entrance
 from comity.web.token import new_token
 
@@ -26,6 +30,13 @@ _GRACE_S = 5
 _MOST_AT_ONCE = 64
 """Requests and open streams at a time; one more is answered 503."""
 _MAX_BODY = 1 << 20
+_SILENT_S = 15.0
+"""How long a connection may be in the middle of a request, or without any, in seconds, and at most as long again: each is one
+of those at a time, of whoever is on this machine, with the token or without."""
+_LEAST_READ = 4096
+"""How much of an answer that waits for its caller it reads between two looks, in bytes."""
+_BODY_S = 60.0
+"""How long a body may take that comes all the while, in seconds, beside what it takes at the slowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,77 @@ class Served:
         return f"http://{host}/{self.token}/"
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How far a connection was when somebody looked.
+
+    Attributes:
+        state: What comes: a request, or its body.
+        cycle: Of which request; each has its own.
+        since: When that was first seen, on the monotonic clock.
+        first: How many bytes had come by then.
+        bytes: How many have come.
+        unread: How many wait for a caller that does not read; 0 while it does.
+    """
+
+    state: object
+    cycle: object
+    since: float
+    first: int
+    bytes: int
+    unread: int = 0
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed where its caller says nothing: uvicorn itself waits for a request for ever.
+
+    A body may come slowly, as long as it comes, and not for ever.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self._received = 0
+        self._look(None)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._received += len(data)
+        super().data_received(data)
+
+    def _look(self, before: _Look | None) -> None:
+        """Closes it, if too little has come since the last look of the request that it waits for."""
+        now = self._waits_for(before)
+        if now is not None and before is not None and self._is_too_slow(now, before):
+            # At once: what it does not read would have to leave first.
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self.loop.call_later(_SILENT_S, self._look, now)
+
+    def _waits_for(self, before: _Look | None) -> _Look | None:
+        """What it waits for; None where it is this side's turn, also to read on."""
+        state, received = self.conn.their_state, self._received
+        if self.flow.write_paused:
+            return _Look(
+                state, self.cycle, time.monotonic(), received, received, self.transport.get_write_buffer_size()
+            )
+        if state not in {h11.IDLE, h11.SEND_BODY} or self.flow.read_paused:
+            return None
+        if before is not None and (before.state, before.cycle) == (state, self.cycle):
+            return replace(before, bytes=received)
+        return _Look(state, self.cycle, time.monotonic(), received, received)
+
+    def _is_too_slow(self, now: _Look, before: _Look) -> bool:
+        if now.unread:
+            # What is more than before was written since: the caller had read all that there was.
+            return 0 <= before.unread - now.unread < _LEAST_READ
+        if now.since != before.since:
+            return False
+        may_take_s = _BODY_S + (now.bytes - now.first) / SLOWEST_BYTES_PER_S
+        comes = now.state is h11.SEND_BODY and now.bytes > before.bytes
+        return not comes or time.monotonic() - now.since > may_take_s
+
+
 class _Server:
     """uvicorn in a thread.
 
@@ -58,7 +140,7 @@ class _Server:
     def __init__(self, entrance: Entrance, bound: socket.socket) -> None:
         config = uvicorn.Config(
             entrance,
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             interface="asgi3",
