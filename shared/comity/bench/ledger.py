@@ -106,6 +106,7 @@ def _sign(store: Store, *, rounds: int) -> None:
 def _fill(store: Store, facts: Iterable[Fact]) -> None:
     for fact in facts:
         store.record(fact)
+        store.sync()
 
 
 def _rate(work: Callable[[Store], object], store: Store) -> float:

@@ -74,7 +74,7 @@ def panels(figure: Figure, titles: Sequence[str], *, rows: int = 1, level: bool 
     return made
 
 
-def bars(axes: Axes, groups: Mapping[str, Mapping[str, float | None]], *, y: str = "") -> None:
+def bars(axes: Axes, groups: Mapping[str, Mapping[str, float | None]], *, y: str = "", legend: bool = True) -> None:
     """Bars side by side: for each group of the horizontal axis, one for each label."""
     labels = list(dict.fromkeys(label for group in groups.values() for label in group))
     width = 0.8 / max(1, len(labels))
@@ -83,4 +83,5 @@ def bars(axes: Axes, groups: Mapping[str, Mapping[str, float | None]], *, y: str
         axes.bar([place + at * width for place in range(len(groups))], heights, width, label=label)
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(groups))], list(groups))
     axes.set_ylabel(y)
-    axes.legend(fontsize=5, ncol=2)
+    if legend:
+        axes.legend(fontsize=5, ncol=2)

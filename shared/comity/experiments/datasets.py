@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from comity.data import Dataset, limit_per_class, load
+from comity.data import Dataset, Splits, limit_per_class, load
 from comity.errors import MissingFile
 
 SetName = Literal[
@@ -23,7 +24,10 @@ SetName = Literal[
     "cifar10",
     "cifar10-blurred",
     "svhn",
+    "cifar100",
     "cinic10",
+    "tinyimagenet",
+    "cityscapes",
     "mr",
     "sst",
 ]
@@ -57,8 +61,11 @@ _ORIGINS: Mapping[str, tuple[_Origin, ...]] = MappingProxyType(
         "digits": (_Origin("digits"),),
         "mnist": (_Origin("torchvision:MNIST"),),
         "cifar10": (_Origin("imagefolder:cifar10"), _Origin("torchvision:CIFAR10")),
+        "cifar100": (_Origin("torchvision:CIFAR100"),),
+        "tinyimagenet": (_Origin("tiny-imagenet:tiny-imagenet-200"),),
         "svhn": (_Origin("torchvision:SVHN"),),
         "cinic10": (_Origin("cinic10:cinic10"),),
+        "cityscapes": (_Origin("cityscapes:cityscapes", image_size=128),),
         "mr": (_Origin("text:mr", words=40),),
         "sst": (_Origin("text:sst", words=40),),
     }
@@ -69,15 +76,24 @@ _TITLES: Mapping[str, str] = MappingProxyType(
         "digits": "scikit-learn's digits",
         "mnist": "MNIST",
         "cifar10": "CIFAR-10",
+        "cifar100": "CIFAR-100",
+        "tinyimagenet": "Tiny ImageNet",
         "svhn": "SVHN",
         "cinic10": "CINIC-10",
+        "cityscapes": "Cityscapes",
         "mr": "MR",
         "sst": "SST",
     }
 )
 _CIFAR = ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
 _NORMALIZATION: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = MappingProxyType(
-    {"mnist": ((0.131,), (0.308,)), "cifar10": _CIFAR, "svhn": _CIFAR}
+    {
+        "mnist": ((0.131,), (0.308,)),
+        "cifar10": _CIFAR,
+        "cifar100": ((0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
+        "tinyimagenet": ((0.480, 0.448, 0.398), (0.277, 0.269, 0.282)),
+        "svhn": _CIFAR,
+    }
 )
 
 
@@ -114,6 +130,35 @@ class Datasets:
         if samples.name == "digits":
             return {"source": "digits", "seed": seed, "per_class": samples.per_class}
         return {"source": f"npz:{self._cut(samples, seed)}", "seed": seed}
+
+    def whole(self, source: str, *, image_size: int | None = None) -> Splits:
+        """All of a set of which no part is cut, from the folder of real data.
+
+        Args:
+            source: As `[data] source` has it.
+            image_size: See `load`.
+
+        Raises:
+            MissingFile: The set is not there.
+        """
+        return load(source, root=self._data or Path("no folder of data"), seed=0, image_size=image_size)
+
+    def generated(self, name: str, make: Callable[[Path], None], kind: str) -> Splits:
+        """A set that is generated, once, in the layout of a real one, and read as that is.
+
+        Args:
+            name: The folder that it goes to.
+            make: Generates it.
+            kind: The kind of source.
+        """
+        folder = self._folder.absolute() / name
+        if not folder.exists():
+            part = folder.with_name(f"{name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            make(part)
+            part.replace(folder)
+        return load(f"{kind}:{folder}", root=None, seed=0, image_size=None)
 
     def _cut(self, samples: Samples, seed: int) -> Path:
         kept = f"{samples.name}-{samples.per_class or 'all'}-{samples.test_per_class or 'all'}"

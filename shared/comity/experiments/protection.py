@@ -16,7 +16,7 @@ from comity.experiments.reproduction import Claim, ExperimentContext, Metrics
 from comity.experiments.studies import loaded
 from comity.node.audited import audited
 from comity.node.sessions.initiator import draft_contract
-from comity.node.sessions.script import Script
+from comity.node.sessions.script import Script, parse_script
 from comity.node.validation import validated
 from comity.privacy.leak_guard.verdict import Verdict
 from comity.protocol.audits import AuditContext
@@ -84,6 +84,30 @@ class Protection:
     def measured_on(self) -> tuple[str, ...]:
         """The data, as people call them."""
         return (title(self.samples.name),)
+
+
+_OF_A_PARTY = ("partition", "label_noise", "relabel", "without", "splits")
+"""What a demo's script says of a party's share, whatever it is a share of."""
+
+
+def on_samples(context: ExperimentContext, samples: Samples, seed: int, text: str) -> dict[str, Any]:
+    """A demo's session on other samples, as the fields of a script.
+
+    Args:
+        context: Where the samples are.
+        samples: The samples.
+        seed: Decides the shares and each party's randomness.
+        text: The demo's script.
+    """
+    fields = parse_script(text).model_dump(mode="json", exclude_unset=True)
+    data = context.datasets.section(samples, seed)
+    for name, party in fields["party"].items():
+        party["data"] = data | {key: party["data"][key] for key in _OF_A_PARTY if key in party["data"]}
+        party["secret"] = f"{name}-{seed}"
+    if samples.name == "mnist" and "task" in fields["session"]:
+        fields["session"]["task"]["input_shape"] = [1, 28, 28]
+    fields.pop("simulation", None)
+    return fields
 
 
 def measure(settings: Protection, context: ExperimentContext) -> Metrics:
@@ -181,7 +205,7 @@ def draw(metrics: Metrics, figure: Figure) -> None:
         axes[1].set_ylim(0, max(1.0, 1.3 * most))
     if members:
         told = {
-            name: {"loss": each["membership"]["best_model_auc"], "LiRA": each["membership"]["lira_auc"]}
+            name: {"loss": each["membership"]["best_model_auc"], "LiRA": each["membership"].get("lira_auc")}
             for name, each in metrics.items()
         }
         bars(axes[-1], told, y="area under the curve")
@@ -207,6 +231,13 @@ def _costs_little(metrics: Metrics) -> bool | None:
     return None if not open_ones or not guarded else min(guarded) > max(open_ones) - 0.02
 
 
+def _tells(metrics: Metrics) -> bool | None:
+    found = [each["membership"] for each in metrics.values() if "membership" in each]
+    return max(each.get("lira_auc", each["loss_auc"]) for each in found) > 0.55 if found else None
+
+
+TELLS = (Claim("who was trained on can be told better than by guessing, where nothing protects them", _tells),)
+"""What is to be seen of models that nothing protects."""
 CLAIMS = (
     Claim("nothing that a guarded or private party sends shows a sample, alone or as a difference", _shows_none),
     Claim("the guard costs less than two points of accuracy", _costs_little),

@@ -144,6 +144,7 @@ class Experiment(Generic[Settings]):
         claims: What of the paper it tests.
         printed: Numbers that the paper prints.
         stand_ins: What smaller scales measure in place of the paper's, by the keys of the paper's numbers.
+        small: What `small` has, where `substitute` with its data for the digits does not say it.
     """
 
     name: str
@@ -155,19 +156,27 @@ class Experiment(Generic[Settings]):
     claims: Sequence[Claim]
     printed: Sequence[Printed] = ()
     stand_ins: Mapping[str, str] = field(default_factory=dict)
+    small: str = ""
 
     def instead(self, scale: Scale) -> str:
         """What a scale has in place of the paper's; empty for the paper's own."""
         if scale == "paper":
             return ""
-        return f"{self.substitute}; and MNIST, more of it, for the digits" if scale == "small" else self.substitute
+        if scale != "small":
+            return self.substitute
+        return self.small or f"{self.substitute}; and {self._data(scale)}, more of it, for the digits"
 
     def stands_in(self, scale: Scale) -> dict[str, str]:
         """What a scale measures in place of the paper's, by the keys of the paper's numbers."""
         if scale == "paper":
             return {}
-        small = scale == "small"
-        return {key: each.replace("digits", "MNIST") if small else each for key, each in self.stand_ins.items()}
+        if scale != "small":
+            return dict(self.stand_ins)
+        return {key: each.replace("digits", self._data(scale)) for key, each in self.stand_ins.items()}
+
+    def _data(self, scale: Scale) -> str:
+        """The data of a scale, as people call them."""
+        return " and ".join(self.scales[scale].measured_on)
 
 
 @dataclass(frozen=True)

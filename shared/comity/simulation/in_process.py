@@ -8,13 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from comity.contract import Contract, Membership
+from comity.contract import INITIAL, Contract, Membership
 from comity.errors import InvalidValue
 from comity.ledger.ledger import WHOLE
 from comity.node.party import LocalParty
 from comity.node.sessions.initiator import draft_contract
-from comity.node.sessions.result import SessionResult, summarize
+from comity.node.sessions.result import SessionResult
 from comity.node.sessions.script import Script
+from comity.node.sessions.summarizing import summarize
+from comity.node.sessions.weight_transfers import pass_missing
 from comity.protocol.definition import ProtocolDefinition
 from comity.protocol.registry import protocol
 from comity.protocol.roles import run
@@ -113,7 +115,7 @@ def simulate_with(
             metrics = merge(metrics, {name: each.metrics for name, each in of.items()})
         models = tuple(model for name in sorted(of) for model in of[name].models)
         outcome = Outcome(models, metrics, joint=tuple(of[name].digest for name in sorted(of)))
-    result = summarize(contract, outcome, center.store, time.monotonic() - began, center.protection(contract))
+    result = summarize(contract, outcome, center, time.monotonic() - began)
     observe(definition.finished(contract, result.to_json()))
     return result, outcome
 
@@ -162,8 +164,12 @@ def _agree(
     (initiator, own), (acceptor, peer) = asking, helping
     ours, theirs = initiator.gate(contract, acceptor.name), acceptor.gate(contract, initiator.name)
     proposal = encoded(encode_proposal(contract, own, initiator.signer, definition))
+    if contract.is_open:
+        pass_missing(contract, (acceptor, theirs), (initiator, ours))
     ours.send(proposal)
     theirs.admit(proposal)
+    if not contract.is_open:
+        pass_missing(contract, (initiator, ours), (acceptor, theirs))
     agreed, _ = decode_proposal(proposal, definition)
     agreement = encoded(encode_agreement(agreed, peer, acceptor.signer))
     theirs.send(agreement)
@@ -171,3 +177,4 @@ def _agree(
     ours.admit(agreement)
     decode_agreement(agreement, contract, acceptor.name, definition)
     theirs.deliver_all(WHOLE, "contract")
+    theirs.deliver_all(WHOLE, INITIAL)

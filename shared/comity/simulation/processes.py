@@ -158,6 +158,9 @@ def _serve(role: str, config: str, log: str, variables: Mapping[str, str]) -> No
     if threads := variables.get("OMP_NUM_THREADS"):
         # The variable itself was read before the fork.
         torch.set_num_threads(int(threads))
+    if folders := variables.get("PYTHONPATH"):
+        # Likewise.
+        sys.path[:0] = folders.split(os.pathsep)
     own = find_spec(f"{role}_node") is not None
     sys.argv = [f"{role}_node", "--config", config] if own else ["comity.node", role, "--config", config]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

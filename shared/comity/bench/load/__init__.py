@@ -100,10 +100,11 @@ def _add_calls(found: _Found, when: str, seconds: Sequence[float]) -> None:
 
 
 def _sessions(found: _Found, server: _Server, initiators: Initiators, load: Load) -> None:
-    """Sessions in turn, and at once; what the server takes after each lot."""
-    began = time.perf_counter()
-    initiators.run(load.sessions, at_once=False)
-    in_turn = time.perf_counter() - began
+    """Sessions in turn, and at once, the operator asking beside both; what the server takes after each lot."""
+    with server.calling(on_time=False):
+        began = time.perf_counter()
+        initiators.run(load.sessions, at_once=False)
+        in_turn = time.perf_counter() - began
     with server.calling(on_time=False) as calls:
         began = time.perf_counter()
         each = initiators.run(load.sessions, at_once=True)
