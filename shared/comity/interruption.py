@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import monotonic
 
 
 class Interrupted(BaseException):
     """The work is not wanted any more. No error: what handles those must not take it for one."""
+
+
+class TookTooLong(Exception):
+    """The work has taken longer than whoever wants it gives it; they go on without."""
 
 
 def _nothing() -> None:
@@ -40,3 +45,21 @@ def checked(check: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _check.reset(token)
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Has work in the body stop at its next point once it has taken so long, beside whatever else stops it.
+
+    Raises:
+        TookTooLong: It took longer.
+    """
+    outer, end = _check.get(), monotonic() + seconds
+
+    def check() -> None:
+        outer()
+        if monotonic() > end:
+            raise TookTooLong
+
+    with checked(check):
+        yield

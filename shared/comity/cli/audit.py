@@ -54,7 +54,10 @@ def run_audit(name: str, session: str, state: Path, *, config: Path | None = Non
         if kept is None:
             known = ", ".join(each.session for each in store.sessions()) or "none"
             raise InvalidValue(
-                "no such session at this node", expected=known, received=session, action="comity sessions lists them"
+                "no such session at this node",
+                expected=known,
+                received=session or "no name",
+                action="name one: comity audit NAME SESSION",
             )
         contract, definition = stored_contract(kept)
         audits = {each.name: each for each in definition.extensions.audits}

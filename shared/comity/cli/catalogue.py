@@ -80,7 +80,7 @@ def show_models(name: str, *, as_json: bool) -> None:
     chosen = _named(listed, name, "model")
     rows = [row | _model(str(row["name"])) for row in chosen]
     others = {
-        "torchvision:NAME": "a classifier of torchvision's, without weights",
+        "torchvision:NAME": "a classifier of torchvision's, or a model of masks, without weights",
         "[models] in node.toml": "your own: python:MODULE:FACTORY, timm:NAME, hf:FOLDER",
     }
     if as_json:

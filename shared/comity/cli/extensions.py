@@ -96,10 +96,14 @@ class _LazyVerb(TyperCommand):
         super().__init__(name, help=verb.help, rich_help_panel=_PANEL)
         self._verb = verb
 
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """The context of the function's own command."""
+    def whole(self) -> Any:
+        """The function's own command, with its options."""
         from comity.protocol.extensions import loaded
 
         app = typer.Typer(pretty_exceptions_enable=False)
         app.command(self.name, help=self._verb.help)(loaded(self._verb.run))
-        return typer.main.get_command(app).make_context(*args, **kwargs)
+        return typer.main.get_command(app)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """The context of the function's own command."""
+        return self.whole().make_context(*args, **kwargs)

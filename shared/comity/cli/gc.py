@@ -6,7 +6,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from comity.blobs.blob_store import BlobFolders
+from comity.blobs.blob_store import BlobFolders, copies_of, of_node
 from comity.cli.tables import show_json
 from comity.errors import MissingFile
 from comity.node.garbage import collect, exclusive
@@ -29,7 +29,7 @@ def collect_garbage(state: Path, *, as_json: bool) -> None:
             action="name its state_dir with --state",
         )
     with exclusive(state), contextlib.closing(SqlStore(store_url(state))) as store:
-        freed = collect(BlobFolders(state / "blobs"), store)
+        freed = collect(of_node(state, store.small_blobs), BlobFolders(copies_of(state)), store)
     if as_json:
         show_json({"bytes_freed": freed})
     else:

@@ -82,11 +82,9 @@ def _steps(folder: Path, choices: NodeChoices, made: Initial) -> list[str]:
         f"comity check{at}",
         f"comity node {choices.role}{at}",
     ]
-    return (
-        [*steps, f"comity {'run' if made.asks else 'open'} {quote(str(made.script))}{at}"]
-        if made.script is not None
-        else steps
-    )
+    verb = "run" if made.asks else "open"
+    begin = [f"comity {verb} {quote(str(each))}{at}" for each in made.scripts]
+    return [*steps, " or ".join(begin)] if begin else steps
 
 
 def _operators_steps(folder: Path, party: str, made: Initial) -> list[str]:

@@ -22,6 +22,7 @@ from comity.node.artifacts.description import Description, read_description
 from comity.node.artifacts.exporting import export_onnx, export_torchscript
 from comity.node.artifacts.keeping import described_before
 from comity.node.artifacts.loading import SessionModel, load_model
+from comity.node.artifacts.playing import EPISODES, played
 from comity.node.artifacts.predicting import Tell, as_csv, evaluated, predicted, rows, write_predictions
 from comity.node.artifacts.samples import samples
 from comity.node.config import NodeConfig, load_config
@@ -80,9 +81,20 @@ class Chosen:
         Raises:
             ComityError: See `load_model`.
         """
+        if self.session and not self.folder.is_dir():
+            raise self.nothing_left()
         config = self.config()
         own = {} if config is None else config.own_models
         return load_model(self.folder, name=name or self.name or None, models=own)
+
+    def nothing_left(self) -> MissingFile:
+        """The error where a session has left no model at the node."""
+        return MissingFile(
+            f"session {self.session} left nothing at this node",
+            expected=f"a session that ended well, whose files are in {self.folder.parent}",
+            received="none of that name",
+            action=f"comity sessions{self.node.option} lists them",
+        )
 
 
 def predict_samples(chosen: Chosen, data: str, split: str, out: Path | None, *, as_json: bool) -> None:
@@ -109,14 +121,21 @@ def predict_samples(chosen: Chosen, data: str, split: str, out: Path | None, *, 
 def evaluate_model(chosen: Chosen, data: str, split: str, *, as_json: bool) -> None:
     """Tests a model on samples with labels."""
     model = chosen.load()
-    found, name = samples(data, model.description, labelled=True, split=_split(split))
-    with _progress("tested", quiet=as_json) as tell:
-        said = evaluated(model, found, tell)
+    tested: dict[str, object]
+    if model.task.kind == "reinforcement":
+        said = played(model, data)
+        tested, of = {"episodes": EPISODES}, f"{EPISODES} episodes of {data}"
+    else:
+        found, name = samples(data, model.description, labelled=True, split=_split(split))
+        with _progress("tested", quiet=as_json) as tell:
+            said = evaluated(model, found, tell)
+        tested = {"samples": len(found), "split": name}
+        of = f"{len(found)} samples of {data}, {'all' if name == 'train' else name}"
     if as_json:
         described = {"session": model.description.session, "model": model.model.name}
-        show_json({**described, "samples": len(found), "split": name, "metrics": said})
+        show_json({**described, **tested, "metrics": said})
         return
-    _say(f"{len(found)} samples of {data}, {'all' if name == 'train' else name}", quiet=False)
+    _say(of, quiet=False)
     table = Table("", "", box=None, pad_edge=False, show_header=False)
     for each, value in said.items():
         known = metric(each)
@@ -156,12 +175,7 @@ def _described(chosen: Chosen) -> tuple[Description, Path]:
             config = chosen.config()
             party, data = ("", None) if config is None else (config.party, config.data)
             return described_before(agreed.contract, party, data), folder
-        raise MissingFile(
-            f"session {chosen.session} left nothing at this node",
-            expected=f"a session that ended well, whose files are in {folder.parent}",
-            received="none of that name",
-            action=f"comity sessions{chosen.node.option} lists them",
-        )
+        raise chosen.nothing_left()
     return read_description(folder)
 
 

@@ -17,6 +17,16 @@ from comity.protocol.presentation import Column
 from comity.report.numbers import duration, number, size
 from comity.session.events import Event
 
+_SAID: Mapping[str, str] = {
+    "note": "{what}",
+    "ended-early": "{what}",
+    "stalled": "round {round}: {what}; {action}",
+    "start-weights": "round {round}: {what}; {action}",
+    "client-joined": "{client} has joined, {clients} of {of}",
+    "client-left": "{client} has left",
+}
+"""What is said of events in a line."""
+
 _REDRAWS_A_SECOND = 4
 """Few enough for a slow line."""
 
@@ -90,15 +100,16 @@ class SessionProgress:
                 self.say(which + waiting_line(event.fields))
             case "waiting-over":
                 self.say(f"the wait for {self._waits.pop(_key(event), 'it')} is over")
+            case "round-awaited":
+                # A line in every round would be too many: it is seen while it lasts.
+                self._bars.update(self._rounds, description=f"rounds: waits for {event.fields['waits_for']}")
             case "round-finished":
-                self._bars.update(self._rounds, completed=event.round)
+                self._bars.update(self._rounds, description="rounds", completed=event.round)
                 self.say(self._row(event))
             case "privacy":
                 self.say(_guarantee(event.fields))
-            case "note":
-                self.say(str(event.fields["what"]))
-            case "stalled" | "start-weights":
-                self.say(f"round {event.round}: {event.fields['what']}; {event.fields['action']}")
+            case kind if kind in _SAID:
+                self.say(_SAID[kind].format(round=event.round, **event.fields))
             case kind if kind in self._within:
                 self._show_phase(self._within[kind], event.fields)
 

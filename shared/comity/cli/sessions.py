@@ -10,15 +10,18 @@ from typing import Any
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from comity.cli.messages import fields_of
 from comity.cli.tables import (
+    cost_line,
     crossed_table,
     kept_line,
     per_round_table,
     print_table,
     show_comparison,
     show_json,
+    show_parties,
     show_tests,
 )
 from comity.ledger.charges import in_words
@@ -68,11 +71,15 @@ def list_everywhere(nodes: Path, *, as_json: bool) -> None:
 def print_sessions(sessions: Sequence[pb.SessionSummary]) -> None:
     """Prints sessions, a line each, and what they wait for."""
     table = Table("session", "protocol", "role", "with", "state", "rounds", "begun (UTC)", box=None, pad_edge=False)
+    reasons = any(each.why for each in sessions)
+    if reasons:
+        table.add_column("why")
     for each in sessions:
         rounds = f"{each.rounds_finished}/{each.rounds}"
         begun = f"{each.begun.ToDatetime():%Y-%m-%d %H:%M}"
         state = f"[{_STYLES[each.state]}]{each.state}" if each.state in _STYLES else each.state
-        table.add_row(each.session, each.protocol, each.role, ", ".join(each.peers), state, rounds, begun)
+        why = [Text(each.why)] if reasons else []
+        table.add_row(each.session, each.protocol, each.role, ", ".join(each.peers), state, rounds, begun, *why)
     print_table(table)
     for each in sessions:
         for waiting in each.waits:
@@ -92,17 +99,10 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     summary = details.summary
-    console.print(f"session {summary.session}: {summary.protocol}, {summary.role} with {', '.join(summary.peers)}")
-    console.print(f"state   {summary.state}, {summary.rounds_finished} of {summary.rounds} rounds finished")
-    for waiting in summary.waits:
-        since = f"{waiting.since.ToDatetime():%Y-%m-%d %H:%M}"
-        console.print(f"waits   for {waiting.waits_for}, since {since}; {waiting.ends_with}")
+    _show_head(console, details, contract, result)
     if result and "reason" in result:
-        _show_why(console, result, summary.session)
-        # It says all of it.
+        # Why it ended says all of it.
         result = None
-    console.print(f"begun   {summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC, {in_words(details.charged)}")
-    console.print(f"hash    {details.contract_hash}")
     table = crossed_table(details.bytes_sent, details.bytes_received)
     if table.row_count:
         console.print()
@@ -114,6 +114,7 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
         result = {name: each for name, each in result.items() if name != "compared"}
     if result and "metrics" in result:
         show_tests(presentation.of_task(contract["task"]["kind"]).summary, result["metrics"])
+        show_parties(presentation.per_party, result["metrics"])
     if per_round is not None and result and "metrics" in result:
         console.print(f"\n{per_round.title}")
         print_table(per_round_table(per_round, result["metrics"]))
@@ -126,6 +127,30 @@ def show_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
             console.print(
                 Syntax(text, "json", background_color="default") if console.is_terminal else text, markup=False
             )
+
+
+def _show_head(
+    console: Console, details: pb.SessionDetails, contract: Mapping[str, Any], result: Mapping[str, Any] | None
+) -> None:
+    """Prints what a session is, and how it stands."""
+    summary = details.summary
+    console.print(f"session {summary.session}: {summary.protocol}, {summary.role} with {', '.join(summary.peers)}")
+    console.print(f"state   {summary.state}, {summary.rounds_finished} of {summary.rounds} rounds finished")
+    for waiting in summary.waits:
+        since = f"{waiting.since.ToDatetime():%Y-%m-%d %H:%M}"
+        console.print(f"waits   for {waiting.waits_for}, since {since}; {waiting.ends_with}")
+    if result and "reason" in result:
+        _show_why(console, result, summary.session)
+    console.print(f"begun   {summary.begun.ToDatetime():%Y-%m-%d %H:%M:%S} UTC, {in_words(details.charged)}")
+    console.print(f"hash    {details.contract_hash}")
+    if contract.get("price") is not None:
+        console.print(f"costs   {_cost(result, summary.session)}", markup=False)
+
+
+def _cost(result: Mapping[str, Any] | None, session: str) -> str:
+    """What a session with a price costs, where that is known without adding it up."""
+    owed = (result or {}).get("cost")
+    return cost_line(owed) if owed else f"comity statement {session} says who owes what so far"
 
 
 def _show_why(console: Console, result: Mapping[str, Any], session: str) -> None:
@@ -149,10 +174,14 @@ def cancel_session(session: str, node: NodeChoice, *, as_json: bool) -> None:
     kept = result.get("kept")
     if as_json:
         charged: dict[str, object] = {"charged": dict(details.charged), "kept": kept}
-        show_json({"session": session, "state": "cancelled", "peer_told": told, **charged})
+        show_json({"session": session, "state": details.summary.state, "peer_told": told, **charged})
         return
     other = "the other party is told" if told else "the other party could not be told; its operator can cancel it too"
-    print(f"session {session} is cancelled; {other}; {in_words(details.charged)}")  # noqa: T201
+    if details.summary.state == "finished":
+        # It had done its work, and waited for the operator's word.
+        print(f"session {session} is finished, with its result; {in_words(details.charged)}")  # noqa: T201
+    else:
+        print(f"session {session} is cancelled; {other}; {in_words(details.charged)}")  # noqa: T201
     if kept is not None:
         print(f"{kept_line(kept)}, in {folder}")  # noqa: T201
 

@@ -30,6 +30,8 @@ def show_status(node: NodeChoice, *, as_json: bool) -> None:
     _say(f"address   {described.address or 'none: it does not listen'}")
     if status.page:
         _say(f"page      {status.page}")
+    if status.metrics:
+        _say(f"metrics   http://{status.metrics}/metrics")
     _say(f"protocols {', '.join(described.protocols)}")
     quota = f" of {size(status.disk.quota)}" if status.disk.HasField("quota") else ""
     room = f"{size(status.disk.used)} used, {size(status.disk.promised)} promised, {size(status.disk.free)} free"
@@ -59,6 +61,19 @@ def show_health(node: NodeChoice, *, as_json: bool) -> int:
     else:
         _say("the node serves" if serving else "the node does not serve: it is starting, or about to stop")
     return 0 if serving else 1
+
+
+def reload_node(node: NodeChoice, *, as_json: bool) -> None:
+    """Has a node read its configuration again, and says what came of it."""
+    with node.connect() as control:
+        found = control.reload()
+    if as_json:
+        show_json(fields_of(found))
+        return
+    _say(f"in force  {', '.join(found.applied) or 'nothing that differs'}")
+    _say(f"trusted   {', '.join(found.trusted) or 'nobody by a card of its own'}")
+    if found.restart:
+        _say(f"waits for a restart: {', '.join(found.restart)}")
 
 
 def _tail(status: pb.NodeStatus) -> Table:

@@ -10,10 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from comity.protocol.presentation import Column, PerRoundTable, Summary
+from comity.protocol.presentation import Column, PartyTable, PerRoundTable, Summary
 from comity.protocol.registry import protocol
 from comity.report.comparison import comparison_table, is_worse, verdict, worse_parts
 from comity.report.numbers import number, size
+from comity.report.parties import party_table, totals
 from comity.report.tested import tested_tables
 
 
@@ -42,15 +43,18 @@ def show_result(result: Mapping[str, Any], summary: Summary) -> None:
     show_tests(summary, metrics)
     if compared is not None:
         show_comparison(compared)
+    show_parties(protocol(result["protocol"]).presentation.per_party, metrics)
     console.print()
     table = crossed_table(result["bytes_sent"], result["bytes_received"])
     table.add_row("samples", "none", "none", style="dim")
     console.print(table)
     console.print()
-    console.print(f"session {result['session']}, {result['rounds']} rounds, {result['wall_s']:.1f} s")
+    console.print(f"session {result['session']}, {_rounds(result)}, {result['wall_s']:.1f} s")
     if protocol(result["protocol"]).models:
         console.print(f"model digest {result['digest']}", soft_wrap=True)
     console.print(_protection(result), soft_wrap=True)
+    if result.get("cost"):
+        console.print(f"costs {cost_line(result['cost'])}", soft_wrap=True, markup=False)
     ledger = "verified" if result["ledger_verified"] else "BROKEN"
     console.print(f"ledger {ledger}")
 
@@ -63,6 +67,23 @@ def show_tests(summary: Summary, metrics: Mapping[str, Any]) -> None:
             table.add_row(name, *values)
         Console(highlight=False).print(f"\n{each.title}")
         print_table(table)
+
+
+def show_parties(of: PartyTable | None, metrics: Mapping[str, Any]) -> None:
+    """Prints what a session came to for each of its parties."""
+    each = party_table(of, metrics)
+    if each is None:
+        return
+    table = Table("", box=None, pad_edge=False)
+    for title in each.columns:
+        table.add_column(title, justify="right")
+    for name, values in each.rows:
+        table.add_row(name, *values)
+    console = Console(highlight=False)
+    console.print(f"\n{each.title}")
+    print_table(table)
+    for line in totals(of, metrics):
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def show_comparison(compared: Mapping[str, Any]) -> None:
@@ -89,6 +110,28 @@ def _protection(result: Mapping[str, Any]) -> str:
     if not judged:
         return f"privacy {preset}: nothing that this protocol sends was judged"
     return f"privacy {preset}: {result['rows_held'] / judged:.1%} of the rows that were to leave were held back"
+
+
+def _rounds(result: Mapping[str, Any]) -> str:
+    """How many rounds were run, and were bought where these are more."""
+    bought = result["rounds"]
+    run = result.get("rounds_finished", bought)
+    return f"{bought} rounds" if run == bought else f"{run} of {bought} rounds"
+
+
+def cost_line(cost: Mapping[str, Any]) -> str:
+    """What a session costs, in one line."""
+    currency = cost["currency"]
+    owed = [f"{money(each['amount'])} {currency} from {each['from']} to {each['to']}" for each in cost["owed"]]
+    sums = " and ".join(owed) or "nothing"
+    rest = "" if cost["is_whole"] else "; what else is owed, the other party's statement says"
+    how = "a unit" if cost["rule"] == "each" else "a round, by share"
+    return f"{sums} ({money(cost['amount'])} {currency} {how}){rest}"
+
+
+def money(amount: float) -> str:
+    """An amount, to the hundredth or as exactly as it is less."""
+    return f"{amount:,.2f}" if round(amount, 2) == round(amount, 6) else f"{amount:,.6g}"
 
 
 def kept_line(kept: Mapping[str, Any]) -> str:

@@ -46,6 +46,7 @@ class Result:
         bytes_received: Bytes that came, by egress kind.
         seconds: How long it took.
         ledger_verified: Whether the ledger's chains hold.
+        cost: Who owes how much to whom by the price that was agreed on (`owed`); None where there is no price.
         compared: What the party would have had alone, beside what it has (`gain`, by class in `by`); None where nobody looked.
         notes: What the session said of rounds that went badly, and what to do.
     """
@@ -70,6 +71,7 @@ class Result:
         self.bytes_received: Mapping[str, int] = fields["bytes_received"]
         self.seconds: float = fields["wall_s"]
         self.ledger_verified: bool = fields["ledger_verified"]
+        self.cost: Mapping[str, Any] | None = fields.get("cost")
         self.compared: Mapping[str, Any] | None = fields.get("compared")
         table = protocol(self.protocol).presentation.per_round
         self.per_party = Rounds([]) if table is None else _per_party(table, self.metrics)

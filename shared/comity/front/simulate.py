@@ -187,17 +187,19 @@ def _require_models(script: Script, parties: Sequence[LocalParty]) -> None:
 
 def _require_fits(contract: Contract, parties: Sequence[LocalParty]) -> None:
     """Checks that models that came as code go with the parties' data, and with each other."""
-    implementation = protocol_named(contract.protocol).load()
     for name, spec in contract.models.items():
         first = None
         for party in parties:
             samples = _held(party)
             if samples is None or isinstance(party.config.own_models.get(spec.name, ""), str):
                 continue
+            if party.missing_weights(contract):
+                # They are sent once the session is proposed.
+                continue
             party.require_fitting(contract, samples)
             own_models = party.config.own_models
-            size = implementation.sizes(contract, own_models).get(name)
-            built = build_model(spec, contract.task, contract.seed, own_models, party.weights, size=size)
+            size = party.sizes(contract).get(name)
+            built = build_model(spec, contract.task, contract.seed, own_models, party.weights_of(contract), size=size)
             if first is not None:
                 require_same(first[0], built, (first[1], party.name))
             first = first or (built, party.name)

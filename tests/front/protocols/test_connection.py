@@ -133,7 +133,7 @@ model = { name = "mlp" }
 """
 
 
-def test_a_session_that_many_join(tmp_path: Path) -> None:
+def test_a_session_that_many_join(short_path: Path) -> None:
     clients = ["north", "south", "west"]
     partition = {"name": "uniform", "parties": 3, "seed": 0}
     data = {"source": "digits", "per_class": 30}
@@ -146,7 +146,7 @@ def test_a_session_that_many_join(tmp_path: Path) -> None:
     session = {"protocol": "gradient_rewards", "acceptors": ["center"], "rounds": 2, "id": "many", "seed": 0}
     session |= {"model": {"name": "mlp", "options": {"hidden": 8}}, "terms": {"clients": 3, "epochs": 1}}
     expected = comity.simulate({"session": session, "party": parties, "simulation": {"threads": 1}})
-    with running(script_of({"session": session, "party": parties}), tmp_path) as processes:
+    with running(script_of({"session": session, "party": parties}), short_path) as processes:
         nodes = {name: comity.connect(each.folder) for name, each in processes.items()}
         opened = nodes["center"].open(terms, model="mlp", options={"hidden": 8}, rounds=2, id="many")
         joined = {name: nodes[name].join("center", opened.id) for name in clients}

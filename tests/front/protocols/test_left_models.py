@@ -275,6 +275,31 @@ def test_a_policy_is_loaded_and_says_what_it_would_do(tmp_path: Path, typed: Typ
     assert typed("predict", "digits", "--model", left).code == 2
 
 
+def test_a_policy_is_tested_in_games(tmp_path: Path, typed: Typed) -> None:
+    games = {"source": "gymnasium:CartPole-v1", "games": 5}
+    sides = [comity.Party(model="policy-mlp", data=games), comity.Party(data=games)]
+    terms = {"iterations": 3, "sampling_period": 1, "batch_size": 2, "policy_gradient": {"evaluation_episodes": 2}}
+    left = comity.simulate("assisted_learning", sides, terms, rounds=1).save(tmp_path / "left")
+    said = json.loads(typed("evaluate", "gymnasium:CartPole-v1", "--model", left, "--json").out)
+    assert said["episodes"] == 100
+    # CartPole ends after 500 steps, and nobody falls in fewer than 8.
+    assert 8 <= said["metrics"]["return"] <= 500
+    assert 0 < said["metrics"]["spread"] < 250
+    # Always the same games.
+    assert json.loads(typed("evaluate", "gymnasium:CartPole-v1", "--model", left, "--json").out) == said
+    shown = typed("evaluate", "gymnasium:CartPole-v1", "--model", left)
+    assert "100 episodes of gymnasium:CartPole-v1" in shown.out + shown.error
+    assert f"{said['metrics']['return']:.1f}" in shown.out
+    for wrong, what in (
+        ("digits", "tested in games"),
+        ("gymnasium:Acrobot-v1", "another game"),
+        ("gymnasium:Nowhere-v0", "Nowhere"),
+    ):
+        refused = typed("evaluate", wrong, "--model", left)
+        assert refused.code == 2, refused
+        assert what in refused.error
+
+
 def test_a_model_of_the_party_s_own_is_beside_the_one_that_crossed(tmp_path: Path) -> None:
     own = '[party.learner.protocols.assisted-learning]\nown_model = { name = "mlp", options = { hidden = 7 } }\n'
     script = parse_script(demo_script("assisted-learning", 0).replace("rounds = 10", "rounds = 1") + own)

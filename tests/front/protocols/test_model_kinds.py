@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -130,6 +131,30 @@ def channels_last() -> nn.Module:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
+class Renormed(nn.Module):
+    """Writes to its weights in every forward pass, also in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.out = nn.Embedding(9, 4, max_norm=0.5), nn.Linear(4 * FEATURES, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        answer: Tensor = self.out(self.words((inputs * 4).long()).flatten(1))
+        return answer
+
+
+def laid_out_otherwise() -> nn.Module:
+    model = nn.Sequential(nn.Linear(FEATURES, CLASSES))
+    model[0].weight = nn.Parameter(torch.randn(FEATURES, CLASSES).t())
+    return model
+
+
+def normed_by_weight() -> nn.Module:
+    first = nn.utils.parametrizations.weight_norm(nn.Linear(FEATURES, 8))
+    second = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8))
+    return nn.Sequential(first, nn.ReLU(), second, nn.Linear(8, CLASSES))
+
+
 KINDS: Mapping[str, Callable[[], nn.Module]] = {
     "tied weights": Tied,
     "buffers of every sort": Buffers,
@@ -141,6 +166,9 @@ KINDS: Mapping[str, Callable[[], nn.Module]] = {
     "frozen in part": half_frozen,
     "batch normalization": normed,
     "channels last": channels_last,
+    "embeddings with a greatest norm": Renormed,
+    "laid out otherwise": laid_out_otherwise,
+    "parametrized": normed_by_weight,
 }
 
 
@@ -152,7 +180,9 @@ def test_a_model_of_any_kind_is_trained_and_can_be_used(kind: str, protocol: str
     model = next(iter(result.models.values()))
     dtype = next(model.parameters()).dtype
     with torch.no_grad():
-        answer = model(samples(9)[0].to(dtype if kind != "sparse gradients" else torch.float32))
+        answer = model(
+            samples(9)[0].to(dtype if "embeddings" not in kind and kind != "sparse gradients" else torch.float32)
+        )
     assert answer.shape == (40, CLASSES)
     assert answer.isfinite().all()
     fresh = KINDS[kind]()
@@ -237,6 +267,29 @@ def compiled() -> Any:
     return torch.compile(nn.Linear(FEATURES, CLASSES), backend="eager")
 
 
+class DrawsElsewhere(nn.Linear):
+    """Draws in training alone, by a generator that is not torch's."""
+
+    def __init__(self) -> None:
+        super().__init__(FEATURES, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        drawn = 1 + np.random.rand() if self.training else 1.0  # noqa: NPY002 - as people write it
+        return super().forward(inputs * drawn)
+
+
+class Remembers(nn.Linear):
+    """Changes its weights when it is evaluated."""
+
+    def __init__(self) -> None:
+        super().__init__(FEATURES, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.bias.data += 0.1
+        return super().forward(inputs)
+
+
 REFUSED: Mapping[str, tuple[Callable[[], Any], str]] = {
     "extra state": (Extra, r"_extra_state of the model cannot cross"),
     "complex": (Complex, "tensor weights cannot be sent"),
@@ -244,6 +297,8 @@ REFUSED: Mapping[str, tuple[Callable[[], Any], str]] = {
     "compiled": (compiled, r"OptimizedModule.*\._orig_mod"),
     "a dict": (lambda: Answers("dict"), "logits"),
     "a tuple": (lambda: Answers("tuple"), "tuple"),
+    "numpy's generator": (DrawsElsewhere, r"nothing seeds.*numpy\.random"),
+    "weights that change in evaluation": (Remembers, "answers otherwise|changes its weights"),
     "a class less": (lambda: nn.Linear(FEATURES, CLASSES - 1), r"\[8, 3\]"),
 }
 
@@ -264,3 +319,43 @@ def test_the_part_of_an_answer_that_is_meant_is_trained(how: str, answer: str, p
     assert result.ledger_verified
     model = next(iter(result.models.values()))
     assert model(samples(9)[0]).shape == (40, CLASSES)
+
+
+class Unused(nn.Linear):
+    """Has a layer that the forward pass leaves out."""
+
+    def __init__(self) -> None:
+        super().__init__(FEATURES, CLASSES)
+        self.spare = nn.Linear(4, 4)
+
+
+def frozen_weight() -> nn.Module:
+    model = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+    model[0].weight.requires_grad_(False)
+    return model
+
+
+PRIVATE: Mapping[str, tuple[Callable[[], nn.Module], int]] = {
+    "a layer that is not called": (Unused, 8),
+    "a layer frozen in part": (frozen_weight, 8),
+    "tied weights": (Tied, 8),
+    "batches of one": (of_dtype(torch.float32), 1),
+    "batches of more than there are": (of_dtype(torch.float32), 4096),
+}
+PRIVACY = {"scope": "per_step", "epsilon": 5.0}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("kind", PRIVATE)
+def test_a_model_of_any_kind_is_trained_with_noise(kind: str, protocol: str) -> None:
+    pytest.importorskip("opacus")
+    model, batch_size = PRIVATE[kind]
+    assert run(protocol, model, batch_size=batch_size, privacy=PRIVACY).ledger_verified
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_layers_that_no_sample_can_be_taken_out_of_are_refused_by_name(protocol: str) -> None:
+    pytest.importorskip("opacus")
+    with pytest.raises(ComityError, match=r"privacy does not go with this model.*ParametrizedLinear") as caught:
+        run(protocol, normed_by_weight, privacy=PRIVACY)
+    assert "\n" not in str(caught.value)

@@ -84,15 +84,15 @@ def test_the_examples_are_typed_outside_the_source_tree(tmp_path: Path) -> None:
     assert "Module not callable" in wrong
 
 
-def test_the_page_runs_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_runs_block_by_block(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = blocks(PAGE, "python")
     assert len(found) > 5
     scope: dict[str, Any] = {"__name__": "page"}
-    with running(parse_script(NODES), tmp_path):
-        monkeypatch.chdir(tmp_path)
+    with running(parse_script(NODES), short_path):
+        monkeypatch.chdir(short_path)
         for block in found:
             exec(compile(block.body, str(PAGE), "exec"), scope)
-    assert (tmp_path / "assisted" / "model.safetensors").is_file()
+    assert (short_path / "assisted" / "model.safetensors").is_file()
     assert scope["result"].ledger_verified
 
 

@@ -30,6 +30,29 @@ def gc(
     collect_garbage(node.state_dir, as_json=json_output)
 
 
+@app.command(rich_help_panel=ACCOUNT)
+@of_own_node
+def statement(
+    session: Annotated[
+        str, typer.Argument(metavar="SESSION", help="The session; left out, the one that was entered last.")
+    ] = "",
+    *,
+    node: NodeChoice,
+    store: StoreUrl = "",
+    csv: Annotated[bool, typer.Option("--csv", help="Print a table for a spreadsheet instead.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Says what each round came to for whom, what it took on the wire, and who owes whom what.
+
+    The price and its rule are those that the parties agreed on; no money moves here.
+
+    Example: `comity statement s-3f9c01d2a7b4 --csv --state clinic/state > september.csv`
+    """
+    from comity.cli.statement import show_statement
+
+    show_statement(session, node, store, as_csv=csv, as_json=json_output)
+
+
 @ledger.command()
 @of_own_node
 def show(*, node: NodeChoice, store: StoreUrl = "", session: Session = "", json_output: Json = False) -> None:

@@ -58,6 +58,20 @@ def health(*, node: NodeChoice, json_output: Json = False) -> None:
     raise typer.Exit(show_health(node, as_json=json_output))
 
 
+@app.command(rich_help_panel=LOOK)
+@of_node
+def reload(*, node: NodeChoice, json_output: Json = False) -> None:
+    """Has a node read its configuration again: trust, policy, limits and peers; says what waits for a restart.
+
+    The same as SIGHUP, which says it in the node's log. A file that cannot be used changes nothing.
+
+    Example: `comity reload --node clinic`
+    """
+    from comity.cli.status import reload_node
+
+    reload_node(node, as_json=json_output)
+
+
 @decisions.callback(invoke_without_command=True)
 @of_node
 def sessions(
@@ -129,18 +143,24 @@ def show_session(session: LastSession = "", *, node: NodeChoice, json_output: Js
 @app.command(rich_help_panel=LOOK)
 @of_node
 def report(
-    session: LastSession = "",
+    sessions: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SESSION]...", help="The session, or several to compare; left out, the one that was entered last."
+        ),
+    ] = None,
     *,
     out: Annotated[Path | None, typer.Option(help="Where the page goes; SESSION.html, if left out.")] = None,
     node: NodeChoice,
     json_output: Json = False,
 ) -> None:
-    """Writes a session as an HTML page: curves, bytes, contract.
+    """Writes a session as an HTML page: what it came to, curves, bytes, contract.
 
-    One file that needs nothing else, to be sent or kept.
+    One file that needs nothing else, to be sent or kept. Of several sessions it shows what each came to, and their curves
+    in one picture.
 
     Example: `comity report s-3f9c01d2a7b4 --node clinic --out report.html`
     """
     from comity.cli.report import write_report
 
-    write_report(session, out, node, as_json=json_output)
+    write_report(sessions or [], out, node, as_json=json_output)
