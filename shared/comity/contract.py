@@ -9,6 +9,7 @@ Everything in it may come from a peer, so every text and every list has a greate
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self, get_args
 
@@ -28,6 +29,10 @@ Kind = Annotated[str, Field(pattern=KIND)]
 EgressKind = Kind
 """What leaves a node: `contract`, `checkpoint`, `loss`, `update`, `reward`, `features`, `answer`, `sample`, and what
 installed packages add. `contract` is the negotiation itself, which tells a peer this party's number of samples."""
+
+INITIAL: EgressKind = "initial"
+"""Weights that a model begins with, from a party that has them to one that has not: of every protocol, and only where the
+policy of the party that drafts the contract names it."""
 
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names of parties and sessions: safe in a path, in metadata and in a certificate."""
@@ -52,14 +57,34 @@ Duration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 WEEK_S = 604_800.0
 
-Text = Annotated[str, Field(max_length=200)]
+_TURNS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""What turns the direction of the text around it."""
+
+
+def _is_odd(character: str) -> bool:
+    return character not in "\t\n" and unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
+
+
+def _shown(text: str) -> str:
+    # It is shown to operators, whose terminals take control characters for commands; joiners belong to some scripts.
+    # Headings of tables have tabs and ends of lines.
+    odd = next((each for each in text if each in _TURNS or _is_odd(each)), None)
+    if odd is not None:
+        raise ValueError(f"{text!a} has a character that cannot be shown, {odd!a}")
+    return text
+
+
+Shown = AfterValidator(_shown)
+"""Of a text: nothing in it drives a terminal, or has others read in another order."""
+
+Text = Annotated[str, Field(max_length=200), Shown]
 """A name or a unit."""
 
 Names = Annotated[tuple[Text, ...], Field(max_length=2**16)]
 """Names of classes or features, in order."""
 
 Options = Annotated[
-    dict[Text, bool | int | float | Annotated[str, Field(max_length=1000)]],
+    dict[Text, bool | int | float | Annotated[str, Field(max_length=1000), Shown]],
     Field(max_length=64),
     AfterValidator(_integral),
 ]
@@ -152,6 +177,7 @@ class ModelSpec(ModelForm):
         options: Options of the factory.
         signature: BLAKE3 (hexadecimal) of the safetensors header of what crosses of its state dict.
         initial: Digest of the weights that it begins with; empty for those that the seed decides.
+        initial_bytes: Length of their blob; 0 where there are none.
         base: Digest of what of it stays, the same at all parties; empty where all of it crosses.
     """
 
@@ -159,6 +185,7 @@ class ModelSpec(ModelForm):
     options: Options = {}
     signature: Text = ""
     initial: Digest = ""
+    initial_bytes: Annotated[int, Field(ge=0, le=_EXACT)] = 0
     base: Digest = ""
 
 
@@ -186,7 +213,7 @@ class InputSpec(Agreed):
     """
 
     shape: Annotated[tuple[Annotated[int, Field(ge=1, lt=2**32)], ...], Field(max_length=8)] = ()
-    dtype: Annotated[str, Field(max_length=32)] = ""
+    dtype: Annotated[str, Field(max_length=32), Shown] = ""
     scale: Annotated[float, Field(gt=0)] | None = None
     features: Names = ()
     preprocessing: Preprocessing = Preprocessing()
@@ -293,6 +320,25 @@ class Membership(Agreed):
     receipt_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+PriceRule = Literal["each", "by_share"]
+"""Who owes what: `each` that asks owes each that helps the amount for every unit that is charged; or the amount of a round is
+shared out `by_share`, as the protocol values what each party's part in the round was worth."""
+
+
+class Price(Agreed):
+    """What a session costs. No money moves here: both sides can work out the same sum from what they signed for.
+
+    Attributes:
+        amount: For a unit that is charged: a round, or a request, as the protocol counts.
+        currency: In what.
+        rule: Who owes it to whom.
+    """
+
+    amount: Annotated[float, Field(ge=0, le=1e12)]
+    currency: Annotated[str, Field(max_length=16), Shown] = "EUR"
+    rule: PriceRule = "each"
+
+
 class Contract(Agreed):
     """What a session agrees to.
 
@@ -311,6 +357,7 @@ class Contract(Agreed):
             unless it waits for a person or a party. None for ever; an open session has no one initiator.
         max_duration_s: How long the session is valid from when the acceptor entered it, in seconds: then it is ended, also
             where it serves answers and would have no end of its own. None for no limit.
+        price: What its units cost; None where nothing was said of that.
         terms: The protocol's own terms.
     """
 
@@ -326,12 +373,19 @@ class Contract(Agreed):
     egress: Annotated[tuple[EgressKind, ...], Field(max_length=64)]
     max_silence_s: Duration | None = None
     max_duration_s: Duration | None = None
+    price: Price | None = None
     terms: SerializeAsAny[Terms]
 
     @property
     def is_open(self) -> bool:
         """Whether many may join it, each asking for itself."""
         return not self.initiator
+
+    @property
+    def weights_sent(self) -> Mapping[str, int]:
+        """Length of the weights to begin with that may be sent to whoever lacks them, by digest."""
+        models = self.models.values() if INITIAL in self.egress else ()
+        return {each.initial: each.initial_bytes for each in models if each.initial}
 
     @property
     def hash(self) -> str:

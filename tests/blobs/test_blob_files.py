@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -12,13 +14,20 @@ import torch
 from blake3 import blake3
 
 from comity.blobs.blob_files import BlobFolder, BlobKeeper, BlobMemory
+from comity.blobs.blob_store import of_node
 from comity.errors import StorageCorrupted, StorageFailed
+from comity.store.places import store_url
+from comity.store.sql_store import SqlStore
 from comity.tensors import Blob, Layout
 
 
-@pytest.fixture(params=["memory", "folder"])
-def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> BlobKeeper:
-    return BlobMemory() if request.param == "memory" else BlobFolder(tmp_path / "blobs")
+@pytest.fixture(params=["memory", "folder", "database"])
+def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlobKeeper]:
+    if request.param != "database":
+        yield BlobMemory() if request.param == "memory" else BlobFolder(tmp_path / "blobs")
+        return
+    with closing(SqlStore(store_url(tmp_path))) as store:
+        yield of_node(tmp_path, store.small_blobs).keeper("s-1")
 
 
 def test_what_is_written_can_be_read_and_removed(keeper: BlobKeeper) -> None:
@@ -29,8 +38,8 @@ def test_what_is_written_can_be_read_and_removed(keeper: BlobKeeper) -> None:
     again = keeper.read(blob.digest)
     assert again is not None
     assert bytes(again.data) == bytes(blob.data)
-    keeper.remove(blob.digest)
-    keeper.remove(blob.digest)
+    keeper.remove([blob.digest])
+    keeper.remove([blob.digest])
     assert keeper.read(blob.digest) is None
     assert keeper.digests() == set()
 

@@ -18,7 +18,7 @@ from teacher_votes.calls import ACKNOWLEDGE, VOTE, TeacherPort
 from teacher_votes.teaching import requests_of, subject
 from teacher_votes.v1 import teacher_votes_pb2
 
-from comity.errors import MalformedMessage, PolicyRefusal, RoundOutOfOrder, SessionFailed
+from comity.errors import ComityError, MalformedMessage, PolicyRefusal, RoundOutOfOrder, SessionFailed
 from comity.ledger.comparison import compare
 from comity.ledger.ledger import in_round, loaded
 from comity.ledger.receipts import SignedStatement, subject_of
@@ -144,6 +144,24 @@ def test_a_refusal_costs_the_call_alone(binding: str, joined: Callable[..., Join
         port.add(*found.counted(3, 1))
     sum, _ = port.add(*found.counted(1, 4))
     assert sum == 4 + found.of.acceptors[0][0].task.count(1)
+
+
+def test_who_answers_nonsense_has_the_request_all_the_same(
+    joined: Callable[..., Joined], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = joined("remote")
+    port, said = found.port(), found.counted(1, 4)
+    call = RemoteChannel.call
+
+    def nonsense(channel: RemoteChannel, method: Method, request: Message) -> Message:
+        return type(call(channel, method, request))()
+
+    monkeypatch.setattr(RemoteChannel, "call", nonsense)
+    with pytest.raises(ComityError):
+        port.add(*said)
+    chains = found.of.parties[found.of.initiators[0][0].own.party].store.chains()
+    facts = [entry.fact for chain in chains for entry in chain.entries]
+    assert [each.matter for each in facts if each.kind == "count"] == ["intended", "delivered"]
 
 
 def test_a_call_that_waits_for_a_person_is_answered_when_it_can_be(joined: Callable[..., Joined]) -> None:

@@ -18,7 +18,7 @@ from comity.errors import DeadlineExceeded, PolicyRefusal, TooManyCalls, Unsuppo
 from comity.ledger.comparison import compare
 from comity.ledger.ledger import loaded
 from comity.ledger.verification import verify
-from comity.session.metering import RequestMeter
+from comity.session.metering.requests import RequestMeter
 from comity.session.request_queue import RequestQueue
 from comity.transport.bindings.remote import RemoteChannel
 from comity.transport.calls import Unary, Waiting
@@ -143,6 +143,25 @@ def test_a_question_whose_caller_has_gone_leaves_the_queue(asking: Asking) -> No
     until(lambda: hosted.worker.queued >= 5, "they wait")
     for each in gone:
         each.cancel()
+    behind = asking.ask(2)
+    until(lambda: hosted.worker.queued >= 6, "so does one behind them")
+    asking.gate.set()
+    assert [each.result(DEADLINE_S).value[0] for each in (held, behind)] == [1, 2]
+    asking.ask(3).result(DEADLINE_S)
+    assert asking.settle() == sum(asking.role.batches) == 3
+
+
+def test_a_question_that_is_withdrawn_from_a_stream_leaves_the_queue(asking: Asking) -> None:
+    """Its caller has gone, and the stream goes on: it is not answered, not charged, and its place is free."""
+    asking.gate.clear()
+    held = asking.ask(1)
+    assert asking.working.wait(DEADLINE_S)
+    hosted = asking.host.sessions.find(asking.of.contract.session)
+    gone = [asking.ask(40 + each) for each in range(5)]
+    until(lambda: hosted.worker.queued >= 5, "they wait")
+    for each in gone:
+        assert each.cancel()
+    # What comes later on the stream comes after what withdraws them.
     behind = asking.ask(2)
     until(lambda: hosted.worker.queued >= 6, "so does one behind them")
     asking.gate.set()

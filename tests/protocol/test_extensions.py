@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography.x509 import load_pem_x509_certificate
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
@@ -25,7 +27,10 @@ from comity.protocol.services import ServiceContext, Services, ServiceSettings, 
 from comity.store.places import store_url
 from comity.store.sql_store import SqlStore
 from comity.tasks.classification import classification
+from comity.transport.cards import fingerprint
+from comity.transport.certificates import Authority
 from comity.transport.identity import Identity
+from comity.transport.server import NodeServer
 from tests.protocol.conftest import DEFINITION, Install, forget
 
 ENTRY = "[comity.protocols]\ngreeting = greetpkg.definition:PROTOCOL\n"
@@ -151,6 +156,30 @@ def test_a_service_runs_with_its_node_and_is_drained_with_it(greeting: ProtocolD
         ended = sys.modules["greetpkg.service"].ENDED
         assert ended == []
     assert ended == [address]
+
+
+def test_a_service_refuses_whom_its_node_revokes(greeting: ProtocolDefinition, tmp_path: Path) -> None:
+    authority = Authority.create()
+    clinic, caller = authority.issue("clinic", tmp_path / "clinic"), authority.issue("caller", tmp_path / "caller")
+    assert caller.certificate is not None
+    mark = fingerprint(load_pem_x509_certificate(caller.certificate.read_bytes()))
+    services, servers = Services(), list[NodeServer]()
+
+    def secured(definition: ProtocolDefinition) -> ServiceContext:
+        return replace(context(tmp_path, definition, "127.0.0.1:0"), identity=clinic, servers=servers)
+
+    with ExitStack() as stack:
+        services.start(stack, "wisher", [greeting], secured)
+        names = [("grpc.ssl_target_name_override", "clinic")]
+        address, credentials = services.running["greeter"].address, caller.client_credentials("clinic")
+        channel = stack.enter_context(grpc.secure_channel(address, credentials, names))
+        check = health_pb2_grpc.HealthStub(channel).Check
+        assert check(health_pb2.HealthCheckRequest(), timeout=10).status
+        (server,) = servers
+        server.revoke(frozenset({mark}))
+        with pytest.raises(grpc.RpcError) as refused:
+            check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.parametrize(("listen", "role"), [("", "wisher"), ("127.0.0.1:0", "giver")])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from comity.contract import Contract, Membership, Terms
-from comity.node.config import NodeConfig, PeerConfig
+from comity.node.config import NodeConfig
+from comity.node.config_sections import PeerConfig
 from comity.node.control_client import ControlClient
 from comity.node.daemon import Node
 from comity.node.sessions.initiator import stored

@@ -17,23 +17,20 @@ from teacher_votes.v1 import services_pb2, teacher_votes_pb2
 
 from comity.errors import UnsupportedProtocol
 from comity.ledger.ledger import in_round
+from comity.session.egress_contents import carries, releases_in, require_known
 from comity.session.egress_rules import (
     CONTROL,
     METADATA,
-    carries,
     could_carry,
     holding,
     is_for_operators,
     proto_path,
-    releases_in,
     require_control,
-    require_known,
     require_service,
     rule_of,
 )
 from comity.transport.calls import Unary
-from comity.transport.identity import PARTY_KEY
-from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY
+from comity.transport.identity import CONTRACT_KEY, PARTY_KEY, SESSION_KEY
 from comity.transport.service import Service
 from comity.wire import v1
 from comity.wire.v1 import blobs_pb2, control_pb2, egress_pb2, sessions_pb2

@@ -27,6 +27,7 @@ KINDS: tuple[EgressKind, ...] = (
     "features",
     "answer",
     "sample",
+    "initial",
     "a-packages-own",
 )
 IT = Blob.of(bytearray(b"it is"))
@@ -81,7 +82,12 @@ def test_nothing_leaves_by_default(make_contract: Callable[..., Contract], kind:
 
 
 def test_samples_and_features_leave_only_where_the_policy_says_so(make_contract: Callable[..., Contract]) -> None:
-    assert [kind for kind in KINDS if not Policy().may_leave(kind)] == ["features", "sample", "a-packages-own"]
+    assert [kind for kind in KINDS if not Policy().may_leave(kind)] == [
+        "features",
+        "sample",
+        "initial",
+        "a-packages-own",
+    ]
     gate = EgressGate(make_contract(egress=("sample",)), Policy(), MemoryStore(), "clinic")
     with pytest.raises(PolicyRefusal, match=r"policy\.egress keeps sample"):
         gate.send_blob(IT, "sample", WHOLE)

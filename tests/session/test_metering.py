@@ -18,7 +18,9 @@ from comity.ledger.ledger import loaded
 from comity.ledger.numbers import Numbers
 from comity.ledger.receipts import SignedStatement
 from comity.ledger.verification import verify
-from comity.session.metering import AnswerMeter, RequestMeter, Tally
+from comity.session.metering.answers import AnswerMeter
+from comity.session.metering.requests import RequestMeter
+from comity.session.metering.tally import Tally
 from tests.cases import plain
 from tests.company import Company, company
 

@@ -33,6 +33,7 @@ from comity.ledger.ledger import Fact, in_round
 from comity.ledger.verification import verify
 from comity.store import sql_engine
 from comity.store.places import store_url
+from comity.store.sql_schema import VERSION
 from comity.store.sql_store import CLOCK_SLACK, SqlStore
 from comity.store.store import Record, Store, StoredSession
 
@@ -281,12 +282,12 @@ class TestSchema:
         ("version", "message"),
         [
             (
-                3,
-                "by a later version: expected schema 2, received schema 3; upgrade comity, or begin with another state_dir",
+                VERSION + 1,
+                f"by a later version: expected schema {VERSION}, received schema {VERSION + 1}; upgrade comity, or begin with another state_dir",
             ),
             (
-                1,
-                "by an earlier version: expected schema 2, received schema 1; export its ledger with the version that wrote",
+                VERSION - 1,
+                f"by an earlier version: expected schema {VERSION}, received schema {VERSION - 1}; export its ledger with the version that wrote",
             ),
         ],
     )

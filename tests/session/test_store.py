@@ -284,6 +284,18 @@ class TestSessions:
         )
         assert store.sessions()[1] == make_session("a")
 
+    def test_finds_those_that_are_on_and_counts_whom_it_began_with(self, store: Store) -> None:
+        for number, (state, initiator) in enumerate(
+            [("finished", "clinic"), ("active", "clinic"), ("waiting", "hospital"), ("failed", ""), ("active", "")]
+        ):
+            contract = {"rounds": 3, "initiator": initiator or None}
+            store.save(make_session(f"s-{number}", contract=contract, state=state, begun=f"2026-01-0{number + 1}"))
+        assert [each.session for each in store.ongoing()] == ["s-1", "s-2", "s-4"]
+        assert [store.begun("clinic", since) for since in ("2026-01-01", "2026-01-02", "2026-01-03")] == [2, 1, 0]
+        assert store.begun("hospital", "") == 1
+        store.save(make_session("s-1", state="cancelled"))
+        assert [each.session for each in store.ongoing()] == ["s-2", "s-4"]
+
     def test_keeps_what_a_session_waits_for(self, store: Store) -> None:
         waits = (
             Waiting("approval", "clinic", "its operator", "comity sessions accept"),

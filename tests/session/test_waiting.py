@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from comity.errors import SessionCancelled
+from comity.errors import InvalidValue, SessionCancelled
 from comity.session.events import Event
 from comity.session.waiting import PEER_AWAY, Reason, Waits
 from comity.store.memory_store import MemoryStore
@@ -127,3 +127,22 @@ def test_whoever_waits_in_turns_of_its_own_is_told_that_it_is_given_up(store: Me
     waits.give_up(SessionCancelled("its operator does not want it"))
     with pytest.raises(SessionCancelled):
         waits.require_going_on()
+
+
+def test_something_is_done_again_and_again_while_a_session_waits(store: MemoryStore) -> None:
+    waits, ready, turns = Waits(store, "s-1"), threading.Event(), []
+
+    def meanwhile() -> None:
+        turns.append(state(store)[0])
+        if len(turns) == 3:
+            ready.set()
+
+    waits.wait(LABELS, ready, every_s=0.001, meanwhile=meanwhile)
+    assert turns == ["waiting"] * 3
+    assert state(store) == ("active", [])
+
+
+def test_who_needs_an_operator_is_told_where_there_is_none(store: MemoryStore) -> None:
+    Waits(store, "s-1").require_operator("a decision")
+    with pytest.raises(InvalidValue, match="a decision needs an operator"):
+        Waits(store, "s-2").require_operator("a decision")

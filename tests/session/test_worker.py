@@ -62,12 +62,12 @@ def test_work_is_done_without_being_asked_for(work: Callable[[Counting], Session
     work(role)
     assert role.idle.wait(DEADLINE_S)
     assert role.done == 5
-    assert role.threads == {"worker"}
+    assert role.threads == {"session-worker"}
 
 
 def test_calls_run_in_the_workers_thread_and_return(work: Callable[[Counting], SessionWorker]) -> None:
     worker = work(Counting())
-    assert worker.call(lambda: threading.current_thread().name) == "worker"
+    assert worker.call(lambda: threading.current_thread().name) == "session-worker"
 
 
 def test_a_call_brings_new_work(work: Callable[[Counting], SessionWorker]) -> None:
@@ -248,6 +248,8 @@ def test_a_unit_that_takes_too_long_fails_its_session() -> None:
     worker.stop()
     (failure,) = role.failure
     assert isinstance(failure, SessionFailed)
+    assert worker.failure is not None
+    assert worker.failure.error is failure
     assert "limits.unit_s" in str(failure)
 
 

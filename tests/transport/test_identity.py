@@ -244,6 +244,34 @@ def test_certificate_failures_are_named_and_not_retried(
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("has_passphrase", [True, False])
+def test_a_key_with_a_passphrase_serves_and_calls(
+    echo: Callable[..., Any],
+    connect: Callable[..., PeerConnection],
+    issue: Callable[..., Identity],
+    method: Callable[..., Any],
+    has_passphrase: bool,
+) -> None:
+    """A passphrase that is configured for a key that has none is not used."""
+    both = []
+    for party in ("hospital", "clinic"):
+        identity = issue(party)
+        assert identity.key is not None
+        secret = identity.key.with_name("passphrase")
+        secret.write_text("four words and more\n")
+        if has_passphrase:
+            key = serialization.load_pem_private_key(identity.key.read_bytes(), None)
+            lock = serialization.BestAvailableEncryption(b"four words and more")
+            form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+            identity.key.write_bytes(key.private_bytes(*form, lock))
+        both.append(replace(identity, passphrase=secret))
+    address = echo(name_the_caller, identity=both[0]).address
+    assert call(connect(address, identity=both[1]), method) == b"clinic"
+    # What tells why a call failed shows its certificate as well.
+    stranger = replace(both[1], trust=issue("bank", by=Authority.create()).trust)
+    assert isinstance(diagnose(address, "hospital", stranger, ""), CertificateRejected)
+
+
 @contextmanager
 def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
     """Something that is no node: it takes connections and does `answer` with each."""

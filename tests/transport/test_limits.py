@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from comity.errors import PeerUnreachable, StorageFailed, TooManyCalls
@@ -21,11 +23,15 @@ from comity.transport import retry as times
 from comity.transport.addresses import split_address
 from comity.transport.diagnosis import diagnose
 from comity.transport.identity import PARTY_KEY, Identity
-from comity.transport.server import NodeServer
+from comity.transport.server import NodeServer, most_connections
 from comity.transport.status import from_rpc_error
 from tests.proxy import Proxy
 
 DEADLINE_S = 60.0
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of HTTP/2 begins."""
+MAX_CONCURRENT_STREAMS = 3
+"""Of the settings that its server answers with."""
 
 
 @dataclass
@@ -61,6 +67,7 @@ def holding() -> Iterator[Callable[..., Held]]:
                 "Hold": grpc.unary_unary_rpc_method_handler(held.hold),
                 "Call": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
                 "Take": grpc.stream_unary_rpc_method_handler(held.take),
+                "Give": grpc.unary_stream_rpc_method_handler(lambda request, context: iter([request])),
             }
             server.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Held", handlers),))
             held.address = server.start("127.0.0.1:0")
@@ -228,6 +235,83 @@ def test_callers_that_never_say_who_they_are_are_hung_up_on(issue: Callable[...,
             assert silent.recv(1) == b""
     finally:
         server.stop(0)
+
+
+@pytest.mark.parametrize("path", ["/test.Held/Call", "/test.Held/Give", f"/{health.SERVICE_NAME}/Watch"])
+def test_calls_that_never_say_what_they_want_keep_nobody_out(
+    holding: Callable[..., Held], channel: Any, path: str
+) -> None:
+    """Their headers come, and no request: of two parties, and many more than there are threads, for as long as they like."""
+    held = holding(calls=8, calls_a_party=4, grace_s=1000.0)
+    stop = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        stop.wait(DEADLINE_S)
+        yield from ()
+
+    silent = [
+        channel(held.address).stream_stream(path)(nothing(), metadata=as_party(party), timeout=DEADLINE_S)
+        for party in ("mallory", "stranger")
+        for _ in range(12)
+    ]
+    for _ in range(20):
+        assert call(held.address, "honest") == b"it"
+    stop.set()
+    # Who ends without a request is told so.
+    answers = {refused.code() for refused in map(ending, silent)}
+    assert answers <= {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}, answers
+    for party in ("mallory", "honest"):
+        assert call(held.address, party) == b"it"
+
+
+def ending(call: Any) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call)
+    return caught.value
+
+
+def test_only_so_many_connections_take_the_nodes_files(holding: Callable[..., Held], channel: Any) -> None:
+    """Those beyond are closed at once; who is connected stays, and when they go others come in."""
+    held = holding(connections=8)
+    before = channel(held.address).unary_unary("/test.Held/Call")
+    assert before(b"it", timeout=DEADLINE_S) == b"it"
+    with ExitStack() as stack:
+        opened = [stack.enter_context(socket.create_connection(split_address(held.address))) for _ in range(40)]
+        for each in opened:
+            each.settimeout(DEADLINE_S)
+            each.sendall(HELLO)
+        # One that is taken is sent settings.
+        assert sum(is_served(each) for each in opened) == 7
+        assert before(b"it", timeout=DEADLINE_S) == b"it"
+    # Once the server has seen that they are gone.
+    another = channel(held.address).unary_unary("/test.Held/Call")
+    assert another(b"it", timeout=DEADLINE_S, wait_for_ready=True) == b"it"
+
+
+def test_one_line_brings_only_so_many_calls_at_a_time(holding: Callable[..., Held]) -> None:
+    """More wait at the caller's end, in nobody's way: thousands that are refused one by one would hold up who comes after."""
+    held = holding(streams_a_party=10, calls_a_party=4)
+    with socket.create_connection(split_address(held.address), timeout=DEADLINE_S) as line:
+        line.sendall(HELLO)
+        with line.makefile("rb") as answer:
+            length = int.from_bytes(answer.read(9)[:3], "big")
+            settings = dict(struct.iter_unpack(">HI", answer.read(length)))
+    assert settings[MAX_CONCURRENT_STREAMS] == 18
+
+
+def is_served(connection: socket.socket) -> bool:
+    """Whether a server says anything on a connection before it closes it."""
+    try:
+        return connection.recv(1) != b""
+    except ConnectionError:
+        return False
+
+
+def test_connections_leave_a_node_files_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for files, most in ((1024, 768), (300, 150), (resource.RLIM_INFINITY, 2**31 - 1)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
+        assert most_connections(Limits()) == most
+        assert most_connections(Limits(connections=10)) == 10
 
 
 def test_a_proxy_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, free_address: str) -> None:

@@ -45,7 +45,7 @@ from comity.transport import blobs
 from comity.transport.blobs import CHUNK
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.retry import RetryPolicy
-from comity.wire.v1 import sessions_pb2_grpc
+from comity.wire.v1 import sessions_pb2, sessions_pb2_grpc
 
 DEADLINE_S = 10.0
 STATE = {"w": torch.arange(6 * CHUNK // 4, dtype=torch.float32)}
@@ -338,6 +338,33 @@ def test_a_closed_line_makes_no_stub(connect: Callable[..., PeerConnection]) -> 
     connection.close()
     with pytest.raises(PeerUnreachable, match="closed here"):
         connection.stub(sessions_pb2_grpc.SessionsStub)
+
+
+def test_a_call_on_a_line_that_was_closed_is_not_tried_again(
+    connect: Callable[..., PeerConnection], peer: Peer, address: str
+) -> None:
+    """Who closes it has another thread's session stop, not break."""
+    connection = connect(address, contract=peer.contract)
+    stub = connection.stub(sessions_pb2_grpc.SessionsStub)
+    put(connection)
+    connection.close()
+    with pytest.raises(PeerUnreachable, match="closed here"):
+        connection.call(stub.Describe, sessions_pb2.DescribePeerRequest())
+    with pytest.raises(PeerUnreachable, match="closed here"):
+        put(connection)
+
+
+def test_a_line_that_is_closed_while_it_tries_again_tries_no_more(
+    connect: Callable[..., PeerConnection], free_address: str, retried: threading.Event
+) -> None:
+    connection = connect(free_address, retry=RetryPolicy(retry_s=600))
+    stub = connection.stub(sessions_pb2_grpc.SessionsStub)
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(connection.call, stub.Describe, sessions_pb2.DescribePeerRequest())
+        assert retried.wait(DEADLINE_S)
+        connection.close()
+        with pytest.raises(PeerUnreachable, match="closed here"):
+            calling.result(2 * DEADLINE_S)
 
 
 def put_next(connection: PeerConnection) -> None:

@@ -14,8 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from teacher_votes.definition import PROTOCOL
 
-from comity.errors import AddressInUse, InvalidValue, MissingFile
+from comity.errors import AddressInUse, InvalidValue, MissingFile, UnknownSession
 from comity.transport import blobs, sessions
+from comity.transport.call_watchers import Call, measured, watching
 from comity.transport.identity import Identity
 from comity.transport.server import NodeServer, is_loopback
 
@@ -124,3 +125,13 @@ def test_what_is_not_named_is_not_served(echo: Callable[..., Any]) -> None:
     with grpc.insecure_channel(served.address) as channel, pytest.raises(grpc.RpcError) as refused:
         channel.unary_unary("/test.Other/Call")(b"", timeout=10)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    ("error", "ending"), [(UnknownSession("there is none"), "NOT_FOUND"), (RuntimeError("secret"), "INTERNAL")]
+)
+def test_a_call_ended_as_the_other_side_sees_it(error: Exception, ending: str) -> None:
+    told: list[Call] = []
+    with watching(told.append), pytest.raises(type(error)), measured("server", "/s/M", "s-1"):
+        raise error
+    assert [each.ending for each in told] == [ending]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import queue
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,16 +20,19 @@ from comity.session.limits import Limits
 from comity.session.replayable_stream import ReplayableStream
 from comity.transport import retry as times
 from comity.transport import streams
+from comity.transport.addresses import split_address
 from comity.transport.identity import PARTY_KEY
 from comity.transport.server import NodeServer
 from comity.transport.status import from_rpc_error
 from comity.transport.streams import non_blocking
-from tests.http2 import ACK, PING, PREFACE, frames
+from tests.http2 import ACK, DATA, END_HEADERS, HEADERS, PING, PREFACE, frames
 from tests.proxy import proxying
 
 LIMITS = Limits()
-CHANNELS = 10
+CHANNELS = 12
+"""More than those who read nothing: who reads has a line of its own."""
 DEADLINE_S = 60.0
+SETTINGS, INITIAL_WINDOW_SIZE, END_STREAM = 4, 4, 1
 
 
 class Followed:
@@ -200,6 +204,36 @@ def test_who_stops_to_read_is_cut_and_holds_up_nobody(
             list(each)
 
 
+def test_who_reads_nothing_at_all_takes_few_of_those_who_send(
+    serving: Served, follow: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line may say that not one byte can be sent; nobody waits until its followers are cut."""
+    monkeypatch.setattr(streams, "STUCK_S", 1000.0)
+    serving.stream.append(b"first")
+    with socket.create_connection(split_address(serving.address), timeout=DEADLINE_S) as line:
+        line.sendall(PREFACE + frame(SETTINGS, struct.pack(">HI", INITIAL_WINDOW_SIZE, 0)))
+        for number in range(3 * streams._SENDERS):
+            stream = 2 * number + 1
+            line.sendall(frame(HEADERS, headers("/test.Streams/Follow", "mallory"), END_HEADERS, stream))
+            # An empty message, and no other.
+            line.sendall(frame(DATA, bytes(5), END_STREAM, stream))
+        until(lambda: serving.subscribers() >= streams._SENDERS_A_PARTY)
+        for number in range(CHANNELS):
+            assert next(follow(number)) == b"first"
+
+
+def frame(kind: int, payload: bytes, flags: int = 0, stream: int = 0) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def headers(path: str, party: str) -> bytes:
+    """Those of a call, in literals."""
+    fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "hospital", "te": "trailers"}
+    fields |= {"content-type": "application/grpc", PARTY_KEY: party}
+    pairs = ((name.encode(), value.encode()) for name, value in fields.items())
+    return b"".join(bytes([0, len(name)]) + name + bytes([len(value)]) + value for name, value in pairs)
+
+
 def test_whoever_waits_is_not_taken_for_one_who_pings_too_much(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -223,15 +257,11 @@ def test_whoever_waits_is_not_taken_for_one_who_pings_too_much(
         call.cancel()
 
 
-class Lagging:
-    """A queue whose puts return late: whoever takes what was put is first."""
+class Lagging(streams._Turns):
+    """Turns whose puts return late: whoever takes what was put is first."""
 
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.get = self._queue.get
-
-    def put(self, item: Any) -> None:
-        self._queue.put(item)
+    def put(self, follower: Any) -> None:
+        super().put(follower)
         threading.Event().wait(0.005)
 
 
@@ -251,7 +281,13 @@ def test_the_guard_knows_of_every_send_until_it_is_done(monkeypatch: pytest.Monk
         if message is None:
             over.set()
 
-    context: Any = SimpleNamespace(add_callback=lambda _: True, peer=lambda: "peer", cancel=lambda: None)
+    context: Any = SimpleNamespace(
+        add_callback=lambda _: True,
+        peer=lambda: "peer",
+        cancel=lambda: None,
+        auth_context=dict,
+        invocation_metadata=tuple,
+    )
     sending.serve(Followed(stream), context, send)
     assert over.wait(DEADLINE_S)
     sending.stop()

@@ -28,6 +28,7 @@ from comity.transport.identity import Identity, caller
 from comity.transport.peer_connection import PeerConnection
 from comity.transport.server import NodeServer
 from comity.transport.trust import Trust
+from tests.transport.conftest import METHOD
 
 ELSEWHERE = "127.0.0.2:0"
 """An address of this machine that stands in no certificate."""
@@ -305,6 +306,41 @@ def test_what_a_trusted_authority_issued_can_be_revoked_at_both_ends(
         asked(hospital, revoking(clinic, hospital))
 
 
+def test_an_open_line_to_a_peer_that_is_revoked_is_refused_whoever_vouches_for_it(
+    issue: Callable[..., Identity], echo: Callable[..., Any], connect: Callable[..., PeerConnection], free_address: str
+) -> None:
+    hospital, clinic = issue("hospital"), issue("clinic")
+    assert hospital.certificate is not None
+    certificate = x509.load_pem_x509_certificate(hospital.certificate.read_bytes())
+    revoking = replace(clinic, revoked=frozenset({fingerprint(certificate)}))
+    away = connect(free_address, identity=clinic)
+    line = connect(echo(identity=hospital, address=free_address).address, identity=clinic)
+    call = line.stub(lambda channel: channel.unary_unary(METHOD))
+    assert line.call(call, b"x") == b"x"
+    line.require_trusted(clinic)
+    assert line.call(call, b"x") == b"x"
+    with pytest.raises(PolicyRefusal, match="refuses hospital's"):
+        line.require_trusted(revoking)
+    with pytest.raises(PolicyRefusal, match="refuses hospital's"):
+        line.call(call, b"x")
+    away.close()
+    away.require_trusted(revoking)
+
+
+def test_a_peer_that_was_away_when_it_was_revoked_is_refused_when_it_is_back(
+    issue: Callable[..., Identity], echo: Callable[..., Any], connect: Callable[..., PeerConnection], free_address: str
+) -> None:
+    hospital, clinic = issue("hospital"), issue("clinic")
+    assert hospital.certificate is not None
+    certificate = x509.load_pem_x509_certificate(hospital.certificate.read_bytes())
+    line = connect(free_address, identity=clinic)
+    line.require_trusted(replace(clinic, revoked=frozenset({fingerprint(certificate)})))
+    echo(identity=hospital, address=free_address)
+    call = line.stub(lambda channel: channel.unary_unary(METHOD))
+    with pytest.raises(PolicyRefusal, match="refuses hospital's"):
+        line.call(call, b"x")
+
+
 def test_an_authority_on_a_card_that_is_revoked_takes_its_certificates_along(
     hospital: Party, clinic: Party, asked: Any, tmp_path: Path
 ) -> None:
@@ -402,5 +438,38 @@ def test_who_is_no_longer_trusted_follows_nothing_any_more(hospital: Party, clin
             with pytest.raises(grpc.RpcError) as caught:
                 next(following)
             assert caught.value.code() is grpc.StatusCode.CANCELLED  # type: ignore[attr-defined]
+    finally:
+        server.stop(0)
+
+
+def test_many_streams_of_one_certificate_are_looked_at_once(
+    hospital: Party, clinic: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hospital.trusts(clinic)
+    clinic.trusts(hospital)
+    looks: list[str] = []
+    require = Trust.require
+
+    def counted(trust: Trust, party: str, pem: bytes) -> None:
+        looks.append(party)
+        require(trust, party, pem)
+
+    server = NodeServer(hospital.identity, [])
+    address = server.start("127.0.0.1:0")
+    options = [("grpc.ssl_target_name_override", "hospital"), ("grpc.default_authority", "hospital")]
+    try:
+        with grpc.secure_channel(address, clinic.identity.client_credentials("hospital"), options) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            following = [stub.Watch(health_pb2.HealthCheckRequest(), timeout=60) for _ in range(20)]
+            assert {next(each).status for each in following} == {health_pb2.HealthCheckResponse.SERVING}
+            monkeypatch.setattr(Trust, "require", counted)
+            server.streams.meanwhile()
+            # The server may have looked by itself meanwhile, which it does every second.
+            assert 1 <= len(looks) <= 3
+            (hospital.folder / "trust" / "clinic.pem").unlink()
+            server.streams.meanwhile()
+            for each in following:
+                with pytest.raises(grpc.RpcError):
+                    next(each)
     finally:
         server.stop(0)

@@ -12,8 +12,7 @@ import torch
 from comity.blobs.session_blobs import Expectation
 from comity.ledger.ledger import in_round
 from comity.tensors import Blob, Layout
-from comity.transport.identity import PARTY_KEY
-from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY
+from comity.transport.identity import CONTRACT_KEY, PARTY_KEY, SESSION_KEY
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import blobs_pb2
 

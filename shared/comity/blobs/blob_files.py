@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -12,21 +14,49 @@ import torch
 from comity.errors import StorageCorrupted, StorageFailed
 from comity.tensors import Blob
 
+SMALL = 2**16
+"""Most bytes of a blob for which a file of its own, and the syncs that it needs, would take longer than all else."""
+
 
 class BlobKeeper(Protocol):
-    """Keeps whole blobs under their digests."""
+    """Keeps whole blobs under their digests, for any number of threads."""
 
     def write(self, blob: Blob) -> Blob:
-        """Keeps a blob, durably; returns it as it is kept."""
+        """Keeps a blob; returns it as it is kept. It is durable before anything that is written later and names it."""
 
     def read(self, digest: bytes) -> Blob | None:
         """A blob, or None where there is none."""
 
-    def remove(self, digest: bytes) -> None:
-        """Drops a blob."""
+    def remove(self, digests: Collection[bytes]) -> None:
+        """Drops blobs."""
 
     def digests(self) -> set[bytes]:
         """What is kept."""
+
+
+class SmallBlobs(Protocol):
+    """Where the small blobs of all sessions are kept, see `comity.store.store.SmallBlobs`."""
+
+    def add(self, session: str, part: str, digest: bytes, content: memoryview) -> None:
+        """Keeps a blob."""
+
+    def find(self, session: str, part: str, digest: bytes) -> bytes | None:
+        """A blob's bytes; None where it is not kept."""
+
+    def digests(self, session: str, part: str) -> set[bytes]:
+        """What is kept of a part of a session."""
+
+    def remove(self, session: str, part: str, digests: Collection[bytes]) -> None:
+        """Drops blobs."""
+
+    def sessions(self) -> set[str]:
+        """The sessions of which blobs are kept."""
+
+    def used(self, session: str) -> int:
+        """What those of a session take, in bytes."""
+
+    def drop(self, session: str) -> None:
+        """Drops all blobs of a session."""
 
 
 class BlobMemory:
@@ -49,9 +79,10 @@ class BlobMemory:
         """See `BlobKeeper.read`."""
         return self._blobs.get(digest)
 
-    def remove(self, digest: bytes) -> None:
+    def remove(self, digests: Collection[bytes]) -> None:
         """See `BlobKeeper.remove`."""
-        self._blobs.pop(digest, None)
+        for digest in digests:
+            self._blobs.pop(digest, None)
 
     def digests(self) -> set[bytes]:
         """See `BlobKeeper.digests`."""
@@ -66,17 +97,20 @@ class BlobFolder:
 
     Args:
         folder: The folder; made if it is not there. Files in it that are no blobs are what a killed node left, and go.
+        reads_only: Whether another process may be writing there: then nothing is made, and nothing goes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, reads_only: bool = False) -> None:
         self._folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for left in folder.glob("*.part"):
-                left.unlink()
+            if not reads_only:
+                folder.mkdir(parents=True, exist_ok=True)
+                for left in folder.glob("*.part"):
+                    left.unlink()
         except OSError as error:
             raise _failed(folder, error) from error
         self._checked: set[bytes] = set()
+        self._writing = threading.Lock()
 
     def write(self, blob: Blob) -> Blob:
         """See `BlobKeeper.write`.
@@ -86,16 +120,17 @@ class BlobFolder:
         """
         path = self._path(blob.digest)
         part = path.with_suffix(".part")
-        try:
-            with part.open("wb") as file:
-                file.write(blob.data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-            _sync_folder(self._folder)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise _failed(path, error) from error
+        with self._writing:
+            try:
+                with part.open("wb") as file:
+                    file.write(blob.data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.replace(path)
+                _sync_folder(self._folder)
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                raise _failed(path, error) from error
         self._checked.add(blob.digest)
         return Blob(blob.digest, self._map(path))
 
@@ -112,20 +147,18 @@ class BlobFolder:
             return Blob(digest, self._map(path))
         blob = Blob.of(self._map(path))
         if blob.digest != digest:
-            action = "restore the file, or cancel the session"
-            raise StorageCorrupted(
-                f"{path} was changed", expected=f"BLAKE3 {digest.hex()}", received=blob.hex, action=action
-            )
+            raise _changed(str(path), digest, blob)
         self._checked.add(digest)
         return blob
 
-    def remove(self, digest: bytes) -> None:
+    def remove(self, digests: Collection[bytes]) -> None:
         """See `BlobKeeper.remove`."""
-        self._checked.discard(digest)
-        try:
-            self._path(digest).unlink(missing_ok=True)
-        except OSError as error:
-            raise _failed(self._path(digest), error) from error
+        for digest in digests:
+            self._checked.discard(digest)
+            try:
+                self._path(digest).unlink(missing_ok=True)
+            except OSError as error:
+                raise _failed(self._path(digest), error) from error
 
     def digests(self) -> set[bytes]:
         """See `BlobKeeper.digests`."""
@@ -154,12 +187,77 @@ class BlobFolder:
             raise _failed(path, error) from error
 
 
+class SmallAside:
+    """Keeps small blobs where their session is recorded, and others as files.
+
+    Args:
+        files: Keeps the others.
+        small: Keeps the small ones.
+        session: Whose they are.
+        part: What is kept apart within the session.
+    """
+
+    def __init__(self, files: BlobFolder, small: SmallBlobs, session: str, part: str) -> None:
+        self._files, self._small, self._place = files, small, (session, part)
+        self._checked: set[bytes] = set()
+
+    def write(self, blob: Blob) -> Blob:
+        """See `BlobKeeper.write`.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        if blob.size > SMALL:
+            return self._files.write(blob)
+        self._small.add(*self._place, blob.digest, blob.data)
+        self._checked.add(blob.digest)
+        # As with a file: what is kept does not change with what it was made from.
+        return Blob(blob.digest, memoryview(bytearray(blob.data)))
+
+    def read(self, digest: bytes) -> Blob | None:
+        """See `BlobKeeper.read`.
+
+        Raises:
+            StorageCorrupted: The bytes are not those that were written.
+        """
+        content = self._small.find(*self._place, digest)
+        if content is None:
+            return self._files.read(digest)
+        # Torch wants memory that it could write to.
+        data = memoryview(bytearray(content))
+        if digest not in self._checked:
+            blob = Blob.of(data)
+            if blob.digest != digest:
+                raise _changed(f"a blob of session {self._place[0]}", digest, blob)
+            self._checked.add(digest)
+        return Blob(digest, data)
+
+    def remove(self, digests: Collection[bytes]) -> None:
+        """See `BlobKeeper.remove`."""
+        self._checked -= {*digests}
+        self._small.remove(*self._place, digests)
+        self._files.remove(digests)
+
+    def digests(self) -> set[bytes]:
+        """See `BlobKeeper.digests`."""
+        return self._small.digests(*self._place) | self._files.digests()
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _changed(what: str, digest: bytes, found: Blob) -> StorageCorrupted:
+    return StorageCorrupted(
+        f"{what} was changed",
+        expected=f"BLAKE3 {digest.hex()}",
+        received=found.hex,
+        action="restore it, or cancel the session",
+    )
 
 
 def _failed(path: Path, error: Exception) -> StorageFailed:

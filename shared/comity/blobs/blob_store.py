@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from comity.blobs.blob_files import BlobKeeper, BlobMemory
+    from comity.blobs.blob_files import BlobFolder, BlobKeeper, BlobMemory, SmallBlobs
+    from comity.tensors import Blob
 
 
 class BlobStore(Protocol):
@@ -22,6 +23,9 @@ class BlobStore(Protocol):
             session: The session.
             part: What is kept apart within it, for example what one peer sends; empty for the rest.
         """
+
+    def find(self, session: str, digest: bytes, part: str = "") -> Blob | None:
+        """A blob of a session, without making anything; None where it is not here."""
 
     def sessions(self) -> set[str]:
         """The sessions of which blobs are kept."""
@@ -48,6 +52,11 @@ class BlobMemories:
 
         return self._keepers.setdefault((session, part), BlobMemory())
 
+    def find(self, session: str, digest: bytes, part: str = "") -> Blob | None:
+        """See `BlobStore.find`."""
+        keeper = self._keepers.get((session, part))
+        return None if keeper is None else keeper.read(digest)
+
     def sessions(self) -> set[str]:
         """See `BlobStore.sessions`."""
         return {session for session, _ in self._keepers}
@@ -73,10 +82,14 @@ class BlobFolders:
 
     Args:
         folder: The folder; it need not be there yet.
+        beside: Another one, what is in which counts among what all sessions take.
+        small: Where small blobs are kept, in a database whose size counts elsewhere; None for files as well.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, beside: Path | None = None, small: SmallBlobs | None = None) -> None:
         self._folder = folder
+        self._beside = beside
+        self._small = small
 
     def keeper(self, session: str, part: str = "") -> BlobKeeper:
         """See `BlobStore.keeper`.
@@ -86,17 +99,31 @@ class BlobFolders:
         """
         from comity.blobs.blob_files import BlobFolder  # noqa: PLC0415 - as above
 
-        return BlobFolder(self._folder / session / part)
+        return self._whole(BlobFolder(self._folder / session / part), session, part)
+
+    def find(self, session: str, digest: bytes, part: str = "") -> Blob | None:
+        """See `BlobStore.find`; makes and clears nothing, also beside a node that works."""
+        from comity.blobs.blob_files import BlobFolder  # noqa: PLC0415 - as above
+
+        files = BlobFolder(self._folder / session / part, reads_only=True)
+        return self._whole(files, session, part).read(digest)
+
+    def _whole(self, files: BlobFolder, session: str, part: str) -> BlobKeeper:
+        from comity.blobs.blob_files import SmallAside  # noqa: PLC0415 - as above
+
+        return files if self._small is None else SmallAside(files, self._small, session, part)
 
     def sessions(self) -> set[str]:
         """See `BlobStore.sessions`."""
-        return {path.name for path in self._folder.glob("*") if path.is_dir()}
+        small = set[str]() if self._small is None else self._small.sessions()
+        return {path.name for path in self._folder.glob("*") if path.is_dir()} | small
 
     def used(self, session: str | None = None) -> int:
-        """See `BlobStore.used`."""
-        folder = self._folder if session is None else self._folder / session
-        # `walk` passes over folders that are gone, which `rglob` does not.
-        return sum(_size(Path(at) / name) for at, _, names in os.walk(folder) for name in names)
+        """See `BlobStore.used`; of all sessions, without what their database takes."""
+        if session is not None:
+            small = 0 if self._small is None else self._small.used(session)
+            return _bytes_in(self._folder / session) + small
+        return _bytes_in(self._folder) + (0 if self._beside is None else _bytes_in(self._beside))
 
     def free(self) -> int:
         """See `BlobStore.free`."""
@@ -107,7 +134,29 @@ class BlobFolders:
         """See `BlobStore.drop`."""
         freed = self.used(session)
         shutil.rmtree(self._folder / session, ignore_errors=True)
+        if self._small is not None:
+            self._small.drop(session)
         return freed
+
+
+def of_node(state_dir: Path, small: SmallBlobs | None = None) -> BlobFolders:
+    """A node's blobs; the copies that it keeps for audits count with them.
+
+    Args:
+        state_dir: Where the node keeps what it keeps.
+        small: See `BlobFolders`; None where those do not matter.
+    """
+    return BlobFolders(state_dir / "blobs", copies_of(state_dir), small)
+
+
+def copies_of(state_dir: Path) -> Path:
+    """Where a node keeps copies of what it sent."""
+    return state_dir / "audit"
+
+
+def _bytes_in(folder: Path) -> int:
+    # `walk` passes over folders that are gone, which `rglob` does not.
+    return sum(_size(Path(at) / name) for at, _, names in os.walk(folder) for name in names)
 
 
 def _size(path: Path) -> int:

@@ -41,6 +41,7 @@ class Expectation:
         count: Most that may come.
         verify: Checks a whole blob's content and raises if it does not fit.
         deltas: Whether they may come as what changed since others.
+        digest: Digest of the one that may come; empty for any.
     """
 
     kind: str
@@ -49,10 +50,11 @@ class Expectation:
     count: int
     verify: Callable[[Blob], None]
     deltas: bool = False
+    digest: bytes = b""
 
-    def fits(self, kind: str, units: Units) -> bool:
-        """Whether a blob of a kind and of some units may come."""
-        return kind == self.kind and self.units.covers(units)
+    def fits(self, kind: str, units: Units, digest: bytes) -> bool:
+        """Whether a blob of a kind, of some units and of a digest may come."""
+        return kind == self.kind and self.units.covers(units) and self.digest in {b"", digest}
 
     def require_form(self, size: int, encoding: Encoding | None) -> None:
         """Checks how a blob is announced.
@@ -78,7 +80,7 @@ class Expectation:
 
     def __str__(self) -> str:
         """What may come, in words."""
-        return f"{self.kind} of {self.units}"
+        return f"{self.kind} of {self.units}" + (f", {self.digest.hex()}" if self.digest else "")
 
 
 class Held(NamedTuple):
@@ -110,6 +112,7 @@ class SessionBlobs:
         self._half_uploads = half_uploads
         self._alive: WeakSet[Incoming] = WeakSet()
         self._release = release
+        # Not held while the keeper is asked: that may wait for a transaction in which others ask for blobs.
         self._lock = threading.Lock()
         self._keeper = keeper if keeper is not None else BlobMemory()
         self._published: dict[bytes, tuple[str, Units]] = {}
@@ -125,6 +128,11 @@ class SessionBlobs:
             self._received.clear()
             self._incoming.clear()
 
+    def expects(self, kind: str, units: Units, digest: bytes) -> bool:
+        """Whether a peer may upload a blob of a kind, of some units and of a digest now."""
+        with self._lock:
+            return any(each.fits(kind, units, digest) for each in self._expected)
+
     def settle(self, digest: bytes) -> None:
         """Says that a blob need not come again for now, though it may be dropped: what it was for is done."""
         with self._lock:
@@ -136,16 +144,15 @@ class SessionBlobs:
             self._settled.clear()
 
     def add(self, blob: Blob) -> Blob:
-        """Keeps a whole blob, durably; returns it as it is kept."""
-        with self._lock:
-            if (kept := self._keeper.read(blob.digest)) is not None:
-                return kept
-            kept = self._keeper.write(blob)
+        """Keeps a whole blob; returns it as it is kept. It is durable before anything that is written later and names it."""
+        if (kept := self._keeper.read(blob.digest)) is not None:
+            return kept
+        kept = self._keeper.write(blob)
         faults.point("commit")
         return kept
 
     def release(self, blob: Blob, kind: str, units: Units) -> Blob:
-        """Keeps, durably, what is to be sent for a blob that this party made; returns it as it is kept.
+        """Keeps what is to be sent for a blob that this party made; returns it as it is kept.
 
         Everything that a party makes for others comes into being here. What is told with it, such as a loss, is to be taken
         of what this returns: it may be another blob than the one that was made.
@@ -183,23 +190,22 @@ class SessionBlobs:
         Raises:
             UnknownBlob: It is not here.
         """
-        with self._lock:
-            blob = self._keeper.read(digest)
+        blob = self._keeper.read(digest)
         if blob is None:
             raise _unknown(digest)
         return blob
 
     def __contains__(self, digest: bytes) -> bool:
         """Whether the whole blob is here."""
-        with self._lock:
-            return self._keeper.read(digest) is not None
+        return self._keeper.read(digest) is not None
 
     def held(self, digest: bytes) -> Held:
         """What is here of a blob."""
+        blob = self._keeper.read(digest)
         with self._lock:
             if digest in self._settled:
                 return Held(0, True)
-            if (blob := self._keeper.read(digest)) is not None:
+            if blob is not None:
                 return Held(blob.size, True)
             incoming = self._incoming.get(digest)
             if incoming is None:
@@ -208,15 +214,14 @@ class SessionBlobs:
 
     def drop(self, digest: bytes) -> None:
         """Drops a whole blob."""
+        self._keeper.remove([digest])
         with self._lock:
-            self._keeper.remove(digest)
             self._published.pop(digest, None)
 
     def keep(self, digests: Collection[bytes]) -> None:
         """Drops every whole blob but these."""
+        self._keeper.remove(self._keeper.digests() - set(digests))
         with self._lock:
-            for digest in self._keeper.digests() - set(digests):
-                self._keeper.remove(digest)
             self._published = {digest: place for digest, place in self._published.items() if digest in digests}
 
     def receive(
@@ -240,10 +245,10 @@ class SessionBlobs:
             BlobTruncated: The upload does not go on where the bytes held end.
             UnknownBlob: The encoding's base is not here.
         """
+        base = None if encoding is None else self._keeper.read(encoding.base)
         with self._lock:
-            expected = self._expectation_of(kind, units)
+            expected = self._expectation_of(kind, units, digest)
             expected.require_form(size, encoding)
-            base = None if encoding is None else self._keeper.read(encoding.base)
             if encoding is not None and (base is None or base.size != expected.size):
                 raise _unknown(encoding.base)
             self._count(digest, expected)
@@ -262,6 +267,12 @@ class SessionBlobs:
                     action="ask how much is held and go on from there",
                 )
             return incoming
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether something is on its way, or half here."""
+        with self._lock:
+            return bool(self._alive)
 
     def drop_half_uploads(self, after_s: float) -> None:
         """Drops uploads that were cut, and that nobody has gone on with for so many seconds."""
@@ -286,9 +297,9 @@ class SessionBlobs:
                 )
             del self._incoming[next(iter(self._incoming))]
 
-    def _expectation_of(self, kind: str, units: Units) -> Expectation:
+    def _expectation_of(self, kind: str, units: Units, digest: bytes) -> Expectation:
         for each in self._expected:
-            if each.fits(kind, units):
+            if each.fits(kind, units, digest):
                 return each
         raise UnexpectedBlob(
             "this blob is not expected",

@@ -18,11 +18,12 @@ from comity.contract import Json, canonical
 Direction = Literal["sent", "received"]
 
 Matter = Literal[
-    "opened", "intended", "delivered", "receipt", "ended", "privacy", "judged", "chain-opened", "chain-ended"
+    "opened", "intended", "delivered", "receipt", "ended", "privacy", "judged", "used", "chain-opened", "chain-ended"
 ]
 """What an entry is about: a session was agreed (its contract's hash, its members and their keys); something is about to
 leave; something left or came; a signed statement was made or received; a session ended; a session's training, which is
-about to begin, spends some of the privacy budget; something that was trained to be sent was judged by the leak guard. In the node's own chain: a chain was begun; a chain ended, and where."""
+about to begin, spends some of the privacy budget; something that was trained to be sent was judged by the leak guard; something that came was trained by. In the node's own
+chain: a chain was begun; a chain ended, and where."""
 
 GENESIS = "0" * 64
 """What the first entry of a chain names as the hash before it."""
@@ -227,9 +228,16 @@ class Ledger(Protocol):
     """Where entries are kept."""
 
     def record(self, fact: Fact) -> bool:
-        """Appends an entry to its chain, durably, unless the same fact stands there; returns whether it was new.
+        """Appends an entry to its chain, unless the same fact stands there; returns whether it was new.
 
         With a chain's first entry, and with the fact that the session ended, the node's own chain gets an entry too.
+        """
+
+    def sync(self) -> None:
+        """Waits until what was written is durable. Nothing leaves a node before: the gate sees to that.
+
+        What is killed with its process is there without it, and after a loss of power what is there ends somewhere, with
+        nothing missing before that.
         """
 
     def chains(self, session: str | None = None, peer: str | None = None) -> Iterable[Chain]:

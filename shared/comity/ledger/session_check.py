@@ -86,7 +86,7 @@ class SessionChainCheck(ChainCheck):
                 self._check_receipt(entry)
             case "ended":
                 self.ended = True
-            case "privacy" | "judged":
+            case "privacy" | "judged" | "used":
                 pass
             case _:
                 raise self.broken(entry, "is about no known matter", received=f"{fact.matter}, {fact.direction}")

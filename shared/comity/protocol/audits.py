@@ -41,7 +41,8 @@ class AuditedParty:
         task: Builds its task of the session; given other samples, with those and without a guard.
         sent: What it sent and kept, in the order in which it first left, each once.
         not_kept: How many blobs left of which nothing was kept.
-        copy: What was kept under a digest, also of what the peers had already and a message named.
+        copy: What was kept under a digest, also of what the peers had already and a message named, or what came and is
+            still here.
     """
 
     data: Any

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pkgutil import resolve_name
 from typing import Any
 
 from comity.contract import Contract, Json
 from comity.protocol.definition import ProtocolDefinition
-from comity.protocol.presentation import Column, PerRoundTable
+from comity.protocol.presentation import Column, PerRoundTable, Relation, columns_of
 from comity.session.events import Event
+
+ROUND = Column("round", "round", "integer")
+"""What most numbers are drawn over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A number over rounds.
+    """A number over rounds, or over another one.
 
     Attributes:
         column: What it is, and how it is written.
-        rounds: The rounds.
-        lines: The values, one a round, by the name of whose they are; None where there is none.
+        rounds: The rounds, or the values of what it is drawn over.
+        lines: The values, one for each of these, by the name of whose they are; None where there is none.
+        over: What it is drawn over.
     """
 
     column: Column
-    rounds: Sequence[int]
+    rounds: Sequence[float]
     lines: Mapping[str, Sequence[float | None]]
+    over: Column = ROUND
 
     @property
     def is_logarithmic(self) -> bool:
@@ -77,6 +82,28 @@ def curves_of_statement(statement: PerRoundTable | None, metrics: Mapping[str, A
         values = {name: [_value(each) for each in line] for name, line in lines.items()}
         if any(value is not None for line in values.values() for value in line):
             curves.append(Curve(column, list(rounds), values))
+    return curves
+
+
+def curves_of_relations(relations: Sequence[Relation], metrics: Mapping[str, Any]) -> list[Curve]:
+    """A curve for each relation of which a result has numbers.
+
+    Args:
+        relations: What is drawn over what.
+        metrics: The result's.
+    """
+    curves = []
+    for each in relations:
+        columns, over = columns_of(each.columns, metrics), metrics.get(each.over.field)
+        names = [column.title if len(columns) > 1 else "" for column in columns]
+        lines = {
+            name: [_value(value) for value in metrics[column.field]]
+            for name, column in zip(names, columns, strict=True)
+        }
+        # Two points make a line.
+        if over and len(over) > 1 and any(value is not None for line in lines.values() for value in line):
+            drawn = replace(columns[0], title=each.title, about=each.about)
+            curves.append(Curve(drawn, [float(value) for value in over], lines, each.over))
     return curves
 
 

@@ -67,7 +67,8 @@ class Extensions:
             none.
         settings_template: `package:FILE` of the lines on them that a new node's configuration gets; empty for none.
         script_template: `package:FILE` of the first script of a new node that asks, or that opens sessions for others to join;
-            `$acceptor` stands for the acceptor, `$acceptor_value` for it as TOML. Empty for none.
+            `$acceptor` stands for the acceptor, or for all known peers where all may help at once, `$acceptor_value` for
+            them as TOML, and `$normalization` for what may be done to inputs. Empty for none.
         services: Services of either side.
         verbs: Verbs of the command. A protocol of this project that has some is named in the entry-point group
             `comity.verbs` too, so that help need not look at those that have none.

@@ -16,11 +16,13 @@ from comity.privacy import Mechanism
 from comity.privacy.leak_guard import Rules
 from comity.privacy.limits import TrainingPlan
 from comity.privacy.terms import PrivacyTerms
+from comity.protocol.absence import Absence
 from comity.protocol.comparing import Comparing
 from comity.protocol.roles import Initiator
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.worker import Steppable
-from comity.tasks import ModelSize, require_task
+from comity.tasks import ModelSize, no_weights, require_task
+from comity.tasks.models import Weights
 from comity.training import Secret
 from comity.training.settings import TrainingSettings
 from comity.transport.bindings.channel import Channel
@@ -46,6 +48,7 @@ class Resources:
         mechanism: The noise of its training; None for none.
         rules: By which a leak guard decides what of its training is sent; None for no guard.
         training: How it makes its steps.
+        weights: Gives the weights that models begin with, for who builds one again.
     """
 
     party: str
@@ -58,6 +61,7 @@ class Resources:
     mechanism: Mechanism | None = None
     rules: Rules | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    weights: Weights = no_weights
 
 
 class TaskBuilder(Protocol):
@@ -119,6 +123,35 @@ class TaskBuilder(Protocol):
         """
         del terms, task, models, own
         return {}
+
+    def models_beside(self, contract: Contract, party: str, settings: Any) -> Sequence[str]:
+        """Names of models that a party's task builds beside the contract's; none, if a protocol says nothing else.
+
+        They never leave. Like the contract's they are tried before the session, in a process of its own where others wrote
+        them.
+
+        Args:
+            contract: The contract.
+            party: The party.
+            settings: Its settings of the protocol; None where the protocol has none.
+        """
+        del contract, party, settings
+        return ()
+
+    def absences(
+        self, terms: Terms | None, rounds: int, data: Data, settings: Any, min_samples: int
+    ) -> Sequence[Absence]:
+        """Which rounds a party may sit out for lack of samples, for its operator; none, if a protocol says nothing else.
+
+        Args:
+            terms: A session's terms; None where no session is known yet.
+            rounds: Its rounds.
+            data: The party's data.
+            settings: Its settings of the protocol; None where the protocol has none, or no session is known yet.
+            min_samples: Fewest samples that its policy wants behind what leaves.
+        """
+        del terms, rounds, data, settings, min_samples
+        return ()
 
     def build(self, contract: Contract, resources: Resources) -> Any:
         """A party's local task, of the class that the protocol's roles work with.
@@ -189,10 +222,6 @@ class Implementation:
     training_plan: Callable[[Contract, Membership, Any], TrainingPlan | None] | None = None
     merge: Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], dict[str, Json]] | None = None
     comparing: Comparing | None = None
-
-    def sizes(self, contract: Contract, own: OwnModels) -> Mapping[str, ModelSize]:
-        """See `TaskBuilder.sizes`."""
-        return self.task.sizes(contract.terms, contract.task, contract.models, own)
 
     def connected(self, contexts: Sequence[PeerContext], channels: Sequence[Channel]) -> Initiator:
         """The initiator, from its contexts opposite the acceptors and the channels to them, in the same order."""

@@ -45,6 +45,13 @@ class Column:
         return self.unit or _UNITS.get(self.kind, "")
 
 
+def columns_of(columns: Sequence[Column], metrics: Mapping[str, Any]) -> list[Column]:
+    """Those of some columns that a result has, its scores as its kind of task has them written."""
+    written = metric(str(metrics.get("score", "accuracy"))).written
+    there = [each for each in columns if metrics.get(each.field) is not None]
+    return [replace(each, kind=written) if each.kind == "score" else each for each in there]
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What people compare when a session is over.
@@ -79,6 +86,8 @@ class PerRoundTable:
         parties: Metric that lists the parties.
         rounds: Metric that lists the rounds; from 1 on where a result has none.
         sums: Metrics that list, by party, what a column comes to in all rounds; by the column's field.
+        share: Which of the columns is a party's share, of 1, in what a round was worth: by it a price may be shared out; empty
+            where none is.
         so_far: `package.module:NAME` of a function that gives these metrics of a session that goes on: it takes the
             contract and the fields of the rounds that are finished at the party that has the result; empty where only a
             result says them.
@@ -89,13 +98,58 @@ class PerRoundTable:
     parties: str = "parties"
     rounds: str = "rounds"
     sums: Mapping[str, str] = field(default_factory=dict)
+    share: str = ""
     so_far: str = ""
 
     def columns_of(self, metrics: Mapping[str, Any]) -> list[Column]:
         """The columns that a result has, its scores as its kind of task has them written."""
-        written = metric(str(metrics.get("score", "accuracy"))).written
-        there = [each for each in self.columns if each.field in metrics]
-        return [replace(each, kind=written) if each.kind == "score" else each for each in there]
+        return columns_of(self.columns, metrics)
+
+    def by_round(self, metrics: Mapping[str, Any]) -> dict[tuple[int, str], dict[str, Json]]:
+        """What the columns say of each round and party, by both; of the party whose metrics they are, by an empty name."""
+        parties = metrics.get(self.parties)
+        found: dict[tuple[int, str], dict[str, Json]] = {}
+        for column in self.columns_of(metrics):
+            values = metrics[column.field]
+            for round, value in zip(metrics.get(self.rounds) or range(1, len(values) + 1), values, strict=False):
+                of_each = {"": value} if parties is None else dict(zip(parties, value, strict=False))
+                for party, each in of_each.items():
+                    found.setdefault((round, party), {})[column.field] = each
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class PartyTable:
+    """What a whole session came to for each of its parties, as a result says it.
+
+    Attributes:
+        title: What it is, for example `who was paid what`.
+        columns: Metrics that are lists by party.
+        parties: Metric that lists the parties.
+        totals: Metrics of the session as a whole, which `about` explains.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    parties: str = "parties"
+    totals: tuple[Column, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Numbers of a result over another one than the round: accuracy against labels, for example.
+
+    Attributes:
+        title: What it is.
+        over: Metric that lists where on the horizontal axis the values are.
+        columns: Metrics that list the values, of one kind, a line each; those that a result lacks are left out.
+        about: What it means, in a sentence.
+    """
+
+    title: str
+    over: Column
+    columns: tuple[Column, ...]
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +174,8 @@ class Presentation:
         views: What they look at instead, by kind of task.
         adapt: Makes of a view the one of a contract; None where it does not depend on it.
         per_round: The metrics of a result that say what each round came to for whom, where there are any.
+        per_party: Those that say what the session as a whole came to for whom, where there are any.
+        relations: What of them is drawn over another than the round.
         progress: What is going on within a round when an event of a kind comes, by kind; such events have the fields
             `index`, from 0, and `of`.
     """
@@ -128,6 +184,8 @@ class Presentation:
     views: Mapping[str, View] = field(default_factory=dict)
     adapt: Callable[[Contract, View], View] | None = None
     per_round: PerRoundTable | None = None
+    per_party: PartyTable | None = None
+    relations: tuple[Relation, ...] = ()
     progress: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, contract: Contract) -> View:
@@ -167,7 +225,7 @@ def score_columns(kind: str, of: str = "test") -> tuple[Column, tuple[Column, ..
         of: Whose test it is, for titles.
     """
     score, detail = score_of(kind), detail_of(kind)
-    about = f"What {'the' if of == 'test' else of} test samples say of the round's model."
+    about = f"What the {'' if of == 'test' else f'{of} '}test samples say of the round's model."
     column = Column(f"test_{score.name}", f"{of} {score.title}", score.written, about)
     if detail is None:
         return column, ()

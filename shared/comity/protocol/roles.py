@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from comity.contract import Json
 from comity.errors import ComityError
 from comity.session.contexts import PeerContext
 from comity.session.outcome import Outcome
@@ -20,6 +22,37 @@ class Initiator(Protocol):
 
     def outcome(self) -> Outcome:
         """What the session came to, when the work is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorReply:
+    """What a role answers its own operator.
+
+    Attributes:
+        fields: What there is to say.
+        data: Bytes that go with it, for example a picture.
+    """
+
+    fields: Mapping[str, Json] = field(default_factory=dict)
+    data: bytes = b""
+
+
+@runtime_checkable
+class Operable(Protocol):
+    """An asking role that has something to do with its own operator: it asks people for labels, for example."""
+
+    def operated(self, call: str, fields: Mapping[str, Json]) -> OperatorReply:
+        """Answers the operator.
+
+        It comes in a thread of its own while the role works or waits, and it is the role's to keep the two apart.
+
+        Args:
+            call: What is wanted; belongs to the protocol.
+            fields: What there is to say of it.
+
+        Raises:
+            ComityError: It cannot be done. The session goes on as if it had not been asked.
+        """
 
 
 class Acceptor(Steppable, Protocol):

@@ -61,6 +61,8 @@ class ServiceContext:
         state_dir: What the node keeps.
         in_session: Reaches the role of a session of the protocol in which the node helps: takes its identifier and what is
             done with the role between two units of its work, and returns the result.
+        servers: The node's servers, to which a service adds its own: whoever is revoked while the node runs is then refused
+            there, too.
     """
 
     party: str
@@ -69,6 +71,7 @@ class ServiceContext:
     identity: Identity
     state_dir: Path
     in_session: InSession = _none_here
+    servers: list[NodeServer] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ def served(
     server = NodeServer(identity if identity.is_secure else None, list(names), only=only)
     register(server.server)
     address = server.start(settings.listen)
+    context.servers.append(server)
     try:
         yield address
     finally:

@@ -17,7 +17,7 @@ from comity.contract import Contract, Membership, Release, Retention, Terms
 from comity.errors import MalformedMessage
 from comity.ledger.numbers import MOST_NUMBER, Numbers
 from comity.ledger.receipts import SignedStatement, Statement, StatementKind
-from comity.session.metering import Tally
+from comity.session.metering.tally import Tally
 from comity.wire.v1 import sessions_pb2 as pb
 
 _PROPOSE_AGAIN = "correct it and propose again"

@@ -14,20 +14,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import Default
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.message import Message
 
 from comity.errors import UnsupportedProtocol
 from comity.ledger.ledger import ROUND, WHOLE, Units
-from comity.wire.v1 import egress_pb2, sessions_pb2
+from comity.wire.v1 import blobs_pb2, egress_pb2
 
 CONTROL, STATEMENT, BLOB, MESSAGES = "control", "statement", "blob", "messages"
 UNRECORDED = frozenset({CONTROL, STATEMENT, BLOB, MESSAGES})
 """Kinds of messages that hold nothing that must be agreed on, or nothing that did not pass by itself."""
 _REFERENCES = frozenset({"identifier", "signature"})
+_ATTACHED = blobs_pb2.BlobRef.DESCRIPTOR.fields_by_name["content"].full_name
+"""The one field in which a blob travels with a message that names it."""
 _CARRIERS = {FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT}
 _GOOGLE = "google.protobuf."
 _CLOSED = {"Empty", "Timestamp", "Duration", "BoolValue", "Int32Value", "Int64Value", "UInt32Value", "UInt64Value"}
@@ -114,16 +114,16 @@ def rule_of(message: Descriptor) -> Rule:
     options = message.GetOptions()
     name = message.full_name
     if not options.HasExtension(egress_pb2.egress):
-        raise _missing(
+        raise missing(
             f"{name} has no egress rule",
             'option (comity.wire.v1.egress) = { kind: "…", subject: "…" }, or { kind: "control" }',
         )
     found = options.Extensions[egress_pb2.egress]
     rule = Rule(found.kind, found.subject, found.unit or ROUND, found.first, found.count, found.batched)
     if not rule.kind or (rule.is_recorded and not rule.subject and not rule.is_batched):
-        raise _missing(f"the egress rule of {name} is incomplete", "a kind and a subject")
+        raise missing(f"the egress rule of {name} is incomplete", "a kind and a subject")
     if rule.is_batched and not (rule.is_recorded and rule.first):
-        raise _missing(f"{name} cannot be recorded with others", "an egress kind, and a path to its first unit")
+        raise missing(f"{name} cannot be recorded with others", "an egress kind, and a path to its first unit")
     if rule.kind == MESSAGES:
         _require_messages(message)
     else:
@@ -148,16 +148,14 @@ def require_fields(message: Descriptor, kinds: set[str], *, strict: bool = False
     """
     for each in messages_of(message):
         if each.is_extendable:
-            raise _missing(f"{each.full_name} can be extended by fields that have no egress rule", "no extensions")
+            raise missing(f"{each.full_name} can be extended by fields that have no egress rule", "no extensions")
     for field in fields_of(message):
         holds = holding(field)
-        if not holds and (could_carry(field) or (strict and _could_tell(field))):
-            raise _missing(f"{field.full_name} has no egress rule", _wanted(kinds))
-        if holds and holds not in _REFERENCES | kinds:
+        if not holds and (could_carry(field) or (strict and could_tell(field))):
+            raise missing(f"{field.full_name} has no egress rule", _wanted(kinds))
+        if holds and holds not in _REFERENCES | kinds and field.full_name != _ATTACHED:
             expected = " or ".join(sorted(_REFERENCES | kinds))
-            raise _missing(
-                f"{field.full_name} holds {holds}, which its message may not", expected, f'holds = "{holds}"'
-            )
+            raise missing(f"{field.full_name} holds {holds}, which its message may not", expected, f'holds = "{holds}"')
 
 
 def require_a_calls(message: Descriptor) -> None:
@@ -167,7 +165,7 @@ def require_a_calls(message: Descriptor) -> None:
         UnsupportedProtocol: It has no rule, or one of those messages that are made of what has passed elsewhere.
     """
     if rule_of(message).kind in {BLOB, MESSAGES}:
-        raise _missing(
+        raise missing(
             f"{message.full_name} is of a kind that no call of a protocol has",
             "an egress kind, control or statement",
         )
@@ -177,7 +175,7 @@ def _require_messages(message: Descriptor) -> None:
     """Checks that all that a message is made of has rules: each passes by itself."""
     for field in message.fields:
         if could_carry(field) and holding(field) not in _REFERENCES | {MESSAGES}:
-            raise _missing(f"{field.full_name} has no egress rule", _wanted(set()))
+            raise missing(f"{field.full_name} has no egress rule", _wanted(set()))
         if field.message_type is not None and not could_carry(field):
             rule_of(field.message_type)
 
@@ -207,7 +205,7 @@ def could_carry(field: FieldDescriptor) -> bool:
     return field.type in _CARRIERS or (name.startswith(_GOOGLE) and name.removeprefix(_GOOGLE) not in _CLOSED)
 
 
-def _could_tell(field: FieldDescriptor) -> bool:
+def could_tell(field: FieldDescriptor) -> bool:
     """Whether a field has room for more than a number: text, or a list."""
     # Of lists it is empty, in every version of protobuf.
     return field.type == FieldDescriptor.TYPE_STRING or (field.message_type is None and field.default_value == [])
@@ -223,51 +221,6 @@ def is_for_operators(message: Descriptor) -> bool:
     return bool(message.file.GetOptions().Extensions[egress_pb2.operator_only])
 
 
-def carries(message: Message, kind: str) -> bool:
-    """Whether a message holds something of an egress kind; one that never could counts as what it is called."""
-    return not _could_hold(message.DESCRIPTOR, kind) or _holds(message, kind)
-
-
-def releases_in(message: Message) -> Iterator[sessions_pb2.Release]:
-    """What stands behind the things that a message releases."""
-    if isinstance(message, sessions_pb2.Release):
-        yield message
-    elif _could_release(message.DESCRIPTOR):
-        for _, part in _parts(message):
-            yield from releases_in(part)
-
-
-def _parts(message: Message) -> Iterator[tuple[FieldDescriptor, Message]]:
-    """The messages that stand in one, each with its field; those of a map, and what is packed, unpacked.
-
-    Raises:
-        UnsupportedProtocol: What is packed is not known here.
-    """
-    for field, value in message.ListFields():
-        inner = field.message_type
-        if inner is None:
-            continue
-        parts: Any = [value] if isinstance(value, Message) else value
-        if inner.GetOptions().map_entry:
-            parts = value.values() if inner.fields_by_name["value"].message_type is not None else ()
-        for part in parts:
-            yield field, _unpacked(field, part) if isinstance(part, AnyMessage) else part
-
-
-def _unpacked(field: FieldDescriptor, packed: AnyMessage) -> Message:
-    try:
-        kind = Default().FindMessageTypeByName(packed.TypeName())
-        return GetMessageClass(kind).FromString(packed.value)
-    except (KeyError, DecodeError) as error:
-        raise _missing(f"{field.full_name} holds an unknown message", "one with rules") from error
-
-
-@cache
-def _could_release(message: Descriptor) -> bool:
-    release = sessions_pb2.Release.DESCRIPTOR
-    return _could_pack(message) or any(each.message_type == release for each in fields_of(message))
-
-
 def require_control(message: Message) -> None:
     """Checks that a message outside of any session tells nothing.
 
@@ -276,7 +229,7 @@ def require_control(message: Message) -> None:
     """
     rule = rule_of(message.DESCRIPTOR)
     if rule.kind not in {CONTROL, STATEMENT}:
-        raise _missing(f"{message.DESCRIPTOR.full_name} cannot be sent outside of a session", CONTROL)
+        raise missing(f"{message.DESCRIPTOR.full_name} cannot be sent outside of a session", CONTROL)
 
 
 def require_service(name: str) -> bool:
@@ -288,27 +241,13 @@ def require_service(name: str) -> bool:
     try:
         methods = Default().FindServiceByName(name).methods
     except KeyError as error:
-        raise _missing(f"the service {name} has no .proto", "one with rules") from error
+        raise missing(f"the service {name} has no .proto", "one with rules") from error
     messages = [each for method in methods for each in (method.input_type, method.output_type)]
     others = [each for each in messages if not is_for_operators(each)]
     for each in others:
         if rule_of(each).kind not in {CONTROL, STATEMENT}:
-            raise _missing(f"{each.full_name} cannot be sent outside of a session", CONTROL)
+            raise missing(f"{each.full_name} cannot be sent outside of a session", CONTROL)
     return len(others) < len(messages)
-
-
-def require_known(message: Message) -> None:
-    """Checks that what is packed in a message has rules too.
-
-    Raises:
-        UnsupportedProtocol: It has none, or is not known here.
-    """
-    if not _could_pack(message.DESCRIPTOR):
-        return
-    for field, part in _parts(message):
-        if field.message_type == AnyMessage.DESCRIPTOR:
-            _require_packed(part.DESCRIPTOR, holding(field))
-        require_known(part)
 
 
 def proto_path() -> Path:
@@ -317,46 +256,12 @@ def proto_path() -> Path:
     return shipped if shipped.is_dir() else Path(str(files("comity"))).parents[1] / "protos"
 
 
-@cache
-def _require_packed(message: Descriptor, kind: str) -> None:
-    if kind == MESSAGES:
-        rule_of(message)
-    else:
-        require_fields(message, {kind})
-
-
-@cache
-def _could_pack(message: Descriptor) -> bool:
-    return any(field.message_type is AnyMessage.DESCRIPTOR for field in fields_of(message))
-
-
-@cache
-def _could_hold(message: Descriptor, kind: str) -> bool:
-    return any(holding(field) == kind for field in fields_of(message))
-
-
-def _holds(message: Message, kind: str) -> bool:
-    descriptor = message.DESCRIPTOR
-    # A number that is 0 is not set, and says something all the same.
-    if any(holding(field) == kind for field in descriptor.fields):
-        return True
-    for field, value in message.ListFields():
-        if not holding(field) and _could_tell(field):
-            # Nothing that a message of kind `control` may say.
-            return True
-        if field.message_type is not None and _could_hold(field.message_type, kind):
-            parts: Any = [value] if isinstance(value, Message) else value
-            if field.message_type.GetOptions().map_entry or any(_holds(each, kind) for each in parts):
-                return True
-    return False
-
-
 def _field(message: Descriptor, path: str) -> None:
     at: Descriptor | None = message
     for name in path.split("."):
         field = None if at is None else at.fields_by_name.get(name)
         if field is None:
-            raise _missing(f"the egress rule of {message.full_name} names no field: {path}", "a field of the message")
+            raise missing(f"the egress rule of {message.full_name} names no field: {path}", "a field of the message")
         at = field.message_type
 
 
@@ -378,7 +283,8 @@ def _wanted(kinds: set[str]) -> str:
     return f'[(comity.wire.v1.holds) = "{min(kinds, default="identifier")}"]'
 
 
-def _missing(what: str, expected: str, received: str = "none") -> UnsupportedProtocol:
+def missing(what: str, expected: str, received: str = "none") -> UnsupportedProtocol:
+    """What is wrong with a protocol that has no rule, or another than its messages need; its author is told what to write."""
     rules = proto_path() / egress_pb2.DESCRIPTOR.name
     return UnsupportedProtocol(
         what,

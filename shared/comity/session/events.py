@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from comity.contract import Json
+from comity.store.store import Record
 
 
 def _now() -> datetime:
@@ -28,6 +29,15 @@ class Event:
     round: int = 0
     fields: Mapping[str, Json] = field(default_factory=dict)
     time: datetime = field(default_factory=_now)
+
+
+def finished_rounds(records: Iterable[Record]) -> list[Event]:
+    """The rounds that a journal says are finished, as they were told when they were."""
+    return [
+        Event("round-finished", each.round, each.fields, datetime.fromisoformat(each.time) if each.time else _now())
+        for each in records
+        if each.kind == "finished"
+    ]
 
 
 Observer = Callable[[Event], None]

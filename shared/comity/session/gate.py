@@ -20,7 +20,8 @@ from comity.contract import Contract
 from comity.errors import PolicyRefusal
 from comity.ledger.ledger import Direction, Fact, Ledger, Matter, Units
 from comity.ledger.numbers import Numbers
-from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, carries, releases_in, require_known, rule_of
+from comity.session.egress_contents import carries, releases_in, require_known, require_unattached
+from comity.session.egress_rules import CONTROL, UNRECORDED, Rule, rule_of
 from comity.session.policy import Policy
 from comity.tensors import Blob
 
@@ -75,22 +76,28 @@ class EgressGate:
 
     Args:
         contract: The session's contract.
-        policy: The node's own policy.
+        policy: The node's own policy; a function where it may change meanwhile.
         ledger: Where it is recorded.
         peer: Party on the other side.
         guards: Who else is asked.
     """
 
     def __init__(
-        self, contract: Contract, policy: Policy, ledger: Ledger, peer: str, guards: Guards | None = None
+        self,
+        contract: Contract,
+        policy: Policy | Callable[[], Policy],
+        ledger: Ledger,
+        peer: str,
+        guards: Guards | None = None,
     ) -> None:
         self._contract = contract
-        self._policy = policy
+        self._policy: Callable[[], Policy] = (lambda: policy) if isinstance(policy, Policy) else policy
         self._ledger = ledger
         self._inspectors = (guards or Guards()).inspectors
         self.peer = peer
         self._lock = threading.Lock()
         self._delivered: Counter[Direction] = Counter()
+        self._crossed: set[str] = set()
         # What is on its way, with its size: read once, kept in step.
         self._intended: dict[tuple[Units, str, str], int] = {}
         self._announced: dict[tuple[str, str], Numbers] = {}
@@ -100,6 +107,7 @@ class EgressGate:
                 continue
             if fact.matter == "delivered":
                 self._delivered[fact.direction] += fact.size
+                self._crossed.add(fact.subject)
             if fact.subject == ANNOUNCED:
                 self._add_announced(fact.kind, fact.units)
             elif fact.direction == "sent":
@@ -114,6 +122,11 @@ class EgressGate:
         with self._lock:
             return self._delivered[direction]
 
+    def has_crossed(self, digest: bytes) -> bool:
+        """Whether a blob went to the peer, or came from it: then it may be there still, and need not be sent again."""
+        with self._lock:
+            return digest.hex() in self._crossed
+
     def require_backed(self, message: Message) -> None:
         """Checks that enough samples stand behind what a message releases, before any blob goes along with it.
 
@@ -121,10 +134,18 @@ class EgressGate:
             PolicyRefusal: There are fewer than the policy wants.
         """
         for release in releases_in(message):
-            self._policy.require_enough(release.samples)
+            self._policy().require_enough(release.samples)
+
+    def is_backed(self, samples: int) -> bool:
+        """Whether so many samples are enough for what would leave: a role need not make what could not be sent."""
+        try:
+            self._policy().require_enough(samples)
+        except PolicyRefusal:
+            return False
+        return True
 
     def send(self, message: Message, request: Message | None = None, *, recorded: bool = True) -> None:
-        """Lets a message out, and records that it is about to leave.
+        """Lets a message out, once it is recorded that it is about to leave, and all that led to it is durable.
 
         Args:
             message: The message.
@@ -136,6 +157,7 @@ class EgressGate:
         """
         rule, kind = self._rule(message)
         require_known(message)
+        require_unattached(message)
         self.require_backed(message)
         subject, units = rule.subject_of(message, request), rule.units_of(message, request)
         self._pass(Outgoing(kind, subject, units, self.peer, message))
@@ -143,8 +165,9 @@ class EgressGate:
             self._require_announced(kind, units)
         elif recorded and kind not in UNRECORDED:
             self._intend(kind, subject, message.ByteSize(), units)
+        self._ledger.sync()
 
-    def send_blob(self, blob: Blob, kind: str, units: Units, *, size: int | None = None) -> None:
+    def send_blob(self, blob: Blob, kind: str, units: Units, *, size: int | None = None, alone: bool = True) -> None:
         """Lets a blob out, and records that it is about to leave.
 
         Args:
@@ -152,12 +175,15 @@ class EgressGate:
             kind: What it is.
             units: What it belongs to.
             size: Length of what is sent for it, in bytes; its own where nothing is said.
+            alone: Whether it leaves by itself, and not with a message that is still to pass.
 
         Raises:
             PolicyRefusal: It may not leave.
         """
         self._pass(Outgoing(kind, blob.hex, units, self.peer, blob))
         self._intend(kind, blob.hex, blob.size if size is None else size, units)
+        if alone:
+            self._ledger.sync()
 
     def announce(self, kind: str, units: Units) -> None:
         """Records that small messages of some units are about to leave, many at a time; see `EgressRule.batched`.
@@ -235,8 +261,9 @@ class EgressGate:
     def _require_allowed(self, kind: str) -> None:
         if kind not in self._contract.egress:
             raise self._refusal("the contract", kind, ", ".join(self._contract.egress))
-        if not self._policy.may_leave(kind):
-            raise self._refusal("policy.egress", kind, ", ".join(self._policy.egress))
+        policy = self._policy()
+        if not policy.may_leave(kind):
+            raise self._refusal("policy.egress", kind, ", ".join(policy.egress))
 
     def _require_announced(self, kind: str, units: Units) -> None:
         if not self._is_announced(kind, units):
@@ -273,6 +300,7 @@ class EgressGate:
         if self._ledger.record(fact) and matter == "delivered":
             with self._lock:
                 self._delivered[direction] += size
+                self._crossed.add(subject)
 
     def _refusal(self, by: str, kind: str, allowed: str) -> PolicyRefusal:
         return PolicyRefusal(

@@ -35,6 +35,26 @@ class Asked:
 NEVER_ASKED = Asked()
 
 
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What is promised already of something of which there is only so much.
+
+    Attributes:
+        all: Bytes that are promised in all.
+        theirs: Those that are promised for what one party asks.
+    """
+
+    all: int = 0
+    theirs: int = 0
+
+    def __add__(self, other: Reserved) -> Reserved:
+        """Both together."""
+        return Reserved(self.all + other.all, self.theirs + other.theirs)
+
+
+NOTHING_RESERVED = Reserved()
+
+
 class Policy(BaseModel):
     """The limits of what this node agrees to; a contract outside them is refused with the reason.
 
@@ -62,6 +82,8 @@ class Policy(BaseModel):
         max_state_bytes: Most that the tensors of all sessions, and what is recorded of them, may take on disk; None for what
             the disk holds.
         max_memory_bytes: Most that the models of all sessions may take in memory; None for three quarters of the machine's.
+        max_party_share: Most of that disk and of that memory that the sessions may take that one party asks for, as a part
+            of 1: what is left is for others.
         max_epsilon: Most ε that all sessions together may spend on this node's samples, by the PRV accountant; sessions
             that train on them without noise are then refused. None for no limit.
         revoked: SHA-256 fingerprints of certificates that are refused though they are trusted, with colons or without.
@@ -86,6 +108,7 @@ class Policy(BaseModel):
     max_wait_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_state_bytes: Annotated[int, Field(ge=0)] | None = None
     max_memory_bytes: Annotated[int, Field(ge=0)] | None = None
+    max_party_share: Annotated[float, Field(gt=0, le=1)] = 0.75
     max_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     revoked: frozenset[Fingerprint] = frozenset()
 

@@ -11,10 +11,21 @@ from typing import Any, TypeVar
 
 from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import Contract
-from comity.errors import ContractMismatch, DataChanged, NodeDraining, SessionCancelled, StorageError, UnknownSession
+from comity.errors import (
+    ComityError,
+    ContractMismatch,
+    DataChanged,
+    NodeDraining,
+    SessionCancelled,
+    SessionFailed,
+    StorageError,
+    UnknownSession,
+    tree,
+)
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
 from comity.session.gate import EgressGate
+from comity.session.policy import Reserved
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.waiting import DATA
 from comity.session.worker import Worker
@@ -22,6 +33,9 @@ from comity.store.journal import Journal
 from comity.store.store import Store
 
 Result = TypeVar("Result")
+
+_CONFIDENTIAL = {each.reason() for each in tree() if issubclass(each, StorageError)}
+"""Reasons for a session's end of which a peer is told no more: where this node keeps what is its operator's to know."""
 
 _STOP_S = 3.0
 """How long the threads of sessions that stop are waited for, in seconds."""
@@ -180,11 +194,12 @@ class SessionRegistry:
         with self._lock:
             return set(self._active)
 
-    @property
-    def memory(self) -> int:
-        """What the sessions' models may take in memory, in bytes."""
+    def reserved(self, party: str = "") -> Reserved:
+        """What the sessions' models may take in memory, of all and of those that a party asked for."""
         with self._lock:
-            return sum(session.memory for session in self._active.values())
+            active = list(self._active.values())
+        theirs = sum(each.memory for each in active if party and each.contract.initiator == party)
+        return Reserved(sum(each.memory for each in active), theirs)
 
     def silent(self) -> list[str]:
         """The sessions that one party asked for and whose initiator has not called for longer than the contract says."""
@@ -196,6 +211,16 @@ class SessionRegistry:
                 and session.contract.max_silence_s is not None
                 and session.silent_s > session.contract.max_silence_s
             ]
+
+    def failed(self, since_s: float = 0.0) -> dict[str, ComityError]:
+        """Why sessions that one party asked for can do nothing more, of those of which that is so for so many seconds.
+
+        Their initiators are told, and end them. A session that many joined ends by itself.
+        """
+        late = time.monotonic() - since_s
+        with self._lock:
+            found = {name: each.worker.failure for name, each in self._active.items() if not each.contract.is_open}
+        return {name: each.error for name, each in found.items() if each is not None and each.at <= late}
 
     def drop_half_uploads(self, after_s: float) -> None:
         """Drops what was half uploaded, in any session, and that nobody has gone on with for so many seconds."""
@@ -280,13 +305,14 @@ class SessionRegistry:
         Raises:
             UnknownSession: The caller has no such session here.
             SessionCancelled: It was cancelled here.
+            SessionFailed: It could not go on here, and is over.
             ContractMismatch: The call quotes another contract.
             NodeDraining: It is being stopped.
         """
         active = self.find(session)
         found = None if active is None else active.of(party)
         if active is None:
-            self._require_not_cancelled(session, party)
+            self._require_not_ended(session, party)
         # Whether the session exists is confidential to its parties.
         if active is None or found is None or protocol not in {None, found.contract.protocol}:
             raise UnknownSession(
@@ -307,7 +333,7 @@ class SessionRegistry:
         active.heard = time.monotonic()
         return found
 
-    def _require_not_cancelled(self, session: str, party: str) -> None:
+    def _require_not_ended(self, session: str, party: str) -> None:
         kept = self._store.find(session) if self._store is not None and session else None
         if kept is None or party not in {each["party"] for each in kept.peers}:
             return
@@ -319,6 +345,14 @@ class SessionRegistry:
         if kept.state == "cancelled":
             raise SessionCancelled(
                 "the session was cancelled by the other party's operator", action="ask them why, and begin a new one"
+            )
+        if kept.state == "failed":
+            what = str(kept.result.get("what", ""))
+            if str(kept.result.get("reason", "")) in _CONFIDENTIAL:
+                what = ""
+            raise SessionFailed(
+                what or "the session could not go on",
+                action=f"begin a new session; the operator of {kept.own['party']} finds more there",
             )
 
     def leave(self, session: str, party: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from comity.contract import Json
-from comity.errors import ComityError
+from comity.errors import ComityError, InvalidValue
 from comity.session.events import Event, Observer, ignore
 from comity.store.store import Store, StoredSession, Waiting
 
@@ -76,6 +76,13 @@ PEER_AWAY = Reason(
 )
 """A peer that was there before; how long a node tries, its configuration says."""
 
+
+OTHERS = Reason(
+    "others",
+    "{subject} to open the first round, once enough parties have joined",
+    "goes on by itself then",
+)
+"""One of many that have joined a session, before its first round."""
 
 DATA = Reason(
     "data",
@@ -172,29 +179,58 @@ class Waits:
         yield
         self.end(reason, subject)
 
-    def wait(self, reason: Reason, ready: threading.Event, subject: str = "", **details: Json) -> None:
+    def wait(
+        self,
+        reason: Reason,
+        ready: threading.Event,
+        subject: str = "",
+        *,
+        every_s: float | None = None,
+        meanwhile: Callable[[], object] | None = None,
+        **details: Json,
+    ) -> None:
         """Has the session and its worker wait until something is there.
 
         Args:
             reason: Why.
             ready: Is set when it is there.
             subject: See `begin`.
+            every_s: After how long `meanwhile` is called, again and again, in seconds; None for never.
+            meanwhile: What is done while the session waits, for example to tell a peer that this party is still there.
             details: See `begin`.
 
         Raises:
-            ComityError: Why the session is not active any more.
+            ComityError: Why the session is not active any more, or what was done meanwhile raised.
         """
         with self._lock:
             self._awaited.add(ready)
         try:
             with self.until(reason, subject, **details):
-                if self._given_up is None:
-                    ready.wait()
+                while self._given_up is None and not ready.wait(every_s):
+                    if meanwhile is not None:
+                        meanwhile()
                 if self._given_up is not None:
                     raise self._given_up
         finally:
             with self._lock:
                 self._awaited.discard(ready)
+
+    def require_operator(self, what: str) -> None:
+        """For whoever needs the node's operator.
+
+        Args:
+            what: What for.
+
+        Raises:
+            InvalidValue: The session is kept nowhere, as in a simulation: nobody could do anything about it.
+        """
+        if self._store.find(self._session) is None:
+            raise InvalidValue(
+                f"{what} needs an operator",
+                expected="a session between nodes",
+                received="a simulation",
+                action="run the session at nodes, with comity open and comity join, or comity run",
+            )
 
     def require_going_on(self) -> None:
         """For whoever waits in turns of its own.

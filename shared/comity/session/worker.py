@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -21,6 +22,19 @@ log = structlog.get_logger()
 Result = TypeVar("Result")
 
 _LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a role can do nothing more.
+
+    Attributes:
+        error: What those who follow it are told.
+        at: Since when, on the monotonic clock.
+    """
+
+    error: ComityError
+    at: float
 
 
 class Steppable(Protocol):
@@ -58,6 +72,10 @@ class Worker(Protocol):
     @property
     def queued(self) -> int:
         """Requests that wait for their turn."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the role can do nothing more, and since when; None while it can."""
 
 
 class InlineWorker:
@@ -100,13 +118,18 @@ class InlineWorker:
         """What is asked is done at once."""
         return 0
 
+    @property
+    def failure(self) -> Failure | None:
+        """Whoever advances it is told."""
+        return None
+
 
 class SessionWorker:
     """Does a role's work, and between two units of it what callers ask of the role.
 
     Args:
         role: The role; only this thread touches it from now on.
-        name: Name of the thread.
+        name: Name of the session.
         wakes_in: Seconds until there may be work without a call; None for never.
         limits: How long a unit may take, and a caller has to wait for it.
     """
@@ -122,13 +145,15 @@ class SessionWorker:
         self._role = role
         self._wakes_in = wakes_in
         self._limits = limits
+        self._session = name
         self._unit_began = time.monotonic()
         self._requests: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"session-{name}", daemon=True)
         # Nobody comes in once it is closed, so everything asked stands before the end.
         self._door = threading.Lock()
         self._stopped = False
         self._broken: StorageError | NodeDraining | None = None
+        self._failure: Failure | None = None
         self._thread.start()
 
     def call(self, request: Callable[[], Result]) -> Result:
@@ -180,6 +205,11 @@ class SessionWorker:
         """Requests that wait for their turn."""
         return self._requests.qsize()
 
+    @property
+    def failure(self) -> Failure | None:
+        """See `Worker.failure`; a role that could not keep what it did goes on after a restart."""
+        return self._failure
+
     def close(self) -> None:
         """Takes no more requests, and has the thread end when it is done with those that stand."""
         with self._door:
@@ -196,7 +226,8 @@ class SessionWorker:
         self._requests.put(None)
 
     def _work(self) -> None:
-        with interruption.checked(self._require_wanted):
+        # What is logged on the way says of which session it is.
+        with structlog.contextvars.bound_contextvars(session=self._session), interruption.checked(self._require_wanted):
             self._work_on()
 
     def _require_wanted(self) -> None:
@@ -235,13 +266,17 @@ class SessionWorker:
         except ComityError as error:
             if isinstance(error, StorageError):
                 self._broken = error
+            else:
+                self._failure = Failure(error, time.monotonic())
             self._role.fail(error)
         except Exception as error:
             log.exception("session-broken", thread=self._thread.name)
             what = "the node failed in this session"
-            self._role.fail(
-                SessionFailed(what, received=type(error).__name__, action="its operator finds the reason in its log")
+            failed = SessionFailed(
+                what, received=type(error).__name__, action="its operator finds the reason in its log"
             )
+            self._failure = Failure(failed, time.monotonic())
+            self._role.fail(failed)
         return False
 
     def _answer(self, future: Future[Any], request: Callable[[], Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 
 from comity import faults
 from comity.contract import Json
@@ -44,8 +45,8 @@ class Journal:
         return self.store.transaction()
 
     def append(self, kind: str, round: int, **fields: Json) -> Record:
-        """Adds a record, durably, and returns it."""
-        record = Record(kind, round, fields)
+        """Adds a record and returns it."""
+        record = Record(kind, round, fields, datetime.now(UTC).isoformat(timespec="milliseconds"))
         self.store.append(self.session, record)
         faults.point("commit")
         return record

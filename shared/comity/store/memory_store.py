@@ -23,7 +23,7 @@ from comity.ledger.ledger import (
     ending_of,
     opening_of,
 )
-from comity.store.store import FINISHED, Lease, Record, StoredSession
+from comity.store.store import FINISHED, Lease, Record, SmallBlobs, StoredSession
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class MemoryStore:
     """
 
     def __init__(self, *, clock: Clock = utc_now) -> None:
+        self.small_blobs: SmallBlobs | None = None
         self._clock = clock
         self._lock = threading.RLock()
         self._chains: dict[ChainName, _Chain] = {OWN: _Chain()}
@@ -164,6 +165,16 @@ class MemoryStore:
         with self._lock:
             return tuple(self._sessions.values())
 
+    def ongoing(self) -> Sequence[StoredSession]:
+        """See `Store.ongoing`."""
+        with self._lock:
+            return [kept for kept in self._sessions.values() if kept.is_on]
+
+    def begun(self, initiator: str, since: str) -> int:
+        """See `Store.begun`."""
+        with self._lock:
+            return sum(each.initiator == initiator and each.begun >= since for each in self._sessions.values())
+
     def find(self, session: str) -> StoredSession | None:
         """The session of an identifier, None where there is none."""
         with self._lock:
@@ -217,6 +228,9 @@ class MemoryStore:
     def size(self) -> int:
         """See `Store.size`."""
         return 0
+
+    def sync(self) -> None:
+        """Nothing of it is durable."""
 
     def close(self) -> None:
         """There is nothing to let go of."""

@@ -111,6 +111,9 @@ class SqlLedger:
         row = _row(place.chain, entry) | {"identity": identity}
         if self._add_entry.execute(connection, row).rowcount == 0:
             return False
+        if (fact.matter, fact.direction) != ("delivered", "sent"):
+            # That what was sent arrived, the peer says again when it is asked; what it was told to be here must be here.
+            self._database.note_change()
         tail = Tail.after(entry)
         self._places[name] = replace(place, tail=tail, grown=True)
         if name != OWN:

@@ -14,7 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 2
+VERSION = 5
 """Of the tables below. A store of another one is refused; after the first release a change of them brings migrations."""
 
 metadata = MetaData()
@@ -83,9 +83,15 @@ sessions = Table(
     Column("begun", Text, nullable=False),
     Column("waits", Text, nullable=False),
     Column("promised", BigInteger, nullable=False),
+    Column("initiator", Text, nullable=False),
     Column("digest", Text, nullable=False),
+    Index("sessions_state", "state"),
+    Index("sessions_initiator", "initiator", "begun"),
 )
-"""The sessions; `digest` is over the row, so that a damaged one is not taken for what was written."""
+"""The sessions; `digest` is over the row, so that a damaged one is not taken for what was written.
+
+Those that are on, and how many one party began, are found by the indexes: a row may be as long as a contract, and those of
+sessions that are over stay."""
 
 journal = Table(
     "journal",
@@ -95,10 +101,23 @@ journal = Table(
     Column("kind", Text, nullable=False),
     Column("round", Integer, nullable=False),
     Column("fields", Text, nullable=False),
+    Column("time", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Index("journal_session", "session", "position"),
 )
 """The sessions' records; `digest` as above."""
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("position", _position, primary_key=True),
+    Column("session", Text, nullable=False),
+    Column("part", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    UniqueConstraint("session", "part", "digest"),
+)
+"""The sessions' small blobs, which become durable together with the records that name them."""
 
 leases = Table(
     "leases",

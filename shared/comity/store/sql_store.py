@@ -10,18 +10,19 @@ from datetime import timedelta
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import URL, Connection, bindparam, delete, func, insert, inspect, or_, select
+from sqlalchemy import URL, Connection, Select, bindparam, delete, func, insert, inspect, or_, select
 
 from comity.contract import Json, canonical
 from comity.errors import SchemaMismatch, StateInUse
 from comity.ledger.chain import Clock, as_time, utc_now
 from comity.ledger.ledger import Chain, Crossed, Entry, Fact, Head, LedgerSummary, Matter
 from comity.store import sql_schema as tables
+from comity.store.sql_blobs import SqlBlobs
 from comity.store.sql_connection import SqlConnection
-from comity.store.sql_engine import be_alone, make_engine, parsed, place_of, upsert_of
+from comity.store.sql_engine import be_alone, log_of, make_engine, parsed, place_of, upsert_of
 from comity.store.sql_errors import damaged
 from comity.store.sql_ledger import CLOCK_SLACK, SqlLedger
-from comity.store.store import FINISHED, Lease, Record, StoredSession, Waiting
+from comity.store.store import FINISHED, ON, Lease, Record, SmallBlobs, StoredSession, Waiting
 
 __all__ = ["CLOCK_SLACK", "SqlStore"]
 
@@ -30,10 +31,16 @@ _META = select(tables.meta.c.value).where(tables.meta.c.key == bindparam("wanted
 _SESSIONS = select(*(column for column in tables.sessions.c if column.name != "position")).order_by(
     tables.sessions.c.position
 )
+_ONGOING = _SESSIONS.where(tables.sessions.c.state.in_(ON))
+_BEGUN = (
+    select(func.count())
+    .select_from(tables.sessions)
+    .where(tables.sessions.c.initiator == bindparam("initiator"), tables.sessions.c.begun >= bindparam("since"))
+)
 _SESSION = _SESSIONS.where(tables.sessions.c.session == bindparam("name"))
 _ADD_RECORD = insert(tables.journal)
 _RECORDS = (
-    select(*tables.journal.c["kind", "round", "fields", "digest"].values())
+    select(*tables.journal.c["kind", "round", "fields", "time", "digest"].values())
     .where(tables.journal.c.session == bindparam("name"))
     .order_by(tables.journal.c.position)
 )
@@ -52,7 +59,7 @@ class SqlStore:
         url: `sqlite:///PATH` or `postgresql://…`; the tables are made where there are none.
         party: Whose store it is; another's is refused. Empty where that is not known.
         read_only: Change nothing and make nothing: for looking at the store of a node, which may be running.
-        durable: Have a commit wait for the disk.
+        durable: Have `sync` wait for the disk.
         clock: Says what time it is.
 
     Raises:
@@ -78,14 +85,28 @@ class SqlStore:
         self._party = party
         self._read_only = read_only
         self._clock = clock
-        self._database = SqlConnection(make_engine(where, read_only=read_only, durable=durable), self._place)
+        engine = make_engine(where, read_only=read_only, durable=durable)
+        self._database = SqlConnection(engine, self._place, log_of(where) if durable and not read_only else None)
+        # In a server's database, which may be far away, tensors are not well kept.
+        self.small_blobs: SmallBlobs | None = SqlBlobs(self._database) if dialect == "sqlite" else None
         self._ledger = SqlLedger(self._database, clock, dialect)
         self._database.attach(self._ledger)
         upsert = upsert_of(dialect)
         added = upsert(tables.sessions)
         new = {
             name: added.excluded[name]
-            for name in ("contract", "own", "peers", "state", "result", "begun", "waits", "promised", "digest")
+            for name in (
+                "contract",
+                "own",
+                "peers",
+                "state",
+                "result",
+                "begun",
+                "waits",
+                "promised",
+                "initiator",
+                "digest",
+            )
         }
         self._save_session = added.on_conflict_do_update(index_elements=["session"], set_=new)
         taken = upsert(tables.leases)
@@ -156,7 +177,7 @@ class SqlStore:
             )
 
     def transaction(self) -> AbstractContextManager[None]:
-        """What is written inside is there as a whole or not at all, and durable at the end. Transactions nest.
+        """What is written inside is there as a whole or not at all, and durable after the next `sync`. Transactions nest.
 
         Other threads wait until it is over.
 
@@ -164,6 +185,14 @@ class SqlStore:
             StorageError: It cannot be begun or committed; nothing of it is there.
         """
         return self._database.transaction()
+
+    def sync(self) -> None:
+        """See `Store.sync`.
+
+        Raises:
+            StorageError: The disk fails.
+        """
+        self._database.sync()
 
     def record(self, fact: Fact) -> bool:
         """See `SqlLedger.record`."""
@@ -194,7 +223,7 @@ class SqlStore:
         return self._ledger.head(session, peer)
 
     def save(self, session: StoredSession) -> None:
-        """Adds a session, or replaces what is kept of it.
+        """See `Store.save`.
 
         Raises:
             StorageError: It cannot be written.
@@ -209,9 +238,11 @@ class SqlStore:
             "begun": session.begun,
             "waits": canonical([asdict(each) for each in session.waits]).decode(),
             "promised": session.promised,
+            "initiator": session.initiator,
         }
         with self._database.working() as connection:
             connection.execute(self._save_session, row | {"digest": _digest(row.values())})
+            self._database.note_change(urgent=True)
 
     def sessions(self) -> Sequence[StoredSession]:
         """All sessions, in the order in which they were added.
@@ -219,9 +250,29 @@ class SqlStore:
         Raises:
             StorageError: They cannot be read, or are not what was written.
         """
+        return self._read(_SESSIONS)
+
+    def ongoing(self) -> Sequence[StoredSession]:
+        """See `Store.ongoing`.
+
+        Raises:
+            StorageError: They cannot be read, or are not what was written.
+        """
+        return self._read(_ONGOING)
+
+    def _read(self, wanted: Select[Any]) -> Sequence[StoredSession]:
         with self._database.working() as connection:
-            rows = connection.execute(_SESSIONS).all()
+            rows = connection.execute(wanted).all()
         return [self._session(row) for row in rows]
+
+    def begun(self, initiator: str, since: str) -> int:
+        """See `Store.begun`.
+
+        Raises:
+            StorageError: They cannot be counted.
+        """
+        with self._database.working() as connection:
+            return int(connection.scalar(_BEGUN, {"initiator": initiator, "since": since}) or 0)
 
     def find(self, session: str) -> StoredSession | None:
         """The session of an identifier, None where there is none.
@@ -235,7 +286,7 @@ class SqlStore:
 
     def _session(self, row: Sequence[Any]) -> StoredSession:
         *values, digest = row
-        name, contract, own, peers, state, result, begun, waits, promised = values
+        name, contract, own, peers, state, result, begun, waits, promised, _ = values
         what = f"session {name}"
         self._require_digest(values, digest, what)
         try:
@@ -253,8 +304,10 @@ class SqlStore:
             StorageError: It cannot be written.
         """
         row = {"session": session, "kind": record.kind, "round": record.round, "fields": _text(record.fields)}
+        row["time"] = record.time
         with self._database.working() as connection:
             connection.execute(_ADD_RECORD, row | {"digest": _digest(row.values())})
+            self._database.note_change()
 
     def records(self, session: str) -> Sequence[Record]:
         """A session's journal, in order.
@@ -265,9 +318,9 @@ class SqlStore:
         with self._database.working() as connection:
             rows = connection.execute(_RECORDS, {"name": session}).all()
         found = []
-        for kind, round, fields, digest in rows:
-            self._require_digest([session, kind, round, fields], digest, f"the journal of session {session}")
-            found.append(Record(kind, round, self._object(fields, f"the journal of session {session}")))
+        for kind, round, fields, time, digest in rows:
+            self._require_digest([session, kind, round, fields, time], digest, f"the journal of session {session}")
+            found.append(Record(kind, round, self._object(fields, f"the journal of session {session}"), time))
         return found
 
     def _object(self, text: str, what: str) -> dict[str, Any]:

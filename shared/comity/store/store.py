@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from comity.contract import Json
 from comity.ledger.ledger import Ledger
 
 SessionState = Literal["active", "waiting", "finished", "failed", "cancelled", "refused"]
+ON: Final = ("active", "waiting")
+"""States of a session that is not over."""
 """How a session stands: worked on, waiting for something that is not in this node's hands, or over in one of four ways."""
 
 FINISHED = "finished"
@@ -26,11 +28,13 @@ class Record:
         kind: What was done, for example `offered`; belongs to the role.
         round: Round it belongs to; 0 for the session as a whole.
         fields: What is needed to have it done again without doing it.
+        time: When, UTC, ISO 8601; for people who look back, and no part of what is done again.
     """
 
     kind: str
     round: int = 0
     fields: Mapping[str, Json] = field(default_factory=dict)
+    time: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,14 @@ class StoredSession:
         return isinstance(acceptors, Sequence) and self.own["party"] in acceptors
 
     @property
+    def initiator(self) -> str:
+        """Who asked for it; empty where nobody did, since many may join it."""
+        return str(self.contract.get("initiator") or "")
+
+    @property
     def is_on(self) -> bool:
         """Whether it is not over."""
-        return self.state in {"active", "waiting"}
+        return self.state in ON
 
     @property
     def counts(self) -> bool:
@@ -114,17 +123,66 @@ class Lease:
     until: str
 
 
+class SmallBlobs(Protocol):
+    """Blobs that are kept with what is written of their sessions, and become durable with it."""
+
+    def add(self, session: str, part: str, digest: bytes, content: memoryview) -> None:
+        """Keeps a blob; nothing happens where it is kept.
+
+        Args:
+            session: The session.
+            part: What is kept apart within it; empty for the rest.
+            digest: Its digest.
+            content: Its bytes.
+        """
+
+    def find(self, session: str, part: str, digest: bytes) -> bytes | None:
+        """A blob's bytes; None where it is not kept."""
+
+    def digests(self, session: str, part: str) -> set[bytes]:
+        """What is kept of a part of a session."""
+
+    def remove(self, session: str, part: str, digests: Collection[bytes]) -> None:
+        """Drops blobs."""
+
+    def sessions(self) -> set[str]:
+        """The sessions of which blobs are kept."""
+
+    def used(self, session: str) -> int:
+        """What those of a session take, in bytes."""
+
+    def drop(self, session: str) -> None:
+        """Drops all blobs of a session."""
+
+
 class Store(Ledger, Protocol):
-    """Ledger, sessions and journals, which change together. Several processes may use one."""
+    """Ledger, sessions and journals, which change together. Several processes may use one.
+
+    Attributes:
+        small_blobs: Where blobs are kept for which a file each would be too much; None where there is no such place.
+    """
+
+    small_blobs: SmallBlobs | None
 
     def transaction(self) -> AbstractContextManager[None]:
-        """What is written inside is there as a whole or not at all, and durable at the end. Transactions nest."""
+        """What is written inside is there as a whole or not at all, and durable after the next `sync`. Transactions nest."""
 
     def save(self, session: StoredSession) -> None:
-        """Adds a session, or replaces what is kept of it."""
+        """Adds a session, or replaces what is kept of it; durable at once, or at the end of the transaction."""
 
     def sessions(self) -> Sequence[StoredSession]:
         """All sessions, in the order in which they were added."""
+
+    def ongoing(self) -> Sequence[StoredSession]:
+        """The sessions that are not over, in the same order: found without reading those that are, which only grow in number."""
+
+    def begun(self, initiator: str, since: str) -> int:
+        """How many sessions an initiator has begun since a moment, over or not.
+
+        Args:
+            initiator: Who asked for them, by their contracts.
+            since: From when on, UTC, ISO 8601.
+        """
 
     def find(self, session: str) -> StoredSession | None:
         """The session of an identifier, None where there is none."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from blake3 import blake3
 
 from comity.blobs.incoming import Incoming
+from comity.blobs.session_blobs import SessionBlobs
 from comity.contract import KIND
-from comity.errors import BlobSizeMismatch, MalformedMessage, UnknownBlob
+from comity.errors import BlobCorrupted, BlobSizeMismatch, MalformedMessage, UnknownBlob
 from comity.ledger.ledger import WHOLE, Units
-from comity.session.session_registry import AcceptedSession
+from comity.session.gate import EgressGate
 from comity.tensors import Blob
 from comity.tensors.delta import Encoding, shortest
 from comity.transport.identity import metadata
@@ -24,6 +26,9 @@ CHUNK = 2**19
 """Bytes in a chunk: in the plateau between 256 KiB and 4 MiB, and below 1 MiB, where downloads under TLS become slower."""
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Blobs"].full_name
+ATTACHED = 2**16
+"""Most bytes of a blob that travels with the message that names it; such a call takes less than two more calls would."""
+
 _DIGEST_BYTES = 32
 _FIELD_TAG = b"\x0a"
 """Field 1, length-delimited: `BlobChunk.data`."""
@@ -35,6 +40,78 @@ _UNIT, _FIRST, _COUNT = "comity-unit", "comity-first", "comity-count"
 _INDEX = "comity-index"
 _ENCODING, _BASE = "comity-encoding", "comity-base"
 _ASK = "ask the peer's operator what happened"
+
+
+def take_attached(session: HasBlobs, reference: pb.BlobRef, kind: str, units: Units) -> None:
+    """Keeps what came attached to a request, as an upload; the request is then as if it had come without.
+
+    Raises:
+        PeerMessageError: It is not expected, or does not fit.
+    """
+    content = reference.content
+    reference.ClearField("content")
+    digest = digest_in(reference)
+    if not content:
+        return
+    if session.blobs.held(digest).complete:
+        if blake3(content).digest() != digest:
+            raise BlobCorrupted(
+                "the blob's bytes are not those announced",
+                expected=digest.hex(),
+                received=f"{len(content)} other bytes",
+                action="send it again",
+            )
+        # Of what is expected no more it is recorded that it came; else its sender could have anything recorded.
+        if session.blobs.expects(kind, units, digest):
+            session.gate.admit_blob(digest, kind, units, len(content))
+        return
+    incoming = session.blobs.receive(kind, units, digest, len(content), 0)
+    try:
+        incoming.write(content)
+    except BlobSizeMismatch:
+        session.blobs.forget(incoming)
+        raise
+    keep(session, incoming, kind, units)
+
+
+def got_attached(reference: pb.BlobRef, size: int) -> Blob | None:
+    """What came attached to an answer, which is then as if it had come without; None for nothing.
+
+    Args:
+        reference: What names it.
+        size: Length that it has to have, in bytes.
+
+    Raises:
+        BlobSizeMismatch: It has another length.
+        BlobCorrupted: It has another digest.
+    """
+    content = reference.content
+    reference.ClearField("content")
+    if not content:
+        return None
+    if len(content) != size:
+        raise BlobSizeMismatch(
+            "the blob has another length", expected=f"{size} bytes", received=f"{len(content)} bytes", action=_ASK
+        )
+    incoming = Incoming(digest_in(reference), size)
+    incoming.write(content)
+    return incoming.finish()
+
+
+def keep(session: HasBlobs, incoming: Incoming, kind: str, units: Units) -> Blob:
+    """Checks and keeps an upload that came whole, once the ledger says that it came; see `SessionBlobs.complete`."""
+
+    def record(whole: Blob) -> None:
+        session.gate.admit_blob(whole.digest, kind, units, incoming.size)
+
+    with session.told_of_its_end():
+        return session.blobs.complete(incoming, record)
+
+
+def _let_out(session: HasBlobs, stat: pb.BlobStat) -> pb.BlobStat:
+    """Lets out what is said to be here, once it would be here after a loss of power too."""
+    session.gate.send(stat)
+    return stat
 
 
 def digest_in(reference: pb.BlobRef) -> bytes:
@@ -161,14 +238,29 @@ def coming(fields: Iterable[tuple[str, str | bytes]], before: Incoming, size: in
     return Incoming(before.digest, length, encoding, base if encoding else None)
 
 
+class HasBlobs(Protocol):
+    """A session, or a proposal of one, as far as blobs are concerned."""
+
+    @property
+    def blobs(self) -> SessionBlobs:
+        """Its blobs."""
+
+    @property
+    def gate(self) -> EgressGate:
+        """What may leave in it, and what came."""
+
+    def told_of_its_end(self) -> AbstractContextManager[None]:
+        """See `AcceptedSession.told_of_its_end`."""
+
+
 class BlobServicer:
     """Takes and gives the blobs of sessions.
 
     Args:
-        find: The session that a call belongs to, or an error.
+        find: What a call belongs to, or an error.
     """
 
-    def __init__(self, find: Callable[[grpc.ServicerContext], AcceptedSession]) -> None:
+    def __init__(self, find: Callable[[grpc.ServicerContext], HasBlobs]) -> None:
         self._find = find
 
     def add_to(self, server: grpc.Server) -> None:
@@ -184,8 +276,9 @@ class BlobServicer:
 
     def Stat(self, request: pb.BlobRef, context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
         """How much of a blob is here."""
-        held = self._find(context).blobs.held(digest_in(request))
-        return pb.BlobStat(held=held.size, complete=held.complete, encoding=held.encoding)
+        session = self._find(context)
+        held = session.blobs.held(digest_in(request))
+        return _let_out(session, pb.BlobStat(held=held.size, complete=held.complete, encoding=held.encoding))
 
     def Put(self, request: Iterator[memoryview | LastPiece], context: grpc.ServicerContext) -> pb.BlobStat:  # noqa: N802
         """Takes the rest of a blob."""
@@ -213,13 +306,7 @@ class BlobServicer:
             else:
                 session.blobs.forget(incoming)
             raise
-
-        def record(whole: Blob) -> None:
-            session.gate.admit_blob(whole.digest, kind, units, incoming.size)
-
-        with session.told_of_its_end():
-            blob = session.blobs.complete(incoming, record)
-        return pb.BlobStat(held=blob.size, complete=True)
+        return _let_out(session, pb.BlobStat(held=keep(session, incoming, kind, units).size, complete=True))
 
     def Get(self, request: pb.BlobRequest, context: grpc.ServicerContext) -> Iterator[memoryview]:  # noqa: N802
         """Gives a blob from an offset on."""

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from comity.session.contexts import PeerContext
 from comity.tensors import Layout
 from comity.transport.blobs import digest_in
+from comity.wire.v1.blobs_pb2 import BlobRef
 
 
 def _layout_of_task(context: PeerContext) -> Layout:
@@ -38,13 +39,25 @@ class BlobField:
     base: str = ""
     layout: Callable[[PeerContext], Layout] = _layout_of_task
 
-    def digest(self, message: Message) -> bytes | None:
-        """The blob's digest; None where the message names none."""
+    def reference(self, message: Message) -> BlobRef | None:
+        """What names the blob; None where the message names none."""
         return _reference(message, self.path)
 
+    def digest(self, message: Message) -> bytes | None:
+        """The blob's digest; None where the message names none.
+
+        Raises:
+            MalformedMessage: It is none.
+        """
+        return _digest(self.reference(message))
+
     def base_digest(self, message: Message) -> bytes | None:
-        """The digest of its base; None where the message names none."""
-        return _reference(message, self.base) if self.base else None
+        """The digest of its base; None where the message names none.
+
+        Raises:
+            MalformedMessage: It is none.
+        """
+        return _digest(_reference(message, self.base)) if self.base else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +116,9 @@ class Stream:
         key: What tells the calls of one stream apart; of a request, and of its answer.
         most: Calls of one stream that are under way at a time.
         metered: See `Waiting`.
+        withdraw: Makes, of a request whose caller has gone, what withdraws it: a request of the same key, of which
+            `is_withdrawal` holds. None where a request on its way is not withdrawn.
+        is_withdrawal: Whether a request does that. The role is not told: what it has not begun with is cancelled.
     """
 
     method: str
@@ -110,6 +126,8 @@ class Stream:
     key: Callable[[Any], Hashable]
     most: int = 64
     metered: bool = False
+    withdraw: Callable[[Any], Message] | None = None
+    is_withdrawal: Callable[[Any], bool] = lambda _: False
     uploads: tuple[BlobField, ...] = ()
     downloads: tuple[BlobField, ...] = ()
     cancels: bool = True
@@ -142,9 +160,19 @@ class Watch:
 Call = Unary | Waiting | Watch | Stream
 
 
-def _reference(message: Any, path: str) -> bytes | None:
+def attaches(call: Call) -> bool:
+    """Whether small blobs travel with a call's messages: not where messages are counted by their length, or make a stream."""
+    return isinstance(call, Unary) or (isinstance(call, Waiting) and not call.metered)
+
+
+def _reference(message: Any, path: str) -> BlobRef | None:
     for name in path.split("."):
         if not message.HasField(name):
             return None
         message = getattr(message, name)
-    return digest_in(message)
+    found: BlobRef = message
+    return found
+
+
+def _digest(reference: BlobRef | None) -> bytes | None:
+    return None if reference is None else digest_in(reference)

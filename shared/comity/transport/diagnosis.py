@@ -102,11 +102,14 @@ def _try_without_certificate(connection: socket.socket, address: str, party: str
     )
 
 
-def require_unrevoked(address: str, party: str, identity: Identity) -> None:
+def require_unrevoked(address: str, party: str, identity: Identity) -> bool:
     """Checks a peer's certificate against the deny-list, in a handshake for that alone.
 
     gRPC does not show a caller the certificate of whom it calls. One that is on a card is left out of what the peer must
     lead to, and needs no such look; this is for those that a trusted authority issued.
+
+    Returns:
+        Whether there was one to check.
 
     Raises:
         PolicyRefusal: It is revoked.
@@ -119,9 +122,10 @@ def require_unrevoked(address: str, party: str, identity: Identity) -> None:
             shown = wrapped.getpeercert(binary_form=True)
     except OSError:
         # The call itself says what is wrong.
-        return
+        return False
     if shown is not None:
         identity.trusted().require_unrevoked(party, load_der_x509_certificate(shown))
+    return shown is not None
 
 
 def _context(identity: Identity, party: str) -> ssl.SSLContext:
@@ -130,7 +134,7 @@ def _context(identity: Identity, party: str) -> ssl.SSLContext:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(cadata=identity.trusted().roots_for(party).decode())
     if identity.certificate is not None:
-        context.load_cert_chain(identity.certificate, identity.key)
+        context.load_cert_chain(identity.certificate, identity.key, lambda: identity.password() or b"")
     context.set_alpn_protocols(["h2"])
     return context
 

@@ -28,8 +28,9 @@ from comity.tensors.delta import Encoding, shortest
 from comity.transport import retry as times
 from comity.transport.addresses import split_address
 from comity.transport.blobs import SERVICE, chunks, coming, decode_chunk, encode_chunk, put_metadata
+from comity.transport.call_watchers import UnaryCalls, is_watched, measured
 from comity.transport.diagnosis import diagnose, require_unrevoked
-from comity.transport.identity import PARTY_KEY, Identity
+from comity.transport.identity import CONTRACT_KEY, PARTY_KEY, SESSION_KEY, Identity
 from comity.transport.retry import RetryPolicy
 from comity.transport.status import from_rpc_error
 from comity.wire.v1 import blobs_pb2
@@ -39,8 +40,6 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 Stub = TypeVar("Stub")
 Result = TypeVar("Result")
-
-SESSION_KEY, CONTRACT_KEY = "comity-session", "comity-contract"
 
 _RETRIED = (PeerUnreachable, DeadlineExceeded, NodeDraining, DataChanged, BlobTruncated, TooManyCalls)
 """Errors that may pass by themselves; every call can be repeated without harm."""
@@ -79,6 +78,7 @@ class PeerConnection:
         self._identity = identity
         self._address = address
         self._metadata: tuple[tuple[str, str], ...] = ()
+        self._session = ""
         self._at_close: list[Callable[[], None]] = []
         self.presence = Presence()
         """Whether the peer answers."""
@@ -92,6 +92,8 @@ class PeerConnection:
         else:
             self.channel = grpc.insecure_channel(address, options)
             self._metadata = ((PARTY_KEY, identity.party),)
+        if is_watched():
+            self.channel = grpc.intercept_channel(self.channel, UnaryCalls(SESSION_KEY))
         self._stat = self.channel.unary_unary(
             f"/{SERVICE}/Stat", blobs_pb2.BlobRef.SerializeToString, blobs_pb2.BlobStat.FromString
         )
@@ -99,8 +101,10 @@ class PeerConnection:
         self._get = self.channel.unary_stream(f"/{SERVICE}/Get", blobs_pb2.BlobRequest.SerializeToString, decode_chunk)
 
     def enter(self, session: str, contract_hash: str) -> None:
-        """Makes every later call quote a session and its contract."""
-        self._metadata = (*self._metadata, (SESSION_KEY, session), (CONTRACT_KEY, contract_hash))
+        """Makes every later call quote a session and its contract, in place of those that it quoted."""
+        self._session = session
+        others = (each for each in self._metadata if each[0] not in {SESSION_KEY, CONTRACT_KEY})
+        self._metadata = (*others, (SESSION_KEY, session), (CONTRACT_KEY, contract_hash))
 
     def __enter__(self) -> Self:
         """Opens nothing: the channel connects at the first call."""
@@ -127,8 +131,7 @@ class PeerConnection:
             PeerUnreachable: The line is closed. To a closed channel grpc would add methods where it is no more.
         """
         with self._closing:
-            if self._is_closed:
-                raise PeerUnreachable(f"the line to {self.party} is closed here", action="open another")
+            self._require_open()
             return make(self.channel)
 
     def unary(self, path: str, answer: type[Kind]) -> grpc.UnaryUnaryMultiCallable[Message, Kind]:
@@ -138,6 +141,22 @@ class PeerConnection:
     def stream(self, path: str, answer: type[Kind]) -> grpc.UnaryStreamMultiCallable[Message, Kind]:
         """A method with a stream of answers, by its path; see `stub`."""
         return self.stub(lambda channel: channel.unary_stream(path, encode, answer.FromString))
+
+    def require_trusted(self, identity: Identity) -> None:
+        """Goes by what is trusted, and revoked, now.
+
+        Args:
+            identity: Who calls, with the deny-list as it is now.
+
+        Raises:
+            MissingFile: There is no card of the peer any more.
+            PolicyRefusal: The peer's certificate is revoked.
+        """
+        self._identity = identity
+        if identity.is_secure and not self._is_closed:
+            identity.trusted().roots_for(self.party)
+            self._unchecked = bool(identity.revoked)
+            self._require_unrevoked()
 
     def at_close(self, end: Callable[[], None]) -> None:
         """Has something called once the line is closed."""
@@ -178,6 +197,7 @@ class PeerConnection:
                 yield first
                 yield from answers
             except grpc.RpcError as failure:
+                self._require_open()
                 error = self._explain(failure)
                 if not isinstance(error, _RETRIED):
                     raise error from failure
@@ -214,7 +234,8 @@ class PeerConnection:
             held = stat.held if stat.encoding == (encoding.digest if encoding else b"") else 0
             before(sent.size)
             beside = (*self._metadata, *put_metadata(blob, kind, units, held, sent, encoding))
-            self._put(chunks(sent, held), timeout=self._transfer_s(sent.size), metadata=beside)
+            with measured("client", f"{SERVICE}/Put", self._session):
+                self._put(chunks(sent, held), timeout=self._transfer_s(sent.size), metadata=beside)
 
         self._retried(attempt)
 
@@ -255,8 +276,9 @@ class PeerConnection:
                     pieces.cancel()
                     raise BlobTruncated("the peer gives the blob in another form", action="get it anew")
                 incoming = form
-            for piece in pieces:
-                incoming.write(piece)
+            with measured("client", f"{SERVICE}/Get", self._session):
+                for piece in pieces:
+                    incoming.write(piece)
             return incoming.finish()
 
         blob = self._retried(attempt)
@@ -272,17 +294,24 @@ class PeerConnection:
         retry_s = self.presence.wait_s(self.retry.retry_s) or None
         attempts = None if retry_s else 1
         for trial in stamina.retry_context(
-            on=_RETRIED,
+            # What is closed here stays so.
+            on=lambda error: isinstance(error, _RETRIED) and not self._is_closed,
             attempts=attempts,
             timeout=retry_s,
             wait_initial=times.FIRST_PAUSE_S,
             wait_max=times.LONGEST_PAUSE_S,
         ):
             with trial:
+                self._require_open()
                 self._require_unrevoked()
                 try:
                     result = attempt()
+                except ValueError:
+                    # What grpc says of a call on a channel that was closed meanwhile.
+                    self._require_open()
+                    raise
                 except grpc.RpcError as failure:
+                    self._require_open()
                     error = self._explain(failure)
                     # One that is busy with this party's other calls is there.
                     if isinstance(error, _RETRIED) and not isinstance(error, TooManyCalls):
@@ -292,11 +321,15 @@ class PeerConnection:
                 return result
         raise AssertionError("a retry context ends with a result or an error")
 
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise PeerUnreachable(f"the line to {self.party} is closed here", action="open another")
+
     def _require_unrevoked(self) -> None:
-        """Checks, before the first call, that the peer's certificate is not on the deny-list."""
+        """Checks, before the first call and under a new deny-list, that the peer's certificate is not on it."""
         if self._unchecked:
-            require_unrevoked(self._address, self.party, self._identity)
-            self._unchecked = False
+            # Of a peer that is away nothing is seen: it is looked at again when it is called.
+            self._unchecked = not require_unrevoked(self._address, self.party, self._identity)
 
     def _explain(self, failure: grpc.RpcError) -> ComityError:
         error = from_rpc_error(failure)

@@ -53,11 +53,14 @@ FAREWELL = RetryPolicy(call_s=3.0, retry_s=0.0)
 PREFLIGHT = RetryPolicy(call_s=10.0, retry_s=0.0)
 """For a peer to say who it is, when an operator checks."""
 
-DRAFT = RetryPolicy(call_s=60.0, retry_s=0.0)
-"""For a peer to try a draft's model, when an operator checks."""
+DRAFT = RetryPolicy(call_s=900.0, retry_s=0.0)
+"""For a peer to try a draft's model, when an operator checks: longer than `limits.trial_s`, and it may read its data first."""
 
 CONTROL_S = 60.0
 """For a node to answer its own operator; it may have to read its data first."""
+
+TRYING_S = 600.0
+"""For a node to begin a session as its operator wants: it builds the models and tries them first, which may be large."""
 
 
 def keepalive() -> list[tuple[str, int]]:

@@ -7,8 +7,8 @@ from typing import Literal, Protocol
 
 import grpc
 
-from comity.contract import Contract
-from comity.errors import MalformedMessage, SessionCancelled, UnknownSession
+from comity.contract import INITIAL, Contract
+from comity.errors import DataChanged, MalformedMessage, NodeDraining, SessionFailed, UnknownSession
 from comity.ledger.ledger import WHOLE
 from comity.ledger.receipts import Signer
 from comity.session.codec import (
@@ -17,8 +17,9 @@ from comity.session.codec import (
 from comity.session.egress_rules import require_control
 from comity.session.gate import EgressGate
 from comity.session.session_registry import AcceptedSession, SessionRegistry
+from comity.transport.blobs import HasBlobs
 from comity.transport.description import Describe, encode_description
-from comity.transport.identity import caller, metadata
+from comity.transport.identity import CONTRACT_KEY, SESSION_KEY, caller, metadata
 from comity.transport.negotiation import (
     AnyProtocol,
     Negotiable,
@@ -27,7 +28,7 @@ from comity.transport.negotiation import (
     protocol_named,
     require_same_contract,
 )
-from comity.transport.peer_connection import CONTRACT_KEY, SESSION_KEY, PeerConnection
+from comity.transport.peer_connection import PeerConnection
 from comity.wire.v1 import sessions_pb2 as pb
 from comity.wire.v1 import sessions_pb2_grpc
 
@@ -66,9 +67,34 @@ def session_of(
     """
     fields = metadata(context)
     session = sessions.get(fields.get(SESSION_KEY, ""), caller(context), fields.get(CONTRACT_KEY, ""), protocol)
-    # A caller that quotes the contract has the agreement.
+    # A caller that quotes the contract has the agreement, and what its model begins with.
     session.gate.deliver_all(WHOLE, "contract")
+    session.gate.deliver_all(WHOLE, INITIAL)
     return session
+
+
+class Starter(Protocol):
+    """Knows the weights to begin with that cross before a session is agreed on."""
+
+    def starting(self, caller: str, session: str, contract_hash: str) -> HasBlobs | None:
+        """Those that a caller may send or have for what it quotes; None for none."""
+
+
+def with_blobs(sessions: SessionRegistry, starter: Starter, context: grpc.ServicerContext) -> HasBlobs:
+    """What a call of the service of blobs belongs to: a session, or what is sent before there is one.
+
+    Raises:
+        UnknownSession: The caller has no such session here, and nothing is sent for one.
+        ContractMismatch: The call quotes another contract.
+    """
+    try:
+        return session_of(sessions, context)
+    except UnknownSession:
+        fields = metadata(context)
+        found = starter.starting(caller(context), fields.get(SESSION_KEY, ""), fields.get(CONTRACT_KEY, ""))
+        if found is None:
+            raise
+        return found
 
 
 class Negotiator(Protocol):
@@ -150,7 +176,9 @@ class SessionsServicer(sessions_pb2_grpc.SessionsServicer):
             )
         try:
             session = session_of(self._sessions, context)
-        except (UnknownSession, SessionCancelled):
+        except (UnknownSession, SessionFailed) as error:
+            if isinstance(error, NodeDraining | DataChanged):
+                raise
             # A session that is gone, and one that was never the caller's, are the same to it.
             fields = metadata(context)
             self._helping.withdraw(caller(context), fields.get(SESSION_KEY, ""), fields.get(CONTRACT_KEY, ""), ending)
@@ -229,7 +257,7 @@ def propose(connection: PeerConnection, proposal: pb.Proposal) -> pb.Agreement |
             )
 
 
-def send_draft(connection: PeerConnection, draft: pb.DraftRequest, contract: Contract) -> bool:
+def send_draft(connection: PeerConnection, draft: pb.DraftRequest, contract: Contract) -> pb.DraftReply:
     """Asks an acceptor whether it would agree to a contract.
 
     Args:
@@ -238,7 +266,7 @@ def send_draft(connection: PeerConnection, draft: pb.DraftRequest, contract: Con
         contract: The contract.
 
     Returns:
-        Whether its operator would have to agree as well.
+        What else has to happen before it agrees.
 
     Raises:
         RefusedError: It would not; says why.
@@ -247,7 +275,7 @@ def send_draft(connection: PeerConnection, draft: pb.DraftRequest, contract: Con
     """
     reply = connection.call(connection.stub(sessions_pb2_grpc.SessionsStub).Draft, draft)
     require_same_contract(contract, reply.contract_hash)
-    return bool(reply.asks_operator)
+    return reply
 
 
 def end(connection: PeerConnection, ending: Ending) -> None:

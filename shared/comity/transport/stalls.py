@@ -33,7 +33,7 @@ class Stalls:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._changed = threading.Condition()
         self._transfers: set[_Transfer] = set()
         self._thread: threading.Thread | None = None
@@ -42,11 +42,11 @@ class Stalls:
     @contextmanager
     def watched(self, context: grpc.ServicerContext) -> Iterator[Callable[[Any], Any]]:
         """Cuts a call unless what it moves is passed through what this gives, fast enough."""
-        transfer = _Transfer(context, time.monotonic() + self._limits.grace_s)
+        transfer = _Transfer(context, time.monotonic() + self.limits.grace_s)
 
         def passed(message: Any) -> Any:
-            if self._limits.slowest and isinstance(message, bytes | memoryview):
-                transfer.ends += len(message) / self._limits.slowest
+            if self.limits.slowest and isinstance(message, bytes | memoryview):
+                transfer.ends += len(message) / self.limits.slowest
             return message
 
         with self._changed:
@@ -76,4 +76,4 @@ class Stalls:
                     log.warning("transfer-cut", peer=each.context.peer(), why="it moves too little")
                     self._transfers.discard(each)
                     each.context.cancel()
-                self._changed.wait(min(1.0, self._limits.grace_s / 4))
+                self._changed.wait(min(1.0, self.limits.grace_s / 4))

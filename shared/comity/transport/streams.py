@@ -7,17 +7,18 @@ turn. It rests on an attribute of grpc's that is not documented, `experimental_n
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import grpc
 import structlog
 
-from comity.errors import ComityError, RemoteFailure, StorageError
+from comity.errors import ComityError, MalformedMessage, RemoteFailure, StorageError
 from comity.session.replayable_stream import StreamEnd
+from comity.transport.identity import caller, session_named
 from comity.transport.retry import STUCK_S
 from comity.transport.status import to_status
 
@@ -27,7 +28,9 @@ Handler = TypeVar("Handler", bound=Callable[..., None])
 Send = Callable[[Any], None]
 """Sends a message, and waits until the transport has taken it; None ends the stream."""
 
-_SENDERS = 4
+_SENDERS = 8
+_SENDERS_A_PARTY = 2
+"""Those who send to one party at a time: a send waits for its reader, who may have said that it reads nothing."""
 
 
 def non_blocking(handler: Handler) -> Handler:
@@ -99,11 +102,102 @@ class PolledRequests:
         return request
 
 
+class _Asking:
+    """A caller whose request is waited for; see `Source`. Nothing is sent for it: who takes the request sends.
+
+    Args:
+        requests: What comes.
+        ask: Takes the request.
+    """
+
+    def __init__(self, requests: PolledRequests, ask: Callable[[Any], None]) -> None:
+        self._requests = requests
+        self._ask: Callable[[Any], None] | None = ask
+        self._notify: Callable[[], None] = _ignored
+
+    def subscribe(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
+        self._requests.subscribe(self._wake)
+        notify()
+
+    def _wake(self) -> None:
+        self._notify()
+
+    def read(self) -> None:
+        if self._ask is None:
+            return
+        try:
+            request = self._requests.poll()
+        except StreamEnd:
+            raise no_request() from None
+        if request is not None:
+            ask, self._ask, self._notify = self._ask, None, _ignored
+            ask(request)
+
+    def close(self) -> None:
+        self._notify = _ignored
+
+
+def _ignored() -> None:
+    """Nobody asked to be told."""
+
+
+def no_request() -> MalformedMessage:
+    """Says that a call of one request had none."""
+    return MalformedMessage("the call has no request", expected="one message", received="none", action="send it")
+
+
+class _Turns:
+    """Followers who wait for a sender: in the order in which they came, of parties that have fewer senders than they may."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[str, deque[_Follower]] = {}
+        self._sending: Counter[str] = Counter()
+        self._is_over = False
+
+    def put(self, follower: _Follower) -> None:
+        """Has a follower wait."""
+        with self._changed:
+            self._waiting.setdefault(follower.party, deque()).append(follower)
+            self._changed.notify()
+
+    def get(self) -> _Follower | None:
+        """The next one, once there is one; None when there will be none. `done` is to follow."""
+        with self._changed:
+            while not self._is_over:
+                for party, waiting in self._waiting.items():
+                    if self._sending[party] < _SENDERS_A_PARTY:
+                        follower = waiting.popleft()
+                        # The next turn is another party's.
+                        del self._waiting[party]
+                        if waiting:
+                            self._waiting[party] = waiting
+                        self._sending[party] += 1
+                        return follower
+                self._changed.wait()
+            return None
+
+    def done(self, follower: _Follower) -> None:
+        """Gives a sender back."""
+        with self._changed:
+            self._sending[follower.party] -= 1
+            if not self._sending[follower.party]:
+                del self._sending[follower.party]
+            self._changed.notify()
+
+    def end(self) -> None:
+        """Has nobody wait any more."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+
 class Streams:
     """Sends to all who follow something at a server."""
 
     def __init__(self) -> None:
-        self._ready: queue.SimpleQueue[_Follower | None] = queue.SimpleQueue()
+        self._ready = _Turns()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._sending: dict[_Follower, float] = {}
@@ -119,11 +213,30 @@ class Streams:
             follower.leave()
         source.subscribe(follower.wake)
 
+    def of_one(self, behavior: Callable[[Any, grpc.ServicerContext, Send], None], method: str) -> Callable[..., None]:
+        """A handler of a stream that takes one request, as one that takes a stream of them: it waits for it without a thread.
+
+        Args:
+            behavior: The handler; it is called by one of those who send.
+            method: What it is called by, for the log.
+        """
+
+        @non_blocking
+        def follow(requests: Any, context: grpc.ServicerContext, send: Send) -> None:
+            def ask(request: Any) -> None:
+                try:
+                    behavior(request, context, send)
+                except Exception as error:  # noqa: BLE001 - the boundary
+                    refuse(context, send, method, error)
+
+            self.serve(_Asking(PolledRequests(requests), ask), context, send)
+
+        return follow
+
     def stop(self) -> None:
         """Sends nothing more."""
         self._stopped.set()
-        for _ in self._threads:
-            self._ready.put(None)
+        self._ready.end()
         for thread in self._threads:
             thread.join()
 
@@ -146,6 +259,7 @@ class Streams:
             finally:
                 with self._lock:
                     del self._sending[follower]
+                self._ready.done(follower)
                 # Only now: another thread that took it up before would lose its own entry.
                 follower.settle(more=more)
 
@@ -164,9 +278,7 @@ class Streams:
 class _Follower:
     """One who follows a source. At most one thread sends to it at a time."""
 
-    def __init__(
-        self, source: Source, context: grpc.ServicerContext, send: Send, ready: queue.SimpleQueue[_Follower | None]
-    ) -> None:
+    def __init__(self, source: Source, context: grpc.ServicerContext, send: Send, ready: _Turns) -> None:
         self._source = source
         self._context = context
         self._send = send
@@ -174,6 +286,7 @@ class _Follower:
         self._lock = threading.Lock()
         self._is_queued = self._is_sending = self._is_over = False
         self.name = context.peer()
+        self.party = caller(context)
 
     def wake(self) -> None:
         """Looks, soon, whether there is something to send."""
@@ -245,10 +358,17 @@ def refuse(context: grpc.ServicerContext, send: Send, method: str, error: Except
 def described(context: grpc.ServicerContext, method: str, error: Exception) -> ComityError:
     """What a peer is told of an error, which is logged in one line."""
     if isinstance(error, ComityError):
-        log.warning("call-refused", method=method, peer=context.peer(), error=error.reason(), detail=str(error))
+        about = _about(context, method)
+        log.warning("call-refused", **about, error=error.reason(), detail=str(error))
         if isinstance(error, StorageError) and not context.peer().startswith("unix:"):
             # Where this node keeps what is its operator's to know.
             return type(error)("the node cannot keep what it must", action="its operator finds the reason in its log")
         return error
-    log.error("call-failed", method=method, peer=context.peer(), exc_info=error)
+    log.error("call-failed", **_about(context, method), exc_info=error)
     return RemoteFailure("the node failed at this call", action="its operator finds the reason in its log")
+
+
+def _about(context: grpc.ServicerContext, method: str) -> dict[str, str]:
+    """What call it is, with the session that it quotes, where it does."""
+    session = session_named(context)
+    return {"method": method, "peer": context.peer()} | ({"session": session} if session else {})

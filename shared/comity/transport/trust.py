@@ -75,6 +75,24 @@ class Trust:
             self._good.clear()
             return True
 
+    def revoke(self, revoked: frozenset[str]) -> None:
+        """Refuses these fingerprints from now on, and no others."""
+        with self._lock:
+            self._revoked = revoked
+            self._good.clear()
+
+    def validity(self) -> dict[str, datetime.datetime]:
+        """Until when the certificates of each party are good, the last of several; of one authority under no name.
+
+        Raises:
+            MissingFile: There is neither folder nor file.
+            InvalidValue: The file holds no certificates.
+        """
+        with self._lock:
+            self.refresh()
+            cards = {_ITSELF: self._authority} if self._authority is not None else self._cards
+            return {name: max(each.not_valid_after_utc for each in card.certificates) for name, card in cards.items()}
+
     def roots(self) -> bytes:
         """All trusted certificates in PEM; nothing where nobody is trusted."""
         with self._lock:

@@ -17,6 +17,7 @@ from comity.session.events import Event
 from comity.session.gathering.messages import Answer, Details, News
 from comity.session.gathering.state import GatheringState, Phase
 from comity.session.replayable_stream import ReplayableStream
+from comity.session.stopping import ended_early
 from comity.tensors import Blob
 
 
@@ -44,6 +45,11 @@ class GatheringAcceptor(GatheringState[Details]):
 
     def _settled(self, round: int) -> None:
         """Does what else is decided with a round, in the same transaction; nothing, if a role says nothing else."""
+
+    def _kept_of(self, party: str) -> set[bytes]:
+        """Digests of a client's blobs that are needed beyond the round; none, if a role says nothing else."""
+        del party
+        return set()
 
     def _shown(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Fields of a round as observers get them: all, if a role says nothing else."""
@@ -240,9 +246,13 @@ class GatheringAcceptor(GatheringState[Details]):
             self._settled(round)
         self._session.blobs.keep({bytes.fromhex(fields["model"])})
         for member in members:
-            member.context.blobs.keep({member.details.blob} if member.details is not None else set())
+            answered = {member.details.blob} if member.details is not None else set()
+            member.context.blobs.keep(answered | self._kept_of(member.context.peer.party))
         self._expect_blobs()
         self._session.observe(Event("round-finished", round, self._shown(fields)))
+        why = self._enough()
+        if why is not None:
+            self._session.observe(ended_early(round, why))
 
     def _submitted_already(self, round: int, known: bytes, received: str) -> ConflictingOffer:
         submits = self._plan.submits

@@ -14,6 +14,7 @@ from comity.ledger.ledger import in_round
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.session.gathering.messages import Answer, Details, Gathering
+from comity.session.waiting import OTHERS
 from comity.tensors import Blob
 
 
@@ -92,13 +93,21 @@ class GatheringInitiator(ABC, Generic[Details]):
         if self._over:
             # The other party may have forgotten the session since.
             return
+        peer = self._context.peer.party
+        waits = not self._done and not self._contributed
+        if waits:
+            self._context.waits.begin(OTHERS, peer)
         for news in self._port.news(self._done):
             if news is None:
                 yield
-            elif news.kind == "over":
+                continue
+            if waits:
+                self._context.waits.end(OTHERS, peer)
+                waits = False
+            if news.kind == "over":
                 self._context.journal.append("over", self._done)
                 return
-            elif news.round > self._context.contract.rounds:
+            if news.round > self._context.contract.rounds:
                 raise MalformedMessage(
                     f"{self._context.peer.party} speaks of a round that was not agreed on",
                     expected=f"at most {self._context.contract.rounds}",
@@ -113,12 +122,12 @@ class GatheringInitiator(ABC, Generic[Details]):
     def _contribute(self, round: int) -> None:
         """Makes and submits; what was made before a restart or a cut is submitted again."""
         self._began = time.monotonic()
-        if round not in self._contributed:
-            fields = self._make(round)
-            self._context.journal.append("contributed", round, **fields)
-            self._take_note(round, fields)
-        blob = self._contributed[round]
         try:
+            if round not in self._contributed:
+                fields = self._make(round)
+                self._context.journal.append("contributed", round, **fields)
+                self._take_note(round, fields)
+            blob = self._contributed[round]
             if blob is None:
                 self._port.sit_out(round)
                 self._miss(round, f"nothing of the {self._submits} of round {round} was left to send")
@@ -130,6 +139,8 @@ class GatheringInitiator(ABC, Generic[Details]):
         faults.point("offering")
         self._confirm(round, blob)
         self._context.observe(Event(f"{self._submits}-submitted", round, {}))
+        awaited = f"{self._context.peer.party} to settle round {round}, once the other parties have handed in theirs"
+        self._context.observe(Event("round-awaited", round, {"waits_for": awaited}))
 
     def _miss(self, round: int, why: str) -> None:
         self._context.journal.append("missed", round)

@@ -16,6 +16,7 @@ from comity.ledger.ledger import in_round
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.gathering.members import Member, Members
 from comity.session.gathering.messages import Details
+from comity.session.stopping import RoundProgress, StoppingTerms, tests_of
 from comity.store.store import Record
 from comity.tensors import Layout
 
@@ -95,6 +96,13 @@ class GatheringState(ABC, Generic[Details]):
     def _details(self, round: int, fields: dict[str, Any], client: int) -> Details | None:
         """What a client gets for a round, by its place; None where it took no part."""
 
+    def _enough(self) -> str | None:
+        """Why no more rounds are opened, before all that were bought; None where they are."""
+        terms, contract = self._session.contract.terms, self._session.contract
+        if not isinstance(terms, StoppingTerms):
+            return None
+        return terms.reason_to_stop(contract, [RoundProgress(tests_of(each)) for each in self._finished])
+
     @property
     def over(self) -> bool:
         """Whether there is nothing left to do here for anyone.
@@ -157,7 +165,7 @@ class GatheringState(ABC, Generic[Details]):
             member.due(details)
             if member.state_answer(self._plan.answers):
                 self._tell(member)
-        if round < self._session.contract.rounds:
+        if round < self._session.contract.rounds and self._enough() is None:
             self._open(round + 1)
         else:
             self._phase = Phase.OVER

@@ -19,10 +19,12 @@ class Channel(Protocol):
     Attributes:
         waits: Whether a call takes time in which other work can be done.
         arrives: Whether what was sent is there when the call returns.
+        attaches: Whether small blobs travel with the messages that name them.
     """
 
     waits: bool
     arrives: bool
+    attaches: bool
 
     def call(self, method: Method, request: Message) -> Message:
         """Makes a call; returns its answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,14 +14,16 @@ from google.protobuf.message import Message
 from comity.errors import MalformedMessage, NodeDraining
 from comity.ledger.ledger import Units
 from comity.session.contexts import PeerContext
-from comity.session.metering import Answered
+from comity.session.metering.tally import Answered
 from comity.tensors import Blob
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.conversation import Conversation
-from comity.transport.calls import BlobField, Call, Stream, Unary, Waiting, Watch
+from comity.transport.blobs import ATTACHED, got_attached
+from comity.transport.calls import BlobField, Call, Stream, Unary, Waiting, Watch, attaches
 from comity.transport.methods import Method
 from comity.transport.sending import OrderedSender, ahead
 from comity.transport.service import Service
+from comity.wire.v1.blobs_pb2 import BlobRef
 
 
 def idle() -> bool:
@@ -74,34 +77,29 @@ class PeerPort:
             self._channel.at_close(self._sender.abandon)
         self._sender.put(partial(self._make, call, arguments, base))
 
-    def _ask(self, call: Waiting | Stream, *arguments: Any, before: Callable[[], object] | None = None) -> Future[Any]:
+    def _ask(self, call: Waiting | Stream, *arguments: Any) -> Future[Any]:
         """Makes a call that may take its time; those of a `Stream` go on one stream, others see `asks_at_once`.
 
         Args:
             call: The call.
             arguments: What the role gets.
-            before: What the other party has to be told first; the caller waits for that no more than for the answer. Not
-                for a `Stream`.
         """
-
-        def ask() -> Any:
-            if before is not None:
-                before()
-            return self._answer(call, arguments)
-
         if isinstance(call, Stream) and (conversation := self._conversation(call)) is not None:
             return self._converse(conversation, call, arguments)
         if self._channel.waits:
-            return self._asking.submit(ask)
+            return self._asking.submit(self._answer, call, arguments)
         answer: Future[Any] = Future()
-        answer.set_result(ask())
+        answer.set_result(self._answer(call, arguments))
         return answer
 
     def _conversation(self, call: Stream) -> Conversation | None:
         with self._beginning:
             begun = self._conversations.get(call.method)
             if call.method not in self._conversations or (begun is not None and begun.has_failed):
-                self._conversations[call.method] = self._channel.converse(self._service.method(call))
+                conversation = self._channel.converse(self._service.method(call))
+                if conversation is not None:
+                    conversation.let_out = self._peer.gate.send
+                self._conversations[call.method] = conversation
             return self._conversations[call.method]
 
     def _converse(self, conversation: Conversation, call: Stream, arguments: tuple[Any, ...]) -> Future[Any]:
@@ -162,17 +160,39 @@ class PeerPort:
         method = self._service.method(call)
         request = method.encode_request(*arguments)
         self._peer.gate.require_backed(request)
+        attached: list[tuple[BlobRef, Blob]] = []
         for each in call.uploads:
-            self._upload(each, request, method.request_rule.units_of(request), base)
+            blob, reference = self._upload(each, request, method, base), each.reference(request)
+            if blob is not None and reference is not None:
+                attached.append((reference, blob))
         self._peer.gate.send(request)
+        for reference, blob in attached:
+            reference.content = bytes(blob.data)
         return method, request
+
+    def _arrived(self, method: Method, request: Message) -> None:
+        """Records that the peer has a request, and what was attached to it."""
+        if not self._channel.arrives:
+            return
+        references = ((each.kind, each.reference(request)) for each in method.call.uploads)
+        attached = [(kind, each.digest) for kind, each in references if each is not None and each.content]
+        with self._peer.journal.transaction() if attached else nullcontext():
+            for kind, digest in attached:
+                self._peer.gate.deliver_blob(digest, kind, method.request_rule.units_of(request))
+            self._peer.gate.deliver(request)
 
     def _take(self, method: Method, answer: Message, request: Message) -> Any:
         """What an answer says, or an item, once the blobs that come with it are here; and the record that it came."""
         value = method.decode_answer(answer)
-        for each in method.call.downloads:
-            self._download(each, answer, method.answer_rule.units_of(answer, request))
-        self._peer.gate.admit(answer, request)
+        units = method.answer_rule.units_of(answer, request)
+        got = [(each.kind, self._download(each, answer, units)) for each in method.call.downloads]
+        attached = [(kind, blob) for kind, blob in got if blob is not None]
+        # Of small messages, of which there are many at a time, nothing is recorded here, and no transaction is needed.
+        with self._peer.journal.transaction() if attached else nullcontext():
+            for kind, blob in attached:
+                self._peer.gate.admit_blob(blob.digest, kind, units, blob.size)
+                self._peer.blobs.add(blob)
+            self._peer.gate.admit(answer, request)
         if isinstance(method.call, Waiting | Stream) and method.call.metered:
             return Answered(value, request.ByteSize(), answer.ByteSize())
         return value
@@ -180,8 +200,7 @@ class PeerPort:
     def _make(self, call: Unary, arguments: tuple[Any, ...], base: bytes | None) -> Any:
         method, request = self._begin(call, arguments, base)
         answer = self._channel.call(method, request)
-        if self._channel.arrives:
-            self._peer.gate.deliver(request)
+        self._arrived(method, request)
         return self._take(method, answer, request)
 
     def _answer(self, call: Waiting | Stream, arguments: tuple[Any, ...]) -> Any:
@@ -192,8 +211,7 @@ class PeerPort:
             raise MalformedMessage(
                 f"{self._peer.peer.party} gave no answer", expected=method.answer_type.__name__, received="nothing"
             )
-        if self._channel.arrives:
-            self._peer.gate.deliver(request)
+        self._arrived(method, request)
         return self._take(method, answer, request)
 
     def _flush(self) -> None:
@@ -201,12 +219,17 @@ class PeerPort:
             sender, self._sender = self._sender, None
             sender.finish()
 
-    def _upload(self, each: BlobField, request: Message, units: Units, base: bytes | None) -> None:
-        digest = each.digest(request)
+    def _upload(self, each: BlobField, request: Message, method: Method, base: bytes | None) -> Blob | None:
+        """Sends a blob that goes along with a request; returns it where it is to be attached instead."""
+        digest, units = each.digest(request), method.request_rule.units_of(request)
         if digest is None:
-            return
+            return None
         blobs, gate = self._peer.blobs, self._peer.gate
         blob = blobs.get(digest)
+        may_attach = self._channel.attaches and attaches(method.call) and base is None and blob.size <= ATTACHED
+        if may_attach and not gate.has_crossed(digest):
+            gate.send_blob(blob, each.kind, units, alone=False)
+            return blob
 
         def before(size: int) -> None:
             gate.send_blob(blob, each.kind, units, size=size)
@@ -214,12 +237,25 @@ class PeerPort:
         self._channel.put(blob, each.kind, units, before, None if base is None else blobs.get(base))
         if self._channel.arrives:
             gate.deliver_blob(digest, each.kind, units)
+        return None
 
-    def _download(self, each: BlobField, message: Message, units: Units) -> None:
-        digest, base, blobs = each.digest(message), each.base_digest(message), self._peer.blobs
-        if digest is None or digest in blobs:
-            return
+    def _download(self, each: BlobField, message: Message, units: Units) -> Blob | None:
+        """Gets what a message names, where it is not here; returns what came attached to it, which is yet to be kept."""
+        reference, digest, base, blobs = (
+            each.reference(message),
+            each.digest(message),
+            each.base_digest(message),
+            self._peer.blobs,
+        )
+        if reference is None or digest is None:
+            return None
         layout = each.layout(self._peer)
+        attached = got_attached(reference, layout.size)
+        if attached is not None:
+            layout.verify(attached)
+            return attached
+        if digest in blobs:
+            return None
         blob = self._channel.get(
             digest,
             layout.size,
@@ -228,3 +264,4 @@ class PeerPort:
             base=None if base is None else blobs.get(base),
         )
         blobs.add(blob)
+        return None

@@ -42,7 +42,11 @@ class Conversing:
         self._session = session
         self._method = method
         self._requests = requests
-        self._most = method.call.most if isinstance(method.call, Stream) else 1
+        call = method.call if isinstance(method.call, Stream) else None
+        self._call = call
+        self._most = 1 if call is None else call.most
+        self._gone: set[int] = set()
+        self._numbers: dict[Hashable, int] = {}
         self._lock = threading.Lock()
         self._open: dict[int, Future[Any] | None] = {}
         self._ready: deque[tuple[Message, Future[Any]]] = deque()
@@ -110,7 +114,21 @@ class Conversing:
                 return
             if request is None:
                 return
-            self._begin(request)
+            if self._call is not None and self._call.is_withdrawal(request):
+                self._withdraw(self._call.key(request))
+            else:
+                self._begin(request)
+
+    def _withdraw(self, key: Hashable) -> None:
+        """Lets a request go whose caller has gone, if the role has not begun with it."""
+        with self._lock:
+            number = self._numbers.get(key)
+            if number is None:
+                return
+            answer = self._open.get(number)
+            self._gone.add(number)
+        if answer is not None:
+            answer.cancel()
 
     def _begin(self, request: Message) -> None:
         arguments = self._method.decode_request(request)
@@ -118,6 +136,8 @@ class Conversing:
         number = self._count
         with self._lock:
             self._open[number] = None
+            if self._call is not None:
+                self._numbers[self._call.key(request)] = number
         arrived = time.monotonic()
         begun = self._session.worker.submit(lambda: perform(self._session, self._method, request, arguments, arrived))
 
@@ -129,8 +149,8 @@ class Conversing:
             answer: Future[Any] = done.result()
             with self._lock:
                 self._open[number] = answer
-                is_closed = self._is_closed
-            if is_closed:
+                is_over = self._is_closed or number in self._gone
+            if is_over:
                 answer.cancel()
             answer.add_done_callback(lambda each: self._finish(number, request, each))
 
@@ -139,6 +159,9 @@ class Conversing:
     def _finish(self, number: int, request: Message, answer: Future[Any]) -> None:
         with self._lock:
             self._open.pop(number, None)
+            self._gone.discard(number)
+            if self._call is not None and self._numbers.get(key := self._call.key(request)) == number:
+                del self._numbers[key]
             if not answer.cancelled():
                 self._ready.append((request, answer))
         self._notify()
@@ -153,6 +176,9 @@ class Conversation:
         follow: Sends requests, from an iterator that is made anew after each cut, and yields answers.
         call: The declared call.
         name: Of its thread.
+
+    Attributes:
+        let_out: The gate, which what withdraws a request passes as requests do.
     """
 
     def __init__(
@@ -160,9 +186,12 @@ class Conversation:
     ) -> None:
         self._follow = follow
         self._key = call.key
+        self._withdraw = call.withdraw
+        self.let_out: Callable[[Message], object] = _passed
         self._changed = threading.Condition()
         self._waiting: dict[Hashable, tuple[Message, Future[Message]]] = {}
         self._unsent: deque[Hashable] = deque()
+        self._withdrawn: deque[Message] = deque()
         self._generation = 0
         self._failure: Exception | None = None
         self._is_closed = False
@@ -205,22 +234,36 @@ class Conversation:
 
     def _forget(self, key: Hashable, answer: Future[Message]) -> None:
         with self._changed:
-            if self._waiting.get(key, (None, None))[1] is answer:
-                del self._waiting[key]
+            request, known = self._waiting.get(key, (None, None))
+            if request is None or known is not answer:
+                return
+            del self._waiting[key]
+            is_sent = key not in self._unsent and not self._is_closed
+        if answer.cancelled() and self._withdraw is not None and is_sent:
+            withdrawal = self._withdraw(request)
+            self.let_out(withdrawal)
+            with self._changed:
+                self._withdrawn.append(withdrawal)
+                self._changed.notify_all()
 
     def _requests(self) -> Iterator[Message]:
         with self._changed:
             self._generation += 1
             generation = self._generation
-            # What was not answered before a cut is asked again.
+            # What was not answered before a cut is asked again; what was withdrawn is gone with the stream.
             self._unsent = deque(self._waiting)
+            self._withdrawn.clear()
         while True:
             with self._changed:
-                while not self._unsent and generation == self._generation:
+                while not self._unsent and not self._withdrawn and generation == self._generation:
                     self._changed.wait()
                 if generation != self._generation:
                     return
-                request, _ = self._waiting.get(self._unsent.popleft(), (None, None))
+                request: Message | None
+                if self._withdrawn:
+                    request = self._withdrawn.popleft()
+                else:
+                    request, _ = self._waiting.get(self._unsent.popleft(), (None, None))
             if request is not None:
                 yield request
 
@@ -256,6 +299,11 @@ class Conversation:
 
 def _closed() -> ComityError:
     return NodeDraining("the line is closed", action="run the session again")
+
+
+def _passed(message: Message) -> None:
+    """Where there is no gate."""
+    del message
 
 
 def _ignored() -> None:

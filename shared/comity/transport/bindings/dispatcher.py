@@ -9,25 +9,35 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from comity.session.metering import Wire
+from comity.errors import UnknownBlob
+from comity.session.metering.tally import Wire
 from comity.session.replayable_stream import ReplayableStream
 from comity.session.session_registry import AcceptedSession
-from comity.transport.calls import Stream, Waiting
+from comity.tensors import Blob
+from comity.transport.blobs import ATTACHED, take_attached
+from comity.transport.calls import Stream, Waiting, attaches
 from comity.transport.methods import Method
+from comity.wire.v1.blobs_pb2 import BlobRef
 
 
-def dispatch(session: AcceptedSession, method: Method, request: Message) -> Message:
+def dispatch(session: AcceptedSession, method: Method, request: Message, *, attached: bool = False) -> Message:
     """Has the role do what a call with one answer asks; returns the answer, which the gate has let out.
+
+    Args:
+        session: The session.
+        method: The call.
+        request: Its request.
+        attached: Whether small blobs go with the answer that names them.
 
     Raises:
         PeerMessageError: The request does not fit.
         ComityError: The role refuses it, or the session cannot go on.
     """
+    _take_attached(session, method, request)
     arguments = method.decode_request(request)
     with session.told_of_its_end():
         answer = method.encode_answer(session.worker.call(lambda: perform(session, method, request, arguments)))
-        session.gate.send(answer, request)
-    return answer
+        return _let_out(session, method, answer, request, attached=attached)
 
 
 class Following:
@@ -37,13 +47,15 @@ class Following:
         session: The session.
         method: A call that waits, or that is followed.
         request: Its request.
+        attached: Whether small blobs go with the answer that names them.
 
     Raises:
         PeerMessageError: The request does not fit.
         NodeDraining: The session is being stopped.
     """
 
-    def __init__(self, session: AcceptedSession, method: Method, request: Message) -> None:
+    def __init__(self, session: AcceptedSession, method: Method, request: Message, *, attached: bool = False) -> None:
+        self._attached = attached
         self._session = session
         self._method = method
         self._request = request
@@ -55,6 +67,7 @@ class Following:
         self._stream: ReplayableStream[Any] = ReplayableStream()
         self._is_begun = self._is_closed = False
         self._answer: Future[Any] | None = None
+        _take_attached(session, method, request)
         arguments = method.decode_request(request)
         arrived = time.monotonic()
         begun = session.worker.submit(lambda: perform(session, method, request, arguments, arrived))
@@ -92,8 +105,7 @@ class Following:
             item, self._index = found
             before = self._stream[self._index - 2] if self._has_order and self._index > 1 else None
             message = self._method.encode_answer(item, self._session.role, before)
-            self._session.gate.send(message, self._request)
-        return message
+            return _let_out(self._session, self._method, message, self._request, attached=self._attached)
 
     def _begin(self, begun: Future[Any]) -> None:
         """Follows what the role gave, once it has."""
@@ -139,6 +151,45 @@ def perform(session: AcceptedSession, method: Method, request: Message, argument
         if getattr(call, "delivers", False):
             session.gate.deliver_all(method.request_rule.units_of(request))
     return value
+
+
+def _take_attached(session: AcceptedSession, method: Method, request: Message) -> None:
+    """Keeps the blobs that came with a request.
+
+    Raises:
+        PeerMessageError: One does not fit.
+    """
+    for each in method.call.uploads if attaches(method.call) else ():
+        reference = each.reference(request)
+        if reference is not None:
+            take_attached(session, reference, each.kind, method.request_rule.units_of(request))
+
+
+def _let_out(session: AcceptedSession, method: Method, answer: Message, request: Message, *, attached: bool) -> Message:
+    """Lets an answer out through the gate, with the small blobs that its caller gets with it, where they are `attached`."""
+    along: list[tuple[BlobRef, Blob]] = []
+    for each in method.call.downloads if attached and attaches(method.call) else ():
+        reference = each.reference(answer)
+        digest = each.digest(answer)
+        if (
+            reference is None
+            or digest is None
+            or each.base_digest(answer) is not None
+            or session.gate.has_crossed(digest)
+        ):
+            continue
+        try:
+            blob, kind, units = session.blobs.published(digest)
+        except UnknownBlob:
+            # Its caller may have it already, and hears of it otherwise when it asks.
+            continue
+        if blob.size <= ATTACHED:
+            session.gate.send_blob(blob, kind, units, alone=False)
+            along.append((reference, blob))
+    session.gate.send(answer, request)
+    for reference, blob in along:
+        reference.content = bytes(blob.data)
+    return answer
 
 
 def _ignored() -> None:

@@ -39,6 +39,7 @@ class InProcessChannel:
 
     waits = False
     arrives = True
+    attaches = False
 
     def __init__(self, context: PeerContext, role: object) -> None:
         self._worker = InlineWorker(role)  # type: ignore[arg-type]

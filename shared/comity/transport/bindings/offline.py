@@ -96,6 +96,7 @@ class OfflineChannel:
 
     waits = False
     arrives = False
+    attaches = False
 
     def __init__(self, context: PeerContext, record: OfflineRecord, answer: ReceivedBundle | None = None) -> None:
         self.answer = answer

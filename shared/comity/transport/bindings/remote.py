@@ -23,6 +23,7 @@ class RemoteChannel:
 
     waits = True
     arrives = True
+    attaches = True
 
     def __init__(self, connection: PeerConnection) -> None:
         self._connection = connection

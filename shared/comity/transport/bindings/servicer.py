@@ -57,7 +57,7 @@ def _conversed(
 
 def _answered(method: Method, protocol: str, sessions: SessionRegistry) -> grpc.RpcMethodHandler[Any, Any]:
     def answer(request: Message, context: grpc.ServicerContext) -> Message:
-        return dispatch(session_of(sessions, context, protocol), method, request)
+        return dispatch(session_of(sessions, context, protocol), method, request, attached=True)
 
     return grpc.unary_unary_rpc_method_handler(
         answer, method.request_type.FromString, method.answer_type.SerializeToString
@@ -69,7 +69,8 @@ def _followed(
 ) -> grpc.RpcMethodHandler[Any, Any]:
     @non_blocking
     def follow(request: Message, context: grpc.ServicerContext, send: Callable[[Message | None], None]) -> None:
-        streams.serve(Following(session_of(sessions, context, protocol), method, request), context, send)
+        following = Following(session_of(sessions, context, protocol), method, request, attached=True)
+        streams.serve(following, context, send)
 
     return grpc.unary_stream_rpc_method_handler(
         follow, method.request_type.FromString, method.answer_type.SerializeToString

@@ -28,7 +28,7 @@ from comity.wire.v1 import privacy_pb2 as comity_dot_wire_dot_v1_dot_privacy__pb
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&comity/wire/v1/assisted_learning.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1c\x63omity/wire/v1/privacy.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xb7\x05\n\x15\x41ssistedLearningTerms\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12#\n\rlearning_rate\x18\x02 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x12\n\niterations\x18\x04 \x01(\r\x12\x17\n\x0fsampling_period\x18\x05 \x01(\r\x12\x11\n\tobjective\x18\x06 \x01(\t\x12\x1d\n\x15\x65valuation_batch_size\x18\x07 \x01(\r\x12<\n\x0fpolicy_gradient\x18\x08 \x01(\x0b\x32#.comity.wire.v1.PolicyGradientTerms\x12-\n\x07privacy\x18\t \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\x12\r\n\x05order\x18\n \x01(\t\x12\x10\n\x08trainers\x18\x0b \x01(\r\x12\x11\n\tscreening\x18\x0c \x01(\t\x12\x1b\n\x13trajectory_encoding\x18\r \x01(\t\x12\x1f\n\x12learner_iterations\x18\x0e \x01(\rH\x00\x88\x01\x01\x12 \n\x13provider_iterations\x18\x0f \x01(\rH\x01\x88\x01\x01\x12\x1e\n\x08momentum\x18\x10 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\"\n\x0cweight_decay\x18\x11 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12)\n\x13learning_rate_decay\x18\x12 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\r\n\x05\x64\x65\x63\x61y\x18\x13 \x01(\t\x12 \n\nlast_share\x18\x14 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x10\n\x08sampling\x18\x15 \x01(\t\x12\x11\n\tselect_on\x18\x16 \x01(\tB\x15\n\x13_learner_iterationsB\x16\n\x14_provider_iterations\"\x87\x01\n\x13PolicyGradientTerms\x12\x1e\n\x08\x64iscount\x18\x01 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x1b\n\x13\x65valuation_episodes\x18\x03 \x01(\r\x12!\n\x0b\x62\x65st_return\x18\x04 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\",\n\x04Loss\x12\x15\n\x03sum\x18\x01 \x01(\x01\x42\x08\x92\xce\x18\x04loss\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"&\n\tJointLoss\x12\x19\n\x07numbers\x18\x01 \x03(\x01\x42\x08\x92\xce\x18\x04loss\"\xa8\x01\n\nCheckpoint\x12\r\n\x05index\x18\x01 \x01(\r\x12\x11\n\titeration\x18\x02 \x01(\r\x12%\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\"\n\x04loss\x18\x04 \x01(\x0b\x32\x14.comity.wire.v1.Loss\x12-\n\njoint_loss\x18\x05 \x01(\x0b\x32\x19.comity.wire.v1.JointLoss\"T\n\rAssessRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12%\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef:\r\x8a\xce\x18\t\n\x07\x63ontrol\"^\n\nAssessment\x12\"\n\x04loss\x18\x01 \x01(\x0b\x32\x14.comity.wire.v1.Loss:,\x8a\xce\x18(\n\x04loss\x12 assessment {request.blob.digest}\"\x91\x01\n\x0cOfferRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12.\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Checkpoint:B\x8a\xce\x18>\n\x04loss\x12\x36\x63heckpoint {checkpoint.index} {checkpoint.blob.digest}\"\x1b\n\nOfferReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"t\n\x11\x43loseRoundRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"n\n\x12\x41\x63knowledgeRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x38\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"!\n\x10\x41\x63knowledgeReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"A\n\x13WatchResultsRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04skip\x18\x02 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\xb1\x01\n\x06Result\x12.\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1a.comity.wire.v1.Checkpoint\x12*\n\x04\x62\x61se\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefH\x00\x88\x01\x01:B\x8a\xce\x18>\n\x04loss\x12\x36\x63heckpoint {checkpoint.index} {checkpoint.blob.digest}B\x07\n\x05_base2\x92\x03\n\x10\x41ssistedLearning\x12\x45\n\x06\x41ssess\x12\x1d.comity.wire.v1.AssessRequest\x1a\x1a.comity.wire.v1.Assessment0\x01\x12\x41\n\x05Offer\x12\x1c.comity.wire.v1.OfferRequest\x1a\x1a.comity.wire.v1.OfferReply\x12P\n\nCloseRound\x12!.comity.wire.v1.CloseRoundRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12M\n\x0cWatchResults\x12#.comity.wire.v1.WatchResultsRequest\x1a\x16.comity.wire.v1.Result0\x01\x12S\n\x0b\x41\x63knowledge\x12\".comity.wire.v1.AcknowledgeRequest\x1a .comity.wire.v1.AcknowledgeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&comity/wire/v1/assisted_learning.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1c\x63omity/wire/v1/privacy.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\x97\x06\n\x15\x41ssistedLearningTerms\x12\x11\n\toptimizer\x18\x01 \x01(\t\x12#\n\rlearning_rate\x18\x02 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x12\n\niterations\x18\x04 \x01(\r\x12\x17\n\x0fsampling_period\x18\x05 \x01(\r\x12\x11\n\tobjective\x18\x06 \x01(\t\x12\x1d\n\x15\x65valuation_batch_size\x18\x07 \x01(\r\x12<\n\x0fpolicy_gradient\x18\x08 \x01(\x0b\x32#.comity.wire.v1.PolicyGradientTerms\x12-\n\x07privacy\x18\t \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\x12\r\n\x05order\x18\n \x01(\t\x12\x10\n\x08trainers\x18\x0b \x01(\r\x12\x11\n\tscreening\x18\x0c \x01(\t\x12\x1b\n\x13trajectory_encoding\x18\r \x01(\t\x12\x1f\n\x12learner_iterations\x18\x0e \x01(\rH\x00\x88\x01\x01\x12 \n\x13provider_iterations\x18\x0f \x01(\rH\x01\x88\x01\x01\x12\x1e\n\x08momentum\x18\x10 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\"\n\x0cweight_decay\x18\x11 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12)\n\x13learning_rate_decay\x18\x12 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\r\n\x05\x64\x65\x63\x61y\x18\x13 \x01(\t\x12 \n\nlast_share\x18\x14 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x10\n\x08sampling\x18\x15 \x01(\t\x12\x11\n\tselect_on\x18\x16 \x01(\t\x12\x19\n\x11stop_when_stalled\x18\x17 \x01(\r\x12!\n\x06target\x18\x18 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x02\x88\x01\x01\x12\x15\n\rtarget_metric\x18\x19 \x01(\tB\x15\n\x13_learner_iterationsB\x16\n\x14_provider_iterationsB\t\n\x07_target\"\x87\x01\n\x13PolicyGradientTerms\x12\x1e\n\x08\x64iscount\x18\x01 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x1b\n\x13\x65valuation_episodes\x18\x03 \x01(\r\x12!\n\x0b\x62\x65st_return\x18\x04 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\",\n\x04Loss\x12\x15\n\x03sum\x18\x01 \x01(\x01\x42\x08\x92\xce\x18\x04loss\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"&\n\tJointLoss\x12\x19\n\x07numbers\x18\x01 \x03(\x01\x42\x08\x92\xce\x18\x04loss\"\xa8\x01\n\nCheckpoint\x12\r\n\x05index\x18\x01 \x01(\r\x12\x11\n\titeration\x18\x02 \x01(\r\x12%\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\"\n\x04loss\x18\x04 \x01(\x0b\x32\x14.comity.wire.v1.Loss\x12-\n\njoint_loss\x18\x05 \x01(\x0b\x32\x19.comity.wire.v1.JointLoss\"T\n\rAssessRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12%\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef:\r\x8a\xce\x18\t\n\x07\x63ontrol\"^\n\nAssessment\x12\"\n\x04loss\x18\x01 \x01(\x0b\x32\x14.comity.wire.v1.Loss:,\x8a\xce\x18(\n\x04loss\x12 assessment {request.blob.digest}\"\x91\x01\n\x0cOfferRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12.\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1a.comity.wire.v1.Checkpoint:B\x8a\xce\x18>\n\x04loss\x12\x36\x63heckpoint {checkpoint.index} {checkpoint.blob.digest}\"\x1b\n\nOfferReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"t\n\x11\x43loseRoundRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"n\n\x12\x41\x63knowledgeRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x38\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"!\n\x10\x41\x63knowledgeReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"A\n\x13WatchResultsRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04skip\x18\x02 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\xb1\x01\n\x06Result\x12.\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1a.comity.wire.v1.Checkpoint\x12*\n\x04\x62\x61se\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefH\x00\x88\x01\x01:B\x8a\xce\x18>\n\x04loss\x12\x36\x63heckpoint {checkpoint.index} {checkpoint.blob.digest}B\x07\n\x05_base2\x92\x03\n\x10\x41ssistedLearning\x12\x45\n\x06\x41ssess\x12\x1d.comity.wire.v1.AssessRequest\x1a\x1a.comity.wire.v1.Assessment0\x01\x12\x41\n\x05Offer\x12\x1c.comity.wire.v1.OfferRequest\x1a\x1a.comity.wire.v1.OfferReply\x12P\n\nCloseRound\x12!.comity.wire.v1.CloseRoundRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12M\n\x0cWatchResults\x12#.comity.wire.v1.WatchResultsRequest\x1a\x16.comity.wire.v1.Result0\x01\x12S\n\x0b\x41\x63knowledge\x12\".comity.wire.v1.AcknowledgeRequest\x1a .comity.wire.v1.AcknowledgeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSISTEDLEARNINGTERMS'].fields_by_name['learning_rate_decay']._serialized_options = b'\222\316\030\010contract'
   _globals['_ASSISTEDLEARNINGTERMS'].fields_by_name['last_share']._loaded_options = None
   _globals['_ASSISTEDLEARNINGTERMS'].fields_by_name['last_share']._serialized_options = b'\222\316\030\010contract'
+  _globals['_ASSISTEDLEARNINGTERMS'].fields_by_name['target']._loaded_options = None
+  _globals['_ASSISTEDLEARNINGTERMS'].fields_by_name['target']._serialized_options = b'\222\316\030\010contract'
   _globals['_POLICYGRADIENTTERMS'].fields_by_name['discount']._loaded_options = None
   _globals['_POLICYGRADIENTTERMS'].fields_by_name['discount']._serialized_options = b'\222\316\030\010contract'
   _globals['_POLICYGRADIENTTERMS'].fields_by_name['best_return']._loaded_options = None
@@ -72,33 +74,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESULT']._loaded_options = None
   _globals['_RESULT']._serialized_options = b'\212\316\030>\n\004loss\0226checkpoint {checkpoint.index} {checkpoint.blob.digest}'
   _globals['_ASSISTEDLEARNINGTERMS']._serialized_start=177
-  _globals['_ASSISTEDLEARNINGTERMS']._serialized_end=872
-  _globals['_POLICYGRADIENTTERMS']._serialized_start=875
-  _globals['_POLICYGRADIENTTERMS']._serialized_end=1010
-  _globals['_LOSS']._serialized_start=1012
-  _globals['_LOSS']._serialized_end=1056
-  _globals['_JOINTLOSS']._serialized_start=1058
-  _globals['_JOINTLOSS']._serialized_end=1096
-  _globals['_CHECKPOINT']._serialized_start=1099
-  _globals['_CHECKPOINT']._serialized_end=1267
-  _globals['_ASSESSREQUEST']._serialized_start=1269
-  _globals['_ASSESSREQUEST']._serialized_end=1353
-  _globals['_ASSESSMENT']._serialized_start=1355
-  _globals['_ASSESSMENT']._serialized_end=1449
-  _globals['_OFFERREQUEST']._serialized_start=1452
-  _globals['_OFFERREQUEST']._serialized_end=1597
-  _globals['_OFFERREPLY']._serialized_start=1599
-  _globals['_OFFERREPLY']._serialized_end=1626
-  _globals['_CLOSEROUNDREQUEST']._serialized_start=1628
-  _globals['_CLOSEROUNDREQUEST']._serialized_end=1744
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1746
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1856
-  _globals['_ACKNOWLEDGEREPLY']._serialized_start=1858
-  _globals['_ACKNOWLEDGEREPLY']._serialized_end=1891
-  _globals['_WATCHRESULTSREQUEST']._serialized_start=1893
-  _globals['_WATCHRESULTSREQUEST']._serialized_end=1958
-  _globals['_RESULT']._serialized_start=1961
-  _globals['_RESULT']._serialized_end=2138
-  _globals['_ASSISTEDLEARNING']._serialized_start=2141
-  _globals['_ASSISTEDLEARNING']._serialized_end=2543
+  _globals['_ASSISTEDLEARNINGTERMS']._serialized_end=968
+  _globals['_POLICYGRADIENTTERMS']._serialized_start=971
+  _globals['_POLICYGRADIENTTERMS']._serialized_end=1106
+  _globals['_LOSS']._serialized_start=1108
+  _globals['_LOSS']._serialized_end=1152
+  _globals['_JOINTLOSS']._serialized_start=1154
+  _globals['_JOINTLOSS']._serialized_end=1192
+  _globals['_CHECKPOINT']._serialized_start=1195
+  _globals['_CHECKPOINT']._serialized_end=1363
+  _globals['_ASSESSREQUEST']._serialized_start=1365
+  _globals['_ASSESSREQUEST']._serialized_end=1449
+  _globals['_ASSESSMENT']._serialized_start=1451
+  _globals['_ASSESSMENT']._serialized_end=1545
+  _globals['_OFFERREQUEST']._serialized_start=1548
+  _globals['_OFFERREQUEST']._serialized_end=1693
+  _globals['_OFFERREPLY']._serialized_start=1695
+  _globals['_OFFERREPLY']._serialized_end=1722
+  _globals['_CLOSEROUNDREQUEST']._serialized_start=1724
+  _globals['_CLOSEROUNDREQUEST']._serialized_end=1840
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1842
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1952
+  _globals['_ACKNOWLEDGEREPLY']._serialized_start=1954
+  _globals['_ACKNOWLEDGEREPLY']._serialized_end=1987
+  _globals['_WATCHRESULTSREQUEST']._serialized_start=1989
+  _globals['_WATCHRESULTSREQUEST']._serialized_end=2054
+  _globals['_RESULT']._serialized_start=2057
+  _globals['_RESULT']._serialized_end=2234
+  _globals['_ASSISTEDLEARNING']._serialized_start=2237
+  _globals['_ASSISTEDLEARNING']._serialized_end=2639
 # @@protoc_insertion_point(module_scope)

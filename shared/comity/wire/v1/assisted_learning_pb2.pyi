@@ -43,6 +43,9 @@ class AssistedLearningTerms(google.protobuf.message.Message):
     LAST_SHARE_FIELD_NUMBER: builtins.int
     SAMPLING_FIELD_NUMBER: builtins.int
     SELECT_ON_FIELD_NUMBER: builtins.int
+    STOP_WHEN_STALLED_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    TARGET_METRIC_FIELD_NUMBER: builtins.int
     optimizer: builtins.str
     """"adam" or "sgd"; it restarts in every phase."""
     learning_rate: builtins.float
@@ -80,6 +83,12 @@ class AssistedLearningTerms(google.protobuf.message.Message):
     """How batches are drawn: "uniform", or "balanced": each class as likely as any that the party has."""
     select_on: builtins.str
     """On which samples checkpoints are compared: "training", or "validation": those that each party holds out."""
+    stop_when_stalled: builtins.int
+    """After how many rounds in a row in which nothing was gained the session ends; 0 for never."""
+    target: builtins.float
+    """The number of the learner's test with which it ends; absent for none."""
+    target_metric: builtins.str
+    """Which number of the test that is; empty for the one that models are compared by."""
     @property
     def policy_gradient(self) -> global___PolicyGradientTerms:
         """How policies are trained and compared; for tasks of kind "reinforcement", and no others."""
@@ -113,13 +122,18 @@ class AssistedLearningTerms(google.protobuf.message.Message):
         last_share: builtins.float = ...,
         sampling: builtins.str = ...,
         select_on: builtins.str = ...,
+        stop_when_stalled: builtins.int = ...,
+        target: builtins.float | None = ...,
+        target_metric: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_learner_iterations", b"_learner_iterations", "_provider_iterations", b"_provider_iterations", "learner_iterations", b"learner_iterations", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "provider_iterations", b"provider_iterations"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_learner_iterations", b"_learner_iterations", "_provider_iterations", b"_provider_iterations", "batch_size", b"batch_size", "decay", b"decay", "evaluation_batch_size", b"evaluation_batch_size", "iterations", b"iterations", "last_share", b"last_share", "learner_iterations", b"learner_iterations", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "momentum", b"momentum", "objective", b"objective", "optimizer", b"optimizer", "order", b"order", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "provider_iterations", b"provider_iterations", "sampling", b"sampling", "sampling_period", b"sampling_period", "screening", b"screening", "select_on", b"select_on", "trainers", b"trainers", "trajectory_encoding", b"trajectory_encoding", "weight_decay", b"weight_decay"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_learner_iterations", b"_learner_iterations", "_provider_iterations", b"_provider_iterations", "_target", b"_target", "learner_iterations", b"learner_iterations", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "provider_iterations", b"provider_iterations", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_learner_iterations", b"_learner_iterations", "_provider_iterations", b"_provider_iterations", "_target", b"_target", "batch_size", b"batch_size", "decay", b"decay", "evaluation_batch_size", b"evaluation_batch_size", "iterations", b"iterations", "last_share", b"last_share", "learner_iterations", b"learner_iterations", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "momentum", b"momentum", "objective", b"objective", "optimizer", b"optimizer", "order", b"order", "policy_gradient", b"policy_gradient", "privacy", b"privacy", "provider_iterations", b"provider_iterations", "sampling", b"sampling", "sampling_period", b"sampling_period", "screening", b"screening", "select_on", b"select_on", "stop_when_stalled", b"stop_when_stalled", "target", b"target", "target_metric", b"target_metric", "trainers", b"trainers", "trajectory_encoding", b"trajectory_encoding", "weight_decay", b"weight_decay"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_learner_iterations", b"_learner_iterations"]) -> typing.Literal["learner_iterations"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_provider_iterations", b"_provider_iterations"]) -> typing.Literal["provider_iterations"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_target", b"_target"]) -> typing.Literal["target"] | None: ...
 
 global___AssistedLearningTerms = AssistedLearningTerms
 

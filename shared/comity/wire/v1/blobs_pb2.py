@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from comity.wire.v1 import egress_pb2 as comity_dot_wire_dot_v1_dot_egress__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63omity/wire/v1/blobs.proto\x12\x0e\x63omity.wire.v1\x1a\x1b\x63omity/wire/v1/egress.proto\"8\n\x07\x42lobRef\x12\x1e\n\x06\x64igest\x18\x01 \x01(\x0c\x42\x0e\x92\xce\x18\nidentifier:\r\x8a\xce\x18\t\n\x07\x63ontrol\"[\n\x08\x42lobStat\x12\x0c\n\x04held\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12 \n\x08\x65ncoding\x18\x03 \x01(\x0c\x42\x0e\x92\xce\x18\nidentifier:\r\x8a\xce\x18\t\n\x07\x63ontrol\"z\n\x0b\x42lobRequest\x12%\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12%\n\x04\x62\x61se\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef:\r\x8a\xce\x18\t\n\x07\x63ontrol\"O\n\tBlobChunk\x12\x16\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x08\x92\xce\x18\x04\x62lob\x12\x1e\n\x06\x64igest\x18\x02 \x01(\x0c\x42\x0e\x92\xce\x18\nidentifier:\n\x8a\xce\x18\x06\n\x04\x62lob2\xc1\x01\n\x05\x42lobs\x12\x39\n\x04Stat\x12\x17.comity.wire.v1.BlobRef\x1a\x18.comity.wire.v1.BlobStat\x12<\n\x03Put\x12\x19.comity.wire.v1.BlobChunk\x1a\x18.comity.wire.v1.BlobStat(\x01\x12?\n\x03Get\x12\x1b.comity.wire.v1.BlobRequest\x1a\x19.comity.wire.v1.BlobChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63omity/wire/v1/blobs.proto\x12\x0e\x63omity.wire.v1\x1a\x1b\x63omity/wire/v1/egress.proto\"S\n\x07\x42lobRef\x12\x1e\n\x06\x64igest\x18\x01 \x01(\x0c\x42\x0e\x92\xce\x18\nidentifier\x12\x19\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\x08\x92\xce\x18\x04\x62lob:\r\x8a\xce\x18\t\n\x07\x63ontrol\"[\n\x08\x42lobStat\x12\x0c\n\x04held\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12 \n\x08\x65ncoding\x18\x03 \x01(\x0c\x42\x0e\x92\xce\x18\nidentifier:\r\x8a\xce\x18\t\n\x07\x63ontrol\"z\n\x0b\x42lobRequest\x12%\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12%\n\x04\x62\x61se\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef:\r\x8a\xce\x18\t\n\x07\x63ontrol\"O\n\tBlobChunk\x12\x16\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x08\x92\xce\x18\x04\x62lob\x12\x1e\n\x06\x64igest\x18\x02 \x01(\x0c\x42\x0e\x92\xce\x18\nidentifier:\n\x8a\xce\x18\x06\n\x04\x62lob2\xc1\x01\n\x05\x42lobs\x12\x39\n\x04Stat\x12\x17.comity.wire.v1.BlobRef\x1a\x18.comity.wire.v1.BlobStat\x12<\n\x03Put\x12\x19.comity.wire.v1.BlobChunk\x1a\x18.comity.wire.v1.BlobStat(\x01\x12?\n\x03Get\x12\x1b.comity.wire.v1.BlobRequest\x1a\x19.comity.wire.v1.BlobChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BLOBREF'].fields_by_name['digest']._loaded_options = None
   _globals['_BLOBREF'].fields_by_name['digest']._serialized_options = b'\222\316\030\nidentifier'
+  _globals['_BLOBREF'].fields_by_name['content']._loaded_options = None
+  _globals['_BLOBREF'].fields_by_name['content']._serialized_options = b'\222\316\030\004blob'
   _globals['_BLOBREF']._loaded_options = None
   _globals['_BLOBREF']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_BLOBSTAT'].fields_by_name['encoding']._loaded_options = None
@@ -49,13 +51,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BLOBCHUNK']._loaded_options = None
   _globals['_BLOBCHUNK']._serialized_options = b'\212\316\030\006\n\004blob'
   _globals['_BLOBREF']._serialized_start=75
-  _globals['_BLOBREF']._serialized_end=131
-  _globals['_BLOBSTAT']._serialized_start=133
-  _globals['_BLOBSTAT']._serialized_end=224
-  _globals['_BLOBREQUEST']._serialized_start=226
-  _globals['_BLOBREQUEST']._serialized_end=348
-  _globals['_BLOBCHUNK']._serialized_start=350
-  _globals['_BLOBCHUNK']._serialized_end=429
-  _globals['_BLOBS']._serialized_start=432
-  _globals['_BLOBS']._serialized_end=625
+  _globals['_BLOBREF']._serialized_end=158
+  _globals['_BLOBSTAT']._serialized_start=160
+  _globals['_BLOBSTAT']._serialized_end=251
+  _globals['_BLOBREQUEST']._serialized_start=253
+  _globals['_BLOBREQUEST']._serialized_end=375
+  _globals['_BLOBCHUNK']._serialized_start=377
+  _globals['_BLOBCHUNK']._serialized_end=456
+  _globals['_BLOBS']._serialized_start=459
+  _globals['_BLOBS']._serialized_end=652
 # @@protoc_insertion_point(module_scope)

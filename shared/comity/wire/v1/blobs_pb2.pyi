@@ -17,14 +17,21 @@ class BlobRef(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DIGEST_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
     digest: builtins.bytes
     """BLAKE3 of the decoded bytes, 32 bytes."""
+    content: builtins.bytes
+    """The blob itself, of up to 64 KiB, where it travels with the message that names it, and needs no call of its own: in a
+    request one that would be put, in an answer one that would be got. It passes the gate as every blob does; the message
+    passes it without.
+    """
     def __init__(
         self,
         *,
         digest: builtins.bytes = ...,
+        content: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["digest", b"digest"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "digest", b"digest"]) -> None: ...
 
 global___BlobRef = BlobRef
 

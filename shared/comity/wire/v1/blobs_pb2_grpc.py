@@ -35,6 +35,10 @@ class BlobsStub(object):
 
     Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
     digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+
+    Weights that a model begins with, of kind "initial", move before there is a session, where the contract names the kind:
+    the acceptor refuses a proposal whose weights it lacks, takes them under that proposal's session and contract, and is asked
+    again. Of a session that it has opened, whoever may join it gets them.
     """
 
     def __init__(self, channel):
@@ -70,6 +74,10 @@ class BlobsServicer(object):
 
     Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
     digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+
+    Weights that a model begins with, of kind "initial", move before there is a session, where the contract names the kind:
+    the acceptor refuses a proposal whose weights it lacks, takes them under that proposal's session and contract, and is asked
+    again. Of a session that it has opened, whoever may join it gets them.
     """
 
     def Stat(self, request, context):
@@ -129,6 +137,10 @@ class Blobs(object):
 
     Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
     digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+
+    Weights that a model begins with, of kind "initial", move before there is a session, where the contract names the kind:
+    the acceptor refuses a proposal whose weights it lacks, takes them under that proposal's session and contract, and is asked
+    again. Of a session that it has opened, whoever may join it gets them.
     """
 
     @staticmethod

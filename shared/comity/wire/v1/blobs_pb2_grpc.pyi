@@ -27,6 +27,10 @@ class BlobsStub:
 
     Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
     digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+
+    Weights that a model begins with, of kind "initial", move before there is a session, where the contract names the kind:
+    the acceptor refuses a proposal whose weights it lacks, takes them under that proposal's session and contract, and is asked
+    again. Of a session that it has opened, whoever may join it gets them.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -58,6 +62,10 @@ class BlobsAsyncStub:
 
     Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
     digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+
+    Weights that a model begins with, of kind "initial", move before there is a session, where the contract names the kind:
+    the acceptor refuses a proposal whose weights it lacks, takes them under that proposal's session and contract, and is asked
+    again. Of a session that it has opened, whoever may join it gets them.
     """
 
     Stat: grpc.aio.UnaryUnaryMultiCallable[
@@ -88,6 +96,10 @@ class BlobsServicer(metaclass=abc.ABCMeta):
 
     Who sends a blob while it is still being hashed names it by its index among those of its kind in its units, and its
     digest in the last chunk. Such a Put begins at 0; after a cut, the digest is known, and the blob is sent by it.
+
+    Weights that a model begins with, of kind "initial", move before there is a session, where the contract names the kind:
+    the acceptor refuses a proposal whose weights it lacks, takes them under that proposal's session and contract, and is asked
+    again. Of a session that it has opened, whoever may join it gets them.
     """
 
     @abc.abstractmethod

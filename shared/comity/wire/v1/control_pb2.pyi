@@ -142,6 +142,7 @@ class NodeStatus(google.protobuf.message.Message):
     ENTRIES_FIELD_NUMBER: builtins.int
     TAIL_FIELD_NUMBER: builtins.int
     PAGE_FIELD_NUMBER: builtins.int
+    METRICS_FIELD_NUMBER: builtins.int
     uptime_s: builtins.float
     counted: builtins.int
     """How many of them count against max_sessions."""
@@ -150,6 +151,8 @@ class NodeStatus(google.protobuf.message.Message):
     """Length of the ledger, and its last entries, oldest first."""
     page: builtins.str
     """Where people look at it, with the token; empty where it serves no page."""
+    metrics: builtins.str
+    """Where monitors read of it, host:port; empty for nowhere."""
     @property
     def node(self) -> global___NodeDescription: ...
     @property
@@ -189,9 +192,10 @@ class NodeStatus(google.protobuf.message.Message):
         entries: builtins.int = ...,
         tail: collections.abc.Iterable[global___LedgerLine] | None = ...,
         page: builtins.str = ...,
+        metrics: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["disk", b"disk", "node", b"node", "privacy", b"privacy", "started", b"started"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "counted", b"counted", "disk", b"disk", "entries", b"entries", "max_sessions", b"max_sessions", "node", b"node", "page", b"page", "privacy", b"privacy", "queues", b"queues", "sessions", b"sessions", "started", b"started", "tail", b"tail", "uptime_s", b"uptime_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "counted", b"counted", "disk", b"disk", "entries", b"entries", "max_sessions", b"max_sessions", "metrics", b"metrics", "node", b"node", "page", b"page", "privacy", b"privacy", "queues", b"queues", "sessions", b"sessions", "started", b"started", "tail", b"tail", "uptime_s", b"uptime_s"]) -> None: ...
 
 global___NodeStatus = NodeStatus
 
@@ -478,6 +482,7 @@ class SessionSummary(google.protobuf.message.Message):
     ROUNDS_FINISHED_FIELD_NUMBER: builtins.int
     BEGUN_FIELD_NUMBER: builtins.int
     WAITS_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
     session: builtins.str
     protocol: builtins.str
     role: builtins.str
@@ -488,6 +493,8 @@ class SessionSummary(google.protobuf.message.Message):
     """
     rounds: builtins.int
     rounds_finished: builtins.int
+    why: builtins.str
+    """Why it ended before its time, or stopped; empty where it did not."""
     @property
     def peers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -506,9 +513,10 @@ class SessionSummary(google.protobuf.message.Message):
         rounds_finished: builtins.int = ...,
         begun: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         waits: collections.abc.Iterable[global___Waiting] | None = ...,
+        why: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["begun", b"begun"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["begun", b"begun", "peers", b"peers", "protocol", b"protocol", "role", b"role", "rounds", b"rounds", "rounds_finished", b"rounds_finished", "session", b"session", "state", b"state", "waits", b"waits"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["begun", b"begun", "peers", b"peers", "protocol", b"protocol", "role", b"role", "rounds", b"rounds", "rounds_finished", b"rounds_finished", "session", b"session", "state", b"state", "waits", b"waits", "why", b"why"]) -> None: ...
 
 global___SessionSummary = SessionSummary
 
@@ -718,6 +726,49 @@ class ResumeReply(google.protobuf.message.Message):
 global___ResumeReply = ResumeReply
 
 @typing.final
+class CallRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    CALL_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
+    session: builtins.str
+    call: builtins.str
+    """What is wanted; belongs to the protocol."""
+    fields: builtins.str
+    """What there is to say of it, as a JSON object."""
+    def __init__(
+        self,
+        *,
+        session: builtins.str = ...,
+        call: builtins.str = ...,
+        fields: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["call", b"call", "fields", b"fields", "session", b"session"]) -> None: ...
+
+global___CallRequest = CallRequest
+
+@typing.final
+class CallReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIELDS_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    fields: builtins.str
+    """As a JSON object."""
+    data: builtins.bytes
+    """What goes with it, for example a picture."""
+    def __init__(
+        self,
+        *,
+        fields: builtins.str = ...,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "fields", b"fields"]) -> None: ...
+
+global___CallReply = CallReply
+
+@typing.final
 class AcceptRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -770,3 +821,43 @@ class RefuseReply(google.protobuf.message.Message):
     ) -> None: ...
 
 global___RefuseReply = RefuseReply
+
+@typing.final
+class ReloadRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ReloadRequest = ReloadRequest
+
+@typing.final
+class ReloadReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: builtins.int
+    RESTART_FIELD_NUMBER: builtins.int
+    TRUSTED_FIELD_NUMBER: builtins.int
+    @property
+    def applied(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Keys of the configuration whose new values are in force."""
+
+    @property
+    def restart(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Keys that have new values, which wait for a restart."""
+
+    @property
+    def trusted(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Parties that are trusted now; empty where one authority vouches for all."""
+
+    def __init__(
+        self,
+        *,
+        applied: collections.abc.Iterable[builtins.str] | None = ...,
+        restart: collections.abc.Iterable[builtins.str] | None = ...,
+        trusted: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "restart", b"restart", "trusted", b"trusted"]) -> None: ...
+
+global___ReloadReply = ReloadReply

@@ -84,6 +84,16 @@ class ControlStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeReply.FromString,
                 _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/comity.wire.v1.Control/Reload',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ReloadReply.FromString,
+                _registered_method=True)
+        self.Call = channel.unary_unary(
+                '/comity.wire.v1.Control/Call',
+                request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.CallRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.CallReply.FromString,
+                _registered_method=True)
         self.Accept = channel.unary_unary(
                 '/comity.wire.v1.Control/Accept',
                 request_serializer=comity_dot_wire_dot_v1_dot_control__pb2.AcceptRequest.SerializeToString,
@@ -169,6 +179,20 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reload(self, request, context):
+        """Reads the node's configuration again, and takes over what may change while it runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Call(self, request, context):
+        """Asks something of a session that its protocol has to do with the operator, for example which labels it needs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Accept(self, request, context):
         """Agrees to a proposal that waits for an operator's approval.
         """
@@ -235,6 +259,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Resume,
                     request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ResumeReply.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.ReloadRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.ReloadReply.SerializeToString,
+            ),
+            'Call': grpc.unary_unary_rpc_method_handler(
+                    servicer.Call,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_control__pb2.CallRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_control__pb2.CallReply.SerializeToString,
             ),
             'Accept': grpc.unary_unary_rpc_method_handler(
                     servicer.Accept,
@@ -517,6 +551,60 @@ class Control(object):
             '/comity.wire.v1.Control/Resume',
             comity_dot_wire_dot_v1_dot_control__pb2.ResumeRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_control__pb2.ResumeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/Reload',
+            comity_dot_wire_dot_v1_dot_control__pb2.ReloadRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.ReloadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Call(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.Control/Call',
+            comity_dot_wire_dot_v1_dot_control__pb2.CallRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_control__pb2.CallReply.FromString,
             options,
             channel_credentials,
             insecure,

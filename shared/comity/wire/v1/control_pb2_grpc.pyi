@@ -79,6 +79,18 @@ class ControlStub:
     ]
     """Goes on with a session that stopped because the other party, or the disk, was away."""
 
+    Reload: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ReloadRequest,
+        comity.wire.v1.control_pb2.ReloadReply,
+    ]
+    """Reads the node's configuration again, and takes over what may change while it runs."""
+
+    Call: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.CallRequest,
+        comity.wire.v1.control_pb2.CallReply,
+    ]
+    """Asks something of a session that its protocol has to do with the operator, for example which labels it needs."""
+
     Accept: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.control_pb2.AcceptRequest,
         comity.wire.v1.control_pb2.AcceptReply,
@@ -151,6 +163,18 @@ class ControlAsyncStub:
         comity.wire.v1.control_pb2.ResumeReply,
     ]
     """Goes on with a session that stopped because the other party, or the disk, was away."""
+
+    Reload: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.ReloadRequest,
+        comity.wire.v1.control_pb2.ReloadReply,
+    ]
+    """Reads the node's configuration again, and takes over what may change while it runs."""
+
+    Call: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.control_pb2.CallRequest,
+        comity.wire.v1.control_pb2.CallReply,
+    ]
+    """Asks something of a session that its protocol has to do with the operator, for example which labels it needs."""
 
     Accept: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.control_pb2.AcceptRequest,
@@ -244,6 +268,22 @@ class ControlServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.control_pb2.ResumeReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.ResumeReply]]:
         """Goes on with a session that stopped because the other party, or the disk, was away."""
+
+    @abc.abstractmethod
+    def Reload(
+        self,
+        request: comity.wire.v1.control_pb2.ReloadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.ReloadReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.ReloadReply]]:
+        """Reads the node's configuration again, and takes over what may change while it runs."""
+
+    @abc.abstractmethod
+    def Call(
+        self,
+        request: comity.wire.v1.control_pb2.CallRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.control_pb2.CallReply, collections.abc.Awaitable[comity.wire.v1.control_pb2.CallReply]]:
+        """Asks something of a session that its protocol has to do with the operator, for example which labels it needs."""
 
     @abc.abstractmethod
     def Accept(

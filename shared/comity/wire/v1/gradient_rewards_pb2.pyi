@@ -40,6 +40,9 @@ class GradientRewardsTerms(google.protobuf.message.Message):
     FREE_RIDERS_FIELD_NUMBER: builtins.int
     EXCLUDE_AFTER_FIELD_NUMBER: builtins.int
     PRIVACY_FIELD_NUMBER: builtins.int
+    STOP_WHEN_STALLED_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    TARGET_METRIC_FIELD_NUMBER: builtins.int
     optimizer: builtins.str
     """"sgd" or "adam"; it restarts in every round."""
     learning_rate: builtins.float
@@ -76,6 +79,12 @@ class GradientRewardsTerms(google.protobuf.message.Message):
     """"warn", "weigh_as_one" or "exclude"."""
     exclude_after: builtins.int
     """Rounds in a row with nothing of its own after which a client is excluded."""
+    stop_when_stalled: builtins.int
+    """After how many rounds in a row in which nothing was gained the session ends; 0 for never."""
+    target: builtins.float
+    """The number of the server's test with which it ends; absent for none."""
+    target_metric: builtins.str
+    """Which number of the test that is; empty for the one that models are compared by."""
     @property
     def privacy(self) -> comity.wire.v1.privacy_pb2.PrivacyTerms:
         """The noise of every client's training; absent for none."""
@@ -104,9 +113,13 @@ class GradientRewardsTerms(google.protobuf.message.Message):
         free_riders: builtins.str = ...,
         exclude_after: builtins.int = ...,
         privacy: comity.wire.v1.privacy_pb2.PrivacyTerms | None = ...,
+        stop_when_stalled: builtins.int = ...,
+        target: builtins.float | None = ...,
+        target_metric: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["privacy", b"privacy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "batch_size", b"batch_size", "beta", b"beta", "clients", b"clients", "coalition_weights", b"coalition_weights", "epochs", b"epochs", "evaluation_batch_size", b"evaluation_batch_size", "exclude_after", b"exclude_after", "floor", b"floor", "free_riders", b"free_riders", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "length", b"length", "min_clients", b"min_clients", "normalize_contributions", b"normalize_contributions", "optimizer", b"optimizer", "permutations", b"permutations", "privacy", b"privacy", "round_deadline_s", b"round_deadline_s", "rule", b"rule", "valuation", b"valuation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target", b"_target", "privacy", b"privacy", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target", b"_target", "alpha", b"alpha", "batch_size", b"batch_size", "beta", b"beta", "clients", b"clients", "coalition_weights", b"coalition_weights", "epochs", b"epochs", "evaluation_batch_size", b"evaluation_batch_size", "exclude_after", b"exclude_after", "floor", b"floor", "free_riders", b"free_riders", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "length", b"length", "min_clients", b"min_clients", "normalize_contributions", b"normalize_contributions", "optimizer", b"optimizer", "permutations", b"permutations", "privacy", b"privacy", "round_deadline_s", b"round_deadline_s", "rule", b"rule", "stop_when_stalled", b"stop_when_stalled", "target", b"target", "target_metric", b"target_metric", "valuation", b"valuation"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_target", b"_target"]) -> typing.Literal["target"] | None: ...
 
 global___GradientRewardsTerms = GradientRewardsTerms
 

@@ -27,7 +27,7 @@ from comity.wire.v1 import egress_pb2 as comity_dot_wire_dot_v1_dot_egress__pb2
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%comity/wire/v1/learning_to_help.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\x96\x03\n\x13LearningToHelpTerms\x12\x19\n\x03\x63_e\x18\x01 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x19\n\x03\x63_1\x18\x02 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x0c\n\x04\x66orm\x18\x03 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x01(\t\x12!\n\x0breject_rate\x18\x05 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x10\n\x08requests\x18\x06 \x01(\r\x12\x12\n\nbatch_size\x18\x07 \x01(\r\x12#\n\rlearning_rate\x18\x08 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x15\n\rserver_epochs\x18\t \x01(\r\x12)\n\x13server_weight_decay\x18\n \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x17\n\x0frejector_epochs\x18\x0b \x01(\r\x12+\n\x15rejector_weight_decay\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\r\n\x05\x66olds\x18\r \x01(\r\x12\x14\n\x0clocal_epochs\x18\x0e \x01(\r\x12\x0e\n\x06serves\x18\x0f \x01(\x08\"\xa0\x01\n\x0cLearnRequest\x12&\n\x05local\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12 \n\x07minimum\x18\x02 \x01(\x01\x42\x0f\x92\xce\x18\x0blocal_model\x12 \n\x07maximum\x18\x03 \x01(\x01\x42\x0f\x92\xce\x18\x0blocal_model:$\x8a\xce\x18 \n\x0blocal_model\x12\x11range of features\"F\n\nLearnReply\x12)\n\x08rejector\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef:\r\x8a\xce\x18\t\n\x07\x63ontrol\"+\n\x1a\x41\x63knowledgeRejectorRequest:\r\x8a\xce\x18\t\n\x07\x63ontrol\")\n\x18\x41\x63knowledgeRejectorReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x85\x01\n\nAskRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x1e\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0c\x42\x0c\x92\xce\x18\x08\x66\x65\x61tures\x12\x11\n\twithin_ms\x18\x04 \x01(\r:&\x8a\xce\x18\"\n\x08\x66\x65\x61tures\x1a\x05\x66irst\"\x06number*\x05\x63ount0\x01\"k\n\x08\x41skReply\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x1b\n\x07outputs\x18\x03 \x03(\x02\x42\n\x92\xce\x18\x06\x61nswer:$\x8a\xce\x18 \n\x06\x61nswer\x1a\x05\x66irst\"\x06number*\x05\x63ount0\x01\"$\n\x13TallyAnswersRequest:\r\x8a\xce\x18\t\n\x07\x63ontrol\"Y\n\x14SettleAnswersRequest\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement2\xeb\x03\n\x0eLearningToHelp\x12\x43\n\x05Learn\x12\x1c.comity.wire.v1.LearnRequest\x1a\x1a.comity.wire.v1.LearnReply0\x01\x12k\n\x13\x41\x63knowledgeRejector\x12*.comity.wire.v1.AcknowledgeRejectorRequest\x1a(.comity.wire.v1.AcknowledgeRejectorReply\x12=\n\x03\x41sk\x12\x1a.comity.wire.v1.AskRequest\x1a\x18.comity.wire.v1.AskReply0\x01\x12\x44\n\x08\x43onverse\x12\x1a.comity.wire.v1.AskRequest\x1a\x18.comity.wire.v1.AskReply(\x01\x30\x01\x12J\n\x0cTallyAnswers\x12#.comity.wire.v1.TallyAnswersRequest\x1a\x15.comity.wire.v1.Tally\x12V\n\rSettleAnswers\x12$.comity.wire.v1.SettleAnswersRequest\x1a\x1f.comity.wire.v1.SignedStatementb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%comity/wire/v1/learning_to_help.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xe0\x03\n\x13LearningToHelpTerms\x12\x19\n\x03\x63_e\x18\x01 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x19\n\x03\x63_1\x18\x02 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x0c\n\x04\x66orm\x18\x03 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x01(\t\x12!\n\x0breject_rate\x18\x05 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x10\n\x08requests\x18\x06 \x01(\r\x12\x12\n\nbatch_size\x18\x07 \x01(\r\x12#\n\rlearning_rate\x18\x08 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x15\n\rserver_epochs\x18\t \x01(\r\x12)\n\x13server_weight_decay\x18\n \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x17\n\x0frejector_epochs\x18\x0b \x01(\r\x12+\n\x15rejector_weight_decay\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\r\n\x05\x66olds\x18\r \x01(\r\x12\x14\n\x0clocal_epochs\x18\x0e \x01(\r\x12\x0e\n\x06serves\x18\x0f \x01(\x08\x12\x10\n\x08training\x18\x10 \x01(\t\x12\x12\n\ncopy_every\x18\x11 \x01(\r\x12\x12\n\nrejects_on\x18\x12 \x01(\t\x12\x0e\n\x06legacy\x18\x13 \x01(\t\"\xa0\x01\n\x0cLearnRequest\x12&\n\x05local\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12 \n\x07minimum\x18\x02 \x01(\x01\x42\x0f\x92\xce\x18\x0blocal_model\x12 \n\x07maximum\x18\x03 \x01(\x01\x42\x0f\x92\xce\x18\x0blocal_model:$\x8a\xce\x18 \n\x0blocal_model\x12\x11range of features\"X\n\nLearnReply\x12.\n\x08rejector\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefH\x00\x88\x01\x01:\r\x8a\xce\x18\t\n\x07\x63ontrolB\x0b\n\t_rejector\"0\n\x0b\x43opyRequest\x12\x0c\n\x04\x63opy\x18\x01 \x01(\r:\x13\x8a\xce\x18\x0f\n\x07\x63ontrol\"\x04\x63opy\"W\n\tCopyReply\x12\'\n\x06server\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef:!\x8a\xce\x18\x1d\n\x07\x63ontrol\x1a\x0crequest.copy\"\x04\x63opy\"<\n\x17\x41\x63knowledgeModelRequest\x12\x0c\n\x04\x63opy\x18\x01 \x01(\r:\x13\x8a\xce\x18\x0f\n\x07\x63ontrol\"\x04\x63opy\"&\n\x15\x41\x63knowledgeModelReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x98\x01\n\nAskRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x1e\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0c\x42\x0c\x92\xce\x18\x08\x66\x65\x61tures\x12\x11\n\twithin_ms\x18\x04 \x01(\r\x12\x11\n\twithdrawn\x18\x05 \x01(\x08:&\x8a\xce\x18\"\n\x08\x66\x65\x61tures\x1a\x05\x66irst\"\x06number*\x05\x63ount0\x01\"k\n\x08\x41skReply\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x1b\n\x07outputs\x18\x03 \x03(\x02\x42\n\x92\xce\x18\x06\x61nswer:$\x8a\xce\x18 \n\x06\x61nswer\x1a\x05\x66irst\"\x06number*\x05\x63ount0\x01\"$\n\x13TallyAnswersRequest:\r\x8a\xce\x18\t\n\x07\x63ontrol\"Y\n\x14SettleAnswersRequest\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement2\xa4\x04\n\x0eLearningToHelp\x12\x43\n\x05Learn\x12\x1c.comity.wire.v1.LearnRequest\x1a\x1a.comity.wire.v1.LearnReply0\x01\x12@\n\x04\x43opy\x12\x1b.comity.wire.v1.CopyRequest\x1a\x19.comity.wire.v1.CopyReply0\x01\x12\x62\n\x10\x41\x63knowledgeModel\x12\'.comity.wire.v1.AcknowledgeModelRequest\x1a%.comity.wire.v1.AcknowledgeModelReply\x12=\n\x03\x41sk\x12\x1a.comity.wire.v1.AskRequest\x1a\x18.comity.wire.v1.AskReply0\x01\x12\x44\n\x08\x43onverse\x12\x1a.comity.wire.v1.AskRequest\x1a\x18.comity.wire.v1.AskReply(\x01\x30\x01\x12J\n\x0cTallyAnswers\x12#.comity.wire.v1.TallyAnswersRequest\x1a\x15.comity.wire.v1.Tally\x12V\n\rSettleAnswers\x12$.comity.wire.v1.SettleAnswersRequest\x1a\x1f.comity.wire.v1.SignedStatementb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,10 +54,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEARNREQUEST']._serialized_options = b'\212\316\030 \n\013local_model\022\021range of features'
   _globals['_LEARNREPLY']._loaded_options = None
   _globals['_LEARNREPLY']._serialized_options = b'\212\316\030\t\n\007control'
-  _globals['_ACKNOWLEDGEREJECTORREQUEST']._loaded_options = None
-  _globals['_ACKNOWLEDGEREJECTORREQUEST']._serialized_options = b'\212\316\030\t\n\007control'
-  _globals['_ACKNOWLEDGEREJECTORREPLY']._loaded_options = None
-  _globals['_ACKNOWLEDGEREJECTORREPLY']._serialized_options = b'\212\316\030\t\n\007control'
+  _globals['_COPYREQUEST']._loaded_options = None
+  _globals['_COPYREQUEST']._serialized_options = b'\212\316\030\017\n\007control\"\004copy'
+  _globals['_COPYREPLY']._loaded_options = None
+  _globals['_COPYREPLY']._serialized_options = b'\212\316\030\035\n\007control\032\014request.copy\"\004copy'
+  _globals['_ACKNOWLEDGEMODELREQUEST']._loaded_options = None
+  _globals['_ACKNOWLEDGEMODELREQUEST']._serialized_options = b'\212\316\030\017\n\007control\"\004copy'
+  _globals['_ACKNOWLEDGEMODELREPLY']._loaded_options = None
+  _globals['_ACKNOWLEDGEMODELREPLY']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_ASKREQUEST'].fields_by_name['features']._loaded_options = None
   _globals['_ASKREQUEST'].fields_by_name['features']._serialized_options = b'\222\316\030\010features'
   _globals['_ASKREQUEST']._loaded_options = None
@@ -71,23 +75,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETTLEANSWERSREQUEST']._loaded_options = None
   _globals['_SETTLEANSWERSREQUEST']._serialized_options = b'\212\316\030\013\n\tstatement'
   _globals['_LEARNINGTOHELPTERMS']._serialized_start=146
-  _globals['_LEARNINGTOHELPTERMS']._serialized_end=552
-  _globals['_LEARNREQUEST']._serialized_start=555
-  _globals['_LEARNREQUEST']._serialized_end=715
-  _globals['_LEARNREPLY']._serialized_start=717
-  _globals['_LEARNREPLY']._serialized_end=787
-  _globals['_ACKNOWLEDGEREJECTORREQUEST']._serialized_start=789
-  _globals['_ACKNOWLEDGEREJECTORREQUEST']._serialized_end=832
-  _globals['_ACKNOWLEDGEREJECTORREPLY']._serialized_start=834
-  _globals['_ACKNOWLEDGEREJECTORREPLY']._serialized_end=875
-  _globals['_ASKREQUEST']._serialized_start=878
-  _globals['_ASKREQUEST']._serialized_end=1011
-  _globals['_ASKREPLY']._serialized_start=1013
-  _globals['_ASKREPLY']._serialized_end=1120
-  _globals['_TALLYANSWERSREQUEST']._serialized_start=1122
-  _globals['_TALLYANSWERSREQUEST']._serialized_end=1158
-  _globals['_SETTLEANSWERSREQUEST']._serialized_start=1160
-  _globals['_SETTLEANSWERSREQUEST']._serialized_end=1249
-  _globals['_LEARNINGTOHELP']._serialized_start=1252
-  _globals['_LEARNINGTOHELP']._serialized_end=1743
+  _globals['_LEARNINGTOHELPTERMS']._serialized_end=626
+  _globals['_LEARNREQUEST']._serialized_start=629
+  _globals['_LEARNREQUEST']._serialized_end=789
+  _globals['_LEARNREPLY']._serialized_start=791
+  _globals['_LEARNREPLY']._serialized_end=879
+  _globals['_COPYREQUEST']._serialized_start=881
+  _globals['_COPYREQUEST']._serialized_end=929
+  _globals['_COPYREPLY']._serialized_start=931
+  _globals['_COPYREPLY']._serialized_end=1018
+  _globals['_ACKNOWLEDGEMODELREQUEST']._serialized_start=1020
+  _globals['_ACKNOWLEDGEMODELREQUEST']._serialized_end=1080
+  _globals['_ACKNOWLEDGEMODELREPLY']._serialized_start=1082
+  _globals['_ACKNOWLEDGEMODELREPLY']._serialized_end=1120
+  _globals['_ASKREQUEST']._serialized_start=1123
+  _globals['_ASKREQUEST']._serialized_end=1275
+  _globals['_ASKREPLY']._serialized_start=1277
+  _globals['_ASKREPLY']._serialized_end=1384
+  _globals['_TALLYANSWERSREQUEST']._serialized_start=1386
+  _globals['_TALLYANSWERSREQUEST']._serialized_end=1422
+  _globals['_SETTLEANSWERSREQUEST']._serialized_start=1424
+  _globals['_SETTLEANSWERSREQUEST']._serialized_end=1513
+  _globals['_LEARNINGTOHELP']._serialized_start=1516
+  _globals['_LEARNINGTOHELP']._serialized_end=2064
 # @@protoc_insertion_point(module_scope)

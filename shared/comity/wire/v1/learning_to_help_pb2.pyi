@@ -35,6 +35,10 @@ class LearningToHelpTerms(google.protobuf.message.Message):
     FOLDS_FIELD_NUMBER: builtins.int
     LOCAL_EPOCHS_FIELD_NUMBER: builtins.int
     SERVES_FIELD_NUMBER: builtins.int
+    TRAINING_FIELD_NUMBER: builtins.int
+    COPY_EVERY_FIELD_NUMBER: builtins.int
+    REJECTS_ON_FIELD_NUMBER: builtins.int
+    LEGACY_FIELD_NUMBER: builtins.int
     c_e: builtins.float
     """Cost of asking, and of a wrong answer from the server beside it; a wrong answer of the client's model costs 1."""
     c_1: builtins.float
@@ -60,6 +64,16 @@ class LearningToHelpTerms(google.protobuf.message.Message):
     """Passes of the client over its own samples, where its model has no weights to begin with."""
     serves: builtins.bool
     """Whether the session stays on after its rounds, for what the client's applications ask."""
+    training: builtins.str
+    """"server", "client" or "predictions": who trains the rejector, and how it is known whether the classifier is right."""
+    copy_every: builtins.int
+    """Steps of the classifier's training between two copies."""
+    rejects_on: builtins.str
+    """"features", "scores" or "inputs": what the rejector goes by."""
+    legacy: builtins.str
+    """What the parties' own configurations call a model of the client's that answers in place of the one of which features
+    are made; empty for none.
+    """
     def __init__(
         self,
         *,
@@ -78,8 +92,12 @@ class LearningToHelpTerms(google.protobuf.message.Message):
         folds: builtins.int = ...,
         local_epochs: builtins.int = ...,
         serves: builtins.bool = ...,
+        training: builtins.str = ...,
+        copy_every: builtins.int = ...,
+        rejects_on: builtins.str = ...,
+        legacy: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "c_1", b"c_1", "c_e", b"c_e", "features", b"features", "folds", b"folds", "form", b"form", "learning_rate", b"learning_rate", "local_epochs", b"local_epochs", "reject_rate", b"reject_rate", "rejector_epochs", b"rejector_epochs", "rejector_weight_decay", b"rejector_weight_decay", "requests", b"requests", "server_epochs", b"server_epochs", "server_weight_decay", b"server_weight_decay", "serves", b"serves"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "c_1", b"c_1", "c_e", b"c_e", "copy_every", b"copy_every", "features", b"features", "folds", b"folds", "form", b"form", "learning_rate", b"learning_rate", "legacy", b"legacy", "local_epochs", b"local_epochs", "reject_rate", b"reject_rate", "rejector_epochs", b"rejector_epochs", "rejector_weight_decay", b"rejector_weight_decay", "rejects_on", b"rejects_on", "requests", b"requests", "server_epochs", b"server_epochs", "server_weight_decay", b"server_weight_decay", "serves", b"serves", "training", b"training"]) -> None: ...
 
 global___LearningToHelpTerms = LearningToHelpTerms
 
@@ -121,30 +139,70 @@ class LearnReply(google.protobuf.message.Message):
         *,
         rejector: comity.wire.v1.blobs_pb2.BlobRef | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["rejector", b"rejector"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["rejector", b"rejector"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rejector", b"_rejector", "rejector", b"rejector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rejector", b"_rejector", "rejector", b"rejector"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_rejector", b"_rejector"]) -> typing.Literal["rejector"] | None: ...
 
 global___LearnReply = LearnReply
 
 @typing.final
-class AcknowledgeRejectorRequest(google.protobuf.message.Message):
+class CopyRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    COPY_FIELD_NUMBER: builtins.int
+    copy: builtins.int
+    """Its number, from 1; the last is the classifier as it is used."""
     def __init__(
         self,
+        *,
+        copy: builtins.int = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["copy", b"copy"]) -> None: ...
 
-global___AcknowledgeRejectorRequest = AcknowledgeRejectorRequest
+global___CopyRequest = CopyRequest
 
 @typing.final
-class AcknowledgeRejectorReply(google.protobuf.message.Message):
+class CopyReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: builtins.int
+    @property
+    def server(self) -> comity.wire.v1.blobs_pb2.BlobRef: ...
+    def __init__(
+        self,
+        *,
+        server: comity.wire.v1.blobs_pb2.BlobRef | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["server", b"server"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["server", b"server"]) -> None: ...
+
+global___CopyReply = CopyReply
+
+@typing.final
+class AcknowledgeModelRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COPY_FIELD_NUMBER: builtins.int
+    copy: builtins.int
+    """Number of the copy; 0 for the rejector."""
+    def __init__(
+        self,
+        *,
+        copy: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["copy", b"copy"]) -> None: ...
+
+global___AcknowledgeModelRequest = AcknowledgeModelRequest
+
+@typing.final
+class AcknowledgeModelReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
 
-global___AcknowledgeRejectorReply = AcknowledgeRejectorReply
+global___AcknowledgeModelReply = AcknowledgeModelReply
 
 @typing.final
 class AskRequest(google.protobuf.message.Message):
@@ -154,6 +212,7 @@ class AskRequest(google.protobuf.message.Message):
     COUNT_FIELD_NUMBER: builtins.int
     FEATURES_FIELD_NUMBER: builtins.int
     WITHIN_MS_FIELD_NUMBER: builtins.int
+    WITHDRAWN_FIELD_NUMBER: builtins.int
     first: builtins.int
     """Numbers of the inputs, from 1, which follow each other; asked again, they are answered again and charged once."""
     count: builtins.int
@@ -161,6 +220,8 @@ class AskRequest(google.protobuf.message.Message):
     """The inputs' features, 8 bits each, one input after the other."""
     within_ms: builtins.int
     """How long the client waits, in milliseconds; 0 for ever."""
+    withdrawn: builtins.bool
+    """On a stream: nobody waits any more for what was asked under these numbers; there are no features then."""
     def __init__(
         self,
         *,
@@ -168,8 +229,9 @@ class AskRequest(google.protobuf.message.Message):
         count: builtins.int = ...,
         features: builtins.bytes = ...,
         within_ms: builtins.int = ...,
+        withdrawn: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["count", b"count", "features", b"features", "first", b"first", "within_ms", b"within_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "features", b"features", "first", b"first", "withdrawn", b"withdrawn", "within_ms", b"within_ms"]) -> None: ...
 
 global___AskRequest = AskRequest
 

@@ -41,10 +41,15 @@ class LearningToHelpStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.LearnRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.LearnReply.FromString,
                 _registered_method=True)
-        self.AcknowledgeRejector = channel.unary_unary(
-                '/comity.wire.v1.LearningToHelp/AcknowledgeRejector',
-                request_serializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeRejectorRequest.SerializeToString,
-                response_deserializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeRejectorReply.FromString,
+        self.Copy = channel.unary_stream(
+                '/comity.wire.v1.LearningToHelp/Copy',
+                request_serializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.CopyRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.CopyReply.FromString,
+                _registered_method=True)
+        self.AcknowledgeModel = channel.unary_unary(
+                '/comity.wire.v1.LearningToHelp/AcknowledgeModel',
+                request_serializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeModelRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeModelReply.FromString,
                 _registered_method=True)
         self.Ask = channel.unary_stream(
                 '/comity.wire.v1.LearningToHelp/Ask',
@@ -73,15 +78,23 @@ class LearningToHelpServicer(object):
     """
 
     def Learn(self, request, context):
-        """Has the server train its classifier and the rejector for the client's model, whose blob must be held already; answers
-        when both are there, with the rejector.
+        """Has the server train its classifier for the client's model, whose blob must be held already. Where the server trains the
+        rejector too, it answers with it when both are there; where the client does, at once if it gets copies of the
+        classifier, and else when that is there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def AcknowledgeRejector(self, request, context):
-        """The client has the rejector.
+    def Copy(self, request, context):
+        """A copy of the classifier, which is trained meanwhile; answers when it is there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeModel(self, request, context):
+        """The client has the rejector, or a copy.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,10 +136,15 @@ def add_LearningToHelpServicer_to_server(servicer, server):
                     request_deserializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.LearnRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.LearnReply.SerializeToString,
             ),
-            'AcknowledgeRejector': grpc.unary_unary_rpc_method_handler(
-                    servicer.AcknowledgeRejector,
-                    request_deserializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeRejectorRequest.FromString,
-                    response_serializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeRejectorReply.SerializeToString,
+            'Copy': grpc.unary_stream_rpc_method_handler(
+                    servicer.Copy,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.CopyRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.CopyReply.SerializeToString,
+            ),
+            'AcknowledgeModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeModel,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeModelRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeModelReply.SerializeToString,
             ),
             'Ask': grpc.unary_stream_rpc_method_handler(
                     servicer.Ask,
@@ -188,7 +206,34 @@ class LearningToHelp(object):
             _registered_method=True)
 
     @staticmethod
-    def AcknowledgeRejector(request,
+    def Copy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/comity.wire.v1.LearningToHelp/Copy',
+            comity_dot_wire_dot_v1_dot_learning__to__help__pb2.CopyRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_learning__to__help__pb2.CopyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeModel(request,
             target,
             options=(),
             channel_credentials=None,
@@ -201,9 +246,9 @@ class LearningToHelp(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/comity.wire.v1.LearningToHelp/AcknowledgeRejector',
-            comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeRejectorRequest.SerializeToString,
-            comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeRejectorReply.FromString,
+            '/comity.wire.v1.LearningToHelp/AcknowledgeModel',
+            comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeModelRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_learning__to__help__pb2.AcknowledgeModelReply.FromString,
             options,
             channel_credentials,
             insecure,

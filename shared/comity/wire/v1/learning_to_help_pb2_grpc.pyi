@@ -26,15 +26,22 @@ class LearningToHelpStub:
         comity.wire.v1.learning_to_help_pb2.LearnRequest,
         comity.wire.v1.learning_to_help_pb2.LearnReply,
     ]
-    """Has the server train its classifier and the rejector for the client's model, whose blob must be held already; answers
-    when both are there, with the rejector.
+    """Has the server train its classifier for the client's model, whose blob must be held already. Where the server trains the
+    rejector too, it answers with it when both are there; where the client does, at once if it gets copies of the
+    classifier, and else when that is there.
     """
 
-    AcknowledgeRejector: grpc.UnaryUnaryMultiCallable[
-        comity.wire.v1.learning_to_help_pb2.AcknowledgeRejectorRequest,
-        comity.wire.v1.learning_to_help_pb2.AcknowledgeRejectorReply,
+    Copy: grpc.UnaryStreamMultiCallable[
+        comity.wire.v1.learning_to_help_pb2.CopyRequest,
+        comity.wire.v1.learning_to_help_pb2.CopyReply,
     ]
-    """The client has the rejector."""
+    """A copy of the classifier, which is trained meanwhile; answers when it is there."""
+
+    AcknowledgeModel: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.learning_to_help_pb2.AcknowledgeModelRequest,
+        comity.wire.v1.learning_to_help_pb2.AcknowledgeModelReply,
+    ]
+    """The client has the rejector, or a copy."""
 
     Ask: grpc.UnaryStreamMultiCallable[
         comity.wire.v1.learning_to_help_pb2.AskRequest,
@@ -67,15 +74,22 @@ class LearningToHelpAsyncStub:
         comity.wire.v1.learning_to_help_pb2.LearnRequest,
         comity.wire.v1.learning_to_help_pb2.LearnReply,
     ]
-    """Has the server train its classifier and the rejector for the client's model, whose blob must be held already; answers
-    when both are there, with the rejector.
+    """Has the server train its classifier for the client's model, whose blob must be held already. Where the server trains the
+    rejector too, it answers with it when both are there; where the client does, at once if it gets copies of the
+    classifier, and else when that is there.
     """
 
-    AcknowledgeRejector: grpc.aio.UnaryUnaryMultiCallable[
-        comity.wire.v1.learning_to_help_pb2.AcknowledgeRejectorRequest,
-        comity.wire.v1.learning_to_help_pb2.AcknowledgeRejectorReply,
+    Copy: grpc.aio.UnaryStreamMultiCallable[
+        comity.wire.v1.learning_to_help_pb2.CopyRequest,
+        comity.wire.v1.learning_to_help_pb2.CopyReply,
     ]
-    """The client has the rejector."""
+    """A copy of the classifier, which is trained meanwhile; answers when it is there."""
+
+    AcknowledgeModel: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.learning_to_help_pb2.AcknowledgeModelRequest,
+        comity.wire.v1.learning_to_help_pb2.AcknowledgeModelReply,
+    ]
+    """The client has the rejector, or a copy."""
 
     Ask: grpc.aio.UnaryStreamMultiCallable[
         comity.wire.v1.learning_to_help_pb2.AskRequest,
@@ -110,17 +124,26 @@ class LearningToHelpServicer(metaclass=abc.ABCMeta):
         request: comity.wire.v1.learning_to_help_pb2.LearnRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[comity.wire.v1.learning_to_help_pb2.LearnReply], collections.abc.AsyncIterator[comity.wire.v1.learning_to_help_pb2.LearnReply]]:
-        """Has the server train its classifier and the rejector for the client's model, whose blob must be held already; answers
-        when both are there, with the rejector.
+        """Has the server train its classifier for the client's model, whose blob must be held already. Where the server trains the
+        rejector too, it answers with it when both are there; where the client does, at once if it gets copies of the
+        classifier, and else when that is there.
         """
 
     @abc.abstractmethod
-    def AcknowledgeRejector(
+    def Copy(
         self,
-        request: comity.wire.v1.learning_to_help_pb2.AcknowledgeRejectorRequest,
+        request: comity.wire.v1.learning_to_help_pb2.CopyRequest,
         context: _ServicerContext,
-    ) -> typing.Union[comity.wire.v1.learning_to_help_pb2.AcknowledgeRejectorReply, collections.abc.Awaitable[comity.wire.v1.learning_to_help_pb2.AcknowledgeRejectorReply]]:
-        """The client has the rejector."""
+    ) -> typing.Union[collections.abc.Iterator[comity.wire.v1.learning_to_help_pb2.CopyReply], collections.abc.AsyncIterator[comity.wire.v1.learning_to_help_pb2.CopyReply]]:
+        """A copy of the classifier, which is trained meanwhile; answers when it is there."""
+
+    @abc.abstractmethod
+    def AcknowledgeModel(
+        self,
+        request: comity.wire.v1.learning_to_help_pb2.AcknowledgeModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.learning_to_help_pb2.AcknowledgeModelReply, collections.abc.Awaitable[comity.wire.v1.learning_to_help_pb2.AcknowledgeModelReply]]:
+        """The client has the rejector, or a copy."""
 
     @abc.abstractmethod
     def Ask(

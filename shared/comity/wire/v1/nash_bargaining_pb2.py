@@ -28,7 +28,7 @@ from comity.wire.v1 import privacy_pb2 as comity_dot_wire_dot_v1_dot_privacy__pb
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$comity/wire/v1/nash_bargaining.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1c\x63omity/wire/v1/privacy.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xb7\x03\n\x13NashBargainingTerms\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x1d\n\x15\x65valuation_batch_size\x18\x02 \x01(\r\x12\x13\n\x0blocal_steps\x18\x03 \x01(\r\x12)\n\x13local_learning_rate\x18\x04 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12#\n\rlearning_rate\x18\x05 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x10\n\x08schedule\x18\x06 \x01(\t\x12\x1b\n\x05ridge\x18\x07 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12 \n\nmain_power\x18\x08 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x13\n\x0bpower_every\x18\t \x01(\r\x12 \n\npower_rate\x18\n \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12!\n\x0bpower_floor\x18\x0b \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1f\n\tclip_norm\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\r\n\x05unfit\x18\r \x01(\t\x12-\n\x07privacy\x18\x0e \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\"\xc6\x01\n\x14\x44ifferentiateRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12&\n\x05model\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\x12\x34\n\x0bwithdrawals\x18\x04 \x03(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"\xbe\x01\n\x12\x44ifferentiateReply\x12.\n\x08gradient\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefH\x00\x88\x01\x01\x12(\n\x07release\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.Release\x12\x30\n\x07receipt\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatementB\x0b\n\t_gradient\"X\n\x1b\x41\x63knowledgeGradientsRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04:\x1b\x8a\xce\x18\x17\n\x07\x63ontrol\x1a\x05\x66irst*\x05\x63ount\"*\n\x19\x41\x63knowledgeGradientsReply:\r\x8a\xce\x18\t\n\x07\x63ontrol2\xd4\x01\n\x0eNashBargaining\x12[\n\rDifferentiate\x12$.comity.wire.v1.DifferentiateRequest\x1a\".comity.wire.v1.DifferentiateReply0\x01\x12\x65\n\x0b\x41\x63knowledge\x12+.comity.wire.v1.AcknowledgeGradientsRequest\x1a).comity.wire.v1.AcknowledgeGradientsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$comity/wire/v1/nash_bargaining.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1c\x63omity/wire/v1/privacy.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\x97\x04\n\x13NashBargainingTerms\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x1d\n\x15\x65valuation_batch_size\x18\x02 \x01(\r\x12\x13\n\x0blocal_steps\x18\x03 \x01(\r\x12)\n\x13local_learning_rate\x18\x04 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12#\n\rlearning_rate\x18\x05 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x10\n\x08schedule\x18\x06 \x01(\t\x12\x1b\n\x05ridge\x18\x07 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12 \n\nmain_power\x18\x08 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x13\n\x0bpower_every\x18\t \x01(\r\x12 \n\npower_rate\x18\n \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12!\n\x0bpower_floor\x18\x0b \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1f\n\tclip_norm\x18\x0c \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\r\n\x05unfit\x18\r \x01(\t\x12-\n\x07privacy\x18\x0e \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\x12\x19\n\x11stop_when_stalled\x18\x0f \x01(\r\x12!\n\x06target\x18\x10 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x00\x88\x01\x01\x12\x15\n\rtarget_metric\x18\x11 \x01(\tB\t\n\x07_target\"\xf6\x01\n\x14\x44ifferentiateRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12&\n\x05model\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\x12\x34\n\x0bwithdrawals\x18\x04 \x03(\x0b\x32\x1f.comity.wire.v1.SignedStatement\x12.\n\x07\x61rrived\x18\x05 \x03(\x0b\x32\x1d.comity.wire.v1.ArrivedRounds:\x0f\x8a\xce\x18\x0b\n\tstatement\"<\n\rArrivedRounds\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\xbe\x01\n\x12\x44ifferentiateReply\x12.\n\x08gradient\x18\x01 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefH\x00\x88\x01\x01\x12(\n\x07release\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.Release\x12\x30\n\x07receipt\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatementB\x0b\n\t_gradient\"X\n\x1b\x41\x63knowledgeGradientsRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04:\x1b\x8a\xce\x18\x17\n\x07\x63ontrol\x1a\x05\x66irst*\x05\x63ount\"*\n\x19\x41\x63knowledgeGradientsReply:\r\x8a\xce\x18\t\n\x07\x63ontrol2\xd4\x01\n\x0eNashBargaining\x12[\n\rDifferentiate\x12$.comity.wire.v1.DifferentiateRequest\x1a\".comity.wire.v1.DifferentiateReply0\x01\x12\x65\n\x0b\x41\x63knowledge\x12+.comity.wire.v1.AcknowledgeGradientsRequest\x1a).comity.wire.v1.AcknowledgeGradientsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,8 +49,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NASHBARGAININGTERMS'].fields_by_name['power_floor']._serialized_options = b'\222\316\030\010contract'
   _globals['_NASHBARGAININGTERMS'].fields_by_name['clip_norm']._loaded_options = None
   _globals['_NASHBARGAININGTERMS'].fields_by_name['clip_norm']._serialized_options = b'\222\316\030\010contract'
+  _globals['_NASHBARGAININGTERMS'].fields_by_name['target']._loaded_options = None
+  _globals['_NASHBARGAININGTERMS'].fields_by_name['target']._serialized_options = b'\222\316\030\010contract'
   _globals['_DIFFERENTIATEREQUEST']._loaded_options = None
   _globals['_DIFFERENTIATEREQUEST']._serialized_options = b'\212\316\030\013\n\tstatement'
+  _globals['_ARRIVEDROUNDS']._loaded_options = None
+  _globals['_ARRIVEDROUNDS']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_DIFFERENTIATEREPLY']._loaded_options = None
   _globals['_DIFFERENTIATEREPLY']._serialized_options = b'\212\316\030\013\n\tstatement'
   _globals['_ACKNOWLEDGEGRADIENTSREQUEST']._loaded_options = None
@@ -58,15 +62,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACKNOWLEDGEGRADIENTSREPLY']._loaded_options = None
   _globals['_ACKNOWLEDGEGRADIENTSREPLY']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_NASHBARGAININGTERMS']._serialized_start=175
-  _globals['_NASHBARGAININGTERMS']._serialized_end=614
-  _globals['_DIFFERENTIATEREQUEST']._serialized_start=617
-  _globals['_DIFFERENTIATEREQUEST']._serialized_end=815
-  _globals['_DIFFERENTIATEREPLY']._serialized_start=818
-  _globals['_DIFFERENTIATEREPLY']._serialized_end=1008
-  _globals['_ACKNOWLEDGEGRADIENTSREQUEST']._serialized_start=1010
-  _globals['_ACKNOWLEDGEGRADIENTSREQUEST']._serialized_end=1098
-  _globals['_ACKNOWLEDGEGRADIENTSREPLY']._serialized_start=1100
-  _globals['_ACKNOWLEDGEGRADIENTSREPLY']._serialized_end=1142
-  _globals['_NASHBARGAINING']._serialized_start=1145
-  _globals['_NASHBARGAINING']._serialized_end=1357
+  _globals['_NASHBARGAININGTERMS']._serialized_end=710
+  _globals['_DIFFERENTIATEREQUEST']._serialized_start=713
+  _globals['_DIFFERENTIATEREQUEST']._serialized_end=959
+  _globals['_ARRIVEDROUNDS']._serialized_start=961
+  _globals['_ARRIVEDROUNDS']._serialized_end=1021
+  _globals['_DIFFERENTIATEREPLY']._serialized_start=1024
+  _globals['_DIFFERENTIATEREPLY']._serialized_end=1214
+  _globals['_ACKNOWLEDGEGRADIENTSREQUEST']._serialized_start=1216
+  _globals['_ACKNOWLEDGEGRADIENTSREQUEST']._serialized_end=1304
+  _globals['_ACKNOWLEDGEGRADIENTSREPLY']._serialized_start=1306
+  _globals['_ACKNOWLEDGEGRADIENTSREPLY']._serialized_end=1348
+  _globals['_NASHBARGAINING']._serialized_start=1351
+  _globals['_NASHBARGAINING']._serialized_end=1563
 # @@protoc_insertion_point(module_scope)

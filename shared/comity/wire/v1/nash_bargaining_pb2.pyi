@@ -35,6 +35,9 @@ class NashBargainingTerms(google.protobuf.message.Message):
     CLIP_NORM_FIELD_NUMBER: builtins.int
     UNFIT_FIELD_NUMBER: builtins.int
     PRIVACY_FIELD_NUMBER: builtins.int
+    STOP_WHEN_STALLED_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    TARGET_METRIC_FIELD_NUMBER: builtins.int
     batch_size: builtins.int
     evaluation_batch_size: builtins.int
     """Samples in a block of an evaluation; part of the contract since it decides the rounding."""
@@ -60,6 +63,12 @@ class NashBargainingTerms(google.protobuf.message.Message):
     """Greatest length of what a provider sends."""
     unfit: builtins.str
     """What follows when a provider's gradient cannot be used: "leave_out" takes the step without it, "fail" ends the session."""
+    stop_when_stalled: builtins.int
+    """After how many rounds in a row in which nothing was gained the session ends; 0 for never."""
+    target: builtins.float
+    """The number of the learner's test with which it ends; absent for none."""
+    target_metric: builtins.str
+    """Which number of the test that is; empty for the one that models are compared by."""
     @property
     def privacy(self) -> comity.wire.v1.privacy_pb2.PrivacyTerms:
         """Which noise covers the samples that a party trains on; absent for none."""
@@ -81,9 +90,13 @@ class NashBargainingTerms(google.protobuf.message.Message):
         clip_norm: builtins.float = ...,
         unfit: builtins.str = ...,
         privacy: comity.wire.v1.privacy_pb2.PrivacyTerms | None = ...,
+        stop_when_stalled: builtins.int = ...,
+        target: builtins.float | None = ...,
+        target_metric: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["privacy", b"privacy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "clip_norm", b"clip_norm", "evaluation_batch_size", b"evaluation_batch_size", "learning_rate", b"learning_rate", "local_learning_rate", b"local_learning_rate", "local_steps", b"local_steps", "main_power", b"main_power", "power_every", b"power_every", "power_floor", b"power_floor", "power_rate", b"power_rate", "privacy", b"privacy", "ridge", b"ridge", "schedule", b"schedule", "unfit", b"unfit"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target", b"_target", "privacy", b"privacy", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target", b"_target", "batch_size", b"batch_size", "clip_norm", b"clip_norm", "evaluation_batch_size", b"evaluation_batch_size", "learning_rate", b"learning_rate", "local_learning_rate", b"local_learning_rate", "local_steps", b"local_steps", "main_power", b"main_power", "power_every", b"power_every", "power_floor", b"power_floor", "power_rate", b"power_rate", "privacy", b"privacy", "ridge", b"ridge", "schedule", b"schedule", "stop_when_stalled", b"stop_when_stalled", "target", b"target", "target_metric", b"target_metric", "unfit", b"unfit"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_target", b"_target"]) -> typing.Literal["target"] | None: ...
 
 global___NashBargainingTerms = NashBargainingTerms
 
@@ -95,6 +108,7 @@ class DifferentiateRequest(google.protobuf.message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     REQUEST_FIELD_NUMBER: builtins.int
     WITHDRAWALS_FIELD_NUMBER: builtins.int
+    ARRIVED_FIELD_NUMBER: builtins.int
     round: builtins.int
     """From 1."""
     @property
@@ -109,6 +123,10 @@ class DifferentiateRequest(google.protobuf.message.Message):
     def withdrawals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[comity.wire.v1.sessions_pb2.SignedStatement]:
         """What the learner has gone on without since the provider's last receipt."""
 
+    @property
+    def arrived(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ArrivedRounds]:
+        """The rounds whose gradients have come, as far as the provider was not told."""
+
     def __init__(
         self,
         *,
@@ -116,11 +134,32 @@ class DifferentiateRequest(google.protobuf.message.Message):
         model: comity.wire.v1.blobs_pb2.BlobRef | None = ...,
         request: comity.wire.v1.sessions_pb2.SignedStatement | None = ...,
         withdrawals: collections.abc.Iterable[comity.wire.v1.sessions_pb2.SignedStatement] | None = ...,
+        arrived: collections.abc.Iterable[global___ArrivedRounds] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["model", b"model", "request", b"request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "request", b"request", "round", b"round", "withdrawals", b"withdrawals"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["arrived", b"arrived", "model", b"model", "request", b"request", "round", b"round", "withdrawals", b"withdrawals"]) -> None: ...
 
 global___DifferentiateRequest = DifferentiateRequest
+
+@typing.final
+class ArrivedRounds(google.protobuf.message.Message):
+    """Rounds that follow each other, whose gradients the learner has."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    first: builtins.int
+    count: builtins.int
+    def __init__(
+        self,
+        *,
+        first: builtins.int = ...,
+        count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "first", b"first"]) -> None: ...
+
+global___ArrivedRounds = ArrivedRounds
 
 @typing.final
 class DifferentiateReply(google.protobuf.message.Message):

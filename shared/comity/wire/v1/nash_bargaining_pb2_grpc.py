@@ -60,7 +60,7 @@ class NashBargainingServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Acknowledge(self, request, context):
-        """The learner has the gradients of some rounds.
+        """The learner has the gradients of some rounds, and asks for no more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

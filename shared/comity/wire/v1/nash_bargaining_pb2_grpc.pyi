@@ -33,7 +33,7 @@ class NashBargainingStub:
         comity.wire.v1.nash_bargaining_pb2.AcknowledgeGradientsRequest,
         comity.wire.v1.nash_bargaining_pb2.AcknowledgeGradientsReply,
     ]
-    """The learner has the gradients of some rounds."""
+    """The learner has the gradients of some rounds, and asks for no more."""
 
 class NashBargainingAsyncStub:
     """Served by a provider. Every method can be repeated without harm; an answer that was lost is given again."""
@@ -50,7 +50,7 @@ class NashBargainingAsyncStub:
         comity.wire.v1.nash_bargaining_pb2.AcknowledgeGradientsRequest,
         comity.wire.v1.nash_bargaining_pb2.AcknowledgeGradientsReply,
     ]
-    """The learner has the gradients of some rounds."""
+    """The learner has the gradients of some rounds, and asks for no more."""
 
 class NashBargainingServicer(metaclass=abc.ABCMeta):
     """Served by a provider. Every method can be repeated without harm; an answer that was lost is given again."""
@@ -71,6 +71,6 @@ class NashBargainingServicer(metaclass=abc.ABCMeta):
         request: comity.wire.v1.nash_bargaining_pb2.AcknowledgeGradientsRequest,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.nash_bargaining_pb2.AcknowledgeGradientsReply, collections.abc.Awaitable[comity.wire.v1.nash_bargaining_pb2.AcknowledgeGradientsReply]]:
-        """The learner has the gradients of some rounds."""
+        """The learner has the gradients of some rounds, and asks for no more."""
 
 def add_NashBargainingServicer_to_server(servicer: NashBargainingServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

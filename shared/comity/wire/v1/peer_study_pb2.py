@@ -29,7 +29,7 @@ from comity.wire.v1 import privacy_pb2 as comity_dot_wire_dot_v1_dot_privacy__pb
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63omity/wire/v1/peer_study.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1e\x63omity/wire/v1/gathering.proto\x1a\x1c\x63omity/wire/v1/privacy.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xb2\x04\n\x0ePeerStudyTerms\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x1d\n\x15\x65valuation_batch_size\x18\x02 \x01(\r\x12#\n\rlearning_rate\x18\x03 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\"\n\x0cweight_decay\x18\x04 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\r\n\x05steps\x18\x05 \x01(\r\x12\x0f\n\x07\x63lients\x18\x06 \x01(\r\x12\x13\n\x0bmin_clients\x18\x07 \x01(\r\x12&\n\x10round_deadline_s\x18\x08 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12&\n\x10label_deadline_s\x18\t \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x0f\n\x07initial\x18\n \x01(\r\x12\x0e\n\x06\x62udget\x18\x0b \x01(\r\x12\x17\n\x0frounds_per_step\x18\x0c \x01(\r\x12\x0f\n\x07restart\x18\r \x01(\x08\x12\x11\n\tselection\x18\x0e \x01(\t\x12\r\n\x05peers\x18\x0f \x01(\r\x12\x1b\n\x05\x61lpha\x18\x10 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12!\n\x0btemperature\x18\x11 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1c\n\x06margin\x18\x12 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x0c\n\x04\x66orm\x18\x13 \x01(\t\x12\x17\n\x0fpool_batch_size\x18\x14 \x01(\r\x12-\n\x07privacy\x18\x15 \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\"\x8f\x01\n\x0b\x41verageNews\x12\x10\n\x06opened\x18\x01 \x01(\rH\x00\x12*\n\x07\x61verage\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.AverageH\x00\x12\x0e\n\x04over\x18\x03 \x01(\x08H\x00:*\x8a\xce\x18&\n\ncheckpoint\x12\tstatement\x1a\raverage.roundB\x06\n\x04kind\"\x9a\x01\n\x07\x41verage\x12\r\n\x05round\x18\x01 \x01(\r\x12&\n\x05model\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12$\n\x0cparticipants\x18\x03 \x01(\rB\x0e\x92\xce\x18\ncheckpoint\x12\x32\n\tstatement\x18\x04 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"A\n\x12\x41waitLabelsRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"!\n\x10\x41waitLabelsReply:\r\x8a\xce\x18\t\n\x07\x63ontrol2\xeb\x03\n\tPeerStudy\x12P\n\x0bWatchRounds\x12\".comity.wire.v1.WatchRoundsRequest\x1a\x1b.comity.wire.v1.AverageNews0\x01\x12S\n\x0b\x41waitLabels\x12\".comity.wire.v1.AwaitLabelsRequest\x1a .comity.wire.v1.AwaitLabelsReply\x12\x44\n\x06Submit\x12\x1d.comity.wire.v1.SubmitRequest\x1a\x1b.comity.wire.v1.SubmitReply\x12\x44\n\x06SitOut\x12\x1d.comity.wire.v1.SitOutRequest\x1a\x1b.comity.wire.v1.SitOutReply\x12J\n\x07\x43onfirm\x12\x1e.comity.wire.v1.ConfirmRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12_\n\x0b\x41\x63knowledge\x12(.comity.wire.v1.AcknowledgeAnswerRequest\x1a&.comity.wire.v1.AcknowledgeAnswerReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63omity/wire/v1/peer_study.proto\x12\x0e\x63omity.wire.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1e\x63omity/wire/v1/gathering.proto\x1a\x1c\x63omity/wire/v1/privacy.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\"\xce\x05\n\x0ePeerStudyTerms\x12\x12\n\nbatch_size\x18\x01 \x01(\r\x12\x1d\n\x15\x65valuation_batch_size\x18\x02 \x01(\r\x12#\n\rlearning_rate\x18\x03 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\"\n\x0cweight_decay\x18\x04 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\r\n\x05steps\x18\x05 \x01(\r\x12\x0f\n\x07\x63lients\x18\x06 \x01(\r\x12\x13\n\x0bmin_clients\x18\x07 \x01(\r\x12&\n\x10round_deadline_s\x18\x08 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12&\n\x10label_deadline_s\x18\t \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x0f\n\x07initial\x18\n \x01(\r\x12\x0e\n\x06\x62udget\x18\x0b \x01(\r\x12\x17\n\x0frounds_per_step\x18\x0c \x01(\r\x12\x0f\n\x07restart\x18\r \x01(\x08\x12\x11\n\tselection\x18\x0e \x01(\t\x12\r\n\x05peers\x18\x0f \x01(\r\x12\x1b\n\x05\x61lpha\x18\x10 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12!\n\x0btemperature\x18\x11 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x1c\n\x06margin\x18\x12 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontract\x12\x0c\n\x04\x66orm\x18\x13 \x01(\t\x12\x17\n\x0fpool_batch_size\x18\x14 \x01(\r\x12-\n\x07privacy\x18\x15 \x01(\x0b\x32\x1c.comity.wire.v1.PrivacyTerms\x12\x19\n\x11stop_when_stalled\x18\x18 \x01(\r\x12!\n\x06target\x18\x19 \x01(\x01\x42\x0c\x92\xce\x18\x08\x63ontractH\x00\x88\x01\x01\x12\x15\n\rtarget_metric\x18\x1a \x01(\t\x12\x12\n\nannotators\x18\x16 \x01(\r\x12\x18\n\x10when_they_differ\x18\x17 \x01(\t\x12\x0c\n\x04mode\x18\x1b \x01(\tB\t\n\x07_target\"\x8f\x01\n\x0b\x41verageNews\x12\x10\n\x06opened\x18\x01 \x01(\rH\x00\x12*\n\x07\x61verage\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.AverageH\x00\x12\x0e\n\x04over\x18\x03 \x01(\x08H\x00:*\x8a\xce\x18&\n\ncheckpoint\x12\tstatement\x1a\raverage.roundB\x06\n\x04kind\"\x9a\x01\n\x07\x41verage\x12\r\n\x05round\x18\x01 \x01(\r\x12&\n\x05model\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef\x12$\n\x0cparticipants\x18\x03 \x01(\rB\x0e\x92\xce\x18\ncheckpoint\x12\x32\n\tstatement\x18\x04 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\"A\n\x12\x41waitLabelsRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"!\n\x10\x41waitLabelsReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"V\n\rUploadRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\'\n\x06sample\x18\x02 \x01(\x0b\x32\x17.comity.wire.v1.BlobRef:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x1c\n\x0bUploadReply:\r\x8a\xce\x18\t\n\x07\x63ontrol2\xb1\x04\n\tPeerStudy\x12P\n\x0bWatchRounds\x12\".comity.wire.v1.WatchRoundsRequest\x1a\x1b.comity.wire.v1.AverageNews0\x01\x12S\n\x0b\x41waitLabels\x12\".comity.wire.v1.AwaitLabelsRequest\x1a .comity.wire.v1.AwaitLabelsReply\x12\x44\n\x06Upload\x12\x1d.comity.wire.v1.UploadRequest\x1a\x1b.comity.wire.v1.UploadReply\x12\x44\n\x06Submit\x12\x1d.comity.wire.v1.SubmitRequest\x1a\x1b.comity.wire.v1.SubmitReply\x12\x44\n\x06SitOut\x12\x1d.comity.wire.v1.SitOutRequest\x1a\x1b.comity.wire.v1.SitOutReply\x12J\n\x07\x43onfirm\x12\x1e.comity.wire.v1.ConfirmRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12_\n\x0b\x41\x63knowledge\x12(.comity.wire.v1.AcknowledgeAnswerRequest\x1a&.comity.wire.v1.AcknowledgeAnswerReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +50,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PEERSTUDYTERMS'].fields_by_name['temperature']._serialized_options = b'\222\316\030\010contract'
   _globals['_PEERSTUDYTERMS'].fields_by_name['margin']._loaded_options = None
   _globals['_PEERSTUDYTERMS'].fields_by_name['margin']._serialized_options = b'\222\316\030\010contract'
+  _globals['_PEERSTUDYTERMS'].fields_by_name['target']._loaded_options = None
+  _globals['_PEERSTUDYTERMS'].fields_by_name['target']._serialized_options = b'\222\316\030\010contract'
   _globals['_AVERAGENEWS']._loaded_options = None
   _globals['_AVERAGENEWS']._serialized_options = b'\212\316\030&\n\ncheckpoint\022\tstatement\032\raverage.round'
   _globals['_AVERAGE'].fields_by_name['participants']._loaded_options = None
@@ -58,16 +60,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AWAITLABELSREQUEST']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_AWAITLABELSREPLY']._loaded_options = None
   _globals['_AWAITLABELSREPLY']._serialized_options = b'\212\316\030\t\n\007control'
+  _globals['_UPLOADREQUEST']._loaded_options = None
+  _globals['_UPLOADREQUEST']._serialized_options = b'\212\316\030\t\n\007control'
+  _globals['_UPLOADREPLY']._loaded_options = None
+  _globals['_UPLOADREPLY']._serialized_options = b'\212\316\030\t\n\007control'
   _globals['_PEERSTUDYTERMS']._serialized_start=202
-  _globals['_PEERSTUDYTERMS']._serialized_end=764
-  _globals['_AVERAGENEWS']._serialized_start=767
-  _globals['_AVERAGENEWS']._serialized_end=910
-  _globals['_AVERAGE']._serialized_start=913
-  _globals['_AVERAGE']._serialized_end=1067
-  _globals['_AWAITLABELSREQUEST']._serialized_start=1069
-  _globals['_AWAITLABELSREQUEST']._serialized_end=1134
-  _globals['_AWAITLABELSREPLY']._serialized_start=1136
-  _globals['_AWAITLABELSREPLY']._serialized_end=1169
-  _globals['_PEERSTUDY']._serialized_start=1172
-  _globals['_PEERSTUDY']._serialized_end=1663
+  _globals['_PEERSTUDYTERMS']._serialized_end=920
+  _globals['_AVERAGENEWS']._serialized_start=923
+  _globals['_AVERAGENEWS']._serialized_end=1066
+  _globals['_AVERAGE']._serialized_start=1069
+  _globals['_AVERAGE']._serialized_end=1223
+  _globals['_AWAITLABELSREQUEST']._serialized_start=1225
+  _globals['_AWAITLABELSREQUEST']._serialized_end=1290
+  _globals['_AWAITLABELSREPLY']._serialized_start=1292
+  _globals['_AWAITLABELSREPLY']._serialized_end=1325
+  _globals['_UPLOADREQUEST']._serialized_start=1327
+  _globals['_UPLOADREQUEST']._serialized_end=1413
+  _globals['_UPLOADREPLY']._serialized_start=1415
+  _globals['_UPLOADREPLY']._serialized_end=1443
+  _globals['_PEERSTUDY']._serialized_start=1446
+  _globals['_PEERSTUDY']._serialized_end=2007
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,12 @@ class PeerStudyTerms(google.protobuf.message.Message):
     FORM_FIELD_NUMBER: builtins.int
     POOL_BATCH_SIZE_FIELD_NUMBER: builtins.int
     PRIVACY_FIELD_NUMBER: builtins.int
+    STOP_WHEN_STALLED_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    TARGET_METRIC_FIELD_NUMBER: builtins.int
+    ANNOTATORS_FIELD_NUMBER: builtins.int
+    WHEN_THEY_DIFFER_FIELD_NUMBER: builtins.int
+    MODE_FIELD_NUMBER: builtins.int
     batch_size: builtins.int
     evaluation_batch_size: builtins.int
     learning_rate: builtins.float
@@ -77,6 +83,18 @@ class PeerStudyTerms(google.protobuf.message.Message):
     """"printed" or "directed"."""
     pool_batch_size: builtins.int
     """Samples of the pool in an Out-of-Class step."""
+    stop_when_stalled: builtins.int
+    """After how many rounds in a row in which nothing was gained the session ends; 0 for never."""
+    target: builtins.float
+    """The number of the server's test with which it ends; absent for none."""
+    target_metric: builtins.str
+    """Which number of the test that is; empty for the one that models are compared by."""
+    annotators: builtins.int
+    """How many people label each sample."""
+    when_they_differ: builtins.str
+    """"leave_out", "first" or "majority"."""
+    mode: builtins.str
+    """"federated" or "upload"."""
     @property
     def privacy(self) -> comity.wire.v1.privacy_pb2.PrivacyTerms:
         """The noise of every client's training of the teacher; absent for none."""
@@ -105,9 +123,16 @@ class PeerStudyTerms(google.protobuf.message.Message):
         form: builtins.str = ...,
         pool_batch_size: builtins.int = ...,
         privacy: comity.wire.v1.privacy_pb2.PrivacyTerms | None = ...,
+        stop_when_stalled: builtins.int = ...,
+        target: builtins.float | None = ...,
+        target_metric: builtins.str = ...,
+        annotators: builtins.int = ...,
+        when_they_differ: builtins.str = ...,
+        mode: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["privacy", b"privacy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alpha", b"alpha", "batch_size", b"batch_size", "budget", b"budget", "clients", b"clients", "evaluation_batch_size", b"evaluation_batch_size", "form", b"form", "initial", b"initial", "label_deadline_s", b"label_deadline_s", "learning_rate", b"learning_rate", "margin", b"margin", "min_clients", b"min_clients", "peers", b"peers", "pool_batch_size", b"pool_batch_size", "privacy", b"privacy", "restart", b"restart", "round_deadline_s", b"round_deadline_s", "rounds_per_step", b"rounds_per_step", "selection", b"selection", "steps", b"steps", "temperature", b"temperature", "weight_decay", b"weight_decay"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_target", b"_target", "privacy", b"privacy", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_target", b"_target", "alpha", b"alpha", "annotators", b"annotators", "batch_size", b"batch_size", "budget", b"budget", "clients", b"clients", "evaluation_batch_size", b"evaluation_batch_size", "form", b"form", "initial", b"initial", "label_deadline_s", b"label_deadline_s", "learning_rate", b"learning_rate", "margin", b"margin", "min_clients", b"min_clients", "mode", b"mode", "peers", b"peers", "pool_batch_size", b"pool_batch_size", "privacy", b"privacy", "restart", b"restart", "round_deadline_s", b"round_deadline_s", "rounds_per_step", b"rounds_per_step", "selection", b"selection", "steps", b"steps", "stop_when_stalled", b"stop_when_stalled", "target", b"target", "target_metric", b"target_metric", "temperature", b"temperature", "weight_decay", b"weight_decay", "when_they_differ", b"when_they_differ"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_target", b"_target"]) -> typing.Literal["target"] | None: ...
 
 global___PeerStudyTerms = PeerStudyTerms
 
@@ -201,3 +226,35 @@ class AwaitLabelsReply(google.protobuf.message.Message):
     ) -> None: ...
 
 global___AwaitLabelsReply = AwaitLabelsReply
+
+@typing.final
+class UploadRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: builtins.int
+    SAMPLE_FIELD_NUMBER: builtins.int
+    round: builtins.int
+    @property
+    def sample(self) -> comity.wire.v1.blobs_pb2.BlobRef:
+        """The sample, as models take it. It passes as a blob of kind "sample"."""
+
+    def __init__(
+        self,
+        *,
+        round: builtins.int = ...,
+        sample: comity.wire.v1.blobs_pb2.BlobRef | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["sample", b"sample"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["round", b"round", "sample", b"sample"]) -> None: ...
+
+global___UploadRequest = UploadRequest
+
+@typing.final
+class UploadReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___UploadReply = UploadReply

@@ -47,6 +47,11 @@ class PeerStudyStub(object):
                 request_serializer=comity_dot_wire_dot_v1_dot_peer__study__pb2.AwaitLabelsRequest.SerializeToString,
                 response_deserializer=comity_dot_wire_dot_v1_dot_peer__study__pb2.AwaitLabelsReply.FromString,
                 _registered_method=True)
+        self.Upload = channel.unary_unary(
+                '/comity.wire.v1.PeerStudy/Upload',
+                request_serializer=comity_dot_wire_dot_v1_dot_peer__study__pb2.UploadRequest.SerializeToString,
+                response_deserializer=comity_dot_wire_dot_v1_dot_peer__study__pb2.UploadReply.FromString,
+                _registered_method=True)
         self.Submit = channel.unary_unary(
                 '/comity.wire.v1.PeerStudy/Submit',
                 request_serializer=comity_dot_wire_dot_v1_dot_gathering__pb2.SubmitRequest.SerializeToString,
@@ -87,8 +92,15 @@ class PeerStudyServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Upload(self, request, context):
+        """Takes one sample that the client's people released. Its blob must be held already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Submit(self, request, context):
-        """A client's model of the round that is open. Its blob must be held already.
+        """A client's model of the round that is open, or its list of samples. Its blob must be held already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +140,11 @@ def add_PeerStudyServicer_to_server(servicer, server):
                     servicer.AwaitLabels,
                     request_deserializer=comity_dot_wire_dot_v1_dot_peer__study__pb2.AwaitLabelsRequest.FromString,
                     response_serializer=comity_dot_wire_dot_v1_dot_peer__study__pb2.AwaitLabelsReply.SerializeToString,
+            ),
+            'Upload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Upload,
+                    request_deserializer=comity_dot_wire_dot_v1_dot_peer__study__pb2.UploadRequest.FromString,
+                    response_serializer=comity_dot_wire_dot_v1_dot_peer__study__pb2.UploadReply.SerializeToString,
             ),
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
@@ -205,6 +222,33 @@ class PeerStudy(object):
             '/comity.wire.v1.PeerStudy/AwaitLabels',
             comity_dot_wire_dot_v1_dot_peer__study__pb2.AwaitLabelsRequest.SerializeToString,
             comity_dot_wire_dot_v1_dot_peer__study__pb2.AwaitLabelsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Upload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/comity.wire.v1.PeerStudy/Upload',
+            comity_dot_wire_dot_v1_dot_peer__study__pb2.UploadRequest.SerializeToString,
+            comity_dot_wire_dot_v1_dot_peer__study__pb2.UploadReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,11 +35,17 @@ class PeerStudyStub:
     ]
     """The client's people have samples to label before it can take part in the round that is open."""
 
+    Upload: grpc.UnaryUnaryMultiCallable[
+        comity.wire.v1.peer_study_pb2.UploadRequest,
+        comity.wire.v1.peer_study_pb2.UploadReply,
+    ]
+    """Takes one sample that the client's people released. Its blob must be held already."""
+
     Submit: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.gathering_pb2.SubmitRequest,
         comity.wire.v1.gathering_pb2.SubmitReply,
     ]
-    """A client's model of the round that is open. Its blob must be held already."""
+    """A client's model of the round that is open, or its list of samples. Its blob must be held already."""
 
     SitOut: grpc.UnaryUnaryMultiCallable[
         comity.wire.v1.gathering_pb2.SitOutRequest,
@@ -76,11 +82,17 @@ class PeerStudyAsyncStub:
     ]
     """The client's people have samples to label before it can take part in the round that is open."""
 
+    Upload: grpc.aio.UnaryUnaryMultiCallable[
+        comity.wire.v1.peer_study_pb2.UploadRequest,
+        comity.wire.v1.peer_study_pb2.UploadReply,
+    ]
+    """Takes one sample that the client's people released. Its blob must be held already."""
+
     Submit: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.gathering_pb2.SubmitRequest,
         comity.wire.v1.gathering_pb2.SubmitReply,
     ]
-    """A client's model of the round that is open. Its blob must be held already."""
+    """A client's model of the round that is open, or its list of samples. Its blob must be held already."""
 
     SitOut: grpc.aio.UnaryUnaryMultiCallable[
         comity.wire.v1.gathering_pb2.SitOutRequest,
@@ -122,12 +134,20 @@ class PeerStudyServicer(metaclass=abc.ABCMeta):
         """The client's people have samples to label before it can take part in the round that is open."""
 
     @abc.abstractmethod
+    def Upload(
+        self,
+        request: comity.wire.v1.peer_study_pb2.UploadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[comity.wire.v1.peer_study_pb2.UploadReply, collections.abc.Awaitable[comity.wire.v1.peer_study_pb2.UploadReply]]:
+        """Takes one sample that the client's people released. Its blob must be held already."""
+
+    @abc.abstractmethod
     def Submit(
         self,
         request: comity.wire.v1.gathering_pb2.SubmitRequest,
         context: _ServicerContext,
     ) -> typing.Union[comity.wire.v1.gathering_pb2.SubmitReply, collections.abc.Awaitable[comity.wire.v1.gathering_pb2.SubmitReply]]:
-        """A client's model of the round that is open. Its blob must be held already."""
+        """A client's model of the round that is open, or its list of samples. Its blob must be held already."""
 
     @abc.abstractmethod
     def SitOut(

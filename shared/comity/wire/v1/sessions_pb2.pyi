@@ -109,6 +109,7 @@ class Contract(google.protobuf.message.Message):
     TERMS_FIELD_NUMBER: builtins.int
     MAX_SILENCE_S_FIELD_NUMBER: builtins.int
     MAX_DURATION_S_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
     protocol: builtins.str
     """Protocol by its registered name, for example "assisted_learning"."""
     version: builtins.int
@@ -142,6 +143,10 @@ class Contract(google.protobuf.message.Message):
     def terms(self) -> google.protobuf.any_pb2.Any:
         """The protocol's own terms."""
 
+    @property
+    def price(self) -> global___Price:
+        """What its units cost; left out where nothing was said of that."""
+
     def __init__(
         self,
         *,
@@ -158,15 +163,40 @@ class Contract(google.protobuf.message.Message):
         terms: google.protobuf.any_pb2.Any | None = ...,
         max_silence_s: builtins.float | None = ...,
         max_duration_s: builtins.float | None = ...,
+        price: global___Price | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_duration_s", b"_max_duration_s", "_max_silence_s", b"_max_silence_s", "max_duration_s", b"max_duration_s", "max_silence_s", b"max_silence_s", "task", b"task", "terms", b"terms"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_duration_s", b"_max_duration_s", "_max_silence_s", b"_max_silence_s", "acceptors", b"acceptors", "egress", b"egress", "initiator", b"initiator", "max_duration_s", b"max_duration_s", "max_silence_s", b"max_silence_s", "models", b"models", "protocol", b"protocol", "rounds", b"rounds", "seed", b"seed", "session", b"session", "task", b"task", "terms", b"terms", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_duration_s", b"_max_duration_s", "_max_silence_s", b"_max_silence_s", "max_duration_s", b"max_duration_s", "max_silence_s", b"max_silence_s", "price", b"price", "task", b"task", "terms", b"terms"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_duration_s", b"_max_duration_s", "_max_silence_s", b"_max_silence_s", "acceptors", b"acceptors", "egress", b"egress", "initiator", b"initiator", "max_duration_s", b"max_duration_s", "max_silence_s", b"max_silence_s", "models", b"models", "price", b"price", "protocol", b"protocol", "rounds", b"rounds", "seed", b"seed", "session", b"session", "task", b"task", "terms", b"terms", "version", b"version"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_duration_s", b"_max_duration_s"]) -> typing.Literal["max_duration_s"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_silence_s", b"_max_silence_s"]) -> typing.Literal["max_silence_s"] | None: ...
 
 global___Contract = Contract
+
+@typing.final
+class Price(google.protobuf.message.Message):
+    """What a unit costs that is charged. No money moves here."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AMOUNT_FIELD_NUMBER: builtins.int
+    CURRENCY_FIELD_NUMBER: builtins.int
+    RULE_FIELD_NUMBER: builtins.int
+    amount: builtins.float
+    currency: builtins.str
+    rule: builtins.str
+    """"each": each that asks owes each that helps; "by_share": an amount a round, shared out as the protocol values parts in it."""
+    def __init__(
+        self,
+        *,
+        amount: builtins.float = ...,
+        currency: builtins.str = ...,
+        rule: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["amount", b"amount", "currency", b"currency", "rule", b"rule"]) -> None: ...
+
+global___Price = Price
 
 @typing.final
 class Model(google.protobuf.message.Message):
@@ -184,6 +214,7 @@ class Model(google.protobuf.message.Message):
     INITIAL_FIELD_NUMBER: builtins.int
     BASE_FIELD_NUMBER: builtins.int
     FRESH_FIELD_NUMBER: builtins.int
+    INITIAL_BYTES_FIELD_NUMBER: builtins.int
     name: builtins.str
     signature: builtins.str
     """BLAKE3 (hexadecimal) of the safetensors header of what crosses of its state dict: names, dtypes and shapes."""
@@ -195,6 +226,8 @@ class Model(google.protobuf.message.Message):
     """BLAKE3 (hexadecimal) of the weights that it begins with; empty for those that the seed decides."""
     base: builtins.str
     """BLAKE3 (hexadecimal) of what of it stays, the same at all parties; empty where all of it crosses."""
+    initial_bytes: builtins.int
+    """Length of the blob of the weights that it begins with; 0 where there are none."""
     @property
     def options(self) -> google.protobuf.struct_pb2.Struct:
         """Options of the model's factory; values are numbers, texts or booleans."""
@@ -224,9 +257,10 @@ class Model(google.protobuf.message.Message):
         initial: builtins.str = ...,
         base: builtins.str = ...,
         fresh: collections.abc.Iterable[builtins.str] | None = ...,
+        initial_bytes: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["lora", b"lora", "options", b"options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["answer", b"answer", "base", b"base", "fresh", b"fresh", "initial", b"initial", "lora", b"lora", "name", b"name", "options", b"options", "signature", b"signature", "trainable", b"trainable", "until", b"until"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer", "base", b"base", "fresh", b"fresh", "initial", b"initial", "initial_bytes", b"initial_bytes", "lora", b"lora", "name", b"name", "options", b"options", "signature", b"signature", "trainable", b"trainable", "until", b"until"]) -> None: ...
 
 global___Model = Model
 
@@ -660,17 +694,21 @@ class DraftReply(google.protobuf.message.Message):
 
     CONTRACT_HASH_FIELD_NUMBER: builtins.int
     ASKS_OPERATOR_FIELD_NUMBER: builtins.int
+    LACKS_WEIGHTS_FIELD_NUMBER: builtins.int
     contract_hash: builtins.str
     """The contract's hash as the acceptor computed it, hexadecimal."""
     asks_operator: builtins.bool
     """Whether its operator would have to agree as well."""
+    lacks_weights: builtins.bool
+    """Whether it lacks weights that the contract lets cross: it would take them with the proposal, and has not tried the models."""
     def __init__(
         self,
         *,
         contract_hash: builtins.str = ...,
         asks_operator: builtins.bool = ...,
+        lacks_weights: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["asks_operator", b"asks_operator", "contract_hash", b"contract_hash"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asks_operator", b"asks_operator", "contract_hash", b"contract_hash", "lacks_weights", b"lacks_weights"]) -> None: ...
 
 global___DraftReply = DraftReply
 

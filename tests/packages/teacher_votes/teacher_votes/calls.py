@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from comity.ledger.ledger import Units
 from comity.ledger.receipts import SignedStatement
 from comity.session.contexts import PeerContext
-from comity.session.metering import Answered, Tally
+from comity.session.metering.tally import Answered, Tally
 from comity.transport.bindings.channel import Channel
 from comity.transport.bindings.client import PeerPort
 from comity.transport.calls import BlobField, Stream, Unary, Waiting, Watch
@@ -84,13 +84,15 @@ POOLING = Service(
     terms=pb.VotePoolTerms,
 )
 
-ASK = Waiting(method="Ask", handle=lambda oracle, student, *asked: oracle.ask(*asked), cancels=True, metered=True)
+ASK = Waiting(method="Ask", handle=lambda oracle, student, *asked: oracle.ask(*asked[:-1]), cancels=True, metered=True)
 CONVERSE = Stream(
     method="Converse",
-    handle=lambda oracle, student, *asked: oracle.ask(*asked),
+    handle=lambda oracle, student, *asked: oracle.ask(*asked[:-1]),
     key=lambda message: message.number,
     most=128,
     metered=True,
+    withdraw=lambda request: pb.AskRequest(number=request.number, withdrawn=True),
+    is_withdrawal=lambda request: request.withdrawn,
 )
 TALLY = Unary(method="Tally", handle=lambda oracle, student: oracle.tally())
 SETTLE = Unary(method="Settle", handle=lambda oracle, student, request: oracle.settle(request))
@@ -104,11 +106,11 @@ class OraclePort(PeerPort):
 
     def ask(self, number: int, input: int, within_ms: int) -> Future[Answered]:
         """See `Questioning.ask`; on one stream."""
-        return self._ask(CONVERSE, number, input, within_ms)
+        return self._ask(CONVERSE, number, input, within_ms, False)
 
     def ask_alone(self, number: int, input: int, within_ms: int) -> Future[Answered]:
         """The same by a call of its own."""
-        return self._ask(ASK, number, input, within_ms)
+        return self._ask(ASK, number, input, within_ms, False)
 
     def tally(self) -> Tally:
         """See `Questioning.tally`."""

@@ -11,7 +11,9 @@ from comity.errors import ComityError
 from comity.ledger.receipts import SignedStatement
 from comity.session.contexts import PeerContext, SessionContext
 from comity.session.events import Event
-from comity.session.metering import Answered, AnswerMeter, Metered, RequestMeter, Tally, Wire
+from comity.session.metering.answers import AnswerMeter
+from comity.session.metering.requests import RequestMeter
+from comity.session.metering.tally import Answered, Metered, Tally, Wire
 from comity.session.outcome import Outcome
 from comity.session.request_queue import Queued, RequestQueue
 from teacher_votes.terms import voting_terms

@@ -27,7 +27,7 @@ from comity.wire.v1 import egress_pb2 as comity_dot_wire_dot_v1_dot_egress__pb2
 from comity.wire.v1 import sessions_pb2 as comity_dot_wire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$teacher_votes/v1/teacher_votes.proto\x12\x10teacher_votes.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\" \n\rQuestionTerms\x12\x0f\n\x07queries\x18\x01 \x01(\r\"\\\n\nAskRequest\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05input\x18\x02 \x01(\r\x12\x11\n\twithin_ms\x18\x03 \x01(\r:\x1c\x8a\xce\x18\x18\n\x04vote\x1a\x06number\"\x06number0\x01\"G\n\x08\x41skReply\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05label\x18\x02 \x01(\r:\x1c\x8a\xce\x18\x18\n\x04vote\x1a\x06number\"\x06number0\x01\"\x1d\n\x0cTallyRequest:\r\x8a\xce\x18\t\n\x07\x63ontrol\"R\n\rSettleRequest\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"C\n\x11TeacherVotesTerms\x12\x0f\n\x07queries\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x0e\n\x06scored\x18\x03 \x01(\x08\"1\n\rVotePoolTerms\x12\x0f\n\x07queries\x18\x01 \x01(\r\x12\x0f\n\x07\x63lients\x18\x02 \x01(\r\"\x95\x01\n\x0bVoteRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x30\n\x07request\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\x12\x34\n\x0bwithdrawals\x18\x03 \x03(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"\xd0\x01\n\tVoteReply\x12\x0e\n\x06labels\x18\x01 \x03(\r\x12\x30\n\x07receipt\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\x12,\n\x06scores\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefH\x00\x88\x01\x01:H\x8a\xce\x18\x44\n\x04vote\x12\x05votes\x1a\x15request.request.first\"\x07request*\x15request.request.countB\t\n\x07_scores\"X\n\x12\x41\x63knowledgeRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04:$\x8a\xce\x18 \n\x07\x63ontrol\x1a\x05\x66irst\"\x07request*\x05\x63ount\"8\n\x18\x41\x63knowledgeLabelsRequest\x12\r\n\x05round\x18\x01 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"!\n\x10\x41\x63knowledgeReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x98\x01\n\x0b\x43\x61stRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0e\n\x06labels\x18\x02 \x03(\r\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:8\x8a\xce\x18\x34\n\x04vote\x12\x05votes\x1a\rrequest.first\"\x07request*\rrequest.count\"2\n\x12WatchLabelsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"A\n\x0cPooledLabels\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0e\n\x06labels\x18\x02 \x03(\r:\x12\x8a\xce\x18\x0e\n\x04vote\x12\x06labels2\xa9\x01\n\x08Teaching\x12\x44\n\x04Vote\x12\x1d.teacher_votes.v1.VoteRequest\x1a\x1b.teacher_votes.v1.VoteReply0\x01\x12W\n\x0b\x41\x63knowledge\x12$.teacher_votes.v1.AcknowledgeRequest\x1a\".teacher_votes.v1.AcknowledgeReply2\x8d\x02\n\x07Pooling\x12\x46\n\x04\x43\x61st\x12\x1d.teacher_votes.v1.CastRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12U\n\x0bWatchLabels\x12$.teacher_votes.v1.WatchLabelsRequest\x1a\x1e.teacher_votes.v1.PooledLabels0\x01\x12\x63\n\x11\x41\x63knowledgeLabels\x12*.teacher_votes.v1.AcknowledgeLabelsRequest\x1a\".teacher_votes.v1.AcknowledgeReply2\xa6\x02\n\x0bQuestioning\x12\x41\n\x03\x41sk\x12\x1c.teacher_votes.v1.AskRequest\x1a\x1a.teacher_votes.v1.AskReply0\x01\x12H\n\x08\x43onverse\x12\x1c.teacher_votes.v1.AskRequest\x1a\x1a.teacher_votes.v1.AskReply(\x01\x30\x01\x12>\n\x05Tally\x12\x1e.teacher_votes.v1.TallyRequest\x1a\x15.comity.wire.v1.Tally\x12J\n\x06Settle\x12\x1f.teacher_votes.v1.SettleRequest\x1a\x1f.comity.wire.v1.SignedStatementb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$teacher_votes/v1/teacher_votes.proto\x12\x10teacher_votes.v1\x1a\x1a\x63omity/wire/v1/blobs.proto\x1a\x1b\x63omity/wire/v1/egress.proto\x1a\x1d\x63omity/wire/v1/sessions.proto\" \n\rQuestionTerms\x12\x0f\n\x07queries\x18\x01 \x01(\r\"o\n\nAskRequest\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05input\x18\x02 \x01(\r\x12\x11\n\twithin_ms\x18\x03 \x01(\r\x12\x11\n\twithdrawn\x18\x04 \x01(\x08:\x1c\x8a\xce\x18\x18\n\x04vote\x1a\x06number\"\x06number0\x01\"G\n\x08\x41skReply\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05label\x18\x02 \x01(\r:\x1c\x8a\xce\x18\x18\n\x04vote\x1a\x06number\"\x06number0\x01\"\x1d\n\x0cTallyRequest:\r\x8a\xce\x18\t\n\x07\x63ontrol\"R\n\rSettleRequest\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"C\n\x11TeacherVotesTerms\x12\x0f\n\x07queries\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x0e\n\x06scored\x18\x03 \x01(\x08\"1\n\rVotePoolTerms\x12\x0f\n\x07queries\x18\x01 \x01(\r\x12\x0f\n\x07\x63lients\x18\x02 \x01(\r\"\x95\x01\n\x0bVoteRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x30\n\x07request\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\x12\x34\n\x0bwithdrawals\x18\x03 \x03(\x0b\x32\x1f.comity.wire.v1.SignedStatement:\x0f\x8a\xce\x18\x0b\n\tstatement\"\xd0\x01\n\tVoteReply\x12\x0e\n\x06labels\x18\x01 \x03(\r\x12\x30\n\x07receipt\x18\x02 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement\x12,\n\x06scores\x18\x03 \x01(\x0b\x32\x17.comity.wire.v1.BlobRefH\x00\x88\x01\x01:H\x8a\xce\x18\x44\n\x04vote\x12\x05votes\x1a\x15request.request.first\"\x07request*\x15request.request.countB\t\n\x07_scores\"X\n\x12\x41\x63knowledgeRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04:$\x8a\xce\x18 \n\x07\x63ontrol\x1a\x05\x66irst\"\x07request*\x05\x63ount\"8\n\x18\x41\x63knowledgeLabelsRequest\x12\r\n\x05round\x18\x01 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"!\n\x10\x41\x63knowledgeReply:\r\x8a\xce\x18\t\n\x07\x63ontrol\"\x98\x01\n\x0b\x43\x61stRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0e\n\x06labels\x18\x02 \x03(\r\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.comity.wire.v1.SignedStatement:8\x8a\xce\x18\x34\n\x04vote\x12\x05votes\x1a\rrequest.first\"\x07request*\rrequest.count\"2\n\x12WatchLabelsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\r:\r\x8a\xce\x18\t\n\x07\x63ontrol\"A\n\x0cPooledLabels\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0e\n\x06labels\x18\x02 \x03(\r:\x12\x8a\xce\x18\x0e\n\x04vote\x12\x06labels2\xa9\x01\n\x08Teaching\x12\x44\n\x04Vote\x12\x1d.teacher_votes.v1.VoteRequest\x1a\x1b.teacher_votes.v1.VoteReply0\x01\x12W\n\x0b\x41\x63knowledge\x12$.teacher_votes.v1.AcknowledgeRequest\x1a\".teacher_votes.v1.AcknowledgeReply2\x8d\x02\n\x07Pooling\x12\x46\n\x04\x43\x61st\x12\x1d.teacher_votes.v1.CastRequest\x1a\x1f.comity.wire.v1.SignedStatement\x12U\n\x0bWatchLabels\x12$.teacher_votes.v1.WatchLabelsRequest\x1a\x1e.teacher_votes.v1.PooledLabels0\x01\x12\x63\n\x11\x41\x63knowledgeLabels\x12*.teacher_votes.v1.AcknowledgeLabelsRequest\x1a\".teacher_votes.v1.AcknowledgeReply2\xa6\x02\n\x0bQuestioning\x12\x41\n\x03\x41sk\x12\x1c.teacher_votes.v1.AskRequest\x1a\x1a.teacher_votes.v1.AskReply0\x01\x12H\n\x08\x43onverse\x12\x1c.teacher_votes.v1.AskRequest\x1a\x1a.teacher_votes.v1.AskReply(\x01\x30\x01\x12>\n\x05Tally\x12\x1e.teacher_votes.v1.TallyRequest\x1a\x15.comity.wire.v1.Tally\x12J\n\x06Settle\x12\x1f.teacher_votes.v1.SettleRequest\x1a\x1f.comity.wire.v1.SignedStatementb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,37 +61,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUESTIONTERMS']._serialized_start=146
   _globals['_QUESTIONTERMS']._serialized_end=178
   _globals['_ASKREQUEST']._serialized_start=180
-  _globals['_ASKREQUEST']._serialized_end=272
-  _globals['_ASKREPLY']._serialized_start=274
-  _globals['_ASKREPLY']._serialized_end=345
-  _globals['_TALLYREQUEST']._serialized_start=347
-  _globals['_TALLYREQUEST']._serialized_end=376
-  _globals['_SETTLEREQUEST']._serialized_start=378
-  _globals['_SETTLEREQUEST']._serialized_end=460
-  _globals['_TEACHERVOTESTERMS']._serialized_start=462
-  _globals['_TEACHERVOTESTERMS']._serialized_end=529
-  _globals['_VOTEPOOLTERMS']._serialized_start=531
-  _globals['_VOTEPOOLTERMS']._serialized_end=580
-  _globals['_VOTEREQUEST']._serialized_start=583
-  _globals['_VOTEREQUEST']._serialized_end=732
-  _globals['_VOTEREPLY']._serialized_start=735
-  _globals['_VOTEREPLY']._serialized_end=943
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=945
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1033
-  _globals['_ACKNOWLEDGELABELSREQUEST']._serialized_start=1035
-  _globals['_ACKNOWLEDGELABELSREQUEST']._serialized_end=1091
-  _globals['_ACKNOWLEDGEREPLY']._serialized_start=1093
-  _globals['_ACKNOWLEDGEREPLY']._serialized_end=1126
-  _globals['_CASTREQUEST']._serialized_start=1129
-  _globals['_CASTREQUEST']._serialized_end=1281
-  _globals['_WATCHLABELSREQUEST']._serialized_start=1283
-  _globals['_WATCHLABELSREQUEST']._serialized_end=1333
-  _globals['_POOLEDLABELS']._serialized_start=1335
-  _globals['_POOLEDLABELS']._serialized_end=1400
-  _globals['_TEACHING']._serialized_start=1403
-  _globals['_TEACHING']._serialized_end=1572
-  _globals['_POOLING']._serialized_start=1575
-  _globals['_POOLING']._serialized_end=1844
-  _globals['_QUESTIONING']._serialized_start=1847
-  _globals['_QUESTIONING']._serialized_end=2141
+  _globals['_ASKREQUEST']._serialized_end=291
+  _globals['_ASKREPLY']._serialized_start=293
+  _globals['_ASKREPLY']._serialized_end=364
+  _globals['_TALLYREQUEST']._serialized_start=366
+  _globals['_TALLYREQUEST']._serialized_end=395
+  _globals['_SETTLEREQUEST']._serialized_start=397
+  _globals['_SETTLEREQUEST']._serialized_end=479
+  _globals['_TEACHERVOTESTERMS']._serialized_start=481
+  _globals['_TEACHERVOTESTERMS']._serialized_end=548
+  _globals['_VOTEPOOLTERMS']._serialized_start=550
+  _globals['_VOTEPOOLTERMS']._serialized_end=599
+  _globals['_VOTEREQUEST']._serialized_start=602
+  _globals['_VOTEREQUEST']._serialized_end=751
+  _globals['_VOTEREPLY']._serialized_start=754
+  _globals['_VOTEREPLY']._serialized_end=962
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=964
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1052
+  _globals['_ACKNOWLEDGELABELSREQUEST']._serialized_start=1054
+  _globals['_ACKNOWLEDGELABELSREQUEST']._serialized_end=1110
+  _globals['_ACKNOWLEDGEREPLY']._serialized_start=1112
+  _globals['_ACKNOWLEDGEREPLY']._serialized_end=1145
+  _globals['_CASTREQUEST']._serialized_start=1148
+  _globals['_CASTREQUEST']._serialized_end=1300
+  _globals['_WATCHLABELSREQUEST']._serialized_start=1302
+  _globals['_WATCHLABELSREQUEST']._serialized_end=1352
+  _globals['_POOLEDLABELS']._serialized_start=1354
+  _globals['_POOLEDLABELS']._serialized_end=1419
+  _globals['_TEACHING']._serialized_start=1422
+  _globals['_TEACHING']._serialized_end=1591
+  _globals['_POOLING']._serialized_start=1594
+  _globals['_POOLING']._serialized_end=1863
+  _globals['_QUESTIONING']._serialized_start=1866
+  _globals['_QUESTIONING']._serialized_end=2160
 # @@protoc_insertion_point(module_scope)

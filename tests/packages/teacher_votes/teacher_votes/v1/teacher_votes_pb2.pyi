@@ -39,20 +39,24 @@ class AskRequest(google.protobuf.message.Message):
     NUMBER_FIELD_NUMBER: builtins.int
     INPUT_FIELD_NUMBER: builtins.int
     WITHIN_MS_FIELD_NUMBER: builtins.int
+    WITHDRAWN_FIELD_NUMBER: builtins.int
     number: builtins.int
     """Names the question, from 1; asked again, it is answered again and charged once."""
     input: builtins.int
     """Which public input it is about."""
     within_ms: builtins.int
     """How long the student waits, in milliseconds; 0 for ever."""
+    withdrawn: builtins.bool
+    """Nobody waits for it any more."""
     def __init__(
         self,
         *,
         number: builtins.int = ...,
         input: builtins.int = ...,
         within_ms: builtins.int = ...,
+        withdrawn: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["input", b"input", "number", b"number", "within_ms", b"within_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["input", b"input", "number", b"number", "withdrawn", b"withdrawn", "within_ms", b"within_ms"]) -> None: ...
 
 global___AskRequest = AskRequest
 
