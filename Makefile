@@ -1,5 +1,5 @@
 # make demo and make test set themselves up: with uv where it is on the path, else with venv and pip.
-.PHONY: demo test test-slow test-compose check bench chaos fuzz protos format clean
+.PHONY: demo test test-slow test-compose check bench docs screenshots chaos fuzz tag protos format clean
 .DEFAULT_GOAL := demo
 
 VENV := .venv
@@ -14,7 +14,8 @@ GENERATOR := grpcio-tools==1.80.0 mypy-protobuf==3.6.0 setuptools==80.9.0
 GENERATOR_VENV := .venv-protos
 # Another protocol's messages, which are no generated code but a descriptor set: comity/inference/messages.py says why.
 INFERENCE := comity/inference
-BUF := @bufbuild/buf@1.75.0
+# The wire as it was tagged: what later changes must not break. docs/operations.md says what that promises.
+TAG := tests/wire/wire-1.binpb
 
 $(VENV)/.ready: pyproject.toml uv.lock
 	@if command -v uv >/dev/null 2>&1; then \
@@ -33,7 +34,7 @@ test: $(VENV)/.ready
 
 # What takes long: a kill at every point, benchmarks, waiting for a network that is gone.
 test-slow: $(VENV)/.ready
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow --durations 20
 
 # Every protocol between containers. Wants Docker, Compose and tcpdump, and root; COMITY_BASE names another base image.
 test-compose: $(VENV)/.ready
@@ -41,6 +42,19 @@ test-compose: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/comity bench --all
+
+# The documentation as a site, in build/site; whatever leads nowhere is an error.
+docs: $(VENV)/.ready
+	@$(BIN)/python -c 'import mkdocstrings_handlers.python, material' 2>/dev/null || \
+	if command -v uv >/dev/null 2>&1; then uv sync --quiet --frozen --group docs; \
+	else $(BIN)/python -m pip install --quiet --group docs; fi
+	$(BIN)/python docs/lay_out.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file build/mkdocs.yml
+
+# Pictures of every demo's report and of the page to label on, in docs/images. Wants Chromium: tests/install-chromium.sh.
+screenshots: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.screenshots
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.e2e.protocols.peer_study.pictures
 
 # Kills real daemons with SIGKILL, so often, and checks that nothing is lost.
 KILLS := 20
@@ -80,13 +94,14 @@ check: $(VENV)/.ready $(GENERATOR_VENV)/.ready
 	    diff -r --exclude=__pycache__ --exclude=__init__.py "$$scratch/$$name" $$package/$$name || exit 1; \
 	  done && \
 	  echo "generated code is in step with protos/"
-	@if command -v npx >/dev/null 2>&1; then \
-	  npx --yes --loglevel=error $(BUF) lint && echo "buf lint passed"; \
-	elif [ -n "$$CI" ]; then \
-	  echo "buf lint: npm is needed in CI" >&2; exit 1; \
-	else \
-	  echo "buf lint: skipped, there is no npm on this machine"; \
-	fi
+	$(BIN)/buf lint
+	@$(BIN)/buf breaking --against $(TAG) || \
+	  { echo "this breaks the wire as it was tagged ($(TAG)); where that is meant, make tag, and say so in CHANGELOG.md" >&2; exit 1; }
+	@echo "the wire is that of $(TAG), or more"
+
+# Says that the wire is from now on held to what it is now.
+tag: $(VENV)/.ready
+	mkdir -p $(dir $(TAG)) && $(BIN)/buf build --exclude-source-info --output $(TAG)
 
 protos: $(GENERATOR_VENV)/.ready
 	@$(MAKE) --no-print-directory generate OUT=shared

@@ -306,7 +306,7 @@ def serve() -> Iterator[Callable[..., Host]]:
             workers: dict[int, SessionWorker] = {}
             for peer_context, role in peer_contexts:
                 if id(role) not in workers:
-                    workers[id(role)] = SessionWorker(role, f"session-{peer_context.contract.session}")
+                    workers[id(role)] = SessionWorker(role, peer_context.contract.session)
                 hosted.add(AcceptedSession(peer_context, role, workers[id(role)]))
             names = {peer_context.contract.protocol for peer_context, _ in peer_contexts} or {_made_up().name}
             services = {name: protocol(name).load().service for name in names}
@@ -362,3 +362,10 @@ def cut() -> Iterator[Callable[..., Proxy]]:
             return proxy
 
         yield start
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a name short enough for a Unix socket in a folder of a folder of it; `tmp_path` may be too long."""
+    with TemporaryDirectory(prefix="e2e-") as folder:
+        yield Path(folder)

@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "shared" / "comity"
 SLICES = sorted(path.parent.name for path in LIBRARY.glob("protocols/*/definition.py"))
-GENERIC = sorted(path for path in LIBRARY.iterdir() if path.name not in {"protocols", "wire", "__pycache__"})
+# An integration joins a protocol with another project.
+GENERIC = sorted(
+    path for path in LIBRARY.iterdir() if path.name not in {"integrations", "protocols", "wire", "__pycache__"}
+)
 # Where words of one protocol would be read by those who run another.
 SPOKEN = ("cli", "node", "protocol", "report", "session", "simulation", "store", "transport")
 # The kinds that leave are names of protocols, which a policy lists.
@@ -20,6 +23,7 @@ KINDS = re.compile(r"egress.*=")
 TESTS = ROOT / "tests"
 PAPERS = {
     "bench/test_benchmarks.py": "a protocol's benchmark",
+    "e2e/hostile/test_every_protocol_silenced.py": "one whose acceptors are several, train and take blobs",
     "experiments/test_reproduction.py": "the papers' own figures and tables",
     "node/offline_pair.py": "its bundles carry blobs",
     "node/test_budget.py": "noise covers training alone",

@@ -51,7 +51,7 @@ def started_here(mark: str) -> list[psutil.Process]:
     return found
 
 
-def until(condition: Callable[[], object], what: str, *, deadline_s: float = 30.0) -> None:
+def until(condition: Callable[[], object], what: str, *, deadline_s: float = 90.0) -> None:
     """Waits until a condition holds."""
     deadline = time.monotonic() + deadline_s
     between_looks = threading.Event()
@@ -84,7 +84,7 @@ class Command:
     mark: str
 
     def __call__(
-        self, *arguments: object, cwd: Path, executable: Path = COMMAND, deadline_s: float = 120.0, **environment: str
+        self, *arguments: object, cwd: Path, executable: Path = COMMAND, deadline_s: float = 300.0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Runs it to its end, and checks that it leaves no process."""
         own = f"{self.mark}-{uuid.uuid4().hex}"
@@ -405,13 +405,6 @@ def mark() -> Iterator[str]:
 def comity(mark: str) -> Command:
     """The `comity` command."""
     return Command(mark)
-
-
-@pytest.fixture
-def short_path() -> Iterator[Path]:
-    """A folder with a name short enough for a Unix socket in a folder of a folder of it; `tmp_path` may be too long."""
-    with TemporaryDirectory(prefix="e2e-") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(scope="module")

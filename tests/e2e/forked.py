@@ -17,7 +17,7 @@ from tests.e2e.conftest import clean_environment
 
 _PARENT = """
 import json, os, sys
-import torch._dynamo
+import torch._dynamo, torchmetrics.functional
 import comity.cli.main, comity.cli.offline, comity.cli.ledger, comity.cli.init, comity.cli.trust
 import comity.protocol.registry, sklearn.datasets
 for each in comity.protocol.registry.protocols():

@@ -14,6 +14,7 @@ from comity.cli.run import drive
 from comity.node.config import NodeConfig
 from comity.node.control_client import ControlClient
 from comity.node.daemon import Node
+from comity.node.operations import Operations
 from comity.node.sessions.script import Script
 from comity.transport.addresses import socket_url
 from tests.e2e.conftest import until
@@ -25,16 +26,18 @@ RETRY = {"call_s": 3.0, "retry_s": 60.0}
 
 
 @contextmanager
-def in_a_thread(role: str, values: dict[str, Any]) -> Iterator[Node]:
+def in_a_thread(role: str, values: dict[str, Any]) -> Iterator[Operations]:
     """A node of this process, where a test can change what it does; ready, and stopped at the end."""
     node = Node(role, NodeConfig(**values))
     stop = threading.Event()
     thread = threading.Thread(target=node.serve, args=(stop,), name=f"{role} node")
     thread.start()
     try:
-        ready = (lambda: node.address) if values.get("listen") else (values["state_dir"] / "control.sock").exists
+        socket = values["state_dir"] / "control.sock"
+        ready = (lambda: node.addresses.peers) if values.get("listen") else socket.exists
         until(lambda: ready() or not thread.is_alive(), f"{values['party']} serves")
-        yield node
+        assert node.operations is not None
+        yield node.operations
     finally:
         stop.set()
         thread.join(DEADLINE_S)

@@ -18,8 +18,9 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.conftest import clean_environment, until
 
@@ -30,6 +31,7 @@ _BLOCK = re.compile(
 )
 _TYPED = re.compile(r"^(?P<side>\w*)(?P<prompt>[$#]) (?P<line>.+)$")
 _COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )*(comity .+)$")
+_SESSION = re.compile(r"\bs-[0-9a-f]{12}\b")
 _IN_TEXT = re.compile(r"`(comity [^`]+)`")
 
 
@@ -101,6 +103,15 @@ def blocks(page: Path, *languages: str) -> list[Block]:
     return [each for each in found if not languages or each.language in languages]
 
 
+def run_python(page: Path) -> int:
+    """Runs a page's Python blocks, in their order and one namespace; returns how many there are."""
+    namespace: dict[str, Any] = {"__name__": "page"}
+    found = blocks(page, "python")
+    for block in found:
+        exec(compile(block.body, page.name, "exec"), namespace)
+    return len(found)
+
+
 def steps(page: Path) -> list[Step]:
     """What a page has its readers do, in its order."""
     found: list[Step] = []
@@ -167,6 +178,8 @@ class Follower:
         self.folders = folders
         self.running: dict[str, subprocess.Popen[str]] = {}
         self._stack = stack
+        # The session that was last told of: a page has one identifier for whatever a session is called.
+        self._session = ""
         self._shell = shell
         # Beside other tests, more threads than cores would wait for each other most of the time.
         self._environment = clean_environment(OMP_NUM_THREADS="1", **environment)
@@ -180,8 +193,10 @@ class Follower:
             return
         if step.words[1:3] == ["trust", "add"] and len(self.folders) > 1:
             # They send each other their cards.
-            (other,) = set(self.folders) - {step.side}
-            shutil.copy(self.folders[other] / step.words[-1], self.folders[step.side])
+            other = step.words[3]
+            shutil.copy(self.folders[other] / step.words[4], self.folders[step.side])
+        if self._session:
+            step = replace(step, line=_SESSION.sub(self._session, step.line))
         if step.goes_on:
             self.running[step.side] = self._begin(step)
         elif step.interrupted:
@@ -208,6 +223,7 @@ class Follower:
         assert bool(done.returncode) == bad, f"{step.side}$ {step.line}\n{done.stdout}"
         assert "Traceback" not in done.stdout
         assert not missing(step.shown, done.stdout), f"{step.side}$ {step.line}\n{done.stdout}"
+        self._session = next(iter(_SESSION.findall(done.stdout)), self._session)
 
     def _begin(self, step: Step) -> subprocess.Popen[str]:
         """Starts what goes on, and waits for what it shows."""

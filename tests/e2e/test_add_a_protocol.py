@@ -28,17 +28,17 @@ FILES = 8
 
 
 @pytest.mark.timeout(2 * PATIENCE_S)
-def test_the_page_is_followed(tmp_path: Path) -> None:
-    paths = os.pathsep.join([str(tmp_path / "site"), str(tmp_path)])
+def test_the_page_is_followed(short_path: Path) -> None:
+    paths = os.pathsep.join([str(short_path / "site"), str(short_path)])
     port = str(free_port())
     with ExitStack() as stack:
-        author = Follower({"": tmp_path}, stack, PYTHONPATH=paths)
+        author = Follower({"": short_path}, stack, PYTHONPATH=paths)
         for step in STEPS:
             if step.line == "pip install -e .":
-                install(tmp_path / "site", [tmp_path])
+                install(short_path / "site", [short_path])
             else:
                 author.take(replace(step, line=step.line.replace(PORT, port)))
-    written = [tmp_path / step.file for step in STEPS if step.file]
+    written = [short_path / step.file for step in STEPS if step.file]
     assert len(written) == FILES
     code = {each.name: lines_of_code(each.read_text()) for each in written if each.suffix == ".py"}
     assert sum(code.values()) <= 200, code

@@ -375,6 +375,15 @@ def test_detach_returns_and_the_session_goes_on(
     assert json.loads(kept.read_text())["digest"] == simulated(with_parties(session("detached")))[1].digest
 
 
+def test_detach_waits_for_the_agreement_and_says_where_it_is_refused(
+    pair: Pair, comity: Any, script: Callable[..., Path]
+) -> None:
+    line = comity.fails(
+        "run", script("too-long", session("too-long", rounds=21)), "--detach", cwd=pair.student.folder, code=3
+    )
+    assert "hospital's policy.max_rounds" in line
+
+
 def test_a_node_gives_a_session_a_name(pair: Pair, comity: Any, script: Callable[..., Path]) -> None:
     text = "\n".join(line for line in session("x").splitlines() if not line.startswith("id ="))
     told = [comity.json("run", script("", text), cwd=pair.student.folder)["session"] for _ in range(2)]

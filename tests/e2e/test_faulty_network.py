@@ -238,7 +238,7 @@ def test_a_session_waits_for_a_network_that_is_away_and_says_so(protocol: str) -
             until(waits, "the initiator waits for its peers")
             (seen,) = operator.sessions()
             assert seen.state == "waiting"
-            told = next(each for each in operator.watch(seen.session) if each.kind == "waiting")
+            told = next(each for each in operator.watch(seen.session) if each.fields.get("reason") == "peer-away")
             assert told.fields["subject"] in script.session.acceptors
             assert told.fields["waits_for"] == f"{told.fields['subject']}, which does not answer"
             for each in found.proxies:

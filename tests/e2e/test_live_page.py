@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from playwright.sync_api import expect
 
 from comity import faults
 from comity.errors import AddressInUse
@@ -42,6 +44,11 @@ def text(seen: Opened, selector: str) -> str:
     return seen.page.inner_text(selector)
 
 
+def shows(seen: Opened, selector: str, said: str) -> None:
+    """Waits until a part of the page says something: what is fetched comes after the page."""
+    expect(seen.page.locator(selector)).to_contain_text(said, timeout=SHOWN_MS, use_inner_text=True)
+
+
 @pytest.fixture
 def hooks() -> Iterator[None]:
     yield
@@ -67,34 +74,33 @@ def test_a_session_is_shown_while_it_goes_on_and_again_after_a_reload() -> None:
         faults.install(away)
         with looked_at(found, "clinic") as seen:
             page = seen.page
-            assert text(seen, "#party") == "clinic"
-            assert page.is_visible("#no-sessions")
+            shows(seen, "#party", "clinic")
+            expect(page.locator("#no-sessions")).to_be_visible(timeout=SHOWN_MS)
             running = pool.submit(found.run)
             assert gone.wait(DEADLINE_S)
             page.wait_for_selector("#session-rows .state-waiting", timeout=SHOWN_MS)
             page.wait_for_selector("#session-rounds figure", timeout=SHOWN_MS)
             page.wait_for_selector("#session-waits li", timeout=SHOWN_MS)
-            assert "which does not answer" in text(seen, "#session-waits")
+            shows(seen, "#session-waits", "which does not answer")
             before = text(seen, "#session")
             page.reload()
             page.wait_for_selector("#session-waits li", timeout=SHOWN_MS)
             page.wait_for_selector("#session-rounds figure", timeout=SHOWN_MS)
-            assert text(seen, "#session") == before
+            expect(page.locator("#session")).to_have_text(before, timeout=SHOWN_MS, use_inner_text=True)
             for each in found.proxies:
                 each.is_away = False
             running.result(DEADLINE_S)
             page.wait_for_selector("#session-rows .state-finished", timeout=SHOWN_MS)
             page.wait_for_selector("#session-outcome table", timeout=SHOWN_MS)
             rounds = script.session.rounds
-            assert f"{rounds} of {rounds} rounds finished" in text(seen, "#session-news")
-            shown = page.locator("#session-rounds figure")
-            assert shown.count() == 2
+            shows(seen, "#session-news", f"{rounds} of {rounds} rounds finished")
+            expect(page.locator("#session-rounds figure")).to_have_count(2, timeout=SHOWN_MS)
             # What a chart shows is said, too, and its numbers stand beside it.
-            said = page.locator("#session-rounds svg[role=img]").first.get_attribute("aria-label")
-            assert said
-            assert f"over {rounds} rounds" in said
-            assert {"contract", "vote"} <= set(text(seen, "#today").split())
-            assert "entries" in text(seen, "#ledger-length")
+            chart = page.locator("#session-rounds svg[role=img]").first
+            expect(chart).to_have_attribute("aria-label", re.compile(f"over {rounds} rounds"), timeout=SHOWN_MS)
+            for kind in ("contract", "vote"):
+                shows(seen, "#today", kind)
+            shows(seen, "#ledger-length", "entries")
             assert seen.wrong == []
             origin = page.url.partition("#")[0]
             assert all(each.startswith((origin, "data:")) for each in seen.fetched)
@@ -140,7 +146,7 @@ def test_without_the_token_there_is_one_line_and_nothing_else() -> None:
     with TemporaryDirectory(prefix="e2e-") as name, network(script, Path(name), web=WEB) as found:
         page = next(iter(found.clients.values())).status().page
         with opened(page.rstrip("/").rpartition("/")[0] + "/wrong/") as seen:
-            assert "needs its token" in text(seen, "body")
+            shows(seen, "body", "needs its token")
             assert seen.page.locator("script").count() == 0
 
 

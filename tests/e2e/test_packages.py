@@ -35,12 +35,12 @@ def test_its_demo_runs(demo: str, typed: Any, tmp_path: Path) -> None:
     assert len(shown["processes"]) == len(parse_script(demo_script(demo, 5)).party)
 
 
-def test_who_cannot_join_is_waited_for_by_nobody(tmp_path: Path) -> None:
+def test_who_cannot_join_is_waited_for_by_nobody(short_path: Path) -> None:
     script = plain("vote_pool").script
     bob = script.party["bob"]
     refusing = bob.model_copy(update={"policy": bob.policy.model_copy(update={"egress": ("contract",)})})
     script = script.model_copy(update={"party": {**script.party, "bob": refusing}})
-    with running(script, tmp_path) as nodes, ExitStack() as stack:
+    with running(script, short_path) as nodes, ExitStack() as stack:
         clients = {name: stack.enter_context(ControlClient(node.control_url)) for name, node in nodes.items()}
         with pytest.raises(PolicyRefusal, match=r"bob's policy.egress refuses the session"):
             drive(script, clients, stack.enter_context(SessionProgress(quiet=True)))

@@ -37,7 +37,7 @@ class Installed:
 def ran(*arguments: object, cwd: Path) -> str:
     """Runs a program of the packaging tools; what it prints."""
     done = subprocess.run(
-        [str(each) for each in arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+        [str(each) for each in arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=300
     )
     if done.returncode:
         # A build fetches its backend; without an index there is none, and nothing is wrong with the project.

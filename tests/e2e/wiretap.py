@@ -104,16 +104,22 @@ class Recording:
 
     Attributes:
         calls: The calls, each direction apart.
-        haystacks: All bytes that crossed: as TCP offline them, and with each encoding undone.
+        haystacks: All bytes that crossed: as TCP has them, and with each encoding undone.
+        attached: Blobs that crossed with the messages that name them, by direction.
     """
 
     calls: list[Call] = field(default_factory=list)
     haystacks: list[bytes] = field(default_factory=list)
+    attached: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def blobs(self) -> list[bytes]:
-        """The blobs that crossed, put together from their chunks."""
-        moved = [call for call in self.calls if call.method.endswith(("Blobs/Put:asked", "Blobs/Get:answered"))]
-        return [b"".join(blobs_pb2.BlobChunk.FromString(each).data for each in call.messages) for call in moved]
+    def blobs(self, *directions: str) -> list[bytes]:
+        """The blobs that crossed, `asked` or `answered`, or both: those put together from their chunks, and those attached."""
+        wanted = directions or ("asked", "answered")
+        carriers = {"asked": "Blobs/Put:asked", "answered": "Blobs/Get:answered"}
+        names = tuple(carriers[each] for each in wanted)
+        moved = [call for call in self.calls if call.method.endswith(names)]
+        whole = [b"".join(blobs_pb2.BlobChunk.FromString(each).data for each in call.messages) for call in moved]
+        return whole + [content for direction, content in self.attached if direction in wanted]
 
     def find(self, needles: list[tuple[str, bytes]]) -> list[str]:
         """The names of what is in there."""
@@ -133,6 +139,16 @@ def texts_in(message: Message) -> Iterator[bytes]:
                 yield each
             elif isinstance(each, str):
                 yield each.encode()
+
+
+def attached_to(message: Message) -> Iterator[bytes]:
+    """The blobs that travel with a message."""
+    if isinstance(message, blobs_pb2.BlobRef) and message.content:
+        yield message.content
+    for descriptor, value in message.ListFields():
+        for each in value if descriptor.is_repeated else [value]:
+            if isinstance(each, Message):
+                yield from attached_to(each)
 
 
 def message_types() -> Iterator[tuple[str, type[Message]]]:
@@ -188,5 +204,6 @@ def undo(connections: Sequence[Connection]) -> Recording:
                 for encoded in call.messages:
                     decoded = TYPES[method].FromString(encoded)
                     recording.haystacks += [encoded, *texts_in(decoded)]
+                    recording.attached += [(direction, each) for each in attached_to(decoded)]
     recording.haystacks += recording.blobs()
     return recording
