@@ -99,7 +99,11 @@ def _require_crossing(evaluator: Evaluator, data: Dataset, some: Int[Tensor, " b
 
 
 def _equal(one: Outputs, other: Outputs) -> bool:
-    """Whether two answers are the same to the last bit."""
+    """Whether two answers are the same to the last bit; one that is no number, as after too large a step, is like another."""
     if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and _alike(one, other)
+    return one.keys() == other.keys() and all(_alike(one[name], other[name]) for name in one)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(torch.isclose(one, other, rtol=0, atol=0, equal_nan=True).all())

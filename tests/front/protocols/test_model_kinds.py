@@ -290,6 +290,17 @@ class Remembers(nn.Linear):
         return super().forward(inputs)
 
 
+class LosesItsNumbers(nn.Linear):
+    """Answers with numbers until its first step."""
+
+    def __init__(self) -> None:
+        super().__init__(FEATURES, CLASSES)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.where((self.bias == 0).all(), super().forward(inputs), torch.nan)
+
+
 REFUSED: Mapping[str, tuple[Callable[[], Any], str]] = {
     "extra state": (Extra, r"_extra_state of the model cannot cross"),
     "complex": (Complex, "tensor weights cannot be sent"),
@@ -299,6 +310,7 @@ REFUSED: Mapping[str, tuple[Callable[[], Any], str]] = {
     "a tuple": (lambda: Answers("tuple"), "tuple"),
     "numpy's generator": (DrawsElsewhere, r"nothing seeds.*numpy\.random"),
     "weights that change in evaluation": (Remembers, "answers otherwise|changes its weights"),
+    "no numbers after a step": (LosesItsNumbers, "diverged|zeros only"),
     "a class less": (lambda: nn.Linear(FEATURES, CLASSES - 1), r"\[8, 3\]"),
 }
 
