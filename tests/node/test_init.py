@@ -22,6 +22,7 @@ from teacher_votes.settings import Settings
 
 from comity.contract import IDENTIFIER
 from comity.data import DataConfig, Splits, load_data
+from comity.data.dates import is_date
 from comity.errors import InvalidValue, MissingFile, UsageError
 from comity.node.config import NodeConfig, load_config
 from comity.node.party import LocalParty
@@ -176,6 +177,11 @@ def test_what_else_is_in_the_folder_stays(tmp_path: Path) -> None:
         ({"peers": {"hospital": "here:1"}}, "cannot ask itself"),
         ({"role": "learner"}, "a learner does not listen"),
         ({"data": ""}, "no data"),
+        ({"data": "foo:bar"}, "no such data source.*csv:<file>.*'foo:bar'; comity data lists them"),
+        ({"data": "imagefoldr:scans"}, "no such data source.*did you mean 'imagefolder:<dir>'"),
+        ({"data": "text"}, "no such data source.*did you mean 'text:<dir>'"),
+        ({"data": "digits:here"}, "no such data source.*did you mean 'digits'"),
+        ({"data": "gymnasium:"}, "no such data source.*did you mean 'gymnasium:<id>'"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -304,6 +310,7 @@ def test_whatever_the_names_the_files_can_be_read(
 ) -> None:
     assume(party not in {peer, "key"})
     folder = tmp_path_factory.mktemp("node")
+    data = f"torchvision:{data}"
     make_node(folder, NodeChoices("learner", party, data=data, peers={peer: "h:1"}, allow=(peer,)))
     config = load_config(LearnerConfig, folder / "node.toml")
     assert (config.party, config.data.source, list(config.peers)) == (party, data, [peer])
@@ -406,6 +413,48 @@ def test_words_of_their_own_are_no_categories_and_it_is_said(tmp_path: Path) -> 
     assert table["columns"] == ["age", "visits"]
     assert '# Not among them: "said", which holds words of its own in most rows: 73 different ones' in lines
     assert "patient" not in str(table)
+
+
+DATES = [
+    "2024-03-{:02}",
+    "2024/3/{}",
+    "{:02}.11.2023",
+    "{}/11/23",
+    "2024-03-{:02}T09:{:02}:00Z",
+    "2024-03-{:02} 9:{:02} pm",
+    "{:02}:30",
+    "{} Mar 2024",
+    "March {}, 2024",
+]
+
+
+@pytest.mark.parametrize("written", DATES)
+@pytest.mark.parametrize("different", [5, 28])
+def test_dates_are_no_categories_and_no_ids_and_it_is_said(tmp_path: Path, written: str, different: int) -> None:
+    dates = ["NA", *(written.format(1 + each % different, each) for each in range(27))]
+    rows = "".join(f"{each % 9},{date},{each % 2}\n" for each, date in enumerate(dates))
+    separated = (
+        rows.replace(",", ";")
+        if ", " not in written
+        else "".join(f"{each % 9};{date};{each % 2}\n" for each, date in enumerate(dates))
+    )
+    table, lines = _looked_at(tmp_path, f"age;seen;ill\n{separated}")
+    assert table["columns"] == ["age"]
+    assert "id" not in table
+    assert '# Not among them: "seen", which holds dates or times' in lines
+    _loads(tmp_path, lines)
+
+
+@pytest.mark.parametrize(
+    "cell", ["2024", "20240312", "3.5", "1.2.3", "12-13", "may", "2024-03", "1:2", "a 12:30 b", ""]
+)
+def test_what_is_no_date(cell: str) -> None:
+    assert not is_date(cell)
+
+
+def test_a_target_of_dates_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the target left holds dates or times.*'2024-01-03'.*--target COLUMN"):
+        _looked_at(tmp_path, "age,left\n50,2024-01-03\n60,2024-01-04\n")
 
 
 def test_a_number_that_is_none_is_named_and_its_column_stays(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from comity.privacy.settings import OptimizerName
 from comity.training.optimizers import build_optimizer, optimizer_state, restore_optimizer
-from comity.training.terms import OptimizerName, OptimizerSpec
+from comity.training.terms import OptimizerSpec
 
 
 def step(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:

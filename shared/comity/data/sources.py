@@ -10,11 +10,11 @@ from pkgutil import resolve_name
 import torch
 
 from comity.data.added import added_sources
-from comity.data.config import SOURCES, TABLES, TableConfig
+from comity.data.config import TABLES, TableConfig
 from comity.data.dataset import CLASSIFICATION, Dataset, Splits
+from comity.data.known import require_known
 from comity.data.reading import ReadInputs
 from comity.errors import InvalidValue
-from comity.suggestions import near
 
 # By name and not imported: each pulls in a large library, and a node reads one source.
 _LOADERS: Mapping[str, str] = {
@@ -103,17 +103,9 @@ def load(  # noqa: PLR0913
         MissingFile: A file or folder is not there or of the wrong kind.
         InvalidValue: There is no such source, it takes no such setting, or what it holds cannot be used.
     """
+    require_known(source)
     kind, _, location = source.partition(":")
-    forms = {form.partition(":")[0]: form for form in SOURCES}
-    added = {} if kind in forms else added_sources()
-    if kind not in added and (kind not in forms or bool(location) != (":" in forms[kind])):
-        meant = near(kind, forms)
-        raise InvalidValue(
-            "There is no such data source",
-            expected=f"one of {', '.join(SOURCES)}",
-            received=repr(source),
-            action=f"did you mean {forms[meant]!r}?" if meant is not None else "comity data lists them",
-        )
+    added = added_sources()
     if image_size is not None and (kind not in _SIZED or image_size < 1):
         raise InvalidValue(
             f"The image size for {source!r}",

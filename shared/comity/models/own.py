@@ -51,6 +51,7 @@ def own_factory(name: str, target: str | Factory) -> Factory:
         case "hf":
             return _hf_factory(Path(rest))
         case "onnx" | "torchscript":
+            _require_file(target, Path(rest))
             return partial(onnx_model if source == "onnx" else torchscript_model, Path(rest))
         case _:
             return torchvision_factory(rest)
@@ -171,6 +172,13 @@ class _Scores(nn.Module):
     def forward(self, inputs: Any) -> Any:
         """`[batch, ...]` to `[batch, outputs]`; word numbers come as floats and count from 0, the filling."""
         return self.model(inputs.long() if inputs.ndim == 2 else inputs).logits
+
+
+def _require_file(model: str, path: Path) -> None:
+    if not path.is_file():
+        raise UnknownModel(
+            f"Model {model!r} cannot be read", expected="a file", received="none there", action=_OWN_ACTION
+        )
 
 
 def _library(module: str, model: str) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -25,6 +27,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         MissingFile: It is not there.
         InvalidValue: It is of another kind, or its names have a prefix that a tool put there.
     """
+    named_tensors(path)
+    with _explained(path):
+        weights: dict[str, Tensor] = safetensors.torch.load_file(str(path))
+    return weights
+
+
+def named_tensors(path: Path) -> tuple[str, ...]:
+    """The names of the tensors of a safetensors file, of which the header alone is read.
+
+    Raises:
+        MissingFile: It is not there.
+        InvalidValue: It is of another kind, or its names have a prefix that a tool put there.
+    """
     if not path.is_file():
         raise MissingFile(
             "the weights to begin with cannot be read",
@@ -32,8 +47,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             received=path,
             action="correct the path in [weights]",
         )
+    with _explained(path), safetensors.safe_open(str(path), "pt") as file:
+        names = tuple(file.keys())
+    require_bare_names(names, str(path))
+    return names
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        weights: dict[str, Tensor] = safetensors.torch.load_file(str(path))
+        yield
     except (SafetensorError, OSError) as error:
         raise InvalidValue(
             f"{path} is no safetensors file",
@@ -41,8 +64,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             received=" ".join(str(error).split())[:200],
             action="save the state dict with safetensors.torch.save_file, and name that file",
         ) from error
-    require_bare_names(weights, str(path))
-    return weights
 
 
 def require_bare_names(names: Iterable[str], where: str) -> None:

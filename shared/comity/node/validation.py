@@ -95,6 +95,9 @@ def validated(model: type[Model], values: Mapping[str, Any], source: str) -> Mod
         raise explained(model, error, source) from error
 
 
+_OF_A_NAME = "[key]"
+"""What pydantic puts behind the name in a table that is at fault itself, rather than its value."""
+
 _HIDDEN = {"secret", "store", "key"}
 """Settings whose value no error repeats: it is secret, or somebody may have put what is secret in its place."""
 
@@ -132,6 +135,14 @@ def explained(
         expected = ", ".join([f"a value for {place}", *(f"for example {_example(key, each)}" for each in examples)])
         return InvalidValue(
             f"{source}: {place} is missing", expected=expected, received="nothing", action=f"set {place}"
+        )
+    if found["loc"] and found["loc"][-1] == _OF_A_NAME:
+        table = ".".join(str(part) for part in found["loc"][:-2])
+        return InvalidValue(
+            f"{source}: {table} has a name that it does not take",
+            expected=found["msg"].removeprefix("Input should be "),
+            received=repr(found["loc"][-2])[:120],
+            action="correct the name, or remove it",
         )
     received = repr(found["input"])
     if _HIDDEN & set(found["loc"]) or "-----BEGIN" in received:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from comity.errors import PolicyRefusal
-from comity.privacy.settings import PrivacySettings
+from comity.privacy.settings import OptimizerName, PrivacySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class TrainingPlan:
     batch_size: int
     steps: int
     iterations: int
-    optimizer: str
+    optimizer: OptimizerName
     learning_rate: float
     is_private: bool
     steps_term: str = "sampling_period"

@@ -10,6 +10,10 @@ Preset = Literal["guarded", "dp", "public"]
 """What protects samples: the leak guard; the guard and an agreed ε; nothing, since they are public."""
 
 
+OptimizerName = Literal["adam", "sgd"]
+"""Optimisers that there are; here, below the trainings, since a limit on one that there is not would hold for none."""
+
+
 class PrivacySettings(BaseModel):
     """What leaves a node of what it trains.
 
@@ -23,7 +27,7 @@ class PrivacySettings(BaseModel):
         width_factor: How many distinct samples there have to be, between two sends, for each unit of a model's widest fully
             connected layer with more than 16 inputs.
         models: The models that may be trained, and outputs of their widest such layer; empty for all.
-        max_learning_rate: Greatest learning rate, by optimiser.
+        max_learning_rate: Greatest learning rate, by optimiser; one that is left out has no limit.
         max_iterations: Most steps of one training.
         min_period: Fewest steps between two sends.
     """
@@ -35,7 +39,7 @@ class PrivacySettings(BaseModel):
     max_batch_share: Annotated[float, Field(gt=0, le=1)] = 0.75
     width_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
     models: dict[str, Annotated[int, Field(ge=1)]] = {}
-    max_learning_rate: dict[str, Annotated[float, Field(gt=0)]] = {"sgd": 1.0, "adam": 0.01}
+    max_learning_rate: dict[OptimizerName, Annotated[float, Field(gt=0)]] = {"sgd": 1.0, "adam": 0.01}
     max_iterations: Annotated[int, Field(ge=1)] = 100_000
     min_period: Annotated[int, Field(ge=1)] = 1
 

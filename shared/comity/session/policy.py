@@ -18,6 +18,11 @@ Fingerprint = Annotated[
 ]
 """SHA-256 of a certificate, hexadecimal; read with the colons that openssl prints."""
 
+ProtocolName = Annotated[
+    str, BeforeValidator(lambda value: value.replace("-", "_") if isinstance(value, str) else value)
+]
+"""A protocol as contracts call it; read with hyphens as well, as everywhere."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -92,7 +97,7 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     parties: tuple[str, ...] = ()
-    protocols: tuple[str, ...] = ()
+    protocols: tuple[ProtocolName, ...] = ()
     egress: tuple[str, ...] = ("contract", "checkpoint", "loss", "update", "reward", "answer")
     max_rounds: Annotated[int, Field(ge=1)] = 1000
     max_sessions: Annotated[int, Field(ge=1)] = 16

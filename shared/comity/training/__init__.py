@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from comity.training.quadratic import Quadratic
     from comity.training.samples import PoissonStream, SampleStream, Secret, sampling_rate
     from comity.training.supervised import Supervised
-    from comity.training.terms import OptimizerName, OptimizerSpec, TrainingTerms
+    from comity.training.terms import OptimizerSpec, TrainingTerms
     from comity.training.trajectories import Resume, Snapshot, sampled
 else:
     __getattr__ = lazily(
@@ -25,7 +25,7 @@ else:
             "policy_gradient": ["Baseline", "PolicyGradient"],
             "quadratic": ["Quadratic"],
             "samples": ["PoissonStream", "SampleStream", "Secret", "sampling_rate"],
-            "terms": ["OptimizerName", "OptimizerSpec", "TrainingTerms"],
+            "terms": ["OptimizerSpec", "TrainingTerms"],
             "trajectories": ["Resume", "Snapshot", "sampled"],
         },
     )
@@ -34,7 +34,6 @@ __all__ = [
     "AssistedDistillation",
     "Baseline",
     "Distillation",
-    "OptimizerName",
     "OptimizerSpec",
     "PoissonStream",
     "PolicyGradient",

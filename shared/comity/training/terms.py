@@ -9,9 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from comity.contract import Terms
-
-OptimizerName = Literal["adam", "sgd"]
-
+from comity.privacy.settings import OptimizerName
 
 Decay = Literal["constant", "linear", "cosine"]
 """How a learning rate falls over the steps of a local training: not, in a line to its last share, or along a cosine."""

@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from comity.cli.main import main
 from comity.ledger.ledger import Fact
@@ -75,6 +77,40 @@ def test_a_kind_of_egress_that_nothing_has_is_told(teacher: Any) -> None:
     row = teacher.check()["configuration: egress"]
     assert (row.verdict, row.action) == ("warning", "did you mean checkpoint?")
     assert "checkpont" in row.found
+
+
+def test_a_protocol_of_the_policy_that_there_is_not_is_told_and_hyphens_are_taken(teacher: Any) -> None:
+    teacher.values["policy"] |= {"protocols": ["teacher-votes", "teacher_votse"]}
+    found = teacher.check(script=SESSION)
+    row = found["configuration: protocols"]
+    assert (row.verdict, row.action) == ("warning", "did you mean teacher_votes?")
+    assert found["script"].verdict == "passed"
+
+
+def test_a_limit_on_an_optimizer_that_there_is_not_is_refused(teacher: Any) -> None:
+    teacher.values["privacy"] = {"max_learning_rate": {"adm": 0.1}}
+    teacher.check().only("configuration", "privacy.max_learning_rate has a name", "'adam' or 'sgd', received 'adm'")
+
+
+def test_models_and_weights_of_the_configuration_are_looked_for_without_a_script(teacher: Any) -> None:
+    teacher.folder.mkdir(exist_ok=True)
+    save_file({"weight": torch.zeros(2)}, teacher.folder / "there.safetensors")
+    (teacher.folder / "none.safetensors").write_text("no tensors")
+    teacher.values["models"] = {
+        "net": "python:comity.models.lenet5:lenet5",
+        "code": "python:nowhere.to_be_found:net",
+        "other": "onnx:gone.onnx",
+        "folder": "hf:gone",
+    }
+    files = ("there", "gone", "none")
+    teacher.values["weights"] = {name: f"{name}.safetensors" for name in files}
+    found = teacher.check()
+    assert found.failed() == ["model code", "model other", "model folder", "weights gone", "weights none"]
+    assert (found["model net"].verdict, found["weights there"].verdict) == ("passed", "passed")
+    assert "1 tensors" in found["weights there"].found
+    assert "gone.safetensors" in found["weights gone"].found
+    assert "no safetensors file" in found["weights none"].found
+    assert "gone.onnx" in found["model other"].found
 
 
 def test_a_configuration_that_cannot_be_read_stops_only_what_needs_it(teacher: Any) -> None:

@@ -23,6 +23,8 @@ CHECKS: dict[str, str] = {
     "protocols": "computing:check_protocols",
     "device": "computing:check_device",
     "data": "work:check_data",
+    "models": "named:check_models",
+    "weights": "named:check_weights",
     "script": "work:check_script",
     "privacy": "privacy:check_privacy",
     "peers": "network:check_peers",

@@ -48,13 +48,16 @@ def check_configuration(context: Context) -> Iterator[Row]:
     over = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX))
     beside = f", with {', '.join(over)} over it" if over else ""
     yield Row("configuration", "passed", f"{context.path} of {config.party}{beside}")
-    known = {*Policy().egress, "sample", INITIAL, *(kind for each in protocols() for kind in each.egress)}
-    for kind in config.policy.egress:
-        if kind not in known:
-            action = did_you_mean(kind, known, "install the package that sends it, or remove it")
-            yield Row(
-                "configuration: egress", "warning", f"policy.egress names {kind}, which no protocol sends", action
-            )
+    kinds = {*Policy().egress, "sample", INITIAL, *(kind for each in protocols() for kind in each.egress)}
+    taken_part_in = {each.name for each in protocols()}
+    for setting, given, known, lacking, brings in (
+        ("egress", config.policy.egress, kinds, "which no protocol sends", "that sends it"),
+        ("protocols", config.policy.protocols, taken_part_in, "which is no protocol here", "that has it"),
+    ):
+        for each in given:
+            if each not in known:
+                action = did_you_mean(each, known, f"install the package {brings}, or remove it")
+                yield Row(f"configuration: {setting}", "warning", f"policy.{setting} names {each}, {lacking}", action)
 
 
 def check_role(context: Context) -> Iterator[Row]:

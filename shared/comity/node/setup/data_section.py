@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tomlkit
 
+from comity.data.known import GAMES, require_known
 from comity.errors import InvalidValue
 from comity.node.setup.table_section import table_section
 
@@ -42,7 +43,7 @@ def data_section(source: str, folder: Path, targets: Sequence[str] = ()) -> str:
 
     Raises:
         MissingFile: A table is not there.
-        InvalidValue: A table has no such column, or cannot be read.
+        InvalidValue: There is no such source, or a table has no such column, or cannot be read.
     """
     kind, _, location = source.partition(":")
     lines = [
@@ -51,8 +52,9 @@ def data_section(source: str, folder: Path, targets: Sequence[str] = ()) -> str:
         "# Where torchvision's files are, or what a relative path in source starts from; this file's folder if left out.",
         '# root = "."',
     ]
-    if kind == "gymnasium":
+    if kind == GAMES and location:
         return "\n".join(lines[:2])
+    require_known(source)
     lines += _of_kind(kind)
     path = folder / Path(location).expanduser()
     table: list[str] = []

@@ -13,6 +13,7 @@ import tomlkit
 
 from comity.data import parquet
 from comity.data.config import MARKS, TableConfig
+from comity.data.dates import is_date
 from comity.data.lines import cell_text, read_lines
 from comity.data.numerals import number
 from comity.data.spelling import spelled
@@ -60,6 +61,11 @@ class _Column:
         found = sum(number(each, self.decimal) is not None for each in self.values)
         return found == len(self.values) or (len(self.values) > self._most_words and 2 * found > len(self.values))
 
+    @cached_property
+    def holds_dates(self) -> bool:
+        """Whether most of what is in it says a day or a time."""
+        return not self.holds_numbers and 2 * sum(map(is_date, self.values)) > len(self.values)
+
     @property
     def _most_words(self) -> int:
         """How many categories it can have."""
@@ -79,7 +85,7 @@ class _Column:
         if "id" in self.name.casefold().replace("-", "_").replace(" ", "_").split("_"):
             return True
         counts = self.holds_numbers and {*self.numbers} in ({*range(rows)}, {*range(1, rows + 1)})
-        return rows >= _ENOUGH and (counts or not self.holds_numbers)
+        return rows >= _ENOUGH and not self.holds_dates and (counts or not self.holds_numbers)
 
     @property
     def not_used(self) -> str:
@@ -90,8 +96,13 @@ class _Column:
             return f"has a name of more than {_LONGEST} characters"
         if not self.values:
             return "is empty"
-        if self.holds_numbers:
-            return ""
+        return "" if self.holds_numbers else self._no_categories
+
+    @property
+    def _no_categories(self) -> str:
+        """Why what it holds, which is no numbers, cannot be categories; empty if it can."""
+        if self.holds_dates:
+            return "holds dates or times, which mean nothing as categories: make numbers of them, such as days since another"
         if len(self.values) > self._most_words:
             return f"holds words of its own in most rows: {len(self.values)} different ones, and each would cross by its name"
         return "" if len(self.values) > 1 else "holds one word alone"
@@ -144,6 +155,13 @@ def table_section(kind: str, path: Path, targets: Sequence[str]) -> list[str]:
                 expected=", ".join(columns)[:500],
                 received=target,
                 action="correct --target",
+            )
+        if columns[target].holds_dates:
+            raise InvalidValue(
+                f"{path}: the target {target} holds dates or times",
+                expected="classes, numbers or labels",
+                received=repr(next(each for each in columns[target].cells if is_date(each))),
+                action="name the target's column: --target COLUMN; a date is told as a number, such as days since another",
             )
     others = [each for each in table.columns if each.name not in wanted]
     ids = [each for each in others if each.tells_rows_apart]

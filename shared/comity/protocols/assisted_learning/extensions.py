@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from comity.contract import Option
-from comity.training.terms import OptimizerName
+from comity.privacy.settings import OptimizerName
 
 
 class OwnModel(BaseModel):

@@ -7,10 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from comity.contract import Agreed
+from comity.privacy.settings import OptimizerName
 from comity.privacy.terms import PrivacyTerms
 from comity.protocols.assisted_learning.choices import Objective, Order, TrajectoryEncoding
 from comity.session.stopping import StoppingTerms
-from comity.training.terms import Decay, OptimizerName, OptimizerSpec, Sampling, TrainingTerms
+from comity.training.terms import Decay, OptimizerSpec, Sampling, TrainingTerms
 
 
 class PolicyGradientTerms(Agreed):

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from comity.privacy.settings import OptimizerName
 from comity.privacy.terms import PrivacyTerms
 from comity.protocols.gradient_rewards.choices import (
     MOST_CLIENTS,
@@ -16,7 +17,7 @@ from comity.protocols.gradient_rewards.choices import (
     Valuation,
 )
 from comity.session.stopping import StoppingTerms
-from comity.training.terms import OptimizerName, OptimizerSpec, TrainingTerms
+from comity.training.terms import OptimizerSpec, TrainingTerms
 
 
 class GradientRewardsTerms(TrainingTerms, StoppingTerms):
