@@ -141,6 +141,35 @@ def test_what_a_peer_is_called_is_text() -> None:
             assert seen.page.locator("#session-rows img").count() == 0
 
 
+def test_of_many_sessions_with_long_names_the_chosen_one_stays_near_and_what_ended_it_is_said() -> None:
+    script = plain("teacher_votes").script
+    with TemporaryDirectory(prefix="e2e-") as name, network(script, Path(name), web=WEB) as found:
+        found.run()
+        for width in WIDTHS.values():
+            with looked_at(found, "clinic", width=width) as seen:
+                page = seen.page
+                page.wait_for_selector("#session-crossed table", timeout=SHOWN_MS)
+                shown = page.evaluate(f"fetch('sessions/{script.session.id}').then((answer) => answer.json())")
+                others = [
+                    {**shown, "session": f"{number:02d}-{'long-name-' * 6}", "peers": ["x" * 64]}
+                    for number in range(60)
+                ]
+                page.evaluate(f"showSessions({json.dumps([*others, shown])})")
+                expect(page.locator("#session-rows tr")).to_have_count(61)
+                table, below = (page.locator(each).bounding_box() for each in ("#sessions-table", "#session"))
+                assert table is not None
+                assert below is not None
+                assert table["height"] < 500
+                assert below["y"] - table["y"] < 600
+                assert seen.fits()
+                # Stopped, or failed before its peers were told: there is no result that would say why.
+                stopped = {**shown, "state": "stopped", "ended": {}, "outcome": {}, "why": "hospital does not answer"}
+                page.evaluate(f"showSession({json.dumps(stopped)})")
+                shows(seen, "#session-news", "stopped, ")
+                shows(seen, "#session-news", "hospital does not answer")
+                assert seen.wrong == []
+
+
 def test_without_the_token_there_is_one_line_and_nothing_else() -> None:
     script = plain("federated_count").script
     with TemporaryDirectory(prefix="e2e-") as name, network(script, Path(name), web=WEB) as found:

@@ -2,8 +2,13 @@
 "use strict";
 
 const charts = (() => {
-  const WIDTH = 360, HEIGHT = 190, LEFT = 62, RIGHT = 12, TOP = 10, BOTTOM = 36, MOST_LINES = 8;
-  const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
+  const WIDTH = 360, HEIGHT = 190, LEFT = 62, RIGHT = 12, TOP = 10, BOTTOM = 36, MOST_LINES = 16;
+  const COLOURS = 8, DASHES = ["", "6 3", "2 3", "8 3 2 3"];
+
+  // No two of as many lines as there are colours and dashes together look alike.
+  function look(index) {
+    return { colour: `line-${index % COLOURS}`, dashes: DASHES[(index + Math.floor(index / COLOURS)) % DASHES.length] };
+  }
 
   function element(name, attributes = {}, ...children) {
     const made = document.createElement(name);
@@ -32,7 +37,8 @@ const charts = (() => {
     // Of what is 0 all along there is hardly ever less.
     if (least === 0 && most === 0) most = 1;
     if (least === most) { const beside = Math.abs(least) * 0.1; least -= beside; most += beside; }
-    const rough = (most - least) / 4, power = 10 ** Math.floor(Math.log10(rough));
+    // Steps are up to 2.5 times as long: two are always marked.
+    const rough = (most - least) / 5, power = 10 ** Math.floor(Math.log10(rough));
     let step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough);
     if (whole) step = Math.max(1, Math.round(step));
     const found = [];
@@ -84,14 +90,15 @@ const charts = (() => {
     const middle = (HEIGHT - BOTTOM + TOP) / 2;
     svg.append(drawn("text", { x: 11, y: middle, "text-anchor": "middle", transform: `rotate(-90 11 ${middle})` }, unit));
     names.forEach((name, index) => {
+      const { colour, dashes } = look(index);
       let path = "", pen = false;
       curve.lines[name].forEach((value, at) => {
         if (typeof value !== "number") { pen = false; return; }
         path += `${pen ? "L" : "M"}${x(rounds[at]).toFixed(1)} ${y(value).toFixed(1)}`;
         pen = true;
-        if (rounds.length <= 30) svg.append(drawn("circle", { class: `point line-${index % 8}`, cx: x(rounds[at]), cy: y(value), r: 2.5 }));
+        if (rounds.length <= 30) svg.append(drawn("circle", { class: `point ${colour}`, cx: x(rounds[at]), cy: y(value), r: 2.5 }));
       });
-      svg.append(drawn("path", { class: `curve line-${index % 8}`, d: path, "stroke-dasharray": DASHES[index % DASHES.length] }));
+      svg.append(drawn("path", { class: `curve ${colour}`, d: path, "stroke-dasharray": dashes }));
     });
     return { svg, names };
   }
@@ -110,7 +117,8 @@ const charts = (() => {
     const list = element("ul", { class: "legend" });
     names.forEach((name, index) => {
       const key = drawn("svg", { viewBox: "0 0 24 10", "aria-hidden": "true" });
-      key.append(drawn("path", { class: `curve line-${index % 8}`, d: "M0 5H24", "stroke-dasharray": DASHES[index % DASHES.length] }));
+      const { colour, dashes } = look(index);
+      key.append(drawn("path", { class: `curve ${colour}`, d: "M0 5H24", "stroke-dasharray": dashes }));
       list.append(element("li", {}, key, name));
     });
     return list;

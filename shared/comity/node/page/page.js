@@ -16,13 +16,17 @@ function size(bytes) {
 
 const moment = (iso) => iso.slice(0, 19).replace("T", " ");
 
+// Only what is long is broken: everything else would be, too, before a table is scrolled.
+const broken = (text) => (text.length > 30 ? { class: "long" } : {});
+
 function table(label, titles, lines, numbers = []) {
+  const kind = (index, text) => (numbers.includes(index) ? { class: "number" } : broken(text));
   const head = element("tr");
-  titles.forEach((title, index) => head.append(element("th", numbers.includes(index) ? { scope: "col", class: "number" } : { scope: "col" }, title)));
+  titles.forEach((title, index) => head.append(element("th", { scope: "col", ...kind(index, title) }, title)));
   const body = element("tbody");
   for (const line of lines) {
     const row = element("tr");
-    line.forEach((text, index) => row.append(element("td", numbers.includes(index) ? { class: "number" } : {}, text)));
+    line.forEach((text, index) => row.append(element("td", kind(index, text), text)));
     body.append(row);
   }
   return element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label }, element("table", {}, element("thead", {}, head), body));
@@ -38,7 +42,8 @@ function showNode(node) {
 function showRoom(room) {
   const line = (title, text, part) => {
     const box = element("div", {}, element("dt", {}, title), element("dd", {}, text));
-    if (part !== null) box.append(element("meter", { min: 0, max: 1, value: part, "aria-label": title }));
+    // What is nearly used up has another colour.
+    if (part !== null) box.append(element("meter", { min: 0, low: 0.75, high: 0.9, max: 1, optimum: 0, value: part, "aria-label": title }));
     return box;
   };
   const part = (used, limit) => (limit ? Math.min(1, used / limit) : null);
@@ -62,8 +67,8 @@ function showSessions(sessions) {
       const bar = element("progress", { max: each.rounds, "aria-label": `rounds of ${each.session}` });
       const count = element("span");
       row = { state: element("td"), bar, count };
-      row.line = element("tr", {}, row.state, element("td", {}, link), element("td", {}, each.protocol.replaceAll("_", "-")), element("td", {}, each.role),
-        element("td", { class: "long" }, each.peers.join(", ")), element("td", {}, bar, count), element("td", {}, moment(each.begun)));
+      row.line = element("tr", {}, row.state, element("td", broken(each.session), link), element("td", {}, bar, count),
+        element("td", broken(each.peers.join(", ")), each.peers.join(", ")), element("td", {}, each.protocol.replaceAll("_", "-")), element("td", {}, each.role), element("td", {}, moment(each.begun)));
       rows.set(each.session, row);
     }
     row.state.textContent = each.state;
@@ -112,11 +117,14 @@ function showSession(session) {
   shown = session.session;
   const open = new Set([...at("session").querySelectorAll("figure details[open]")].map((each) => each.dataset.key));
   at("session-title").textContent = `Session ${session.session}`;
-  const ended = session.ended.what ? `: ${session.ended.what}${session.ended.action ? `; ${session.ended.action}` : ""}` : "";
+  // One that has stopped, or that failed and whose peers have not been told, has no result yet.
+  const why = session.ended.what || session.why;
+  const ended = why ? `: ${why}${session.ended.action ? `; ${session.ended.action}` : ""}` : "";
   at("session-news").textContent = `${session.state}, ${session.rounds_finished} of ${session.rounds} rounds finished${ended}`;
   at("session-waits").replaceChildren(...session.waits.map((each) => {
-    const subject = each.subject ? ` (${each.subject})` : "";
-    return element("li", {}, `waits since ${moment(each.since)} UTC for ${each.waits_for || each.reason}${subject}; it ends with ${each.ends_with || "that"}`);
+    const what = each.waits_for || each.reason;
+    const subject = each.subject && !what.includes(each.subject) ? ` (${each.subject})` : "";
+    return element("li", {}, `waits since ${moment(each.since)} UTC for ${what}${subject}; it ends with ${each.ends_with || "that"}`);
   }));
   showOutcome(session.outcome);
   showCurves(at("session-rounds"), "Rounds", session.curves, same ? open : new Set());
