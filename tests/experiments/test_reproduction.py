@@ -22,9 +22,11 @@ from comity.protocols.assisted_learning.studies.policies import learn, task_of
 from comity.protocols.assisted_learning.studies.sizes import SMALL
 from comity.protocols.gradient_rewards.studies.federation import Federation, GradientRewards
 from comity.protocols.gradient_rewards.studies.sizes import SMOKE, each
+from comity.report.drawing import drawing
 from comity.simulation.in_process import simulate
 
 NAMES = sorted(experiments())
+LEAST_POINTS = 7.0
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def test_entry_is_complete(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_smoke(name: str, context: ExperimentContext) -> None:
-    figure = pytest.importorskip("matplotlib.figure").Figure()
+    texts = pytest.importorskip("matplotlib.text").Text
     if "extra box2d" in experiments()[name].shows:
         pytest.importorskip("Box2D")
     if name == "assisted-learning/fig-16":
@@ -89,8 +91,11 @@ def test_smoke(name: str, context: ExperimentContext) -> None:
         assert claim.holds(result.metrics) in {True, False, None}
         # What a proof says holds at every size.
         assert "smoke" not in claim.scales or claim.verdict(result.metrics, "smoke") == "supported"
-    experiment.draw(result.metrics, figure)
+    with drawing(7.0, 3.2) as figure:
+        experiment.draw(result.metrics, figure)
     assert all(axes.lines or axes.patches or axes.images for axes in figure.axes)
+    # As large as can be read where a page shows it.
+    assert min(text.get_fontsize() for text in figure.findobj(texts)) >= LEAST_POINTS
 
 
 def test_what_is_written_names_the_data_that_were_used(context: ExperimentContext, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from comity.data import Splits, complementary
 from comity.data import load as load_data
-from comity.experiments.charts import curves, panels
+from comity.experiments.charts import curves, legend_under, panels
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Printed
 from comity.protocols.assisted_learning.studies.algorithms import Curve
 from comity.protocols.assisted_learning.studies.regression import phase
@@ -130,7 +130,7 @@ def _draw_classifiers(metrics: Metrics, figure: Figure) -> None:
                 ends, [-(a * x + c) / b for x in ends], "--" if name == "oracle" else "-", label=name, linewidth=1
             )
     first.set(ylim=(-6, 6), xlim=ends)
-    first.legend(fontsize=6, loc="lower right")
+    legend_under(first)
     second.axhline(metrics["oracle"], linestyle="--", color="gray", label="oracle")
     second.axhline(metrics["alone"], linestyle=":", color="gray", label="alone")
     curves(second, {"assisted": metrics["by_round"]})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from comity.environments import Draws, EnvironmentSet, play
-from comity.experiments.charts import legend_below, panels
+from comity.experiments.charts import legend_below, legend_under, panels
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Scale
 from comity.protocols.assisted_learning.studies.policies import (
     LANDER,
@@ -126,7 +126,7 @@ def _draw_tests(metrics: Metrics, figure: Figure) -> None:
         for test in names:
             axes = next(places)
             _traces(axes, {f"power {each['power']:.1f}": each for each in metrics[name]["tests"][test]})
-            axes.legend(fontsize=5, loc="upper right")
+            legend_under(axes)
 
 
 def _traces(axes: Axes, flights: dict[str, dict[str, Any]]) -> None:

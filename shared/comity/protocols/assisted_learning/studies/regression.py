@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comity.experiments.charts import panels
+from comity.experiments.charts import legend_under, panels
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics
 from comity.protocols.assisted_learning.algorithm import argmin
 from comity.training import OptimizerSpec, Quadratic, Supervised
@@ -115,7 +115,7 @@ def _draw_path(metrics: Metrics, figure: Figure) -> None:
         ("oracle", _ORACLE, "*"),
     ):
         first.plot(*point, mark, label=label)
-    first.legend(fontsize=6)
+    legend_under(first)
     second.plot(range(len(metrics["distance"])), metrics["distance"], "o-", markersize=3)
     second.set_xlabel("round")
 
@@ -185,7 +185,7 @@ def _draw_gradient(metrics: Metrics, figure: Figure) -> None:
     axes.plot(metrics["rounds"], metrics["bound"], "--", color="gray", label="the proof's bound")
     axes.plot(metrics["rounds"], metrics["least"], "o-", markersize=3, label="measured")
     axes.set(xlabel="rounds R", ylabel="least norm of the global gradient", xscale="log", yscale="log")
-    axes.legend(fontsize=6)
+    legend_under(axes)
 
 
 EXPERIMENTS = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from comity.experiments.charts import panels
+from comity.experiments.charts import legend_below, panels
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics
 from comity.protocols.gradient_rewards import (
     cosine_contribution,
@@ -114,7 +114,7 @@ def draw(metrics: Metrics, figure: Figure) -> None:
             for what, color in zip(_ERRORS, ("tab:blue", "tab:orange", "tab:green"), strict=True):
                 axes.plot(values, [row[way][what] for row in rows], style, color=color, label=f"{way}, {what}")
         axes.set(xlabel=x, yscale="log", xscale="log" if x == "D" else "linear")
-    figure.axes[0].legend(fontsize=6)
+    legend_below(figure)
 
 
 EXPERIMENTS = (

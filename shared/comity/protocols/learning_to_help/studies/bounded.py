@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from comity.experiments.charts import panels
+from comity.experiments.charts import legend_below, panels
 from comity.experiments.reproduction import ExperimentContext, Metrics
 from comity.protocols.learning_to_help.reject_rate import confidence_scores, fit_reject_rule, stochastic_post_hoc
 from comity.protocols.learning_to_help.studies.lab import Pair, curve, mean, scores, shown, trained
@@ -69,17 +69,18 @@ def bounded(settings: Bounded, context: ExperimentContext) -> Metrics:
 def draw_bounded(metrics: Metrics, figure: Figure) -> None:
     """Accuracy and rate by the bound, and the whole curves."""
     left, middle, right = panels(figure, ["accuracy by bound", "reject rate by bound", "accuracy by reject rate"])
+    colors = {}
     for way, points in metrics["points"].items():
-        left.plot(*columns(points, "bound", "accuracy"), "o-", markersize=3, label=way)
+        (line,) = left.plot(*columns(points, "bound", "accuracy"), "o-", markersize=3, label=way)
+        colors[way] = line.get_color()
         middle.plot(*columns(points, "bound", "reject_rate"), "o-", markersize=3, label=way)
     bounds = [each["bound"] for each in metrics["points"]["threshold"]]
     middle.plot(bounds, bounds, "k:", linewidth=0.8)
     for way, points in metrics["curves"].items():
-        right.plot(*columns(points, "reject_rate", "accuracy"), label=way)
+        right.plot(*columns(points, "reject_rate", "accuracy"), color=colors[way])
     for axes, label in ((left, "bound"), (middle, "bound"), (right, "reject rate")):
         axes.set_xlabel(label)
-    left.legend(fontsize=6)
-    right.legend(fontsize=6)
+    legend_below(figure)
 
 
 def beats(metrics: Metrics, better: str, worse: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from comity.experiments.charts import bars, panels
+from comity.experiments.charts import bars, legend_under, panels
 from comity.experiments.reproduction import ExperimentContext, Metrics
 from comity.protocols.learning_to_help.studies.lab import Pair, curve, mean, scores, shown, trained
 from comity.protocols.learning_to_help.studies.pairs import TABLES
@@ -96,7 +96,7 @@ def _draw_curve(metrics: Metrics, axes: Any) -> None:
     point = metrics["point"]
     axes.plot([point["reject_rate"]] * 2, [point["accuracy"], point["risk"]], "ko", markersize=4, label="as r says")
     axes.set_xlabel("reject rate")
-    axes.legend(fontsize=6)
+    legend_under(axes)
 
 
 def draw_samples(metrics: Metrics, figure: Figure) -> None:

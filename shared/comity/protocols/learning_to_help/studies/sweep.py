@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from comity.experiments.charts import panels
+from comity.experiments.charts import legend_below, panels
 from comity.experiments.reproduction import ExperimentContext, Metrics
 from comity.protocols.learning_to_help.algorithm import decide
 from comity.protocols.learning_to_help.studies.lab import Pair, Trained, mean, said, shown, trained
@@ -64,10 +64,9 @@ def draw_sweep(metrics: Metrics, figure: Figure) -> None:
         (line,) = right.plot(*columns(points, "c_e", "risk"), "o-", label=name)
         for end in ("risk_never_ask", "risk_always_ask"):
             right.plot(*columns(points, "c_e", end), ":", color=line.get_color(), linewidth=0.8)
-    left.legend(fontsize=6)
-    left.set_xlabel("reject rate")
-    middle.set_xlabel("c_e")
-    right.set_xlabel("c_e; dotted: never asking, always asking", fontsize=7)
+    for axes, label in ((left, "reject rate"), (middle, "c_e"), (right, "c_e; dotted: never, always asking")):
+        axes.set_xlabel(label)
+    legend_below(figure)
 
 
 def columns(points: Any, x: str, y: str) -> tuple[list[float], list[float]]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from comity.experiments.charts import curves, panels
+from comity.experiments.charts import curves, legend_under, panels
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics
 from comity.protocols.nash_bargaining.algorithm import bargain, gram_matrix, power_gradient
 from comity.protocols.nash_bargaining.powers import initial_powers, updated_powers
@@ -67,7 +67,7 @@ def draw_directions(metrics: Metrics, figure: Figure) -> None:
         style = "--" if name in {"Nash-MTL", "mean"} else "-"
         axes.plot([0, update["direction"][0]], [0, update["direction"][1]], style, label=name)
     axes.set_aspect("equal")
-    axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
 def _bargained(metrics: Metrics) -> list[list[float]]:
@@ -208,7 +208,7 @@ def draw_regression(metrics: Metrics, figure: Figure) -> None:
     for (name, ends), mark in zip(metrics["at"].items(), "sxo+^", strict=False):
         right.plot([each[0] for each in ends], [each[1] for each in ends], mark, markersize=4, label=name)
     right.plot([1.0], [1.0], "k*", label="optimum")
-    right.legend(fontsize=5)
+    legend_under(right)
 
 
 EXPERIMENTS = (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from comity.data import DataConfig, Dataset, load_data
-from comity.experiments.charts import panels
+from comity.experiments.charts import legend_under, panels
 from comity.experiments.datasets import Samples, title
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics
 from comity.randomness import derive, generator, seeded
@@ -171,9 +171,9 @@ def draw(metrics: Metrics, figure: Figure) -> None:
         runs = [*metrics[name].values()]
         axes.plot([each[0] for each in runs], [each[1] for each in runs], mark, markersize=4, label=label)
     for power, (one, other) in metrics["auxinash"].items():
-        axes.annotate(power, (one, other), fontsize=5, xytext=(3, 3), textcoords="offset points")
+        axes.annotate(power, (one, other), fontsize=7, xytext=(3, 3), textcoords="offset points")
     axes.set(xlabel="first digit", ylabel="second digit")
-    axes.legend(fontsize=6)
+    legend_under(axes)
 
 
 _DIGITS = Samples("digits")

@@ -149,7 +149,7 @@ def draw(metrics: Metrics, figure: Figure) -> None:
         for at, (_, each) in enumerate(metrics.items()):
             axes.bar(at, each[name], 0.7)
             axes.plot([at] * len(each["by seed"][name]), each["by seed"][name], "k.", ms=3)
-        axes.set_xticks(range(len(metrics)), [*metrics], rotation=45, fontsize=5)
+        axes.set_xticks(range(len(metrics)), [*metrics], rotation=45, fontsize=7)
 
 
 _CLAIMS = (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from comity.data import DataConfig, load_data
-from comity.experiments.charts import panels
+from comity.experiments.charts import legend_under, panels
 from comity.experiments.datasets import Samples, title
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Printed
 from comity.protocols.nash_bargaining.studies.wide import wide_resnet
@@ -212,7 +212,7 @@ def draw(metrics: Metrics, figure: Figure) -> None:
     axes.set_xticks([group + 0.3 for group in range(len(metrics))], [*metrics])
     low = min(100 * one for each in metrics.values() for runs in each["by seed"].values() for one in runs)
     axes.set_ylim(bottom=max(0.0, low - 5))
-    axes.legend(fontsize=6)
+    legend_under(axes)
 
 
 def _printed(labels: int, numbers: Mapping[str, float]) -> list[Printed]:

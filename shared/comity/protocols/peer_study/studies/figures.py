@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from comity.experiments.charts import panels
+from comity.experiments.charts import legend_below, panels
 from comity.experiments.reproduction import SCALES, Claim, Experiment, ExperimentContext, Metrics, Printed, Scale
 from comity.protocols.peer_study.studies.lab import Line, Lines, Model, Setting, curves
 from comity.protocols.peer_study.studies.sizes import (
@@ -50,10 +50,10 @@ def draw(metrics: Metrics, figure: Figure) -> None:
             label=name,
         )
     left.set_xlabel("labels")
-    left.legend(fontsize=5)
+    legend_below(figure)
     means = metrics["over_curve"]
     right.barh(range(len(means)), list(means.values()))
-    right.set_yticks(range(len(means)), list(means), fontsize=6)
+    right.set_yticks(range(len(means)), list(means))
     right.invert_yaxis()
     right.set_xlim(min(means.values()) - 2, max(means.values()) + 1)
 
@@ -66,7 +66,8 @@ def draw_noise(metrics: Metrics, figure: Figure) -> None:
         for name, values in found["curves"].items():
             axes.plot(found["labels"][name], values, "o-", markersize=2, label=name)
         axes.set_xlabel("labels")
-    figure.axes[0].legend(fontsize=5)
+    figure.axes[0].set_ylabel("test score, %")
+    legend_below(figure)
 
 
 def noisy(settings: Lines, context: ExperimentContext) -> Metrics:

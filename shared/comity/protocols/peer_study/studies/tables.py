@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from comity.experiments.charts import panels
+from comity.experiments.charts import legend_under, panels
 from comity.experiments.datasets import title
 from comity.experiments.reproduction import Claim, Experiment, ExperimentContext, Metrics, Printed
 from comity.models import build
@@ -82,7 +82,7 @@ def draw_counts(metrics: Metrics, figure: Figure) -> None:
     for axes, table in zip(panels(figure, [f"{kind}, millions" for kind in kinds]), kinds.values(), strict=True):
         axes.barh(list(table), list(table.values()))
         axes.invert_yaxis()
-        axes.tick_params(axis="y", labelsize=6)
+        axes.tick_params(axis="y", labelsize=7)
 
 
 def _lightest(metrics: Metrics) -> bool:
@@ -154,7 +154,7 @@ def draw_times(metrics: Metrics, figure: Figure) -> None:
     axes.barh(names, forward, label="forward")
     axes.barh(names, list(metrics["selection"].values()), left=forward, label="selection")
     axes.invert_yaxis()
-    axes.legend(fontsize=6)
+    legend_under(axes)
 
 
 def _shortest(metrics: Metrics) -> bool:
