@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -308,7 +309,7 @@ def is_served(connection: socket.socket) -> bool:
 
 
 def test_connections_leave_a_node_files_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    for files, most in ((1024, 768), (300, 150), (resource.RLIM_INFINITY, 2**31 - 1)):
+    for files, most in ((1024, 768), (300, 150), (resource.RLIM_INFINITY, 4096)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
         assert most_connections(Limits()) == most
         assert most_connections(Limits(connections=10)) == 10
@@ -337,3 +338,101 @@ def test_where_a_node_keeps_what_is_told_to_nobody(echo: Callable[..., Any], met
     error = from_rpc_error(caught.value)
     assert isinstance(error, StorageFailed)
     assert "/srv" not in str(error)
+
+
+@pytest.mark.parametrize("kind", ["followed", "malformed", "malformed and followed", "empty"])
+def test_nothing_stays_of_a_call_that_is_over(holding: Callable[..., Held], channel: Any, kind: str) -> None:
+    """Neither for good, nor until Python looks for what holds itself: what grpc has of a call takes twenty kilobytes."""
+    line = channel(holding().address)
+    watch, check = (line.stream_stream(f"/{health.SERVICE_NAME}/{name}") for name in ("Watch", "Check"))
+    method = check if kind == "malformed" else watch
+
+    def make() -> None:
+        call = method(iter([b"\xff" * 9] if "malformed" in kind else [b""] * (kind == "followed")), timeout=DEADLINE_S)
+        if kind == "followed":
+            next(call)
+            call.cancel()
+        else:
+            assert ending(call).code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(60):
+            make()
+        deadline = time.monotonic() + DEADLINE_S
+        # Threads that wait for work have the last one that they did.
+        while (kept := sum(type(each) is grpc._server._RPCState for each in gc.get_objects())) > 20:
+            assert time.monotonic() < deadline, f"{kept} are kept"
+            threading.Event().wait(0.05)
+    finally:
+        gc.enable()
+
+
+HELD = 48
+"""Connections that a flooded server takes."""
+
+
+@pytest.fixture
+def flooded(issue: Callable[..., Identity]) -> Iterator[tuple[str, Callable[[str], grpc.Channel]]]:
+    """A server with TLS that takes few connections: its address, and what opens a party's line of its own to it."""
+    with ExitStack() as stack:
+        identities = {name: issue(name) for name in ("hospital", "clinic", "mallory", "late")}
+        server = NodeServer(identities["hospital"], ["test.Held"], limits=Limits(connections=HELD, calls_a_party=HELD))
+        handlers = {"Call": grpc.unary_unary_rpc_method_handler(lambda _, context: context.peer().encode())}
+        server.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Held", handlers),))
+        address = server.start("127.0.0.1:0")
+        stack.callback(server.stop, 0)
+
+        def line(party: str) -> grpc.Channel:
+            options = [
+                ("grpc.ssl_target_name_override", "hospital"),
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.initial_reconnect_backoff_ms", times.milliseconds(times.FIRST_PAUSE_S)),
+                ("grpc.max_reconnect_backoff_ms", times.milliseconds(times.LONGEST_PAUSE_S)),
+            ]
+            credentials = identities[party].client_credentials("hospital")
+            return stack.enter_context(grpc.secure_channel(address, credentials, options))
+
+        yield address, line
+
+
+def asked(channel: grpc.Channel) -> bytes:
+    """Where a server sees a line come from."""
+    method = channel.unary_unary("/test.Held/Call")
+    answer: bytes = method(b"it", timeout=DEADLINE_S, wait_for_ready=True)
+    return answer
+
+
+@pytest.mark.parametrize("is_trusted", [False, True], ids=["stranger", "trusted"])
+def test_whoever_opens_connections_without_end_keeps_nobody_out(flooded: Any, is_trusted: bool) -> None:
+    """Neither from the address that the honest come from, nor with a certificate: all that there are, again and again."""
+    address, line = flooded
+    before, stop, opened = line("clinic"), threading.Event(), threading.Semaphore(0)
+    place = asked(before)
+
+    def flood() -> None:
+        lines: list[socket.socket | grpc.Channel] = []
+        while not stop.wait(0.002):
+            if is_trusted:
+                lines.append(line("mallory"))
+                lines[-1].unary_unary("/test.Held/Call").future(b"", timeout=DEADLINE_S)
+            else:
+                with suppress(OSError):
+                    lines.append(socket.create_connection(split_address(address), timeout=DEADLINE_S))
+            opened.release()
+        for each in lines:
+            each.close()
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        for _ in range(2 * HELD):
+            assert opened.acquire(timeout=DEADLINE_S)
+        for _ in range(5):
+            asked(line("late"))
+        # Who was there before was not disturbed.
+        assert asked(before) == place
+    finally:
+        stop.set()
+        thread.join(DEADLINE_S)

@@ -31,7 +31,8 @@ class Limits(BaseModel):
         grace_s: How long an upload or a download may take beside what it moves, in seconds.
         slowest: Bytes per second that it has to move after that; what is slower is cut, and goes on where it was.
         connections: Connections at a time, with those that have not shown who they are; each is a file, and more are closed.
-            None for as many as the process may open files, less what it needs itself.
+            None for 4096; never more than the process may open files, less what it needs itself. Before there are as many,
+            some of those who have the most are closed, by party, and by address where no party is known yet.
         idle_s: How long a connection without calls is kept, in seconds.
         handshake_s: How long a caller may take to show who it is, in seconds.
     """

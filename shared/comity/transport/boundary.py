@@ -10,14 +10,24 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from comity.errors import ComityError, TooManyCalls, UnknownParty
+from comity.errors import ComityError, MalformedMessage, TooManyCalls, UnknownParty
 from comity.session.limits import Limits
 from comity.transport.call_watchers import measured
+from comity.transport.connections import Connections
 from comity.transport.identity import Shown, session_named, shown_by
 from comity.transport.stalls import Stalls
 from comity.transport.status import to_status
-from comity.transport.streams import Streams, described, is_non_blocking, no_request, non_blocking, refuse
+from comity.transport.streams import (
+    PolledRequests,
+    Streams,
+    described,
+    is_non_blocking,
+    no_request,
+    non_blocking,
+    refuse,
+)
 from comity.transport.trust import Trust
 
 log = structlog.get_logger()
@@ -75,6 +85,10 @@ Admitted = Callable[[grpc.ServicerContext], AbstractContextManager[None]]
 """Lets a call in for as long as it lasts; raises where it may not."""
 
 
+Decode = Callable[[bytes], Any]
+"""Makes a request of what crossed; raises `MalformedMessage` where it is none."""
+
+
 class ErrorBoundary(grpc.ServerInterceptor):
     """Turns errors of the tree into statuses, and anything else into one that tells the peer nothing.
 
@@ -86,13 +100,21 @@ class ErrorBoundary(grpc.ServerInterceptor):
         only: The one party that may call; None for all whom the node trusts.
         limits: How many calls are served at a time, and how slowly they may move.
         followed: Sends to those who follow.
+        connections: Are told whose they are.
     """
 
     def __init__(
-        self, trust: Trust | None, services: Collection[str], only: str | None, limits: Limits, followed: Streams
+        self,
+        trust: Trust | None,
+        services: Collection[str],
+        only: str | None,
+        limits: Limits,
+        followed: Streams,
+        connections: Connections,
     ) -> None:
         self._trust = trust
         self._followed = followed
+        self._connections = connections
         self._services = services
         self._only = only
         self._places = OpenCalls(limits.calls_a_party, limits.calls)
@@ -116,6 +138,7 @@ class ErrorBoundary(grpc.ServerInterceptor):
                 received=shown.party,
                 action="have its operator name whom it is for, in the service's trust",
             )
+        self._connections.called(context.peer(), shown.party)
         return shown
 
     def take_limits(self, limits: Limits) -> None:
@@ -160,29 +183,44 @@ class ErrorBoundary(grpc.ServerInterceptor):
         """Wraps the handler of a call.
 
         All take a stream of requests, of which calls of one request are a stream of one on the wire: grpc itself has a thread
-        wait for that one before it asks anybody whether the caller may have a thread.
+        wait for that one before it asks anybody whether the caller may have a thread. And all take them as bytes: grpc itself
+        ends a call whose request cannot be read while its handler goes on, and then keeps what it holds of it for ever.
         """
         handler = continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or method.strip("/").partition("/")[0] not in self._services:
             return None
-        coders = handler.request_deserializer, handler.response_serializer
+        coders, decode = (None, handler.response_serializer), _decoder(handler.request_deserializer)
         asked = "stream" if handler.request_streaming else "unary"
         wrapped: Callable[..., Any]
         if not handler.response_streaming:
             guard = _guard_upload if handler.request_streaming else _guard_unary
-            wrapped = guard(getattr(handler, f"{asked}_unary"), method, self._admitted, self.stalls)
+            wrapped = guard(getattr(handler, f"{asked}_unary"), method, decode, self._admitted, self.stalls)
             return grpc.stream_unary_rpc_method_handler(wrapped, *coders)
         behavior = getattr(handler, f"{asked}_stream")
         if not is_non_blocking(behavior):
             give = (
                 behavior if handler.request_streaming else lambda requests, context: behavior(_only(requests), context)
             )
-            wrapped = _guard_stream(give, method, self._admitted, self.stalls)
+            wrapped = _guard_stream(give, method, decode, self._admitted, self.stalls)
         else:
             follow = behavior if handler.request_streaming else self._followed.of_one(behavior, method)
-            wrapped = _guard_sender(follow, method, self._admit_stream)
+            wrapped = _guard_sender(follow, method, decode, self._admit_stream)
         return grpc.stream_stream_rpc_method_handler(wrapped, *coders)
+
+
+def _decoder(read: Callable[[bytes], Any] | None) -> Decode:
+    """Makes a request of what crossed, by what a handler was registered with."""
+
+    def decode(data: bytes) -> Any:
+        try:
+            return data if read is None else read(data)
+        except DecodeError as error:
+            raise MalformedMessage(
+                "the request cannot be read", expected="a message of this call", received=f"{len(data)} bytes"
+            ) from error
+
+    return decode
 
 
 def _only(requests: Iterator[Any]) -> Any:
@@ -197,19 +235,23 @@ def _only(requests: Iterator[Any]) -> Any:
     return request
 
 
-def _guard_unary(behavior: Callable[..., Any], method: str, admitted: Admitted, stalls: Stalls) -> Callable[..., Any]:
+def _guard_unary(
+    behavior: Callable[..., Any], method: str, decode: Decode, admitted: Admitted, stalls: Stalls
+) -> Callable[..., Any]:
     def take(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         with stalls.watched(context):
             request = _only(requests)
-        return behavior(request, context)
+        return behavior(decode(request), context)
 
     return _guard_answered(take, method, admitted)
 
 
-def _guard_upload(behavior: Callable[..., Any], method: str, admitted: Admitted, stalls: Stalls) -> Callable[..., Any]:
+def _guard_upload(
+    behavior: Callable[..., Any], method: str, decode: Decode, admitted: Admitted, stalls: Stalls
+) -> Callable[..., Any]:
     def take(pieces: Iterator[Any], context: grpc.ServicerContext) -> Any:
         with stalls.watched(context) as passed:
-            return behavior(map(passed, pieces), context)
+            return behavior(map(passed, map(decode, pieces)), context)
 
     return _guard_answered(take, method, admitted)
 
@@ -229,16 +271,16 @@ def _guard_answered(take: Callable[..., Any], method: str, admitted: Admitted) -
 
 
 def _guard_stream(
-    behavior: Callable[..., Iterator[Any]], method: str, admitted: Admitted, stalls: Stalls
+    behavior: Callable[..., Iterator[Any]], method: str, decode: Decode, admitted: Admitted, stalls: Stalls
 ) -> Callable[..., Iterator[Any]]:
-    def guarded(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def guarded(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         try:
             with (
                 measured("server", method, session_named(context)),
                 admitted(context),
                 stalls.watched(context) as passed,
             ):
-                yield from map(passed, behavior(request, context))
+                yield from map(passed, behavior(map(decode, requests), context))
         except grpc.RpcError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary
@@ -248,13 +290,13 @@ def _guard_stream(
 
 
 def _guard_sender(
-    behavior: Callable[..., None], method: str, admit: Callable[[grpc.ServicerContext], None]
+    behavior: Callable[..., None], method: str, decode: Decode, admit: Callable[[grpc.ServicerContext], None]
 ) -> Callable[..., None]:
     @non_blocking
-    def guarded(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+    def guarded(requests: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
         try:
             admit(context)
-            behavior(request, context, send)
+            behavior(PolledRequests(requests, decode), context, send)
         except Exception as error:  # noqa: BLE001 - the boundary
             refuse(context, send, method, error)
 

@@ -16,6 +16,7 @@ from comity.transport import health
 from comity.transport import retry as times
 from comity.transport.addresses import is_loopback, split_address
 from comity.transport.boundary import ErrorBoundary
+from comity.transport.connections import Connections
 from comity.transport.identity import Identity
 from comity.transport.streams import Streams
 
@@ -24,7 +25,8 @@ log = structlog.get_logger()
 _LIMITS = Limits()
 _OWN_FILES = 256
 """Files that a node opens beside its peers' connections: its operator's calls, database, blobs, log."""
-_MOST_CONNECTIONS = 2**31 - 1
+_MOST_CONNECTIONS = 4096
+"""If nothing else is said: each takes forty kilobytes, also of a caller who says nothing."""
 
 
 def options(limits: Limits) -> list[tuple[str, int]]:
@@ -48,8 +50,8 @@ def options(limits: Limits) -> list[tuple[str, int]]:
 def most_connections(limits: Limits) -> int:
     """How many connections a server takes: fewer than the files that its process may open, which it needs for other things as well."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    left = _MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(files - _OWN_FILES, files // 2)
-    return min(left, _MOST_CONNECTIONS, limits.connections or _MOST_CONNECTIONS)
+    wanted = limits.connections or _MOST_CONNECTIONS
+    return wanted if files == resource.RLIM_INFINITY else min(wanted, max(files - _OWN_FILES, files // 2))
 
 
 class NodeServer:
@@ -77,7 +79,8 @@ class NodeServer:
         self.streams = Streams()
         self._trust = identity.trusted() if identity is not None else None
         names = [*services, health.SERVICE, reflection.SERVICE_NAME]
-        boundary = ErrorBoundary(self._trust, names, only, limits, self.streams)
+        self._connections = Connections(most_connections(limits))
+        boundary = ErrorBoundary(self._trust, names, only, limits, self.streams, self._connections)
         self._boundary = boundary
         self.streams.meanwhile = boundary.end_untrusted
         self.server = grpc.server(self._pool, interceptors=[boundary], options=options(limits))
@@ -102,7 +105,10 @@ class NodeServer:
         port = self._bind(address)
         self.server.start()
         self._health.say(serving=ready)
-        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+        if address.startswith("unix:"):
+            return address
+        self._connections.start(port)
+        return f"{address.rpartition(':')[0]}:{port}"
 
     def say_serving(self, *, serving: bool) -> None:
         """Has health say from now on that it serves, or that it does not."""
@@ -152,4 +158,5 @@ class NodeServer:
         self.server.stop(grace_s).wait()
         self.streams.stop()
         self._boundary.stalls.stop()
+        self._connections.stop()
         self._pool.shutdown()

@@ -64,11 +64,13 @@ class PolledRequests:
     there is, and has itself called where the condition is notified. A test would see it change.
 
     Args:
-        requests: The iterator.
+        requests: The iterator, of what crossed.
+        decode: Makes a request of it; raises where it is none.
     """
 
-    def __init__(self, requests: Any) -> None:
+    def __init__(self, requests: Any, decode: Callable[[bytes], Any] = bytes) -> None:
         self._requests = requests
+        self._decode = decode
         self._state = requests._state  # noqa: SLF001 - see above
         self._is_reading = False
 
@@ -83,11 +85,16 @@ class PolledRequests:
 
         condition.notify_all = notify_them
 
+    def close(self) -> None:
+        """Has nothing called any more. Else the call, with all that grpc keeps of it, would hold itself when it is over."""
+        vars(self._state.condition).pop("notify_all", None)
+
     def poll(self) -> Any:
         """The next request; None where there is none yet.
 
         Raises:
             StreamEnd: There will be none: the caller has said so, or is gone.
+            ComityError: It is none.
         """
         with self._state.condition:
             try:
@@ -99,7 +106,7 @@ class PolledRequests:
                 raise StreamEnd from end
             if request is not None:
                 self._is_reading = False
-        return request
+        return None if request is None else self._decode(request)
 
 
 class _Asking:
@@ -131,11 +138,13 @@ class _Asking:
         except StreamEnd:
             raise no_request() from None
         if request is not None:
-            ask, self._ask, self._notify = self._ask, None, _ignored
+            ask, self._ask = self._ask, None
+            self.close()
             ask(request)
 
     def close(self) -> None:
         self._notify = _ignored
+        self._requests.close()
 
 
 def _ignored() -> None:
@@ -213,7 +222,9 @@ class Streams:
             follower.leave()
         source.subscribe(follower.wake)
 
-    def of_one(self, behavior: Callable[[Any, grpc.ServicerContext, Send], None], method: str) -> Callable[..., None]:
+    def of_one(
+        self, behavior: Callable[[Any, grpc.ServicerContext, Send], None], method: str
+    ) -> Callable[[PolledRequests, grpc.ServicerContext, Send], None]:
         """A handler of a stream that takes one request, as one that takes a stream of them: it waits for it without a thread.
 
         Args:
@@ -222,14 +233,14 @@ class Streams:
         """
 
         @non_blocking
-        def follow(requests: Any, context: grpc.ServicerContext, send: Send) -> None:
+        def follow(requests: PolledRequests, context: grpc.ServicerContext, send: Send) -> None:
             def ask(request: Any) -> None:
                 try:
                     behavior(request, context, send)
                 except Exception as error:  # noqa: BLE001 - the boundary
                     refuse(context, send, method, error)
 
-            self.serve(_Asking(PolledRequests(requests), ask), context, send)
+            self.serve(_Asking(requests, ask), context, send)
 
         return follow
 

@@ -28,6 +28,9 @@ class Requests(Protocol):
     def poll(self) -> Any:
         """The next request; None where there is none yet. Raises `StreamEnd` where there will be none."""
 
+    def close(self) -> None:
+        """Has nothing called any more."""
+
 
 class Conversing:
     """A caller's stream at the party that is called; a `Source` of answers.
@@ -66,6 +69,7 @@ class Conversing:
         """See `Source.close`; what the role has not begun with is cancelled."""
         self._notify = _ignored
         self._end()
+        self._requests.close()
         with self._lock:
             self._is_closed = True
             answers = [each for each in self._open.values() if each is not None]

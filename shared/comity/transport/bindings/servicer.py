@@ -9,13 +9,13 @@ import grpc
 from google.protobuf.message import Message
 
 from comity.session.session_registry import SessionRegistry
-from comity.transport.bindings.conversation import Conversing
+from comity.transport.bindings.conversation import Conversing, Requests
 from comity.transport.bindings.dispatcher import Following, dispatch
 from comity.transport.calls import Stream, Unary
 from comity.transport.methods import Method
 from comity.transport.service import Service
 from comity.transport.sessions import session_of
-from comity.transport.streams import PolledRequests, Streams, non_blocking
+from comity.transport.streams import Streams, non_blocking
 
 
 def serve(service: Service, protocol: str, sessions: SessionRegistry, server: grpc.Server, streams: Streams) -> None:
@@ -46,9 +46,8 @@ def _conversed(
     method: Method, protocol: str, sessions: SessionRegistry, streams: Streams
 ) -> grpc.RpcMethodHandler[Any, Any]:
     @non_blocking
-    def converse(requests: Any, context: grpc.ServicerContext, send: Callable[[Message | None], None]) -> None:
-        conversing = Conversing(session_of(sessions, context, protocol), method, PolledRequests(requests))
-        streams.serve(conversing, context, send)
+    def converse(requests: Requests, context: grpc.ServicerContext, send: Callable[[Message | None], None]) -> None:
+        streams.serve(Conversing(session_of(sessions, context, protocol), method, requests), context, send)
 
     return grpc.stream_stream_rpc_method_handler(
         converse, method.request_type.FromString, method.answer_type.SerializeToString
