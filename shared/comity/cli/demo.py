@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
-from types import FrameType
 
 from comity import faults
 from comity.cli.progress import SessionProgress
@@ -53,9 +52,6 @@ def run_demo(
         )
     environments = {kill: {faults.ENVIRONMENT: demo.kill}} if kill is not None else {}
     with ExitStack() as stack:
-        for each in (signal.SIGTERM, signal.SIGHUP):
-            # As an interrupt does: or the daemons would be left running.
-            stack.callback(signal.signal, each, signal.signal(each, _leave))
         folder = workdir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="comity-")))
         folder.mkdir(parents=True, exist_ok=True)
         progress = stack.enter_context(SessionProgress(quiet=as_json, lines=lines))
@@ -82,11 +78,6 @@ def run_demo(
     else:
         show_result(result, summary)
         _show_next(name, script.session.seed + len(scripts), workdir)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    del frame
-    raise SystemExit(128 + number)
 
 
 def _revive(node: NodeProcess, progress: SessionProgress) -> None:

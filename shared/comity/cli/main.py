@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -31,7 +35,8 @@ def main() -> None:
         getattr(stream, "reconfigure", _keep)(errors="replace")
     as_json = _wants_json()
     try:
-        code = app(standalone_mode=not as_json)
+        with _interrupted_by_signals():
+            code = app(standalone_mode=not as_json)
         sys.exit(code if isinstance(code, int) else 0)
     except _WRONG_USAGE as error:
         # Only where JSON is wanted: typer prints it otherwise.
@@ -47,6 +52,22 @@ def main() -> None:
         where = f"{file} says more" if file is not None else "no file could be written that says more"
         line = f"this should not happen: {crash.described(error)}; please report it: {where}"
         _end(line, 1, error="UNEXPECTED", message=crash.described(error), crash_file=str(file) if file else None)
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Has SIGTERM and SIGHUP do what Ctrl-C does: the daemons that a command started end with it, its temporary files go."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # What somebody has said already, such as nohup, holds.
+            if signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(line: str, code: int, **fields: str | None) -> NoReturn:

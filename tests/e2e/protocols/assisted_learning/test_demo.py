@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -78,22 +77,6 @@ def test_the_demo_leaves_no_process_and_no_temporary_file(the_demo: Demo) -> Non
     # torch makes the folder of its compiler's cache as soon as an optimiser steps, and never removes it.
     assert not [each for each in (folder / "tmp").iterdir() if not each.name.startswith("torchinductor_")]
     assert not list((folder / "kept").rglob("*.sock"))
-
-
-@pytest.mark.slow
-def test_a_demo_that_is_stopped_takes_its_daemons_along(
-    comity: Any,
-    marked: Callable[[str], list[psutil.Process]],
-    wait_until: Callable[..., None],
-    short_path: Path,
-) -> None:
-    with comity.begun("demo", cwd=short_path, TMPDIR=str(short_path)) as (process, mark):
-        sockets = "comity-*/*/state/control.sock"
-        wait_until(lambda: len(list(short_path.glob(sockets))) == 2, "both daemons serve", deadline_s=60)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) != 0
-        wait_until(lambda: not marked(mark), "all that it started has ended", deadline_s=10)
-    assert not list(short_path.glob("comity-*"))
 
 
 def test_the_workdir_keeps_configurations_logs_and_the_model(the_demo: Demo) -> None:
