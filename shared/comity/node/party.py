@@ -240,6 +240,11 @@ class LocalParty(OwnTasks):
         planned = self._plan(contract, own)
         return None if planned is None else backing(self.config.privacy, planned[0], own.samples, planned[1])
 
+    def training_plan(self, contract: Contract, own: Membership) -> TrainingPlan | None:
+        """What this party trains in a session that its leak guard judges; None where nobody guards it."""
+        planned = self._plan(contract, own)
+        return None if planned is None else planned[0]
+
     def _plan(self, contract: Contract, own: Membership) -> tuple[TrainingPlan, dict[str, int]] | None:
         """What a guarded party trains in a session, and the widths of the models of which something leaves."""
         definition = protocol(contract.protocol)

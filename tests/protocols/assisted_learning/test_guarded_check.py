@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from comity.node.preflight import Context, Row, preflight
+from comity.node.preflight import Context, Row, preflight, rehearsal
 
 NODE = """
 party = "hospital"
@@ -82,8 +84,12 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Said:
     (tmp_path / "odd_models.py").write_text(MODELS)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def check(model: str, *, preset: str = "guarded", rounds: int = 1, period: int = 5, own: str = "") -> list[Row]:
-        text = NODE.replace("PRESET", preset) + (OWN.replace("OWN", own) if own else "")
+    def check(
+        model: str, *, preset: str = "guarded", rounds: int = 1, period: int = 5, own: str = "", data: str = "digits"
+    ) -> list[Row]:
+        text = NODE.replace("PRESET", preset).replace('"digits"', f'"{data}"') + (
+            OWN.replace("OWN", own) if own else ""
+        )
         (tmp_path / "node.toml").write_text(text)
         session = SESSION.replace("MODEL", model).replace("rounds = 1", f"rounds = {rounds}")
         (tmp_path / "session.toml").write_text(session.replace("sampling_period = 5", f"sampling_period = {period}"))
@@ -127,7 +133,7 @@ def test_what_stands_behind_each_send_is_told_before_rounds_are_bought(said: Sai
     """Of 1,347 digits, five batches of 256 draw some 877, two some 463; a layer of 64 units wants 320."""
     _, enough = said("mlp", rounds=5)
     assert enough.verdict == "passed"
-    assert enough.found == "about 877 of 1347 samples behind what is sent each time, 320 wanted"
+    assert enough.found.startswith("about 877 of 1347 samples behind what is sent each time, 320 wanted")
     _, thin = said("mlp", rounds=5, period=2)
     assert thin.verdict == "warning"
     assert thin.found.startswith("about 463 of 1347 samples behind what is sent each time, 320 wanted")
@@ -135,3 +141,20 @@ def test_what_stands_behind_each_send_is_told_before_rounds_are_bought(said: Sai
     assert "RELEASE_REFUSED" in thin.found
     _, one_round = said("mlp", period=2)
     assert one_round.verdict == "passed"
+
+
+def test_how_many_rounds_samples_that_are_soon_learned_carry_is_told_before_they_are_bought(
+    said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enough samples stand behind each send, but what all of them show is learned in the first rounds."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 400)
+    inputs = (np.eye(3, 6)[labels] * 2 + 0.7 * generator.standard_normal((400, 6))).astype(np.float32)
+    np.savez(tmp_path / "easy.npz", x=inputs, y=labels)
+    monkeypatch.setattr(rehearsal, "_AT_MOST_S", 300.0)
+    _, warning = said("mlp", rounds=20, data="npz:easy.npz")
+    assert warning.verdict == "warning"
+    found = re.search(r"about 398 of 400 samples.*in about round (\d+) of 20.*RELEASE_REFUSED", warning.found)
+    assert found is not None
+    assert int(found[1]) < 10
+    assert "fewer rounds" in warning.action

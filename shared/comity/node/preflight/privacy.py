@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from comity.errors import ComityError
 from comity.node.preflight.context import Context
+from comity.node.preflight.rehearsal import rehearsed
 from comity.node.preflight.rows import NotChecked, Row
 from comity.node.preflight.work import Drafted, drafted
 from comity.privacy.leak_guard import parallel_rows, unjudged
@@ -61,16 +62,25 @@ def check_privacy(context: Context) -> Iterator[Row]:
 def _backed(session: Drafted) -> Iterator[Row]:
     """What of the samples stands behind each thing that is sent, and what is likely to come of that."""
     backing = session.local.backing(session.contract, session.own)
-    if backing is not None:
-        told = backing.told(session.own.samples)
-        if backing.is_thin and session.contract.rounds > 1:
-            found = f"{told}: of so few some may show in the course of {session.contract.rounds} rounds, and the session would "
-            found += "end there (RELEASE_REFUSED), with the model of the rounds until then"
-            yield Row(
-                "privacy", "warning", found, "buy fewer rounds, use larger batches, longer periods or a narrower model"
-            )
-        else:
-            yield Row("privacy", "passed", told)
+    if backing is None:
+        return
+    told, rounds = backing.told(session.own.samples), session.contract.rounds
+    end = "the session would end there (RELEASE_REFUSED), with the model of the rounds until then"
+    action = "buy fewer rounds, use larger batches, longer periods or a narrower model"
+    if backing.is_thin and rounds > 1:
+        found = f"{told}: of so few some may show in the course of {rounds} rounds, and {end}"
+        yield Row("privacy", "warning", found, action)
+        return
+    tried = rehearsed(session)
+    if tried is not None and tried.is_refused:
+        found = f"{told}; but trained here alone, the model shows single samples in about round {tried.rounds + 1} of {rounds}, "
+        found += f"once it has learned most of them, and {end}"
+        yield Row("privacy", "warning", found, action)
+        return
+    shown = ""
+    if tried is not None and tried.rounds:
+        shown = f"; trained here alone for {tried.rounds} of {rounds} rounds, it showed no single sample"
+    yield Row("privacy", "passed", told + shown)
 
 
 def _shown(session: Drafted) -> Iterator[Row]:

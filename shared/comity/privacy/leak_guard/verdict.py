@@ -51,7 +51,8 @@ class Verdict:
                 "what was to leave would give samples away",
                 expected="changes that many samples make together",
                 received="rows that single samples made",
-                action="use a narrower model, larger batches or longer periods; the node's ledger says more",
+                action="use a narrower model, larger batches or longer periods, or buy fewer rounds: what is learned already changes "
+                "by few samples; the node's ledger says more",
             )
 
     def to_json(self) -> dict[str, Json]:
