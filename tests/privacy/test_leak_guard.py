@@ -14,6 +14,7 @@ from comity.models import build
 from comity.privacy.leak_guard import Collector, LeakGuard, Rules, Verdict, unjudged
 from comity.privacy.leak_guard.columns import Columns, Draws
 from comity.privacy.leak_guard.layers import successive
+from comity.privacy.leak_guard.patches import patches
 from comity.privacy.leak_guard.rules import combined, could_pair, grouped, most_of_one, paired, scaled, whole
 
 
@@ -330,10 +331,74 @@ def test_a_convolution_of_one_position_is_a_fully_connected_layer(convolution: C
         assert torch.equal(released.state[weight][0], start[weight][0])
         assert not torch.equal(trial.state()[weight][0], start[weight][0])
     assert [each.held_rows for each in trials[0]] == [each.held_rows for each in trials[1]] == [1, 1]
-    # One that slides over its input is none.
+    # One that slides over many places of its input is none.
     sliding = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 3, 3, padding=1), nn.Flatten())
     collector = Collector(sliding)
-    assert collector.layers(collector.means(lambda: sliding(draw(2, 1, 4, 4).float()))) == {}
+    assert collector.layers(collector.means(lambda: sliding(draw(2, 1, 8, 8).float()))) == {}
+    assert set(collector.layers(collector.means(lambda: sliding(draw(2, 1, 4, 4).float())))) == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        lambda: nn.Conv2d(2, 4, 3, stride=2, padding=1),
+        lambda: nn.Conv2d(2, 4, (2, 3), dilation=(2, 1), padding="same"),
+        lambda: nn.Conv2d(2, 4, 3, groups=2, padding=1, padding_mode="circular"),
+        lambda: nn.Conv1d(2, 4, 3, stride=2),
+        lambda: nn.Conv3d(2, 4, 2, stride=2, groups=2),
+    ],
+    ids=["strided", "dilated", "grouped", "1d", "3d"],
+)
+def test_rows_of_a_convolution_of_few_positions_are_made_of_its_patches(convolution: Callable[[], nn.Conv2d]) -> None:
+    module = convolution()
+    inputs = draw(5, 2, *[4] * (module.weight.ndim - 2)).float()
+    given = module(inputs)
+    gradient = draw(*given.shape, seed=1).float()
+    expected = torch.autograd.grad(given, module.weight, gradient)[0].flatten(1)
+    seen = patches(module, inputs).unflatten(2, (module.groups, -1))
+    steep = gradient.flatten(2).transpose(1, 2).unflatten(2, (module.groups, -1))
+    assert torch.allclose(torch.einsum("bpgr,bpgi->gri", steep, seen).flatten(0, 1), expected, atol=1e-4)
+
+
+def test_a_layer_that_is_called_twice_moves_by_both() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 1)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            # All but sample 0 take back what they say.
+            again = inputs.clone()
+            again[0] = again[0].flip(0)
+            made: torch.Tensor = self.layer(inputs) - self.layer(again)
+            return made
+
+    trial = Trial(Twice(), FEW)
+    start = trial.state()
+    trial.step(list(range(40)), draw(40, 4).float(), torch.ones(40, 1))
+    released = trial.guard.release_model(trial.state(), start)
+    assert released.verdict.held == {"layer": 1}
+
+
+@pytest.mark.parametrize("release", ["release_update", "release_gradient"])
+def test_weights_that_are_used_without_calling_their_layer_stay(release: str) -> None:
+    trial = Trial(nn.Linear(4, 3), FEW)
+    moved = {"weight": torch.ones(3, 4), "bias": torch.ones(3)}
+    released = getattr(trial.guard, release)(moved)
+    assert released.verdict.held == {"": 3}
+    assert not any(each.any() for each in released.state.values())
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e25, 1e38])
+def test_a_sample_is_seen_at_any_scale_of_inputs(scale: float) -> None:
+    trial = Trial(nn.Linear(64, 3), FEW)
+    start = trial.state()
+    inputs = draw(40, 64).float() * scale
+    weights = torch.full((40, 3), 1e-6 / scale)
+    weights[7, 0] = 1.0 / scale
+    trial.step(list(range(40)), inputs, weights)
+    released = trial.guard.release_model(trial.state(), start)
+    assert torch.equal(released.state["weight"][0], start["weight"][0])
 
 
 def test_what_is_not_judged_is_named() -> None:

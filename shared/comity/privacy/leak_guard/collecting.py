@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -10,13 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
 
+from comity.privacy.leak_guard.contributions import contributed
 from comity.privacy.leak_guard.layers import EmbeddingRows, LinearRows
-
-_INNOCENT = (_ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm)
-"""Layers whose parameters mix all positions of all samples; they are not judged, and need not be named."""
+from comity.privacy.leak_guard.normalizing import Norm, elements, is_measured, moved_by, normalized
+from comity.privacy.leak_guard.patches import few_positions, may_be_judged, patches
 
 Layer = LinearRows | EmbeddingRows
 
@@ -24,6 +25,10 @@ _NUMBER, _PAIR = 4, 12
 """Bytes of a contribution, and of one to a row of an embedding."""
 _FEW = 16
 """Inputs up to which no row shows a sample."""
+_MANY = 16
+"""Samples of which the mean input says what they have in common."""
+_STATISTICS = "statistics"
+"""What the judgement of a layer's measured inputs is called, beside that of its weights."""
 _WORDS = 64
 """Different words that a sample is taken to have."""
 
@@ -32,6 +37,10 @@ class _Batch(NamedTuple):
     samples: Int[Tensor, " batch"]
     layers: Mapping[str, Layer]
     blind: set[str]
+    calls: Counter[str]
+    """How often each layer was called."""
+    waiting: dict[str, list[tuple[Tensor, Tensor]]]
+    """Inputs and output gradients of layers that were called several times, which count together."""
 
 
 class Collector:
@@ -43,8 +52,9 @@ class Collector:
     Attributes:
         linear: The fully connected layers that are trained, by name.
         embeddings: The embeddings that are trained, by name.
-        convolutions: The convolutions that are trained and could take an input at once: one that has a single position on
-            it, since its kernel is about as large, is a fully connected layer, whose rows are samples.
+        convolutions: The convolutions that are trained, of which those with few positions on their input are judged: since
+            their kernels are about as large, their rows show samples as those of fully connected layers do.
+        norms: The normalizing layers that are trained, or measure their inputs, by name.
         tied: For each parameter that has several names, all of them.
     """
 
@@ -54,24 +64,29 @@ class Collector:
         self.linear: dict[str, nn.Linear] = {}
         self.embeddings: dict[str, nn.Embedding] = {}
         self.convolutions: dict[str, _ConvNd] = {}
+        self.norms: dict[str, Norm] = {}
         self._batch: _Batch | None = None
         self._is_paused = False
         self._means: dict[str, list[Tensor]] | None = None
         for name, module in model.named_modules():
             if name in functional:
                 continue
-            if isinstance(module, nn.Linear) and module.weight.requires_grad:
+            if isinstance(module, Norm):
+                if _parameters(name, module) or is_measured(module):
+                    self.norms[name] = module
+                    module.register_forward_hook(partial(self._after_norm, name))
+            elif isinstance(module, nn.Linear) and _parameters(name, module):
                 self.linear[name] = module
                 module.register_forward_hook(partial(self._after_linear, name))
             elif isinstance(module, nn.Embedding) and module.weight.requires_grad:
                 self.embeddings[name] = module
                 module.register_forward_hook(partial(self._after_embedding, name))
-            elif isinstance(module, _ConvNd) and module.weight.requires_grad and _may_cover(module):
+            elif isinstance(module, _ConvNd) and module.weight.requires_grad and may_be_judged(module):
                 self.convolutions[name] = module
                 module.register_forward_hook(partial(self._after_convolution, name))
 
     def layers(self, means: Mapping[str, Tensor]) -> dict[str, Layer]:
-        """The layers' rows, with nothing contributed yet; of convolutions, those that had one position when `means` were found."""
+        """The layers' rows, with nothing contributed yet; of convolutions, those that had few positions when `means` were found."""
         layers: dict[str, Layer] = {}
         for name, linear in self.linear.items():
             mean = means.get(name)
@@ -81,6 +96,13 @@ class Collector:
         for name, convolution in self.convolutions.items():
             if name in means:
                 layers[name] = LinearRows(_parameters(name, convolution), convolution.out_channels, means[name])
+        for name, norm in self.norms.items():
+            mean = torch.zeros(1)
+            if parameters := _parameters(name, norm):
+                layers[name] = LinearRows(parameters, elements(norm), mean, by_itself=True)
+            if is_measured(norm):
+                measured = tuple(_within(name, each) for each in ("running_mean", "running_var"))
+                layers[_within(name, _STATISTICS)] = LinearRows(measured, elements(norm), mean, by_itself=True)
         for name, embedding in self.embeddings.items():
             layers[name] = EmbeddingRows(_parameters(name, embedding), embedding.num_embeddings)
         return layers
@@ -89,6 +111,7 @@ class Collector:
         """Most bytes of what a guard keeps of so many samples: a number for what is held and one for what was sent last."""
         rows = sum(layer.out_features for layer in self.linear.values())
         rows += sum(layer.out_channels for layer in self.convolutions.values())
+        rows += sum(elements(layer) * (1 + is_measured(layer)) for layer in self.norms.values())
         # What was sent of each row may have left by itself, with an index of its samples; of embeddings, a pair for each
         # word of each sample.
         return samples * (4 * _NUMBER * rows + 4 * _NUMBER + _PAIR * _WORDS * len(self.embeddings))
@@ -112,11 +135,13 @@ class Collector:
             layers: Who takes what they contribute.
             blind: Is told the layers of which it cannot be said which sample contributed what.
         """
-        self._batch = _Batch(samples, layers, blind)
+        self._batch = batch = _Batch(samples, layers, blind, Counter(), {})
         try:
             yield
         finally:
             self._batch = None
+        for name, seen in batch.waiting.items():
+            self._add(batch, name, torch.cat([given for given, _ in seen], 1), torch.cat([each for _, each in seen], 1))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -132,12 +157,30 @@ class Collector:
         if self._means is not None:
             self._means.setdefault(name, []).append(given.reshape(-1, given.shape[-1]).float())
         elif self._batch is not None and output.requires_grad:
+            self._batch.calls[name] += 1
             output.register_hook(partial(self._linear_gradient, self._batch, name, given))
 
     def _after_convolution(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        if output.ndim > 2 and output.shape[2:].numel() == 1:
-            patch = _only_patch(self.convolutions[name], inputs[0].detach())
-            self._after_linear(name, module, (patch,), output)
+        if (self._means is not None or self._batch is not None) and few_positions(output):
+            self._after_linear(name, module, (patches(self.convolutions[name], inputs[0].detach()),), output)
+
+    def _after_norm(self, name: str, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        batch, norm = self._batch, self.norms[name]
+        if batch is None or self._is_paused:
+            return
+        given, measured = inputs[0].detach().float(), batch.layers.get(_within(name, _STATISTICS))
+        if len(given) != len(batch.samples):
+            batch.blind.update({name, _within(name, _STATISTICS)} & batch.layers.keys())
+            return
+        if norm.training and isinstance(measured, LinearRows):
+            measured.add(batch.samples, moved_by(norm, given))
+        if output.requires_grad and isinstance(batch.layers.get(name), LinearRows):
+            output.register_hook(partial(self._norm_gradient, batch, name, normalized(norm, given)))
+
+    def _norm_gradient(self, batch: _Batch, name: str, apart: Tensor, gradient: Tensor) -> None:
+        layer = batch.layers[name]
+        if isinstance(layer, LinearRows) and not self._is_paused:
+            layer.add(batch.samples, moved_by(self.norms[name], apart, gradient.detach().float()))
 
     def _linear_gradient(self, batch: _Batch, name: str, given: Tensor, gradient: Tensor) -> None:
         layer = batch.layers.get(name)
@@ -147,8 +190,34 @@ class Collector:
             batch.blind.add(name)
             return
         # Positions of a sample, whether they stand in a dimension of their own or beside each other.
-        apart = (given - layer.mean).float().reshape(len(batch.samples), -1, given.shape[-1])
-        layer.add(batch.samples, _contributed(apart, gradient.detach().float().reshape(*apart.shape[:2], -1)))
+        inputs = given.float().reshape(len(batch.samples), -1, given.shape[-1])
+        found = gradient.detach().float()
+        if name in self.convolutions:
+            found = found.flatten(2).transpose(1, 2)
+        found = found.reshape(*inputs.shape[:2], -1)
+        if batch.calls[name] > 1:
+            batch.waiting.setdefault(name, []).append((inputs, found))
+        else:
+            self._add(batch, name, inputs, found)
+
+    def _add(
+        self,
+        batch: _Batch,
+        name: str,
+        inputs: Float[Tensor, "batch positions inputs"],
+        gradient: Float[Tensor, "batch positions rows"],
+    ) -> None:
+        layer = batch.layers[name]
+        if not isinstance(layer, LinearRows):
+            return
+        if name in self.linear and not self.linear[name].weight.requires_grad:
+            # The bias alone is trained.
+            layer.add(batch.samples, gradient.sum(1))
+        else:
+            # What a batch has in common can be subtracted; what it had at the beginning may be far from that by now.
+            mean = inputs.mean((0, 1)) if len(inputs) >= _MANY else layer.mean
+            groups = self.convolutions[name].groups if name in self.convolutions else 1
+            layer.add(batch.samples, contributed(inputs - mean, gradient, groups))
 
     def _after_embedding(self, name: str, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if self._batch is not None and output.requires_grad:
@@ -163,34 +232,11 @@ class Collector:
             return
         rows = given.reshape(len(batch.samples), -1)
         samples = batch.samples.unsqueeze(1).expand_as(rows)
-        sizes = gradient.detach().float().reshape(*rows.shape, -1).norm(dim=-1)
+        apart = gradient.detach().float().reshape(*rows.shape, -1)
+        sizes = torch.linalg.vector_norm(apart, dim=-1, dtype=torch.float64).float()
         padding = embedding.padding_idx
         real = torch.ones_like(rows, dtype=torch.bool) if padding is None else rows != padding
         layer.add(samples[real], rows[real], sizes[real])
-
-
-def _contributed(
-    apart: Float[Tensor, "batch positions inputs"], gradient: Float[Tensor, "batch positions rows"]
-) -> Float[Tensor, "batch rows"]:
-    """How much each sample contributes to each row, with the sign of most of it.
-
-    That is the length of the sum over its positions. The sum of the lengths would not do: of two positions with opposite
-    gradients it is nothing, while the row moves by how they differ, as in the keys of an attention, whose gradients add up
-    to 0 in every sample.
-    """
-    lengths = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
-    along: Tensor
-    if apart.shape[1] == 1:
-        along = gradient[:, 0] * lengths[:, 0]
-        return along
-    along = (gradient * lengths).sum(1)
-    if apart.shape[1] > apart.shape[2]:
-        # More positions than inputs: the sums themselves are smaller than the products of positions.
-        sums: Tensor = torch.linalg.vector_norm(torch.einsum("bpr,bpi->bri", gradient, apart), dim=-1)
-    else:
-        products = apart @ apart.transpose(1, 2)
-        sums = ((products @ gradient) * gradient).sum(1).clamp_min(0).sqrt()
-    return torch.copysign(sums, along)
 
 
 def widest(model: nn.Module) -> int:
@@ -211,8 +257,10 @@ def unjudged(model: nn.Module) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, module in model.named_modules():
         trained = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
-        judged = isinstance(module, nn.Linear | nn.Embedding) and name not in functional
-        if trained and not judged and not isinstance(module, _INNOCENT):
+        judged = isinstance(module, nn.Linear | nn.Embedding | Norm) and name not in functional
+        # Convolutions are told of in general: how many positions they have is seen when they are used.
+        told = isinstance(module, _ConvNd) and may_be_judged(module)
+        if trained and not judged and not told:
             found[name or "the model itself"] = type(module).__name__
     return found
 
@@ -222,35 +270,26 @@ def _used_as_functions(model: nn.Module) -> set[str]:
     inside: set[str] = set()
     for name, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention):
-            inside |= {f"{name}.{inner}" if name else inner for inner, _ in module.named_modules() if inner}
+            inside |= {_within(name, inner) for inner, _ in module.named_modules() if inner}
     return inside
 
 
-def _may_cover(module: _ConvNd) -> bool:
-    """Whether a row of a convolution takes all channels, of one place in the input."""
-    return module.groups == 1 and not module.transposed
-
-
-def _only_patch(convolution: _ConvNd, inputs: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch inputs"]:
-    """What a convolution sees of inputs that are so small, beside its kernel, that it has one position on them."""
-    reach = [each * (size - 1) for each, size in zip(convolution.dilation, convolution.kernel_size, strict=True)]
-    if isinstance(convolution.padding, str):
-        same = convolution.padding == "same"
-        pads = [(each // 2, each - each // 2) if same else (0, 0) for each in reach]
-    else:
-        pads = [(each, each) for each in convolution.padding]
-    if any(map(any, pads)):
-        mode = "constant" if convolution.padding_mode == "zeros" else convolution.padding_mode
-        inputs = nn.functional.pad(inputs, [each for pair in reversed(pads) for each in pair], mode)
-    for dimension, (far, step) in enumerate(zip(reach, convolution.dilation, strict=True), start=2):
-        inputs = inputs[(slice(None),) * dimension + (slice(0, far + 1, step),)]
-    return inputs.flatten(1)
-
-
 def _parameters(name: str, module: nn.Module) -> tuple[str, ...]:
-    prefix = f"{name}." if name else ""
+    """The parameters of a layer that are trained, also where another gives its weight the form."""
     own = [each for each, parameter in module.named_parameters(recurse=False) if parameter.requires_grad]
-    return tuple(prefix + each for each in own)
+    if isinstance(module, nn.Linear) and is_parametrized(module, "weight"):
+        own += [
+            each
+            for each, parameter in module.named_parameters()
+            if each.startswith("parametrizations.weight.original")
+            and parameter.requires_grad
+            and parameter.shape[:1] == (module.out_features,)
+        ]
+    return tuple(_within(name, each) for each in own)
+
+
+def _within(name: str, inner: str) -> str:
+    return f"{name}.{inner}" if name else inner
 
 
 def _tied(model: nn.Module) -> dict[str, tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -91,12 +91,7 @@ class LeakGuard:
             model: The model as it is trained.
             sent: The model as it was sent last, or as the training began with it.
         """
-        unseen = {
-            name
-            for name, layer in self._layers.items()
-            if not layer.moved
-            and any(not torch.equal(model[each], sent[each].to(model[each])) for each in layer.parameters)
-        }
+        unseen = self._unseen(lambda name: name in model and not torch.equal(model[name], sent[name].to(model[name])))
         held, verdict = self._judge(unseen)
         state = dict(model)
         for name, rows in held.items():
@@ -110,7 +105,7 @@ class LeakGuard:
         Args:
             update: The difference that the training made, by parameter.
         """
-        held, verdict = self._judge(set())
+        held, verdict = self._judge(self._unseen(lambda name: name in update and bool(update[name].any())))
         state = dict(update)
         done: set[str] = set()
         for name in self._layers:
@@ -130,7 +125,8 @@ class LeakGuard:
         Args:
             gradient: The gradient, or the sum of several, by parameter.
         """
-        held, verdict = self._judge(set(), dropped=True)
+        unseen = self._unseen(lambda name: name in gradient and bool(gradient[name].any()))
+        held, verdict = self._judge(unseen, dropped=True)
         state = dict(gradient)
         for name, rows in held.items():
             for each in self._named(name) & state.keys():
@@ -144,6 +140,12 @@ class LeakGuard:
         kept = {f"{name}/{key}": tensor for name, layer in self._layers.items() for key, tensor in layer.kept().items()}
         carried = {f"{_CARRIED}{name}": tensor for name, tensor in self._carried.items() if tensor.any()}
         return {name: tensor.contiguous() for name, tensor in (kept | carried).items()}
+
+    def _unseen(self, has_changed: Callable[[str], bool]) -> set[str]:
+        """Layers that changed though nobody saw how: their weights were used without calling them."""
+        return {
+            name for name, layer in self._layers.items() if not layer.moved and any(map(has_changed, layer.parameters))
+        }
 
     def _tie(self, held: dict[str, Bool[Tensor, " rows"]]) -> None:
         """What one layer holds of a parameter that it has in common with others, all of them hold."""
@@ -186,7 +188,10 @@ class LeakGuard:
 
 def _beside(rows: Bool[Tensor, " rows"], tensor: Tensor) -> Tensor:
     """A mask of rows in the shape of a parameter."""
-    return rows.to(tensor.device).view(-1, *[1] * (tensor.ndim - 1)).expand_as(tensor)
+    rows = rows.to(tensor.device)
+    if rows.numel() == tensor.numel():
+        return rows.view_as(tensor)
+    return rows.view(-1, *[1] * (tensor.ndim - 1)).expand_as(tensor)
 
 
 def _cut(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

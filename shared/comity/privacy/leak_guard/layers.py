@@ -119,9 +119,13 @@ class LinearRows:
         parameters: See `JudgedLayer`.
         rows: See `JudgedLayer`.
         mean: The layer's mean input, from which inputs are told apart.
+        by_itself: Whether each row is a number or two, of which combinations say no more than it does.
     """
 
-    def __init__(self, parameters: tuple[str, ...], rows: int, mean: Float[Tensor, " inputs"]) -> None:
+    def __init__(
+        self, parameters: tuple[str, ...], rows: int, mean: Float[Tensor, " inputs"], *, by_itself: bool = False
+    ) -> None:
+        self._by_itself = by_itself
         self.parameters = parameters
         self.rows = rows
         self.mean = mean
@@ -151,8 +155,11 @@ class LinearRows:
         behind[self._held] = self._distinct(found.last)
         held = (found.share > rules.row) | (behind < rules.fewest)
         rest = torch.nonzero(~held).flatten()
-        more, shown = combined(found.rows.values.index_select(0, rest), rules)
-        held[rest[more]] = True
+        shown = 0
+        if not self._by_itself:
+            more, samples = combined(found.rows.values.index_select(0, rest), rules)
+            held[rest[more]] = True
+            shown = int(samples.sum())
         # Where a row that waits is in what waits.
         place = self._held.cumsum(0) - 1
         for before in self._sent:
@@ -166,7 +173,7 @@ class LinearRows:
                     shares = found.share[at], before.share[which]
                     held[at] = successive(columns, before.columns, (mine, which), shares, rules)
         held = whole(held, rules)
-        return Judgement(held, int(shown.sum()), len(found.now.samples))
+        return Judgement(held, shown, len(found.now.samples))
 
     def settle(self, held: Bool[Tensor, " rows"], *, dropped: bool) -> None:
         """See `JudgedLayer.settle`."""
@@ -337,7 +344,8 @@ class EmbeddingRows:
         total = torch.zeros(self.rows, dtype=torch.float64).index_add_(0, rows, squares)
         most = torch.zeros(self.rows, dtype=torch.float64).scatter_reduce_(0, rows, squares, "amax")
         samples = len((keys & 0xFFFFFFFF).unique())
-        return Judgement((total > 0) & (most > rules.row * total), 0, samples)
+        # What is not finite stays.
+        return Judgement((total != 0) & ~(total.isfinite() & (most <= rules.row * total)), 0, samples)
 
     def settle(self, held: Bool[Tensor, " rows"], *, dropped: bool) -> None:
         """See `JudgedLayer.settle`."""

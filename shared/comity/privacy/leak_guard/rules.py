@@ -54,8 +54,8 @@ class Rules:
 
 
 def most_of_one(rows: Contributions) -> Float[Tensor, " rows"]:
-    """The greatest λ of each row by itself; rows are scaled."""
-    return rows.abs().amax(1).square() if rows.shape[1] else rows.new_zeros(len(rows))
+    """The greatest λ of each row by itself; rows are scaled. A row that is not finite counts as one sample's."""
+    return rows.abs().amax(1).square().nan_to_num_(nan=1.0) if rows.shape[1] else rows.new_zeros(len(rows))
 
 
 def unit(contributions: Contributions) -> Contributions:
