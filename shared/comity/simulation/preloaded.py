@@ -22,5 +22,5 @@ def _end_with_it() -> None:
         end_with_parent(signal.SIGTERM)
 
 
-# What it forks from ends when who has it ends, by whatever signal; so what is forked from it ends in good order then.
+# What is forked from this process is to end in good order once this process has ended.
 os.register_at_fork(after_in_child=_end_with_it)
