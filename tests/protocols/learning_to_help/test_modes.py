@@ -24,9 +24,8 @@ from comity.protocols.learning_to_help.calls import COPY, IMPLEMENTATION, LEARN
 from comity.protocols.learning_to_help.features import Quantization, require_made_by_weights
 from comity.protocols.learning_to_help.messages import copies_of
 from comity.protocols.learning_to_help.rejecting import OwnTraining
-from comity.protocols.learning_to_help.task import OwnRejector
 from comity.protocols.learning_to_help.terms import LearningToHelpTerms
-from comity.protocols.learning_to_help.training import Costs, Fitting, model_in, rejector_training
+from comity.protocols.learning_to_help.training import Costs, Fitting, OwnRejector, model_in, rejector_training
 from comity.randomness import seeded
 from comity.simulation.in_process import parties, simulate
 from comity.store.places import store_url

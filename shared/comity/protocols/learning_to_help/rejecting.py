@@ -12,8 +12,8 @@ from comity.errors import DeadlineExceeded, MalformedMessage, NodeDraining, Tran
 from comity.ledger.ledger import Fact, Units
 from comity.protocols.learning_to_help.messages import MOST_COPIES, Helping, copies_of
 from comity.protocols.learning_to_help.questions import Questions
-from comity.protocols.learning_to_help.task import REJECTOR, HelpTask, OwnRejector, helping_terms
-from comity.protocols.learning_to_help.training import model_in
+from comity.protocols.learning_to_help.task import REJECTOR, HelpTask, helping_terms
+from comity.protocols.learning_to_help.training import OwnRejector, model_in
 from comity.session.contexts import PeerContext
 from comity.session.events import Event
 from comity.tensors import Layout, State

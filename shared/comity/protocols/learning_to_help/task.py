@@ -21,6 +21,7 @@ from comity.protocols.learning_to_help.terms import LearningToHelpTerms
 from comity.protocols.learning_to_help.training import (
     Costs,
     Fitting,
+    OwnRejector,
     Training,
     fit_server,
     held_out_correct,
@@ -68,29 +69,6 @@ class Learned:
     server: State
     rejector: State
     verdict: Verdict | None
-
-
-@dataclass(frozen=True)
-class OwnRejector:
-    """A client's own training of r.
-
-    Attributes:
-        training: The training; it goes by `correct` as it is at each step.
-        steps: The samples' features as they cross, on the CPU.
-        seen: The same as e takes them.
-        labels: The samples' classes.
-        correct: Whether e is right on them.
-    """
-
-    training: Training
-    steps: Tensor
-    seen: Tensor
-    labels: Tensor
-    correct: Tensor
-
-    def answered(self, classes: Tensor) -> None:
-        """Takes note of what e says of the samples."""
-        self.correct.copy_(classes.to(self.labels.device) == self.labels)
 
 
 class HelpTask:

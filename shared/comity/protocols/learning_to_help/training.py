@@ -158,6 +158,29 @@ class Training:
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
+@dataclass(frozen=True)
+class OwnRejector:
+    """A client's own training of r.
+
+    Attributes:
+        training: The training; it goes by `correct` as it is at each step.
+        steps: The samples' features as they cross, on the CPU.
+        seen: The same as e takes them.
+        labels: The samples' classes.
+        correct: Whether e is right on them.
+    """
+
+    training: Training
+    steps: Tensor
+    seen: Tensor
+    labels: Tensor
+    correct: Tensor
+
+    def answered(self, classes: Tensor) -> None:
+        """Takes note of what e says of the samples."""
+        self.correct.copy_(classes.to(self.labels.device) == self.labels)
+
+
 def model_in(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The model's weights in what a training kept."""
     return _under(kept, _MODEL)
