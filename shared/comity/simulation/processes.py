@@ -6,8 +6,10 @@ daemon is forked; an operator starts the same daemon with `comity node` or `pyth
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import sys
 import threading
@@ -148,8 +150,12 @@ class NodeProcess:
 
 
 def _serve(role: str, config: str, log: str, variables: Mapping[str, str]) -> None:
-    """Becomes the daemon that `python -m <role>_node --config …` is, or `python -m comity.node ROLE --config …`."""
+    """Becomes the daemon that `python -m <role>_node --config …` is, or `python -m comity.node ROLE --config …`.
+
+    It ends when whoever started it has ended.
+    """
     os.setsid()
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     with open(log, "ab") as file:  # noqa: PTH123 - a descriptor is all that is wanted of it
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
@@ -164,6 +170,13 @@ def _serve(role: str, config: str, log: str, variables: Mapping[str, str]) -> No
     own = find_spec(f"{role}_node") is not None
     sys.argv = [f"{role}_node", "--config", config] if own else ["comity.node", role, "--config", config]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _end_with_parent() -> None:
+    """Stops this process once whoever started it has ended, who may have been killed and could tell nobody."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def start_node(role: str, folder: Path, config: dict[str, Any]) -> NodeProcess:

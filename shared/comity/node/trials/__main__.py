@@ -6,6 +6,7 @@ here, and its time. Where memory is short all the same, the system ends it first
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -21,10 +22,12 @@ from comity.node.logs import configure_logs
 from comity.node.party import LocalParty
 from comity.node.sessions.kept import contract_of
 from comity.node.sessions.room import memory_quota, require_memory
-from comity.orphans import end_with_parent
 from comity.session.policy import NOTHING_RESERVED
 from comity.store.memory_store import MemoryStore
 from comity.store.secrets import GivenSecrets
+
+_DIES_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
 def main() -> None:
@@ -32,7 +35,7 @@ def main() -> None:
     # What a model prints is no answer.
     answer = os.dup(1)
     os.dup2(2, 1)
-    end_with_parent(signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
     # From the start: it reads the data beside the node, which already has them.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
