@@ -23,6 +23,9 @@ from torch import Tensor
 from comity.errors import NonFiniteValue, TensorMismatch
 from comity.tensors.blob import Blob
 
+_ALIGNMENT = 64
+"""Of the memory of torch's tensors on the CPU, in bytes."""
+
 State = Mapping[str, Tensor]
 """A model's state dict: parameters and buffers by name."""
 
@@ -176,6 +179,18 @@ class Layout:
         other = Layout.of(state)
         if other.tensors != self.tensors:
             raise _difference(self, {n: (_CODES[p.dtype], list(p.shape)) for n, p in other.tensors.items()})
+
+
+def on_device(state: State, device: torch.device) -> dict[str, Tensor]:
+    """A state's tensors on a device, each where torch itself would have put it.
+
+    A view of a blob lies wherever the blob's bytes do, and on some processors the last bit of a product depends on that.
+    """
+    return {name: _aligned(tensor.to(device, non_blocking=True)) for name, tensor in state.items()}
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT else tensor
 
 
 def require_finite(state: State) -> None:

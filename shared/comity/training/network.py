@@ -15,7 +15,7 @@ from comity.errors import InvalidValue
 from comity.models.crossing import Crossing, train
 from comity.randomness import seeded
 from comity.tasks.objective import Outputs
-from comity.tensors import Layout, State
+from comity.tensors import Layout, State, on_device
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -85,7 +85,7 @@ class Network:
 
     def on_device(self, state: State) -> dict[str, Tensor]:
         """A state's tensors where the module lives; for `evaluate`."""
-        return {name: tensor.to(self._device, non_blocking=True) for name, tensor in state.items()}
+        return on_device(state, self._device)
 
     @torch.inference_mode()
     def evaluate(self, weights: Mapping[str, Tensor], inputs: Tensor, seed: int) -> Outputs:

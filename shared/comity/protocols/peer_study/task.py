@@ -27,7 +27,7 @@ from comity.protocols.peer_study.uploading.samples import OpenSamples, sample_la
 from comity.randomness import seeded
 from comity.tasks import build_model
 from comity.tasks.objective import sole
-from comity.tensors import Layout, State
+from comity.tensors import Layout, State, on_device
 from comity.training import Supervised, choose_device
 from comity.training.local import supervised
 
@@ -183,7 +183,7 @@ class StudyTask:
 
     def teacher(self, state: State) -> Teacher:
         """What the teacher says of samples, in evaluation mode."""
-        weights = {name: tensor.to(self._device) for name, tensor in state.items()}
+        weights = on_device(state, self._device)
         head = self._head
 
         def answer(inputs: Tensor) -> Tensor:
