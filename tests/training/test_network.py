@@ -30,3 +30,15 @@ def test_what_a_model_says_does_not_depend_on_where_its_weights_lie(inputs: tupl
         assert isinstance(found, Tensor)
         assert isinstance(expected, Tensor)
         assert torch.equal(found, expected)
+
+
+def test_what_a_model_says_does_not_depend_on_the_order_of_its_matrices_in_memory() -> None:
+    torch.manual_seed(0)
+    network = Network(nn.Linear(64, 33), torch.device("cpu"))
+    state = network.state()
+    by_columns = {name: each.mT.contiguous().mT if each.ndim > 1 else each for name, each in state.items()}
+    for count in (1, 16):
+        batch = torch.randn(count, 64)
+        found = [network.evaluate(network.on_device(each), batch, seed=0) for each in (state, by_columns)]
+        assert all(isinstance(each, Tensor) for each in found)
+        assert torch.equal(*found)  # type: ignore[arg-type]

@@ -23,8 +23,8 @@ from torch import Tensor
 from comity.errors import NonFiniteValue, TensorMismatch
 from comity.tensors.blob import Blob
 
-_ALIGNMENT = 64
-"""Of the memory of torch's tensors on the CPU, in bytes."""
+_MEMORY = 64
+"""Of which torch's tensors on the CPU begin at a multiple, in bytes."""
 
 State = Mapping[str, Tensor]
 """A model's state dict: parameters and buffers by name."""
@@ -182,15 +182,17 @@ class Layout:
 
 
 def on_device(state: State, device: torch.device) -> dict[str, Tensor]:
-    """A state's tensors on a device, each where torch itself would have put it.
+    """A state's tensors on a device, each where torch itself would have put it, and in the order of a blob.
 
-    A view of a blob lies wherever the blob's bytes do, and on some processors the last bit of a product depends on that.
+    A view of a blob lies wherever the blob's bytes do, and a module may hold a matrix by columns; on some processors the
+    last bit of a product depends on either.
     """
     return {name: _aligned(tensor.to(device, non_blocking=True)) for name, tensor in state.items()}
 
 
 def _aligned(tensor: Tensor) -> Tensor:
-    return tensor.clone() if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT else tensor
+    tensor = tensor.contiguous()
+    return tensor.clone() if tensor.device.type == "cpu" and tensor.data_ptr() % _MEMORY else tensor
 
 
 def require_finite(state: State) -> None:

@@ -13,7 +13,6 @@ from comity.data.dataset import CLASSIFICATION
 from comity.errors import InvalidValue, NonFiniteValue, TrainingDiverged
 from comity.tasks.classification import CrossEntropy
 from comity.tasks.objective import Outputs
-from comity.tensors import Blob
 from comity.training.evaluation import Evaluator
 
 
@@ -80,8 +79,8 @@ def _require_crossing(evaluator: Evaluator, data: Dataset, some: Int[Tensor, " b
             received=str(error),
             action="lower the session's learning_rate",
         ) from error
-    crossed = network.layout.view(blob.data)
-    answers = [evaluator.outputs(network.on_device(each), data, some) for each in (state, crossed)]
+    crossed = network.on_device(network.layout.view(blob.data))
+    answers = [evaluator.outputs(each, data, some) for each in (network.on_device(state), crossed)]
     if not _equal(*answers):
         raise InvalidValue(
             "the model answers otherwise after it has crossed",
@@ -89,7 +88,7 @@ def _require_crossing(evaluator: Evaluator, data: Dataset, some: Int[Tensor, " b
             received="others",
             action="keep what it remembers in buffers, or not at all",
         )
-    if Blob.of(blob.data) != blob:
+    if network.layout.pack({name: each.cpu() for name, each in crossed.items()}) != blob:
         raise InvalidValue(
             "the model changes its weights when it is evaluated",
             expected="weights that training alone changes",
