@@ -79,6 +79,8 @@ def solve_single(gram: Any, power: Any, ridge: float = 0.0) -> Single | None:
         power: p.
         ridge: ε of K + ε·diag(K).
     """
+    # Of one order whatever came, on which the last bits of products depend.
+    gram = np.ascontiguousarray(gram)
     every, total, squares = len(power) + 1, sum(power.tolist()), gram.diagonal()
     # Through a view of it the diagonal is written: of another order that would be a copy.
     system = np.array(gram, order="C")
