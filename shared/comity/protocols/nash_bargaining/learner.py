@@ -66,7 +66,7 @@ class Own:
     Attributes:
         gradient: As it goes into the bargaining, after the learner's guard.
         main_gradient: On another batch, by which the others are judged; it stays here.
-        buffers: The model's buffers after the learner's steps.
+        buffers: The model's buffers after the learner's steps, as far as they leave.
         guard: Digest of what the guard keeps, hexadecimal; None without one.
         held: Share of its rows that the guard kept out of the model; None without one.
     """
@@ -296,7 +296,10 @@ class Learner:
         local = task.gradient(state, None, self._terms, place=round, guard=guard)
         place = context.contract.rounds + round
         main = task.gradient(state, None, self._terms, place=place).gradients
-        own = released(context, task, local.gradients, guard, in_round(round), clip_norm=math.inf)
+        # What a normalizing layer measures shows samples as its weights do.
+        moved = {name: each - state[name] for name, each in local.buffers.items() if each.is_floating_point()}
+        own = released(context, task, {**local.gradients, **moved}, guard, in_round(round), clip_norm=math.inf)
+        buffers = {**local.buffers, **{name: state[name] + own.state[name] for name in moved}}
         flat = torch.zeros(self._parameters)
         if own.blob is not None:
             flat = task.gradient_layout.view(context.blobs.get(bytes.fromhex(own.blob)).data)["gradient"].clone()
@@ -311,7 +314,7 @@ class Learner:
         digest = None
         if guard is not None and (keeps := guard.kept()):
             digest = context.blobs.add(Layout.of(keeps).pack(keeps)).hex
-        return Own(flat, main_flat, local.buffers, digest, own.held)
+        return Own(flat, main_flat, buffers, digest, own.held)
 
     def _stepped(self, model: Blob, direction: Tensor, length: float, buffers: State) -> Blob:
         """The model after a step against the bargained update, with the buffers of the learner's own."""

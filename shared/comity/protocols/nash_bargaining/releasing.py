@@ -21,11 +21,13 @@ class ReleasedGradient:
         blob: Its digest, hexadecimal; None where nothing is left of it.
         length: Its length before it was clipped.
         held: Share of the rows that stayed; None without a guard.
+        state: All that was asked for by name, with zeros for rows that stayed; before it was clipped.
     """
 
     blob: str | None
     length: float
     held: float | None
+    state: State
 
 
 def released(
@@ -42,7 +44,7 @@ def released(
     Args:
         context: The party's place opposite the one that it is for.
         task: Its task.
-        gradients: By name of the parameters that cross.
+        gradients: By name of the parameters that cross; and of buffers, how they moved, where those leave in another way.
         guard: Has looked on; None for none.
         units: The round.
         clip_norm: Greatest length.
@@ -58,10 +60,10 @@ def released(
     length = float(flat.double().norm())
     held = verdict.held_rows / verdict.rows if verdict is not None and verdict.rows else None
     if not length:
-        return ReleasedGradient(None, length, held)
+        return ReleasedGradient(None, length, held, gradients)
     if length > clip_norm:
         flat = flat * (clip_norm / length)
     blob = context.blobs.release(task.gradient_layout.pack({"gradient": flat.to(torch.float32)}), "update", units)
     if verdict is not None and place.verdicts is not None:
         place.verdicts.record("update", units, blob.digest, verdict)
-    return ReleasedGradient(blob.hex, length, held)
+    return ReleasedGradient(blob.hex, length, held, gradients)
