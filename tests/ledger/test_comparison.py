@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from comity.ledger.comparison import common_sessions, compare
@@ -36,6 +37,28 @@ class TestCompare:
         assert str(found) == "session s-1, round 1: loss 1.0: ours sent 8 bytes, theirs not received"
         (found,) = [each for each in compare(theirs, ours) if each.what.startswith("loss")]
         assert (found.ours, found.theirs) == ("not received", "sent 8 bytes")
+
+    def test_who_was_killed_while_something_left_has_written_that_it_was_about_to(
+        self, parties: tuple[Party, Party]
+    ) -> None:
+        ours, theirs = map(book, parties)
+
+        def without(matter: str) -> Callable[[list[Entry]], None]:
+            def drop(entries: list[Entry]) -> None:
+                facts = [each.fact for each in entries]
+                gone = next(at for at, fact in enumerate(facts) if (fact.matter, fact.kind) == (matter, "loss"))
+                del entries[gone]
+
+            return drop
+
+        def losses(one: list[Chain], other: list[Chain]) -> list[str]:
+            return [str(each) for each in compare(one, other) if each.what.startswith("loss")]
+
+        killed = changed(ours, without("delivered"))
+        assert losses(killed, theirs) == losses(theirs, killed) == []
+        assert losses(changed(killed, without("intended")), theirs) == [
+            "session s-1, round 1: loss 1.0: ours not sent, theirs received 8 bytes"
+        ]
 
     def test_another_size(self, parties: tuple[Party, Party]) -> None:
         ours, theirs = map(book, parties)

@@ -73,6 +73,16 @@ class TestExport:
         with pytest.raises(InvalidValue, match=message):
             load(line)
 
+    def test_half_a_character_is_refused(self, whole: Whole) -> None:
+        text = export([Chain(NAME, whole.head, whole.lines)], is_whole=False)
+        first, name, *entries = text.splitlines()
+        for half in (r"\ud800", r"\uDFFF"):
+            broken = entries[0].replace('"body":{', f'"body":{{"{half}x":1,', 1)
+            with pytest.raises(InvalidValue, match="line 3 .*text, received half a character"):
+                load("\n".join([first, name, broken, *entries[1:]]))
+        # Two halves are one.
+        assert load("\n".join([first, name, entries[0].replace('"body":{', r'"body":{"\ud83d\ude00":1,', 1)]))
+
     def test_an_entry_of_another_shape_is_refused(self, whole: Whole) -> None:
         file, head, first, *_ = export([Chain(NAME, whole.head, whole.lines)], is_whole=False).splitlines()
         for name in json.loads(first):

@@ -140,7 +140,7 @@ def test_an_unknown_key_is_refused_with_the_nearest(old: str, new: str, place: s
         ("rounds = 3", 'rounds = 3\nid = "a/b"', "session.id cannot be used"),
         ('["hospital"]', "[]", "session.acceptors cannot be used"),
         ("hidden = 8", "hidden = [8]", "session.models.student.options.hidden.* cannot be used"),
-        ("[party.clinic", "[party.'a b'", "party.* cannot be used"),
+        ("[party.clinic", "[party.'a b'", "party has a name that it does not take"),
         ("[session]", "session", "no TOML"),
     ],
 )

@@ -204,4 +204,4 @@ def test_require_finite_looks_at_every_value() -> None:
 
 
 def test_exports_are_exact() -> None:
-    assert sorted(tensors.__all__) == ["Blob", "Layout", "State", "require_finite"]
+    assert sorted(tensors.__all__) == ["Blob", "Layout", "State", "on_device", "require_finite"]

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from comity.ledger.charges import charges_of, statement_of
-from comity.ledger.ledger import GENESIS, OWN, WHOLE, Chain, ChainName, Direction, Entry, Units
+from comity.ledger.ledger import GENESIS, OWN, WHOLE, Chain, ChainName, Direction, Entry, Matter, Units
 from comity.ledger.receipts import Statement
+
+_Place = tuple[Units, str, str]
+"""What crossed: units, kind and subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +123,12 @@ class _Page:
         self.entries = entries
         self.hashes = [GENESIS, *(entry.hash for entry in entries)]
 
-    def delivered(self, direction: Direction) -> dict[tuple[Units, str, str], int]:
-        """Size of what crossed, by units, kind and subject."""
+    def crossed(self, matter: Matter, direction: Direction) -> dict[_Place, int]:
+        """Size of what was about to cross, or did, by units, kind and subject."""
         return {
             (fact.units, str(fact.kind), fact.subject): fact.size
             for fact in (entry.fact for entry in self.entries)
-            if fact.matter == "delivered" and fact.direction == direction
+            if fact.matter == matter and fact.direction == direction
         }
 
     def statements(self, direction: Direction) -> list[Statement]:
@@ -152,7 +155,13 @@ def _owner(entries: Sequence[Entry]) -> str:
 
 
 def _crossings(session: str, ours: _Page, theirs: _Page, here: Direction, there: Direction) -> Iterator[Difference]:
-    mine, yours = ours.delivered(here), theirs.delivered(there)
+    mine, yours = (page.crossed("delivered", way) for page, way in ((ours, here), (theirs, there)))
+    # Who was killed while something left has written down that it was about to, and the other says that it came.
+    for page, way, left, came in ((ours, here, mine, yours), (theirs, there, yours, mine)):
+        if way == "sent":
+            left |= {
+                place: size for place, size in page.crossed("intended", way).items() if place in came.keys() - left
+            }
     for place in dict.fromkeys([*mine, *yours]):
         if mine.get(place) != yours.get(place):
             units, kind, subject = place

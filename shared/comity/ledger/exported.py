@@ -105,6 +105,8 @@ def load(text: str) -> Exported:
     return Exported(chains, objects[0]["whole"])
 
 
+_HALF = "\\ud"
+"""How JSON spells halves of a character, of which two make one; nothing of one half can be hashed."""
 _FILE: Mapping[str, tuple[type, ...]] = {"comity_ledger": (int,), "whole": (bool,)}
 _CHAIN: Mapping[str, tuple[type, ...]] = {"chain": (dict,), "length": (int,), "hash": (str,)}
 _NAME: Mapping[str, tuple[type, ...]] = {"session": (str,), "peer": (str,)}
@@ -134,6 +136,11 @@ def _object(number: int, line: str) -> dict[str, Any]:
         raise _unreadable(number, "a JSON object", line or "nothing") from error
     if not isinstance(value, dict):
         raise _unreadable(number, "a JSON object", line)
+    if _HALF in line.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise _unreadable(number, "text", "half a character") from error
     return value
 
 

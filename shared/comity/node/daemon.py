@@ -128,6 +128,7 @@ class Node:
         self._local.trials = Trials(config.party, config, config.state_dir)
         self._local.leases = stack.enter_context(contextlib.closing(Leases(store, owner_in(config.state_dir))))
         self._initiated = InitiatedSessions(self._local, config)
+        stack.callback(self._initiated.stop)
         self._at_reload.append(self._initiated.end_untrusted)
         self._accepted = AcceptedSessions(self._local, self.role, SessionRegistry(store))
         self._acceptor = Acceptor(self._local, self._accepted)

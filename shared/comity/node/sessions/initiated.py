@@ -56,6 +56,7 @@ class InitiatedSessions:
         self._lines = Lines(config)
         self._ends = SessionEnds(party)
         self._lock = threading.Lock()
+        self._is_over = threading.Event()
         self._sessions: dict[str, InitiatedSession] = {}
 
     def restore(self, role: str) -> None:
@@ -99,6 +100,10 @@ class InitiatedSessions:
                 return
             self._store.save(stored(contract, self._party.membership(definition.initiator, contract)))
         self._start(InitiatedSession(contract, definition, self._store))
+
+    def stop(self) -> None:
+        """Says that the node stops: what its sessions still wanted of it they go on with when it is back."""
+        self._is_over.set()
 
     def _never_began(self, kept: StoredSession) -> bool:
         """Whether a session was refused here before anything of it left: what refused it the owner may have changed since."""
@@ -278,7 +283,10 @@ class InitiatedSessions:
         except interruption.Interrupted:
             log.info("session-interrupted", session=contract.session)
         except Exception as error:  # noqa: BLE001 - the operator is told, whatever it is
-            self._fail(session, error)
+            if self._is_over.is_set():
+                log.info("session-interrupted", session=contract.session)
+            else:
+                self._fail(session, error)
         finally:
             self._party.leave(contract.session)
         if not session.cancelled.is_set():
