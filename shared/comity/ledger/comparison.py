@@ -9,7 +9,7 @@ from comity.ledger.charges import charges_of, statement_of
 from comity.ledger.ledger import GENESIS, OWN, WHOLE, Chain, ChainName, Direction, Entry, Matter, Units
 from comity.ledger.receipts import Statement
 
-_Place = tuple[Units, str, str]
+_Crossing = tuple[Units, str, str]
 """What crossed: units, kind and subject."""
 
 
@@ -123,7 +123,7 @@ class _Page:
         self.entries = entries
         self.hashes = [GENESIS, *(entry.hash for entry in entries)]
 
-    def crossed(self, matter: Matter, direction: Direction) -> dict[_Place, int]:
+    def crossed(self, matter: Matter, direction: Direction) -> dict[_Crossing, int]:
         """Size of what was about to cross, or did, by units, kind and subject."""
         return {
             (fact.units, str(fact.kind), fact.subject): fact.size
