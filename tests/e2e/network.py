@@ -36,6 +36,8 @@ def in_a_thread(role: str, values: dict[str, Any]) -> Iterator[Operations]:
         socket = values["state_dir"] / "control.sock"
         ready = (lambda: node.addresses.peers) if values.get("listen") else socket.exists
         until(lambda: ready() or not thread.is_alive(), f"{values['party']} serves")
+        with ControlClient(socket_url(socket)) as control:
+            until(lambda: not thread.is_alive() or control.serving(), f"{values['party']} is ready")
         assert node.operations is not None
         yield node.operations
     finally:

@@ -155,8 +155,8 @@ class Node:
         address = self.addresses.peers or None
         for note in self._local.holdings.notes:
             log.warning("data-note", what=note)
-        self._say_ready(ready=True)
         log.info("node-ready", party=self.party, role=self.role, address=address, samples=samples, pid=os.getpid())
+        self._say_ready(ready=True)
 
     def _say_ready(self, *, ready: bool) -> None:
         """Says, to who asks an operator's service for its health, whether the whole node is there."""
